@@ -1,0 +1,97 @@
+"""best.yml: the winner with its recipe, point, scores and where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from evomerge.files import write_atomic
+from evomerge.ledger import Ledger
+from evomerge.objective import Score
+from evomerge.recipe import Recipe
+from evomerge.standing import Standing
+from evomerge.trial import Metric, Trial
+
+FORMAT = 1
+
+
+def write_best(ledger: Ledger, standing: Standing, trial: Trial) -> None:
+    """Replaces best.yml so that a reader never sees half of it."""
+    write_atomic(ledger.folder.best, _text(best_content(ledger, standing, trial)))
+
+
+def write_front(ledger: Ledger, standing: Standing) -> None:
+    """One file per point of the Pareto front; files of points that left it are removed."""
+    folder = ledger.folder.front
+    folder.mkdir(exist_ok=True)
+    names = set()
+    for trial in standing.front():
+        path = folder / f"trial-{trial.candidate.trial_id:05d}.yml"
+        names.add(path.name)
+        if not path.exists():
+            write_atomic(path, _text(best_content(ledger, standing, trial)))
+    for path in folder.glob("trial-*.yml"):
+        if path.name not in names:
+            path.unlink()
+
+
+def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, Any]:
+    """What best.yml holds of a trial."""
+    candidate = trial.candidate
+    header = ledger.header
+    evaluation = trial.outcome.evaluation
+    content: dict[str, Any] = {
+        "evomerge_best": FORMAT,
+        "trial": candidate.trial_id,
+        "origin": candidate.origin,
+        "objective": {
+            label: score_content(score)
+            for label, score in zip(standing.objective.labels, standing.scores(trial), strict=False)
+        },
+        "search": _metrics(evaluation.metrics if evaluation else ()),
+    }
+    for split in ("validation", "holdout"):
+        final = ledger.finals.get((split, candidate.trial_id))
+        if final is not None and final.evaluation is not None:
+            content[split] = _metrics(final.evaluation.metrics)
+    return {
+        **content,
+        "point": dict(candidate.point),
+        "merge_seed": header["merge_seed"],
+        "threads": header["threads"],
+        "device": header["device"],
+        "versions": dict(header["versions"]),
+        "genome": header["genome"],
+        "recipe": dict(candidate.recipe.config),
+    }
+
+
+def score_content(score: Score) -> dict[str, Any]:
+    """A score as files hold it."""
+    return {"score": round(score.value, 6), "stderr": _rounded(score.stderr), "n": score.n}
+
+
+def recipe_of(content: dict[str, Any]) -> Recipe:
+    """The recipe in the content of a best.yml."""
+    return Recipe(content["recipe"])
+
+
+def _metrics(metrics: tuple[Metric, ...]) -> dict[str, Any]:
+    return {
+        str(metric.key): {
+            "value": round(metric.value, 6),
+            "stderr": _rounded(metric.stderr),
+            "n": metric.n,
+            "higher_is_better": metric.higher_is_better,
+        }
+        for metric in metrics
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _text(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,59 @@
+"""The contract of every evaluator: a live model in, metrics and documents out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from evomerge.genome.tasks import Evaluation as EvaluationSettings
+from evomerge.genome.tasks import Task
+from evomerge.trial import Evaluation, MetricKey
+
+if TYPE_CHECKING:
+    from evomerge.merging.live_model import LiveModel
+
+
+class Evaluator(ABC):
+    """Scores models on a fixed list of tasks.
+
+    Built once per run; whatever does not depend on the weights is done once.
+
+    Args:
+        tasks: What to score on; names unique.
+        settings: How to run the model.
+        search_path: Folders with task definitions of the user's.
+        seed: Root seed of drawn documents and sampled generations.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        settings: EvaluationSettings,
+        *,
+        search_path: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self.settings = settings
+        self.search_path = tuple(search_path)
+        self.seed = seed
+
+    @abstractmethod
+    def prepare(self) -> tuple[MetricKey, ...]:
+        """Loads tasks and data; the metric of each task, in the order of the tasks.
+
+        Raises:
+            GenomeError: a task or a metric is not known, with the nearest name.
+        """
+
+    @abstractmethod
+    def evaluate(self, model: LiveModel) -> Evaluation:
+        """Scores one model.
+
+        Returns:
+            Every metric the tasks report, the tasks' own ones first and in their order.
+
+        Raises:
+            EvaluationError: the model could not be scored.
+        """

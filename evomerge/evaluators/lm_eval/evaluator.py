@@ -1,0 +1,141 @@
+"""The evaluator that scores a live model on lm-eval tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from lm_eval.defaults import DEFAULT_OTHER_SEED
+
+from evomerge.errors import EvaluationError, GenomeError
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.isolation import own_randomness, quiet
+from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.scoring import respond, score
+from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
+from evomerge.seeding import stream_seed
+from evomerge.trial import Evaluation, MetricKey
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from evomerge.merging.live_model import LiveModel
+
+TEXTS_CHECKED = 8  # per task, by `sanity_warnings`
+
+
+class LmEval(Evaluator):
+    """Scores as `lm_eval.simple_evaluate` with its Hugging Face model does.
+
+    Tasks are built once, requests once per tokenizer, texts tokenised once. Each evaluation then
+    costs the forward passes, lm-eval's filters and its metrics. Few-shot examples use lm-eval's
+    own default seed, so that scores equal those of its command line.
+    """
+
+    _entries: tuple[Entry, ...] | None = None
+    _language_model: LiveLanguageModel | None = None
+
+    def prepare(self) -> tuple[MetricKey, ...]:
+        """Loads tasks and data; the metric of each task, in the order of the tasks.
+
+        Raises:
+            GenomeError: unknown tasks, metrics, documents; all of them together.
+        """
+        return tuple(entry.key for entry in self._loaded())
+
+    def evaluate(self, model: LiveModel) -> Evaluation:
+        """Scores one model.
+
+        Returns:
+            The metric of each task, in their order, then all others with a direction.
+
+        Raises:
+            EvaluationError: the forward pass failed or gave no numbers.
+            GenomeError: the settings fit no model with this tokenizer.
+        """
+        entries = self._loaded()
+        language_model = self._requests_for(model)
+        with quiet(), own_randomness(stream_seed(self.seed, "generation")):
+            try:
+                respond(language_model, self._leaves())
+            # What torch and transformers raise when memory, shapes or token ids do not fit.
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise EvaluationError(f"the forward pass failed: {error}") from error
+            return score(entries)
+
+    def sanity_warnings(self, model: LiveModel) -> tuple[str, ...]:
+        """One sentence for each sign that model and tokenizer do not fit the prompts."""
+        self._requests_for(model)
+        texts = list(self._some_texts())
+        tokenizer = model.tokenizer
+        has_bos = bool(tokenizer.bos_token) and all(
+            text.startswith(str(tokenizer.bos_token)) for text in texts
+        )
+        found = (
+            "" if has_bos else sanity.bos_warning(tokenizer, model.module.config),
+            sanity.roundtrip_warning(tokenizer, texts),
+        )
+        return tuple(filter(None, found))
+
+    def _loaded(self) -> tuple[Entry, ...]:
+        if self._entries is None:
+            with quiet(), own_randomness():
+                self._entries = load(
+                    self.tasks, self.search_path, self.settings.gen_kwargs, self.seed
+                )
+        return self._entries
+
+    def _leaves(self) -> Iterator[Leaf]:
+        return (leaf for entry in self._loaded() for leaf in entry.leaves)
+
+    def _some_texts(self) -> Iterator[str]:
+        for leaf in self._leaves():
+            for request in islice(leaf.task.instances, TEXTS_CHECKED):
+                yield "".join(part for part in request.args if isinstance(part, str))
+
+    def _requests_for(self, model: LiveModel) -> LiveLanguageModel:
+        """The language model bound to ``model``; requests are rebuilt for a new tokenizer."""
+        language_model = self._language_model
+        if language_model is None or language_model.tokenizer is not model.tokenizer:
+            template = self._chat_template(model.tokenizer)
+            language_model = LiveLanguageModel(
+                model.tokenizer,
+                self.settings.batch_size,
+                template if isinstance(template, str) else None,
+            )
+            with quiet(), own_randomness():
+                self._build_requests(language_model, bool(template))
+            self._language_model = language_model
+        language_model.bind(model.module)
+        return language_model
+
+    def _build_requests(self, language_model: LiveLanguageModel, is_chat: bool) -> None:
+        multiturn = self.settings.fewshot_as_multiturn
+        for leaf in self._leaves():
+            leaf.task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+            leaf.task.build_all_requests(
+                limit=leaf.limit,
+                samples=leaf.samples,
+                system_instruction=self.settings.system_instruction,
+                apply_chat_template=is_chat,
+                fewshot_as_multiturn=is_chat if multiturn is None else multiturn,
+                chat_template=language_model.apply_chat_template if is_chat else None,
+            )
+
+    def _chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:
+        """Whether a chat template is applied; its name where the genome names one."""
+        wanted = self.settings.apply_chat_template
+        template = tokenizer.chat_template
+        if wanted is None:
+            return template is not None
+        where = "evaluation.apply_chat_template"
+        if wanted is not False and template is None:
+            raise GenomeError("the tokenizer has no chat template", where=where, fix="Write false.")
+        if isinstance(wanted, str) and not (isinstance(template, dict) and wanted in template):
+            names = ", ".join(sorted(template)) if isinstance(template, dict) else "no names"
+            raise GenomeError(
+                f"no chat template {wanted!r} (the tokenizer has: {names})", where=where
+            )
+        return wanted

@@ -1,0 +1,189 @@
+"""Responses of a model -> metrics and documents, by lm-eval's filters and metrics."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import (
+    acc_all,
+    acc_all_stderr,
+    bits_per_byte,
+    mean,
+    mean_stderr,
+    perplexity,
+    weighted_perplexity,
+)
+
+from evomerge.errors import EvaluationError
+from evomerge.evaluators.lm_eval import metrics
+from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
+from evomerge.trial import Document, Evaluation, Metric, MetricKey
+
+# Standard errors with a formula; lm-eval bootstraps the others, 100,000 draws each.
+STDERRS: dict[Callable[..., Any], Callable[..., float]] = {
+    mean: mean_stderr,
+    acc_all: acc_all_stderr,
+}
+# Aggregations whose value for one document is in the metric's own unit and direction, unlike
+# the log-likelihood that lm-eval keeps per document.
+PER_DOCUMENT = (perplexity, weighted_perplexity, bits_per_byte)
+NO_STDERR = "N/A"  # lm-eval's word, also understood by its groups
+
+
+def respond(model: LiveLanguageModel, leaves: Iterable[Leaf]) -> None:
+    """Lets the model answer every request of the tasks, all tasks together.
+
+    Raises:
+        EvaluationError: every log-likelihood is NaN.
+    """
+    by_kind: dict[str, list[Instance]] = defaultdict(list)
+    for leaf in leaves:
+        for instance in leaf.task.instances:
+            instance.resps = []
+            instance.filtered_resps = {}
+            by_kind[instance.request_type] += [instance] * instance.repeats
+    for kind, requests in by_kind.items():
+        responses = getattr(model, kind)(requests, disable_tqdm=True)
+        for request, response in zip(requests, responses, strict=True):
+            request.resps.append(response)
+        if kind.startswith("loglikelihood") and all(map(_is_nan, responses)):
+            raise EvaluationError("every log-likelihood is NaN, expected numbers")
+
+
+def score(entries: Sequence[Entry]) -> Evaluation:
+    """Metrics and documents of the answers given by `respond`.
+
+    Metrics without a direction are left out, and extra ones that are not finite.
+
+    Raises:
+        EvaluationError: a metric read by the genome is not a finite number.
+    """
+    found: dict[MetricKey, Metric] = {}
+    documents: list[Document] = []
+    for entry in entries:
+        results: dict[str, dict[str, Any]] = {}
+        for leaf in entry.leaves:
+            raw = _process(leaf, documents)
+            results[leaf.name] = _aggregate(leaf.task, raw)
+            counts = {pair: len(values) for pair, values in raw.items()}
+            found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
+        if entry.group is not None:
+            found |= _group_metrics(entry, results)
+    for entry in entries:
+        metric = found.get(entry.key)
+        if metric is None or not math.isfinite(metric.value):
+            value = "missing" if metric is None else metric.value
+            raise EvaluationError(f"metric {entry.key} is {value}, expected a finite number")
+    own = [found[entry.key] for entry in entries]
+    others = [metric for key, metric in found.items() if metric not in own]
+    return Evaluation(
+        (*own, *(metric for metric in others if math.isfinite(metric.value))), tuple(documents)
+    )
+
+
+def _process(leaf: Leaf, documents: list[Document]) -> dict[metrics.MetricFilter, list[Any]]:
+    """Runs filters and per-document metrics; appends the leaf's documents."""
+    task = leaf.task
+    task.apply_filters()
+    requests_of: dict[int, list[Instance]] = defaultdict(list)
+    for instance in task.instances:
+        requests_of[instance.doc_id].append(instance)
+    aggregations = task.aggregation()
+    raw: dict[metrics.MetricFilter, list[Any]] = defaultdict(list)
+    for position, unordered in requests_of.items():
+        requests = sorted(unordered, key=lambda request: request.idx)
+        values: dict[str, float] = {}
+        for name in requests[0].filtered_resps:
+            answers = [request.filtered_resps[name] for request in requests]
+            for metric, value in task.process_results(requests[0].doc, answers).items():
+                raw[metric, name].append(value)
+                number = _per_document(value, aggregations.get(metric, mean))
+                if number is not None:
+                    values[f"{metric},{name}"] = number
+        # With `samples` lm-eval counts documents by their place among those chosen.
+        doc_id = position if leaf.samples is None else leaf.samples[position]
+        documents.append(Document(leaf.name, doc_id, values, _answer(task, requests)))
+    return raw
+
+
+def _aggregate(task: Any, raw: dict[metrics.MetricFilter, list[Any]]) -> dict[str, Any]:
+    """lm-eval's result dictionary of one task, as its groups read it."""
+    aggregations = task.aggregation()
+    results: dict[str, Any] = {"sample_len": max(map(len, raw.values()), default=0)}
+    for (metric, name), values in raw.items():
+        aggregate = aggregations.get(metric, mean)
+        try:
+            results[f"{metric},{name}"] = aggregate(values)
+        except OverflowError:  # the perplexity of a broken model
+            results[f"{metric},{name}"] = math.inf
+        stderr = STDERRS.get(aggregate)
+        results[f"{metric}_stderr,{name}"] = (
+            stderr(values) if stderr is not None and len(values) > 1 else NO_STDERR
+        )
+    return results
+
+
+def _metrics(
+    name: str,
+    tasks: Sequence[Any],
+    results: dict[str, Any],
+    counts: dict[metrics.MetricFilter, int],
+) -> dict[MetricKey, Metric]:
+    found = {}
+    for (metric, filter_name), n in counts.items():
+        value = results.get(f"{metric},{filter_name}")
+        higher_is_better = metrics.direction(tasks, metric)
+        if isinstance(value, Real) and higher_is_better is not None:
+            stderr = results.get(f"{metric}_stderr,{filter_name}", NO_STDERR)
+            key = MetricKey(name, metric, filter_name)
+            error = float(stderr) if isinstance(stderr, Real) else None
+            found[key] = Metric(key, float(value), error, n, higher_is_better)
+    return found
+
+
+def _group_metrics(entry: Entry, results: dict[str, dict[str, Any]]) -> dict[MetricKey, Metric]:
+    """lm-eval's aggregation over a group: by default the mean over documents."""
+    if entry.group is None:
+        return {}
+    totals = entry.group.aggregate(results)
+    counts = {
+        (metric, name): n
+        for label, n in totals.get("sample_count", {}).items()
+        for metric, _, name in [label.partition(",")]
+    }
+    return _metrics(entry.key.task, [leaf.task for leaf in entry.leaves], totals, counts)
+
+
+def _per_document(value: Any, aggregate: Callable[..., Any]) -> float | None:
+    if aggregate in PER_DOCUMENT:
+        try:
+            value = aggregate([value])
+        except OverflowError:
+            return None
+    if not isinstance(value, Real) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _answer(task: Any, requests: Sequence[Instance]) -> int | str | None:
+    """The option with the highest log-likelihood, or the text after the first filter."""
+    kind = requests[0].request_type
+    if kind == "loglikelihood" and len(requests) > 1:
+        # Mutual information asks for each option a second time, without the question.
+        count = len(requests) // 2 if "acc_mutual_info" in task.aggregation() else len(requests)
+        likelihoods = [request.resps[0][0] for request in requests[:count]]
+        return max(range(count), key=likelihoods.__getitem__)
+    if kind == "generate_until":
+        answer = next(iter(requests[0].filtered_resps.values()))
+        return str(answer[0] if isinstance(answer, list) and answer else answer)
+    return None
+
+
+def _is_nan(response: Any) -> bool:
+    return math.isnan(response[0] if isinstance(response, tuple) else response)

@@ -1,0 +1,252 @@
+"""Task names of the genome -> lm-eval task objects, ready to build requests from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.group import Group
+from lm_eval.config.group import AggMetricConfig
+from lm_eval.tasks import TaskManager
+
+from evomerge.errors import GenomeError, Problem, nearest
+from evomerge.evaluators.lm_eval import metrics
+from evomerge.genome.tasks import Task
+from evomerge.seeding import stream
+from evomerge.trial import MetricKey
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One lm-eval task and the documents of it that are used.
+
+    Attributes:
+        name: Task name, also of its documents.
+        task: lm-eval's task object.
+        limit: First so many documents, None for all.
+        samples: Indices of the documents, ascending; None for all or the first.
+    """
+
+    name: str
+    task: Any
+    limit: int | None = None
+    samples: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the genome's ``tasks``: a task, or the tasks of a group or tag.
+
+    Attributes:
+        key: The metric read from it.
+        higher_is_better: Direction of that metric.
+        leaves: Its tasks.
+        group: Aggregates the leaves; None for a single task.
+    """
+
+    key: MetricKey
+    higher_is_better: bool
+    leaves: tuple[Leaf, ...]
+    group: Group | None = None
+
+
+def load(
+    tasks: Sequence[Task],
+    search_path: Sequence[str],
+    gen_kwargs: Mapping[str, Any],
+    seed: int,
+) -> tuple[Entry, ...]:
+    """Builds the tasks, datasets included.
+
+    Args:
+        tasks: As the genome names them.
+        search_path: Folders with task YAML of the user's; they win over lm-eval's own.
+        gen_kwargs: Overrides of the tasks' generation settings.
+        seed: Root seed of drawn documents.
+
+    Raises:
+        GenomeError: every mistake found, together.
+    """
+    problems = [*_missing_folders(search_path), *_repeated_names(tasks)]
+    index = _Index(search_path)
+    entries: list[Entry] = []
+    for position, task in enumerate(tasks):
+        found = _load_one(index, task, f"tasks[{position}]", gen_kwargs, seed)
+        if isinstance(found, Entry):
+            problems += _overlap(entries, found, f"tasks[{position}]")
+            entries.append(found)
+        else:
+            problems += found
+    if problems:
+        raise GenomeError.of(problems)
+    return tuple(entries)
+
+
+class _Index:
+    """lm-eval's task index: the user's folders first, everything only when needed.
+
+    Reading the 14,000 YAML files that come with lm-eval takes ten seconds.
+    """
+
+    def __init__(self, search_path: Sequence[str]) -> None:
+        self._folders = list(search_path)
+        self._manager = TaskManager(include_path=self._folders, include_defaults=False)
+        self._is_full = False
+
+    def manager_for(self, name: str) -> Any:
+        """The smallest task manager that knows the name, or the full one."""
+        if not self._is_full and not self._resolves(name):
+            self._manager = TaskManager(include_path=self._folders, include_defaults=True)
+            self._is_full = True
+        return self._manager
+
+    def _resolves(self, name: str) -> bool:
+        entry = self._manager.task_index.get(name)
+        if entry is None:
+            return Path(name).is_file()
+        members = (entry.cfg or {}).get("task") if entry.kind.name == "GROUP" else None
+        names = [member for member in members or [] if isinstance(member, str)]
+        return all(map(self._resolves, names)) if isinstance(members, list) else True
+
+
+def _missing_folders(search_path: Sequence[str]) -> Iterator[Problem]:
+    for position, folder in enumerate(search_path):
+        if not Path(folder).is_dir():
+            yield Problem(f"no folder {folder!r}", f"task_search_path[{position}]")
+
+
+def _repeated_names(tasks: Sequence[Task]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for position, task in enumerate(tasks):
+        if task.name in first:
+            yield Problem(
+                f"{task.name!r} is already tasks[{first[task.name]}]",
+                f"tasks[{position}].name",
+                "Keep one of them.",
+            )
+        first.setdefault(task.name, position)
+
+
+def _overlap(entries: Sequence[Entry], new: Entry, where: str) -> Iterator[Problem]:
+    owners = {leaf.name: entry.key.task for entry in entries for leaf in entry.leaves}
+    for leaf in new.leaves:
+        owner = owners.get(leaf.name)
+        if owner is not None and owner != new.key.task:
+            yield Problem(f"task {leaf.name!r} is also part of {owner!r}", where, "Drop one.")
+
+
+def _load_one(
+    index: _Index, task: Task, where: str, gen_kwargs: Mapping[str, Any], seed: int
+) -> Entry | list[Problem]:
+    manager = index.manager_for(task.name)
+    if task.name not in manager.task_index and not Path(task.name).is_file():
+        known = manager.all_tasks
+        fix = "Check the spelling, or add the folder of its YAML to `task_search_path`."
+        what = f"unknown task {task.name!r}{nearest(task.name, known)}"
+        return [Problem(what, f"{where}.name", fix)]
+    try:
+        loaded = manager.load([task.name])
+    # A task definition downloads data and runs code of its own: anything may come out.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [Problem(f"task {task.name!r} cannot be built ({reason})", f"{where}.name")]
+    objects, groups = loaded["tasks"], loaded["groups"]
+    problems = [*_unusable(objects, where)]
+    if task.name in groups:
+        group = groups[task.name]
+    elif len(objects) == 1:
+        group = None
+    else:
+        group = Group(name=task.name)
+        for member in objects.values():
+            group.add(member)
+    if problems:
+        return problems
+    chosen = _choose_metric(task, list(objects.values()), group, where)
+    if isinstance(chosen, Problem):
+        return [chosen]
+    (metric, filter_name), higher_is_better = chosen
+    leaves: list[Leaf] = []
+    for name, item in objects.items():
+        _configure(item, task, gen_kwargs)
+        samples = _documents(item, name if group else task.name, task, where, seed)
+        if isinstance(samples, Problem):
+            return [samples]
+        leaves.append(Leaf(name if group else task.name, item, task.limit, samples))
+    key = MetricKey(task.name, metric, filter_name)
+    return Entry(key, higher_is_better, tuple(leaves), group)
+
+
+def _unusable(objects: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    for name, item in objects.items():
+        if getattr(item, "UNSAFE_CODE", False):
+            yield Problem(f"task {name!r} runs code that the model wrote; not supported", where)
+        if getattr(item, "MULTIMODAL", False):
+            yield Problem(f"task {name!r} needs images or sound; not supported", where)
+
+
+def _choose_metric(
+    task: Task, objects: Sequence[Any], group: Group | None, where: str
+) -> tuple[metrics.MetricFilter, bool] | Problem:
+    reported = metrics.reported_by(objects[0]) if objects else []
+    if group is not None:
+        reported = _reported_by_group(group, objects)
+    chosen = metrics.choose(task.metric, reported, task=task.name, where=where)
+    if isinstance(chosen, Problem):
+        return chosen
+    higher_is_better = metrics.direction(objects, chosen[0])
+    if higher_is_better is None:
+        return Problem(
+            f"task {task.name!r} does not say whether a higher {chosen[0]!r} is better",
+            f"{where}.metric",
+            "Add `higher_is_better` to the metric in the task's YAML.",
+        )
+    if group is not None and not group.has_aggregation:
+        # lm-eval gives such a group, or a tag, no score of its own: the mean over documents.
+        group.aggregate_metric_list = [
+            AggMetricConfig(metric=metric, filter_list=[name]) for metric, name in reported
+        ]
+    return chosen, higher_is_better
+
+
+def _reported_by_group(group: Group, objects: Sequence[Any]) -> list[metrics.MetricFilter]:
+    per_task = [metrics.reported_by(item) for item in objects]
+    if not group.has_aggregation:
+        return [pair for pair in per_task[0] if all(pair in pairs for pairs in per_task)]
+    anywhere = list(dict.fromkeys(pair for pairs in per_task for pair in pairs))
+    return [
+        pair
+        for config in group.aggregate_metric_list or []
+        for pair in anywhere
+        if pair[0] == config.metric and pair[1] in (config.filter_list or [pair[1]])
+    ]
+
+
+def _configure(item: Any, task: Task, gen_kwargs: Mapping[str, Any]) -> None:
+    """Applies the run's settings by the rules of `lm_eval.simple_evaluate`."""
+    if gen_kwargs and item.get_config("output_type") == "generate_until":
+        item.set_config(key="generation_kwargs", value=dict(gen_kwargs), update=True)
+    own = item.get_config("num_fewshot")
+    # A task that asks for 0 examples keeps 0: its prompt has no room for any.
+    if own is None or (own != 0 and task.num_fewshot is not None):
+        item.set_config(key="num_fewshot", value=task.num_fewshot or 0)
+
+
+def _documents(
+    item: Any, name: str, task: Task, where: str, seed: int
+) -> list[int] | Problem | None:
+    """Indices of the documents asked for by ``samples``, ascending."""
+    if task.samples is None:
+        return None
+    size = len(item.eval_docs)
+    if isinstance(task.samples, int):
+        count = min(task.samples, size)
+        drawn = stream(seed, "documents", name).choice(size, count, replace=False)
+        return sorted(int(index) for index in drawn)
+    outside = sorted(index for index in task.samples if index >= size)
+    if outside:
+        what = f"{outside[0]} is outside [0, {size - 1}], the documents of {name!r}"
+        return Problem(what, f"{where}.samples")
+    return sorted(set(task.samples))

@@ -1,0 +1,20 @@
+"""Where trials run, and how many at once: the table of executors.
+
+========= ==========================================================
+name      where
+========= ==========================================================
+serial    one after the other, in this process
+processes several at once, each in a process of its own
+========= ==========================================================
+"""
+
+from evomerge.executors.base import Executor
+from evomerge.registry import Registry
+
+EXECUTORS: Registry[type[Executor]] = Registry(
+    "executor",
+    {
+        "serial": "evomerge.executors.serial:Serial",
+        "processes": "evomerge.executors.processes:Processes",
+    },
+)

@@ -1,0 +1,52 @@
+"""How a worker is built where it is to live; picklable, so that a process can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.base import Evaluator
+from evomerge.executors.worker import Worker
+from evomerge.genome.tasks import Evaluation, Task
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a worker needs; calling it builds one.
+
+    Attributes:
+        splits: Split name -> its tasks.
+        settings: How lm-eval runs the model.
+        search_path: Folders with task definitions.
+        seed: Root seed.
+        device: Where the live model is.
+        threads: Threads of the arithmetic; None leaves torch's own choice.
+    """
+
+    splits: Mapping[str, tuple[Task, ...]]
+    settings: Evaluation
+    search_path: tuple[str, ...]
+    seed: int
+    device: str
+    threads: int | None = None
+
+    def evaluators(self) -> dict[str, Evaluator]:
+        """One evaluator per split that has tasks."""
+        evaluator = EVALUATORS["lm_eval"]
+        return {
+            split: evaluator(tasks, self.settings, search_path=self.search_path, seed=self.seed)
+            for split, tasks in self.splits.items()
+            if tasks
+        }
+
+    def __call__(self, evaluators: Mapping[str, Evaluator] | None = None) -> Worker:
+        """A worker with a merger of its own."""
+        import torch  # heavy; a worker is the first to need it
+
+        from evomerge.merging.resident import ResidentMerger
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        merger = ResidentMerger(device=self.device, dtype=self.settings.dtype, merge_seed=self.seed)
+        return Worker(merger, evaluators or self.evaluators())

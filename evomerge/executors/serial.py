@@ -1,0 +1,30 @@
+"""One trial after the other, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from evomerge.events import StageStarted, TrialStarted
+from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished
+from evomerge.executors.worker import Worker
+
+
+class Serial(Executor):
+    """Runs jobs in the order given; the worker is built with the first one."""
+
+    @cached_property
+    def _worker(self) -> Worker:
+        return self.make_worker()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
+        """See :meth:`Executor.run`."""
+        for job in jobs:
+            yield TrialStarted(job.candidate)
+            steps = self._worker.run(job.candidate, job.split)
+            while True:
+                try:
+                    yield StageStarted(job.candidate.trial_id, next(steps))
+                except StopIteration as finished:
+                    yield JobFinished(job, finished.value)
+                    break

@@ -1,0 +1,199 @@
+"""Genome file -> Genome; every mistake at once, each with file, line and key path."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from evomerge.errors import GenomeError, Problem, nearest
+from evomerge.genome.schema import Genome
+from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
+
+_LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
+
+
+def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:
+    """Reads a genome file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key.path=value`` texts that win over the file; values are YAML.
+
+    Returns:
+        The genome, and the file with its lines for later messages.
+
+    Raises:
+        GenomeError: every mistake that the file alone can show.
+    """
+    source = read_yaml(path)
+    if not isinstance(source.data, dict):
+        raise GenomeError(
+            f"expected keys and values, got {type(source.data).__name__}", where=source.name
+        )
+    for override in overrides:
+        _override(source, override)
+    return validate_genome(source), source
+
+
+def validate_genome(source: Source) -> Genome:
+    """Plain data -> Genome; raises GenomeError with every mistake."""
+    try:
+        return Genome.model_validate(source.data)
+    except ValidationError as error:
+        raise GenomeError.of(problems_of(error, source, Genome)) from error
+
+
+def problems_of(
+    error: ValidationError, source: Source, model: type[BaseModel], prefix: KeyPath = ()
+) -> list[Problem]:
+    """Pydantic's complaints as sentences, one per key, in the order of the file.
+
+    Args:
+        error: What pydantic raised.
+        source: The file it read.
+        model: The class that was validated.
+        prefix: Where in the file that class stands.
+    """
+    problems: dict[KeyPath, Problem] = {}
+    for details in error.errors(include_url=False):
+        path = (*prefix, *_in_file(details["loc"], _at(source.data, prefix)))
+        if path not in problems:
+            problems[path] = _problem(details, path, source, model, prefix)
+    return sorted(problems.values(), key=lambda problem: _line(problem.where))
+
+
+def _line(where: str) -> int:
+    parts = where.split(":")
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+
+
+def _problem(
+    details: ErrorDetails, path: KeyPath, source: Source, model: type[BaseModel], prefix: KeyPath
+) -> Problem:
+    where = source.where(path)
+    kind, got = details["type"], details.get("input")
+    if kind == "extra_forbidden":
+        known = sorted(set(_known_keys(model, path[len(prefix) : -1])))
+        hint = nearest(str(path[-1]), known) or f" (known: {', '.join(known)})"
+        return Problem(f"unknown key {str(path[-1])!r}{hint}", where, _LOOKUP_NOTE)
+    if kind == "missing":
+        return Problem("is missing", source.where(path[:-1]) + f".{path[-1]}", "Add it.")
+    context = details.get("ctx", {})
+    if kind == "value_error":
+        return Problem(str(context["error"]), where)
+    if kind == "literal_error":
+        expected = str(context["expected"])
+        names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
+        return Problem(f"got {got!r}{nearest(str(got), names)}, expected {expected}", where)
+    expected = details["msg"].removeprefix("Input should be ")
+    return Problem(f"got {_short(got)}, expected {expected}", where)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for part in path:
+        data = _child_of(data, part)
+    return data
+
+
+def _child_of(data: Any, part: str | int) -> Any:
+    """What stands under a key or index, None where nothing does."""
+    if isinstance(data, dict):
+        return data.get(part)
+    if isinstance(data, list) and isinstance(part, int) and part < len(data):
+        return data[part]
+    return None
+
+
+def _in_file(location: KeyPath, data: Any) -> Iterator[int | str]:
+    """The parts of pydantic's location that are keys of the file, not names of types."""
+    for index, part in enumerate(location):
+        child = _child_of(data, part)
+        is_key = child is not None or (isinstance(data, dict) and part in data)
+        is_absent_key = (
+            index == len(location) - 1 and isinstance(part, str) and isinstance(data, dict)
+        )
+        if is_key or is_absent_key:
+            yield part
+            data = child
+
+
+def _known_keys(model: type[BaseModel], path: KeyPath) -> Iterator[str]:
+    """Keys that may stand at a path below a model."""
+    classes = [model]
+    for part in path:
+        annotations = [
+            c.model_fields[str(part)].annotation for c in classes if str(part) in c.model_fields
+        ]
+        below = [found for a in annotations for found in _classes_in(a)]
+        classes = below or classes
+    entries = [found for c in classes for found in _entry_classes(c)]
+    for found in (*classes, *entries):
+        yield from found.model_fields
+
+
+def _entry_classes(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """Settings stands in the file as its entries do."""
+    if set(model.model_fields) == {"entries"}:
+        return list(_classes_in(model.model_fields["entries"].annotation))
+    return []
+
+
+def _classes_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, list, dict, tuple, Annotated):
+        for argument in get_args(annotation):
+            yield from _classes_in(argument)
+
+
+def _override(source: Source, override: str) -> None:
+    """Sets ``key.path=value`` in the data; list entries by index."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise GenomeError(
+            f"got {override!r}, expected key.path=value",
+            where="--set",
+            fix="Write for example `--set optimizer.budget=20`.",
+        )
+    value = parse_yaml(text, f"--set {key}").data if text.strip() else None
+    *parents, last = key.replace("[", ".").replace("]", "").split(".")
+    target = source.data
+    for part in parents:
+        if isinstance(target, list):
+            target = target[_index(target, part, override)]
+        elif isinstance(target, dict):
+            target = target.setdefault(part, {})
+    if isinstance(target, list):
+        target[_index(target, last, override)] = value
+    elif isinstance(target, dict):
+        target[last] = value
+    else:
+        raise GenomeError(
+            f"{override!r}: {'.'.join(parents)} is {target!r} and holds no keys",
+            where="--set",
+            fix="Set the whole entry, for example `--set 'tasks[0]={name: x, limit: 8}'`.",
+        )
+
+
+def _index(target: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(target):
+        raise GenomeError(
+            f"{override!r}: {part!r} is not an index from 0 to {len(target) - 1}", where="--set"
+        )
+    return int(part)
+
+
+def to_yaml(source: Source) -> str:
+    """The effective genome as YAML, overrides included."""
+    return yaml.safe_dump(source.data, sort_keys=False, allow_unicode=True)

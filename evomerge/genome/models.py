@@ -1,0 +1,107 @@
+"""How a genome names a model: Hub id or folder, revision, LoRA adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class ModelName(BaseModel):
+    """A model as mergekit writes it: ``path[@revision][+lora[@revision]]``.
+
+    A folder whose own name holds ``+`` or ``@`` is written as a mapping:
+    ``{model: {path: ...}, lora: {path: ...}}``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    revision: str | None = None
+    lora: str | None = None
+    lora_revision: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return _parse(value)
+        if isinstance(value, dict) and "model" in value:
+            return _from_mapping(value)
+        return value
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> ModelName:
+        if not self.path.strip() or self.lora == "":
+            raise ValueError("a model needs a Hub id or a folder, got an empty text")
+        return self
+
+    @property
+    def text(self) -> str:
+        """``path[@revision][+lora[@revision]]``, for people."""
+        lora = f"+{_at(self.lora, self.lora_revision)}" if self.lora is not None else ""
+        return _at(self.path, self.revision) + lora
+
+    @property
+    def in_recipe(self) -> str | dict[str, Any]:
+        """The value of ``model:`` in a recipe that mergekit reads back as this model."""
+        if not any(mark in part for part in (self.path, self.lora or "") for mark in "+@"):
+            return self.text
+        mapping: dict[str, Any] = {"model": _path_mapping(self.path, self.revision)}
+        if self.lora is not None:
+            mapping["lora"] = _path_mapping(self.lora, self.lora_revision)
+        return mapping
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _at(path: str, revision: str | None) -> str:
+    return f"{path}@{revision}" if revision is not None else path
+
+
+def _path_mapping(path: str, revision: str | None) -> dict[str, Any]:
+    return {"path": path} if revision is None else {"path": path, "revision": revision}
+
+
+def _split_revision(text: str) -> tuple[str, str | None]:
+    path, at, revision = text.partition("@")
+    if "@" in revision:
+        raise ValueError(
+            f"{text!r} holds more than one '@'; write a folder whose name holds '@' as "
+            "{model: {path: ...}}"
+        )
+    return path, revision if at else None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    model, plus, lora = text.partition("+")
+    if "+" in lora:
+        raise ValueError(
+            f"{text!r} holds more than one '+'; write a folder whose name holds '+' as "
+            "{model: {path: ...}}"
+        )
+    path, revision = _split_revision(model)
+    parsed: dict[str, Any] = {"path": path, "revision": revision}
+    if plus:
+        parsed["lora"], parsed["lora_revision"] = _split_revision(lora)
+    return parsed
+
+
+def _from_mapping(value: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(value) - {"model", "lora"})
+    if unknown:
+        raise ValueError(f"a model mapping has the keys model and lora, got {', '.join(unknown)}")
+    parsed: dict[str, Any] = {}
+    for key, path_key, revision_key in (
+        ("model", "path", "revision"),
+        ("lora", "lora", "lora_revision"),
+    ):
+        part = value.get(key)
+        if isinstance(part, str):
+            parsed[path_key], parsed[revision_key] = _split_revision(part)
+        elif isinstance(part, dict) and set(part) <= {"path", "revision"} and "path" in part:
+            parsed[path_key], parsed[revision_key] = part["path"], part.get("revision")
+        elif part is not None:
+            raise ValueError(f"{key}: expected a text or {{path, revision}}, got {part!r}")
+    return parsed

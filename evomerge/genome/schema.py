@@ -1,0 +1,146 @@
+"""The genome file as a frozen object; a superset of mergekit-evolve's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.tasks import Evaluation, Task
+
+STRICT = ConfigDict(extra="forbid", frozen=True)
+Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
+
+
+class OptimizerBlock(BaseModel):
+    """Who searches, and for how long; further keys are the optimizer's own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field("cma_es", description="One of `evomerge list optimizers`.")
+    budget: Annotated[int, Field(ge=1)] = Field(
+        100, description="Trials the optimizer proposes; the baselines come on top."
+    )
+    population_size: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Trials per generation. Default: the optimizer's own."
+    )
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Seed of the optimizer alone. Default: from the root seed."
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Stop after so many trials without a better one."
+    )
+    timeout: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Stop after so many seconds; the running trial is finished."
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The optimizer's own settings."""
+        return dict(self.model_extra or {})
+
+
+class Execution(BaseModel):
+    """Where trials run, and how many at once."""
+
+    model_config = STRICT
+
+    workers: Annotated[int, Field(ge=1)] = Field(1, description="Trials at once.")
+
+
+class Genome(BaseModel):
+    """One search: what may vary, what judges it, who searches."""
+
+    model_config = STRICT
+
+    genome: MergeDefinition = Field(description="What may vary.")
+    tasks: Annotated[list[Task], Field(min_length=1)] = Field(
+        description="Search tasks: they steer the search."
+    )
+    validation: list[Task] = Field(
+        default_factory=list, description="Tasks the best trials are scored on after the search."
+    )
+    holdout: list[Task] = Field(
+        default_factory=list, description="Tasks looked at once, at the end; never steer."
+    )
+    objective: Objective = Field(
+        "weighted_sum",
+        description="`weighted_sum`; `normalized`: each task scaled between base (0) and best "
+        "parent (1); `worst`; `harmonic_mean`; `per_task`: one objective per task (nsga2).",
+    )
+    optimizer: OptimizerBlock = Field(
+        default_factory=OptimizerBlock, description="Who searches, and for how long."
+    )
+    evaluation: Evaluation = Field(
+        default_factory=Evaluation, description="How lm-eval runs the live model."
+    )
+    execution: Execution = Field(default_factory=Execution, description="Where trials run.")
+    run_dir: str | None = Field(
+        None, description="The run folder. Default: `runs/` and the genome file's name."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Root of everything random.")
+    task_search_path: list[str] = Field(
+        default_factory=list, description="Folders with lm-eval task YAML of your own."
+    )
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="First so many documents of every task."
+    )
+    num_fewshot: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Worked examples in each prompt, for every task."
+    )
+    shuffle: bool = Field(False, description="With `limit`: draw the documents at random (seeded).")
+    random_init: bool = Field(
+        False, description="Start the search at a random point instead of the initial one."
+    )
+    apply_chat_template: bool | None = Field(
+        None, description="mergekit-evolve's place for `evaluation.apply_chat_template`."
+    )
+    fewshot_as_multiturn: bool | None = Field(
+        None, description="mergekit-evolve's place for `evaluation.fewshot_as_multiturn`."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_of_optimizer(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("optimizer"), str):
+            return {**value, "optimizer": {"name": value["optimizer"]}}
+        return value
+
+    @model_validator(mode="after")
+    def _splits_apart(self) -> Genome:
+        for split in ("tasks", "validation", "holdout"):
+            names = [task.name for task in getattr(self, split)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{split}: tasks stand twice: {', '.join(twice)}")
+        steering = {task.name for task in self.tasks}
+        both = sorted(steering & {task.name for task in self.holdout})
+        if both:
+            raise ValueError(
+                f"holdout tasks must not steer the search, {', '.join(both)} also stands in tasks"
+            )
+        return self
+
+    def split(self, name: Literal["tasks", "validation", "holdout"]) -> tuple[Task, ...]:
+        """The tasks of a split with the file-wide limit and num_fewshot filled in."""
+        tasks: list[Task] = getattr(self, name)
+        return tuple(self._filled(task) for task in tasks)
+
+    def _filled(self, task: Task) -> Task:
+        changes: dict[str, Any] = {}
+        if task.num_fewshot is None:
+            changes["num_fewshot"] = self.num_fewshot
+        if task.limit is None and task.samples is None and self.limit is not None:
+            changes["samples" if self.shuffle else "limit"] = self.limit
+        return task.model_copy(update=changes)
+
+    @property
+    def evaluation_settings(self) -> Evaluation:
+        """`evaluation:` with mergekit-evolve's two keys in their place."""
+        changes = {
+            key: getattr(self, key)
+            for key in ("apply_chat_template", "fewshot_as_multiturn")
+            if getattr(self, key) is not None and getattr(self.evaluation, key) is None
+        }
+        return self.evaluation.model_copy(update=changes)

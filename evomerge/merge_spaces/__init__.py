@@ -1,0 +1,26 @@
+"""What varies, and what it means as a recipe: the table of merge spaces.
+
+=========== ================================================================================
+name        what varies
+=========== ================================================================================
+parameters  the parameters of one merge method, as finely as the genome says
+slerp_pairs which two of several models a layer group interpolates between, and where
+=========== ================================================================================
+"""
+
+from evomerge.genome.merge import MergeDefinition
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.registry import Registry
+
+MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
+    "space",
+    {
+        "parameters": "evomerge.merge_spaces.parameters:ParameterSpace",
+        "slerp_pairs": "evomerge.merge_spaces.slerp_pairs:SlerpPairs",
+    },
+)
+
+
+def merge_space_for(definition: MergeDefinition) -> type[MergeSpace]:
+    """The merge space that serves a genome."""
+    return next(space for space in MERGE_SPACES.values() if space.serves(definition))

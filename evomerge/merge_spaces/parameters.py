@@ -1,0 +1,401 @@
+"""The parameter space: the numbers of one merge method, as finely as the genome says.
+
+Source: Akiba et al., Evolutionary Optimization of Model Merging Recipes (2024),
+arXiv:2403.13187, section 3.1 (merging in the parameter space).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Union
+
+from evomerge.errors import GenomeError, Problem
+from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.models import ModelName
+from evomerge.genome.parameters import Setting, Settings
+from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.layout import Cell, cells, layout
+from evomerge.merge_spaces.settings import EffectiveSettings
+from evomerge.merge_spaces.weights import Affine, Shares
+from evomerge.methods import MethodParameter, Scope
+from evomerge.recipe import Recipe, rounded
+from evomerge.space import Choice, Integer, Parameter, Real, Space
+
+Reader = Union[Any, "Variable", "Coupled"]  # what a slot's value is read from
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A value that is one coordinate, or one per control point of a depth profile."""
+
+    names: tuple[str, ...]
+
+    def read(self, point: Point) -> Any:
+        """The value a recipe holds."""
+        values = [_written(point[name]) for name in self.names]
+        return values[0] if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """One of several weights that sum to 1, per control point of a depth profile."""
+
+    weights: tuple[Shares | Affine, ...]
+    index: int
+
+    def read(self, point: Point) -> Any:
+        """The weight a recipe holds."""
+        values = [
+            rounded(weights.decode([point[name] for name in weights.names])[self.index])
+            for weights in self.weights
+        ]
+        return values[0] if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One value in a recipe: which parameter of which input, where, and where it is from."""
+
+    parameter: str
+    model: ModelName | None
+    slice: int
+    filter: str | None
+    reader: Reader
+
+    def value(self, point: Point) -> Any:
+        """The value for a point."""
+        return (
+            self.reader.read(point) if isinstance(self.reader, (Variable, Coupled)) else self.reader
+        )
+
+
+class ParameterSpace(MergeSpace):
+    """Parameters of one merge method per model, layer group, kind of tensor and filter."""
+
+    summary = "the parameters of one merge method, as finely as the genome says"
+
+    @classmethod
+    def serves(cls, definition: MergeDefinition) -> bool:
+        """Every genome but those that choose pairs."""
+        return not (definition.merge_method == "slerp" and len(definition.models) > 2)
+
+    def _build(self) -> Space:
+        self.slices = layout(self.definition, self.architecture)
+        self.settings = EffectiveSettings(self.definition, self.method, len(self.slices))
+        self.inputs = self.settings.inputs
+        self.names = short_names(self.inputs.models)
+        self._parameters: list[Parameter] = []
+        self._fixed: dict[str, Any] = {}
+        self._slots: list[Slot] = []
+        for parameter in self.method.parameters:
+            if parameter.scope is Scope.SHARED:
+                self._place_shared(parameter)
+            elif parameter.name == "weight":
+                self._place_weights(parameter)
+            else:
+                self._place_per_source(parameter)
+        self._check()
+        return Space(tuple(self._parameters))
+
+    # What varies, and where
+
+    @property
+    def _n_controls(self) -> int:
+        """Control points of the depth profile; 1 without one."""
+        if not self.definition.smooth:
+            return 1
+        return -(-self.architecture.n_layers // self.definition.layer_granularity)
+
+    def _cells(self, settings: Settings | None) -> Iterator[tuple[int, Cell]]:
+        filters = tuple(self.definition.filters or ())
+        for index, slice_ in enumerate(self.slices):
+            for cell in cells(slice_, settings, filters):
+                yield index, cell
+
+    def _place_shared(self, parameter: MethodParameter) -> None:
+        settings = self.settings.shared(parameter)
+        if settings is None and not parameter.searched:
+            return
+        if settings is not None and not any(entry.varies for entry in settings.entries):
+            self._fixed[parameter.name] = _fixed(settings)
+            return
+        for index, cell in self._cells(settings):
+            reader = self._reader(parameter, cell, None)
+            if reader is not None:
+                self._slots.append(Slot(parameter.name, None, index, cell.filter, reader))
+
+    def _place_per_source(self, parameter: MethodParameter) -> None:
+        for i in self.inputs.weighted:
+            self._place_source(parameter, i)
+
+    def _place_source(self, parameter: MethodParameter, i: int) -> None:
+        model = self.inputs.models[i]
+        settings = self.settings.of_source(parameter, model)
+        if settings is None and not parameter.searched:
+            return
+        is_fixed = settings is not None and not any(entry.varies for entry in settings.entries)
+        if settings is not None and is_fixed and not self.settings.is_own(parameter, model):
+            self._fixed[parameter.name] = _fixed(settings)
+            return
+        for index, cell in self._cells(settings):
+            reader = self._reader(parameter, cell, i)
+            if reader is not None:
+                self._slots.append(Slot(parameter.name, model, index, cell.filter, reader))
+
+    def _place_weights(self, parameter: MethodParameter) -> None:
+        given = [
+            self.settings.of_source(parameter, self.inputs.models[i]) for i in self.inputs.weighted
+        ]
+        has_fixed = any(s is not None and not any(e.varies for e in s.entries) for s in given)
+        if not self.settings.normalize or has_fixed:
+            self._place_per_source(parameter)
+        elif any(settings is not None for settings in given):
+            raise GenomeError(
+                f"a range for weight, while {self.method.name} divides by the sum of the weights: "
+                "their common scale would change nothing",
+                where="genome.parameters.weight",
+                fix="Leave the range out (shares that sum to 1 are searched), or set "
+                "normalize: false, or fix the weight of one model.",
+            )
+        else:
+            self._place_coupled(parameter)
+
+    def _place_coupled(self, parameter: MethodParameter) -> None:
+        for index, cell in self._cells(None):
+            coupled = tuple(
+                self._coupled(parameter, cell, control) for control in range(self._n_controls)
+            )
+            self._parameters += [p for weights in coupled for p in weights.parameters]
+            for position, i in enumerate(self.inputs.weighted):
+                reader = Coupled(coupled, position)
+                self._slots.append(
+                    Slot("weight", self.inputs.models[i], index, cell.filter, reader)
+                )
+
+    def _coupled(self, parameter: MethodParameter, cell: Cell, control: int) -> Shares | Affine:
+        sources = self.inputs.weighted[:-1]
+        if self.definition.allow_negative_weights and parameter.range is not None:
+            names = tuple(self._name("weight", i, cell, control) for i in sources)
+            return Affine(names, parameter.range.high)
+        return Shares(tuple(self._name("share", i, cell, control) for i in sources))
+
+    def _reader(self, parameter: MethodParameter, cell: Cell, source: int | None) -> Reader:
+        if cell.setting is None and not parameter.searched:
+            return None
+        if cell.setting is not None and not cell.setting.varies:
+            return cell.setting.value
+        names = []
+        for control in range(self._n_controls):
+            name = self._name(parameter.name, source, cell, control)
+            self._parameters.append(self._parameter(parameter, name, cell.setting))
+            names.append(name)
+        return Variable(tuple(names))
+
+    def _parameter(
+        self, parameter: MethodParameter, name: str, setting: Setting | None
+    ) -> Parameter:
+        if setting is not None:
+            return _as_parameter(name, setting)
+        range_ = parameter.range
+        if range_ is None:
+            raise ValueError(f"{parameter.name} is searched but has no range in the table")
+        low = -range_.high if self._may_be_negative(parameter) else range_.low
+        initial = None
+        if parameter.name == "weight":
+            initial = 1 / len(self.inputs.weighted)
+        return Real(name, low, range_.high, log=range_.log, initial=initial)
+
+    def _may_be_negative(self, parameter: MethodParameter) -> bool:
+        return bool(
+            self.definition.allow_negative_weights
+            and parameter.range is not None
+            and parameter.range.may_be_negative
+        )
+
+    def _name(self, parameter: str, source: int | None, cell: Cell, control: int) -> str:
+        n = self._n_controls
+        parts = [
+            "" if source is None else self.names[source],
+            cell.label,
+            f"depth {control / (n - 1):.3g}" if n > 1 else "",
+        ]
+        inside = ", ".join(part for part in parts if part)
+        return f"{parameter}[{inside}]" if inside else parameter
+
+    def _check(self) -> None:
+        if not self._parameters:
+            varying = sorted(p.name for p in self.method.parameters if p.range is not None)
+            open_ = (
+                f"Open one of {', '.join(varying)} under parameters"
+                if varying
+                else ("Merge with mergekit-yaml, or take another method")
+            )
+            raise GenomeError(
+                f"nothing varies: {self.method.name} has no parameter left to search",
+                where="genome.merge_method",
+                fix=f"{open_}.",
+            )
+        if self.method.name.startswith("della"):
+            self._check_della()
+
+    def _check_della(self) -> None:
+        """DELLA needs 0 < density - epsilon and density + epsilon < 1 at every point."""
+        reach: dict[str, tuple[float, float]] = {"epsilon": (0.15, 0.15)}
+        for name in ("density", "epsilon"):
+            ranges = [
+                (p.low, p.high)
+                for p in self._parameters
+                if isinstance(p, Real) and p.name.partition("[")[0] == name
+            ]
+            fixed = [s.reader for s in self._slots if s.parameter == name]
+            numbers = [v for v in (*fixed, self._fixed.get(name)) if isinstance(v, (int, float))]
+            ranges += [(float(v), float(v)) for v in numbers]
+            if ranges:
+                reach[name] = (min(r[0] for r in ranges), max(r[1] for r in ranges))
+        (low, high), epsilon = reach.get("density", (0.5, 0.5)), reach["epsilon"][1]
+        if low - epsilon <= 0 or (high + epsilon >= 1 and low < 1):
+            raise GenomeError.of(
+                [
+                    Problem(
+                        f"density in [{low:g}, {high:g}] with epsilon up to {epsilon:g} leaves "
+                        "(0, 1), and the merge would fail",
+                        "genome.parameters.density",
+                        "Keep density - epsilon above 0 and density + epsilon below 1.",
+                    )
+                ]
+            )
+
+    # What a point means
+
+    def recipe(self, point: Point) -> Recipe:
+        """What a point means: ``models:`` for one slice, ``slices:`` for several."""
+        config: dict[str, Any] = {"merge_method": self.method.name}
+        shared = dict(self._fixed)
+        if len(self.slices) > 1:
+            config["slices"] = [self._slice(i, point) for i in range(len(self.slices))]
+        else:
+            config["models"] = [self._input(model, 0, point) for model in self.inputs.models]
+            shared.update(self._values(None, 0, point))
+        if shared:
+            config["parameters"] = shared
+        return Recipe({**config, **self.frame(self.inputs.base)})
+
+    def _slice(self, index: int, point: Point) -> dict[str, Any]:
+        layers = [self.slices[index].start, self.slices[index].end]
+        sources = []
+        for model in self.inputs.models:
+            source = self._input(model, index, point)
+            sources.append({"model": source.pop("model"), "layer_range": layers, **source})
+        shared = self._values(None, index, point)
+        return {"sources": sources, **({"parameters": shared} if shared else {})}
+
+    def _input(self, model: ModelName, index: int, point: Point) -> dict[str, Any]:
+        values = self._values(model, index, point)
+        entry: dict[str, Any] = {"model": model.in_recipe}
+        return {**entry, "parameters": values} if values else entry
+
+    def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
+        found: dict[str, list[tuple[str | None, Any]]] = {}
+        for slot in self._slots:
+            if slot.model == model and slot.slice == index:
+                found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
+        return {name: _with_filters(values) for name, values in found.items()}
+
+    # Points that are known beforehand
+
+    def source_point(self, index: int) -> dict[str, Any] | None:
+        """One weight 1 and the others 0; for two models a ``t`` of 0 or 1."""
+        model = self.definition.models[index].model
+        if self.method.name == "slerp":
+            return self._t_point(0.0 if model == self.inputs.base else 1.0)
+        if (
+            self.method.is_linear
+            and model == self.inputs.base
+            and len(self.inputs.weighted) < len(self.inputs.models)
+        ):
+            return self.base_point()
+        weights = [float(self.inputs.models[i] == model) for i in self.inputs.weighted]
+        return self._weights_point(weights)
+
+    def average_point(self) -> dict[str, Any] | None:
+        """Equal weights that sum to 1, the base aside."""
+        if len(self.inputs.weighted) != len(self.definition.models):
+            return None
+        return self._weights_point([1 / len(self.inputs.weighted)] * len(self.inputs.weighted))
+
+    def base_point(self) -> dict[str, Any] | None:
+        """All weights 0, where the base is no source."""
+        base = self.definition.base_model
+        if self.method.name == "slerp" and base == self.inputs.base:
+            return self._t_point(0.0)
+        if (
+            self.settings.normalize
+            or self.inputs.base != base
+            or (len(self.inputs.weighted) == len(self.inputs.models))
+        ):
+            return None
+        return self._weights_point([0.0] * len(self.inputs.weighted))
+
+    def _t_point(self, t: float) -> dict[str, Any] | None:
+        inside = all(isinstance(p, Real) and p.low <= t <= p.high for p in self._parameters)
+        return {p.name: t for p in self._parameters} if inside else None
+
+    def _weights_point(self, weights: list[float]) -> dict[str, Any] | None:
+        """The point with the same weights everywhere, None where it is no point of the space."""
+        only_weights = all(slot.parameter == "weight" for slot in self._slots)
+        plain = set(self._fixed) <= {self.method.normalized_by}
+        if not (self.method.is_linear and only_weights and plain):
+            return None
+        by_model = {
+            self.inputs.models[i]: w for i, w in zip(self.inputs.weighted, weights, strict=True)
+        }
+        point: dict[str, Any] = {}
+        for slot in self._slots:
+            if isinstance(slot.reader, Coupled):
+                for coupled in slot.reader.weights:
+                    point.update(zip(coupled.names, coupled.encode(weights), strict=True))
+            elif isinstance(slot.reader, Variable) and slot.model is not None:
+                point.update(dict.fromkeys(slot.reader.names, by_model[slot.model]))
+            else:
+                return None
+        ranges = {p.name: p for p in self._parameters if isinstance(p, Real)}
+        inside = all(ranges[n].low <= value <= ranges[n].high for n, value in point.items())
+        return point if inside else None
+
+
+def short_names(models: tuple[ModelName, ...]) -> list[str]:
+    """The last parts of the models' names, as many as tell them apart."""
+    for n_parts in range(1, 1 + max(model.text.count("/") + 1 for model in models)):
+        names = ["/".join(model.text.split("/")[-n_parts:]) for model in models]
+        if len(set(names)) == len(names):
+            return names
+    return [model.text for model in models]
+
+
+def _as_parameter(name: str, setting: Setting) -> Parameter:
+    initial: Any = setting.initial
+    if setting.range is not None:
+        low, high = setting.range
+        return Real(name, low, high, log=setting.log, initial=initial)
+    if setting.integer is not None:
+        return Integer(name, *setting.integer, initial=initial)
+    return Choice(name, tuple(setting.choice or ()), initial=initial)
+
+
+def _fixed(settings: Settings) -> Any:
+    return _with_filters([(entry.filter, entry.value) for entry in settings.entries])
+
+
+def _with_filters(values: list[tuple[str | None, Any]]) -> Any:
+    """Mergekit's form: the value itself, or a list of filtered values."""
+    if len(values) == 1 and values[0][0] is None:
+        return values[0][1]
+    return [
+        {"value": value} if text is None else {"filter": text, "value": value}
+        for text, value in values
+    ]
+
+
+def _written(value: Any) -> Any:
+    return rounded(value) if isinstance(value, float) else value

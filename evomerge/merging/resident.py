@@ -1,0 +1,158 @@
+"""The resident merger: from a recipe to a model in memory, nothing written to disk.
+
+Sources are read once and stay; one live model stays and is overwritten in place. The
+arithmetic is mergekit's own, task by task in mergekit's own order, so the weights equal
+those that ``mergekit-yaml`` writes, to the bit at the same number of threads.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mergekit.common import dtype_from_name
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from evomerge.errors import MergeError
+from evomerge.merging.live_model import LiveModel
+from evomerge.merging.output import Output, Outputs
+from evomerge.merging.sources import Sources, quiet_transformers
+from evomerge.merging.structure import Structure, structure_key
+from evomerge.merging.weights import Weights
+from evomerge.recipe import Recipe
+
+STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
+
+# Whatever mergekit, torch and transformers raise on a recipe or model they cannot use.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+
+
+class ResidentMerger:
+    """Merges recipe after recipe into one live model.
+
+    Not safe to use from several threads: mergekit's loaders are shared by the process.
+
+    Args:
+        device: Where sources stay, merges are computed and the model runs.
+        dtype: Of the live model, e.g. ``"bfloat16"``; None: what a built folder loads in.
+        merge_seed: Of randomised methods, as ``mergekit-yaml --random-seed``; every merge
+            starts from it.
+        trust_remote_code: Whether models may bring their own code.
+        lora_cache: Where folded ``model+lora`` sources are kept, to be shared or reused;
+            None: a temporary folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        dtype: str | None = None,
+        merge_seed: int = 0,
+        trust_remote_code: bool = False,
+        lora_cache: Path | None = None,
+    ) -> None:
+        self._device = device
+        self._dtype = dtype
+        self._merge_seed = merge_seed
+        self._sources = Sources(
+            device=device, trust_remote_code=trust_remote_code, lora_cache=lora_cache
+        )
+        self._outputs = Outputs(self._sources.options)
+        self._plans: OrderedDict[str, _Plan] = OrderedDict()
+        self._weights: Weights | None = None
+        self._weights_key: _WeightsKey | None = None
+
+    def merge(self, recipe: Recipe) -> LiveModel:
+        """The recipe's model; the one merged before is overwritten or dropped.
+
+        The global random state of torch is left as it was.
+
+        Raises:
+            MergeError: mergekit cannot merge it, or a merged weight is not finite.
+            ModelError: the models of the recipe cannot give a complete model.
+        """
+        cuda = [self._device] if torch.device(self._device).type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), torch.no_grad():
+            try:
+                plan = self._plan(recipe)
+                # All that transformers.set_seed, which mergekit calls, means to the kernels.
+                torch.default_generator.manual_seed(self._merge_seed)
+                if cuda:
+                    torch.cuda.manual_seed_all(self._merge_seed)
+                module = self._written(plan, _merged(plan.structure, recipe))
+            except _FAILURES as error:
+                raise MergeError(_reason(error), where="merge") from error
+        module.generation_config = plan.output.generation
+        return LiveModel(module=module, tokenizer=plan.output.tokenizer)
+
+    def _plan(self, recipe: Recipe) -> _Plan:
+        key = structure_key(recipe)
+        if key not in self._plans:
+            with quiet_transformers():
+                structure = Structure.of(recipe, self._sources)
+                self._plans[key] = _Plan(structure, self._outputs.of(structure))
+            if len(self._plans) > STRUCTURES_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return self._plans[key]
+
+    def _written(self, plan: _Plan, merged: Iterator[tuple[str, torch.Tensor]]) -> PreTrainedModel:
+        weights = self._weights
+        if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
+            # Names are known only after the first merge: optional tensors may be absent.
+            # Copies, because passthrough hands out the sources themselves.
+            tensors = {name: tensor.clone() for name, tensor in merged}
+            plan.weights_key = (plan.output.config_text, frozenset(tensors))
+            merged = iter(tensors.items())
+            if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
+                self._weights = weights = None  # frees the old model before the new one
+                weights = Weights.load(
+                    plan.output.config, tensors, device=self._device, dtype=self._dtype
+                )
+                self._weights, self._weights_key = weights, plan.weights_key
+                return weights.module
+        weights.write(merged)
+        return weights.module
+
+
+_WeightsKey = tuple[str, frozenset[str]]  # configuration and tensor names of a checkpoint
+
+
+@dataclass
+class _Plan:
+    """A structure, what surrounds its weights, and which live model can hold them."""
+
+    structure: Structure
+    output: Output
+    weights_key: _WeightsKey | None = None
+
+
+def _merged(structure: Structure, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of the built checkpoint, in mergekit's order, in their dtype on disk."""
+    for planned, task in structure.tasks(recipe):
+        tensor = task.execute(tensors=planned.inputs.cast())
+        if tensor is None:
+            continue  # an optional weight that mergekit leaves out
+        dtype = dtype_from_name(planned.out_dtype)
+        yield planned.name, tensor if dtype is None else tensor.to(dtype)
+
+
+def _reason(error: Exception) -> str:
+    """What mergekit says, on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

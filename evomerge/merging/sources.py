@@ -1,0 +1,153 @@
+"""Source tensors, each read once: memory-mapped, in the dtype they are stored in.
+
+mergekit's own loaders do the reading, so names, aliases, tied weights and converted
+checkpoint layouts resolve exactly as in a build. LoRA adapters are folded into their
+model once, into a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+
+import torch
+from mergekit.common import ModelReference, dtype_from_name
+from mergekit.config import MergeConfiguration
+from mergekit.io.tasks import GatherTensors, LoaderCache, LoadTensor
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from mergekit.options import MergeOptions
+from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
+from transformers.utils import logging as transformers_logging
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps progress bars and load reports off the user's terminal."""
+    verbosity = transformers_logging.get_verbosity()
+    had_progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_progress:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
+
+
+def build_tokenizer(task: BuildTokenizer) -> TokenizerInfo:
+    """Runs mergekit's task without its progress bar."""
+    with contextlib.redirect_stderr(StringIO()):
+        return task.execute()
+
+
+def fold_adapters(config: MergeConfiguration, cache: Path, *, trust_remote_code: bool) -> None:
+    """Merges every ``model+lora`` of a recipe into a folder of its own, unless it is there.
+
+    The folder appears by rename, so a second worker never reads half of it. Names are
+    mergekit's, so ``mergekit-yaml --lora-merge-cache`` finds it too.
+    """
+    for model in config.referenced_models():
+        if model.lora is None:
+            continue
+        with tempfile.TemporaryDirectory(dir=cache) as temporary, quiet_transformers():
+            target = cache / Path(model.model._unique_id() + "_" + model.lora._unique_id())
+            if target.exists():
+                continue
+            merged = model.merged(cache_dir=temporary, trust_remote_code=trust_remote_code)
+            with contextlib.suppress(FileExistsError):  # another worker was faster
+                shutil.move(merged.model.path, target)
+
+
+class Sources:
+    """Every tensor the recipes of one process need, by model and name.
+
+    Args:
+        device: Where the tensors stay. On ``"cpu"`` they stay memory-mapped.
+        trust_remote_code: Whether models may bring their own code.
+        lora_cache: Where folded adapters are kept; None: a temporary folder that is
+            removed with this object.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        lora_cache: Path | None = None,
+    ) -> None:
+        self._device = torch.device(device)
+        self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
+        if lora_cache is None:
+            lora_cache = Path(tempfile.mkdtemp(prefix="evomerge-lora-"))
+            weakref.finalize(self, shutil.rmtree, lora_cache, ignore_errors=True)
+        lora_cache.mkdir(parents=True, exist_ok=True)
+        self._lora_cache = lora_cache
+        self.options = MergeOptions(
+            quiet=True, trust_remote_code=trust_remote_code, lora_merge_cache=str(lora_cache)
+        )
+
+    def open(self, config: MergeConfiguration) -> None:
+        """Makes mergekit's loaders ready for a recipe's models; call before planning it."""
+        fold_adapters(config, self._lora_cache, trust_remote_code=self.options.trust_remote_code)
+        cache = LoaderCache()
+        cache.loaders.clear()  # shared by the whole process, and never fresh by itself
+        cache.setup(options=self.options)
+
+    def inputs(self, task: ExecuteMergeMethodTask, tokenizer: TokenizerInfo | None) -> Inputs:
+        """The tensors one merge task works on, permuted where a tokenizer is named."""
+        gather = task.gather_tensors
+        if isinstance(gather, GatherTensors):
+            return self._gathered(gather)
+        if not isinstance(gather, PermutedVocabulary) or tokenizer is None:
+            raise TypeError(f"no way to feed {type(gather).__name__} to {task.method_name}")
+        raw = self._gathered(gather.gather_tensors, torch.device("cpu"))
+        permuted = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
+        return Inputs({model: (t.to(self._device), None) for model, t in permuted.items()})
+
+    def _gathered(self, gather: GatherTensors, device: torch.device | None = None) -> Inputs:
+        """GatherTensors, with the cast to the recipe's dtype left for later."""
+        tensors = {}
+        for (model, _), load in zip(
+            gather.weight_info.items(), gather.arguments().values(), strict=True
+        ):
+            native = self._native(load)
+            if native is not None:
+                tensors[model] = (
+                    native if device is None else native.to(device),
+                    dtype_from_name(load.dtype),
+                )
+        return Inputs(tensors)
+
+    def _native(self, load: LoadTensor) -> torch.Tensor | None:
+        key = load.model_copy(update={"dtype": None, "device": None})
+        if key not in self._tensors:
+            tensor = key.execute()
+            self._tensors[key] = None if tensor is None else tensor.to(self._device)
+        return self._tensors[key]
+
+
+class Inputs:
+    """Resident tensors by model, each with the dtype a recipe wants it in.
+
+    Args:
+        tensors: Model -> tensor as stored, and the dtype to compute in (None: as it is).
+    """
+
+    def __init__(
+        self, tensors: Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]
+    ) -> None:
+        self._tensors = tensors
+
+    def cast(self) -> dict[ModelReference, torch.Tensor]:
+        """The tensors as mergekit's kernels get them; unchanged ones are not copied."""
+        return {
+            model: tensor if dtype is None else tensor.to(dtype)
+            for model, (tensor, dtype) in self._tensors.items()
+        }

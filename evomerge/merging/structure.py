@@ -1,0 +1,231 @@
+"""What recipes that differ only in parameter values share: mergekit's plan, made once.
+
+mergekit reads model configurations, builds tasks and sorts them for every merge. All of
+that depends on the recipe's structure. Here the structure is planned once by mergekit's
+own planner; a further recipe of the same structure only has its parameter values
+resolved again, by mergekit's own rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mergekit import merge_methods
+from mergekit.architecture import ModelArchitecture, WeightInfo, get_architecture_info
+from mergekit.common import ModelReference
+from mergekit.config import (
+    ConfigReader,
+    InputModelDefinition,
+    MergeConfiguration,
+    OutputModuleDefinition,
+    OutputSliceDefinition,
+)
+from mergekit.graph import Executor
+from mergekit.merge import _model_out_config
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from mergekit.parameter_resolver import resolve_parameters
+from mergekit.plan import MergePlanner
+from mergekit.tokenizer import TokenizerInfo
+from transformers import PreTrainedConfig
+
+from evomerge.files import canonical_json
+from evomerge.merging.sources import Inputs, Sources, build_tokenizer
+from evomerge.recipe import Recipe
+
+_PARTS = ("models", "slices", "sources")
+
+
+def structure_key(recipe: Recipe) -> str:
+    """Equal for recipes that differ in parameter values only."""
+    return canonical_json(_without_parameters(recipe.config))
+
+
+def _without_parameters(part: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in part.items() if key != "parameters"}
+    for key in _PARTS:
+        if kept.get(key):
+            kept[key] = [_without_parameters(entry) for entry in kept[key]]
+    if kept.get("modules"):
+        kept["modules"] = {n: _without_parameters(m) for n, m in kept["modules"].items()}
+    return kept
+
+
+class Configuration(MergeConfiguration):  # type: ignore[misc]  # mergekit is untyped
+    """mergekit's configuration, its models in the order they are mentioned in.
+
+    mergekit's own order comes from a set and differs between processes; where no base is
+    named, the first model gives the output its configuration and tokenizer.
+    """
+
+    def referenced_models(self) -> list[ModelReference]:
+        """Base first, then by first mention."""
+        modules = self.modules or {"": self}
+        mentioned = [
+            entry.model
+            for module in modules.values()
+            for entry in (
+                *(module.models or ()),
+                *(source for part in module.slices or () for source in part.sources),
+            )
+        ]
+        base = [self.base_model] if self.base_model else []
+        return list(dict.fromkeys(base + mentioned))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the recipe the parameters of one output tensor stand."""
+
+    module: str
+    slice_index: int
+    t: float
+    input_names: Mapping[ModelReference, str]
+
+
+class _Planner(MergePlanner):  # type: ignore[misc]  # mergekit is untyped
+    """mergekit's planner, remembering the place of each tensor."""
+
+    places: dict[str, _Place]
+
+    def plan_tensor(
+        self,
+        weight: WeightInfo,
+        weights_in: list[WeightInfo],
+        models: list[ModelReference],
+        cfg_reader: ConfigReader,
+    ) -> None:
+        super().plan_tensor(weight, weights_in, models, cfg_reader)
+        module, slices = next(
+            (name, module.slices)
+            for name, module in self.config.modules.items()
+            if any(part is cfg_reader.slice_out for part in module.slices)
+        )
+        self.places[weight.name] = _Place(
+            module=module,
+            slice_index=[part is cfg_reader.slice_out for part in slices].index(True),
+            t=cfg_reader.t,
+            input_names={
+                model: source.name for model, source in zip(models, weights_in, strict=False)
+            },
+        )
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One output tensor: mergekit's task, its resident inputs, its dtype on disk."""
+
+    task: ExecuteMergeMethodTask
+    place: _Place
+    inputs: Inputs
+    out_dtype: str | None
+
+    @property
+    def name(self) -> str:
+        """Name in the built checkpoint."""
+        name: str = self.task.output_weight.name
+        return name
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A planned recipe structure.
+
+    Attributes:
+        config: The configuration, normalised to ``modules`` with ``slices``.
+        architecture: mergekit's description of the model family.
+        out_config: Configuration of the output model before vocabulary changes.
+        tensors: In the order in which mergekit executes them, which is the order in which
+            randomised methods draw.
+        tokenizer: What mergekit built where the recipe names a tokenizer.
+    """
+
+    config: Configuration
+    architecture: ModelArchitecture
+    out_config: PreTrainedConfig
+    tensors: tuple[PlannedTensor, ...]
+    tokenizer: TokenizerInfo | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, sources: Sources) -> Structure:
+        """Plans a recipe and reads its source tensors."""
+        config = Configuration.model_validate(dict(recipe.config))
+        sources.open(config)
+        options = sources.options
+        architecture = get_architecture_info(config, options)
+        out_config = _model_out_config(config, architecture, options.trust_remote_code)
+        planner = _Planner(config, architecture, options, out_config)
+        planner.places = {}
+        targets = planner.plan_to_disk(out_path="")  # the graph of a build; never executed
+        scheduled = [handle.task() for handle in Executor(targets).schedule.tasks]
+        _Planner._model_arch.cache_clear()  # an lru_cache on a method keeps planners alive
+        tokenizer_task = planner._tokenizer_task
+        tokenizer = build_tokenizer(tokenizer_task) if tokenizer_task else None
+        tensors = tuple(
+            PlannedTensor(
+                task=task,
+                place=planner.places[task.output_weight.name],
+                inputs=sources.inputs(task, tokenizer),
+                out_dtype=task.output_weight.force_dtype or config.out_dtype,
+            )
+            for task in scheduled
+            if isinstance(task, ExecuteMergeMethodTask)
+        )
+        return cls(config, architecture, out_config, tensors, tokenizer)
+
+    def tasks(self, recipe: Recipe) -> Iterator[tuple[PlannedTensor, ExecuteMergeMethodTask]]:
+        """The tasks with the parameter values of a recipe of this structure."""
+        config = self._with_parameters_of(Configuration.model_validate(dict(recipe.config)))
+        spec = merge_methods.get(config.merge_method).spec
+        for tensor in self.tensors:
+            module = config.modules[tensor.place.module]
+            reader = ConfigReader(
+                config=config,
+                t=tensor.place.t,
+                slice_out=module.slices[tensor.place.slice_index],
+                module=module,
+            )
+            shared, per_input = resolve_parameters(
+                spec,
+                tensor_name=tensor.name,
+                inputs=tensor.place.input_names,
+                sources=reader.parameter_sources,
+                base_model=reader.base_model,
+                t=reader.t,
+            )
+            update = {"parameters": shared, "input_parameters": per_input}
+            yield tensor, tensor.task.model_copy(update=update)
+
+    def _with_parameters_of(self, fresh: Configuration) -> Configuration:
+        """The fresh configuration in normalised form, without reading the models again."""
+        modules = {
+            name: _normalised(module, (fresh.modules or {}).get(name, fresh))
+            for name, module in self.config.modules.items()
+        }
+        update = {"modules": modules, "parameters": fresh.parameters}
+        normalised: Configuration = self.config.model_copy(update=update)
+        return normalised
+
+
+def _normalised(
+    planned: OutputModuleDefinition, fresh: OutputModuleDefinition | Configuration
+) -> OutputModuleDefinition:
+    """A module of slices with the fresh parameters in it."""
+    slices = fresh.slices or [_one_slice(planned.slices[0], fresh.models)]
+    # Parameters of the whole recipe are a scope of their own, below the module's.
+    parameters = fresh.parameters if isinstance(fresh, OutputModuleDefinition) else None
+    return planned.model_copy(update={"slices": slices, "parameters": parameters})
+
+
+def _one_slice(
+    planned: OutputSliceDefinition, models: list[InputModelDefinition]
+) -> OutputSliceDefinition:
+    """The slice over all layers that ``models`` stands for; an appended base comes last."""
+    settings = [entry.parameters for entry in models]
+    settings += [None] * (len(planned.sources) - len(models))
+    sources = [
+        source.model_copy(update={"parameters": parameters})
+        for source, parameters in zip(planned.sources, settings, strict=True)
+    ]
+    return planned.model_copy(update={"sources": sources})

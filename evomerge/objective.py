@@ -1,0 +1,173 @@
+"""Metrics -> scores -> losses; the only place where a sign turns.
+
+A score is higher-is-better, a loss lower-is-better; ``inf`` is a failed trial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import EvaluationError
+from evomerge.genome.tasks import Task
+from evomerge.trial import Evaluation, Metric, MetricKey, Outcome
+
+OBJECTIVES: Mapping[str, str] = {
+    "weighted_sum": "sum of weight times score over the tasks, divided by the weights' sum",
+    "normalized": "weighted mean of scores, each scaled from the base (0) to the best parent (1)",
+    "worst": "the lowest task score",
+    "harmonic_mean": "weighted harmonic mean of the task scores; one poor task pulls it down",
+    "per_task": "each task an objective of its own",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """What people see: higher is better.
+
+    Attributes:
+        value: The number.
+        stderr: Its standard error, documents of different tasks taken as independent; None
+            where a task gives none.
+        n: Documents behind it.
+    """
+
+    value: float
+    stderr: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Scores of one task that ``normalized`` maps to 0 and 1."""
+
+    zero: float
+    one: float
+
+
+class Objective:
+    """The rule that turns an evaluation into one score or several.
+
+    Args:
+        name: One of ``OBJECTIVES``.
+        tasks: The search tasks.
+        keys: The metric read from each task, in their order.
+        anchors: Per task, for ``normalized`` only; see :meth:`with_anchors`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tasks: Sequence[Task],
+        keys: Sequence[MetricKey],
+        anchors: Sequence[Anchor] = (),
+    ) -> None:
+        self.name = name
+        self.tasks = tuple(tasks)
+        self.keys = tuple(keys)
+        self.anchors = tuple(anchors)
+
+    @property
+    def n_objectives(self) -> int:
+        """How many losses a trial has."""
+        return len(self.tasks) if self.name == "per_task" else 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each loss is of."""
+        return tuple(t.name for t in self.tasks) if self.name == "per_task" else (self.name,)
+
+    def with_anchors(self, base: Evaluation | None, parents: Sequence[Evaluation]) -> Objective:
+        """The objective once base and parents are known.
+
+        Where no base was scored, 0 is the worst parent. A task on which the best parent is no
+        better than the base cannot be scaled and is left as it is, shifted so that the base
+        is 0.
+        """
+        if self.name != "normalized" or not parents:
+            return self
+        anchors = []
+        for index in range(len(self.tasks)):
+            ones = [self.task_scores(parent)[index].value for parent in parents]
+            zero = self.task_scores(base)[index].value if base else min(ones)
+            anchors.append(Anchor(zero, max(ones) if max(ones) > zero else zero + 1.0))
+        return Objective(self.name, self.tasks, self.keys, anchors)
+
+    def metric(self, evaluation: Evaluation, index: int) -> Metric:
+        """The metric read from task ``index``.
+
+        Raises:
+            EvaluationError: the evaluation lacks it.
+        """
+        for metric in evaluation.metrics:
+            if metric.key == self.keys[index]:
+                return metric
+        raise EvaluationError(f"the evaluation reports no {self.keys[index]}")
+
+    def task_scores(self, evaluation: Evaluation) -> tuple[Score, ...]:
+        """One score per task, turned so that higher is better."""
+        scores = []
+        for index in range(len(self.keys)):
+            metric = self.metric(evaluation, index)
+            sign = 1.0 if metric.higher_is_better else -1.0
+            scores.append(Score(sign * metric.value, metric.stderr, metric.n))
+        return tuple(scores)
+
+    def scores(self, evaluation: Evaluation) -> tuple[Score, ...]:
+        """The score of each objective."""
+        parts = self.task_scores(evaluation)
+        if self.name == "per_task":
+            return parts
+        if self.name == "worst":
+            return (min(parts, key=lambda score: score.value),)
+        if self.name == "harmonic_mean":
+            return (self._harmonic(parts),)
+        if self.name == "normalized" and self.anchors:
+            parts = tuple(
+                replace(
+                    part,
+                    value=(part.value - anchor.zero) / (anchor.one - anchor.zero),
+                    stderr=None
+                    if part.stderr is None
+                    else part.stderr / (anchor.one - anchor.zero),
+                )
+                for part, anchor in zip(parts, self.anchors, strict=True)
+            )
+        return (self._weighted(parts),)
+
+    def losses(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Shape (n_objectives,); ``inf`` where the trial failed or a score is not finite."""
+        if outcome.evaluation is None:
+            return np.full(self.n_objectives, np.inf)
+        values = [-score.value for score in self.scores(outcome.evaluation)]
+        return np.array([v if math.isfinite(v) else math.inf for v in values], dtype=np.float64)
+
+    def _shares(self) -> list[float]:
+        total = sum(abs(task.weight) for task in self.tasks)
+        return [task.weight / total for task in self.tasks]
+
+    def _weighted(self, parts: Sequence[Score]) -> Score:
+        shares = self._shares()
+        value = sum(share * part.value for share, part in zip(shares, parts, strict=True))
+        return Score(value, _combined(shares, parts), sum(part.n for part in parts))
+
+    def _harmonic(self, parts: Sequence[Score]) -> Score:
+        n = sum(part.n for part in parts)
+        if any(part.value <= 0 for part in parts):
+            return Score(0.0, None, n)
+        shares = self._shares()
+        value = 1.0 / sum(share / part.value for share, part in zip(shares, parts, strict=True))
+        slopes = [s * (value / part.value) ** 2 for s, part in zip(shares, parts, strict=True)]
+        return Score(value, _combined(slopes, parts), n)
+
+
+def _combined(slopes: Sequence[float], parts: Sequence[Score]) -> float | None:
+    """Standard error of a smooth function of independent scores (delta method)."""
+    errors = [part.stderr for part in parts]
+    if any(error is None for error in errors):
+        return None
+    return math.sqrt(sum((s * (e or 0.0)) ** 2 for s, e in zip(slopes, errors, strict=True)))

@@ -1,0 +1,28 @@
+"""Who proposes: the table of optimizers. One file each, one line here.
+
+======== =============================================================
+name     what it is
+======== =============================================================
+random   uniform random search, the baseline
+cma_es   CMA-ES (``cmaes``), CatCMA with margin for mixed spaces
+tpe      tree-structured Parzen estimator (Optuna)
+gp       Gaussian process with expected improvement (Optuna)
+nsga2    non-dominated sorting genetic algorithm II (Optuna)
+qmc      quasi-Monte Carlo sequence (Optuna)
+======== =============================================================
+"""
+
+from evomerge.optimizers.base import Optimizer
+from evomerge.registry import Registry
+
+OPTIMIZERS: Registry[type[Optimizer]] = Registry(
+    "optimizer",
+    {
+        "random": "evomerge.optimizers.random_search:RandomSearch",
+        "cma_es": "evomerge.optimizers.cma_es:CmaEs",
+        "tpe": "evomerge.optimizers.tpe:Tpe",
+        "gp": "evomerge.optimizers.gp:GaussianProcess",
+        "nsga2": "evomerge.optimizers.nsga2:Nsga2",
+        "qmc": "evomerge.optimizers.qmc:QuasiMonteCarlo",
+    },
+)

@@ -1,0 +1,140 @@
+"""The contract of every optimizer: ask and tell in the unit cube."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from evomerge.space import Space
+
+
+class Settings(BaseModel):
+    """Settings of one optimizer beside the common ones; subclasses add fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimizer(ABC):
+    """Minimises losses over the unit cube by ask and tell.
+
+    Subclasses write ``_ask``, ``_tell`` and, if knowing finished trials helps them,
+    ``_learn``; the checks live here, once. Nothing is pickled: the state of an optimizer is
+    rebuilt by constructing it with the same arguments and repeating the same calls.
+
+    Args:
+        space: Kinds of the coordinates, and where a search starts.
+        seed: Root of all its randomness; same seed and same calls, same run.
+        population_size: Genotypes per ``ask``, at least ``min_population_size``; None takes the
+            optimizer's default.
+        n_objectives: Columns of the losses; > 1 only where ``multi_objective``.
+        settings: An instance of ``Settings``; None takes the defaults.
+
+    Raises:
+        ValueError: more objectives, or a smaller population, than the optimizer can handle.
+    """
+
+    Settings: ClassVar[type[Settings]] = Settings
+    multi_objective: ClassVar[bool] = False
+    is_adaptive: ClassVar[bool] = True  # losses steer what is asked next
+    only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
+    min_population_size: ClassVar[int] = 1
+    proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        population_size: int | None = None,
+        n_objectives: int = 1,
+        settings: Settings | None = None,
+    ) -> None:
+        if n_objectives > 1 and not self.multi_objective:
+            raise ValueError(f"{type(self).__name__} minimises one loss, got {n_objectives}")
+        if population_size is None:
+            population_size = self.default_population_size(space.n_dims)
+        if population_size < self.min_population_size:
+            raise ValueError(
+                f"{type(self).__name__} needs a population of {self.min_population_size} or "
+                f"more, got {population_size}"
+            )
+        self.space = space
+        self.seed = seed
+        self.n_objectives = n_objectives
+        self.population_size = population_size
+        self.settings = settings if settings is not None else self.Settings()
+        self._asked: NDArray[np.float64] | None = None
+        self._start()
+
+    @classmethod
+    def default_population_size(cls, n_dims: int) -> int:
+        """Genotypes per ``ask`` where the genome does not say."""
+        return 1
+
+    def ask(self) -> NDArray[np.float64]:
+        """Next genotypes, shape (population_size, n_dims), entries in [0, 1].
+
+        Raises:
+            RuntimeError: the genotypes of the last ``ask`` were not told yet.
+        """
+        if self._asked is not None:
+            raise RuntimeError("ask() was called twice without tell() in between")
+        self._asked = np.clip(self._ask(), 0.0, 1.0)
+        return self._asked.copy()
+
+    def tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        """Losses of the asked genotypes, or of trials made elsewhere (before an ``ask``).
+
+        Args:
+            genotypes: Shape (k, n_dims); not changed.
+            losses: Shape (k,) or (k, n_objectives); ``inf`` is a failed trial; not changed.
+
+        Raises:
+            ValueError: shapes differ, or a loss is NaN.
+        """
+        losses = self._checked(genotypes, losses)
+        if self._asked is None:
+            self._learn(genotypes.copy(), losses)
+            return
+        if not np.array_equal(genotypes, self._asked):
+            raise ValueError("tell() got other genotypes than the ones asked")
+        asked, self._asked = self._asked, None
+        self._tell(asked, losses)
+
+    def _checked(
+        self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        if genotypes.ndim != 2 or genotypes.shape[1] != self.space.n_dims:
+            raise ValueError(
+                f"expected genotypes of shape (k, n_dims) (i.e. (k, {self.space.n_dims})), "
+                f"got {genotypes.shape}"
+            )
+        columns = losses.reshape(len(losses), -1)
+        if columns.shape != (len(genotypes), self.n_objectives):
+            raise ValueError(
+                f"expected losses of shape (k, n_objectives) (i.e. ({len(genotypes)}, "
+                f"{self.n_objectives})), got {losses.shape}"
+            )
+        if np.isnan(columns).any():
+            index = int(np.argwhere(np.isnan(columns).any(axis=1))[0, 0])
+            raise ValueError(f"loss {index} is NaN; a failed trial is told as inf")
+        return columns[:, 0].copy() if self.n_objectives == 1 else columns.copy()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Sets the first state from space, seed, population_size and settings."""
+
+    @abstractmethod
+    def _ask(self) -> NDArray[np.float64]:
+        """Next genotypes, shape (population_size, n_dims)."""
+
+    @abstractmethod
+    def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        """Losses of the genotypes of the last ``_ask``, (k,) or (k, n_objectives)."""
+
+    def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:  # noqa: B027  # nothing to learn is a fine default
+        """Losses of trials made elsewhere; ignored unless overridden."""

@@ -1,0 +1,125 @@
+"""What the optimizers backed by Optuna share: an in-memory study behind ask and tell.
+
+Differs: the search space is known before the first trial, as is the direction; nothing is
+stored outside memory, and Optuna's log level is the user's again after every call.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.trial import Trial, create_trial
+
+from evomerge.optimizers.base import Optimizer
+from evomerge.seeding import stream_seed
+from evomerge.space import Space
+
+
+class OptunaOptimizer(Optimizer):
+    """Asks an Optuna sampler; subclasses say which in ``_sampler``.
+
+    A continuous coordinate is a float in [0, 1], an ordered discrete one the index of its
+    level, an unordered one a category; the genotype holds the middle of the level's stretch.
+    """
+
+    @abstractmethod
+    def _sampler(self, seed: int) -> BaseSampler:
+        """The sampler, with all its randomness from ``seed``."""
+
+    def _start(self) -> None:
+        self._levels = self.space.levels
+        self._distributions = distributions_of(self.space)
+        self._trials: list[Trial] = []
+        with _quiet():
+            self._study = optuna.create_study(
+                sampler=self._sampler(stream_seed(self.seed, "optimizer")),
+                directions=["minimize"] * self.n_objectives,
+            )
+
+    def _ask(self) -> NDArray[np.float64]:
+        with _quiet():
+            # A copy: Optuna keeps what it is given.
+            self._trials = [
+                self._study.ask(dict(self._distributions)) for _ in range(self.population_size)
+            ]
+        return np.array([self._genotype(trial.params) for trial in self._trials])
+
+    def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        rows = losses.reshape(len(losses), -1).tolist()
+        with _quiet():
+            for trial, row in zip(self._trials, rows, strict=True):
+                self._study.tell(trial, row)
+
+    def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        for genotype, row in zip(genotypes, losses.reshape(len(losses), -1).tolist(), strict=True):
+            self._study.add_trial(
+                create_trial(
+                    params=self._params(genotype),
+                    distributions=dict(self._distributions),
+                    values=row,
+                    system_attrs=self._foreign_attributes(),
+                )
+            )
+
+    def _foreign_attributes(self) -> dict[str, Any]:
+        """What the sampler must find on a trial made elsewhere in order to use it."""
+        return {}
+
+    def _genotype(self, params: Mapping[str, Any]) -> list[float]:
+        return [
+            params[name] if n_levels is None else (params[name] + 0.5) / n_levels
+            for name, n_levels in zip(self._distributions, self._levels, strict=True)
+        ]
+
+    def _params(self, genotype: NDArray[np.float64]) -> dict[str, Any]:
+        return {
+            name: float(u) if n_levels is None else min(int(u * n_levels), n_levels - 1)
+            for name, n_levels, u in zip(self._distributions, self._levels, genotype, strict=True)
+        }
+
+
+def distributions_of(space: Space) -> dict[str, BaseDistribution]:
+    """Optuna's view of the unit cube, one distribution per coordinate, in order."""
+    return {
+        f"x{index:05d}": _distribution(n_levels, is_ordered)
+        for index, (n_levels, is_ordered) in enumerate(
+            zip(space.levels, space.is_ordered, strict=True)
+        )
+    }
+
+
+def _distribution(n_levels: int | None, is_ordered: bool) -> BaseDistribution:
+    if n_levels is None:
+        return FloatDistribution(0.0, 1.0)
+    if is_ordered:
+        return IntDistribution(0, n_levels - 1)
+    return CategoricalDistribution(tuple(range(n_levels)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back Optuna's line per trial and its notes on failed trials and new features."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Losses of inf are failed trials, which the Gaussian process clips and says so.
+            warnings.filterwarnings("ignore", message="Clip non-finite values")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

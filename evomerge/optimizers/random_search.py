@@ -1,0 +1,30 @@
+"""Uniform random search: the baseline every other optimizer has to beat.
+
+Source: Bergstra and Bengio, Random search for hyper-parameter optimization (2012), JMLR 13.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.optimizers.base import Optimizer
+from evomerge.seeding import stream
+
+
+class RandomSearch(Optimizer):
+    """Draws every coordinate uniformly, whatever the losses say."""
+
+    is_adaptive: ClassVar[bool] = False
+    only_ranks_matter: ClassVar[bool] = True
+
+    def _start(self) -> None:
+        self._rng = stream(self.seed, "optimizer")
+
+    def _ask(self) -> NDArray[np.float64]:
+        return self._rng.random((self.population_size, self.space.n_dims))
+
+    def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        pass

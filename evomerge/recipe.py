@@ -1,0 +1,62 @@
+"""Recipe: one complete mergekit configuration, its digest and its YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from evomerge.files import digest
+
+SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
+
+
+class _RecipeDumper(yaml.SafeDumper):
+    """Lists of numbers on one line, as mergekit writes them; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, values: Sequence[Any]) -> yaml.Node:
+    flow = all(isinstance(value, (int, float)) for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
+
+
+_RecipeDumper.add_representer(list, _represent_list)
+
+
+def rounded(value: float) -> float:
+    """The value as a recipe writes it: six significant digits."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A plain mergekit configuration; equal configurations have equal digests.
+
+    The models stand in it as the user named them, so that it builds anywhere.
+
+    Args:
+        config: The configuration as mergekit's YAML holds it: mappings, lists, text,
+            numbers. Not to be changed afterwards.
+    """
+
+    config: Mapping[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content; independent of key order."""
+        return digest(self.config)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def to_yaml(self) -> str:
+        """YAML that ``mergekit-yaml`` builds."""
+        return yaml.dump(
+            dict(self.config), Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=100
+        )

@@ -1,0 +1,1 @@
+"""What a run folder tells: tables, curve, exports, HTML page, Optuna journal. Never prints."""

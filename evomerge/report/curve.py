@@ -1,0 +1,112 @@
+"""Convergence: the score of every trial, the best so far, and what was there before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from evomerge.report.names import short_origins
+from evomerge.report.run import RecordedRun
+from evomerge.report.table import combined, combined_name
+
+_BEST, _TRIAL, _REFERENCE = "━", "·", "┄"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The trials of the optimizer in order, with the baselines as levels.
+
+    Attributes:
+        label: What the score is.
+        trial_ids: The optimizer's trials.
+        scores: Of each of them, None where it failed.
+        best: Highest score up to each of them, baselines included; None before any.
+        levels: Baseline -> its score.
+    """
+
+    label: str
+    trial_ids: tuple[int, ...]
+    scores: tuple[float | None, ...]
+    best: tuple[float | None, ...]
+    levels: Mapping[str, float]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest score there is."""
+        known = [score for score in (*self.scores, *self.levels.values()) if score is not None]
+        return (min(known), max(known)) if known else (0.0, 1.0)
+
+    @property
+    def best_level(self) -> tuple[str, float] | None:
+        """The best baseline."""
+        return max(self.levels.items(), key=lambda level: level[1], default=None)
+
+
+def curve_of(run: RecordedRun) -> Curve:
+    """The curve of a run; several objectives are shown by their mean."""
+    objective = combined(run.standing.objective)
+    names = short_origins(run.standing.trials)
+    levels: dict[str, float] = {}
+    ids, scores = [], []
+    for trial in run.standing.trials:
+        evaluation = trial.outcome.evaluation
+        score = None if evaluation is None else objective.scores(evaluation)[0].value
+        if not trial.candidate.is_baseline:
+            ids.append(trial.candidate.trial_id)
+            scores.append(score)
+        elif score is not None:
+            levels[names[trial.candidate.trial_id]] = score
+    start = max(levels.values(), default=None)
+    best = list(accumulate(scores, _higher, initial=start))[1:]
+    return Curve(combined_name(run.standing.objective), tuple(ids), tuple(scores), tuple(best), levels)
+
+
+def _higher(best: float | None, score: float | None) -> float | None:
+    known = [value for value in (best, score) if value is not None]
+    return max(known, default=None)
+
+
+def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
+    """The curve in characters, one line of text each.
+
+    Args:
+        curve: What to draw.
+        width: Columns of the whole plot, the scale on the left included.
+        height: Rows of the drawing.
+    """
+    if not curve.trial_ids:
+        return []
+    low, high = curve.bounds
+    span = high - low or 1.0
+    n_columns = max(min(width - 9, len(curve.trial_ids)), 1)
+    rows = [[" "] * n_columns for _ in range(height)]
+
+    def row(score: float) -> int:
+        return round((high - score) / span * (height - 1))
+
+    level = curve.best_level
+    if level is not None:
+        rows[row(level[1])] = [_REFERENCE] * n_columns
+    for index, score in enumerate(curve.scores):
+        if score is not None:
+            rows[row(score)][index * n_columns // len(curve.scores)] = _TRIAL
+    for index, best in enumerate(curve.best):
+        if best is not None:
+            rows[row(best)][index * n_columns // len(curve.best)] = _BEST
+    labels = {0: f"{high:.4f}", height - 1: f"{low:.4f}"}
+    if level is not None:
+        labels.setdefault(row(level[1]), f"{level[1]:.4f}")
+    drawn = [f"{labels.get(i, ''):>7} {''.join(line)}".rstrip() for i, line in enumerate(rows)]
+    return [*drawn, _axis(curve.trial_ids, n_columns), _legend(level)]
+
+
+def _axis(trial_ids: Sequence[int], n_columns: int) -> str:
+    first, last = str(trial_ids[0]), str(trial_ids[-1])
+    gap = max(n_columns - len(first) - len(last), 1)
+    return f"{'trial':>7} {first}{' ' * gap}{last if len(trial_ids) > 1 else ''}".rstrip()
+
+
+def _legend(level: tuple[str, float] | None) -> str:
+    legend = f"{'':8}{_BEST} best so far  {_TRIAL} trial"
+    return f"{legend}  {_REFERENCE} {level[0]}, the best baseline" if level else legend

@@ -1,0 +1,165 @@
+"""A winner as plain mergekit YAML, with comment lines that say what it is and how to build it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evomerge.best import best_content, recipe_of
+from evomerge.errors import LedgerError, RunError
+from evomerge.genome.source import read_yaml
+from evomerge.merging.build import mergekit_command
+from evomerge.methods import METHODS
+from evomerge.recipe import Recipe
+from evomerge.report.run import RecordedRun, load_run
+from evomerge.trial import Trial, TrialState
+
+_WIDTH = 98
+_RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
+
+
+@dataclass(frozen=True)
+class Export:
+    """One trial to be written as a recipe.
+
+    Attributes:
+        content: What best.yml holds of it.
+    """
+
+    content: Mapping[str, Any]
+
+    @property
+    def trial_id(self) -> int:
+        """Its trial."""
+        return int(self.content["trial"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """Its recipe."""
+        return recipe_of(dict(self.content))
+
+    @property
+    def file_name(self) -> str:
+        """What its file is called in a folder of several."""
+        return f"trial-{self.trial_id:05d}.yml"
+
+    def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
+        """mergekit YAML under comment lines.
+
+        Args:
+            recipe_file: How the command names the file.
+            out: How the command names the folder to build.
+        """
+        comments = "\n".join(f"# {line}".rstrip() for line in self._lines(recipe_file, out))
+        return f"{comments}\n{self.recipe.to_yaml()}"
+
+    def _lines(self, recipe_file: str, out: str) -> Iterator[str]:
+        content = self.content
+        versions = dict(content["versions"])
+        own = versions.pop("evomerge", "")
+        origin = "" if content["origin"] == "optimizer" else f", {content['origin']}"
+        yield f"Found by evomerge {own}: trial {content['trial']}{origin} of {content['genome']}"
+        for label, score in content["objective"].items():
+            yield f"  {label}: {_number(score['score'], score['stderr'], score['n'])}"
+        for split in ("search", "validation", "holdout"):
+            for name, metric in content.get(split, {}).items():
+                number = _number(metric["value"], metric["stderr"], metric["n"])
+                yield f"  {split} {name}: {number}"
+        named = ", ".join(f"{name} {version}" for name, version in versions.items())
+        yield from textwrap.wrap(f"Versions: {named}", _WIDTH, subsequent_indent="  ")
+        yield (
+            f"Merged with seed {content['merge_seed']}, {content['threads']} threads, "
+            f"device {content['device']}"
+        )
+        yield "Build it:"
+        yield f"  {self.command(recipe_file, out)}"
+        if _is_random(self.recipe):
+            yield (
+                f"{self.recipe.config['merge_method']} drops entries at random: the same bits "
+                "need this seed, as many"
+            )
+            yield "threads (OMP_NUM_THREADS) and the same kind of device."
+
+    def command(self, recipe_file: str, out: str) -> str:
+        """What builds the model from the file."""
+        return mergekit_command(recipe_file, out, int(self.content["merge_seed"]))
+
+
+def winners_of(path: Path) -> list[Export]:
+    """The winner of a run folder or of a best.yml; the whole front of a run that has one.
+
+    Raises:
+        EvomergeError: there is nothing to export.
+    """
+    if path.is_file():
+        return [_from_file(path)]
+    run = load_run(path)
+    return [_export(run, trial) for trial in _some(run, run.winners)]
+
+
+def top_of(path: Path, count: int) -> list[Export]:
+    """The best trials on the search tasks, best first, no recipe twice."""
+    run = load_run(_folder(path))
+    return [_export(run, trial) for trial in _some(run, run.standing.ranked()[:count])]
+
+
+def trial_of(path: Path, trial_id: int) -> Export:
+    """One trial of a run.
+
+    Raises:
+        RunError: the run has no such trial, or it failed.
+    """
+    run = load_run(_folder(path))
+    trial = run.ledger.trials.get(trial_id)
+    if trial is None:
+        raise RunError(
+            f"no trial {trial_id}, the last one is {max(run.ledger.trials, default=None)}",
+            where=str(path),
+            fix=f"Run `evomerge show {_folder(path)}`.",
+        )
+    if trial.outcome.state is not TrialState.COMPLETE:
+        raise RunError(f"trial {trial_id} failed: {trial.outcome.failure}", where=str(path))
+    return _export(run, trial)
+
+
+def _export(run: RecordedRun, trial: Trial) -> Export:
+    return Export(best_content(run.ledger, run.standing, trial))
+
+
+def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
+    if not trials:
+        raise RunError(
+            "no trial of this run is complete yet",
+            where=str(run.ledger.folder.path),
+            fix="Continue it with `evomerge run`.",
+        )
+    return trials
+
+
+def _folder(path: Path) -> Path:
+    """The run folder of a run folder, or of a best.yml in it."""
+    return path.parent if path.is_file() else path
+
+
+def _from_file(path: Path) -> Export:
+    content = read_yaml(path).data
+    if not isinstance(content, dict) or "evomerge_best" not in content:
+        raise LedgerError(
+            "not a best.yml of evomerge",
+            where=str(path),
+            fix="Name a run folder or the best.yml in it.",
+        )
+    return Export(content)
+
+
+def _number(value: float, stderr: float | None, n: int) -> str:
+    error = "" if stderr is None else f" ± {stderr:.4f}"
+    return f"{value:.4f}{error} (n = {n})"
+
+
+def _is_random(recipe: Recipe) -> bool:
+    method = METHODS.get(recipe.config["merge_method"])
+    return method is not None and method.is_random

@@ -1,0 +1,138 @@
+"""report.html: the run on one page that needs nothing else, light or dark as its reader's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from evomerge.files import write_atomic
+from evomerge.objective import Score
+from evomerge.report.curve import curve_of
+from evomerge.report.names import short_origins
+from evomerge.report.run import RecordedRun
+from evomerge.report.svg import curve_svg
+from evomerge.report.table import SplitTable, combined, combined_name, final_tables
+from evomerge.trial import Trial, TrialState
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1c2024;--soft:#6b7280;--line:#e2e5e9;--back:#fff;
+--panel:#f6f7f9;--accent:#0b7a5c;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--soft:#9aa2ad;--line:#2e343b;
+--back:#15181c;--panel:#1d2126;--accent:#4cc9a0;--bad:#f2857d}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);
+max-width:62rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+p.soft,.soft{color:var(--soft)}.bad{color:var(--bad)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .8rem .25rem 0;text-align:right;white-space:nowrap;
+border-bottom:1px solid var(--line)}
+th{font-weight:500;color:var(--soft)}th:first-child,td:first-child,td.text{text-align:left}
+td.text{white-space:normal}tr.winner td{font-weight:600}td.top{color:var(--accent)}
+pre{background:var(--panel);padding:1rem;overflow-x:auto;border-radius:6px;font-size:13px}
+svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
+.grid{stroke:var(--line)}.level{stroke:var(--soft);stroke-dasharray:3 4;opacity:.7}
+.trial{fill:var(--soft);opacity:.75}.best{fill:none;stroke:var(--accent);stroke-width:2}
+svg text.failed{fill:var(--bad)}
+"""
+
+
+def write_report(run: RecordedRun) -> None:
+    """Replaces report.html of a run folder."""
+    write_atomic(run.ledger.folder.report, report_html(run))
+
+
+def report_html(run: RecordedRun) -> str:
+    """The page of a run."""
+    header = run.ledger.header
+    name = escape(run.ledger.folder.path.resolve().name)
+    return "".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width,initial-scale=1">',
+            f"<title>evomerge: {name}</title><style>{_STYLE}</style></head><body>",
+            f"<h1>{name}</h1>",
+            f'<p class="soft">{escape(_summary(run))}</p>',
+            *(f"<h2>{t.title.capitalize()} tasks</h2>{_split(t)}" for t in final_tables(run)),
+            "<h2>Convergence</h2>",
+            curve_svg(curve_of(run)),
+            *(_recipe(trial) for trial in run.winners[:1]),
+            "<h2>Trials</h2>",
+            _trials(run),
+            f'<p class="soft">{escape(_versions(header["versions"]))}</p></body></html>',
+        ]
+    )
+
+
+def _summary(run: RecordedRun) -> str:
+    header = run.ledger.header
+    trials = run.standing.trials
+    n_failed = sum(trial.outcome.state is TrialState.FAILED for trial in trials)
+    return (
+        f"{header['genome']} · {header['optimizer']} over {run.space.n_dims} parameters · "
+        f"{len(trials)} trials, {n_failed} failed · seed {header['seed']}"
+    )
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return " · ".join(f"{package} {version}" for package, version in versions.items())
+
+
+def _split(table: SplitTable) -> str:
+    rows = []
+    for row in table.rows:
+        cells = [_cell(escape(row.name))]
+        for column, score in enumerate(row.scores):
+            is_top = score.value == table.best_in(column)
+            cells.append(_cell(_score(score), "top" if is_top else ""))
+        if not row.scores:
+            cells.append(_cell("not scored", "soft"))
+        kind = ' class="winner"' if row.is_winner else ""
+        rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
+    return _table(["", *table.columns], rows)
+
+
+def _score(score: Score) -> str:
+    error = "" if score.stderr is None else f" ± {score.stderr:.4f}"
+    return f'{score.value:.4f}{error} <span class="soft">n {score.n}</span>'
+
+
+def _recipe(trial: Trial) -> str:
+    return (
+        f"<h2>Recipe of trial {trial.candidate.trial_id}</h2>"
+        f"<pre>{escape(trial.candidate.recipe.to_yaml())}</pre>"
+    )
+
+
+def _trials(run: RecordedRun) -> str:
+    objective = run.standing.objective
+    head = ["trial", combined_name(objective), *(t.name for t in objective.tasks), "seconds"]
+    names = short_origins(run.standing.trials)
+    return _table([*head, ""], _trial_rows(run, names))
+
+
+def _trial_rows(run: RecordedRun, names: dict[int, str]) -> Iterator[str]:
+    objective = run.standing.objective
+    for trial in run.standing.trials:
+        trial_id, outcome = trial.candidate.trial_id, trial.outcome
+        cells = [_cell(str(trial_id))]
+        if outcome.evaluation is None:
+            cells += [_cell("failed", "bad")] + [_cell("")] * len(objective.tasks)
+        else:
+            scores = (*combined(objective).scores(outcome.evaluation)[:1],)
+            scores += objective.task_scores(outcome.evaluation)
+            cells += [_cell(f"{score.value:.4f}") for score in scores]
+        cells.append(_cell(f"{sum(outcome.seconds.values()):.2f}"))
+        cells.append(_cell(escape(outcome.failure or names.get(trial_id, "")), "text soft"))
+        yield f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(content: str, kind: str = "") -> str:
+    return f'<td class="{kind}">{content}</td>' if kind else f"<td>{content}</td>"
+
+
+def _table(head: Iterable[str], rows: Iterable[str]) -> str:
+    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
+    return (
+        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )

@@ -1,0 +1,96 @@
+"""A run folder as it stands, read without its models or tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from evomerge.genome import Genome, load_genome
+from evomerge.ledger import Ledger, RunFolder
+from evomerge.objective import Objective
+from evomerge.search import N_FINALISTS
+from evomerge.space import Space, from_data
+from evomerge.standing import Standing
+from evomerge.trial import Outcome, Trial
+
+Split = Literal["tasks", "validation", "holdout"]
+FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run folder, finished or not.
+
+    Attributes:
+        ledger: The history.
+        genome: What was searched.
+        standing: The trials on the search tasks, in order.
+        finals: Split -> its objective, for the splits that have results.
+    """
+
+    ledger: Ledger
+    genome: Genome
+    standing: Standing
+    finals: Mapping[str, Objective]
+
+    @cached_property
+    def space(self) -> Space:
+        """What the run searches in."""
+        return from_data(self.ledger.header["space"])
+
+    @property
+    def winners(self) -> list[Trial]:
+        """The front where there are several objectives, else the best trial; best first.
+
+        The best few on the search tasks are ordered by validation, where there was one.
+        """
+        standing = self.standing
+        finalists = standing.front() if standing.is_multi else standing.ranked()[:N_FINALISTS]
+        objective = self.finals.get("validation")
+        if objective is not None:
+
+            def loss(trial: Trial) -> float:
+                outcome = self.ledger.finals.get(("validation", trial.candidate.trial_id))
+                return float("inf") if outcome is None else float(objective.losses(outcome).sum())
+
+            finalists = sorted(finalists, key=loss)
+        return finalists if standing.is_multi else finalists[:1]
+
+
+def load_run(path: Path) -> RecordedRun:
+    """Reads a run folder; one that is being written at this moment too.
+
+    Raises:
+        LedgerError: there is no run, or its history is broken.
+        GenomeError: its genome.yml was changed into something that is no genome.
+    """
+    ledger = Ledger.open(RunFolder(path), read_only=True)
+    genome, _ = load_genome(ledger.folder.genome)
+    return recorded_run(ledger, genome)
+
+
+def recorded_run(ledger: Ledger, genome: Genome) -> RecordedRun:
+    """The run of a ledger in memory."""
+    trials = tuple(sorted(ledger.trials.values(), key=lambda trial: trial.candidate.trial_id))
+    objective = _objective(genome, "tasks", (trial.outcome for trial in trials))
+    finals = {}
+    for split in FINAL_SPLITS:
+        outcomes = [outcome for (of, _), outcome in ledger.finals.items() if of == split]
+        if any(outcome.evaluation is not None for outcome in outcomes):
+            finals[split] = _objective(genome, split, outcomes)
+    return RecordedRun(ledger, genome, Standing(objective, trials).with_anchors(), finals)
+
+
+def _objective(genome: Genome, split: Split, outcomes: Iterable[Outcome]) -> Objective:
+    """The objective of a split, its metrics as the evaluator recorded them.
+
+    An evaluation begins with the tasks' own metrics, in the order of the tasks (the contract of
+    evaluators), so that no task has to be loaded to know them.
+    """
+    tasks = genome.split(split)
+    evaluation = next((o.evaluation for o in outcomes if o.evaluation is not None), None)
+    metrics = evaluation.metrics[: len(tasks)] if evaluation is not None else ()
+    return Objective(genome.objective, tasks, [metric.key for metric in metrics])

@@ -1,0 +1,116 @@
+"""The final table as data: the winner beside what was there before, on every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from evomerge.objective import Objective, Score
+from evomerge.report.names import short_origins
+from evomerge.report.run import RecordedRun
+from evomerge.trial import Outcome, Trial
+
+SPLIT_TITLES: Mapping[str, str] = {
+    "tasks": "search",
+    "validation": "validation",
+    "holdout": "holdout",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one split.
+
+    Attributes:
+        name: ``winner``, or which baseline it is.
+        trial_id: Its trial.
+        is_winner: Whether the search found it.
+        scores: One per column; empty where it has none on this split.
+    """
+
+    name: str
+    trial_id: int
+    is_winner: bool
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """The final table of one split.
+
+    Attributes:
+        title: ``search``, ``validation`` or ``holdout``.
+        columns: The combined score first, then the tasks.
+        rows: Winners first.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def best_in(self, column: int) -> float | None:
+        """The highest score of a column, None where there is none."""
+        values = [row.scores[column].value for row in self.rows if row.scores]
+        return max(values, default=None)
+
+
+def final_tables(run: RecordedRun) -> list[SplitTable]:
+    """One table per split that has results."""
+    searched = {trial.candidate.trial_id: trial.outcome for trial in run.standing.trials}
+    found = [_table(run, "tasks", run.standing.objective, searched)]
+    for split, objective in run.finals.items():
+        outcomes = {id_: outcome for (of, id_), outcome in run.ledger.finals.items() if of == split}
+        found.append(_table(run, split, objective, outcomes))
+    return found
+
+
+def table_data(tables: Sequence[SplitTable]) -> list[dict[str, Any]]:
+    """The tables as JSON holds them."""
+    return [asdict(table) for table in tables]
+
+
+def combined_name(objective: Objective) -> str:
+    """What the combined score of a split is called: ``mean``, or the name of the rule."""
+    is_mean = objective.name in ("weighted_sum", "per_task")
+    is_unscaled = objective.name == "normalized" and not objective.anchors
+    return "mean" if is_mean or is_unscaled else objective.name
+
+
+def combined(objective: Objective) -> Objective:
+    """The rule behind the combined score: several objectives are shown by their mean."""
+    if objective.name != "per_task":
+        return objective
+    return Objective("weighted_sum", objective.tasks, objective.keys)
+
+
+def _table(
+    run: RecordedRun, split: str, objective: Objective, outcomes: Mapping[int, Outcome]
+) -> SplitTable:
+    tasks = tuple(task.name for task in objective.tasks)
+    has_combined = len(tasks) > 1 or combined_name(objective) != "mean"
+    columns = ((combined_name(objective),) if has_combined else ()) + tasks
+
+    def scores(trial: Trial) -> tuple[Score, ...]:
+        outcome = outcomes.get(trial.candidate.trial_id)
+        if outcome is None or outcome.evaluation is None:
+            return ()
+        first = combined(objective).scores(outcome.evaluation) if has_combined else ()
+        return (*first, *objective.task_scores(outcome.evaluation))
+
+    baselines = [t for t in run.standing.trials if t.candidate.is_baseline]
+    names = short_origins(baselines)
+    rows = [
+        Row(_winner_name(run, trial, names), trial.candidate.trial_id, True, scores(trial))
+        for trial in run.winners
+    ]
+    rows += [
+        Row(names[t.candidate.trial_id], t.candidate.trial_id, False, scores(t)) for t in baselines
+    ]
+    return SplitTable(SPLIT_TITLES[split], columns, tuple(rows))
+
+
+def _winner_name(run: RecordedRun, trial: Trial, names: Mapping[int, str]) -> str:
+    trial_id = trial.candidate.trial_id
+    name = f"trial {trial_id}" if run.standing.is_multi else f"winner (trial {trial_id})"
+    return f"{name} = {names[trial_id]}" if trial.candidate.is_baseline else name

@@ -1,0 +1,133 @@
+"""Candidate, outcome, trial: one proposal, what came of it, and the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.recipe import Recipe
+
+Genotype = NDArray[np.float64]  # shape (n_dims,), in [0, 1]
+
+
+class TrialState(str, Enum):
+    """What can be known of a trial."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    PRUNED = "pruned"
+
+
+@dataclass(frozen=True, order=True)
+class MetricKey:
+    """Names one number of an evaluation, as lm-eval's ``task``, ``metric,filter``."""
+
+    task: str
+    metric: str
+    filter: str = "none"
+
+    def __str__(self) -> str:
+        return f"{self.task}/{self.metric},{self.filter}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number an evaluator reports.
+
+    Attributes:
+        key: What it measures.
+        value: The number, in the metric's own unit.
+        stderr: Standard error of ``value``, None where none can be given.
+        n: Documents it was computed from.
+        higher_is_better: Direction, as the task declares it.
+    """
+
+    key: MetricKey
+    value: float
+    stderr: float | None
+    n: int
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a model did on one document.
+
+    Attributes:
+        task: Task name.
+        doc_id: The document's index in its split; stable across trials.
+        values: ``"metric,filter"`` -> value of this document alone; only metrics
+            whose per-document value is a number.
+        answer: What the model answered: the chosen option's index, or generated text.
+    """
+
+    task: str
+    doc_id: int
+    values: Mapping[str, float]
+    answer: int | str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All metrics of one model, and the documents behind them."""
+
+    metrics: tuple[Metric, ...]
+    documents: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposal, not yet judged.
+
+    Attributes:
+        trial_id: Position in the run, from 0.
+        origin: Who proposed it: ``"model NAME"``, ``"base NAME"``, ``"uniform average"`` or
+            ``"optimizer"``.
+        recipe: The mergekit recipe it stands for.
+        genotype: Coordinates in the space; None for a baseline that no point of the
+            space describes.
+        point: Parameter name -> value; empty where ``genotype`` is None.
+    """
+
+    trial_id: int
+    origin: str
+    recipe: Recipe
+    genotype: Genotype | None = None
+    point: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it was there before the search began."""
+        return self.origin != "optimizer"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a candidate.
+
+    Attributes:
+        state: COMPLETE or FAILED.
+        evaluation: Metrics and documents, None if failed.
+        failure: One sentence why, empty if complete.
+        seconds: Stage -> wall-clock seconds (``"merge"``, ``"evaluate"``, ...).
+    """
+
+    state: TrialState
+    evaluation: Evaluation | None = None
+    failure: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate and its outcome: one line of history."""
+
+    candidate: Candidate
+    outcome: Outcome

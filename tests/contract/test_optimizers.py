@@ -1,0 +1,337 @@
+"""What every optimizer must show; a line in the table adds the tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.base import Optimizer
+from evomerge.space import Choice, Integer, Real, Space
+
+Array = NDArray[np.float64]
+Make = Callable[..., Optimizer]
+
+REAL = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(3)))
+MIXED = Space(
+    (
+        Real("weight", 0.0, 1.5),
+        Integer("start", 0, 6),
+        Choice("method", ("linear", "ties", "slerp")),
+        Real("density", 0.01, 1.0, log=True, initial=0.5),
+        Choice("normalize", (True, False)),
+        Integer("cut", 1, 2),
+    )
+)
+DISCRETE = Space((Integer("start", 0, 6), Choice("method", ("linear", "ties", "slerp"))))
+CHOICES = Space((Choice("method", ("linear", "ties", "slerp")), Choice("normalize", (True, False))))
+SPACES = [
+    pytest.param(REAL, id="real"),
+    pytest.param(MIXED, id="mixed"),
+    pytest.param(DISCRETE, id="discrete"),
+    pytest.param(CHOICES, id="choices"),
+    pytest.param(Space((Real("weight", 0.0, 1.0),)), id="one-real"),
+]
+TRACES = Path(__file__).parents[1] / "golden" / "traces"
+
+# Prints, for every optimizer, the digest of what it asks in a process of its own.
+ELSEWHERE = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from test_optimizers import MIXED, OPTIMIZERS, asked_digest, asked_by
+print(json.dumps({name: asked_digest(asked_by(OPTIMIZERS[name](MIXED, seed=3), 7))
+                  for name in sorted(OPTIMIZERS)}))
+"""
+
+
+@pytest.fixture(params=sorted(OPTIMIZERS))
+def optimizer_class(request: pytest.FixtureRequest) -> type[Optimizer]:
+    return OPTIMIZERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def digests_elsewhere() -> dict[str, str]:
+    here = Path(__file__).parent
+    finished = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, json.dumps([str(here), str(here.parents[1])])],
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    digests: dict[str, str] = json.loads(finished.stdout)
+    return digests
+
+
+def sphere(genotypes: Array) -> Array:
+    """Losses of shape (k,), least at 0.3 in every coordinate."""
+    return np.asarray(((genotypes - 0.3) ** 2).sum(axis=1))
+
+
+def generations(
+    optimizer: Optimizer, n_generations: int, loss: Callable[[Array], Array] = sphere
+) -> Iterator[tuple[Array, Array]]:
+    """Asks and tells, and yields both."""
+    for _ in range(n_generations):
+        genotypes = optimizer.ask()
+        losses = loss(genotypes)
+        optimizer.tell(genotypes, losses)
+        yield genotypes, losses
+
+
+def asked_by(
+    optimizer: Optimizer, n_generations: int, loss: Callable[[Array], Array] = sphere
+) -> Array:
+    """All genotypes of some generations, one below the other."""
+    return np.vstack([genotypes for genotypes, _ in generations(optimizer, n_generations, loss)])
+
+
+def asked_digest(genotypes: Array) -> str:
+    return hashlib.sha256(genotypes.tobytes()).hexdigest()
+
+
+def best_of(optimizer: Optimizer, n_trials: int, loss: Callable[[Array], Array]) -> float:
+    n_generations = n_trials // optimizer.population_size
+    return min(float(losses.min()) for _, losses in generations(optimizer, n_generations, loss))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_population_lies_in_the_cube_and_has_its_shape(
+    optimizer_class: type[Optimizer], space: Space
+) -> None:
+    optimizer = optimizer_class(space, seed=0)
+    for genotypes, _ in generations(optimizer, 7):
+        assert genotypes.shape == (optimizer.population_size, space.n_dims)
+        assert genotypes.dtype == np.float64
+        assert np.all((genotypes >= 0) & (genotypes <= 1))
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_population_size_is_obeyed(optimizer_class: type[Optimizer], more: int) -> None:
+    population_size = optimizer_class.min_population_size + more
+    optimizer = optimizer_class(MIXED, seed=0, population_size=population_size)
+    assert asked_by(optimizer, 3).shape == (3 * population_size, MIXED.n_dims)
+
+
+def test_too_small_a_population_is_refused(optimizer_class: type[Optimizer]) -> None:
+    with pytest.raises(ValueError, match=r"needs a population of \d or more, got"):
+        optimizer_class(REAL, seed=0, population_size=optimizer_class.min_population_size - 1)
+
+
+def test_discrete_coordinates_are_proposed_mid_stretch(optimizer_class: type[Optimizer]) -> None:
+    for genotype in asked_by(optimizer_class(MIXED, seed=0), 8):
+        point = MIXED.decode(genotype)
+        again = MIXED.decode(MIXED.encode(point))
+        assert {k: again[k] for k in ("start", "method", "normalize", "cut")} == {
+            k: point[k] for k in ("start", "method", "normalize", "cut")
+        }
+
+
+def test_every_level_is_proposed_sooner_or_later(optimizer_class: type[Optimizer]) -> None:
+    def flat(genotypes: Array) -> Array:
+        return np.zeros(len(genotypes))
+
+    optimizer = optimizer_class(CHOICES, seed=0, population_size=4)
+    points = [CHOICES.decode(genotype) for genotype in asked_by(optimizer, 4, flat)]
+    assert {point["method"] for point in points} == {"linear", "ties", "slerp"}
+    assert {point["normalize"] for point in points} == {True, False}
+
+
+def test_same_seed_gives_the_same_run_in_another_process(
+    request: pytest.FixtureRequest,
+    optimizer_class: type[Optimizer],
+    digests_elsewhere: dict[str, str],
+) -> None:
+    name = request.node.callspec.params["optimizer_class"]
+    assert asked_digest(asked_by(optimizer_class(MIXED, seed=3), 7)) == digests_elsewhere[name]
+
+
+def test_each_seed_gives_another_run(optimizer_class: type[Optimizer]) -> None:
+    runs = {asked_digest(asked_by(optimizer_class(REAL, seed=seed), 2)) for seed in range(4)}
+    assert len(runs) == 4
+
+
+def test_global_random_states_are_left_alone(optimizer_class: type[Optimizer]) -> None:
+    python_state = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
+    asked_by(optimizer_class(MIXED, seed=0), 7)
+    assert random.getstate() == python_state
+    np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
+
+
+def test_arrays_it_is_given_are_not_changed(optimizer_class: type[Optimizer]) -> None:
+    optimizer = optimizer_class(REAL, seed=0)
+    foreign, foreign_losses = np.eye(3), np.array([0.3, 0.2, 0.1])
+    for array in (foreign, foreign_losses):
+        array.setflags(write=False)
+    optimizer.tell(foreign, foreign_losses)
+    for _ in range(4):
+        genotypes = optimizer.ask()
+        losses = sphere(genotypes)
+        for array in (genotypes, losses):
+            array.setflags(write=False)
+        optimizer.tell(genotypes, losses)
+
+
+def test_what_it_gave_may_be_changed_by_the_caller(optimizer_class: type[Optimizer]) -> None:
+    optimizer = optimizer_class(REAL, seed=0)
+    untouched = asked_by(optimizer_class(REAL, seed=0), 6)
+    asked = []
+    for _ in range(6):
+        genotypes = optimizer.ask()
+        asked.append(genotypes.copy())
+        losses = sphere(genotypes)
+        optimizer.tell(genotypes, losses)
+        genotypes[:], losses[:] = 0.0, 0.0
+    np.testing.assert_array_equal(np.vstack(asked), untouched)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_failed_trials_are_survived(optimizer_class: type[Optimizer], space: Space) -> None:
+    def sometimes_failing(genotypes: Array) -> Array:
+        return np.where(genotypes[:, 0] > 0.4, np.inf, sphere(genotypes))
+
+    optimizer = optimizer_class(space, seed=0)
+    assert np.all(np.isfinite(asked_by(optimizer, 7, sometimes_failing)))
+
+
+def test_generations_of_nothing_but_failures_are_survived(
+    optimizer_class: type[Optimizer],
+) -> None:
+    optimizer = optimizer_class(MIXED, seed=0)
+    failing = asked_by(optimizer, 8, lambda genotypes: np.full(len(genotypes), np.inf))
+    assert len({genotype.tobytes() for genotype in failing}) > len(failing) // 2
+    assert np.all(np.isfinite(asked_by(optimizer, 2)))
+
+
+def test_nan_is_refused_with_its_index(optimizer_class: type[Optimizer]) -> None:
+    optimizer = optimizer_class(REAL, seed=0, population_size=4)
+    genotypes = optimizer.ask()
+    with pytest.raises(ValueError, match="loss 2 is NaN; a failed trial is told as inf"):
+        optimizer.tell(genotypes, np.array([0.0, 1.0, np.nan, np.nan]))
+    optimizer.tell(genotypes, sphere(genotypes))
+
+
+def test_second_ask_without_tell_is_refused(optimizer_class: type[Optimizer]) -> None:
+    optimizer = optimizer_class(REAL, seed=0)
+    optimizer.ask()
+    with pytest.raises(RuntimeError, match="ask.. was called twice without tell"):
+        optimizer.ask()
+
+
+def test_other_genotypes_than_asked_are_refused(optimizer_class: type[Optimizer]) -> None:
+    optimizer = optimizer_class(REAL, seed=0)
+    genotypes = optimizer.ask()
+    with pytest.raises(ValueError, match="other genotypes than the ones asked"):
+        optimizer.tell(1 - genotypes, sphere(genotypes))
+
+
+def test_wrong_shapes_are_refused(optimizer_class: type[Optimizer]) -> None:
+    optimizer = optimizer_class(REAL, seed=0)
+    genotypes = optimizer.ask()
+    with pytest.raises(ValueError, match=r"expected genotypes of shape \(k, n_dims\)"):
+        optimizer.tell(genotypes[:, :2], sphere(genotypes))
+    with pytest.raises(ValueError, match=r"expected losses of shape \(k, n_objectives\)"):
+        optimizer.tell(genotypes, np.zeros((len(genotypes), 2)))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_trials_made_elsewhere_are_taken_before_the_first_ask(
+    optimizer_class: type[Optimizer], space: Space
+) -> None:
+    n_dims = space.n_dims
+    elsewhere = np.vstack([np.eye(n_dims), np.full((1, n_dims), 0.5), np.ones((1, n_dims))])
+    losses = np.append(sphere(elsewhere[:-1]), np.inf)
+    optimizer = optimizer_class(space, seed=0)
+    optimizer.tell(elsewhere, losses)
+    for genotypes, _ in generations(optimizer, 3):
+        assert genotypes.shape == (optimizer.population_size, n_dims)
+        assert np.all((genotypes >= 0) & (genotypes <= 1))
+
+
+def test_only_ranks_matter_where_it_says_so(optimizer_class: type[Optimizer]) -> None:
+    if not optimizer_class.only_ranks_matter:
+        pytest.skip("does not claim it")
+    plain = asked_by(optimizer_class(MIXED, seed=0), 30)
+    mapped = asked_by(
+        optimizer_class(MIXED, seed=0), 30, lambda genotypes: np.exp(9 * sphere(genotypes)) - 5
+    )
+    np.testing.assert_array_equal(plain, mapped)
+
+
+def test_adaptive_ones_beat_random_search_on_the_sphere(
+    optimizer_class: type[Optimizer],
+) -> None:
+    def median(kind: type[Optimizer]) -> float:
+        space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(4)))
+        trials = optimizer_class.proving_trials
+        return float(np.median([best_of(kind(space, seed=s), trials, sphere) for s in range(5)]))
+
+    if not optimizer_class.is_adaptive:
+        pytest.skip("does not claim it")
+    assert median(optimizer_class) < 0.5 * median(OPTIMIZERS["random"])
+
+
+def test_others_do_not_look_at_losses(optimizer_class: type[Optimizer]) -> None:
+    plain = asked_by(optimizer_class(REAL, seed=0), 12)
+    turned = asked_by(optimizer_class(REAL, seed=0), 12, lambda genotypes: -sphere(genotypes))
+    assert np.array_equal(plain, turned) != optimizer_class.is_adaptive
+
+
+def test_resuming_by_replay_equals_never_stopping(optimizer_class: type[Optimizer]) -> None:
+    elsewhere = np.vstack([np.eye(6)[:1], np.full((1, 6), 0.5)])
+
+    def begin() -> Optimizer:
+        optimizer = optimizer_class(MIXED, seed=1)
+        optimizer.tell(elsewhere, sphere(elsewhere))
+        return optimizer
+
+    uninterrupted = list(generations(begin(), 6))
+    for stop in (0, 1, 4):
+        resumed = begin()
+        for genotypes, losses in uninterrupted[:stop]:
+            np.testing.assert_array_equal(resumed.ask(), genotypes)
+            resumed.tell(genotypes, losses)
+        rest = asked_by(resumed, 6 - stop)
+        assert rest.tobytes() == np.vstack([g for g, _ in uninterrupted[stop:]]).tobytes()
+
+
+def test_objectives_it_cannot_handle_are_refused(optimizer_class: type[Optimizer]) -> None:
+    if optimizer_class.multi_objective:
+        optimizer = optimizer_class(MIXED, seed=0, n_objectives=2)
+        for _ in range(4):
+            genotypes = optimizer.ask()
+            losses = np.stack([sphere(genotypes), sphere(1 - genotypes)], axis=1)
+            losses[0] = np.inf
+            optimizer.tell(genotypes, losses)
+        return
+    with pytest.raises(ValueError, match="minimises one loss, got 2"):
+        optimizer_class(MIXED, seed=0, n_objectives=2)
+
+
+def test_unknown_settings_are_refused(optimizer_class: type[Optimizer]) -> None:
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        optimizer_class.Settings.model_validate({"no_such_setting": 1})
+
+
+def test_trace_on_the_sphere_is_the_golden_one(
+    request: pytest.FixtureRequest, optimizer_class: type[Optimizer]
+) -> None:
+    best = [float(losses.min()) for _, losses in generations(optimizer_class(REAL, seed=0), 12)]
+    path = TRACES / f"{request.node.callspec.params['optimizer_class']}.json"
+    if request.config.getoption("--update-golden", default=False):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([float(f"{loss:.9g}") for loss in best], indent=1) + "\n")
+    assert path.exists(), "no golden trace yet: run pytest --update-golden and read it"
+    # Linear algebra libraries differ in the last bits, which a search amplifies.
+    assert best == pytest.approx(json.loads(path.read_text()), rel=1e-4)

@@ -1,0 +1,105 @@
+"""The resident merge equals what mergekit builds: every method, layout and architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mergekit import merge_methods
+
+from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe import Recipe
+from tests.merging.built import SEED, assert_equals_folder, build_in_process
+from tests.merging.layouts import LAYOUTS, N_LAYERS, recipe_config
+from tests.tiny_models import ARCHITECTURES, tiny_family
+
+METHODS = sorted(method.spec.name for method in merge_methods.registered_methods())
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "rounded once": {"dtype": "float32", "out_dtype": "bfloat16"},
+}
+Bench = Callable[..., tuple[list[Path], ResidentMerger]]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A family of three layers and one merger that all tests on it share, each made once."""
+    made: dict[tuple[str, bool, str], tuple[list[Path], ResidentMerger]] = {}
+
+    def build(
+        architecture: str = "llama", *, tied: bool = False, dtype: str = "float32"
+    ) -> tuple[list[Path], ResidentMerger]:
+        key = (architecture, tied, dtype)
+        if key not in made:
+            family = tiny_family(
+                tmp_path_factory.mktemp("family"),
+                architecture,
+                tie_word_embeddings=tied,
+                dtype=dtype,
+                num_hidden_layers=N_LAYERS,
+            )
+            made[key] = family, ResidentMerger(merge_seed=SEED)
+        return made[key]
+
+    return build
+
+
+def check(
+    bench: tuple[list[Path], ResidentMerger], method: str, layout: str, precision: str, out: Path
+) -> None:
+    """Merges another recipe of the same structure first: its values must not remain."""
+    family, merger = bench
+    wanted = recipe_config(method, layout, family, **PRECISIONS[precision])
+    other = recipe_config(method, layout, family, scale=0.9, **PRECISIONS[precision])
+    merger.merge(Recipe(other))
+    live = merger.merge(Recipe(wanted))
+    assert_equals_folder(live, build_in_process(wanted, out))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_equals_the_build(
+    bench: Bench, tmp_path: Path, method: str, precision: str
+) -> None:
+    stored = "float32" if precision == "float32" else "bfloat16"
+    check(bench(dtype=stored), method, "models", precision, tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+@pytest.mark.parametrize("method", ["linear", "ties", "slerp"])
+def test_every_layout_equals_the_build(
+    bench: Bench, tmp_path: Path, method: str, layout: str
+) -> None:
+    check(bench(dtype="bfloat16"), method, layout, "rounded once", tmp_path)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("method", ["linear", "ties", "dare_ties", "slerp"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_equals_the_build(
+    bench: Bench, tmp_path: Path, architecture: str, method: str, tied: bool
+) -> None:
+    check(bench(architecture, tied=tied), method, "groups", "float32", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_everything_equals_the_build(
+    bench: Bench,
+    tmp_path: Path,
+    architecture: str,
+    method: str,
+    layout: str,
+    precision: str,
+    tied: bool,
+) -> None:
+    stored = "float32" if precision == "float32" else "bfloat16"
+    models = bench(architecture, tied=tied, dtype=stored)
+    check(models, method, layout, precision, tmp_path)
