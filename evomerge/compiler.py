@@ -17,6 +17,7 @@ from evomerge.architecture import Architecture
 from evomerge.errors import EvomergeError, GenomeError, Problem
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors import EXECUTORS
+from evomerge.executors.base import Executor
 from evomerge.executors.factory import Workshop
 from evomerge.files import digest
 from evomerge.genome.load import problems_of, to_yaml
@@ -92,8 +93,7 @@ def compile_genome(genome: Genome, source: Source) -> Compiled:
         optimizer(
             _started(merge_space.space, genome),
             seed=_optimizer_seed(genome),
-            population_size=genome.optimizer.population_size
-            or _default_population(optimizer, genome),
+            population_size=_population_size(optimizer, genome, source, merge_space.space),
             n_objectives=n_objectives,
             settings=settings,
         ),
@@ -108,18 +108,7 @@ def search_for(compiled: Compiled, run_dir: Path) -> Search:
         LedgerError: the folder holds another run.
     """
     genome = compiled.genome
-    splits: dict[str, tuple[Task, ...]] = {
-        split: genome.split(split) for split in SPLITS if getattr(genome, split)
-    }
-    workshop = Workshop(
-        splits,
-        genome.evaluation_settings,
-        tuple(genome.task_search_path),
-        genome.seed,
-        device_for(genome.evaluation.device),
-    )
-    evaluators = workshop.evaluators()
-    objectives = _objectives(compiled, evaluators)
+    workshop, evaluators, objectives = load_tasks(compiled)
     ledger = _ledger(compiled, RunFolder(run_dir), workshop)
     return Search(
         merge_space=compiled.merge_space,
@@ -131,6 +120,33 @@ def search_for(compiled: Compiled, run_dir: Path) -> Search:
         limits=Limits(genome.optimizer.budget, genome.optimizer.patience, genome.optimizer.timeout),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
     )
+
+
+def load_tasks(
+    compiled: Compiled,
+) -> tuple[Workshop, dict[str, Evaluator], dict[str, Objective]]:
+    """Loads every task of a genome.
+
+    Returns:
+        How workers are built, and per split its evaluator and its objective.
+
+    Raises:
+        GenomeError: every task and metric that is not known.
+    """
+    genome = compiled.genome
+    splits: dict[str, tuple[Task, ...]] = {
+        split: genome.split(split) for split in SPLITS if getattr(genome, split)
+    }
+    workshop = Workshop(
+        splits,
+        genome.evaluation_settings,
+        tuple(genome.task_search_path),
+        genome.seed,
+        device_for(genome.evaluation.device),
+        _threads(genome),
+    )
+    evaluators = workshop.evaluators()
+    return workshop, evaluators, _objectives(compiled, evaluators)
 
 
 def all_models(genome: Genome) -> list[Any]:
@@ -208,11 +224,19 @@ def _optimizer_seed(genome: Genome) -> int:
     return given if given is not None else stream_seed(genome.seed, "optimizer")
 
 
-def _default_population(optimizer: type[Optimizer], genome: Genome) -> int | None:
-    """Optimizers that propose one at a time propose one per worker."""
-    if optimizer.default_population_size(2) > 1:
-        return None
-    return genome.execution.workers
+def _population_size(
+    optimizer: type[Optimizer], genome: Genome, source: Source, space: Space
+) -> int:
+    """As the genome says, else the optimizer's own, but never less than one per worker."""
+    given = genome.optimizer.population_size
+    if given is None:
+        return max(optimizer.default_population_size(space.n_dims), genome.execution.workers)
+    if given < optimizer.min_population_size:
+        raise GenomeError(
+            f"got {given}, {genome.optimizer.name} needs {optimizer.min_population_size} or more",
+            where=source.where(("optimizer", "population_size")),
+        )
+    return given
 
 
 def _started(space: Space, genome: Genome) -> Space:
@@ -269,12 +293,17 @@ def _of_split(error: GenomeError, split: str, source: Source) -> Iterator[Proble
         yield source.locate(Problem(problem.what, where, problem.fix))
 
 
-def _executor(genome: Genome, workshop: Workshop, evaluators: dict[str, Evaluator]) -> Any:
+def _threads(genome: Genome) -> int | None:
+    """Workers share the cores; one worker leaves torch its own choice."""
+    workers = genome.execution.workers
+    return None if workers == 1 else max((os.cpu_count() or 1) // workers, 1)
+
+
+def _executor(genome: Genome, workshop: Workshop, evaluators: dict[str, Evaluator]) -> Executor:
     workers = genome.execution.workers
     if workers == 1:
         return EXECUTORS["serial"](partial(workshop, evaluators))
-    threads = max((os.cpu_count() or 1) // workers, 1)
-    return EXECUTORS["processes"](replace(workshop, threads=threads), workers)
+    return EXECUTORS["processes"](workshop, workers)
 
 
 def _ledger(compiled: Compiled, folder: RunFolder, workshop: Workshop) -> Ledger:
@@ -298,7 +327,7 @@ def _ledger(compiled: Compiled, folder: RunFolder, workshop: Workshop) -> Ledger
         "genome_digest": content_digest,
         "seed": compiled.genome.seed,
         "merge_seed": workshop.seed,
-        "threads": torch.get_num_threads(),
+        "threads": workshop.threads or torch.get_num_threads(),
         "device": workshop.device,
         "versions": versions(),
         "optimizer": compiled.genome.optimizer.name,

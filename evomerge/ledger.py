@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def log(self) -> Path:
+        """What libraries said."""
+        return self.path / "log.txt"
+
+    @property
     def front(self) -> Path:
         """Folder with one recipe per point of the Pareto front."""
         return self.path / "front"
@@ -99,7 +104,8 @@ class Ledger:
         try:
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
             write_atomic(folder.genome, genome)
-            append_line(folder.ledger, canonical_json({"kind": "header", **header}))
+            # Whole or not at all: a run killed right here is started again by the same command.
+            write_atomic(folder.ledger, canonical_json({"kind": "header", **header}) + "\n")
         except OSError as error:
             raise LedgerError(
                 f"the run folder cannot be written ({error.strerror})",

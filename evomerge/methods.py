@@ -43,14 +43,12 @@ class Range:
         low: Smallest value.
         high: Largest value.
         log: Whether equal ratios are equally far apart.
-        integer: Whether only whole numbers are meant.
         may_be_negative: Whether ``allow_negative_weights`` opens [-high, high].
     """
 
     low: float
     high: float
     log: bool = False
-    integer: bool = False
     may_be_negative: bool = False
 
 
@@ -64,6 +62,7 @@ class MethodParameter:
         range: Where it is searched once it varies; None where only fixed values or
             choices make sense.
         searched: Whether it varies unless the genome fixes it.
+        kind: What its values are: bool, int or float.
         is_dead: Whether mergekit accepts the parameter and ignores it.
         bounds: Smallest and largest value that means anything.
     """
@@ -72,6 +71,7 @@ class MethodParameter:
     scope: Scope
     range: Range | None = None
     searched: bool = False
+    kind: type[bool] | type[int] | type[float] = float
     is_dead: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
@@ -151,9 +151,9 @@ def _task_vectors(
             *sparsity,
             *density,
             _LAMBDA,
-            _shared("normalize"),
-            _shared("rescale", is_dead=not has_density),
-            _shared("int8_mask", is_dead=True),
+            _shared("normalize", kind=bool),
+            _shared("rescale", kind=bool, is_dead=not has_density),
+            _shared("int8_mask", kind=bool, is_dead=True),
         ),
         Base.REQUIRED,
         normalized_by="normalize",
@@ -175,7 +175,7 @@ _ROWS = (
         "linear",
         (
             MethodParameter("weight", Scope.INPUT, _AVERAGE_WEIGHT, searched=True),
-            _shared("normalize"),
+            _shared("normalize", kind=bool),
         ),
         Base.IGNORED,
         normalized_by="normalize",
@@ -200,8 +200,8 @@ _ROWS = (
         "nuslerp",
         (
             _per_source("weight", _AVERAGE_WEIGHT, searched=True),
-            _shared("nuslerp_row_wise"),
-            _shared("nuslerp_flatten"),
+            _shared("nuslerp_row_wise", kind=bool),
+            _shared("nuslerp_flatten", kind=bool),
         ),
         Base.OPTIONAL,
         min_sources=2,
@@ -213,7 +213,7 @@ _ROWS = (
         "multislerp",
         (
             _per_source("weight", _AVERAGE_WEIGHT, searched=True),
-            _shared("normalize_weights"),
+            _shared("normalize_weights", kind=bool),
             _shared("eps"),
         ),
         Base.OPTIONAL,
@@ -230,7 +230,7 @@ _ROWS = (
         "sce",
         (
             _shared("select_topk", _FRACTION, searched=True, bounds=(0.0, 1.0)),
-            _shared("int8_mask", is_dead=True),
+            _shared("int8_mask", kind=bool, is_dead=True),
         ),
         Base.REQUIRED,
     ),
@@ -250,11 +250,11 @@ _ROWS = (
         Base.IGNORED,
         max_sources=1,
     ),
-    Method("model_stock", (_shared("filter_wise"),), Base.REQUIRED, min_sources=2),
+    Method("model_stock", (_shared("filter_wise", kind=bool),), Base.REQUIRED, min_sources=2),
     Method("arcee_fusion", (), Base.REQUIRED, max_sources=1, is_random=True),
     Method(
         "karcher",
-        (_shared("max_iter", Range(1, 20, integer=True)), _shared("tol")),
+        (_shared("max_iter", Range(1, 20), kind=int), _shared("tol")),
         Base.IGNORED,
     ),
 )

@@ -17,7 +17,7 @@ from evomerge.genome.tasks import Task
 from evomerge.trial import Evaluation, Metric, MetricKey, Outcome
 
 OBJECTIVES: Mapping[str, str] = {
-    "weighted_sum": "sum of weight times score over the tasks, divided by the weights' sum",
+    "weighted_sum": "sum of weight times score over the tasks, divided by the sum of the weights' sizes",
     "normalized": "weighted mean of scores, each scaled from the base (0) to the best parent (1)",
     "worst": "the lowest task score",
     "harmonic_mean": "weighted harmonic mean of the task scores; one poor task pulls it down",
@@ -118,10 +118,12 @@ class Objective:
         return tuple(scores)
 
     def scores(self, evaluation: Evaluation) -> tuple[Score, ...]:
-        """The score of each objective."""
+        """The score of each objective; NaN where it stands on a task without a finite score."""
         parts = self.task_scores(evaluation)
         if self.name == "per_task":
             return parts
+        if not all(math.isfinite(part.value) for part in parts):
+            return (Score(math.nan, None, sum(part.n for part in parts)),)
         if self.name == "worst":
             return (min(parts, key=lambda score: score.value),)
         if self.name == "harmonic_mean":

@@ -11,6 +11,11 @@ import yaml
 
 from evomerge.files import digest
 
+_KEY_ORDER = (  # as people write recipes; other keys follow in alphabetical order
+    "merge_method", "model", "layer_range", "filter", "value", "models", "slices", "sources",
+    "base_model", "parameters", "tokenizer_source", "tokenizer", "chat_template", "dtype",
+    "out_dtype",
+)  # fmt: skip
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
 
 
@@ -32,6 +37,14 @@ _RecipeDumper.add_representer(list, _represent_list)
 def rounded(value: float) -> float:
     """The value as a recipe writes it: six significant digits."""
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _in_order(value: Any) -> Any:
+    """The same content with its keys in ``_KEY_ORDER``, whatever order a ledger kept."""
+    if isinstance(value, Mapping):
+        known = [key for key in _KEY_ORDER if key in value]
+        return {k: _in_order(value[k]) for k in (*known, *sorted(set(value) - set(known)))}
+    return [_in_order(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,11 @@ class Recipe:
         return hash(self.digest)
 
     def to_yaml(self) -> str:
-        """YAML that ``mergekit-yaml`` builds."""
+        """YAML that ``mergekit-yaml`` builds; equal recipes give equal text."""
         return yaml.dump(
-            dict(self.config), Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=100
+            _in_order(self.config),
+            Dumper=_RecipeDumper,
+            sort_keys=False,
+            allow_unicode=True,
+            width=100,
         )

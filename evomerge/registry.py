@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evomerge.errors import UnknownNameError, nearest
@@ -33,6 +36,14 @@ class Registry(Mapping[str, T], Generic[T]):
         module, _, attribute = self._targets[name].partition(":")
         target: Any = getattr(import_module(module), attribute)
         return target  # type: ignore[no-any-return]  # a table of text cannot carry types
+
+    def summary(self, name: str) -> str:
+        """First sentence of what the target's module says of itself; nothing is imported."""
+        module = self._targets[name].partition(":")[0]
+        file = getattr(find_spec(module), "origin", "")
+        docstring = ast.get_docstring(ast.parse(Path(file).read_text(encoding="utf-8")))
+        first = " ".join((docstring or "").partition("\n\n")[0].split())
+        return first.partition(". ")[0].rstrip(".")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._targets)

@@ -63,6 +63,7 @@ def problems_of(
     problems: dict[KeyPath, Problem] = {}
     for details in error.errors(include_url=False):
         path = (*prefix, *_in_file(details["loc"], _at(source.data, prefix)))
+        path += getattr(details.get("ctx", {}).get("error"), "path", ())
         if path not in problems:
             problems[path] = _problem(details, path, source, model, prefix)
     return sorted(problems.values(), key=lambda problem: _line(problem.where))
@@ -83,7 +84,7 @@ def _problem(
         hint = nearest(str(path[-1]), known) or f" (known: {', '.join(known)})"
         return Problem(f"unknown key {str(path[-1])!r}{hint}", where, _LOOKUP_NOTE)
     if kind == "missing":
-        return Problem("is missing", source.where(path[:-1]) + f".{path[-1]}", "Add it.")
+        return Problem("is missing", where, "Add it.")
     context = details.get("ctx", {})
     if kind == "value_error":
         return Problem(str(context["error"]), where)
@@ -137,9 +138,9 @@ def _known_keys(model: type[BaseModel], path: KeyPath) -> Iterator[str]:
         ]
         below = [found for a in annotations for found in _classes_in(a)]
         classes = below or classes
-    entries = [found for c in classes for found in _entry_classes(c)]
-    for found in (*classes, *entries):
-        yield from found.model_fields
+    for found in classes:
+        for shown in _entry_classes(found) or [found]:
+            yield from shown.model_fields
 
 
 def _entry_classes(model: type[BaseModel]) -> list[type[BaseModel]]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from evomerge.errors import UnknownNameError
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Settings
+from evomerge.genome.source import Misfit
 from evomerge.methods import Base, method_named
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -29,11 +30,10 @@ class Source(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, value: Any) -> Any:
-        if isinstance(value, dict) and set(value) & {"parameters"}:
-            return value
-        if isinstance(value, (str, dict)):
-            nested = isinstance(value, dict) and set(value) == {"model"}
-            return {"model": value["model"] if nested and isinstance(value, dict) else value}
+        if isinstance(value, str):
+            return {"model": value}
+        if isinstance(value, dict) and ("lora" in value or not set(value) & {"model", "parameters"}):
+            return {"model": value}  # the name itself is a mapping
         return value
 
 
@@ -116,30 +116,34 @@ class MergeDefinition(BaseModel):
         names = [source.model.text for source in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"models stand twice: {', '.join(twice)}")
+            raise Misfit(f"models stand twice: {', '.join(twice)}", "models")
         if method.base is Base.REQUIRED and self.base_model is None and method.max_sources != 1:
-            raise ValueError(f"base_model is missing: {method.name} measures from a base")
+            raise Misfit(f"is missing: {method.name} measures from a base", "base_model")
         if self.tokenizer is not None and self.tokenizer_source is not None:
-            raise ValueError("tokenizer and tokenizer_source say the same; give one of them")
+            raise Misfit("stands beside tokenizer_source; give one of them", "tokenizer")
         self._check_layers()
         return self
 
     def _check_layers(self) -> None:
         if self.granularity == "layers" and self.layer_granularity == 0:
-            raise ValueError("granularity: layers needs layer_granularity, got 0")
+            raise Misfit("granularity: layers needs it, got 0", "layer_granularity")
         if self.granularity not in (None, "layers") and self.layer_granularity:
-            raise ValueError(
-                f"layer_granularity: {self.layer_granularity} has no meaning beside "
-                f"granularity: {self.granularity}; use granularity: layers"
+            raise Misfit(
+                f"{self.layer_granularity} has no meaning beside granularity: {self.granularity}; "
+                "use granularity: layers",
+                "layer_granularity",
             )
         if self.smooth and (self.granularity is not None or not self.layer_granularity):
-            raise ValueError(
-                "smooth interpolates between the groups of layer_granularity; give it, and leave "
-                "granularity out"
+            raise Misfit(
+                "interpolates between the groups of layer_granularity; give it, and leave "
+                "granularity out",
+                "smooth",
             )
         if self.filters and self.granularity in ("parameter", "tensor"):
-            raise ValueError(
-                f"filters and granularity: {self.granularity} both split by tensor name; drop one"
+            raise Misfit(
+                f"stand beside granularity: {self.granularity}, which splits by tensor name too; "
+                "drop one",
+                "filters",
             )
         if self.filters is not None and len(set(self.filters)) != len(self.filters):
-            raise ValueError(f"filters stand twice: {self.filters}")
+            raise Misfit(f"filters stand twice: {self.filters}", "filters")

@@ -44,6 +44,11 @@ class Setting(BaseModel):
                 raise ValueError(f"{kind}: expected [low, high] with low < high, got {bounds}")
         if self.log and (self.range is None or self.range[0] <= 0):
             raise ValueError(f"log needs a range from above 0, got range {self.range}")
+        values = self.value if isinstance(self.value, list) else [self.value, *(self.choice or ())]
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+            raise ValueError(f"expected finite numbers, got {values}")
+        if self.choice and len(set(self.choice)) < len(self.choice):
+            raise ValueError(f"choice: values stand twice: {self.choice}")
         self._check_initial()
         return self
 

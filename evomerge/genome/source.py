@@ -18,6 +18,19 @@ MAX_NODES = 100_000  # aliases count as often as they are used
 KeyPath = tuple[str | int, ...]
 
 
+class Misfit(ValueError):
+    """A value that does not fit another.
+
+    Args:
+        what: What is wrong, with the value received.
+        path: The key to mend, below the block that was validated.
+    """
+
+    def __init__(self, what: str, *path: str | int) -> None:
+        super().__init__(what)
+        self.path: KeyPath = path
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-3 as a number, as YAML 1.2 does."""
 
@@ -94,7 +107,10 @@ def read_yaml(path: Path) -> Source:
 
 def parse_yaml(text: str, name: str) -> Source:
     """Parses YAML text; see :func:`read_yaml`."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, name) from error
     try:
         node = loader.get_single_node()
         if node is None:
@@ -143,7 +159,10 @@ class _Walk:
             return [
                 self.build(item, (*path, index), depth + 1) for index, item in enumerate(node.value)
             ]
-        value = self.loader.construct_object(node)
+        try:
+            value = self.loader.construct_object(node)
+        except ValueError:
+            return str(node.value)  # looks like a number or a date and is none: 2024-13-45
         if not isinstance(value, (str, int, float, bool, type(None))):
             return str(node.value)  # a date in a genome is a text
         return value

@@ -137,7 +137,14 @@ class EffectiveSettings:
             )
         for index, entry in enumerate(settings.entries):
             at = f"{where}[{index}]" if len(settings.entries) > 1 else where
+            yield from _kind_problems(at, parameter, entry)
             yield from _bound_problems(at, parameter, entry)
+            if self.definition.smooth and (entry.integer or entry.choice):
+                yield Problem(
+                    "smooth interpolates over depth, which whole numbers and choices cannot be",
+                    at,
+                    "Fix the value, or use granularity: layers.",
+                )
             if isinstance(entry.value, list) and n_slices > 1:
                 yield Problem(
                     "a list is interpolated anew in each of the "
@@ -166,6 +173,34 @@ class EffectiveSettings:
             yield Problem("stands beside genome.normalize", where, "Drop one of them.")
         if len(given.entries) > 1 or not isinstance(given.entries[0].value, bool):
             yield Problem("expected true or false", where)
+
+
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def _kind_problems(where: str, parameter: MethodParameter, setting: Setting) -> Iterator[Problem]:
+    """Values of a kind that mergekit would refuse in the middle of a merge."""
+    fixed = setting.value if isinstance(setting.value, list) else [setting.value]
+    values = [v for v in (*fixed, *(setting.choice or ())) if v is not None]
+    if parameter.kind is bool:
+        wrong = [v for v in values if not isinstance(v, bool)]
+    else:
+        numbers = int if parameter.kind is int else (int, float)
+        wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, numbers)]
+    if setting.range and parameter.kind is not float:
+        wrong.append(f"range {list(setting.range)}")
+    if setting.integer and parameter.kind is bool:
+        wrong.append(f"integer {list(setting.integer)}")
+    if wrong:
+        yield Problem(
+            f"got {', '.join(map(repr, wrong))}, expected {_WANTED[parameter.kind]}",
+            where,
+            "Write {choice: [true, false]} to search it."
+            if parameter.kind is bool
+            else "Write {integer: [low, high]} to search it."
+            if parameter.kind is int
+            else "",
+        )
 
 
 def _bound_problems(where: str, parameter: MethodParameter, setting: Setting) -> Iterator[Problem]:

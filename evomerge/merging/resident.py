@@ -22,7 +22,7 @@ from evomerge.merging.live_model import LiveModel
 from evomerge.merging.output import Output, Outputs
 from evomerge.merging.sources import Sources, quiet_transformers
 from evomerge.merging.structure import Structure, structure_key
-from evomerge.merging.weights import Weights
+from evomerge.merging.weights import Merged, Weights
 from evomerge.recipe import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
@@ -55,6 +55,8 @@ class ResidentMerger:
         trust_remote_code: Whether models may bring their own code.
         lora_cache: Where folded ``model+lora`` sources are kept, to be shared or reused;
             None: a temporary folder.
+        cast_bytes: Memory for copies of sources in the dtype that recipes compute in; None:
+            an eighth of what is free now. Without room a merge casts as it goes.
     """
 
     def __init__(
@@ -65,12 +67,16 @@ class ResidentMerger:
         merge_seed: int = 0,
         trust_remote_code: bool = False,
         lora_cache: Path | None = None,
+        cast_bytes: int | None = None,
     ) -> None:
         self._device = device
         self._dtype = dtype
         self._merge_seed = merge_seed
         self._sources = Sources(
-            device=device, trust_remote_code=trust_remote_code, lora_cache=lora_cache
+            device=device,
+            trust_remote_code=trust_remote_code,
+            lora_cache=lora_cache,
+            cast_bytes=cast_bytes,
         )
         self._outputs = Outputs(self._sources.options)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
@@ -111,14 +117,17 @@ class ResidentMerger:
         self._plans.move_to_end(key)
         return self._plans[key]
 
-    def _written(self, plan: _Plan, merged: Iterator[tuple[str, torch.Tensor]]) -> PreTrainedModel:
+    def _written(self, plan: _Plan, merged: Iterator[Merged]) -> PreTrainedModel:
         weights = self._weights
         if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
             # Names are known only after the first merge: optional tensors may be absent.
             # Copies, because passthrough hands out the sources themselves.
-            tensors = {name: tensor.clone() for name, tensor in merged}
+            tensors = {
+                name: tensor.to(stored or tensor.dtype, copy=True)
+                for name, tensor, stored in merged
+            }
             plan.weights_key = (plan.output.config_text, frozenset(tensors))
-            merged = iter(tensors.items())
+            merged = ((name, tensor, None) for name, tensor in tensors.items())
             if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
                 self._weights = weights = None  # frees the old model before the new one
                 weights = Weights.load(
@@ -142,14 +151,13 @@ class _Plan:
     weights_key: _WeightsKey | None = None
 
 
-def _merged(structure: Structure, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of the built checkpoint, in mergekit's order, in their dtype on disk."""
+def _merged(structure: Structure, recipe: Recipe) -> Iterator[Merged]:
+    """The tensors of the built checkpoint, in mergekit's order, with their dtype on disk."""
     for planned, task in structure.tasks(recipe):
         tensor = task.execute(tensors=planned.inputs.cast())
         if tensor is None:
             continue  # an optional weight that mergekit leaves out
-        dtype = dtype_from_name(planned.out_dtype)
-        yield planned.name, tensor if dtype is None else tensor.to(dtype)
+        yield planned.name, tensor, dtype_from_name(planned.out_dtype)
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import weakref
@@ -73,6 +74,8 @@ class Sources:
         trust_remote_code: Whether models may bring their own code.
         lora_cache: Where folded adapters are kept; None: a temporary folder that is
             removed with this object.
+        cast_bytes: Memory for copies in the dtype that recipes compute in, which saves
+            casting in every merge; None: an eighth of what is free now.
     """
 
     def __init__(
@@ -81,9 +84,12 @@ class Sources:
         device: str = "cpu",
         trust_remote_code: bool = False,
         lora_cache: Path | None = None,
+        cast_bytes: int | None = None,
     ) -> None:
         self._device = torch.device(device)
         self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
+        self._casts: dict[tuple[LoadTensor, torch.dtype], torch.Tensor] = {}
+        self._cast_bytes = _free_bytes(self._device) // 8 if cast_bytes is None else cast_bytes
         if lora_cache is None:
             lora_cache = Path(tempfile.mkdtemp(prefix="evomerge-lora-"))
             weakref.finalize(self, shutil.rmtree, lora_cache, ignore_errors=True)
@@ -112,25 +118,42 @@ class Sources:
         return Inputs({model: (t.to(self._device), None) for model, t in permuted.items()})
 
     def _gathered(self, gather: GatherTensors, device: torch.device | None = None) -> Inputs:
-        """GatherTensors, with the cast to the recipe's dtype left for later."""
+        """GatherTensors, with the cast to the recipe's dtype done once or left for later."""
         tensors = {}
         for (model, _), load in zip(
             gather.weight_info.items(), gather.arguments().values(), strict=True
         ):
-            native = self._native(load)
-            if native is not None:
-                tensors[model] = (
-                    native if device is None else native.to(device),
-                    dtype_from_name(load.dtype),
-                )
+            dtype = dtype_from_name(load.dtype)
+            tensor = self._resident(load, dtype)
+            if tensor is not None:
+                tensors[model] = (tensor if device is None else tensor.to(device), dtype)
         return Inputs(tensors)
 
-    def _native(self, load: LoadTensor) -> torch.Tensor | None:
+    def _resident(self, load: LoadTensor, dtype: torch.dtype | None) -> torch.Tensor | None:
+        """The tensor in this dtype while there is room, else as it is stored."""
         key = load.model_copy(update={"dtype": None, "device": None})
         if key not in self._tensors:
-            tensor = key.execute()
-            self._tensors[key] = None if tensor is None else tensor.to(self._device)
-        return self._tensors[key]
+            read = key.execute()
+            self._tensors[key] = None if read is None else read.to(self._device)
+        native = self._tensors[key]
+        if native is None or dtype is None or native.dtype == dtype:
+            return native
+        if (key, dtype) not in self._casts:
+            needed = native.numel() * dtype.itemsize
+            if needed > self._cast_bytes:
+                return native
+            self._cast_bytes -= needed
+            self._casts[key, dtype] = native.to(dtype)
+        return self._casts[key, dtype]
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return 0  # not told on this system: cast in every merge
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Inputs:

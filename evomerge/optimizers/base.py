@@ -18,6 +18,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_Settings = Settings  # inside Optimizer, Settings is the class variable
+
+
 class Optimizer(ABC):
     """Minimises losses over the unit cube by ask and tell.
 
@@ -37,7 +40,7 @@ class Optimizer(ABC):
         ValueError: more objectives, or a smaller population, than the optimizer can handle.
     """
 
-    Settings: ClassVar[type[Settings]] = Settings
+    Settings: ClassVar[type[_Settings]] = _Settings
     multi_objective: ClassVar[bool] = False
     is_adaptive: ClassVar[bool] = True  # losses steer what is asked next
     only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
@@ -51,7 +54,7 @@ class Optimizer(ABC):
         seed: int,
         population_size: int | None = None,
         n_objectives: int = 1,
-        settings: Settings | None = None,
+        settings: _Settings | None = None,
     ) -> None:
         if n_objectives > 1 and not self.multi_objective:
             raise ValueError(f"{type(self).__name__} minimises one loss, got {n_objectives}")
@@ -83,8 +86,9 @@ class Optimizer(ABC):
         """
         if self._asked is not None:
             raise RuntimeError("ask() was called twice without tell() in between")
-        self._asked = np.clip(self._ask(), 0.0, 1.0)
-        return self._asked.copy()
+        asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
+        self._asked = asked
+        return np.array(asked)
 
     def tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
         """Losses of the asked genotypes, or of trials made elsewhere (before an ``ask``).
@@ -113,7 +117,7 @@ class Optimizer(ABC):
                 f"expected genotypes of shape (k, n_dims) (i.e. (k, {self.space.n_dims})), "
                 f"got {genotypes.shape}"
             )
-        columns = losses.reshape(len(losses), -1)
+        columns: NDArray[np.float64] = losses.reshape(len(losses), -1)
         if columns.shape != (len(genotypes), self.n_objectives):
             raise ValueError(
                 f"expected losses of shape (k, n_objectives) (i.e. ({len(genotypes)}, "
@@ -122,7 +126,7 @@ class Optimizer(ABC):
         if np.isnan(columns).any():
             index = int(np.argwhere(np.isnan(columns).any(axis=1))[0, 0])
             raise ValueError(f"loss {index} is NaN; a failed trial is told as inf")
-        return columns[:, 0].copy() if self.n_objectives == 1 else columns.copy()
+        return np.array(columns[:, 0] if self.n_objectives == 1 else columns)
 
     @abstractmethod
     def _start(self) -> None:

@@ -1,7 +1,7 @@
 """CMA-ES, and CatCMA with margin where coordinates are discrete.
 
-Source: Hansen, The CMA evolution strategy: a tutorial (2016), arXiv:1604.00772; Hamano et al., CatCMA
-with margin (2025), arXiv:2504.07884; both as in the ``cmaes`` package.
+Source: Hansen, The CMA evolution strategy: a tutorial (2016), arXiv:1604.00772; Hamano et al.,
+CatCMA with margin (2025), arXiv:2504.07884; both as in the ``cmaes`` package.
 Differs: the package is told ranks, not losses, so only the order of the losses matters; a
 generation of equal losses (all failed, say) is not told at all; samples outside the cube are
 clipped, not drawn again, which found optima near its faces 2 to 8 times closer and costs one
@@ -133,7 +133,7 @@ class _Continuous:
         self._cma.tell(list(zip(self._population, ranks, strict=True)))
 
     def should_stop(self) -> bool:
-        return self._cma.should_stop()
+        return bool(self._cma.should_stop())
 
 
 class _Mixed:
@@ -173,7 +173,7 @@ class _Mixed:
 
     def should_stop(self) -> bool:
         # Without a normal part the package has no criterion and warns.
-        return bool(self._x or self._z) and self._cma.should_stop()
+        return bool(self._x or self._z) and bool(self._cma.should_stop())
 
     def _genotype(self, solution: CatCMAwM.Solution) -> NDArray[np.float64]:
         genotype = np.empty(self._n_dims)

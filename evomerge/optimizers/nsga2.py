@@ -1,10 +1,10 @@
 """NSGA-II, for one loss or several.
 
-Source: Deb et al., A fast and elitist multiobjective genetic algorithm: NSGA-II (2002), IEEE TEC 6(2);
-Optuna's ``NSGAIISampler``.
-Differs: a population of 8 to about 20 where Optuna takes 50, as budgets are small; simulated binary
-crossover, as in the paper, where Optuna swaps coordinates; a mutated coordinate is drawn anew, as
-in Optuna; trials made elsewhere compete with the first generation to become parents.
+Source: Deb et al., A fast and elitist multiobjective genetic algorithm: NSGA-II (2002), IEEE
+TEC 6(2); Optuna's ``NSGAIISampler``.
+Differs: a population of 8 to about 20 where Optuna takes 50, as budgets are small; simulated
+binary crossover, as in the paper, where Optuna swaps coordinates; a mutated coordinate is drawn
+anew, as in Optuna; trials made elsewhere compete with the first generation to become parents.
 """
 
 from __future__ import annotations

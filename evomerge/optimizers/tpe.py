@@ -1,7 +1,8 @@
 """Tree-structured Parzen estimator.
 
-Source: Bergstra et al., Algorithms for hyper-parameter optimization (2011); Watanabe, Tree-structured
-Parzen estimator (2023), arXiv:2304.11127; Optuna's ``TPESampler`` with its defaults.
+Source: Bergstra et al., Algorithms for hyper-parameter optimization (2011); Watanabe,
+Tree-structured Parzen estimator (2023), arXiv:2304.11127; Optuna's ``TPESampler`` with its
+defaults.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from itertools import accumulate
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
 from evomerge.report.table import combined, combined_name
+from evomerge.report.text import number
 
+_SCALE_WIDTH = 10
 _BEST, _TRIAL, _REFERENCE = "━", "·", "┄"
 
 
@@ -48,7 +50,8 @@ def curve_of(run: RecordedRun) -> Curve:
     objective = combined(run.standing.objective)
     names = short_origins(run.standing.trials)
     levels: dict[str, float] = {}
-    ids, scores = [], []
+    ids: list[int] = []
+    scores: list[float | None] = []
     for trial in run.standing.trials:
         evaluation = trial.outcome.evaluation
         score = None if evaluation is None else objective.scores(evaluation)[0].value
@@ -57,9 +60,11 @@ def curve_of(run: RecordedRun) -> Curve:
             scores.append(score)
         elif score is not None:
             levels[names[trial.candidate.trial_id]] = score
-    start = max(levels.values(), default=None)
-    best = list(accumulate(scores, _higher, initial=start))[1:]
-    return Curve(combined_name(run.standing.objective), tuple(ids), tuple(scores), tuple(best), levels)
+    start: float | None = max(levels.values(), default=None)
+    best = list(accumulate([start, *scores], _higher))[1:]
+    return Curve(
+        combined_name(run.standing.objective), tuple(ids), tuple(scores), tuple(best), levels
+    )
 
 
 def _higher(best: float | None, score: float | None) -> float | None:
@@ -79,7 +84,7 @@ def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
         return []
     low, high = curve.bounds
     span = high - low or 1.0
-    n_columns = max(min(width - 9, len(curve.trial_ids)), 1)
+    n_columns = max(min(width - _SCALE_WIDTH - 1, len(curve.trial_ids)), 1)
     rows = [[" "] * n_columns for _ in range(height)]
 
     def row(score: float) -> int:
@@ -94,19 +99,23 @@ def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
     for index, best in enumerate(curve.best):
         if best is not None:
             rows[row(best)][index * n_columns // len(curve.best)] = _BEST
-    labels = {0: f"{high:.4f}", height - 1: f"{low:.4f}"}
+    labels = {0: number(high), height - 1: number(low)}
     if level is not None:
-        labels.setdefault(row(level[1]), f"{level[1]:.4f}")
-    drawn = [f"{labels.get(i, ''):>7} {''.join(line)}".rstrip() for i, line in enumerate(rows)]
+        labels.setdefault(row(level[1]), number(level[1]))
+    drawn = [_line(labels.get(index, ""), line) for index, line in enumerate(rows)]
     return [*drawn, _axis(curve.trial_ids, n_columns), _legend(level)]
 
 
 def _axis(trial_ids: Sequence[int], n_columns: int) -> str:
     first, last = str(trial_ids[0]), str(trial_ids[-1])
     gap = max(n_columns - len(first) - len(last), 1)
-    return f"{'trial':>7} {first}{' ' * gap}{last if len(trial_ids) > 1 else ''}".rstrip()
+    return _line("trial", [first, " " * gap, last if len(trial_ids) > 1 else ""])
+
+
+def _line(label: str, content: Sequence[str]) -> str:
+    return f"{label:>{_SCALE_WIDTH}} {''.join(content)}".rstrip()
 
 
 def _legend(level: tuple[str, float] | None) -> str:
-    legend = f"{'':8}{_BEST} best so far  {_TRIAL} trial"
+    legend = f"{'':{_SCALE_WIDTH}} {_BEST} best so far  {_TRIAL} trial"
     return f"{legend}  {_REFERENCE} {level[0]}, the best baseline" if level else legend

@@ -13,8 +13,10 @@ from evomerge.errors import LedgerError, RunError
 from evomerge.genome.source import read_yaml
 from evomerge.merging.build import mergekit_command
 from evomerge.methods import METHODS
+from evomerge.objective import Score
 from evomerge.recipe import Recipe
 from evomerge.report.run import RecordedRun, load_run
+from evomerge.report.text import score_text
 from evomerge.trial import Trial, TrialState
 
 _WIDTH = 98
@@ -47,7 +49,7 @@ class Export:
         return f"trial-{self.trial_id:05d}.yml"
 
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
-        """mergekit YAML under comment lines.
+        """The recipe under comment lines.
 
         Args:
             recipe_file: How the command names the file.
@@ -65,7 +67,7 @@ class Export:
         for label, score in content["objective"].items():
             yield f"  {label}: {_number(score['score'], score['stderr'], score['n'])}"
         for split in ("search", "validation", "holdout"):
-            for name, metric in content.get(split, {}).items():
+            for name, metric in _own_metrics(content.get(split, {})):
                 number = _number(metric["value"], metric["stderr"], metric["n"])
                 yield f"  {split} {name}: {number}"
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -155,9 +157,18 @@ def _from_file(path: Path) -> Export:
     return Export(content)
 
 
+def _own_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The first metric of each task, which is the one its score is."""
+    seen = set()
+    for name, metric in metrics.items():
+        task = name.partition("/")[0]
+        if task not in seen:
+            seen.add(task)
+            yield name, metric
+
+
 def _number(value: float, stderr: float | None, n: int) -> str:
-    error = "" if stderr is None else f" ± {stderr:.4f}"
-    return f"{value:.4f}{error} (n = {n})"
+    return f"{score_text(Score(value, stderr, n))} (n = {n})"
 
 
 def _is_random(recipe: Recipe) -> bool:

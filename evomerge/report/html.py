@@ -10,9 +10,11 @@ from evomerge.objective import Score
 from evomerge.report.curve import curve_of
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
+from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg
-from evomerge.report.table import SplitTable, combined, combined_name, final_tables
-from evomerge.trial import Trial, TrialState
+from evomerge.report.table import Column, SplitTable, combined, combined_name, final_tables
+from evomerge.report.text import number, score_text
+from evomerge.trial import Trial
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2024;--soft:#6b7280;--line:#e2e5e9;--back:#fff;
@@ -51,7 +53,7 @@ def report_html(run: RecordedRun) -> str:
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             f"<title>evomerge: {name}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{name}</h1>",
-            f'<p class="soft">{escape(_summary(run))}</p>',
+            f'<p class="soft">{escape(headline(run))}</p>',
             *(f"<h2>{t.title.capitalize()} tasks</h2>{_split(t)}" for t in final_tables(run)),
             "<h2>Convergence</h2>",
             curve_svg(curve_of(run)),
@@ -60,16 +62,6 @@ def report_html(run: RecordedRun) -> str:
             _trials(run),
             f'<p class="soft">{escape(_versions(header["versions"]))}</p></body></html>',
         ]
-    )
-
-
-def _summary(run: RecordedRun) -> str:
-    header = run.ledger.header
-    trials = run.standing.trials
-    n_failed = sum(trial.outcome.state is TrialState.FAILED for trial in trials)
-    return (
-        f"{header['genome']} · {header['optimizer']} over {run.space.n_dims} parameters · "
-        f"{len(trials)} trials, {n_failed} failed · seed {header['seed']}"
     )
 
 
@@ -88,12 +80,15 @@ def _split(table: SplitTable) -> str:
             cells.append(_cell("not scored", "soft"))
         kind = ' class="winner"' if row.is_winner else ""
         rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
-    return _table(["", *table.columns], rows)
+    return _table(["", *(_title(column) for column in table.columns)], rows)
+
+
+def _title(column: Column) -> str:
+    return f"{column.name} {column.metric}".rstrip()
 
 
 def _score(score: Score) -> str:
-    error = "" if score.stderr is None else f" ± {score.stderr:.4f}"
-    return f'{score.value:.4f}{error} <span class="soft">n {score.n}</span>'
+    return f'{score_text(score)} <span class="soft">n {score.n}</span>'
 
 
 def _recipe(trial: Trial) -> str:
@@ -120,7 +115,7 @@ def _trial_rows(run: RecordedRun, names: dict[int, str]) -> Iterator[str]:
         else:
             scores = (*combined(objective).scores(outcome.evaluation)[:1],)
             scores += objective.task_scores(outcome.evaluation)
-            cells += [_cell(f"{score.value:.4f}") for score in scores]
+            cells += [_cell(number(score.value)) for score in scores]
         cells.append(_cell(f"{sum(outcome.seconds.values()):.2f}"))
         cells.append(_cell(escape(outcome.failure or names.get(trial_id, "")), "text soft"))
         yield f"<tr>{''.join(cells)}</tr>"

@@ -5,6 +5,7 @@ A mirror of the ledger: nothing reads it back, and it may be deleted at any time
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -45,7 +47,9 @@ class OptunaJournal:
             storage=JournalStorage(self._log),
             directions=["maximize"] * objective.n_objectives,
         )
-        self._study.set_metric_names(list(objective.labels))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # since Optuna 3.2, unchanged
+            self._study.set_metric_names(list(objective.labels))
         self.n_written = 0
         self.update(run.standing)
 

@@ -76,7 +76,7 @@ def recorded_run(ledger: Ledger, genome: Genome) -> RecordedRun:
     """The run of a ledger in memory."""
     trials = tuple(sorted(ledger.trials.values(), key=lambda trial: trial.candidate.trial_id))
     objective = _objective(genome, "tasks", (trial.outcome for trial in trials))
-    finals = {}
+    finals: dict[str, Objective] = {}
     for split in FINAL_SPLITS:
         outcomes = [outcome for (of, _), outcome in ledger.finals.items() if of == split]
         if any(outcome.evaluation is not None for outcome in outcomes):

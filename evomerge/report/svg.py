@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from evomerge.report.curve import Curve
+from evomerge.report.text import number
 
 _WIDTH, _HEIGHT = 760, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 150, 14, 34
@@ -37,7 +38,12 @@ def curve_svg(curve: Curve) -> str:
     low, high = curve.bounds
     margin = (high - low) * 0.05 or 0.5
     scale = _Scale(len(curve.trial_ids), low - margin, high + margin)
-    parts = [*_axes(curve, scale), *_levels(curve, scale), *_dots(curve, scale), _best(curve, scale)]
+    parts = [
+        *_axes(curve, scale),
+        *_levels(curve, scale),
+        *_dots(curve, scale),
+        _best(curve, scale),
+    ]
     title = f"{escape(curve.label)} of each trial, and the best so far"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
@@ -52,7 +58,7 @@ def _axes(curve: Curve, scale: _Scale) -> Iterator[str]:
         score = scale.low + (scale.high - scale.low) * tick / (_N_TICKS - 1)
         y = scale.y(score)
         yield f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{score:.3f}</text>'
+        yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{number(score)}</text>'
     last = len(curve.trial_ids) - 1
     for index in sorted({0, last // 2, last}):
         x, trial_id = scale.x(index), curve.trial_ids[index]
@@ -78,13 +84,13 @@ def _dots(curve: Curve, scale: _Scale) -> Iterator[str]:
         if score is None:
             y = _HEIGHT - _BOTTOM
             yield (
-                f'<text class="failed" x="{x:.1f}" y="{y}" text-anchor="middle">×'
+                f'<text class="failed" x="{x:.1f}" y="{y}" text-anchor="middle">&times;'
                 f"<title>trial {trial_id} failed</title></text>"
             )
         else:
             yield (
                 f'<circle class="trial" cx="{x:.1f}" cy="{scale.y(score):.1f}" r="2.6">'
-                f"<title>trial {trial_id}: {score:.4f}</title></circle>"
+                f"<title>trial {trial_id}: {number(score)}</title></circle>"
             )
 
 

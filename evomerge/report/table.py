@@ -19,6 +19,20 @@ SPLIT_TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class Column:
+    """What one column of a final table holds.
+
+    Attributes:
+        name: The task, or what the combined score is called.
+        metric: The metric of the task, a minus before it where it was turned so that higher is
+            better; empty for the combined score.
+    """
+
+    name: str
+    metric: str = ""
+
+
+@dataclass(frozen=True)
 class Row:
     """One model on one split.
 
@@ -46,7 +60,7 @@ class SplitTable:
     """
 
     title: str
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
     def best_in(self, column: int) -> float | None:
@@ -57,6 +71,8 @@ class SplitTable:
 
 def final_tables(run: RecordedRun) -> list[SplitTable]:
     """One table per split that has results."""
+    if not run.winners:
+        return []
     searched = {trial.candidate.trial_id: trial.outcome for trial in run.standing.trials}
     found = [_table(run, "tasks", run.standing.objective, searched)]
     for split, objective in run.finals.items():
@@ -87,9 +103,9 @@ def combined(objective: Objective) -> Objective:
 def _table(
     run: RecordedRun, split: str, objective: Objective, outcomes: Mapping[int, Outcome]
 ) -> SplitTable:
-    tasks = tuple(task.name for task in objective.tasks)
-    has_combined = len(tasks) > 1 or combined_name(objective) != "mean"
-    columns = ((combined_name(objective),) if has_combined else ()) + tasks
+    name = combined_name(objective)
+    has_combined = len(objective.tasks) > 1 or name != "mean"
+    columns = ([Column(name)] if has_combined else []) + _task_columns(objective, outcomes)
 
     def scores(trial: Trial) -> tuple[Score, ...]:
         outcome = outcomes.get(trial.candidate.trial_id)
@@ -107,7 +123,17 @@ def _table(
     rows += [
         Row(names[t.candidate.trial_id], t.candidate.trial_id, False, scores(t)) for t in baselines
     ]
-    return SplitTable(SPLIT_TITLES[split], columns, tuple(rows))
+    return SplitTable(SPLIT_TITLES[split], tuple(columns), tuple(rows))
+
+
+def _task_columns(objective: Objective, outcomes: Mapping[int, Outcome]) -> list[Column]:
+    evaluation = next(o.evaluation for o in outcomes.values() if o.evaluation is not None)
+    columns = []
+    for index, task in enumerate(objective.tasks):
+        metric = objective.metric(evaluation, index)
+        name = metric.key.metric + ("" if metric.key.filter == "none" else f",{metric.key.filter}")
+        columns.append(Column(task.name, name if metric.higher_is_better else f"-{name}"))
+    return columns
 
 
 def _winner_name(run: RecordedRun, trial: Trial, names: Mapping[int, str]) -> str:

@@ -142,7 +142,7 @@ def main(out: Path, check: bool) -> None:
             path.write_bytes(text.encode())
             click.echo(f"{name}: {text.count(chr(10))} rows")
     for path in differing:
-        click.echo(f"{path}: differs from what make_data.py writes. Run it without --check.", err=True)
+        click.echo(f"{path}: differs from make_data.py. Run it without --check.", err=True)
     if differing:
         raise SystemExit(1)
 

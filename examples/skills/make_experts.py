@@ -20,7 +20,8 @@ import string
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,12 @@ class Settings:
     n_heads: int = 4
     batch_size: int = 64
     data: tuple[int, int, int] = (DATA_SEED, N_LETTERS, RESERVED_OF)
-    base: Course = Course(SKILLS, 220, 2e-3, 40, decays=False)
+    base: Course = Course(SKILLS, 220, 2e-3, 40, decays=True)
     experts: dict[str, Course] = field(
         default_factory=lambda: {
-            "expert-sort": Course(("sort",), 120, 7e-4, 10, decays=True),
-            "expert-reverse": Course(("reverse",), 150, 7e-4, 10, decays=True),
-            "expert-twice": Course(("twice",), 120, 3e-3, 10, decays=True),
+            "expert-sort": Course(("sort",), 90, 7e-4, 10, decays=True),
+            "expert-reverse": Course(("reverse",), 90, 7e-4, 10, decays=True),
+            "expert-twice": Course(("twice",), 110, 1.8e-3, 10, decays=True),
         }
     )
 
@@ -109,7 +110,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
     words = [*SKILLS, " =", *(f" {letter}" for letter in string.ascii_lowercase)]
     bpe.train_from_iterator(words, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe, pad_token=PAD, bos_token=BOS, eos_token=EOS, model_max_length=64
     )
 
@@ -130,9 +131,8 @@ def make_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaF
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=False,
-        dtype="float32",
-        attn_implementation="eager",
     )
+    config._attn_implementation = "eager"  # the fastest at this size
     model = LlamaForCausalLM(config)
     model.generation_config.do_sample = False
     return model
@@ -202,13 +202,16 @@ def train_all(settings: Settings, out: Path, say: Say) -> None:
         if ancestor:
             model.load_state_dict(ancestor)
         rows = training_rows(course.skills, random.Random(f"{settings.seed}/{name}"))
-        batches = (
-            batch(list(islice(rows, settings.batch_size)), tokenizer) for _ in iter(int, 1)
-        )
-        train(model, batches, course, lambda text, name=name: say(f"{name}: {text}"))  # type: ignore[misc]
+        batches = (batch(list(islice(rows, settings.batch_size)), tokenizer) for _ in count())
+        train(model, batches, course, partial(say_of, name, say))
         save(model, tokenizer, out / name)
         if not ancestor:
             ancestor = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+
+
+def say_of(name: str, say: Say, text: str) -> None:
+    """Says a line of progress under the name of a model."""
+    say(f"{name}: {text}")
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

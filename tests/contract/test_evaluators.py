@@ -36,9 +36,7 @@ def model(tmp_path_factory):
 @pytest.fixture(params=sorted(EVALUATORS))  # sorted: xdist sees one order
 def make(request, folder):
     def build(tasks=tuple(TASKS), seed=0):
-        return EVALUATORS[request.param](
-            tasks, Evaluation(), search_path=[str(folder)], seed=seed
-        )
+        return EVALUATORS[request.param](tasks, Evaluation(), search_path=[str(folder)], seed=seed)
 
     return build
 

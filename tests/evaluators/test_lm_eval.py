@@ -189,6 +189,13 @@ def test_a_task_that_cannot_be_built_says_why(make, tmp_path):
         evaluator.prepare()
 
 
+def test_prompts_that_cannot_be_built_say_why(make, live_model):
+    with pytest.raises(
+        GenomeError, match=r"prompts of task 'tiny_choice' cannot be built \(ValueError: Sample"
+    ):
+        make({"name": "tiny_choice", "num_fewshot": 9}).evaluate(live_model)
+
+
 def test_a_task_can_be_named_by_its_file(make, task_folder, live_model):
     path = str(task_folder / "choice.yaml")
     evaluation = make(path).evaluate(live_model)
@@ -200,7 +207,9 @@ def test_a_chat_template_that_is_not_there_is_refused(make, live_model):
     with pytest.raises(GenomeError, match="the tokenizer has no chat template"):
         make("tiny_choice", apply_chat_template=True).evaluate(live_model)
     live_model.tokenizer.chat_template = "{{ messages }}"
-    with pytest.raises(GenomeError, match=r"no chat template 'short' \(the tokenizer has: no names"):
+    with pytest.raises(
+        GenomeError, match=r"no chat template 'short' \(the tokenizer has: no names"
+    ):
         make("tiny_choice", apply_chat_template="short").evaluate(live_model)
 
 
@@ -216,7 +225,7 @@ def test_a_failed_forward_pass_keeps_its_message(make, live_model, monkeypatch):
         raise torch.OutOfMemoryError("out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(live_model.module.model, "forward", forward)
-    with pytest.raises(EvaluationError, match="forward pass failed: out of memory. Tried to"):
+    with pytest.raises(EvaluationError, match=r"forward pass failed: out of memory\. Tried to"):
         make("tiny_choice").evaluate(live_model)
 
 
@@ -237,7 +246,9 @@ def test_a_bos_that_nobody_adds_is_noticed(make, live_model):
 
 def test_a_prompt_that_begins_with_bos_is_fine(make, chat_model):
     chat_model.tokenizer.chat_template = "<s>" + chat_model.tokenizer.chat_template
-    assert make("tiny_choice").sanity_warnings(chat_model) == ()
+    warnings = make("tiny_choice").sanity_warnings(chat_model)
+    assert not any("BOS" in warning for warning in warnings)
+    assert len(warnings) == 1  # "<" is not in the vocabulary
 
 
 def test_vanishing_blanks_are_noticed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def recipe_config(
             + ([{"model": base, "layer_range": [low, high]}] if needs_base else []),
             "parameters": _group(shared, i),
         }
-        for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for i, (low, high) in enumerate(pairwise(bounds))
     ]
     return config
 

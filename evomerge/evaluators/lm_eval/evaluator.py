@@ -11,7 +11,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from evomerge.errors import EvaluationError, GenomeError
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.lm_eval import sanity
-from evomerge.evaluators.lm_eval.isolation import own_randomness, quiet
+from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.scoring import respond, score
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
@@ -57,7 +57,7 @@ class LmEval(Evaluator):
         """
         entries = self._loaded()
         language_model = self._requests_for(model)
-        with quiet(), own_randomness(stream_seed(self.seed, "generation")):
+        with inside_lm_eval(stream_seed(self.seed, "generation")):
             try:
                 respond(language_model, self._leaves())
             # What torch and transformers raise when memory, shapes or token ids do not fit.
@@ -81,7 +81,7 @@ class LmEval(Evaluator):
 
     def _loaded(self) -> tuple[Entry, ...]:
         if self._entries is None:
-            with quiet(), own_randomness():
+            with inside_lm_eval():
                 self._entries = load(
                     self.tasks, self.search_path, self.settings.gen_kwargs, self.seed
                 )
@@ -105,7 +105,7 @@ class LmEval(Evaluator):
                 self.settings.batch_size,
                 template if isinstance(template, str) else None,
             )
-            with quiet(), own_randomness():
+            with inside_lm_eval():
                 self._build_requests(language_model, bool(template))
             self._language_model = language_model
         language_model.bind(model.module)
@@ -115,14 +115,20 @@ class LmEval(Evaluator):
         multiturn = self.settings.fewshot_as_multiturn
         for leaf in self._leaves():
             leaf.task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
-            leaf.task.build_all_requests(
-                limit=leaf.limit,
-                samples=leaf.samples,
-                system_instruction=self.settings.system_instruction,
-                apply_chat_template=is_chat,
-                fewshot_as_multiturn=is_chat if multiturn is None else multiturn,
-                chat_template=language_model.apply_chat_template if is_chat else None,
-            )
+            try:
+                leaf.task.build_all_requests(
+                    limit=leaf.limit,
+                    samples=leaf.samples,
+                    system_instruction=self.settings.system_instruction,
+                    apply_chat_template=is_chat,
+                    fewshot_as_multiturn=is_chat if multiturn is None else multiturn,
+                    chat_template=language_model.apply_chat_template if is_chat else None,
+                )
+            # Templates and functions of the task run here, on every document.
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                what = f"the prompts of task {leaf.name!r} cannot be built ({reason})"
+                raise GenomeError(what, where="tasks") from error
 
     def _chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:
         """Whether a chat template is applied; its name where the genome names one."""

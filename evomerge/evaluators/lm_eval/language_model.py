@@ -66,6 +66,8 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         """Sets the model that answers from now on."""
         self.module = module
         self._device = module.device
+        self._max_length = int(resolve_max_length(module.config, self.tokenizer))
+        self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     @property
     def eot_token_id(self) -> int | None:
@@ -81,8 +83,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
     @property
     def max_length(self) -> int:
         """Context length of the bound model, in tokens."""
-        length: int = resolve_max_length(self.module.config, self.tokenizer)
-        return length
+        return self._max_length
 
     @property
     def tokenizer_name(self) -> str:
@@ -224,7 +225,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         device = self.module.device
         settings: dict[str, Any] = {"use_cache": False}
         kept = sorted(set(column))
-        if "logits_to_keep" in inspect.signature(self.module.forward).parameters:
+        if self._keeps_logits:
             settings["logits_to_keep"] = torch.tensor(kept, device=device)
         else:
             kept = list(range(inputs.shape[1]))

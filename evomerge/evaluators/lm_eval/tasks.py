@@ -140,28 +140,11 @@ def _overlap(entries: Sequence[Entry], new: Entry, where: str) -> Iterator[Probl
 def _load_one(
     index: _Index, task: Task, where: str, gen_kwargs: Mapping[str, Any], seed: int
 ) -> Entry | list[Problem]:
-    manager = index.manager_for(task.name)
-    if task.name not in manager.task_index and not Path(task.name).is_file():
-        known = manager.all_tasks
-        fix = "Check the spelling, or add the folder of its YAML to `task_search_path`."
-        what = f"unknown task {task.name!r}{nearest(task.name, known)}"
-        return [Problem(what, f"{where}.name", fix)]
-    try:
-        loaded = manager.load([task.name])
-    # A task definition downloads data and runs code of its own: anything may come out.
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [Problem(f"task {task.name!r} cannot be built ({reason})", f"{where}.name")]
-    objects, groups = loaded["tasks"], loaded["groups"]
+    built = _build(index, task.name, where)
+    if isinstance(built, Problem):
+        return [built]
+    objects, group = built
     problems = [*_unusable(objects, where)]
-    if task.name in groups:
-        group = groups[task.name]
-    elif len(objects) == 1:
-        group = None
-    else:
-        group = Group(name=task.name)
-        for member in objects.values():
-            group.add(member)
     if problems:
         return problems
     chosen = _choose_metric(task, list(objects.values()), group, where)
@@ -169,14 +152,39 @@ def _load_one(
         return [chosen]
     (metric, filter_name), higher_is_better = chosen
     leaves: list[Leaf] = []
-    for name, item in objects.items():
+    for own_name, item in objects.items():
+        name = own_name if group else task.name
         _configure(item, task, gen_kwargs)
-        samples = _documents(item, name if group else task.name, task, where, seed)
+        samples = _documents(item, name, task, where, seed)
         if isinstance(samples, Problem):
             return [samples]
-        leaves.append(Leaf(name if group else task.name, item, task.limit, samples))
+        leaves.append(Leaf(name, item, task.limit, samples))
     key = MetricKey(task.name, metric, filter_name)
     return Entry(key, higher_is_better, tuple(leaves), group)
+
+
+def _build(
+    index: _Index, name: str, where: str
+) -> tuple[Mapping[str, Any], Group | None] | Problem:
+    """lm-eval's task objects behind a name, and the group that holds them."""
+    manager = index.manager_for(name)
+    if name not in manager.task_index and not Path(name).is_file():
+        what = f"unknown task {name!r}{nearest(name, manager.all_tasks)}"
+        fix = "Check the spelling, or add the folder of its YAML to `task_search_path`."
+        return Problem(what, f"{where}.name", fix)
+    try:
+        loaded = manager.load([name])
+    # A task definition downloads data and runs code of its own: anything may come out.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Problem(f"task {name!r} cannot be built ({reason})", f"{where}.name")
+    objects, groups = loaded["tasks"], loaded["groups"]
+    if name in groups or len(objects) == 1:
+        return objects, groups.get(name)
+    tag = Group(name=name)
+    for item in objects.values():
+        tag.add(item)
+    return objects, tag
 
 
 def _unusable(objects: Mapping[str, Any], where: str) -> Iterator[Problem]:

@@ -1,0 +1,58 @@
+# Targets explain themselves: make help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+RUN := runs/skills
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev experts demo test check lint test-fast test-slow golden docs clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/installed ## A virtual environment with evomerge
+install-dev: $(VENV)/installed-dev ## ... and what its developers need
+
+experts: $(VENV)/installed ## Train the example's small experts (kept after the first time)
+	$(BIN)/python examples/skills/make_experts.py
+
+demo: experts ## Make experts, search, show the result, export the recipe, build it
+	$(BIN)/evomerge run genomes/skills.yml --run-dir $(RUN)
+	$(BIN)/evomerge export $(RUN) -o $(RUN)/winner.yml
+	rm -rf $(RUN)/model
+	$(BIN)/mergekit-yaml $(RUN)/winner.yml $(RUN)/model --quiet
+	@echo "Built $(RUN)/model from $(RUN)/winner.yml"
+
+lint: $(VENV)/installed-dev ## Format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python docs/genome_tables.py --check
+
+test: lint test-fast ## Lint, types and the whole default test suite
+
+test-fast: $(VENV)/installed-dev ## The default test suite
+	$(BIN)/pytest -q -n 2
+
+test-slow: $(VENV)/installed-dev ## The tests marked slow
+	$(BIN)/pytest -q -m slow
+
+golden: $(VENV)/installed-dev ## Rewrite golden files; read the diff before you commit it
+	$(BIN)/pytest -q --update-golden
+
+docs: $(VENV)/installed-dev ## Rewrite generated parts of docs/
+	$(BIN)/python docs/genome_tables.py
+
+clean: ## Remove runs, caches and the example's models, not the environment
+	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/skills/models

@@ -1,0 +1,199 @@
+"""Writes the tables of docs/genome.md from the schema, so that they cannot drift.
+
+Run it to write docs/genome.md anew; with ``--check`` it exits 1 if the page would change.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from evomerge.genome.merge import MergeDefinition, Source, TokenizerBlock
+from evomerge.genome.parameters import Setting
+from evomerge.genome.schema import Execution, Genome, OptimizerBlock
+from evomerge.genome.tasks import Evaluation, Task
+
+PAGE = Path(__file__).with_name("genome.md")
+BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
+    "top": (
+        Genome,
+        {
+            "genome": "see below",
+            "tasks": "tasks: [my_task]",
+            "validation": "validation: [my_task_validation]",
+            "holdout": "holdout: [my_task_holdout]",
+            "objective": "objective: worst",
+            "optimizer": "optimizer: {name: tpe, budget: 60}",
+            "evaluation": "evaluation: {batch_size: 16}",
+            "execution": "execution: {workers: 2}",
+            "run_dir": "run_dir: runs/first-try",
+            "seed": "seed: 7",
+            "task_search_path": "task_search_path: [tasks/skills]",
+            "limit": "limit: 100",
+            "num_fewshot": "num_fewshot: 5",
+            "shuffle": "shuffle: true",
+            "random_init": "random_init: true",
+            "apply_chat_template": "apply_chat_template: false",
+            "fewshot_as_multiturn": "fewshot_as_multiturn: true",
+        },
+    ),
+    "genome": (
+        MergeDefinition,
+        {
+            "models": "models: [org/math-7b, org/code-7b]",
+            "merge_method": "merge_method: task_arithmetic",
+            "base_model": "base_model: org/base-7b",
+            "parameters": "parameters: {weight: {range: [0, 1.2]}}",
+            "granularity": "granularity: layers",
+            "layer_granularity": "layer_granularity: 4",
+            "filters": "filters: [self_attn, mlp]",
+            "smooth": "smooth: true",
+            "normalize": "normalize: false",
+            "allow_negative_weights": "allow_negative_weights: true",
+            "dtype": "dtype: bfloat16",
+            "out_dtype": "out_dtype: bfloat16",
+            "tokenizer_source": "tokenizer_source: base",
+            "tokenizer": "tokenizer: {source: union}",
+            "chat_template": "chat_template: chatml",
+        },
+    ),
+    "source": (
+        Source,
+        {
+            "model": "model: org/math-7b@main",
+            "parameters": "parameters: {weight: {range: [0.2, 1]}}",
+        },
+    ),
+    "setting": (
+        Setting,
+        {
+            "filter": "filter: self_attn",
+            "value": "value: 0.5",
+            "range": "range: [0, 1.5]",
+            "log": "log: true",
+            "integer": "integer: [1, 20]",
+            "choice": "choice: [true, false]",
+            "initial": "initial: 0.3",
+        },
+    ),
+    "tokenizer": (
+        TokenizerBlock,
+        {
+            "source": "source: union",
+            "tokens": "tokens: {<pad>: {source: org/math-7b}}",
+            "pad_to_multiple_of": "pad_to_multiple_of: 64",
+        },
+    ),
+    "task": (
+        Task,
+        {
+            "name": "name: gsm8k_train",
+            "metric": "metric: exact_match,flexible-extract",
+            "weight": "weight: 2",
+            "limit": "limit: 200",
+            "num_fewshot": "num_fewshot: 4",
+            "samples": "samples: 200",
+        },
+    ),
+    "optimizer": (
+        OptimizerBlock,
+        {
+            "name": "name: cma_es",
+            "budget": "budget: 200",
+            "population_size": "population_size: 12",
+            "seed": "seed: 3",
+            "patience": "patience: 40",
+            "timeout": "timeout: 3600",
+        },
+    ),
+    "evaluation": (
+        Evaluation,
+        {
+            "batch_size": "batch_size: 16",
+            "device": "device: cuda:1",
+            "dtype": "dtype: float32",
+            "apply_chat_template": "apply_chat_template: true",
+            "fewshot_as_multiturn": "fewshot_as_multiturn: true",
+            "system_instruction": "system_instruction: Answer briefly.",
+            "gen_kwargs": "gen_kwargs: {max_gen_toks: 128}",
+        },
+    ),
+    "execution": (Execution, {"workers": "workers: 2"}),
+}
+
+
+def table(model: type[BaseModel], examples: dict[str, str]) -> Iterator[str]:
+    """The rows of one block; fails where an example is missing or names no key."""
+    if set(examples) != set(model.model_fields):
+        raise SystemExit(f"{model.__name__}: examples and keys differ")
+    yield "| key | type | default | meaning | example |"
+    yield "|---|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        meaning = (field.description or "").replace("|", "\\|")
+        cells = (f"`{name}`", type_name(field.annotation), default(field), meaning,
+                 f"`{examples[name]}`")
+        yield f"| {' | '.join(cells)} |"
+
+
+def type_name(annotation: Any) -> str:
+    """A type in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        names = [type_name(a) for a in arguments if a is not type(None)]
+        return " or ".join(dict.fromkeys(names))
+    if origin in (list, tuple):
+        return "list" if origin is list else "pair of " + type_name(arguments[0])
+    if origin is dict:
+        return "mapping"
+    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+    words |= {"ModelName": "model", "OptimizerBlock": "block", "Evaluation": "block"}
+    words |= {"Execution": "block", "MergeDefinition": "block", "TokenizerBlock": "block"}
+    return words.get(annotation.__name__, annotation.__name__)
+
+
+def default(field: FieldInfo) -> str:
+    """A default as YAML would hold it."""
+    if field.default_factory is not None:
+        made = field.default_factory()  # type: ignore[call-arg]  # ours take no argument
+        return "" if isinstance(made, BaseModel) or not made else f"`{made}`"
+    if field.default is PydanticUndefined:
+        return "**required**"
+    if field.default is None:
+        return ""
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+def page(text: str) -> str:
+    """The page with every table between its markers made anew."""
+    for block, (model, examples) in BLOCKS.items():
+        begin, end = f"<!-- table {block} -->\n", f"<!-- end {block} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{PAGE.name} lacks the markers of table {block}")
+        text = before + begin + "\n".join(table(model, examples)) + "\n" + end + after
+    return text
+
+
+def main() -> None:
+    """Writes or checks the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    new = page(text)
+    if "--check" in sys.argv:
+        raise SystemExit(0 if new == text else f"{PAGE.name} is stale; run this script")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

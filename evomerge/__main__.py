@@ -1,0 +1,5 @@
+"""``python -m evomerge``."""
+
+from evomerge.cli.main import entry_point
+
+entry_point()

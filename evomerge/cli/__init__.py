@@ -1,0 +1,1 @@
+"""The command line: parse, call, draw. The only package that prints."""

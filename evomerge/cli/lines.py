@@ -1,0 +1,72 @@
+"""The run as a log shows it: one line per finished trial."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import click
+
+from evomerge.cli.progress import Progress
+from evomerge.events import Event, FinalScored, RunStarted, TrialFinished
+from evomerge.objective import Score
+from evomerge.report.text import score_text
+
+
+class LineView:
+    """Writes lines to standard error.
+
+    Args:
+        progress: The state; the view feeds it.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __enter__(self) -> LineView:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        """Takes an event in and writes its line, if it has one."""
+        self.progress.see(event)
+        if isinstance(event, RunStarted):
+            for line in _opening(event):
+                click.echo(line, err=True)
+        elif isinstance(event, TrialFinished) and not event.was_recorded:
+            click.echo(_trial(event), err=True)
+        elif isinstance(event, FinalScored):
+            click.echo(_final(event), err=True)
+
+
+def _opening(event: RunStarted) -> list[str]:
+    lines = [f"run {event.run_dir}: {event.budget} trials over {event.n_dims} parameters"]
+    if event.n_recorded:
+        lines.append(f"continued: {event.n_recorded} trials are recorded already")
+    return lines + [f"warning: {warning}" for warning in event.warnings]
+
+
+def _trial(event: TrialFinished) -> str:
+    candidate, outcome = event.candidate, event.outcome
+    seconds = sum(outcome.seconds.values())
+    head = f"trial {candidate.trial_id:>4}  {seconds:>7.1f} s  "
+    if outcome.failure:
+        return f"{head}failed: {outcome.failure}"
+    marks = ["best"] if event.is_best else []
+    marks += [candidate.origin] if candidate.is_baseline else []
+    return f"{head}{_scores(event.scores)}  {', '.join(marks)}".rstrip()
+
+
+def _final(event: FinalScored) -> str:
+    head = f"{event.split} of trial {event.candidate.trial_id}: "
+    return head + (_scores(event.scores) if event.scores else "failed")
+
+
+def _scores(scores: tuple[Score, ...]) -> str:
+    return "  ".join(f"{score_text(score):<18}" for score in scores).rstrip()

@@ -1,0 +1,85 @@
+"""``evomerge list``: what a genome may name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evomerge.cli.arguments import json_option
+
+if TYPE_CHECKING:
+    from evomerge.cli.tables import Cell
+    from evomerge.methods import Method, MethodParameter
+    from evomerge.registry import Registry
+
+KINDS = ("optimizers", "methods", "spaces", "evaluators", "executors", "objectives")
+
+
+@click.command(
+    "list",
+    short_help="List optimizers, methods, spaces, ...",
+    epilog="Example: evomerge list methods",
+)
+@click.argument("kind", type=click.Choice(KINDS))
+@json_option
+def list_names(kind: str, as_json: bool) -> None:
+    """Lists what a genome may name, one line each."""
+    from evomerge.cli.output import print_json
+    from evomerge.cli.tables import plain_table
+
+    rows = _methods() if kind == "methods" else _summaries(kind)
+    if as_json:
+        print_json(rows)
+    else:
+        plain_table(rows)
+
+
+def _summaries(kind: str) -> list[dict[str, Cell]]:
+    from evomerge.evaluators import EVALUATORS
+    from evomerge.executors import EXECUTORS
+    from evomerge.merge_spaces import MERGE_SPACES
+    from evomerge.objective import OBJECTIVES
+    from evomerge.optimizers import OPTIMIZERS
+
+    tables: dict[str, Registry[Any]] = {
+        "optimizers": OPTIMIZERS,
+        "spaces": MERGE_SPACES,
+        "evaluators": EVALUATORS,
+        "executors": EXECUTORS,
+    }
+    table = tables.get(kind)
+    found = OBJECTIVES if table is None else {name: table.summary(name) for name in table}
+    return [{"name": name, "what it is": summary} for name, summary in found.items()]
+
+
+def _methods() -> list[dict[str, Cell]]:
+    from evomerge.methods import METHODS
+
+    return [
+        {
+            "name": method.name,
+            "base": method.base.value,
+            "models": _n_models(method),
+            "searched": [_with_range(p) for p in method.parameters if p.searched],
+            "if the genome says so": [
+                _with_range(p) for p in method.parameters if not p.searched and not p.is_dead
+            ],
+        }
+        for method in METHODS.values()
+    ]
+
+
+def _n_models(method: Method) -> str:
+    low, high = method.min_sources, method.max_sources
+    if high is None:
+        return f"{low}+"
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _with_range(parameter: MethodParameter) -> str:
+    """The name, and the range it is searched in; only fixed values or choices where it has none."""
+    bounds = parameter.range
+    if bounds is None:
+        return parameter.name
+    return f"{parameter.name} [{bounds.low:g}, {bounds.high:g}]{' log' if bounds.log else ''}"

@@ -1,0 +1,70 @@
+"""The group of all commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from evomerge import __version__
+from evomerge.cli.check import check
+from evomerge.cli.export import export
+from evomerge.cli.listing import list_names
+from evomerge.cli.run import run
+from evomerge.cli.schema import schema
+from evomerge.cli.show import show
+from evomerge.errors import EvomergeError, Problem
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+_EXAMPLES = """\b
+Examples:
+  evomerge run genomes/skills.yml            search
+  evomerge show runs/skills                  look
+  evomerge export runs/skills -o recipe.yml  the winner, for mergekit-yaml
+"""
+
+
+@click.group(
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="evomerge %(version)s")
+def main() -> None:
+    """Finds good merges of fine-tuned language models by searching."""
+
+
+for _command in (run, show, export, check, list_names, schema):
+    main.add_command(_command)
+
+
+def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits; unexpected errors keep their traceback.
+
+    Args:
+        arguments: What to run instead of the process's own arguments.
+    """
+    try:
+        sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False))
+    except EvomergeError as error:
+        for problem in error.problems:
+            click.echo(_sentence(problem), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(
+            "Stopped. Finished trials are kept; the same command continues the run.", err=True
+        )
+        sys.exit(_INTERRUPTED)
+
+
+def _sentence(problem: Problem) -> str:
+    """The problem as a sentence, its parts in colours where the terminal has them."""
+    where = click.style(problem.where, bold=True)
+    what, fix = Problem(problem.what), click.style(problem.fix, fg="cyan") if problem.fix else ""
+    return f"{where}: {what} {fix}".rstrip() if problem.where else f"{what} {fix}".rstrip()

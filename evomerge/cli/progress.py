@@ -1,0 +1,129 @@
+"""Where a run stands, counted from its events; what both displays draw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from evomerge.events import (
+    Event,
+    FinalScored,
+    RunFinished,
+    RunStarted,
+    StageStarted,
+    TrialFinished,
+    TrialStarted,
+)
+from evomerge.objective import Score
+from evomerge.trial import Candidate, TrialState
+
+
+@dataclass
+class Progress:
+    """The state of a run.
+
+    Attributes:
+        labels: What each score of a trial is of.
+        clock: Seconds from any start, rising.
+        started: What the run said when it began.
+        n_done: The optimizer's finished trials.
+        n_failed: Failed trials, baselines included.
+        best: The best trial so far.
+        best_scores: Its scores.
+        baselines: Origin -> scores, empty where it failed.
+        history: The first score of the best trial after each of the optimizer's trials.
+        stage: What is being done right now.
+        finished: What the run said at its end.
+    """
+
+    labels: tuple[str, ...]
+    clock: Callable[[], float] = time.monotonic
+    started: RunStarted | None = None
+    n_done: int = 0
+    n_failed: int = 0
+    best: Candidate | None = None
+    best_scores: tuple[Score, ...] = ()
+    baselines: dict[str, tuple[Score, ...]] = field(default_factory=dict)
+    history: list[float] = field(default_factory=list)
+    stage: str = "loading models and tasks"
+    finished: RunFinished | None = None
+    _working: dict[int, Candidate] = field(default_factory=dict)
+    _judged: set[int] = field(default_factory=set)
+    _first_start: float | None = None
+    _last_finish: float = 0.0
+    _n_timed: int = 0
+
+    @property
+    def budget(self) -> int:
+        """Trials the optimizer may propose."""
+        return self.started.budget if self.started else 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the budget is spent, at the pace so far; None while there is no pace."""
+        if self._first_start is None or not self._n_timed:
+            return None
+        pace = (self._last_finish - self._first_start) / self._n_timed
+        since = self.clock() - self._last_finish
+        return max(pace * (self.budget - self.n_done) - since, 0.0)
+
+    @property
+    def ending(self) -> str:
+        """How the run ended, in one line."""
+        assert self.finished is not None  # the run is over
+        why = {"budget": "the budget is spent", "patience": "no better trial for long enough"}
+        reason = why.get(self.finished.reason, f"{self.finished.reason} reached")
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        return f"{self.n_done} of {self.budget} trials{failed}: {reason}"
+
+    def see(self, event: Event) -> None:
+        """Takes an event in."""
+        if isinstance(event, RunStarted):
+            self.started = event
+        elif isinstance(event, TrialStarted):
+            self._start(event.candidate)
+        elif isinstance(event, StageStarted):
+            self.stage = f"{self._name(event.trial_id)}: {event.stage}"
+        elif isinstance(event, TrialFinished):
+            self._finish(event)
+        elif isinstance(event, FinalScored):
+            self.stage = f"{event.split}: trial {event.candidate.trial_id}"
+        else:
+            self.finished = event
+
+    def _start(self, candidate: Candidate) -> None:
+        self._working[candidate.trial_id] = candidate
+        if not candidate.is_baseline and self._first_start is None:
+            self._first_start = self.clock()
+
+    def _name(self, trial_id: int) -> str:
+        candidate = self._working.get(trial_id)
+        name = f"trial {trial_id}"
+        if candidate is not None and candidate.is_baseline:
+            name += f" ({candidate.origin})"
+        return f"final scores, {name}" if trial_id in self._judged else name
+
+    def _finish(self, event: TrialFinished) -> None:
+        candidate = event.candidate
+        self._judged.add(candidate.trial_id)
+        self.n_failed += event.outcome.state is TrialState.FAILED
+        if event.is_best:
+            self.best, self.best_scores = candidate, event.scores
+        if candidate.is_baseline:
+            self.baselines[candidate.origin] = event.scores
+            return
+        self.n_done += 1
+        if self.best_scores:
+            self.history.append(self.best_scores[0].value)
+        if not event.was_recorded and self._first_start is not None:
+            self._n_timed += 1
+            self._last_finish = self.clock()
+
+
+def duration(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s``, ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,100 @@
+"""``evomerge run``: the search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evomerge.cli.arguments import genome_argument, json_option, set_option
+
+if TYPE_CHECKING:
+    from evomerge.cli.lines import LineView
+    from evomerge.cli.live import LiveView
+    from evomerge.genome import Genome
+    from evomerge.report.run import RecordedRun
+
+
+@click.command(
+    short_help="Search for the best merge, or continue a search.",
+    epilog="Example: evomerge run genomes/skills.yml --set optimizer.budget=20",
+)
+@genome_argument
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run folder. Default: the genome's run_dir, else runs/ and the file's name.",
+)
+@set_option
+@json_option
+def run(genome: Path, run_dir: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Searches for the best merge; a run that was stopped is continued."""
+    from evomerge.cli.log import run_log
+    from evomerge.genome import load_genome
+
+    definition, source = load_genome(genome, overrides)
+    folder = run_dir or default_run_dir(genome, definition)
+    view = _view(definition)
+    with run_log() as log, view:
+        from evomerge.compiler import compile_genome, search_for
+        from evomerge.report.mirrors import Mirrors
+
+        search = search_for(compile_genome(definition, source), folder)
+        log.write_to(search.ledger.folder.log)
+        mirrors = Mirrors(search.ledger, definition)
+        for event in search.run():
+            view.show(event)
+            mirrors.see(event)
+    _tell(search.ledger.folder.path, view.progress.ending, as_json)
+
+
+def default_run_dir(genome: Path, definition: Genome) -> Path:
+    """Where a run goes unless the user says: the genome of a run folder continues that run."""
+    if definition.run_dir is not None:
+        return Path(definition.run_dir)
+    if (genome.parent / "ledger.jsonl").is_file():
+        return genome.parent
+    return Path("runs") / genome.stem
+
+
+def _view(definition: Genome) -> LiveView | LineView:
+    """What draws the run on standard error."""
+    from rich.console import Console
+
+    from evomerge.cli.lines import LineView
+    from evomerge.cli.live import LiveView
+    from evomerge.cli.progress import Progress
+    from evomerge.objective import Objective
+
+    progress = Progress(Objective(definition.objective, definition.split("tasks"), ()).labels)
+    console = Console(stderr=True)
+    return LiveView(progress, console) if console.is_terminal else LineView(progress)
+
+
+def _tell(folder: Path, ending: str, as_json: bool) -> None:
+    """The result, read back from the folder as any later command would."""
+    from evomerge.cli.output import print_json
+    from evomerge.report.run import load_run
+    from evomerge.report.summary import summary
+
+    recorded = load_run(folder)
+    if as_json:
+        print_json(summary(recorded))
+        return
+    click.echo(ending, err=True)
+    draw_result(recorded)
+
+
+def draw_result(recorded: RecordedRun) -> None:
+    """Prints the final tables, where the winner is, and what to do next."""
+    from rich.console import Console
+
+    from evomerge.cli.tables import draw_final
+    from evomerge.report.table import final_tables
+
+    draw_final(Console(highlight=False), final_tables(recorded))
+    folder = recorded.ledger.folder
+    best = folder.front if recorded.standing.is_multi else folder.best
+    click.echo(f"\nwinner  {best}\nreport  {folder.report}")
+    click.echo(f"next    evomerge export {folder.path} -o recipe.yml")

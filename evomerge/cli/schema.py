@@ -1,0 +1,26 @@
+"""``evomerge schema``: the genome's JSON schema for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    short_help="Print the JSON schema of the genome.",
+    epilog="Example: evomerge schema -o genome.schema.json",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a file instead of printing.",
+)
+def schema(output: Path | None) -> None:
+    """Prints the JSON schema of the genome file, for completion and checks in editors."""
+    from evomerge.cli.output import write_result
+    from evomerge.report.schema import genome_schema
+
+    write_result(json.dumps(genome_schema(), indent=2) + "\n", output)

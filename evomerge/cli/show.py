@@ -1,0 +1,89 @@
+"""``evomerge show``: a run folder as it stands, also while it is being searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evomerge.cli.arguments import json_option
+
+if TYPE_CHECKING:
+    from evomerge.report.run import RecordedRun
+    from evomerge.trial import Trial
+
+_N_SHOWN = 10
+
+
+@click.command(
+    short_help="Show a run: winner, parents, convergence, trials.",
+    epilog="Example: evomerge show runs/skills --last 20",
+)
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--last", type=click.IntRange(min=1), help="The last so many trials, not the best.")
+@click.option("--failed", is_flag=True, help="The failed trials and why.")
+@json_option
+def show(run_folder: Path, last: int | None, failed: bool, as_json: bool) -> None:
+    """Shows a run: the winner beside its parents, the convergence, the best trials."""
+    from evomerge.report.run import load_run
+
+    if last is not None and failed:
+        raise click.UsageError("--last and --failed choose different trials; give one of them.")
+    run = load_run(run_folder)
+    if as_json:
+        from evomerge.cli.output import print_json
+        from evomerge.report.summary import summary
+
+        print_json({**summary(run), "trials": _trials_data(run)})
+    else:
+        _draw(run, *_chosen(run, last, failed))
+
+
+def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list[Trial]]:
+    """Which trials to list, and what to call them."""
+    from evomerge.trial import TrialState
+
+    if failed:
+        wrong = [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
+        return f"{len(wrong)} failed trials", wrong
+    if last is not None:
+        return f"last {last} trials", list(run.standing.trials[-last:])
+    return "best trials on the search tasks", run.standing.ranked()[:_N_SHOWN]
+
+
+def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
+    from rich.console import Console
+
+    from evomerge.cli.tables import draw_final
+    from evomerge.cli.trials import draw_trials
+    from evomerge.report.curve import curve_of, text_plot
+    from evomerge.report.summary import headline
+    from evomerge.report.table import final_tables
+
+    console = Console(highlight=False)
+    console.print(headline(run), style="dim", markup=False)
+    if run.winners:
+        draw_final(console, final_tables(run))
+    plot = text_plot(curve_of(run), min(console.width, 90))
+    if plot:
+        console.print("\nconvergence", style="bold")
+        console.print("\n".join(plot), markup=False)
+    draw_trials(console, run, title, trials)
+
+
+def _trials_data(run: RecordedRun) -> list[dict[str, Any]]:
+    from evomerge.best import score_content
+
+    return [
+        {
+            "trial": trial.candidate.trial_id,
+            "origin": trial.candidate.origin,
+            "state": trial.outcome.state.value,
+            "scores": [score_content(score) for score in run.standing.scores(trial)],
+            "point": dict(trial.candidate.point),
+            "seconds": dict(trial.outcome.seconds),
+            "failure": trial.outcome.failure,
+        }
+        for trial in run.standing.trials
+    ]

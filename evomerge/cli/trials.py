@@ -1,0 +1,39 @@
+"""The table of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from evomerge.cli.tables import empty_table
+from evomerge.report.names import short_origins
+from evomerge.report.run import RecordedRun
+from evomerge.report.table import combined_name
+from evomerge.report.text import score_text
+from evomerge.trial import Trial
+
+
+def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence[Trial]) -> None:
+    """Prints one line per trial."""
+    names = short_origins(run.standing.trials)
+    objective = run.standing.objective
+    labels = objective.labels if run.standing.is_multi else (combined_name(objective),)
+    table = empty_table()
+    table.add_column("trial", justify="right")
+    for label in labels:
+        table.add_column(label, justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    for trial in trials:
+        trial_id, outcome = trial.candidate.trial_id, trial.outcome
+        scores = [Text(score_text(score)) for score in run.standing.scores(trial)]
+        table.add_row(
+            Text(str(trial_id)),
+            *(scores or [Text("failed", style="red")] + [Text()] * (len(labels) - 1)),
+            Text(f"{sum(outcome.seconds.values()):.2f}"),
+            Text(outcome.failure or names.get(trial_id, "")),
+        )
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table)

@@ -1,0 +1,60 @@
+"""The files that mirror the ledger while a run goes on: study.journal and report.html."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from evomerge.events import Event, RunFinished, TrialFinished
+from evomerge.genome import Genome
+from evomerge.ledger import Ledger
+from evomerge.report.html import write_report
+from evomerge.report.run import recorded_run
+
+if TYPE_CHECKING:
+    from evomerge.report.optuna_journal import OptunaJournal
+
+_SHARE = 0.01  # of the run's time that mirrors may take before its end
+
+
+class Mirrors:
+    """Rewrites the mirrors now and then, so rarely that it costs next to nothing.
+
+    Args:
+        ledger: The history they mirror.
+        genome: What is searched.
+        clock: Seconds from any start, rising.
+    """
+
+    def __init__(
+        self, ledger: Ledger, genome: Genome, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.ledger = ledger
+        self.genome = genome
+        self.clock = clock
+        self._journal: OptunaJournal | None = None
+        self._not_before = clock()
+
+    def see(self, event: Event) -> None:
+        """Takes an event in, and writes if enough time has passed."""
+        is_new_trial = isinstance(event, TrialFinished) and not event.was_recorded
+        is_due = is_new_trial and self.clock() >= self._not_before
+        if is_due or isinstance(event, RunFinished):
+            started = self.clock()
+            self.write()
+            now = self.clock()
+            self._not_before = now + (now - started) / _SHARE
+
+    def write(self) -> None:
+        """Brings both files up to the ledger."""
+        from evomerge.report.optuna_journal import OptunaJournal  # loads optuna
+
+        run = recorded_run(self.ledger, self.genome)
+        if not run.standing.complete:
+            return
+        if self._journal is None:
+            self._journal = OptunaJournal(run)
+        else:
+            self._journal.update(run.standing)
+        write_report(run)

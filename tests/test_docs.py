@@ -1,0 +1,55 @@
+"""The docs say what the code does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_tables_of_the_genome_page_are_those_of_the_schema():
+    finished = subprocess.run(
+        [sys.executable, "docs/genome_tables.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_links_between_the_pages_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    broken = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert not broken
+
+
+def test_commands_in_the_pages_exist():
+    from evomerge.cli.main import main
+
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    named = {
+        command
+        for page in pages
+        for command in re.findall(r"evomerge ([a-z]+)\b", page.read_text(encoding="utf-8"))
+        if re.search(rf"[`$ ]evomerge {command}", page.read_text(encoding="utf-8"))
+    }
+    prose = {"finds", "is", "names", "decides", "seeds", "with"}
+    assert named - prose <= set(main.commands)
+
+
+def test_make_targets_in_the_pages_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = {
+        target
+        for page in pages
+        for target in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))
+    }
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evomerge.errors import LedgerError
+from evomerge.ledger import Ledger, RunFolder
+from evomerge.recipe import Recipe
+from evomerge.trial import (
+    Candidate,
+    Document,
+    Evaluation,
+    Metric,
+    MetricKey,
+    Outcome,
+    Trial,
+    TrialState,
+)
+
+HEADER = {"seed": 3, "versions": {"mergekit": "0.1.5"}}
+
+
+def metric(value, stderr=0.1):
+    return Metric(MetricKey("math", "acc"), value, stderr, 10, True)
+
+
+def trial(trial_id, value=0.5, *, genotype=(0.25, 1 / 3), documents=()):
+    return Trial(
+        Candidate(
+            trial_id,
+            "optimizer" if genotype else "model a",
+            Recipe({"merge_method": "linear", "n": trial_id}),
+            np.array(genotype) if genotype else None,
+            {"weight": 0.3, "kind": "é", "on": True} if genotype else {},
+        ),
+        Outcome(
+            TrialState.COMPLETE, Evaluation((metric(value),), documents), seconds={"merge": 0.25}
+        ),
+    )
+
+
+def failed(trial_id):
+    candidate = Candidate(trial_id, "optimizer", Recipe({"n": trial_id}), np.array([0.5, 0.5]))
+    return Trial(candidate, Outcome(TrialState.FAILED, failure="merge: line 1\nline 2"))
+
+
+def create(path):
+    return Ledger.create(RunFolder(path), HEADER, "genome: {}\n")
+
+
+def recorded(path):
+    ledger = create(path)
+    ledger.record_trial(trial(0, genotype=None))
+    ledger.record_trial(trial(1, math.inf))
+    ledger.record_told((0, 1))
+    ledger.record_trial(failed(2))
+    ledger.record_final(1, "holdout", Outcome(TrialState.COMPLETE, Evaluation((metric(0.25),))))
+    return ledger
+
+
+def state(ledger):
+    """What a ledger holds, comparable."""
+    trials = {
+        i: (t.candidate.origin, t.candidate.recipe.digest, dict(t.candidate.point), t.outcome)
+        for i, t in ledger.trials.items()
+    }
+    genotypes = {
+        i: None if t.candidate.genotype is None else t.candidate.genotype.tolist()
+        for i, t in ledger.trials.items()
+    }
+    return trials, genotypes, ledger.finals, ledger.told
+
+
+def test_a_ledger_reads_back_as_it_was_written(tmp_path):
+    written = recorded(tmp_path / "run")
+    read = Ledger.open(written.folder)
+    assert state(read) == state(written)
+    assert read.header["seed"] == 3
+    assert written.folder.genome.read_text() == "genome: {}\n"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_a_metric_that_is_infinite_survives(tmp_path, value):
+    ledger = create(tmp_path)
+    ledger.record_trial(trial(0, value))
+    (found,) = Ledger.open(ledger.folder).trials[0].outcome.evaluation.metrics
+    assert found.value == value
+
+
+def test_a_metric_that_is_nan_survives(tmp_path):
+    ledger = create(tmp_path)
+    ledger.record_trial(trial(0, math.nan))
+    (found,) = Ledger.open(ledger.folder).trials[0].outcome.evaluation.metrics
+    assert math.isnan(found.value)
+
+
+def test_documents_of_each_trial_and_split_read_back(tmp_path):
+    documents = (
+        Document("math", 0, {"acc,none": 1.0}, 2),
+        Document("math", 3, {"acc,none": 0.0}, "a\nb ü"),
+    )
+    ledger = create(tmp_path)
+    ledger.record_trial(trial(4, documents=documents))
+    ledger.record_final(
+        4, "holdout", Outcome(TrialState.COMPLETE, Evaluation((metric(1.0),), documents[:1]))
+    )
+    ledger.record_trial(failed(5))
+    read = Ledger.open(ledger.folder)
+    assert read.documents(4) == documents
+    assert read.documents(4, "holdout") == documents[:1]
+    assert read.documents(5) == ()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    ledger = recorded(tmp_path_factory.mktemp("whole"))
+    return ledger.folder.ledger.read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_cut_at_any_byte_at_most_the_last_line_is_lost(whole, data):
+    n_header = whole.index(b"\n") + 1
+    cut = data.draw(st.integers(n_header, len(whole)))
+    complete_lines = whole[:cut].count(b"\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(Path(name))
+        folder.ledger.write_bytes(whole[:cut])
+        Ledger.open(folder, read_only=True)
+        assert folder.ledger.read_bytes() == whole[:cut]
+        ledger = Ledger.open(folder)
+        mended = folder.ledger.read_bytes()
+        assert mended == b"".join(whole.splitlines(keepends=True)[:complete_lines])
+        ledger.record_trial(trial(9))
+        assert state(Ledger.open(folder)) == state(ledger)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.data())
+def test_cut_within_the_header_the_error_says_so(whole, data):
+    cut = data.draw(st.integers(0, whole.index(b"\n")))
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(Path(name))
+        folder.ledger.write_bytes(whole[:cut])
+        with pytest.raises(LedgerError, match="line 1 is not a header"):
+            Ledger.open(folder)
+
+
+def test_a_header_is_on_disk_whole_or_not_at_all(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("killed")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(LedgerError, match="cannot be written"):
+        create(tmp_path)
+    monkeypatch.undo()
+    assert not RunFolder(tmp_path).ledger.exists()
+    create(tmp_path)
+    assert Ledger.open(RunFolder(tmp_path)).trials == {}
+
+
+def replace_line(folder, number, line):
+    lines = folder.ledger.read_text().splitlines()
+    lines[number - 1] = line
+    folder.ledger.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"kind": "tri', r"ledger.jsonl: line 3 of 6 is not JSON, and it is not the last"),
+        ("[1]", r"ledger.jsonl: line 3 is not an event"),
+        ('{"kind": "trial", "id": 1}', r"line 3 is not an event of a ledger \(KeyError"),
+        ('{"no": "kind"}', r"line 3 is not an event of a ledger \(KeyError"),
+    ],
+)
+def test_a_broken_line_in_the_middle_is_named(tmp_path, line, message):
+    folder = recorded(tmp_path).folder
+    replace_line(folder, 3, line)
+    with pytest.raises(LedgerError, match=message):
+        Ledger.open(folder)
+
+
+def test_a_recipe_that_was_changed_by_hand_is_noticed(tmp_path):
+    folder = recorded(tmp_path).folder
+    lines = folder.ledger.read_text().splitlines()
+    event = json.loads(lines[1])
+    event["recipe"]["merge_method"] = "ties"
+    replace_line(folder, 2, json.dumps(event))
+    with pytest.raises(LedgerError, match="line 2 .*does not have the digest beside it"):
+        Ledger.open(folder)
+
+
+def test_a_folder_without_a_ledger_is_no_run(tmp_path):
+    with pytest.raises(LedgerError, match="no ledger.jsonl in this folder.* Name the folder"):
+        Ledger.open(RunFolder(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot be written .*--run-dir"):
+        create(tmp_path / "file" / "run")

@@ -1,0 +1,95 @@
+"""Every file in genomes/, recipes/ and tasks/ loads, so that none can rot."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evomerge.architecture import Architecture
+from evomerge.genome import load_genome
+from evomerge.merge_spaces import merge_space_for
+from evomerge.optimizers import OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+GENOMES = sorted(ROOT.glob("genomes/*.yml"))
+RECIPES = sorted(ROOT.glob("recipes/*.yml"))
+TASK_FOLDERS = sorted(path for path in (ROOT / "tasks").iterdir() if path.is_dir())
+
+LLAMA_SHAPED = Architecture(
+    "LlamaForCausalLM",
+    32,
+    ("model.embed_tokens.weight",),
+    tuple(
+        f"model.layers.{{layer}}.{kind}.weight"
+        for kind in ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "input_layernorm")
+    ),
+    ("model.norm.weight",),
+    ("lm_head.weight",),
+)
+
+
+@pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
+def test_genome_loads_and_gives_recipes_that_mergekit_accepts(path):
+    from mergekit.config import MergeConfiguration
+
+    genome, _ = load_genome(path)
+    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    optimizer = OPTIMIZERS[genome.optimizer.name]
+    optimizer.Settings.model_validate(genome.optimizer.settings)
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    assert MergeConfiguration.model_validate(dict(recipe.config))
+
+
+def test_mergekit_evolve_file_means_what_it_meant():
+    genome, _ = load_genome(ROOT / "genomes" / "mergekit-evolve.yml")
+    assert genome.optimizer.name == "cma_es"
+    assert genome.optimizer.budget == 100
+    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    assert len(recipe.config["slices"]) == 4
+    sources = recipe.config["slices"][0]["sources"]
+    assert [source["model"] for source in sources[:3]] == [
+        source.model.text for source in genome.genome.models
+    ]
+    assert [entry.get("filter") for entry in sources[0]["parameters"]["weight"]] == [
+        "self_attn",
+        "mlp",
+        None,
+    ]
+    assert recipe.config["parameters"]["normalize"] is True
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_plain_mergekit_yaml(path):
+    from mergekit.config import MergeConfiguration
+
+    assert MergeConfiguration.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("folder", TASK_FOLDERS, ids=lambda path: path.name)
+def test_tasks_are_found_by_lm_eval(folder):
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    files = [path for path in folder.glob("*.yaml") if "task:" in path.read_text(encoding="utf-8")]
+    assert files
+    assert len(manager.all_subtasks) == len(files)
+
+
+@pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
+def test_tasks_of_a_genome_are_in_its_folders_or_in_lm_eval(path):
+    import lm_eval.tasks
+
+    genome, _ = load_genome(path)
+    folders = [ROOT / folder for folder in genome.task_search_path] or [ROOT / "tasks" / "public"]
+    own = {
+        yaml.safe_load(line.partition(":")[2])
+        for folder in folders
+        for file in folder.glob("*.yaml")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.startswith("task:")
+    }
+    shipped = Path(lm_eval.tasks.__file__).parent
+    for task in (*genome.tasks, *genome.validation, *genome.holdout):
+        known = task.name in own or any(shipped.rglob(f"{task.name}.yaml"))
+        assert known, f"{path.name}: {task.name}"

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evomerge.genome.tasks import Task
+from evomerge.objective import Objective
+from evomerge.recipe import Recipe
+from evomerge.standing import Standing
+from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Trial, TrialState
+
+TASKS = (Task(name="math"), Task(name="text"))
+KEYS = (MetricKey("math", "acc"), MetricKey("text", "acc"))
+
+
+def trial(trial_id, *values, origin="optimizer", recipe=None):
+    metrics = tuple(Metric(k, v, None, 10, True) for k, v in zip(KEYS, values, strict=True))
+    candidate = Candidate(trial_id, origin, Recipe({"n": trial_id if recipe is None else recipe}))
+    return Trial(candidate, Outcome(TrialState.COMPLETE, Evaluation(metrics)))
+
+
+def failed(trial_id):
+    outcome = Outcome(TrialState.FAILED, failure="evaluate: broken")
+    return Trial(Candidate(trial_id, "optimizer", Recipe({"n": trial_id})), outcome)
+
+
+def standing(name, *trials):
+    found = Standing(Objective(name, TASKS, KEYS))
+    for one in trials:
+        found = found.with_trial(one)
+    return found
+
+
+def ids(trials):
+    return [one.candidate.trial_id for one in trials]
+
+
+def test_the_best_trial_comes_first_and_failed_ones_not_at_all():
+    found = standing("weighted_sum", trial(0, 0.1, 0.1), failed(1), trial(2, 0.9, 0.1))
+    assert ids(found.ranked()) == [2, 0]
+    assert found.best.candidate.trial_id == 2
+    assert found.scores(found.trials[1]) == ()
+
+
+def test_the_earlier_trial_wins_a_tie_in_whichever_order_they_finish():
+    found = standing("weighted_sum", trial(3, 0.5, 0.5), trial(1, 0.5, 0.5), trial(2, 0.5, 0.5))
+    assert ids(found.trials) == [1, 2, 3]
+    assert ids(found.ranked()) == [1, 2, 3]
+
+
+def test_twins_of_a_recipe_are_ranked_once():
+    found = standing("worst", trial(0, 0.5, 0.5, recipe=7), trial(1, 0.5, 0.5, recipe=7))
+    assert ids(found.ranked()) == [0]
+
+
+def test_a_score_that_is_no_number_ranks_last():
+    found = standing("weighted_sum", trial(0, math.nan, 1.0), trial(1, 0.0, 0.0))
+    assert ids(found.ranked()) == [1, 0]
+
+
+def test_nothing_stands_best_where_nothing_is_complete():
+    found = standing("worst", failed(0))
+    assert found.best is None
+    assert found.front() == []
+
+
+def test_the_front_holds_what_nothing_beats_in_every_task():
+    found = standing(
+        "per_task",
+        trial(0, 0.9, 0.1),
+        trial(1, 0.1, 0.9),
+        trial(2, 0.5, 0.5),
+        trial(3, 0.4, 0.5),
+        failed(4),
+    )
+    assert found.is_multi
+    assert ids(found.front()) == [0, 1, 2]
+    assert ids(found.ranked())[-1] == 3
+
+
+def test_equal_points_of_the_front_both_stay_in_it():
+    found = standing("per_task", trial(0, 0.5, 0.5), trial(1, 0.5, 0.5))
+    assert ids(found.front()) == [0, 1]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 2), min_size=1, max_size=12))
+def test_the_front_is_what_pairwise_comparison_says(points):
+    found = standing("per_task", *(trial(i, *map(float, p)) for i, p in enumerate(points)))
+    front = [
+        i
+        for i, p in enumerate(points)
+        if not any(all(a >= b for a, b in zip(q, p, strict=True)) and q != p for q in points)
+    ]
+    assert ids(found.front()) == front
+
+
+def test_anchors_come_from_the_baselines_alone():
+    found = standing(
+        "normalized",
+        trial(0, 0.5, 0.5, origin="model a"),
+        trial(1, 0.1, 0.1, origin="base b"),
+        trial(2, 0.9, 0.9, origin="uniform average"),
+        trial(3, 1.0, 1.0),
+    ).with_anchors()
+    assert [(a.zero, a.one) for a in found.objective.anchors] == [(0.1, 0.5)] * 2
+    assert found.scores(found.trials[0])[0].value == pytest.approx(1.0)
