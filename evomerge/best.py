@@ -29,8 +29,7 @@ def write_front(ledger: Ledger, standing: Standing) -> None:
     for trial in standing.front():
         path = folder / f"trial-{trial.candidate.trial_id:05d}.yml"
         names.add(path.name)
-        if not path.exists():
-            write_atomic(path, _text(best_content(ledger, standing, trial)))
+        write_atomic(path, _text(best_content(ledger, standing, trial)))
     for path in folder.glob("trial-*.yml"):
         if path.name not in names:
             path.unlink()

@@ -17,7 +17,7 @@ from evomerge.genome.tasks import Task
 from evomerge.trial import Evaluation, Metric, MetricKey, Outcome
 
 OBJECTIVES: Mapping[str, str] = {
-    "weighted_sum": "sum of weight times score over the tasks, divided by the sum of the weights' sizes",
+    "weighted_sum": "sum of weight times score over the tasks, divided by the sum of |weight|",
     "normalized": "weighted mean of scores, each scaled from the base (0) to the best parent (1)",
     "worst": "the lowest task score",
     "harmonic_mean": "weighted harmonic mean of the task scores; one poor task pulls it down",

@@ -45,6 +45,9 @@ class Registry(Mapping[str, T], Generic[T]):
         first = " ".join((docstring or "").partition("\n\n")[0].split())
         return first.partition(". ")[0].rstrip(".")
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._targets)
 

@@ -80,7 +80,6 @@ class Search:
         self.warnings = tuple(warnings)
         self.standing = Standing(objective)
         self._outcomes: dict[str, Outcome] = {}  # by recipe digest: none is evaluated twice
-        self._last_improvement = 0
 
     def run(self) -> Iterator[Event]:
         """Yields what happens until nothing is left to do; the executor is closed at the end."""
@@ -118,7 +117,7 @@ class Search:
             return "budget"
         if limits.timeout is not None and time.monotonic() - started >= limits.timeout:
             return "timeout"
-        if limits.patience is not None and n_proposed - self._last_improvement >= limits.patience:
+        if limits.patience is not None and n_proposed - self._last_improvement() >= limits.patience:
             return "patience"
         return None
 
@@ -128,7 +127,8 @@ class Search:
             raise RunError(
                 f"no baseline could be scored; the first failed with: {outcomes[0].failure}",
                 where=str(self.ledger.folder.path),
-                fix="Mend the models or the tasks: every candidate would fail likewise.",
+                fix="Mend the models or the tasks (every candidate would fail likewise), and start "
+                "anew with another --run-dir.",
             )
         self.standing = self.standing.with_anchors()
         known = [
@@ -195,15 +195,26 @@ class Search:
         if not was_recorded:
             self.ledger.record_trial(trial)
         self._outcomes[candidate.recipe.digest] = outcome
-        before = self.standing.best
         self.standing = self.standing.with_trial(trial)
-        is_best = self.standing.best is not before and self.standing.best is trial
-        if is_best:
-            self._last_improvement = max(candidate.trial_id + 1 - len(self.baselines), 0)
-        if is_best and not was_recorded:
-            self._write_winner(trial)
+        best = self.standing.best
+        is_improved = any(winner is trial for winner in self._winners())
+        if is_improved and best is not None and not was_recorded:
+            self._write_winner(best)
         scores = self.standing.scores(trial)
+        is_best = is_improved and not self.standing.is_multi
         return TrialFinished(candidate, outcome, scores, is_best, was_recorded)
+
+    def _winners(self) -> list[Trial]:
+        """The best trial so far, or the front."""
+        if self.standing.is_multi:
+            return self.standing.front()
+        best = self.standing.best
+        return [] if best is None else [best]
+
+    def _last_improvement(self) -> int:
+        """How many trials were proposed when the last winner was; the same in any order."""
+        newest = max((trial.candidate.trial_id for trial in self._winners()), default=0)
+        return max(newest + 1 - len(self.baselines), 0)
 
     def _write_winner(self, trial: Trial) -> None:
         if self.standing.is_multi:

@@ -53,19 +53,20 @@ class Standing:
 
         For several objectives by the sum of their scores, the front first.
         """
-        seen: set[str] = set()
-        unique = []
-        for trial in self.complete:
-            if trial.candidate.recipe.digest not in seen:
-                seen.add(trial.candidate.recipe.digest)
-                unique.append(trial)
         front = {t.candidate.trial_id for t in self.front()} if self.is_multi else set()
 
         def key(trial: Trial) -> tuple[bool, float]:
             total = sum(-float(loss) for loss in self.objective.losses(trial.outcome))
             return trial.candidate.trial_id not in front, -total
 
-        return sorted(unique, key=key)
+        return sorted(self._different(), key=key)
+
+    def _different(self) -> list[Trial]:
+        """Complete trials, the first of each recipe."""
+        first: dict[str, Trial] = {}
+        for trial in self.complete:
+            first.setdefault(trial.candidate.recipe.digest, trial)
+        return list(first.values())
 
     @property
     def is_multi(self) -> bool:
@@ -79,8 +80,8 @@ class Standing:
         return ranked[0] if ranked else None
 
     def front(self) -> list[Trial]:
-        """Complete trials that no other one beats in every objective (Pareto front)."""
-        trials = self.complete
+        """Trials with different recipes that no other beats in every objective (Pareto front)."""
+        trials = self._different()
         if not trials:
             return []
         losses = np.stack([self.objective.losses(t.outcome) for t in trials])

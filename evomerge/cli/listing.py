@@ -59,7 +59,7 @@ def _methods() -> list[dict[str, Cell]]:
     return [
         {
             "name": method.name,
-            "base": method.base.value,
+            "base": {"required": "yes", "optional": "may", "ignored": "no"}[method.base.value],
             "models": _n_models(method),
             "searched": [_with_range(p) for p in method.parameters if p.searched],
             "if the genome says so": [
@@ -82,4 +82,5 @@ def _with_range(parameter: MethodParameter) -> str:
     bounds = parameter.range
     if bounds is None:
         return parameter.name
-    return f"{parameter.name} [{bounds.low:g}, {bounds.high:g}]{' log' if bounds.log else ''}"
+    low, high = (f"{bound:g}".replace("e-0", "e-") for bound in (bounds.low, bounds.high))
+    return f"{parameter.name} [{low},{high}]{' log' if bounds.log else ''}"

@@ -75,11 +75,12 @@ class LiveView:
             return self._spinner
         lines.add_row("run", Text(progress.started.run_dir))
         lines.add_row("trials", _bar(progress))
-        self._spinner.update(text=Text(progress.stage))
-        lines.add_row("now", self._spinner)
-        if progress.best is not None:
+        if progress.stage:
+            self._spinner.update(text=Text(progress.stage))
+            lines.add_row("now", self._spinner)
+        if progress.best_scores:
             lines.add_row("best", _best(progress))
-        if len(progress.history) > 1:
+        if len(set(progress.history)) > 1:
             lines.add_row("", Text(sparkline(progress.history, _CURVE_WIDTH), style="green"))
         if progress.baselines:
             lines.add_row("before", _baselines(progress))
@@ -100,23 +101,32 @@ def _bar(progress: Progress) -> RenderableType:
 
 def _best(progress: Progress) -> Text:
     best = progress.best
-    assert best is not None  # the caller asked
-    name = f"trial {best.trial_id}" + (f" ({best.origin})" if best.is_baseline else "")
+    if best is None:
+        name = f"each the highest of a front of {len(progress.front)}"
+    else:
+        name = f"trial {best.trial_id}" + (f" ({_short(best.origin)})" if best.is_baseline else "")
     return Text.assemble((_scores(progress, progress.best_scores), "bold green"), f"  {name}")
 
 
 def _baselines(progress: Progress) -> RenderableType:
     rows = Table.grid(padding=(0, 2, 0, 0))
     for origin, scores in progress.baselines.items():
-        kind, _, name = origin.partition(" ")
-        shown = origin if kind == "uniform" else f"{kind} {name.rstrip('/').rpartition('/')[2]}"
+        shown = _short(origin)
         rows.add_row(Text(shown), Text(_scores(progress, scores) if scores else "failed"))
     return rows
 
 
+def _short(origin: str) -> str:
+    """``model experts/sort`` by the last part of its path, the base by that name."""
+    kind, _, name = origin.partition(" ")
+    if kind == "model":
+        return name.rstrip("/").rpartition("/")[2]
+    return kind if kind == "base" else origin
+
+
 def _scores(progress: Progress, scores: tuple[Score, ...]) -> str:
     if len(scores) == 1:
-        return f"{score_text(scores[0])}  n {scores[0].n}"
+        return f"{score_text(scores[0])} (n = {scores[0].n})"
     pairs = zip(progress.labels, scores, strict=False)
     return "  ".join(f"{label} {number(score.value)}" for label, score in pairs)
 

@@ -48,7 +48,7 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: What to run instead of the process's own arguments.
     """
     try:
-        sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False))
+        sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False) or 0)
     except EvomergeError as error:
         for problem in error.problems:
             click.echo(_sentence(problem), err=True)

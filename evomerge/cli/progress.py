@@ -29,11 +29,12 @@ class Progress:
         started: What the run said when it began.
         n_done: The optimizer's finished trials.
         n_failed: Failed trials, baselines included.
-        best: The best trial so far.
-        best_scores: Its scores.
+        best: The best trial so far; stays None where there are several objectives.
+        best_scores: Its scores, or the highest of each of several objectives.
+        front: Scores of the trials that no other beats, where there are several objectives.
         baselines: Origin -> scores, empty where it failed.
-        history: The first score of the best trial after each of the optimizer's trials.
-        stage: What is being done right now.
+        history: Score of the best trial after each of the optimizer's trials.
+        stage: What is being done right now; empty when nothing is.
         finished: What the run said at its end.
     """
 
@@ -44,6 +45,7 @@ class Progress:
     n_failed: int = 0
     best: Candidate | None = None
     best_scores: tuple[Score, ...] = ()
+    front: list[tuple[float, ...]] = field(default_factory=list)
     baselines: dict[str, tuple[Score, ...]] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
     stage: str = "loading models and tasks"
@@ -61,8 +63,8 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the budget is spent, at the pace so far; None while there is no pace."""
-        if self._first_start is None or not self._n_timed:
+        """Until the budget is spent, at the pace so far; None without a pace, and after."""
+        if self._first_start is None or not self._n_timed or self.n_done >= self.budget:
             return None
         pace = (self._last_finish - self._first_start) / self._n_timed
         since = self.clock() - self._last_finish
@@ -110,15 +112,24 @@ class Progress:
         self.n_failed += event.outcome.state is TrialState.FAILED
         if event.is_best:
             self.best, self.best_scores = candidate, event.scores
+        if len(event.scores) > 1:
+            self._join_front(event.scores)
         if candidate.is_baseline:
             self.baselines[candidate.origin] = event.scores
             return
         self.n_done += 1
-        if self.best_scores:
+        if self.best is not None:
             self.history.append(self.best_scores[0].value)
         if not event.was_recorded and self._first_start is not None:
             self._n_timed += 1
             self._last_finish = self.clock()
+
+    def _join_front(self, scores: tuple[Score, ...]) -> None:
+        new = tuple(score.value for score in scores)
+        if not any(_is_beaten(new, other) or new == other for other in self.front):
+            self.front = [other for other in self.front if not _is_beaten(other, new)] + [new]
+        pairs = zip(self.best_scores or scores, scores, strict=True)
+        self.best_scores = tuple(max(pair, key=lambda score: score.value) for pair in pairs)
 
 
 def duration(seconds: float) -> str:
@@ -127,3 +138,7 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def _is_beaten(scores: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return scores != other and all(a <= b for a, b in zip(scores, other, strict=True))

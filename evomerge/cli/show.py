@@ -62,7 +62,7 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from evomerge.report.table import final_tables
 
     console = Console(highlight=False)
-    console.print(headline(run), style="dim", markup=False)
+    console.print(headline(run), style="dim", markup=False, soft_wrap=True)
     if run.winners:
         draw_final(console, final_tables(run))
     plot = text_plot(curve_of(run), min(console.width, 90))

@@ -24,15 +24,17 @@ def plain_table(rows: Sequence[Mapping[str, Cell]]) -> None:
     table = empty_table()
     columns = [key for key in rows[0] if any(row[key] for row in rows)]
     for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index == 0, style="bold" if index == 0 else None)
+        has_lists = any(not isinstance(row[column], str) for row in rows)
+        style = "bold" if index == 0 else None
+        table.add_column(column, no_wrap=index == 0 or has_lists, style=style)
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
     Console().print(table)
 
 
 def _text(cell: Cell) -> Text:
-    """One line per entry of a list, none of them broken."""
-    return Text(cell if isinstance(cell, str) else "\n".join(cell).replace(" ", "\xa0"))
+    """One line per entry of a list."""
+    return Text(cell if isinstance(cell, str) else "\n".join(cell))
 
 
 def draw_final(console: Console, tables: Sequence[SplitTable]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -103,13 +104,16 @@ class Processes(Executor):
 
 
 def _work(connection: Connection, make_worker: WorkerFactory) -> None:
-    """The life of a worker process: jobs in, stages and outcomes out."""
+    """The life of a worker process: until the other side is gone."""
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        _serve(connection, make_worker)
+
+
+def _serve(connection: Connection, make_worker: WorkerFactory) -> None:
+    """Jobs in, stages and outcomes out."""
     worker = None
     while True:
-        try:
-            job: Job = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
+        job: Job = connection.recv()
         try:
             worker = worker or make_worker()
         except Exception as error:  # the run goes on and says why this trial failed

@@ -50,7 +50,9 @@ class Worker:
             evaluation = self.evaluators[split].evaluate(model)
             seconds[stage] = time.perf_counter() - started
         except CandidateError as error:
-            return Outcome(TrialState.FAILED, failure=f"{stage}: {error}", seconds=seconds)
+            return Outcome(
+                TrialState.FAILED, failure=f"{stage}: {error.problems[0].what}", seconds=seconds
+            )
         except Exception as error:  # one bad candidate never ends a run; the reason is kept
             reason = f"{stage}: {type(error).__name__}: {error}"
             return Outcome(TrialState.FAILED, failure=reason, seconds=seconds)

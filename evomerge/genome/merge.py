@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from evomerge.errors import UnknownNameError
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Settings
-from evomerge.genome.source import Misfit
+from evomerge.genome.source import MisfitError
 from evomerge.methods import Base, method_named
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +32,9 @@ class Source(BaseModel):
     def _from_yaml(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"model": value}
-        if isinstance(value, dict) and ("lora" in value or not set(value) & {"model", "parameters"}):
+        if isinstance(value, dict) and (
+            "lora" in value or not set(value) & {"model", "parameters"}
+        ):
             return {"model": value}  # the name itself is a mapping
         return value
 
@@ -116,34 +118,34 @@ class MergeDefinition(BaseModel):
         names = [source.model.text for source in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise Misfit(f"models stand twice: {', '.join(twice)}", "models")
+            raise MisfitError(f"models stand twice: {', '.join(twice)}", "models")
         if method.base is Base.REQUIRED and self.base_model is None and method.max_sources != 1:
-            raise Misfit(f"is missing: {method.name} measures from a base", "base_model")
+            raise MisfitError(f"is missing: {method.name} measures from a base", "base_model")
         if self.tokenizer is not None and self.tokenizer_source is not None:
-            raise Misfit("stands beside tokenizer_source; give one of them", "tokenizer")
+            raise MisfitError("stands beside tokenizer_source; give one of them", "tokenizer")
         self._check_layers()
         return self
 
     def _check_layers(self) -> None:
         if self.granularity == "layers" and self.layer_granularity == 0:
-            raise Misfit("granularity: layers needs it, got 0", "layer_granularity")
+            raise MisfitError("granularity: layers needs it, got 0", "layer_granularity")
         if self.granularity not in (None, "layers") and self.layer_granularity:
-            raise Misfit(
+            raise MisfitError(
                 f"{self.layer_granularity} has no meaning beside granularity: {self.granularity}; "
                 "use granularity: layers",
                 "layer_granularity",
             )
         if self.smooth and (self.granularity is not None or not self.layer_granularity):
-            raise Misfit(
+            raise MisfitError(
                 "interpolates between the groups of layer_granularity; give it, and leave "
                 "granularity out",
                 "smooth",
             )
         if self.filters and self.granularity in ("parameter", "tensor"):
-            raise Misfit(
+            raise MisfitError(
                 f"stand beside granularity: {self.granularity}, which splits by tensor name too; "
                 "drop one",
                 "filters",
             )
         if self.filters is not None and len(set(self.filters)) != len(self.filters):
-            raise Misfit(f"filters stand twice: {self.filters}", "filters")
+            raise MisfitError(f"filters stand twice: {self.filters}", "filters")

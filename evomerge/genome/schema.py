@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.source import Misfit
+from evomerge.genome.source import MisfitError
 from evomerge.genome.tasks import Evaluation, Task
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -114,11 +114,11 @@ class Genome(BaseModel):
             names = [task.name for task in getattr(self, split)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise Misfit(f"tasks stand twice: {', '.join(twice)}", split)
+                raise MisfitError(f"tasks stand twice: {', '.join(twice)}", split)
         steering = {task.name for task in self.tasks}
         both = sorted(steering & {task.name for task in self.holdout})
         if both:
-            raise Misfit(
+            raise MisfitError(
                 f"holdout tasks must not steer the search, {', '.join(both)} also stands in tasks",
                 "holdout",
             )
@@ -129,9 +129,11 @@ class Genome(BaseModel):
         for split in ("tasks", "validation", "holdout"):
             weights = [task.weight for task in getattr(self, split)]
             if weights and not any(weights):
-                raise Misfit("all weights are 0", split)
+                raise MisfitError("all weights are 0", split)
             if self.objective == "harmonic_mean" and any(weight <= 0 for weight in weights):
-                raise Misfit(f"harmonic_mean needs weights above 0, got {min(weights):g}", split)
+                raise MisfitError(
+                    f"harmonic_mean needs weights above 0, got {min(weights):g}", split
+                )
         return self
 
     def split(self, name: Literal["tasks", "validation", "holdout"]) -> tuple[Task, ...]:

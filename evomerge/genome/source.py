@@ -18,7 +18,7 @@ MAX_NODES = 100_000  # aliases count as often as they are used
 KeyPath = tuple[str | int, ...]
 
 
-class Misfit(ValueError):
+class MisfitError(ValueError):
     """A value that does not fit another.
 
     Args:

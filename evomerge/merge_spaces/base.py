@@ -104,12 +104,12 @@ class MergeSpace(ABC):
         elif definition.tokenizer_source is not None:
             frame["tokenizer_source"] = self._donor(definition.tokenizer_source, base)
         elif base is None:
-            frame["tokenizer_source"] = definition.models[0].model.text
+            frame["tokenizer_source"] = definition.models[0].model.in_recipe
         if definition.chat_template is not None:
             frame["chat_template"] = definition.chat_template
         return frame
 
-    def _donor(self, source: str, base: ModelName | None) -> str:
+    def _donor(self, source: str, base: ModelName | None) -> str | dict[str, Any]:
         """Whose vocabulary: "base" is the genome's base even where the recipe has another."""
         wanted = self.definition.base_model
-        return wanted.text if source == "base" and wanted and wanted != base else source
+        return wanted.in_recipe if source == "base" and wanted and wanted != base else source

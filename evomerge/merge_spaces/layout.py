@@ -7,7 +7,7 @@ the head from the last; groups of their own are therefore filters in these two s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evomerge.architecture import Architecture
 from evomerge.genome.merge import MergeDefinition
@@ -38,6 +38,8 @@ class Slice:
     Attributes:
         start: First layer.
         end: Layer after the last.
+        tensors: Names of all its tensors, those outside the layers included.
+        outside: Those of them outside the layers.
         groups: Each with values of its own, tried in this order.
         has_rest: Whether further tensors are left, which take the unfiltered values.
         is_named: Whether names of parameters say the layers.
@@ -45,6 +47,8 @@ class Slice:
 
     start: int
     end: int
+    tensors: tuple[str, ...]
+    outside: frozenset[str]
     groups: tuple[Group, ...]
     has_rest: bool = True
     is_named: bool = True
@@ -66,11 +70,13 @@ class Cell:
         label: For names of parameters.
         filter: mergekit's filter; None for the rest of the slice.
         setting: What the genome says of it; None where it says nothing.
+        has_layers: Whether it holds tensors of layers; mergekit reads the others at depth 0.
     """
 
     label: str
     filter: str | None
     setting: Setting | None
+    has_layers: bool = True
 
 
 def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Slice, ...]:
@@ -87,13 +93,17 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
     step = step or depth
     starts = list(range(0, depth, step))
     apart = granularity not in (None, "model")
-    first = (_embeddings(architecture),) if apart else ()
-    last = (*_head(architecture), *_final_norm(architecture)) if apart else ()
+    first = _outside("embeddings", architecture.embeddings) if apart else ()
+    head = _outside("head", architecture.head)
+    last = (*head, *_outside("final norm", architecture.final_norm)) if apart else ()
     kinds = _kinds(architecture) if by_kind else ()
+    outside = frozenset((*architecture.embeddings, *architecture.final_norm, *architecture.head))
     return tuple(
         Slice(
             start,
             min(start + step, depth),
+            tuple(_tensors(architecture, start, min(start + step, depth))),
+            outside,
             (
                 *(first if start == 0 else ()),
                 *(last if start == starts[-1] else ()),
@@ -106,8 +116,32 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
     )
 
 
+def _tensors(architecture: Architecture, start: int, end: int) -> Iterator[str]:
+    if start == 0:
+        yield from architecture.embeddings
+    for layer in range(start, end):
+        for name in architecture.layer_tensors:
+            yield name.replace("{layer}", str(layer))
+    if end == architecture.n_layers:
+        yield from architecture.final_norm
+        yield from architecture.head
+
+
 def cells(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) -> Iterator[Cell]:
-    """The places of a slice where a parameter with these settings gets a value."""
+    """The places of a slice where a parameter with these settings gets a value.
+
+    A filter that finds no tensor of the slice, or none that an earlier one left, is no place:
+    its value would change nothing.
+    """
+    left = set(slice_.tensors)
+    for cell in _places(slice_, settings, filters):
+        own = {name for name in left if cell.filter is None or cell.filter in name}
+        if own:
+            left -= own
+            yield replace(cell, has_layers=not own <= slice_.outside)
+
+
+def _places(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) -> Iterator[Cell]:
     for group in slice_.groups:
         setting = settings.matching(group.example) if settings else None
         label = _joined(slice_.label, group.label) if group.is_kind else group.label
@@ -133,18 +167,6 @@ def _joined(*labels: str) -> str:
 
 def _module(tensor: str) -> str:
     return tensor.rpartition(".")[0]
-
-
-def _embeddings(architecture: Architecture) -> Group:
-    return _outside("embeddings", architecture.embeddings)[0]
-
-
-def _final_norm(architecture: Architecture) -> tuple[Group, ...]:
-    return _outside("final norm", architecture.final_norm)
-
-
-def _head(architecture: Architecture) -> tuple[Group, ...]:
-    return _outside("head", architecture.head)
 
 
 def _outside(label: str, tensors: tuple[str, ...]) -> tuple[Group, ...]:

@@ -7,8 +7,7 @@ arXiv:2403.13187, section 3.1 (merging in the parameter space).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from evomerge.errors import GenomeError, Problem
 from evomerge.genome.merge import MergeDefinition
@@ -17,57 +16,11 @@ from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.layout import Cell, cells, layout
 from evomerge.merge_spaces.settings import EffectiveSettings
+from evomerge.merge_spaces.slots import Coupled, Reader, Slot, Variable, with_filters
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.methods import MethodParameter, Scope
-from evomerge.recipe import Recipe, rounded
+from evomerge.recipe import Recipe
 from evomerge.space import Choice, Integer, Parameter, Real, Space
-
-Reader = Union[Any, "Variable", "Coupled"]  # what a slot's value is read from
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A value that is one coordinate, or one per control point of a depth profile."""
-
-    names: tuple[str, ...]
-
-    def read(self, point: Point) -> Any:
-        """The value a recipe holds."""
-        values = [_written(point[name]) for name in self.names]
-        return values[0] if len(values) == 1 else values
-
-
-@dataclass(frozen=True)
-class Coupled:
-    """One of several weights that sum to 1, per control point of a depth profile."""
-
-    weights: tuple[Shares | Affine, ...]
-    index: int
-
-    def read(self, point: Point) -> Any:
-        """The weight a recipe holds."""
-        values = [
-            rounded(weights.decode([point[name] for name in weights.names])[self.index])
-            for weights in self.weights
-        ]
-        return values[0] if len(values) == 1 else values
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One value in a recipe: which parameter of which input, where, and where it is from."""
-
-    parameter: str
-    model: ModelName | None
-    slice: int
-    filter: str | None
-    reader: Reader
-
-    def value(self, point: Point) -> Any:
-        """The value for a point."""
-        return (
-            self.reader.read(point) if isinstance(self.reader, (Variable, Coupled)) else self.reader
-        )
 
 
 class ParameterSpace(MergeSpace):
@@ -82,7 +35,7 @@ class ParameterSpace(MergeSpace):
 
     def _build(self) -> Space:
         self.slices = layout(self.definition, self.architecture)
-        self.settings = EffectiveSettings(self.definition, self.method, len(self.slices))
+        self.settings = EffectiveSettings(self.definition, self.method, self.slices)
         self.inputs = self.settings.inputs
         self.names = short_names(self.inputs.models)
         self._parameters: list[Parameter] = []
@@ -100,10 +53,9 @@ class ParameterSpace(MergeSpace):
 
     # What varies, and where
 
-    @property
-    def _n_controls(self) -> int:
+    def _n_controls(self, cell: Cell) -> int:
         """Control points of the depth profile; 1 without one."""
-        if not self.definition.smooth:
+        if not (self.definition.smooth and cell.has_layers):
             return 1
         return -(-self.architecture.n_layers // self.definition.layer_granularity)
 
@@ -164,7 +116,7 @@ class ParameterSpace(MergeSpace):
     def _place_coupled(self, parameter: MethodParameter) -> None:
         for index, cell in self._cells(None):
             coupled = tuple(
-                self._coupled(parameter, cell, control) for control in range(self._n_controls)
+                self._coupled(parameter, cell, control) for control in range(self._n_controls(cell))
             )
             self._parameters += [p for weights in coupled for p in weights.parameters]
             for position, i in enumerate(self.inputs.weighted):
@@ -186,7 +138,7 @@ class ParameterSpace(MergeSpace):
         if cell.setting is not None and not cell.setting.varies:
             return cell.setting.value
         names = []
-        for control in range(self._n_controls):
+        for control in range(self._n_controls(cell)):
             name = self._name(parameter.name, source, cell, control)
             self._parameters.append(self._parameter(parameter, name, cell.setting))
             names.append(name)
@@ -214,7 +166,7 @@ class ParameterSpace(MergeSpace):
         )
 
     def _name(self, parameter: str, source: int | None, cell: Cell, control: int) -> str:
-        n = self._n_controls
+        n = self._n_controls(cell)
         parts = [
             "" if source is None else self.names[source],
             cell.label,
@@ -300,7 +252,7 @@ class ParameterSpace(MergeSpace):
         for slot in self._slots:
             if slot.model == model and slot.slice == index:
                 found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
-        return {name: _with_filters(values) for name, values in found.items()}
+        return {name: with_filters(values) for name, values in found.items()}
 
     # Points that are known beforehand
 
@@ -339,6 +291,7 @@ class ParameterSpace(MergeSpace):
 
     def _t_point(self, t: float) -> dict[str, Any] | None:
         inside = all(isinstance(p, Real) and p.low <= t <= p.high for p in self._parameters)
+        inside = inside and all(isinstance(slot.reader, Variable) for slot in self._slots)
         return {p.name: t for p in self._parameters} if inside else None
 
     def _weights_point(self, weights: list[float]) -> dict[str, Any] | None:
@@ -384,18 +337,4 @@ def _as_parameter(name: str, setting: Setting) -> Parameter:
 
 
 def _fixed(settings: Settings) -> Any:
-    return _with_filters([(entry.filter, entry.value) for entry in settings.entries])
-
-
-def _with_filters(values: list[tuple[str | None, Any]]) -> Any:
-    """Mergekit's form: the value itself, or a list of filtered values."""
-    if len(values) == 1 and values[0][0] is None:
-        return values[0][1]
-    return [
-        {"value": value} if text is None else {"filter": text, "value": value}
-        for text, value in values
-    ]
-
-
-def _written(value: Any) -> Any:
-    return rounded(value) if isinstance(value, float) else value
+    return with_filters([(entry.filter, entry.value) for entry in settings.entries])

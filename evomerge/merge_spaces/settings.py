@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evomerge.errors import GenomeError, Problem, UnknownNameError
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Setting, Settings
+from evomerge.merge_spaces.layout import Slice
 from evomerge.methods import Base, Method, MethodParameter, Scope
 
 
@@ -55,17 +56,21 @@ class EffectiveSettings:
     Args:
         definition: The ``genome:`` block.
         method: Its merge method.
+        slices: Where values of their own may stand.
 
     Raises:
         GenomeError: everything that contradicts the method, at once.
     """
 
-    def __init__(self, definition: MergeDefinition, method: Method, n_slices: int) -> None:
+    def __init__(
+        self, definition: MergeDefinition, method: Method, slices: tuple[Slice, ...]
+    ) -> None:
         self.definition = definition
+        self.slices = slices
         self.method = method
         self.inputs = inputs_of(definition, method)
         self._own = {source.model: source.parameters for source in definition.models}
-        problems = [*self._problems(n_slices)]
+        problems = [*self._problems()]
         if problems:
             raise GenomeError.of(problems)
 
@@ -93,15 +98,28 @@ class EffectiveSettings:
         given = self.definition.parameters.get(self.method.normalized_by or "")
         return bool(given.entries[0].value) if given else self.method.normalize
 
-    def _problems(self, n_slices: int) -> Iterator[Problem]:
+    def _problems(self) -> Iterator[Problem]:
         yield from self._count_problems()
         for name, settings in self.definition.parameters.items():
-            yield from self._setting_problems(f"genome.parameters.{name}", name, settings, n_slices)
+            yield from self._setting_problems(f"genome.parameters.{name}", name, settings)
         for index, source in enumerate(self.definition.models):
             for name, settings in source.parameters.items():
                 where = f"genome.models[{index}].parameters.{name}"
-                yield from self._setting_problems(where, name, settings, n_slices, own=True)
+                yield from self._setting_problems(where, name, settings, own=True)
         yield from self._normalize_problems()
+        yield from self._filter_problems("genome.filters", self.definition.filters or ())
+
+    def _filter_problems(self, where: str, filters: Sequence[str]) -> Iterator[Problem]:
+        left = {name for slice_ in self.slices for name in slice_.tensors}
+        for index, text in enumerate(filters):
+            own = {name for name in left if text in name}
+            if not own:
+                yield Problem(
+                    f"{text!r} is in no tensor's name that the entries before it leave",
+                    f"{where}[{index}]" if len(filters) > 1 else where,
+                    "Remove it, or mend the name.",
+                )
+            left -= own
 
     def _count_problems(self) -> Iterator[Problem]:
         method, inputs = self.method, self.inputs
@@ -120,7 +138,7 @@ class EffectiveSettings:
             )
 
     def _setting_problems(
-        self, where: str, name: str, settings: Settings, n_slices: int, *, own: bool = False
+        self, where: str, name: str, settings: Settings, *, own: bool = False
     ) -> Iterator[Problem]:
         try:
             parameter = self.method.parameter(name)
@@ -135,6 +153,8 @@ class EffectiveSettings:
                 where,
                 "Move it to genome.parameters.",
             )
+        texts = [entry.filter for entry in settings.entries if not entry.is_default]
+        yield from self._filter_problems(where, [text for text in texts if text is not None])
         for index, entry in enumerate(settings.entries):
             at = f"{where}[{index}]" if len(settings.entries) > 1 else where
             yield from _kind_problems(at, parameter, entry)
@@ -145,10 +165,10 @@ class EffectiveSettings:
                     at,
                     "Fix the value, or use granularity: layers.",
                 )
-            if isinstance(entry.value, list) and n_slices > 1:
+            if isinstance(entry.value, list) and len(self.slices) > 1:
                 yield Problem(
                     "a list is interpolated anew in each of the "
-                    f"{n_slices} slices of this granularity",
+                    f"{len(self.slices)} slices of this granularity",
                     at,
                     "Use granularity: model, or smooth: true with a range.",
                 )

@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 
 from evomerge.errors import RunError
-from evomerge.merging.sources import fold_adapters
-from evomerge.merging.structure import Configuration
 from evomerge.recipe import Recipe
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
@@ -84,6 +82,9 @@ def build(
 
 def _fold(recipe: Recipe, cache: Path, trust_remote_code: bool) -> None:
     """Folds adapters beforehand: mergekit's own folding would shift its random stream."""
+    from evomerge.merging.sources import fold_adapters  # loads torch; a command's text must not
+    from evomerge.merging.structure import Configuration
+
     cache.mkdir(parents=True, exist_ok=True)
     try:
         config = Configuration.model_validate(dict(recipe.config))

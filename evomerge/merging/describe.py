@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import get_safetensors_metadata, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
+from huggingface_hub import get_safetensors_metadata
+from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError
 from mergekit.architecture import ModelArchitecture, arch_info_for_config
 from mergekit.common import ModelReference
 from mergekit.io.lazy_tensor_loader import ShardedTensorIndex
@@ -21,13 +21,13 @@ from transformers import PreTrainedConfig
 
 from evomerge.architecture import Architecture
 from evomerge.errors import ModelError, Problem
+from evomerge.merging.hub import cached_snapshot
 from evomerge.merging.sources import quiet_transformers
 
 Shapes = Mapping[str, tuple[int, ...]]  # tensor name -> shape
 
 _MARK = 987654321  # a layer index that no tensor name holds by chance
 _NAMES_SHOWN = 3
-_HEADER_PATTERNS = ["config.json", "*.safetensors", "*.safetensors.index.json", "*.bin*"]
 # Buffers of old checkpoints that transformers computes itself today.
 _COMPUTED = (".inv_freq", ".attention.bias", ".attn.bias", ".masked_bias", ".position_ids")
 
@@ -107,16 +107,14 @@ def read_files(name: str, *, trust_remote_code: bool = False) -> ModelFiles:
 
 def _shapes(reference: ModelReference) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Tensor shapes from a folder, the Hub's cache, or headers fetched from the Hub."""
-    path, revision = reference.model.path, reference.model.revision
-    if not Path(path).exists():
-        try:
-            path = snapshot_download(
-                path, revision=revision, allow_patterns=_HEADER_PATTERNS, local_files_only=True
-            )
-        except LocalEntryNotFoundError:
-            yield from _hub_shapes(path, revision)
+    path = Path(reference.model.path)
+    if not path.exists():
+        cached = cached_snapshot(reference.model)
+        if cached is None:
+            yield from _hub_shapes(reference.model.path, reference.model.revision)
             return
-    index = ShardedTensorIndex.from_disk(path)
+        path = cached
+    index = ShardedTensorIndex.from_disk(str(path))
     for shard in index.shards:
         file = Path(index.base_path) / shard.filename
         if not index.is_safetensors:

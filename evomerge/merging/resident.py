@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from evomerge.errors import MergeError
+from evomerge.merging.hub import reachable
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.output import Output, Outputs
 from evomerge.merging.sources import Sources, quiet_transformers
@@ -92,6 +93,7 @@ class ResidentMerger:
             MergeError: mergekit cannot merge it, or a merged weight is not finite.
             ModelError: the models of the recipe cannot give a complete model.
         """
+        recipe = reachable(recipe)
         cuda = [self._device] if torch.device(self._device).type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
             try:

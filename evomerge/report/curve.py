@@ -36,8 +36,7 @@ class Curve:
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest score there is."""
-        known = [score for score in (*self.scores, *self.levels.values()) if score is not None]
-        return (min(known), max(known)) if known else (0.0, 1.0)
+        return _bounds([*self.scores, *self.levels.values()])
 
     @property
     def best_level(self) -> tuple[str, float] | None:
@@ -67,6 +66,11 @@ def curve_of(run: RecordedRun) -> Curve:
     )
 
 
+def _bounds(scores: Sequence[float | None]) -> tuple[float, float]:
+    known = [score for score in scores if score is not None]
+    return (min(known), max(known)) if known else (0.0, 1.0)
+
+
 def _higher(best: float | None, score: float | None) -> float | None:
     known = [value for value in (best, score) if value is not None]
     return max(known, default=None)
@@ -82,7 +86,8 @@ def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
     """
     if not curve.trial_ids:
         return []
-    low, high = curve.bounds
+    level = curve.best_level
+    low, high = _bounds([*curve.scores, *curve.best, level[1] if level else None])
     span = high - low or 1.0
     n_columns = max(min(width - _SCALE_WIDTH - 1, len(curve.trial_ids)), 1)
     rows = [[" "] * n_columns for _ in range(height)]
@@ -90,7 +95,6 @@ def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
     def row(score: float) -> int:
         return round((high - score) / span * (height - 1))
 
-    level = curve.best_level
     if level is not None:
         rows[row(level[1])] = [_REFERENCE] * n_columns
     for index, score in enumerate(curve.scores):

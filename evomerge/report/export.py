@@ -21,6 +21,7 @@ from evomerge.trial import Trial, TrialState
 
 _WIDTH = 98
 _RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
+_LORA_CACHE = "lora-cache"  # mergekit asks for a folder where a recipe has adapters
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Export:
 
     def command(self, recipe_file: str, out: str) -> str:
         """What builds the model from the file."""
-        return mergekit_command(recipe_file, out, int(self.content["merge_seed"]))
+        cache = _LORA_CACHE if _has_adapters(self.recipe.config) else ""
+        seed = int(self.content["merge_seed"])
+        return mergekit_command(recipe_file, out, seed, lora_cache=cache)
 
 
 def winners_of(path: Path) -> list[Export]:
@@ -169,6 +172,15 @@ def _own_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _number(value: float, stderr: float | None, n: int) -> str:
     return f"{score_text(Score(value, stderr, n))} (n = {n})"
+
+
+def _has_adapters(value: Any) -> bool:
+    """Whether a ``model+lora``, or its long form, stands anywhere in a configuration."""
+    if isinstance(value, Mapping):
+        names = [value.get("model"), value.get("base_model")]
+        has_text = any(isinstance(name, str) and "+" in name for name in names)
+        return has_text or "lora" in value or any(map(_has_adapters, value.values()))
+    return isinstance(value, list) and any(map(_has_adapters, value))
 
 
 def _is_random(recipe: Recipe) -> bool:

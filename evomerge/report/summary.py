@@ -20,8 +20,8 @@ def headline(run: RecordedRun) -> str:
     header = run.ledger.header
     n_searched = sum(not trial.candidate.is_baseline for trial in run.standing.trials)
     return (
-        f"{header['genome']} · {header['optimizer']} over {run.space.n_dims} parameters · "
-        f"{n_searched} of {run.genome.optimizer.budget} trials, {n_failed(run)} failed · "
+        f"{header['genome']} · {header['optimizer']}, {run.space.n_dims} parameters · "
+        f"{n_searched}/{run.genome.optimizer.budget} trials, {n_failed(run)} failed · "
         f"seed {header['seed']}"
     )
 

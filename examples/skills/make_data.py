@@ -86,7 +86,7 @@ def draw(skill: str, rng: random.Random) -> Row:
 
 
 def training_rows(skills: tuple[str, ...], rng: random.Random) -> Iterator[Row]:
-    """Rows without end for training, each of a skill drawn evenly, none of them reserved."""
+    """Rows without end for training, none reserved; a skill named twice comes twice as often."""
     while True:
         row = draw(rng.choice(skills), rng)
         if not row.is_reserved:

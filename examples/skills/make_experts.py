@@ -37,6 +37,7 @@ SETTINGS_FILE = "experts.json"  # written last: a folder that has it is complete
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 N_THREADS = 1  # nearly as fast as 2 at this size, and the same bits on any number of cores
 REPORT_EVERY = 25  # steps
+BASE_MIX = ("sort", "sort", "reverse", "reverse", "reverse", "twice", "twice")
 
 Say = Callable[[str], None]
 
@@ -46,18 +47,18 @@ class Course:
     """One stretch of training.
 
     Args:
-        skills: What the rows are drawn from, evenly.
+        skills: What the rows are drawn from; a name given twice is drawn twice as often.
         n_steps: Optimizer steps of one batch each.
         learning_rate: Reached after `n_warmup` steps.
         n_warmup: Steps of linear growth from zero.
-        decays: True if the rate then falls linearly to a twentieth.
+        end_factor: What is left of the rate at the end; it falls linearly from the first step.
     """
 
     skills: tuple[str, ...]
     n_steps: int
     learning_rate: float
-    n_warmup: int
-    decays: bool
+    n_warmup: int = 10
+    end_factor: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ class Settings:
     n_heads: int = 4
     batch_size: int = 64
     data: tuple[int, int, int] = (DATA_SEED, N_LETTERS, RESERVED_OF)
-    base: Course = Course(SKILLS, 220, 2e-3, 40, decays=True)
+    base: Course = Course(BASE_MIX, 220, 2e-3, n_warmup=40, end_factor=0.5)
     experts: dict[str, Course] = field(
         default_factory=lambda: {
-            "expert-sort": Course(("sort",), 90, 7e-4, 10, decays=True),
-            "expert-reverse": Course(("reverse",), 90, 7e-4, 10, decays=True),
-            "expert-twice": Course(("twice",), 110, 1.8e-3, 10, decays=True),
+            "expert-sort": Course(("sort",), 90, 1e-3),
+            "expert-reverse": Course(("reverse",), 90, 1e-3),
+            "expert-twice": Course(("twice",), 110, 1.5e-3),
         }
     )
 
@@ -157,7 +158,7 @@ def batch(rows: list[Row], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, 
 def rate_factor(course: Course, step: int) -> float:
     """Share of the learning rate at a step, in (0, 1]."""
     warm = min(1.0, (step + 1) / course.n_warmup)
-    return warm * max(0.05, 1 - step / course.n_steps) if course.decays else warm
+    return warm * (1 - (1 - course.end_factor) * step / course.n_steps)
 
 
 def train(

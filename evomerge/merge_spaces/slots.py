@@ -1,0 +1,72 @@
+"""The values of a recipe: where each stands, and what of a point it is read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.genome.models import ModelName
+from evomerge.merge_spaces.base import Point
+from evomerge.merge_spaces.weights import Affine, Shares
+from evomerge.recipe import rounded
+
+Reader = Any  # a Variable, a Coupled, or the fixed value itself
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A value that is one coordinate, or one per control point of a depth profile."""
+
+    names: tuple[str, ...]
+
+    def read(self, point: Point) -> Any:
+        """The value a recipe holds."""
+        values = [_written(point[name]) for name in self.names]
+        return values[0] if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """One of several weights that sum to 1, per control point of a depth profile."""
+
+    weights: tuple[Shares | Affine, ...]
+    index: int
+
+    def read(self, point: Point) -> Any:
+        """The weight a recipe holds."""
+        values = [
+            rounded(weights.decode([point[name] for name in weights.names])[self.index])
+            for weights in self.weights
+        ]
+        return values[0] if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One value in a recipe: which parameter of which input, where, and where it is from."""
+
+    parameter: str
+    model: ModelName | None
+    slice: int
+    filter: str | None
+    reader: Reader
+
+    def value(self, point: Point) -> Any:
+        """The value for a point."""
+        return (
+            self.reader.read(point) if isinstance(self.reader, (Variable, Coupled)) else self.reader
+        )
+
+
+def with_filters(values: list[tuple[str | None, Any]]) -> Any:
+    """Mergekit's form: the value itself, or a list of filtered values."""
+    if len(values) == 1 and values[0][0] is None:
+        return values[0][1]
+    return [
+        {"value": value} if text is None else {"filter": text, "value": value}
+        for text, value in values
+    ]
+
+
+def _written(value: Any) -> Any:
+    return rounded(value) if isinstance(value, float) else value

@@ -1,0 +1,81 @@
+"""Models in the Hub's local cache, found without asking the Hub.
+
+mergekit asks the Hub for the file list of every model that is no folder, even with the network
+off; there a recipe is merged from the folders of the cache instead.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from mergekit.common import ModelPath, ModelReference
+
+from evomerge.recipe import Recipe
+
+_PATTERNS = ["*.json", "*.safetensors", "*.bin", "tokenizer.model"]
+_INDEX = "model.safetensors.index.json"
+
+
+def reachable(recipe: Recipe) -> Recipe:
+    """The recipe itself, or with ``HF_HUB_OFFLINE`` the same with folders for Hub ids."""
+    if not constants.HF_HUB_OFFLINE:
+        return recipe
+    config: dict[str, Any] = _with_folders(dict(recipe.config))
+    return Recipe(config)
+
+
+def _with_folders(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_with_folders(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _with_folders(value) for key, value in part.items()}
+    for key in ("model", "base_model"):
+        if key in found:
+            found[key] = _reference(found[key])
+    for key in ("tokenizer_source", "source"):
+        if isinstance(found.get(key), str) and found[key] not in ("base", "union"):
+            found[key] = _path(ModelPath.model_validate(found[key])).path
+    return found
+
+
+def _reference(value: Any) -> dict[str, Any]:
+    reference = ModelReference.model_validate(value)
+    lora = None if reference.lora is None else _path(reference.lora)
+    local = ModelReference(model=_path(reference.model), lora=lora)
+    return {
+        key: path.model_dump(exclude_none=True)
+        for key, path in (("model", local.model), ("lora", local.lora))
+        if path is not None
+    }
+
+
+def _path(model: ModelPath) -> ModelPath:
+    if Path(model.path).exists():
+        return model
+    folder = cached_snapshot(model)
+    return model if folder is None else ModelPath(path=str(folder))
+
+
+def cached_snapshot(model: ModelPath) -> Path | None:
+    """The folder of a Hub model whose weights are all in the cache, else None."""
+    try:
+        path = snapshot_download(
+            model.path, revision=model.revision, allow_patterns=_PATTERNS, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, ValueError):  # ValueError: no name of a repository
+        return None
+    folder = Path(path)
+    return folder if _has_weights(folder) else None
+
+
+def _has_weights(folder: Path) -> bool:
+    index = folder / _INDEX
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all((folder / shard).is_file() for shard in shards)
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))

@@ -1,0 +1,244 @@
+"""What each command prints, and how it ends."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from evomerge.cli.main import entry_point, main
+from evomerge.errors import GenomeError, Problem
+from tests.recorded_runs import record_run
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "transformers", "mergekit", "lm_eval", "optuna", "numpy", "rich", "pydantic")
+
+
+@pytest.fixture
+def evomerge(capsys, monkeypatch):
+    """Runs the command line; gives exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit, match=r"^\d+$") as ended:
+            entry_point([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A finished run; the working directory is the one it was started in."""
+    monkeypatch.chdir(tmp_path)
+    record_run(Path("runs/skills"))
+    return Path("runs/skills")
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from evomerge.cli.main import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        f"heavy = set({HEAVY}) & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["", *sorted(main.commands)])
+def test_help(evomerge, is_golden, name):
+    code, out, _ = evomerge(*name.split(), "--help")
+    assert code == 0
+    is_golden(f"cli/help{'_' if name else ''}{name}.txt", out)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_help_text_ends_with_an_example_that_parses(name):
+    command = main.commands[name]
+    example = re.fullmatch(rf"Example: evomerge {name} (.+)", command.epilog or "")
+    assert example
+    command.make_context(name, example.group(1).split())
+
+
+def test_show(evomerge, folder, is_golden):
+    code, out, err = evomerge("show", folder)
+    assert (code, err) == (0, "")
+    is_golden("cli/show.txt", out)
+
+
+def test_show_of_a_front(evomerge, tmp_path, is_golden):
+    record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
+    is_golden("cli/show_front.txt", evomerge("show", tmp_path / "run")[1])
+
+
+def test_show_the_last_trials(evomerge, folder):
+    out = evomerge("show", folder, "--last", 3)[1]
+    assert re.findall(r"^ +(\d+) .* 0\.50", out.partition("last 3 trials")[2], re.M) == [
+        "13",
+        "14",
+        "15",
+    ]
+
+
+def test_show_the_failed_trials_and_why(evomerge, folder):
+    out = evomerge("show", folder, "--failed")[1]
+    assert "merge: weights <sum> to nothing" in out.partition("1 failed trial")[2]
+
+
+def test_show_for_programs(evomerge, folder):
+    content = json.loads(evomerge("show", folder, "--json")[1])
+    assert len(content["trials"]) == content["n_trials"] == 16
+    assert content["trials"][7]["state"] == "failed"
+
+
+def test_show_of_a_run_that_has_just_begun(evomerge, tmp_path):
+    record_run(tmp_path / "run", n_trials=0, has_finals=False)
+    code, out, _ = evomerge("show", tmp_path / "run")
+    assert code == 0
+    assert "0/12 trials" in out
+
+
+def test_show_of_a_narrow_terminal_breaks_the_table_not_the_numbers(evomerge, folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "45")
+    out = evomerge("show", folder)[1]
+    assert "search tasks, continued" in out
+    table = out.partition("convergence")[0]
+    assert max(map(len, table.splitlines()[1:])) <= 45
+    assert "…" not in table
+
+
+@pytest.mark.parametrize(
+    "kind", ["optimizers", "methods", "spaces", "evaluators", "executors", "objectives"]
+)
+def test_list_has_a_line_with_a_summary_for_every_name(evomerge, kind):
+    rows = json.loads(evomerge("list", kind, "--json")[1])
+    out = evomerge("list", kind)[1]
+    assert rows
+    for row in rows:
+        assert row["name"] in out
+        assert row.get("what it is", "-")
+
+
+def test_list_methods(evomerge, is_golden):
+    is_golden("cli/list_methods.txt", evomerge("list", "methods")[1])
+
+
+def test_schema_is_printed_or_written(evomerge, tmp_path):
+    printed = evomerge("schema")[1]
+    code, out, err = evomerge("schema", "-o", tmp_path / "a" / "schema.json")
+    assert (code, out) == (0, "")
+    assert "wrote" in err
+    assert (tmp_path / "a" / "schema.json").read_text() == printed
+
+
+def test_export_prints_a_recipe(evomerge, folder):
+    code, out, err = evomerge("export", folder)
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["merge_method"] == "task_arithmetic"
+    assert evomerge("export", folder / "best.yml")[1] == out
+
+
+def test_export_names_the_file_it_writes_in_the_command(evomerge, folder):
+    evomerge("export", folder, "-o", "out/best.yml")
+    assert "mergekit-yaml out/best.yml merged" in Path("out/best.yml").read_text()
+
+
+def test_export_of_one_trial(evomerge, folder):
+    assert "trial 9 of genomes/skills.yml" in evomerge("export", folder, "--trial", 9)[1]
+
+
+def test_export_of_the_top_fills_a_folder(evomerge, folder):
+    code, _, err = evomerge("export", folder, "--top", 3, "-o", "top")
+    assert code == 0
+    assert err.count("wrote") == len(list(Path("top").iterdir())) == 3
+
+
+def test_export_of_a_front_fills_a_folder(evomerge, tmp_path):
+    run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
+    evomerge("export", tmp_path / "run", "-o", tmp_path / "front")
+    assert len(list((tmp_path / "front").iterdir())) == len(run.winners) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top", "2"], "2 recipes need a folder; name it with -o"),
+        (["--top", "2", "--trial", "1"], "--trial and --top choose different trials"),
+        (["--trial", "-1"], "-1 is not in the range x>=0"),
+    ],
+)
+def test_export_options_that_contradict_are_a_usage_error(evomerge, folder, arguments, message):
+    code, _, err = evomerge("export", folder, *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_a_wrong_genome_exits_with_2_and_one_line_per_mistake(evomerge, tmp_path):
+    file = tmp_path / "wrong.yml"
+    file.write_text("genome:\n  models: [a]\n  merge_method: tiess\ntasks: []\nbudget: 3\n")
+    code, out, err = evomerge("run", file)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 3
+    assert all(line.startswith(f"{file}:") for line in err.splitlines())
+
+
+def test_an_override_is_checked_like_the_file(evomerge, tmp_path):
+    file = tmp_path / "genome.yml"
+    file.write_text("genome: {models: [a], merge_method: linear}\ntasks: [t]\n")
+    code, _, err = evomerge("check", file, "--set", "optimizer.budget=0")
+    assert code == 2
+    assert "optimizer.budget: got 0" in err
+
+
+def test_a_folder_that_is_no_run_exits_with_1(evomerge, tmp_path):
+    code, _, err = evomerge("show", tmp_path)
+    assert code == 1
+    assert err == f"{tmp_path}: no ledger.jsonl in this folder. Name the folder of a run.\n"
+
+
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(evomerge, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.commands["schema"], "callback", interrupted)
+    code, _, err = evomerge("schema")
+    assert code == 130
+    assert "the same command continues the run" in err
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
+    def broken(**_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(main.commands["schema"], "callback", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        entry_point(["schema"])
+
+
+def test_every_problem_of_an_error_is_a_line(evomerge, monkeypatch):
+    problems = [Problem("is missing", "g.yml:1: a", "Add it."), Problem("got 1, expected 2")]
+
+    def wrong(**_):
+        raise GenomeError.of(problems)
+
+    monkeypatch.setattr(main.commands["schema"], "callback", wrong)
+    code, _, err = evomerge("schema")
+    assert code == 2
+    assert err == "g.yml:1: a: is missing. Add it.\ngot 1, expected 2.\n"
+
+
+def test_a_wrong_option_shows_the_usage(evomerge):
+    code, _, err = evomerge("run")
+    assert code == 2
+    assert "Missing argument 'GENOME'" in err
+
+
+def test_commands_are_click_commands():
+    assert all(isinstance(command, click.Command) for command in main.commands.values())

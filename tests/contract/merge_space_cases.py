@@ -1,0 +1,123 @@
+"""Genomes for every merge method in every layout; imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evomerge.architecture import Architecture
+from evomerge.genome.merge import MergeDefinition
+from evomerge.merge_spaces import merge_space_for
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.methods import METHODS, Base, Method, MethodParameter
+
+# Three layers, so that groups of two leave a remainder; one module with a bias.
+LLAMA = Architecture(
+    "LlamaForCausalLM",
+    3,
+    ("model.embed_tokens.weight",),
+    (
+        "model.layers.{layer}.input_layernorm.weight",
+        "model.layers.{layer}.self_attn.q_proj.weight",
+        "model.layers.{layer}.self_attn.q_proj.bias",
+        "model.layers.{layer}.mlp.up_proj.weight",
+    ),
+    ("model.norm.weight",),
+    ("lm_head.weight",),
+)
+# Two modules of embeddings, a tied head, a layer module whose name holds another's.
+GPT = Architecture(
+    "GPT2LMHeadModel",
+    2,
+    ("wte.weight", "wpe.weight"),
+    (
+        "h.{layer}.ln_1.weight",
+        "h.{layer}.attn.c_proj.weight",
+        "h.{layer}.mlp.c_proj.weight",
+        "h.{layer}.mlp.c_proj_gate.weight",
+    ),
+    ("ln_f.weight", "ln_f.bias"),
+    (),
+)
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "evolve": {},
+    "evolve-groups": {"layer_granularity": 2},
+    "evolve-filters": {"layer_granularity": 2, "filters": ["self_attn", "lm_head", "layers.0."]},
+    "evolve-smooth": {"layer_granularity": 1, "smooth": True},
+    "evolve-smooth-filters": {
+        "layer_granularity": 2,
+        "smooth": True,
+        "filters": ["mlp", "embed_tokens"],
+    },
+    "model": {"granularity": "model"},
+    "layers": {"granularity": "layers", "layer_granularity": 2},
+    "layer": {"granularity": "layer"},
+    "parameter": {"granularity": "parameter"},
+    "tensor": {"granularity": "tensor"},
+}
+
+OPENED_LAYOUTS = ("evolve", "evolve-filters", "parameter")
+
+
+def is_open(method: Method, parameter: MethodParameter) -> bool:
+    """Whether there is a choice or a range that may be searched."""
+    can_vary = parameter.kind is bool or parameter.range is not None
+    return can_vary and not parameter.is_dead and parameter.name != method.normalized_by
+
+
+def opened(method: Method) -> dict[str, Any]:
+    """Every parameter that may vary and does not by itself, opened."""
+    settings: dict[str, Any] = {}
+    for parameter in method.parameters:
+        range_ = parameter.range
+        if parameter.searched or not is_open(method, parameter):
+            continue
+        if parameter.kind is bool or range_ is None:
+            settings[parameter.name] = {"choice": [True, False]}
+        elif parameter.kind is int:
+            settings[parameter.name] = {"integer": [int(range_.low), int(range_.high)]}
+        else:
+            settings[parameter.name] = {"range": [range_.low, range_.high], "log": range_.log}
+    return settings
+
+
+def definition(method: Method, **fields: Any) -> MergeDefinition:
+    """A genome block with as many models as the method takes, three at most."""
+    n_models = min(method.max_sources or 3, 3)
+    data: dict[str, Any] = {
+        "models": [f"org/model_{index}" for index in range(n_models)],
+        "merge_method": method.name,
+        **fields,
+    }
+    if method.base is Base.REQUIRED:
+        data.setdefault("base_model", "org/base")
+    return MergeDefinition.model_validate(data)
+
+
+def build(definition: MergeDefinition, architecture: Architecture = LLAMA) -> MergeSpace:
+    return merge_space_for(definition)(definition, architecture, "bfloat16")
+
+
+def _cases() -> dict[str, MergeDefinition]:
+    found = {}
+    for name, method in METHODS.items():
+        searched = any(parameter.searched for parameter in method.parameters)
+        for layout, fields in LAYOUTS.items():
+            if searched:
+                found[f"{name}-{layout}"] = definition(method, **fields)
+            if opened(method) and layout in OPENED_LAYOUTS:
+                found[f"{name}-{layout}-opened"] = definition(
+                    method, **fields, parameters=opened(method)
+                )
+        weight = [p for p in method.parameters if p.name == "weight"]
+        if weight:
+            found[f"{name}-negative"] = definition(method, allow_negative_weights=True)
+        if weight and method.normalized_by not in (None, "always"):
+            for normalize in (True, False):
+                found[f"{name}-normalize-{normalize}"] = definition(method, normalize=normalize)
+    slerp = {"models": ["org/a", "org/b", "org/c"], "merge_method": "slerp"}
+    found["slerp-three"] = MergeDefinition.model_validate(slerp)
+    found["slerp-three-groups"] = MergeDefinition.model_validate({**slerp, "layer_granularity": 2})
+    return found
+
+
+CASES = _cases()

@@ -1,0 +1,80 @@
+"""What mergekit reads from a recipe for every tensor, without a model on disk.
+
+Follows mergekit's planner (`mergekit.plan`): embeddings from the first slice and the tensors
+after the layers from the last, both at depth 0; one contract check per slice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from mergekit import merge_methods
+from mergekit.config import (
+    ConfigReader,
+    InputSliceDefinition,
+    MergeConfiguration,
+    OutputSliceDefinition,
+)
+from mergekit.parameter_resolver import resolve_parameters
+
+from evomerge.architecture import Architecture
+from evomerge.recipe import Recipe
+
+Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value
+
+
+def resolved(recipe: Recipe, architecture: Architecture) -> Values:
+    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe."""
+    config = MergeConfiguration.model_validate(copy.deepcopy(dict(recipe.config)))
+    spec = merge_methods.get(config.merge_method)
+    slices = config.slices or [_whole(config, architecture.n_layers)]
+    for slice_ in slices:
+        base = slice_.base_model or config.base_model
+        spec.validate_inputs([source.model for source in slice_.sources], base)
+    found: Values = {}
+    n_layers = 0
+    for tensor, slice_, t in _places(slices, architecture):
+        reader = ConfigReader(config=config, t=t, slice_out=slice_)
+        shared, per_input = resolve_parameters(
+            spec.spec,
+            tensor_name=tensor,
+            inputs={source.model: tensor for source in slice_.sources},
+            sources=reader.parameter_sources,
+            base_model=reader.base_model,
+            t=t,
+        )
+        found.update({(tensor, "", name): value for name, value in shared.items()})
+        for model, values in per_input.items():
+            found.update({(tensor, str(model), name): v for name, v in values.items()})
+        if slice_.base_model:
+            found[tensor, "", "pair"] = tuple(str(source.model) for source in slice_.sources)
+    n_layers = sum(s.sources[0].layer_range[1] - s.sources[0].layer_range[0] for s in slices)
+    assert n_layers == architecture.n_layers
+    return found
+
+
+def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:
+    inputs = [
+        InputSliceDefinition(model=m.model, parameters=m.parameters, layer_range=(0, n_layers))
+        for m in config.models
+    ]
+    if config.base_model and all(source.model != config.base_model for source in inputs):
+        inputs.append(InputSliceDefinition(model=config.base_model, layer_range=(0, n_layers)))
+    return OutputSliceDefinition(sources=inputs)
+
+
+def _places(
+    slices: list[OutputSliceDefinition], architecture: Architecture
+) -> Iterator[tuple[str, OutputSliceDefinition, float]]:
+    for tensor in architecture.embeddings:
+        yield tensor, slices[0], 0
+    for slice_ in slices:
+        start, end = slice_.sources[0].layer_range
+        for layer in range(start, end):
+            t = (layer - start) / (end - start - 1) if end - start > 1 else 1
+            for tensor in architecture.layer_tensors:
+                yield tensor.replace("{layer}", str(layer)), slice_, t
+    for tensor in (*architecture.final_norm, *architecture.head):
+        yield tensor, slices[-1], 0

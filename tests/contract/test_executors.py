@@ -1,0 +1,141 @@
+"""What every executor must show."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+
+import pytest
+
+from evomerge.events import StageStarted, TrialStarted
+from evomerge.executors import EXECUTORS
+from evomerge.executors.base import Job, JobFinished
+from evomerge.recipe import Recipe
+from evomerge.trial import Candidate, TrialState
+from tests.fake_executor import Pid, broken_worker, formula_worker, scores_of
+
+
+@pytest.fixture(params=sorted(EXECUTORS))  # sorted: xdist sees one order
+def make(request):
+    made = []
+
+    def build(make_worker=formula_worker, n_workers=2):
+        made.append(EXECUTORS[request.param](make_worker, n_workers))
+        return made[-1]
+
+    yield build
+    for executor in made:
+        executor.close()
+
+
+def job(trial_id, split="tasks", **facts):
+    models = [{"model": "org/model_0", "parameters": {"weight": trial_id / 10}}]
+    return Job(Candidate(trial_id, "optimizer", Recipe({"models": models, **facts})), split)
+
+
+def outcomes(executor, jobs):
+    return {e.job.candidate.trial_id: e.outcome for e in executor.run(jobs) if isinstance(e, JobFinished)}
+
+
+def test_each_job_has_the_outcome_of_its_own_candidate(make):
+    jobs = [job(index) for index in range(5)]
+    found = outcomes(make(), jobs)
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    for one in jobs:
+        metrics = found[one.candidate.trial_id].evaluation.metrics
+        assert tuple(metric.value for metric in metrics) == scores_of(one.candidate.recipe)
+
+
+def test_a_job_starts_goes_through_its_stages_and_finishes(make):
+    events = list(make().run([job(3)]))
+    assert [type(event) for event in events] == [
+        TrialStarted,
+        StageStarted,
+        StageStarted,
+        JobFinished,
+    ]
+    assert [e.stage for e in events if isinstance(e, StageStarted)] == ["merge", "evaluate"]
+    assert {e.trial_id for e in events if isinstance(e, StageStarted)} == {3}
+
+
+def test_one_bad_candidate_gives_one_failed_outcome_and_leaves_the_others_good(make):
+    jobs = [job(0), job(1, fails=True), job(2), job(3)]
+    found = outcomes(make(), jobs)
+    assert [found[index].state for index in range(4)] == [
+        TrialState.COMPLETE,
+        TrialState.FAILED,
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+    ]
+    assert "on purpose" in found[1].failure
+
+
+def test_an_executor_runs_again_with_the_workers_it_has(make, tmp_path):
+    executor = make(Pid(str(tmp_path / "pids")), n_workers=2)
+    assert sorted(outcomes(executor, [job(0), job(1), job(2)])) == [0, 1, 2]
+    assert sorted(outcomes(executor, [job(1, "holdout")])) == [1]
+    assert len((tmp_path / "pids").read_text().split()) <= executor.n_workers
+
+
+def test_no_jobs_are_no_events(make):
+    assert list(make().run([])) == []
+
+
+def test_nothing_runs_on_after_close(make):
+    executor = make()
+    outcomes(executor, [job(0), job(1)])
+    executor.close()
+    assert multiprocessing.active_children() == []
+    executor.close()
+
+
+def test_nothing_runs_on_after_a_run_that_was_left_in_the_middle(make):
+    executor = make()
+    events = executor.run([job(index) for index in range(6)])
+    next(events)
+    events.close()
+    executor.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.fixture
+def processes():
+    executors = []
+
+    def build(make_worker):
+        executors.append(EXECUTORS["processes"](make_worker, 2))
+        return executors[-1]
+
+    yield build
+    for executor in executors:
+        executor.close()
+
+
+def test_processes_work_in_processes_of_their_own(processes, tmp_path):
+    outcomes(processes(Pid(str(tmp_path / "pids"))), [job(0), job(1)])
+    pids = set((tmp_path / "pids").read_text().split())
+    assert pids
+    assert str(os.getpid()) not in pids
+
+
+def test_a_process_that_dies_fails_its_job_and_is_replaced(processes):
+    jobs = [job(0, dies=True), job(1), job(2, dies=True), job(3), job(4)]
+    found = outcomes(processes(formula_worker), jobs)
+    failed = [index for index in range(5) if found[index].state is TrialState.FAILED]
+    assert failed == [0, 2]
+    assert all("exit code 3" in found[index].failure for index in failed)
+
+
+def test_a_worker_that_cannot_be_built_says_why(processes):
+    (outcome,) = outcomes(processes(broken_worker), [job(0)]).values()
+    assert outcome.state is TrialState.FAILED
+    assert outcome.failure == "start of the worker: RuntimeError: no such device"
+
+
+def test_the_factory_of_a_real_run_can_be_sent_to_a_process():
+    from evomerge.executors.factory import Workshop
+    from evomerge.genome.tasks import Evaluation, Task
+
+    workshop = Workshop({"tasks": (Task(name="x"),)}, Evaluation(), (), 0, "cpu", 1)
+    assert pickle.loads(pickle.dumps(workshop)) == workshop

@@ -1,0 +1,97 @@
+"""A workplace: tiny models, a task with three splits, and a genome, in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_models import tiny_family
+
+WORDS = "the quick brown fox jumps over lazy dog pack my box with five dozen jugs".split()
+ROOT = Path(__file__).parents[2]
+
+GENOME = """
+genome:
+  models: [models/model_1, models/model_2]
+  base_model: models/base
+  merge_method: task_arithmetic
+  granularity: layers
+  layer_granularity: 1
+tasks: [{name: tiny_search, limit: 12}]
+validation: [{name: tiny_validation, limit: 12}]
+holdout: [{name: tiny_holdout, limit: 12}]
+task_search_path: [tasks]
+optimizer: {name: cma_es, budget: 6, population_size: 4}
+"""
+
+TASK = """
+task: tiny_{split}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{text}}}}"
+doc_to_choice: "{{{{options}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+"""
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workplace")
+    tiny_family(folder / "models")
+    return folder
+
+
+@pytest.fixture
+def workplace(_template: Path, tmp_path: Path) -> Path:
+    """A folder with models/, tasks/ and genome.yml of its own."""
+    folder = tmp_path / "workplace"
+    shutil.copytree(_template, folder)
+    (folder / "tasks").mkdir()
+    (folder / "genome.yml").write_text(GENOME)
+    rng = random.Random(0)
+    for split in ("search", "validation", "holdout"):
+        file = folder / "tasks" / f"{split}.jsonl"
+        rows = [
+            {
+                "text": " ".join(rng.sample(WORDS, 4)),
+                "options": rng.sample(WORDS, 4),
+                "answer": rng.randrange(4),
+            }
+            for _ in range(16)
+        ]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "tasks" / f"{split}.yaml").write_text(TASK.format(split=split, file=file))
+    return folder
+
+
+@pytest.fixture
+def evomerge(workplace: Path) -> Run:
+    """Runs the command line in the workplace, with the network off."""
+
+    def run(*arguments: str, exit_code: int = 0, **environment: str) -> object:
+        finished = subprocess.run(
+            [sys.executable, "-m", "evomerge", *arguments],
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **environment},
+        )
+        assert finished.returncode == exit_code, finished.stdout + finished.stderr
+        return finished
+
+    return run  # type: ignore[return-value]  # CompletedProcess[str], hidden by the loose **

@@ -1,0 +1,90 @@
+"""A worker and an executor that score recipes by a formula; importable by spawned processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evomerge.executors.base import ExecutorEvent, Job
+from evomerge.executors.serial import Serial
+from evomerge.recipe import Recipe
+from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, TrialState
+
+TARGET = {"org/model_0": 0.7, "org/model_1": 0.3, "org/model_2": 0.1}
+
+
+def scores_of(recipe: Recipe) -> tuple[float, float]:
+    """Two scores, best at different weights; a recipe without weights scores 0."""
+    weights = {
+        entry["model"]: entry.get("parameters", {}).get("weight", 0.0)
+        for entry in recipe.config["models"]
+        if isinstance(entry["model"], str)
+    }
+    far = sum((weights.get(model, 0.0) - w) ** 2 for model, w in TARGET.items())
+    return 1.0 - far, 1.0 - sum(weight**2 for weight in weights.values())
+
+
+class FormulaWorker:
+    """Stands in for a worker: no model, no merge.
+
+    Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process.
+    """
+
+    def run(self, candidate: Candidate, split: str) -> Iterator[str]:
+        yield "merge"
+        config = candidate.recipe.config
+        if config.get("dies"):
+            os._exit(3)
+        if config.get("fails"):
+            return Outcome(TrialState.FAILED, failure="merge: ValueError: on purpose")
+        yield "evaluate"
+        values = zip(("near", "small"), scores_of(candidate.recipe), strict=True)
+        metrics = tuple(Metric(MetricKey(t, "acc"), v, 0.01, 10, True) for t, v in values)
+        return Outcome(TrialState.COMPLETE, Evaluation(metrics), seconds={"merge": 0.0})
+
+
+def formula_worker() -> FormulaWorker:
+    return FormulaWorker()
+
+
+def broken_worker() -> FormulaWorker:
+    raise RuntimeError("no such device")
+
+
+class Recording(Serial):
+    """The serial executor, remembering what it ran; ``fails`` are trial ids that fail."""
+
+    def __init__(self, fails: Sequence[int] = ()) -> None:
+        super().__init__(formula_worker)
+        self.jobs: list[tuple[int, str]] = []
+        self.digests: list[str] = []
+        self.is_closed = False
+        self.fails = set(fails)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
+        for job in jobs:
+            self.jobs.append((job.candidate.trial_id, job.split))
+            self.digests.append(job.candidate.recipe.digest)
+            for event in super().run([job]):
+                outcome = getattr(event, "outcome", None)
+                if outcome is not None and job.candidate.trial_id in self.fails:
+                    failed = Outcome(TrialState.FAILED, failure="evaluate: on purpose")
+                    yield type(event)(job, failed)
+                else:
+                    yield event
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@dataclass(frozen=True)
+class Pid:
+    """A worker factory that writes down the process it was called in."""
+
+    path: str
+
+    def __call__(self) -> FormulaWorker:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
+        return FormulaWorker()

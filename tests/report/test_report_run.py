@@ -1,0 +1,117 @@
+"""A run folder is read back as the search left it, without models or tasks."""
+
+import json
+
+import pytest
+
+from evomerge.errors import LedgerError
+from evomerge.report.curve import curve_of, text_plot
+from evomerge.report.names import short_origins
+from evomerge.report.run import load_run
+from evomerge.report.summary import headline, summary
+from evomerge.report.table import final_tables
+from evomerge.trial import TrialState
+from tests.recorded_runs import BASELINES, FAILED_TRIAL, SPACE, record_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return record_run(tmp_path / "run")
+
+
+def test_a_run_read_from_disk_stands_as_the_one_that_was_written(run):
+    again = load_run(run.ledger.folder.path)
+    scores = [run.standing.scores(trial) for trial in run.standing.trials]
+    assert [again.standing.scores(trial) for trial in again.standing.trials] == scores
+    assert again.space == SPACE
+    assert again.standing.objective.keys == run.standing.objective.keys
+
+
+def test_the_tasks_own_metrics_are_the_first_ones_recorded(run):
+    assert [str(key) for key in run.standing.objective.keys] == [
+        "sort_search/acc,none",
+        "twice_search/perplexity,none",
+    ]
+    assert [str(key) for key in run.finals["holdout"].keys] == ["sort_holdout/acc,none"]
+
+
+def test_validation_picks_the_winner_among_the_best_on_the_search_tasks(run):
+    second = run.standing.ranked()[1]
+    assert [t.candidate.trial_id for t in run.winners] == [second.candidate.trial_id]
+
+
+def test_before_the_finals_the_best_on_the_search_tasks_wins(tmp_path):
+    run = record_run(tmp_path / "run", has_finals=False)
+    assert run.winners == run.standing.ranked()[:1]
+    assert [table.title for table in final_tables(run)] == ["search"]
+
+
+def test_with_several_objectives_the_front_wins(tmp_path):
+    run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
+    front = {trial.candidate.trial_id for trial in run.standing.front()}
+    assert {trial.candidate.trial_id for trial in run.winners} == front
+    assert len(front) > 1
+
+
+def test_reading_leaves_a_half_written_line_to_the_run_that_writes_it(run):
+    ledger = run.ledger.folder.ledger
+    ledger.write_bytes(ledger.read_bytes() + b'{"kind": "tri')
+    before = ledger.read_bytes()
+    assert len(load_run(run.ledger.folder.path).standing.trials) == len(run.standing.trials)
+    assert ledger.read_bytes() == before
+
+
+def test_a_folder_without_a_ledger_is_refused(tmp_path):
+    with pytest.raises(LedgerError, match=r"no ledger\.jsonl in this folder"):
+        load_run(tmp_path)
+
+
+def test_the_final_table_holds_winner_and_baselines_on_every_split(run):
+    tables = final_tables(run)
+    assert [table.title for table in tables] == ["search", "validation", "holdout"]
+    for table in tables:
+        assert len(table.rows) == 1 + len(BASELINES)
+        assert all(len(row.scores) == len(table.columns) for row in table.rows)
+    names = [column.name for column in tables[0].columns]
+    assert names == ["mean", "sort_search", "twice_search"]
+    assert tables[0].columns[2].metric == "-perplexity"
+
+
+def test_a_lower_is_better_metric_stands_turned(run):
+    table = final_tables(run)[0]
+    sort = next(row for row in table.rows if row.name == "sort")
+    assert sort.scores[2].value == -BASELINES["model experts/sort"][1]
+    assert table.best_in(1) == max(row.scores[1].value for row in table.rows)
+
+
+def test_the_curve_never_falls_and_leaves_out_the_failed(run):
+    curve = curve_of(run)
+    failed = curve.trial_ids.index(FAILED_TRIAL)
+    assert curve.scores[failed] is None
+    assert list(curve.best) == sorted(curve.best)
+    assert set(curve.levels) == {"sort", "twice", "base", "uniform average"}
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_the_plot_fits_its_width(run, width):
+    lines = text_plot(curve_of(run), width)
+    assert max(map(len, lines[:-1])) <= width  # the legend is a sentence
+    assert lines[0].strip().startswith(f"{curve_of(run).best[-1]:.4f}")
+
+
+def test_a_run_without_trials_of_the_optimizer_has_no_plot(tmp_path):
+    run = record_run(tmp_path / "run", n_trials=0, has_finals=False)
+    assert text_plot(curve_of(run), 80) == []
+
+
+def test_models_go_by_the_end_of_their_path(run):
+    names = short_origins(run.standing.trials)
+    assert list(names.values()) == ["sort", "twice", "base", "uniform average"]
+
+
+def test_the_summary_is_json(run):
+    content = json.loads(json.dumps(summary(run)))
+    assert content["n_failed"] == 1
+    assert content["winners"][0]["trial"] == run.winners[0].candidate.trial_id
+    assert "12/12 trials, 1 failed" in headline(run)
+    assert run.ledger.trials[FAILED_TRIAL].outcome.state is TrialState.FAILED

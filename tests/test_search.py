@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+
+from evomerge.best import recipe_of
+from evomerge.errors import LedgerError, RunError
+from evomerge.events import FinalScored, RunFinished, RunStarted, TrialFinished
+from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.tasks import Task
+from evomerge.ledger import Ledger, RunFolder
+from evomerge.merge_spaces import merge_space_for
+from evomerge.objective import Objective
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.search import Limits, Search
+from evomerge.trial import Candidate, MetricKey, TrialState
+from tests.contract.merge_space_cases import LLAMA
+from tests.fake_executor import Recording
+
+HEADER = {
+    "merge_seed": 0,
+    "threads": 1,
+    "device": "cpu",
+    "versions": {"evomerge": "0"},
+    "genome": "genome.yml",
+}
+TASKS = (Task(name="near"), Task(name="small"))
+KEYS = tuple(MetricKey(task.name, "acc") for task in TASKS)
+MODELS = ["org/model_0", "org/model_1", "org/model_2"]
+N_BASELINES = 5
+
+
+def objective(name="weighted_sum"):
+    return Objective(name, TASKS, KEYS)
+
+
+def space_of(**fields):
+    data = {
+        "models": MODELS,
+        "base_model": "org/base",
+        "merge_method": "task_arithmetic",
+        **fields,
+    }
+    definition = MergeDefinition.model_validate(data)
+    return merge_space_for(definition)(definition, LLAMA, "float32")
+
+
+def baselines(merge_space):
+    models = merge_space.definition.models
+    found = [
+        (f"model {s.model}", merge_space.model_recipe(s.model), merge_space.source_point(i))
+        for i, s in enumerate(models)
+    ]
+    base = merge_space.definition.base_model
+    found.append((f"base {base}", merge_space.model_recipe(base), merge_space.base_point()))
+    found.append(("uniform average", merge_space.average_recipe(), merge_space.average_point()))
+    return [
+        Candidate(i, origin, recipe, point and merge_space.space.encode(point), point or {})
+        for i, (origin, recipe, point) in enumerate(found)
+    ]
+
+
+def search(
+    path,
+    *,
+    optimizer="cma_es",
+    budget=12,
+    rule="weighted_sum",
+    population=4,
+    fails=(),
+    finals=None,
+    seed=0,
+    resume=False,
+    merge_space=None,
+    **limits,
+):
+    merge_space = merge_space or space_of()
+    folder = RunFolder(path)
+    return Search(
+        merge_space=merge_space,
+        optimizer=OPTIMIZERS[optimizer](
+            merge_space.space,
+            seed=seed,
+            population_size=population,
+            n_objectives=objective(rule).n_objectives,
+        ),
+        objective=objective(rule),
+        executor=Recording(fails),
+        ledger=Ledger.open(folder) if resume else Ledger.create(folder, HEADER, "genome: {}\n"),
+        baselines=baselines(merge_space),
+        limits=Limits(budget, **limits),
+        finals=finals,
+    )
+
+
+def history(ledger):
+    """Trials and what the optimizer heard, without the seconds."""
+    trials = {
+        i: (
+            t.candidate.origin,
+            t.candidate.recipe.digest,
+            None if t.candidate.genotype is None else t.candidate.genotype.tolist(),
+            t.outcome.state,
+            t.outcome.evaluation,
+        )
+        for i, t in ledger.trials.items()
+    }
+    return trials, ledger.told, ledger.finals
+
+
+def finished(events):
+    return [event for event in events if isinstance(event, TrialFinished)]
+
+
+def test_a_run_is_baselines_then_exactly_its_budget(tmp_path):
+    run = search(tmp_path, budget=10, population=4)
+    events = list(run.run())
+    assert isinstance(events[0], RunStarted)
+    assert events[-1] == RunFinished("budget", N_BASELINES + 10)
+    assert sorted(run.ledger.trials) == list(range(N_BASELINES + 10))
+    origins = [t.candidate.origin for t in run.ledger.trials.values()]
+    assert origins[:N_BASELINES] == [
+        *(f"model {m}" for m in MODELS),
+        "base org/base",
+        "uniform average",
+    ]
+    assert set(origins[N_BASELINES:]) == {"optimizer"}
+    assert run.executor.is_closed
+
+
+def test_the_optimizer_hears_the_baselines_and_every_whole_generation(tmp_path):
+    run = search(tmp_path, budget=10, population=4)
+    list(run.run())
+    assert run.ledger.told == [(0, 1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12)]
+
+
+def test_the_search_improves_on_its_baselines_and_writes_the_winner(tmp_path):
+    run = search(tmp_path, budget=80, population=8)
+    events = finished(run.run())
+    best = run.standing.best
+    assert best.candidate.origin == "optimizer"
+    assert [e.candidate.trial_id for e in events if e.is_best][-1] == best.candidate.trial_id
+    content = yaml.safe_load(run.ledger.folder.best.read_text())
+    assert recipe_of(content) == best.candidate.recipe
+    assert content["trial"] == best.candidate.trial_id
+    assert content["objective"]["weighted_sum"]["n"] == 20
+
+
+def test_the_winner_is_on_disk_at_each_improvement(tmp_path):
+    run = search(tmp_path, budget=20)
+    for event in run.run():
+        if isinstance(event, TrialFinished) and event.is_best:
+            content = yaml.safe_load(run.ledger.folder.best.read_text())
+            assert content["trial"] == event.candidate.trial_id
+
+
+def test_a_failed_candidate_is_recorded_and_the_run_goes_on(tmp_path):
+    run = search(tmp_path, budget=8, fails=[1, 6])
+    events = finished(run.run())
+    failed = [e for e in events if e.outcome.state is TrialState.FAILED]
+    assert [e.candidate.trial_id for e in failed] == [1, 6]
+    assert all(e.scores == () and not e.is_best for e in failed)
+    assert len(run.ledger.trials) == N_BASELINES + 8
+
+
+def test_a_run_whose_baselines_all_fail_stops_and_says_why(tmp_path):
+    run = search(tmp_path, fails=range(N_BASELINES))
+    with pytest.raises(RunError, match="no baseline could be scored.*on purpose.*Mend the models"):
+        list(run.run())
+    assert run.executor.is_closed
+
+
+class Stubborn(OPTIMIZERS["random"]):
+    """Proposes the same points over and over."""
+
+    def _ask(self):
+        return np.tile([[0.5] * self.space.n_dims, [0.25] * self.space.n_dims], (2, 1))
+
+
+def test_no_recipe_is_evaluated_twice(tmp_path):
+    run = search(tmp_path, budget=11, population=4)
+    run.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    events = finished(run.run())
+    assert len(run.executor.digests) == len(set(run.executor.digests)) == N_BASELINES + 2
+    assert len(run.ledger.trials) == N_BASELINES + 11
+    twins = [e for e in events if e.candidate.origin == "optimizer"]
+    assert len({e.scores for e in twins}) == 2
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
+    run = search(tmp_path, budget=50, population=4, patience=6)
+    run.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    *_, last = run.run()
+    assert last.reason == "patience"
+    assert 6 <= last.n_trials - N_BASELINES <= 12
+
+
+def test_a_timeout_lets_the_running_generation_finish(tmp_path):
+    run = search(tmp_path, budget=50, timeout=1e-9)
+    *_, last = run.run()
+    assert last == RunFinished("timeout", N_BASELINES)
+
+
+def final(name):
+    return {split: objective(name) for split in ("validation", "holdout")}
+
+
+def test_validation_picks_the_winner_and_holdout_looks_at_it_once(tmp_path):
+    run = search(tmp_path, budget=8, finals=final("worst"))
+    events = [e for e in run.run() if isinstance(e, FinalScored)]
+    on_holdout = [e.candidate for e in events if e.split == "holdout"]
+    assert sum(not c.is_baseline for c in on_holdout) <= 1
+    assert {c.trial_id for c in on_holdout if c.is_baseline} == set(range(N_BASELINES))
+    validated = {e.candidate.trial_id: e.scores[0].value for e in events if e.split == "validation"}
+    finalists = [t.candidate.trial_id for t in run.standing.ranked()[:5]]
+    content = yaml.safe_load(run.ledger.folder.best.read_text())
+    assert validated[content["trial"]] == max(validated[i] for i in finalists)
+    assert set(content["holdout"]) == {"near/acc,none", "small/acc,none"}
+
+
+# Resuming
+
+WHOLE = {"budget": 11, "population": 4, "fails": (2, 7), "finals": None}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run = search(folder, **{**WHOLE, "finals": final("worst")})
+    n_events = sum(1 for _ in run.run())
+    return history(run.ledger), n_events, run.executor.jobs, run.ledger.folder.best.read_text()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.45, 0.6, 0.8, 0.97, 1.0])
+def test_a_run_stopped_anywhere_becomes_the_uninterrupted_run(tmp_path, uninterrupted, share):
+    expected, n_events, jobs, best = uninterrupted
+    settings = {**WHOLE, "finals": final("worst")}
+    first = search(tmp_path, **settings)
+    events = first.run()
+    for _ in range(max(int(share * n_events), 1)):
+        next(events)
+    events.close()
+    assert first.executor.is_closed
+    second = search(tmp_path, resume=True, **settings)
+    n_recorded = len(second.ledger.trials)
+    resumed = list(second.run())
+    assert history(second.ledger) == expected
+    assert history(Ledger.open(RunFolder(tmp_path))) == expected
+    assert resumed[0].n_recorded == n_recorded
+    assert sum(e.was_recorded for e in finished(resumed)) == n_recorded
+    repeated = set(first.executor.jobs) & set(second.executor.jobs)
+    assert len(repeated) <= 1  # the one that was cut off in the middle
+    assert sorted({*first.executor.jobs, *second.executor.jobs}) == sorted(jobs)
+    assert second.ledger.folder.best.read_text() == best
+
+
+def test_a_larger_budget_continues_the_same_run(tmp_path):
+    list(search(tmp_path / "short", budget=8).run())
+    longer = search(tmp_path / "short", budget=16, resume=True)
+    list(longer.run())
+    whole = search(tmp_path / "long", budget=16)
+    list(whole.run())
+    assert history(longer.ledger) == history(whole.ledger)
+    assert len(longer.executor.jobs) == 8
+
+
+def test_a_folder_of_another_search_is_refused(tmp_path):
+    list(search(tmp_path, budget=4).run())
+    other = search(tmp_path, budget=8, resume=True, seed=1)
+    with pytest.raises(LedgerError, match="trial 5 is another one than the optimizer proposes"):
+        list(other.run())
+
+
+def test_a_folder_with_other_models_is_refused(tmp_path):
+    list(search(tmp_path, budget=4).run())
+    other = search(tmp_path, resume=True, merge_space=space_of(models=["org/x", *MODELS[1:]]))
+    with pytest.raises(LedgerError, match="trial 0 is another one .*start a new run folder"):
+        list(other.run())
+
+
+# Several objectives
+
+
+def test_several_objectives_leave_one_recipe_per_point_of_the_front(tmp_path):
+    run = search(tmp_path, optimizer="nsga2", rule="per_task", budget=24, population=8)
+    events = finished(run.run())
+    front = run.standing.front()
+    assert len(front) > 1
+    files = {path.name: yaml.safe_load(path.read_text()) for path in tmp_path.glob("front/*.yml")}
+    assert set(files) == {f"trial-{t.candidate.trial_id:05d}.yml" for t in front}
+    for trial in front:
+        content = files[f"trial-{trial.candidate.trial_id:05d}.yml"]
+        assert recipe_of(content) == trial.candidate.recipe
+        assert set(content["objective"]) == {"near", "small"}
+    assert not any(event.is_best for event in events)
+    assert yaml.safe_load(run.ledger.folder.best.read_text())["trial"] in {
+        t.candidate.trial_id for t in front
+    }
+
+
+def test_the_front_on_disk_is_never_behind(tmp_path):
+    run = search(tmp_path, optimizer="nsga2", rule="per_task", budget=12, population=4)
+    for event in run.run():
+        if isinstance(event, TrialFinished):
+            files = {path.name for path in tmp_path.glob("front/*.yml")}
+            front = run.standing.front()
+            assert files == {f"trial-{t.candidate.trial_id:05d}.yml" for t in front}
+
+
+def test_holdout_scores_stand_in_every_file_of_the_front(tmp_path):
+    finals = {"holdout": objective("per_task")}
+    run = search(
+        tmp_path, optimizer="nsga2", rule="per_task", budget=8, population=4, finals=finals
+    )
+    list(run.run())
+    for path in tmp_path.glob("front/*.yml"):
+        assert "holdout" in yaml.safe_load(path.read_text())
