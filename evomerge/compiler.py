@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,24 +20,24 @@ from evomerge.executors.base import Executor
 from evomerge.executors.factory import Workshop
 from evomerge.files import digest
 from evomerge.genome.load import problems_of, to_yaml
-from evomerge.genome.schema import Genome
+from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
 from evomerge.genome.tasks import Task
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
+from evomerge.merge_spaces.baselines import baselines
 from evomerge.objective import Objective
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.base import Settings as OptimizerSettings
+from evomerge.provenance import versions
 from evomerge.search import Limits, Search
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space, to_data
-from evomerge.trial import Candidate
 
 Split = Literal["tasks", "validation", "holdout"]
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
-RECORDED_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "optuna", "cmaes", "numpy")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def compile_genome(genome: Genome, source: Source) -> Compiled:
         optimizer(
             _started(merge_space.space, genome),
             seed=_optimizer_seed(genome),
-            population_size=_population_size(optimizer, genome, source, merge_space.space),
+            population_size=_population_size(optimizer, genome, merge_space.space),
             n_objectives=n_objectives,
             settings=settings,
         ),
@@ -116,7 +115,7 @@ def search_for(compiled: Compiled, run_dir: Path) -> Search:
         objective=objectives["tasks"],
         executor=_executor(genome, workshop, evaluators),
         ledger=ledger,
-        baselines=baselines(compiled),
+        baselines=baselines(compiled.merge_space),
         limits=Limits(genome.optimizer.budget, genome.optimizer.patience, genome.optimizer.timeout),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
     )
@@ -156,31 +155,6 @@ def all_models(genome: Genome) -> list[Any]:
     return [m.in_recipe for m in (*named, *([base] if base and base not in named else []))]
 
 
-def baselines(compiled: Compiled) -> list[Candidate]:
-    """Each model, the base and the uniform average: the first trials of every run."""
-    definition, merge_space = compiled.genome.genome, compiled.merge_space
-    models = [source.model for source in definition.models]
-    found: list[tuple[str, Any, dict[str, Any] | None]] = [
-        (f"model {model}", merge_space.model_recipe(model), merge_space.source_point(index))
-        for index, model in enumerate(models)
-    ]
-    base = definition.base_model
-    if base is not None and base not in models:
-        found.append((f"base {base}", merge_space.model_recipe(base), merge_space.base_point()))
-    if len(models) > 1:
-        found.append(("uniform average", merge_space.average_recipe(), merge_space.average_point()))
-    return [
-        Candidate(
-            trial_id,
-            origin,
-            recipe,
-            None if point is None else merge_space.space.encode(point),
-            point or {},
-        )
-        for trial_id, (origin, recipe, point) in enumerate(found)
-    ]
-
-
 def device_for(name: str) -> str:
     """A torch device; ``auto`` is cuda where there is one."""
     if name != "auto":
@@ -212,10 +186,17 @@ def _optimizer_class(genome: Genome, source: Source) -> tuple[type[Optimizer], O
         problem = error.problems[0]
         where = source.where(("optimizer", "name"))
         raise GenomeError(problem.what, where=where, fix=problem.fix) from error
+    size, least = genome.optimizer.population_size, optimizer.min_population_size
+    if size is not None and size < least:
+        raise GenomeError(
+            f"got {size}, {genome.optimizer.name} needs {least} or more",
+            where=source.where(("optimizer", "population_size")),
+        )
     try:
         return optimizer, optimizer.Settings.model_validate(genome.optimizer.settings)
     except ValidationError as error:
-        found = problems_of(error, source, optimizer.Settings, ("optimizer",))
+        common = OptimizerBlock.model_fields
+        found = problems_of(error, source, optimizer.Settings, ("optimizer",), common)
         raise GenomeError.of(found) from error
 
 
@@ -224,18 +205,11 @@ def _optimizer_seed(genome: Genome) -> int:
     return given if given is not None else stream_seed(genome.seed, "optimizer")
 
 
-def _population_size(
-    optimizer: type[Optimizer], genome: Genome, source: Source, space: Space
-) -> int:
+def _population_size(optimizer: type[Optimizer], genome: Genome, space: Space) -> int:
     """As the genome says, else the optimizer's own, but never less than one per worker."""
     given = genome.optimizer.population_size
     if given is None:
         return max(optimizer.default_population_size(space.n_dims), genome.execution.workers)
-    if given < optimizer.min_population_size:
-        raise GenomeError(
-            f"got {given}, {genome.optimizer.name} needs {optimizer.min_population_size} or more",
-            where=source.where(("optimizer", "population_size")),
-        )
     return given
 
 
@@ -335,14 +309,3 @@ def _ledger(compiled: Compiled, folder: RunFolder, workshop: Workshop) -> Ledger
         "space": to_data(compiled.merge_space.space),
     }
     return Ledger.create(folder, header, genome_text)
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of everything a score depends on."""
-    found = {"evomerge": __version__}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -17,11 +17,10 @@ from evomerge.ledger import Ledger
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
-from evomerge.standing import Standing
+from evomerge.standing import Standing, finalists, winners
 from evomerge.trial import Candidate, Outcome, Trial, TrialState
 
 Evaluating = Generator[Event, None, list[Outcome]]
-N_FINALISTS = 5
 
 
 @dataclass(frozen=True)
@@ -197,14 +196,14 @@ class Search:
         self._outcomes[candidate.recipe.digest] = outcome
         self.standing = self.standing.with_trial(trial)
         best = self.standing.best
-        is_improved = any(winner is trial for winner in self._winners())
+        is_improved = any(winner is trial for winner in self._leaders())
         if is_improved and best is not None and not was_recorded:
             self._write_winner(best)
         scores = self.standing.scores(trial)
         is_best = is_improved and not self.standing.is_multi
         return TrialFinished(candidate, outcome, scores, is_best, was_recorded)
 
-    def _winners(self) -> list[Trial]:
+    def _leaders(self) -> list[Trial]:
         """The best trial so far, or the front."""
         if self.standing.is_multi:
             return self.standing.front()
@@ -213,7 +212,7 @@ class Search:
 
     def _last_improvement(self) -> int:
         """How many trials were proposed when the last winner was; the same in any order."""
-        newest = max((trial.candidate.trial_id for trial in self._winners()), default=0)
+        newest = max((trial.candidate.trial_id for trial in self._leaders()), default=0)
         return max(newest + 1 - len(self.baselines), 0)
 
     def _write_winner(self, trial: Trial) -> None:
@@ -225,38 +224,27 @@ class Search:
 
     def _run_finals(self) -> Generator[Event, None, None]:
         """Validation picks the winner among the best, holdout looks at it once."""
-        finalists = self._finalists()
         if "validation" in self.finals:
-            known = [trial for trial in self._baseline_trials() if trial not in finalists]
-            yield from self._score("validation", [*finalists, *known])
-            finalists = self._by_validation(finalists)
-        winners = finalists if self.standing.is_multi else finalists[:1]
+            yield from self._score("validation", finalists(self.standing))
+        chosen = self._winners()
         if "holdout" in self.finals:
-            known = [trial for trial in self._baseline_trials() if trial not in winners]
-            yield from self._score("holdout", [*winners, *known])
-        if winners:
-            self._write_winner(winners[0])
+            yield from self._score("holdout", chosen)
+        if chosen:
+            self._write_winner(chosen[0])
 
-    def _finalists(self) -> list[Trial]:
-        if self.standing.is_multi:
-            return self.standing.front()
-        return self.standing.ranked()[:N_FINALISTS]
-
-    def _baseline_trials(self) -> list[Trial]:
-        return [trial for trial in self.standing.complete if trial.candidate.is_baseline]
-
-    def _by_validation(self, finalists: list[Trial]) -> list[Trial]:
-        objective = self.finals["validation"]
-
-        def loss(trial: Trial) -> float:
-            outcome = self.ledger.finals[("validation", trial.candidate.trial_id)]
-            return float(objective.losses(outcome).sum())
-
-        return sorted(finalists, key=loss)
+    def _winners(self) -> list[Trial]:
+        validated = {
+            trial_id: outcome
+            for (split, trial_id), outcome in self.ledger.finals.items()
+            if split == "validation"
+        }
+        return winners(self.standing, self.finals.get("validation"), validated)
 
     def _score(self, split: str, trials: Sequence[Trial]) -> Generator[Event, None, None]:
+        """Scores trials and the baselines beside them on a split."""
         jobs = []
-        for trial in trials:
+        baselines = [t for t in self.standing.complete if t.candidate.is_baseline]
+        for trial in {t.candidate.trial_id: t for t in (*trials, *baselines)}.values():
             recorded = self.ledger.finals.get((split, trial.candidate.trial_id))
             if recorded is None:
                 jobs.append(Job(trial.candidate, split))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evomerge.objective import Objective, Score
-from evomerge.trial import Trial, TrialState
+from evomerge.trial import Outcome, Trial, TrialState
+
+N_FINALISTS = 5
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,9 @@ class Standing:
     def with_trial(self, trial: Trial) -> Standing:
         """The standing with one more trial."""
         trials = sorted((*self.trials, trial), key=lambda t: t.candidate.trial_id)
-        return Standing(self.objective, tuple(trials))
+        standing = Standing(self.objective, tuple(trials))
+        standing._losses.update(self._losses)
+        return standing
 
     def with_anchors(self) -> Standing:
         """The standing once the baselines are in, for objectives scaled by them."""
@@ -37,6 +45,18 @@ class Standing:
         base = next((e for origin, e in evaluations.items() if origin.startswith("base ")), None)
         parents = [e for origin, e in evaluations.items() if origin.startswith("model ")]
         return Standing(self.objective.with_anchors(base, parents), self.trials)
+
+    @cached_property
+    def _losses(self) -> dict[int, NDArray[np.float64]]:
+        """Trial id -> losses, computed once per trial and handed on to the next standing."""
+        return {}
+
+    def losses(self, trial: Trial) -> NDArray[np.float64]:
+        """Shape (n_objectives,); ``inf`` where the trial failed."""
+        trial_id = trial.candidate.trial_id
+        if trial_id not in self._losses:
+            self._losses[trial_id] = self.objective.losses(trial.outcome)
+        return self._losses[trial_id]
 
     def scores(self, trial: Trial) -> tuple[Score, ...]:
         """The score of each objective, empty where the trial failed."""
@@ -56,8 +76,7 @@ class Standing:
         front = {t.candidate.trial_id for t in self.front()} if self.is_multi else set()
 
         def key(trial: Trial) -> tuple[bool, float]:
-            total = sum(-float(loss) for loss in self.objective.losses(trial.outcome))
-            return trial.candidate.trial_id not in front, -total
+            return trial.candidate.trial_id not in front, float(self.losses(trial).sum())
 
         return sorted(self._different(), key=key)
 
@@ -76,20 +95,47 @@ class Standing:
     @property
     def best(self) -> Trial | None:
         """The best complete trial, None while there is none."""
-        ranked = self.ranked()
-        return ranked[0] if ranked else None
+        if self.is_multi:
+            return next(iter(self.ranked()), None)
+        return min(self.complete, key=lambda t: float(self.losses(t)[0]), default=None)
 
     def front(self) -> list[Trial]:
         """Trials with different recipes that no other beats in every objective (Pareto front)."""
         trials = self._different()
         if not trials:
             return []
-        losses = np.stack([self.objective.losses(t.outcome) for t in trials])
+        losses = np.stack([self.losses(trial) for trial in trials])
         return [
             trial
             for trial, loss in zip(trials, losses, strict=True)
             if not _is_dominated(loss, losses)
         ]
+
+
+def finalists(standing: Standing) -> list[Trial]:
+    """The trials that are looked at again after the search: the front, or the best few."""
+    return standing.front() if standing.is_multi else standing.ranked()[:N_FINALISTS]
+
+
+def winners(
+    standing: Standing, objective: Objective | None, validated: Mapping[int, Outcome]
+) -> list[Trial]:
+    """The front where there are several objectives, else the best trial; best first.
+
+    Args:
+        standing: The trials on the search tasks.
+        objective: Of the validation tasks, which order the finalists; None without any.
+        validated: Trial id -> outcome on the validation tasks.
+    """
+    found = finalists(standing)
+    if objective is not None:
+
+        def loss(trial: Trial) -> float:
+            outcome = validated.get(trial.candidate.trial_id)
+            return math.inf if outcome is None else float(objective.losses(outcome).sum())
+
+        found = sorted(found, key=loss)
+    return found if standing.is_multi else found[:1]
 
 
 def _is_dominated(loss: np.ndarray, losses: np.ndarray) -> bool:

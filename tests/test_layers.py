@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 # A module imports what stands in a higher line, or in its own line where there is no ring.
 LAYERS = [
-    ["errors", "registry", "seeding", "files"],
+    ["errors", "registry", "seeding", "files", "provenance"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
     ["events", "standing", "ledger", "best", "merging", "evaluators"],

@@ -194,16 +194,16 @@ def test_a_recipe_that_was_changed_by_hand_is_noticed(tmp_path):
     event = json.loads(lines[1])
     event["recipe"]["merge_method"] = "ties"
     replace_line(folder, 2, json.dumps(event))
-    with pytest.raises(LedgerError, match="line 2 .*does not have the digest beside it"):
+    with pytest.raises(LedgerError, match=r"line 2 .*does not have the digest beside it"):
         Ledger.open(folder)
 
 
 def test_a_folder_without_a_ledger_is_no_run(tmp_path):
-    with pytest.raises(LedgerError, match="no ledger.jsonl in this folder.* Name the folder"):
+    with pytest.raises(LedgerError, match=r"no ledger.jsonl in this folder.* Name the folder"):
         Ledger.open(RunFolder(tmp_path))
 
 
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LedgerError, match="cannot be written .*--run-dir"):
+    with pytest.raises(LedgerError, match=r"cannot be written .*--run-dir"):
         create(tmp_path / "file" / "run")

@@ -41,7 +41,9 @@ from evomerge.optimizers import OPTIMIZERS
 """
 
 
-@pytest.mark.parametrize("code", [HELP, BAD_FILE, LOAD, TABLES], ids=["help", "check", "load", "tables"])
+@pytest.mark.parametrize(
+    "code", [HELP, BAD_FILE, LOAD, TABLES], ids=["help", "check", "load", "tables"]
+)
 def test_nothing_heavy_is_loaded(tmp_path, code):
     path = tmp_path / "bad.yml"
     path.write_text("genome: {models: [a, b], merge_method: tie}\ntasks: []\n")

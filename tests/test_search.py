@@ -166,7 +166,7 @@ def test_a_failed_candidate_is_recorded_and_the_run_goes_on(tmp_path):
 
 def test_a_run_whose_baselines_all_fail_stops_and_says_why(tmp_path):
     run = search(tmp_path, fails=range(N_BASELINES))
-    with pytest.raises(RunError, match="no baseline could be scored.*on purpose.*Mend the models"):
+    with pytest.raises(RunError, match=r"no baseline could be scored.*on purpose.*Mend the models"):
         list(run.run())
     assert run.executor.is_closed
 
@@ -275,7 +275,7 @@ def test_a_folder_of_another_search_is_refused(tmp_path):
 def test_a_folder_with_other_models_is_refused(tmp_path):
     list(search(tmp_path, budget=4).run())
     other = search(tmp_path, resume=True, merge_space=space_of(models=["org/x", *MODELS[1:]]))
-    with pytest.raises(LedgerError, match="trial 0 is another one .*start a new run folder"):
+    with pytest.raises(LedgerError, match=r"trial 0 is another one .*start a new run folder"):
         list(other.run())
 
 

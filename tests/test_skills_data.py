@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,15 +21,23 @@ SPLITS = ("search", "validation", "holdout")
 TASK_NAMES = sorted(f"skills_{skill}_{split}" for skill in SKILLS for split in SPLITS)
 
 
-@pytest.fixture(scope="module")
-def make_data() -> ModuleType:
-    """`examples/skills/make_data.py`; the folder of examples is not a package."""
+def script(name: str) -> ModuleType:
+    """A script of `examples/skills/`, which is no package."""
     sys.path.insert(0, str(ROOT / "examples" / "skills"))
     try:
-        import make_data
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
-    return make_data
+
+
+@pytest.fixture(scope="module")
+def make_data() -> ModuleType:
+    return script("make_data")
+
+
+@pytest.fixture(scope="module")
+def make_experts() -> ModuleType:
+    return script("make_experts")
 
 
 def documents(skill: str, split: str) -> list[dict[str, Any]]:
@@ -111,14 +121,9 @@ def test_every_task_loads_through_lm_eval_from_any_folder(
 
 @pytest.mark.parametrize("skill", SKILLS)
 def test_a_prompt_is_a_prefix_of_prompt_and_answer_in_tokens(
-    make_data: ModuleType, skill: str
+    make_data: ModuleType, make_experts: ModuleType, skill: str
 ) -> None:
     pytest.importorskip("transformers")
-    sys.path.insert(0, str(ROOT / "examples" / "skills"))
-    try:
-        import make_experts
-    finally:
-        sys.path.pop(0)
     tokenizer = make_experts.make_tokenizer()
     for row in make_data.task_rows()[skill, "search"]:
         text = f"{row.prompt} {row.answer}"
@@ -126,3 +131,49 @@ def test_a_prompt_is_a_prefix_of_prompt_and_answer_in_tokens(
         assert ids[: len(prompt_ids)] == prompt_ids
         assert len(ids) - len(prompt_ids) == len(row.answer.split())
         assert tokenizer.decode(ids) == text
+
+
+@pytest.fixture
+def quick_training(make_experts: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Training that writes empty models at once; the list grows by a folder at each training."""
+    trained: list[Path] = []
+
+    def train_all(settings: Any, out: Path, say: Any) -> None:
+        trained.append(out)
+        for name in settings.folders:
+            (out / name).mkdir()
+            (out / name / "model.safetensors").touch()
+
+    monkeypatch.setattr(make_experts, "train_all", train_all)
+    return trained
+
+
+def test_models_are_trained_once(
+    make_experts: ModuleType, quick_training: list[Path], tmp_path: Path
+) -> None:
+    out, settings = tmp_path / "models", make_experts.Settings()
+    assert make_experts.make_experts(out, settings, False, print)
+    assert not make_experts.make_experts(out, settings, False, print)
+    assert make_experts.make_experts(out, settings, True, print)
+    assert make_experts.make_experts(out, make_experts.Settings(seed=1), False, print)
+    assert len(quick_training) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_a_half_finished_folder_is_made_again(
+    make_experts: ModuleType, quick_training: list[Path], tmp_path: Path
+) -> None:
+    out, settings = tmp_path / "models", make_experts.Settings()
+    (tmp_path / "models.partial" / "base").mkdir(parents=True)
+    make_experts.make_experts(out, settings, False, print)
+    (out / "expert-sort" / "model.safetensors").unlink()
+    assert make_experts.make_experts(out, settings, False, print)
+    assert make_experts.recorded_digest(out) == settings.digest
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_files_of_others_are_never_removed(make_experts: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(click.ClickException, match="did not write"):
+        make_experts.make_experts(tmp_path, make_experts.Settings(), True, print)
+    assert (tmp_path / "thesis.tex").exists()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from evomerge.cli.tables import plain_table
-from evomerge.compiler import Compiled, baselines
+from evomerge.compiler import Compiled
+from evomerge.merge_spaces.baselines import baselines
 from evomerge.space import Choice, Integer, Parameter, Space, Value
 
 
@@ -14,7 +15,7 @@ def draw_plan(compiled: Compiled) -> None:
     genome, space = compiled.genome, compiled.merge_space.space
     plain_table([_row(parameter) for parameter in space])
     click.echo("\nscored first")
-    for candidate in baselines(compiled):
+    for candidate in baselines(compiled.merge_space):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
         click.echo(f"  {candidate.origin}  ({place})")
     click.echo(f"\n{_size(compiled, space)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -50,7 +50,11 @@ def validate_genome(source: Source) -> Genome:
 
 
 def problems_of(
-    error: ValidationError, source: Source, model: type[BaseModel], prefix: KeyPath = ()
+    error: ValidationError,
+    source: Source,
+    model: type[BaseModel],
+    prefix: KeyPath = (),
+    beside: Iterable[str] = (),
 ) -> list[Problem]:
     """Pydantic's complaints as sentences, one per key, in the order of the file.
 
@@ -59,13 +63,16 @@ def problems_of(
         source: The file it read.
         model: The class that was validated.
         prefix: Where in the file that class stands.
+        beside: Keys that may stand there too.
     """
     problems: dict[KeyPath, Problem] = {}
     for details in error.errors(include_url=False):
         path = (*prefix, *_in_file(details["loc"], _at(source.data, prefix)))
         path += getattr(details.get("ctx", {}).get("error"), "path", ())
         if path not in problems:
-            problems[path] = _problem(details, path, source, model, prefix)
+            problems[path] = _problem(
+                details, path, source, (*_known_keys(model, path[len(prefix) : -1]), *beside)
+            )
     return sorted(problems.values(), key=lambda problem: _line(problem.where))
 
 
@@ -75,12 +82,12 @@ def _line(where: str) -> int:
 
 
 def _problem(
-    details: ErrorDetails, path: KeyPath, source: Source, model: type[BaseModel], prefix: KeyPath
+    details: ErrorDetails, path: KeyPath, source: Source, known_keys: Iterable[str]
 ) -> Problem:
     where = source.where(path)
     kind, got = details["type"], details.get("input")
     if kind == "extra_forbidden":
-        known = sorted(set(_known_keys(model, path[len(prefix) : -1])))
+        known = sorted(set(known_keys))
         hint = nearest(str(path[-1]), known) or f" (known: {', '.join(known)})"
         return Problem(f"unknown key {str(path[-1])!r}{hint}", where, _LOOKUP_NOTE)
     if kind == "missing":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import get_safetensors_metadata
@@ -22,7 +23,7 @@ from transformers import PreTrainedConfig
 from evomerge.architecture import Architecture
 from evomerge.errors import ModelError, Problem
 from evomerge.merging.hub import cached_snapshot
-from evomerge.merging.sources import quiet_transformers
+from evomerge.merging.sources import by_name, quiet_transformers
 
 Shapes = Mapping[str, tuple[int, ...]]  # tensor name -> shape
 
@@ -54,13 +55,16 @@ class ModelFiles:
         return n_layers
 
 
-def describe(models: Sequence[str], *, trust_remote_code: bool = False) -> Architecture:
+def describe(
+    models: Sequence[str | dict[str, Any]], *, trust_remote_code: bool = False
+) -> Architecture:
     """The architecture that all models share.
 
     Vocabulary sizes may differ: see ``tokenizers_differ``.
 
     Args:
-        models: Folders or Hub ids as mergekit takes them, with ``+lora`` and ``@revision``.
+        models: Folders or Hub ids as a recipe names them, with ``+lora`` and ``@revision`` or as
+            mappings.
         trust_remote_code: Whether models may bring their own code.
 
     Raises:
@@ -68,9 +72,9 @@ def describe(models: Sequence[str], *, trust_remote_code: bool = False) -> Archi
     """
     problems: list[Problem] = []
     files = []
-    for name in dict.fromkeys(models):
+    for reference in by_name(models).items():
         try:
-            files.append(read_files(name, trust_remote_code=trust_remote_code))
+            files.append(read_files(*reference, trust_remote_code=trust_remote_code))
         except ModelError as error:
             problems += error.problems
     for other in files[1:]:
@@ -81,14 +85,21 @@ def describe(models: Sequence[str], *, trust_remote_code: bool = False) -> Archi
     return _architecture(files)
 
 
-def read_files(name: str, *, trust_remote_code: bool = False) -> ModelFiles:
+def read_files(
+    name: str, model: str | dict[str, Any], *, trust_remote_code: bool = False
+) -> ModelFiles:
     """Configuration and tensor shapes of one model.
+
+    Args:
+        name: For messages.
+        model: As a recipe names it.
+        trust_remote_code: Whether it may bring its own code.
 
     Raises:
         ModelError: no such model, no readable weights, or an unsupported architecture.
     """
     try:
-        reference = ModelReference.parse(name)
+        reference = ModelReference.model_validate(model)
         with quiet_transformers():
             config = reference.config(trust_remote_code=trust_remote_code)
         shapes = dict(_shapes(reference))

@@ -13,9 +13,10 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from mergekit.common import ModelReference, dtype_from_name
@@ -40,6 +41,14 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_progress:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
+
+
+def by_name(models: Sequence[str | dict[str, Any]]) -> dict[str, str | dict[str, Any]]:
+    """Each model once, under the name it has in messages; mappings name awkward folders."""
+    return {
+        model if isinstance(model, str) else str(ModelReference.model_validate(model)): model
+        for model in models
+    }
 
 
 def build_tokenizer(task: BuildTokenizer) -> TokenizerInfo:

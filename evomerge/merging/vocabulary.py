@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mergekit.common import ModelReference
 from transformers import AutoTokenizer
 
 from evomerge.errors import ModelError
-from evomerge.merging.sources import quiet_transformers
+from evomerge.merging.sources import by_name, quiet_transformers
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -22,31 +23,33 @@ class _Vocabulary:
     vocab_size: int
 
 
-def tokenizers_differ(models: Sequence[str], *, trust_remote_code: bool = False) -> str:
+def tokenizers_differ(
+    models: Sequence[str | dict[str, Any]], *, trust_remote_code: bool = False
+) -> str:
     """One sentence on the first model whose vocabulary is not the first model's, or "".
 
     Compared are the vocabulary size in the configuration, every token's id, and which
     tokens begin, end, pad and stand for the unknown.
 
     Args:
-        models: Folders or Hub ids, as mergekit takes them.
+        models: Folders or Hub ids, as a recipe names them.
         trust_remote_code: Whether models may bring their own code.
 
     Raises:
         ModelError: a model has no readable tokenizer.
     """
-    names = list(dict.fromkeys(models))
-    first = _vocabulary(names[0], trust_remote_code)
-    for name in names[1:]:
-        difference = _difference(first, _vocabulary(name, trust_remote_code))
+    (name, model), *others = by_name(models).items()
+    first = _vocabulary(name, model, trust_remote_code)
+    for name, model in others:
+        difference = _difference(first, _vocabulary(name, model, trust_remote_code))
         if difference:
             return difference
     return ""
 
 
-def _vocabulary(name: str, trust_remote_code: bool) -> _Vocabulary:
+def _vocabulary(name: str, model: str | dict[str, Any], trust_remote_code: bool) -> _Vocabulary:
     try:
-        reference = ModelReference.parse(name)
+        reference = ModelReference.model_validate(model)
         with quiet_transformers():
             config = reference.config(trust_remote_code=trust_remote_code)
             tokenizer = AutoTokenizer.from_pretrained(

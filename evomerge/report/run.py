@@ -11,9 +11,8 @@ from typing import Literal
 from evomerge.genome import Genome, load_genome
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.objective import Objective
-from evomerge.search import N_FINALISTS
 from evomerge.space import Space, from_data
-from evomerge.standing import Standing
+from evomerge.standing import Standing, winners
 from evomerge.trial import Outcome, Trial
 
 Split = Literal["tasks", "validation", "holdout"]
@@ -47,17 +46,12 @@ class RecordedRun:
 
         The best few on the search tasks are ordered by validation, where there was one.
         """
-        standing = self.standing
-        finalists = standing.front() if standing.is_multi else standing.ranked()[:N_FINALISTS]
-        objective = self.finals.get("validation")
-        if objective is not None:
-
-            def loss(trial: Trial) -> float:
-                outcome = self.ledger.finals.get(("validation", trial.candidate.trial_id))
-                return float("inf") if outcome is None else float(objective.losses(outcome).sum())
-
-            finalists = sorted(finalists, key=loss)
-        return finalists if standing.is_multi else finalists[:1]
+        validated = {
+            trial_id: outcome
+            for (split, trial_id), outcome in self.ledger.finals.items()
+            if split == "validation"
+        }
+        return winners(self.standing, self.finals.get("validation"), validated)
 
 
 def load_run(path: Path) -> RecordedRun:

@@ -191,7 +191,9 @@ def train(
 def train_all(settings: Settings, out: Path, say: Say) -> None:
     """Trains the base, then each expert from it, and saves each as a folder under `out`."""
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(settings.n_threads)
     torch.manual_seed(settings.seed)
     tokenizer = make_tokenizer()

@@ -35,7 +35,11 @@ def job(trial_id, split="tasks", **facts):
 
 
 def outcomes(executor, jobs):
-    return {e.job.candidate.trial_id: e.outcome for e in executor.run(jobs) if isinstance(e, JobFinished)}
+    return {
+        e.job.candidate.trial_id: e.outcome
+        for e in executor.run(jobs)
+        if isinstance(e, JobFinished)
+    }
 
 
 def test_each_job_has_the_outcome_of_its_own_candidate(make):

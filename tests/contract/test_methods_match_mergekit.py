@@ -32,7 +32,9 @@ def test_parameters_have_the_names_scopes_and_kinds_of_mergekit(pair):
 
 def scalar(annotation):
     """float from Optional[float]."""
-    return next((t for t in (bool, int, float) if t in getattr(annotation, "__args__", ())), annotation)
+    return next(
+        (t for t in (bool, int, float) if t in getattr(annotation, "__args__", ())), annotation
+    )
 
 
 def test_every_parameter_without_a_default_is_searched(pair):
@@ -96,5 +98,7 @@ def test_an_unknown_method_is_answered_with_the_nearest():
 
 
 def test_an_unknown_parameter_is_answered_with_the_nearest():
-    with pytest.raises(UnknownNameError, match="ties has no parameter 'densty'; did you mean 'density'"):
+    with pytest.raises(
+        UnknownNameError, match="ties has no parameter 'densty'; did you mean 'density'"
+    ):
         METHODS["ties"].parameter("densty")

@@ -1,0 +1,20 @@
+"""What a score depends on beside the genome: the versions of everything that computes."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from evomerge import __version__
+
+RECORDED_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "optuna", "cmaes", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions, by package."""
+    found = {"evomerge": __version__}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
