@@ -26,3 +26,8 @@ class Architecture:
     layer_tensors: tuple[str, ...]
     final_norm: tuple[str, ...]
     head: tuple[str, ...]
+
+    @property
+    def absent_head(self) -> tuple[str, ...]:
+        """Names a filter may give to a head that has no tensor because it is tied."""
+        return () if self.head else ("lm_head", "lm_head.weight", "embed_out", "embed_out.weight")

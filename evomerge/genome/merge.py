@@ -112,6 +112,11 @@ class MergeDefinition(BaseModel):
         except UnknownNameError as error:
             raise ValueError(str(error)) from error
 
+    @field_validator("layer_granularity", mode="before")
+    @classmethod
+    def _none_below_one(cls, value: Any) -> Any:
+        return max(value, 0) if isinstance(value, int) else value  # as mergekit-evolve reads it
+
     @model_validator(mode="after")
     def _consistent(self) -> MergeDefinition:
         method = method_named(self.merge_method)
@@ -135,10 +140,9 @@ class MergeDefinition(BaseModel):
                 "use granularity: layers",
                 "layer_granularity",
             )
-        if self.smooth and (self.granularity is not None or not self.layer_granularity):
+        if self.smooth and self.granularity is not None:
             raise MisfitError(
-                "interpolates between the groups of layer_granularity; give it, and leave "
-                "granularity out",
+                "interpolates between the groups of layer_granularity; leave granularity out",
                 "smooth",
             )
         if self.filters and self.granularity in ("parameter", "tensor"):

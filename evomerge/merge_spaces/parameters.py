@@ -35,7 +35,9 @@ class ParameterSpace(MergeSpace):
 
     def _build(self) -> Space:
         self.slices = layout(self.definition, self.architecture)
-        self.settings = EffectiveSettings(self.definition, self.method, self.slices)
+        self.settings = EffectiveSettings(
+            self.definition, self.method, self.slices, self.architecture
+        )
         self.inputs = self.settings.inputs
         self.names = short_names(self.inputs.models)
         self._parameters: list[Parameter] = []
@@ -55,9 +57,10 @@ class ParameterSpace(MergeSpace):
 
     def _n_controls(self, cell: Cell) -> int:
         """Control points of the depth profile; 1 without one."""
-        if not (self.definition.smooth and cell.has_layers):
+        step = self.definition.layer_granularity
+        if not (self.definition.smooth and step and cell.has_layers):
             return 1
-        return -(-self.architecture.n_layers // self.definition.layer_granularity)
+        return -(-self.architecture.n_layers // step)
 
     def _cells(self, settings: Settings | None) -> Iterator[tuple[int, Cell]]:
         filters = tuple(self.definition.filters or ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evomerge.architecture import Architecture
 from evomerge.errors import GenomeError, Problem, UnknownNameError
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
@@ -57,14 +58,20 @@ class EffectiveSettings:
         definition: The ``genome:`` block.
         method: Its merge method.
         slices: Where values of their own may stand.
+        architecture: What the models have in common.
 
     Raises:
         GenomeError: everything that contradicts the method, at once.
     """
 
     def __init__(
-        self, definition: MergeDefinition, method: Method, slices: tuple[Slice, ...]
+        self,
+        definition: MergeDefinition,
+        method: Method,
+        slices: tuple[Slice, ...],
+        architecture: Architecture,
     ) -> None:
+        self.architecture = architecture
         self.definition = definition
         self.slices = slices
         self.method = method
@@ -113,7 +120,7 @@ class EffectiveSettings:
         left = {name for slice_ in self.slices for name in slice_.tensors}
         for index, text in enumerate(filters):
             own = {name for name in left if text in name}
-            if not own:
+            if not own and text not in self.architecture.absent_head:
                 yield Problem(
                     f"{text!r} is in no tensor's name that the entries before it leave",
                     f"{where}[{index}]" if len(filters) > 1 else where,
@@ -184,7 +191,8 @@ class EffectiveSettings:
     def _normalize_problems(self) -> Iterator[Problem]:
         name = self.method.normalized_by
         given = self.definition.parameters.get(name or "")
-        if self.definition.normalize is not None and name in (None, "always"):
+        is_ignored = self.method.name == "slerp"  # mergekit-evolve's files may hold it
+        if self.definition.normalize is not None and name in (None, "always") and not is_ignored:
             yield Problem(f"{self.method.name} has no such parameter", "genome.normalize")
         if given is None:
             return
