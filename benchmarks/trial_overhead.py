@@ -33,6 +33,8 @@ class Stopwatch:
         self._depth = 0
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
         def timed(*args: Any, **kwargs: Any) -> Any:
             self._depth += 1
             started = time.perf_counter()

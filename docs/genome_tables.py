@@ -137,8 +137,13 @@ def table(model: type[BaseModel], examples: dict[str, str]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for name, field in model.model_fields.items():
         meaning = (field.description or "").replace("|", "\\|")
-        cells = (f"`{name}`", type_name(field.annotation), default(field), meaning,
-                 f"`{examples[name]}`")
+        cells = (
+            f"`{name}`",
+            type_name(field.annotation),
+            default(field),
+            meaning,
+            f"`{examples[name]}`",
+        )
         yield f"| {' | '.join(cells)} |"
 
 

@@ -185,7 +185,7 @@ class Ledger:
     def _write_documents(self, trial_id: int, split: str, outcome: Outcome) -> None:
         if outcome.evaluation is None or not outcome.evaluation.documents:
             return
-        lines = "\n".join(canonical_json(asdict(d)) for d in outcome.evaluation.documents)
+        lines = "\n".join(canonical_json(_document_line(d)) for d in outcome.evaluation.documents)
         packed = gzip.compress(lines.encode(), compresslevel=1, mtime=0)
         write_atomic(self.folder.documents(trial_id, split), packed)
 
@@ -246,6 +246,15 @@ def _outcome_line(outcome: Outcome) -> dict[str, Any]:
         "metrics": [_metric_line(metric) for metric in metrics],
         "failure": outcome.failure,
         "seconds": {stage: round(value, 4) for stage, value in outcome.seconds.items()},
+    }
+
+
+def _document_line(document: Document) -> dict[str, Any]:
+    return {
+        "task": document.task,
+        "doc_id": document.doc_id,
+        "values": dict(document.values),
+        "answer": document.answer,
     }
 
 

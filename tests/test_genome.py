@@ -308,7 +308,9 @@ MERGE_MISTAKES = {
     "granularity: layer, layer_granularity: 2": (
         "genome.layer_granularity: 2 has no meaning beside granularity: layer; use"
     ),
-    "smooth: true": "genome.smooth: interpolates between the groups of layer_granularity",
+    "smooth: true, granularity: layer": (
+        "genome.smooth: interpolates between the groups of layer_granularity; leave granularity out"
+    ),
     "filters: [mlp], granularity: tensor": "genome.filters: stand beside granularity: tensor",
     "filters: [mlp, mlp]": "genome.filters: filters stand twice",
     "tokenizer_source: base, tokenizer: {source: base}": (

@@ -113,6 +113,28 @@ class _Planner(MergePlanner):  # type: ignore[misc]  # mergekit is untyped
 
 
 @dataclass(frozen=True)
+class _Scopes:
+    """The parameter settings of one slice, which all its tensors share.
+
+    Attributes:
+        settings: Model, or None for the shared parameters -> settings, narrowest first.
+        base_model: The slice's own base, or the recipe's.
+    """
+
+    settings: Mapping[ModelReference | None, tuple[Any, ...]]
+    base_model: ModelReference | None
+
+    @classmethod
+    def of(cls, config: Configuration, module_name: str, slice_index: int) -> _Scopes:
+        module = config.modules[module_name]
+        part = module.slices[slice_index]
+        reader = ConfigReader(config=config, t=0, slice_out=part, module=module)
+        models = [None, *(source.model for source in part.sources)]
+        settings = {model: tuple(reader.parameter_sources(model)) for model in models}
+        return cls(settings, reader.base_model)
+
+
+@dataclass(frozen=True)
 class PlannedTensor:
     """One output tensor: mergekit's task, its resident inputs, its dtype on disk."""
 
@@ -178,21 +200,19 @@ class Structure:
         """The tasks with the parameter values of a recipe of this structure."""
         config = self._with_parameters_of(Configuration.model_validate(dict(recipe.config)))
         spec = merge_methods.get(config.merge_method).spec
+        scopes: dict[tuple[str, int], _Scopes] = {}
         for tensor in self.tensors:
-            module = config.modules[tensor.place.module]
-            reader = ConfigReader(
-                config=config,
-                t=tensor.place.t,
-                slice_out=module.slices[tensor.place.slice_index],
-                module=module,
-            )
+            place = tensor.place
+            at = (place.module, place.slice_index)
+            if at not in scopes:
+                scopes[at] = _Scopes.of(config, *at)
             shared, per_input = resolve_parameters(
                 spec,
                 tensor_name=tensor.name,
-                inputs=tensor.place.input_names,
-                sources=reader.parameter_sources,
-                base_model=reader.base_model,
-                t=reader.t,
+                inputs=place.input_names,
+                sources=scopes[at].settings.__getitem__,
+                base_model=scopes[at].base_model,
+                t=place.t,
             )
             update = {"parameters": shared, "input_parameters": per_input}
             yield tensor, tensor.task.model_copy(update=update)

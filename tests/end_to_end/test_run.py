@@ -50,7 +50,15 @@ def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(workplace, evo
     assert "models/model_1" in exported
     assert str(workplace) not in exported
     (workplace / "winner.yml").write_text(exported)
-    command = [sys.executable, "-m", "mergekit.scripts.run_yaml", "winner.yml", "built", "--quiet", "--no-write-model-card"]
+    command = [
+        sys.executable,
+        "-m",
+        "mergekit.scripts.run_yaml",
+        "winner.yml",
+        "built",
+        "--quiet",
+        "--no-write-model-card",
+    ]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, cwd=workplace, check=True, capture_output=True, env=offline)
     scored = _documents(workplace / "out", trial, "tasks")

@@ -32,14 +32,22 @@ class StopAtText(StoppingCriteria):
         tokenizer: Decodes the tail of a row.
         stops: Stop texts, none empty.
         prompt_width: Columns of prompt and padding, never searched.
+        endings: Token id -> whether it can end a stop text; filled as tokens come up, to be
+            shared by all batches with these stops.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_width: int
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: Sequence[str],
+        prompt_width: int,
+        endings: dict[int, bool],
     ) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
+        self._last_letters = {stop[-1] for stop in stops}
         self._prompt_width = prompt_width
+        self._endings = endings
         # Two more tokens than the text needs: it may come out in other pieces.
         encoded = [tokenizer.encode(stop, add_special_tokens=False) for stop in stops]
         self._tail = max(map(len, encoded), default=0) + 2
@@ -51,12 +59,30 @@ class StopAtText(StoppingCriteria):
         """Which rows are done, shape (rows,)."""
         if self._is_done is None:
             self._is_done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        open_rows = (~self._is_done).nonzero().flatten()
-        tails = input_ids[open_rows, self._prompt_width :][:, -self._tail :]
-        texts = self._tokenizer.batch_decode(tails)
-        found = [any(stop in text for stop in self._stops) for text in texts]
-        self._is_done[open_rows] = torch.tensor(found, device=input_ids.device)
+        open_rows = (~self._is_done).nonzero().flatten().tolist()
+        newest = input_ids[:, -1].tolist()
+        ended = [row for row in open_rows if self._may_end(newest[row])]
+        if ended:
+            tails = input_ids[ended, self._prompt_width :][:, -self._tail :]
+            texts = self._tokenizer.batch_decode(tails)
+            found = [any(stop in text for stop in self._stops) for text in texts]
+            self._is_done[ended] = torch.tensor(found, device=input_ids.device)
         return self._is_done
+
+    def _may_end(self, token: int) -> bool:
+        """Whether a stop text can end in this token; decoding every tail costs too much.
+
+        True also where the token's own text may not be what it adds: parts of a letter, and
+        blanks that a tokenizer drops at the beginning.
+        """
+        if token not in self._endings:
+            text = self._tokenizer.decode([token])
+            self._endings[token] = (
+                "\ufffd" in text
+                or " " in self._last_letters
+                or any(letter in text for letter in self._last_letters)
+            )
+        return self._endings[token]
 
 
 def generate(model: LiveLanguageModel, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -135,12 +161,13 @@ def _generate_rows(
         (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(i, int)), 0
     )
     texts: list[str] = []
+    endings: dict[int, bool] = {}
     for batch in model.batches(rows, settings.max_tokens, GENERATION_BUDGET):
         width = max(map(len, batch))
         # Padding on the left, masked: transformers derives positions from the mask.
         inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        stop = StopAtText(tokenizer, settings.stops, width)
+        stop = StopAtText(tokenizer, settings.stops, width, endings)
         others = {"max_length": width + settings.max_tokens, **settings.others}
         output = model.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
             input_ids=inputs.to(device),
