@@ -64,7 +64,7 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     console = Console(highlight=False)
     console.print(headline(run), style="dim", markup=False, soft_wrap=True)
     if run.winners:
-        draw_final(console, final_tables(run))
+        draw_final(console, final_tables(run), every_split=True)
     plot = text_plot(curve_of(run), min(console.width, 90))
     if plot:
         console.print("\nconvergence", style="bold")

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.report.table import Row, SplitTable
+from evomerge.objective import Score
+from evomerge.report.table import Row, SplitTable, side_by_side
 from evomerge.report.text import score_text
 
 Cell = str | Sequence[str]  # several: one line each
@@ -37,20 +38,39 @@ def _text(cell: Cell) -> Text:
     return Text(cell if isinstance(cell, str) else "\n".join(cell))
 
 
-def draw_final(console: Console, tables: Sequence[SplitTable]) -> None:
-    """Prints the final table of each split, in as many pieces as the width asks for."""
-    for table in tables:
-        for piece, columns in enumerate(_pieces(table, console.width)):
-            title = f"{table.title} tasks" if piece == 0 else f"{table.title} tasks, continued"
-            console.print(Text(f"\n{title}", style="bold"))
-            console.print(_drawn(table, columns))
+def draw_final(
+    console: Console, tables: Sequence[SplitTable], *, every_split: bool = False
+) -> None:
+    """Prints the combined scores of all splits side by side, then those of the tasks.
+
+    Args:
+        console: Where to.
+        tables: One per split.
+        every_split: Tasks of every split rather than of the last one.
+    """
+    if not tables:
+        return
+    has_result = len(tables) > 1
+    if has_result:
+        _draw(console, "result", side_by_side(tables))
+    for table in tables if every_split else tables[-1:]:
+        is_told = has_result and len(table.columns) == 1
+        if not is_told:
+            _draw(console, f"{table.title} tasks", table, start=int(has_result))
 
 
-def _pieces(table: SplitTable, width: int) -> Iterator[range]:
-    """Column indices that fit beside the names, at least one at a time."""
+def _draw(console: Console, title: str, table: SplitTable, start: int = 0) -> None:
+    """Prints the columns of a table from ``start`` in as many pieces as the width asks for."""
+    for piece, columns in enumerate(_pieces(table, console.width, start)):
+        console.print(Text(f"\n{title}" if piece == 0 else f"\n{title}, continued", style="bold"))
+        console.print(_drawn(table, columns))
+
+
+def _pieces(table: SplitTable, width: int, start: int) -> Iterator[range]:
+    """Column indices from ``start`` that fit beside the names, at least one at a time."""
     names = max(len(_shortened(row.name)) for row in table.rows)
-    start, used = 0, names
-    for column in range(len(table.columns)):
+    used = names
+    for column in range(start, len(table.columns)):
         needed = _GAP + _width(table, column)
         if used + needed > width and column > start:
             yield range(start, column)
@@ -60,7 +80,7 @@ def _pieces(table: SplitTable, width: int) -> Iterator[range]:
 
 
 def _width(table: SplitTable, column: int) -> int:
-    cells = [score_text(row.scores[column]) if row.scores else _NOT_SCORED for row in table.rows]
+    cells = [_score_text(row.scores[column]) for row in table.rows]
     return max(map(len, (*cells, *_head(table, column).split("\n"))))
 
 
@@ -80,18 +100,21 @@ def _drawn(table: SplitTable, columns: range) -> Table:
 
 def _cells(table: SplitTable, row: Row, columns: range) -> Iterator[Text]:
     for column in columns:
-        if not row.scores:
-            yield Text(_NOT_SCORED, style="dim")
-        else:
-            score = row.scores[column]
-            is_top = score.value == table.best_in(column)
-            yield Text(score_text(score), style="green" if is_top else "")
+        score = row.scores[column]
+        is_top = score is not None and score.value == table.best_in(column)
+        style = "dim" if score is None else "green" if is_top else ""
+        yield Text(_score_text(score), style=style)
+
+
+def _score_text(score: Score | None) -> str:
+    return _NOT_SCORED if score is None else score_text(score)
 
 
 def _head(table: SplitTable, column: int) -> str:
-    sizes = sorted({row.scores[column].n for row in table.rows if row.scores})
+    sizes = sorted({score.n for score in table.scores(column)})
     lines = [_shortened(table.columns[column].name, _HEAD_WIDTH)]
-    lines += [_shortened(table.columns[column].metric, _HEAD_WIDTH)]
+    if any(each.metric for each in table.columns):
+        lines.append(_shortened(table.columns[column].metric, _HEAD_WIDTH))
     if sizes:
         lines.append(f"n = {sizes[0]}" + (f"-{sizes[-1]}" if len(sizes) > 1 else ""))
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from evomerge.files import write_atomic
@@ -12,7 +12,14 @@ from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
 from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg
-from evomerge.report.table import Column, SplitTable, combined, combined_name, final_tables
+from evomerge.report.table import (
+    Column,
+    SplitTable,
+    combined,
+    combined_name,
+    final_tables,
+    side_by_side,
+)
 from evomerge.report.text import number, score_text
 from evomerge.trial import Trial
 
@@ -54,7 +61,7 @@ def report_html(run: RecordedRun) -> str:
             f"<title>evomerge: {name}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{name}</h1>",
             f'<p class="soft">{escape(headline(run))}</p>',
-            *(f"<h2>{t.title.capitalize()} tasks</h2>{_split(t)}" for t in final_tables(run)),
+            *_final(final_tables(run)),
             "<h2>Convergence</h2>",
             curve_svg(curve_of(run)),
             *(_recipe(trial) for trial in run.winners[:1]),
@@ -63,6 +70,13 @@ def report_html(run: RecordedRun) -> str:
             f'<p class="soft">{escape(_versions(header["versions"]))}</p></body></html>',
         ]
     )
+
+
+def _final(tables: Sequence[SplitTable]) -> Iterator[str]:
+    if len(tables) > 1:
+        yield f"<h2>Result</h2>{_split(side_by_side(tables))}"
+    for table in tables:
+        yield f"<h2>{table.title.capitalize()} tasks</h2>{_split(table)}"
 
 
 def _versions(versions: dict[str, str]) -> str:
@@ -74,10 +88,11 @@ def _split(table: SplitTable) -> str:
     for row in table.rows:
         cells = [_cell(escape(row.name))]
         for column, score in enumerate(row.scores):
+            if score is None:
+                cells.append(_cell("not scored", "soft"))
+                continue
             is_top = score.value == table.best_in(column)
             cells.append(_cell(_score(score), "top" if is_top else ""))
-        if not row.scores:
-            cells.append(_cell("not scored", "soft"))
         kind = ' class="winner"' if row.is_winner else ""
         rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
     return _table(["", *(_title(column) for column in table.columns)], rows)

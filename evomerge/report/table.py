@@ -40,13 +40,13 @@ class Row:
         name: ``winner``, or which baseline it is.
         trial_id: Its trial.
         is_winner: Whether the search found it.
-        scores: One per column; empty where it has none on this split.
+        scores: One per column; None where it has none.
     """
 
     name: str
     trial_id: int
     is_winner: bool
-    scores: tuple[Score, ...]
+    scores: tuple[Score | None, ...]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ class SplitTable:
 
     def best_in(self, column: int) -> float | None:
         """The highest score of a column, None where there is none."""
-        values = [row.scores[column].value for row in self.rows if row.scores]
-        return max(values, default=None)
+        return max((score.value for score in self.scores(column)), default=None)
+
+    def scores(self, column: int) -> list[Score]:
+        """The scores of a column that are there."""
+        return [score for row in self.rows if (score := row.scores[column]) is not None]
 
 
 def final_tables(run: RecordedRun) -> list[SplitTable]:
@@ -79,6 +82,31 @@ def final_tables(run: RecordedRun) -> list[SplitTable]:
         outcomes = {id_: outcome for (of, id_), outcome in run.ledger.finals.items() if of == split}
         found.append(_table(run, split, objective, outcomes))
     return found
+
+
+def side_by_side(tables: Sequence[SplitTable]) -> SplitTable:
+    """The first column of every split, the combined score, in one table."""
+    columns = tuple(
+        Column(table.title, "" if len(table.columns) > 1 else table.columns[0].name)
+        for table in tables
+    )
+    rows = []
+    for position, row in enumerate(tables[0].rows):
+        scores = tuple(table.rows[position].scores[0] for table in tables)
+        rows.append(Row(row.name, row.trial_id, row.is_winner, scores))
+    return SplitTable("result", columns, tuple(rows))
+
+
+def short_task_names(names: Sequence[str]) -> list[str]:
+    """Names without the words that all of them begin or end with."""
+    words = [name.split("_") for name in names]
+    if len(words) < 2:
+        return list(names)
+    while all(len(w) > 1 and w[0] == words[0][0] for w in words):
+        words = [w[1:] for w in words]
+    while all(len(w) > 1 and w[-1] == words[0][-1] for w in words):
+        words = [w[:-1] for w in words]
+    return ["_".join(w) for w in words]
 
 
 def table_data(tables: Sequence[SplitTable]) -> list[dict[str, Any]]:
@@ -107,10 +135,10 @@ def _table(
     has_combined = len(objective.tasks) > 1 or name != "mean"
     columns = ([Column(name)] if has_combined else []) + _task_columns(objective, outcomes)
 
-    def scores(trial: Trial) -> tuple[Score, ...]:
+    def scores(trial: Trial) -> tuple[Score | None, ...]:
         outcome = outcomes.get(trial.candidate.trial_id)
         if outcome is None or outcome.evaluation is None:
-            return ()
+            return (None,) * len(columns)
         first = combined(objective).scores(outcome.evaluation) if has_combined else ()
         return (*first, *objective.task_scores(outcome.evaluation))
 
@@ -129,10 +157,11 @@ def _table(
 def _task_columns(objective: Objective, outcomes: Mapping[int, Outcome]) -> list[Column]:
     evaluation = next(o.evaluation for o in outcomes.values() if o.evaluation is not None)
     columns = []
-    for index, task in enumerate(objective.tasks):
+    names = short_task_names([task.name for task in objective.tasks])
+    for index, task_name in enumerate(names):
         metric = objective.metric(evaluation, index)
         name = metric.key.metric + ("" if metric.key.filter == "none" else f",{metric.key.filter}")
-        columns.append(Column(task.name, name if metric.higher_is_better else f"-{name}"))
+        columns.append(Column(task_name, name if metric.higher_is_better else f"-{name}"))
     return columns
 
 

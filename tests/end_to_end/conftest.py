@@ -15,7 +15,7 @@ import pytest
 
 from tests.tiny_models import tiny_family
 
-WORDS = "the quick brown fox jumps over lazy dog pack my box with five dozen jugs".split()
+WORDS = "the quick brown fox jumps over lazy dog pack my box with five dozen jugs".split()  # noqa: SIM905  # reads as the sentence it is
 ROOT = Path(__file__).parents[2]
 
 GENOME = """

@@ -73,7 +73,7 @@ def test_the_final_table_holds_winner_and_baselines_on_every_split(run):
         assert len(table.rows) == 1 + len(BASELINES)
         assert all(len(row.scores) == len(table.columns) for row in table.rows)
     names = [column.name for column in tables[0].columns]
-    assert names == ["mean", "sort_search", "twice_search"]
+    assert names == ["mean", "sort", "twice"]
     assert tables[0].columns[2].metric == "-perplexity"
 
 
