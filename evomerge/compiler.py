@@ -118,6 +118,7 @@ def search_for(compiled: Compiled, run_dir: Path) -> Search:
         baselines=baselines(compiled.merge_space),
         limits=Limits(genome.optimizer.budget, genome.optimizer.patience, genome.optimizer.timeout),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
+        warnings=warnings(compiled, evaluators["tasks"]),
     )
 
 
@@ -146,6 +147,14 @@ def load_tasks(
     )
     evaluators = workshop.evaluators()
     return workshop, evaluators, _objectives(compiled, evaluators)
+
+
+def warnings(compiled: Compiled, evaluator: Evaluator) -> tuple[str, ...]:
+    """Signs that the models' tokenizer does not fit the search tasks, one sentence each."""
+    from evomerge.merging.vocabulary import load_tokenizer
+
+    tokenizer, config = load_tokenizer(all_models(compiled.genome)[-1])
+    return evaluator.warnings(tokenizer, config)
 
 
 def all_models(genome: Genome) -> list[Any]:

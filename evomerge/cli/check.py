@@ -22,10 +22,13 @@ def check(genome: Path, overrides: tuple[str, ...]) -> None:
 
     definition, source = load_genome(genome, overrides)
     with run_log():
-        from evomerge.compiler import compile_genome, load_tasks
+        from evomerge.compiler import compile_genome, load_tasks, warnings
 
         compiled = compile_genome(definition, source)
-        load_tasks(compiled)
+        _, evaluators, _ = load_tasks(compiled)
+        found = warnings(compiled, evaluators["tasks"])
     from evomerge.cli.plan import draw_plan
 
     draw_plan(compiled)
+    for warning in found:
+        click.echo(f"warning: {warning}", err=True)

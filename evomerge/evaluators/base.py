@@ -11,6 +11,8 @@ from evomerge.genome.tasks import Task
 from evomerge.trial import Evaluation, MetricKey
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
     from evomerge.merging.live_model import LiveModel
 
 
@@ -57,3 +59,9 @@ class Evaluator(ABC):
         Raises:
             EvaluationError: the model could not be scored.
         """
+
+    def warnings(
+        self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
+    ) -> tuple[str, ...]:
+        """One sentence for each sign that models with this tokenizer do not fit the tasks."""
+        return ()

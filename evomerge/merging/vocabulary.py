@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergekit.common import ModelReference
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from evomerge.errors import ModelError
 from evomerge.merging.sources import by_name, quiet_transformers
@@ -47,7 +47,14 @@ def tokenizers_differ(
     return ""
 
 
-def _vocabulary(name: str, model: str | dict[str, Any], trust_remote_code: bool) -> _Vocabulary:
+def load_tokenizer(
+    model: str | dict[str, Any], *, name: str = "", trust_remote_code: bool = False
+) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:
+    """A model's tokenizer and configuration.
+
+    Raises:
+        ModelError: it has no readable tokenizer.
+    """
     try:
         reference = ModelReference.model_validate(model)
         with quiet_transformers():
@@ -60,9 +67,14 @@ def _vocabulary(name: str, model: str | dict[str, Any], trust_remote_code: bool)
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"no readable tokenizer ({' '.join(str(error).split())})",
-            where=name,
+            where=name or str(model),
             fix="Add tokenizer files, or name `tokenizer_source`.",
         ) from error
+    return tokenizer, config
+
+
+def _vocabulary(name: str, model: str | dict[str, Any], trust_remote_code: bool) -> _Vocabulary:
+    tokenizer, config = load_tokenizer(model, name=name, trust_remote_code=trust_remote_code)
     special = {role: getattr(tokenizer, role, None) for role in _SPECIAL}
     return _Vocabulary(name, tokenizer.get_vocab(), special, config.get_text_config().vocab_size)
 

@@ -112,7 +112,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     words = [*SKILLS, " =", *(f" {letter}" for letter in string.ascii_lowercase)]
     bpe.train_from_iterator(words, trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=bpe, pad_token=PAD, bos_token=BOS, eos_token=EOS, model_max_length=64
+        tokenizer_object=bpe,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        add_bos_token=False,  # none was trained
+        model_max_length=64,
     )
 
 

@@ -238,15 +238,15 @@ def test_no_room_for_a_prompt_is_refused(make, live_model):
 
 
 def test_a_bos_that_nobody_adds_is_noticed(make, live_model):
-    (warning,) = make("tiny_choice").sanity_warnings(live_model)
+    (warning,) = make("tiny_choice").warnings(live_model.tokenizer, live_model.module.config)
     assert "has a BOS token '<s>' but does not add it" in warning
     live_model.tokenizer.init_kwargs["add_bos_token"] = False
-    assert make("tiny_choice").sanity_warnings(live_model) == ()
+    assert make("tiny_choice").warnings(live_model.tokenizer, live_model.module.config) == ()
 
 
 def test_a_prompt_that_begins_with_bos_is_fine(make, chat_model):
     chat_model.tokenizer.chat_template = "<s>" + chat_model.tokenizer.chat_template
-    warnings = make("tiny_choice").sanity_warnings(chat_model)
+    warnings = make("tiny_choice").warnings(chat_model.tokenizer, chat_model.module.config)
     assert not any("BOS" in warning for warning in warnings)
     assert len(warnings) == 1  # "<" is not in the vocabulary
 

@@ -19,7 +19,7 @@ from evomerge.seeding import stream_seed
 from evomerge.trial import Evaluation, MetricKey
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
     from evomerge.merging.live_model import LiveModel
 
@@ -65,16 +65,20 @@ class LmEval(Evaluator):
                 raise EvaluationError(f"the forward pass failed: {error}") from error
             return score(entries)
 
-    def sanity_warnings(self, model: LiveModel) -> tuple[str, ...]:
+    def warnings(
+        self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
+    ) -> tuple[str, ...]:
         """One sentence for each sign that model and tokenizer do not fit the prompts."""
-        self._requests_for(model)
+        language_model = self._language_model_of(tokenizer)
+        with inside_lm_eval():
+            self._build_requests(language_model, n_documents=TEXTS_CHECKED)
+        self._language_model = None  # requests for a few documents only
         texts = list(self._some_texts())
-        tokenizer = model.tokenizer
         has_bos = bool(tokenizer.bos_token) and all(
             text.startswith(str(tokenizer.bos_token)) for text in texts
         )
         found = (
-            "" if has_bos else sanity.bos_warning(tokenizer, model.module.config),
+            "" if has_bos else sanity.bos_warning(tokenizer, config),
             sanity.roundtrip_warning(tokenizer, texts),
         )
         return tuple(filter(None, found))
@@ -99,26 +103,30 @@ class LmEval(Evaluator):
         """The language model bound to ``model``; requests are rebuilt for a new tokenizer."""
         language_model = self._language_model
         if language_model is None or language_model.tokenizer is not model.tokenizer:
-            template = self._chat_template(model.tokenizer)
-            language_model = LiveLanguageModel(
-                model.tokenizer,
-                self.settings.batch_size,
-                template if isinstance(template, str) else None,
-            )
+            language_model = self._language_model_of(model.tokenizer)
             with inside_lm_eval():
-                self._build_requests(language_model, bool(template))
+                self._build_requests(language_model)
             self._language_model = language_model
         language_model.bind(model.module)
         return language_model
 
-    def _build_requests(self, language_model: LiveLanguageModel, is_chat: bool) -> None:
+    def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:
+        template = self._chat_template(tokenizer)
+        name = template if isinstance(template, str) else None
+        return LiveLanguageModel(tokenizer, self.settings.batch_size, name)
+
+    def _build_requests(
+        self, language_model: LiveLanguageModel, n_documents: int | None = None
+    ) -> None:
+        """Builds the prompts of all documents, or of the first few of each task."""
+        is_chat = bool(self._chat_template(language_model.tokenizer))
         multiturn = self.settings.fewshot_as_multiturn
         for leaf in self._leaves():
             leaf.task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
             try:
                 leaf.task.build_all_requests(
-                    limit=leaf.limit,
-                    samples=leaf.samples,
+                    limit=_fewest(leaf.limit, n_documents) if leaf.samples is None else None,
+                    samples=None if leaf.samples is None else leaf.samples[:n_documents],
                     system_instruction=self.settings.system_instruction,
                     apply_chat_template=is_chat,
                     fewshot_as_multiturn=is_chat if multiturn is None else multiturn,
@@ -145,3 +153,7 @@ class LmEval(Evaluator):
                 f"no chat template {wanted!r} (the tokenizer has: {names})", where=where
             )
         return wanted
+
+
+def _fewest(*counts: int | None) -> int | None:
+    return min((count for count in counts if count is not None), default=None)
