@@ -112,11 +112,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     words = [*SKILLS, " =", *(f" {letter}" for letter in string.ascii_lowercase)]
     bpe.train_from_iterator(words, trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=bpe,
+        tokenizer_object=bpe,  # BOS is in the vocabulary, but not declared: none is trained
         pad_token=PAD,
-        bos_token=BOS,
         eos_token=EOS,
-        add_bos_token=False,  # none was trained
         model_max_length=64,
     )
 
