@@ -27,12 +27,13 @@ install-dev: $(VENV)/installed-dev ## ... and what its developers need
 experts: $(VENV)/installed ## Train the example's small experts (kept after the first time)
 	$(BIN)/python examples/skills/make_experts.py
 
-demo: experts ## Make experts, search, show the result, export the recipe, build it
+demo: experts ## Make experts, search, show the result, export the recipe, build and score it
 	$(BIN)/evomerge run genomes/skills.yml --run-dir $(RUN)
 	$(BIN)/evomerge export $(RUN) -o $(RUN)/winner.yml
 	rm -rf $(RUN)/model
-	$(BIN)/mergekit-yaml $(RUN)/winner.yml $(RUN)/model --quiet
-	@echo "Built $(RUN)/model from $(RUN)/winner.yml"
+	$(BIN)/mergekit-yaml $(RUN)/winner.yml $(RUN)/model --quiet 2> $(RUN)/build.log || (cat $(RUN)/build.log; exit 1)
+	@echo "Built $(RUN)/model from $(RUN)/winner.yml; lm-eval scores it on the holdout documents:"
+	$(BIN)/python examples/skills/score.py $(RUN)/model --run $(RUN) 2> $(RUN)/score.log || (cat $(RUN)/score.log; exit 1)
 
 lint: $(VENV)/installed-dev ## Format, lint, types
 	$(BIN)/ruff format --check .
