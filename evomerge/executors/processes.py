@@ -68,7 +68,10 @@ class Processes(Executor):
                     yield self._heard(busy[ready])
 
     def _idle(self, n_wanted: int) -> list[_Slot]:
-        """Slots without a job; new ones are started while there is room."""
+        """Living slots without a job; new ones are started while there is room."""
+        for slot in [slot for slot in self._slots if slot.job is None]:
+            if not slot.process.is_alive():
+                self._slots.remove(slot)
         idle = [slot for slot in self._slots if slot.job is None]
         n_new = min(n_wanted - len(idle), self.n_workers - len(self._slots))
         started = [_Slot(self.make_worker) for _ in range(max(n_new, 0))]

@@ -131,6 +131,15 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(processes):
     assert all("exit code 3" in found[index].failure for index in failed)
 
 
+def test_a_process_that_dies_between_runs_is_replaced(processes):
+    executor = processes(formula_worker)
+    outcomes(executor, [job(0)])
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+    assert outcomes(executor, [job(1)])[1].state is TrialState.COMPLETE
+
+
 def test_a_worker_that_cannot_be_built_says_why(processes):
     (outcome,) = outcomes(processes(broken_worker), [job(0)]).values()
     assert outcome.state is TrialState.FAILED
