@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -66,6 +67,7 @@ def fold_adapters(config: MergeConfiguration, cache: Path, *, trust_remote_code:
     for model in config.referenced_models():
         if model.lora is None:
             continue
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as temporary, quiet_transformers():
             target = cache / Path(model.model._unique_id() + "_" + model.lora._unique_id())
             if target.exists():
@@ -100,9 +102,9 @@ class Sources:
         self._casts: dict[tuple[LoadTensor, torch.dtype], torch.Tensor] = {}
         self._cast_bytes = _free_bytes(self._device) // 8 if cast_bytes is None else cast_bytes
         if lora_cache is None:
-            lora_cache = Path(tempfile.mkdtemp(prefix="evomerge-lora-"))
+            # Made only when a recipe has an adapter: a killed process cannot clean up.
+            lora_cache = Path(tempfile.gettempdir()) / f"evomerge-lora-{secrets.token_hex(8)}"
             weakref.finalize(self, shutil.rmtree, lora_cache, ignore_errors=True)
-        lora_cache.mkdir(parents=True, exist_ok=True)
         self._lora_cache = lora_cache
         self.options = MergeOptions(
             quiet=True, trust_remote_code=trust_remote_code, lora_merge_cache=str(lora_cache)
