@@ -47,7 +47,7 @@ test-fast: $(VENV)/installed-dev ## The default test suite
 	$(BIN)/pytest -q -n 2
 
 test-slow: $(VENV)/installed-dev ## The tests marked slow
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2 -m slow
 
 golden: $(VENV)/installed-dev ## Rewrite golden files; read the diff before you commit it
 	$(BIN)/pytest -q --update-golden
