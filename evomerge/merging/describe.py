@@ -100,6 +100,8 @@ def read_files(
     """
     try:
         reference = ModelReference.model_validate(model)
+        for part in filter(None, (reference.model, reference.lora)):
+            _check_folder(part.path)
         with quiet_transformers():
             config = reference.config(trust_remote_code=trust_remote_code)
         shapes = dict(_shapes(reference))
@@ -114,6 +116,14 @@ def read_files(
             f"architecture {names[0]} is not a text model that mergekit knows", where=name
         )
     return ModelFiles(name, config, family, shapes)
+
+
+def _check_folder(path: str) -> None:
+    """Refuses the path of a missing folder, which the Hub would call a strange name."""
+    parent = Path(path).parent
+    is_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    if not Path(path).exists() and (is_path or (parent != Path() and parent.is_dir())):
+        raise FileNotFoundError("no such folder")
 
 
 def _shapes(reference: ModelReference) -> Iterator[tuple[str, tuple[int, ...]]]:
