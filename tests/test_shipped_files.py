@@ -40,6 +40,14 @@ def test_genome_loads_and_gives_recipes_that_mergekit_accepts(path):
     assert MergeConfiguration.model_validate(dict(recipe.config))
 
 
+@pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
+def test_the_recipe_where_a_search_starts_is_the_golden_one(path, is_golden):
+    genome, _ = load_genome(path)
+    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    is_golden(f"recipes/{path.stem}.yml", recipe.to_yaml())
+
+
 def test_mergekit_evolve_file_means_what_it_meant():
     genome, _ = load_genome(ROOT / "genomes" / "mergekit-evolve.yml")
     assert genome.optimizer.name == "cma_es"

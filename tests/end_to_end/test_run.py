@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.tiny_models import tiny_model
+
 
 def _trials(folder: Path) -> list[dict]:
     events = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
@@ -133,6 +135,23 @@ def test_a_pareto_front_is_exported_as_one_recipe_per_point(workplace, evomerge)
     recipes = sorted((workplace / "front").glob("*.yml"))
     assert len(front) == len(recipes) >= 1
     assert all(yaml.safe_load(path.read_text())["merge_method"] for path in recipes)
+
+
+def test_another_vocabulary_is_refused_until_the_genome_chooses_one(workplace, evomerge):
+    tiny_model(
+        workplace / "models" / "wordy",
+        base=workplace / "models" / "base",
+        seed=5,
+        extra_tokens=["<extra>"],
+    )
+    change = ("--set", "genome.models[0]=models/wordy", "--set", "optimizer.budget=1")
+    refused = evomerge("run", "genome.yml", *change, exit_code=2)
+    assert "Set tokenizer_source: base" in refused.stderr
+    union = ("--set", "genome.tokenizer_source=union")
+    evomerge("run", "genome.yml", *change, *union, "--run-dir", "out")
+    assert {trial["state"] for trial in _trials(workplace / "out")} == {"complete"}
+    recipe = yaml.safe_load(evomerge("export", "out", "--trial", "4").stdout)
+    assert recipe["tokenizer_source"] == "union"
 
 
 @pytest.mark.parametrize(
