@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.compiler import compile_genome
+from evomerge.compiler.optimizer import chosen_optimizer
 from evomerge.errors import GenomeError
 from evomerge.genome import Genome, load_genome, to_yaml, validate_genome
 from evomerge.genome.models import ModelName
@@ -116,9 +116,9 @@ def problems(text):
     return [str(problem) for problem in raised.value.problems]
 
 
-def compiled(text):
-    """Through the checks that need the optimizer; the models do not exist."""
-    return compile_genome(*parse(text))
+def chosen(text):
+    """The optimizer that a genome names; needs no model."""
+    return chosen_optimizer(*parse(text))
 
 
 # What loads
@@ -248,7 +248,10 @@ def test_a_folder_with_plus_in_its_name_is_a_mapping_in_any_place(form):
 
 
 def test_a_folder_with_plus_and_at_in_its_name_compiles(tmp_path):
-    from tests.tiny_models import tiny_family  # loads torch; nothing else here needs it
+    # These load torch and lm-eval; nothing else here needs them.
+    from evomerge.compiler import compile_genome
+    from tests.evaluators.tiny_tasks import write_tasks
+    from tests.tiny_models import tiny_family
 
     base, *models = tiny_family(tmp_path / "x+y@z")
     genome = {
@@ -256,9 +259,16 @@ def test_a_folder_with_plus_and_at_in_its_name_compiles(tmp_path):
         "base_model": {"path": str(base)},
         "merge_method": "task_arithmetic",
     }
-    found = compiled(yaml.safe_dump({"genome": genome, "tasks": ["x"]}))
+    write_tasks(tmp_path)
+    found = compile_genome(
+        *parse(
+            yaml.safe_dump(
+                {"genome": genome, "tasks": ["tiny_choice"], "task_search_path": [str(tmp_path)]}
+            )
+        )
+    )
     assert [p.name for p in found.merge_space.space] == ["weight[model_1]", "weight[model_2]"]
-    assert found.architecture.n_layers == 2
+    assert found.merge_space.architecture.n_layers == 2
 
 
 # Mistakes
@@ -396,14 +406,14 @@ def test_a_key_that_is_misspelt_is_never_dropped(path):
     misspelt = f"{path[-1]}z"
     holder[misspelt] = holder.pop(path[-1])
     with pytest.raises(GenomeError, match=misspelt):
-        compiled(yaml.safe_dump(data, sort_keys=False))
+        chosen(yaml.safe_dump(data, sort_keys=False))
 
 
 def test_a_misspelt_key_of_the_optimizer_finds_the_common_ones_too():
     with pytest.raises(
         GenomeError, match=r"g.yml:3: optimizer.buget: unknown key 'buget'; did you mean 'budget'"
     ):
-        compiled(SMALL + "optimizer: {buget: 5}\n")
+        chosen(SMALL + "optimizer: {buget: 5}\n")
 
 
 @pytest.mark.parametrize(
@@ -422,7 +432,7 @@ def test_a_misspelt_key_of_the_optimizer_finds_the_common_ones_too():
 )
 def test_a_mistake_in_the_optimizer_is_reported_before_any_model_is_read(block, message):
     with pytest.raises(GenomeError, match=message):
-        compiled(SMALL + f"optimizer: {block}\n")
+        chosen(SMALL + f"optimizer: {block}\n")
 
 
 # YAML

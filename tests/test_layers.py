@@ -10,17 +10,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 # A module imports what stands in a higher line, or in its own line where there is no ring.
 LAYERS = [
-    ["errors", "registry", "seeding", "files", "provenance"],
+    ["errors", "findings", "permissions", "registry", "seeding", "files", "provenance"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
-    ["events", "standing", "ledger", "best", "merging", "evaluators"],
+    ["events", "standing", "ledger", "best", "inspection", "merging", "evaluators"],
     ["executors"],
-    ["search", "report"],
+    ["search", "report", "preflight"],
     ["compiler"],
     ["cli", "__main__"],
 ]
 # Heavy package -> where it may be imported, and where only inside functions.
-MODELS = (("merging", "evaluators"), ("compiler", "executors.factory"))
+MODELS = (("inspection", "merging", "evaluators"), ("compiler", "executors.factory"))
 HEAVY = {
     "torch": MODELS,
     "transformers": MODELS,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
+
+from evomerge.permissions import Permissions
 
 genome_argument = click.argument("genome", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -17,3 +22,36 @@ set_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON for programs and nothing else."
 )
+
+
+def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the flags by which a person allows what may run code; passed as ``permissions``."""
+
+    @click.option(
+        "--trust-remote-code", is_flag=True, help="Let models bring Python code of their own."
+    )
+    @click.option(
+        "--allow-pickle",
+        multiple=True,
+        metavar="MODEL",
+        help="Read this model's weights from pickle files, which can run code. May be repeated.",
+    )
+    @click.option(
+        "--confirm-run-unsafe-code",
+        is_flag=True,
+        help="Let tasks run code that a model wrote.",
+    )
+    @wraps(command)
+    def with_permissions(
+        *args: Any,
+        trust_remote_code: bool,
+        allow_pickle: tuple[str, ...],
+        confirm_run_unsafe_code: bool,
+        **options: Any,
+    ) -> Any:
+        permissions = Permissions(
+            trust_remote_code, frozenset(allow_pickle), confirm_run_unsafe_code
+        )
+        return command(*args, permissions=permissions, **options)
+
+    return with_permissions

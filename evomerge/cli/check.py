@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli.arguments import genome_argument, set_option
+from evomerge.cli.arguments import genome_argument, permission_options, set_option
+from evomerge.permissions import Permissions
 
 
 @click.command(
@@ -15,20 +16,19 @@ from evomerge.cli.arguments import genome_argument, set_option
 )
 @genome_argument
 @set_option
-def check(genome: Path, overrides: tuple[str, ...]) -> None:
+@permission_options
+def check(genome: Path, overrides: tuple[str, ...], permissions: Permissions) -> None:
     """Checks a genome, its models and its tasks, and tells what a run would search."""
     from evomerge.cli.log import run_log
     from evomerge.genome import load_genome
 
     definition, source = load_genome(genome, overrides)
     with run_log():
-        from evomerge.compiler import compile_genome, load_tasks, warnings
+        from evomerge.compiler import compile_genome
 
-        compiled = compile_genome(definition, source)
-        _, evaluators, _ = load_tasks(compiled)
-        found = warnings(compiled, evaluators["tasks"])
+        compiled = compile_genome(definition, source, permissions)
     from evomerge.cli.plan import draw_plan
 
     draw_plan(compiled)
-    for warning in found:
-        click.echo(f"warning: {warning}", err=True)
+    for finding in compiled.findings:
+        click.echo(f"{finding.severity.value}: {finding}", err=True)

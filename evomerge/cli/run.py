@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli.arguments import genome_argument, json_option, set_option
+from evomerge.cli.arguments import (
+    genome_argument,
+    json_option,
+    permission_options,
+    set_option,
+)
+from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
     from evomerge.cli.lines import LineView
@@ -27,8 +33,15 @@ if TYPE_CHECKING:
     help="The run folder. Default: the genome's run_dir, else runs/ and the file's name.",
 )
 @set_option
+@permission_options
 @json_option
-def run(genome: Path, run_dir: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def run(
+    genome: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    permissions: Permissions,
+    as_json: bool,
+) -> None:
     """Searches for the best merge; a run that was stopped is continued."""
     from evomerge.cli.log import run_log
     from evomerge.genome import load_genome
@@ -40,7 +53,7 @@ def run(genome: Path, run_dir: Path | None, overrides: tuple[str, ...], as_json:
         from evomerge.compiler import compile_genome, search_for
         from evomerge.report.mirrors import Mirrors
 
-        search = search_for(compile_genome(definition, source), folder)
+        search = search_for(compile_genome(definition, source, permissions, folder), folder)
         log.write_to(search.ledger.folder.log)
         mirrors = Mirrors(search.ledger, definition)
         for event in search.run():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evomerge.genome.tasks import Evaluation as EvaluationSettings
 from evomerge.genome.tasks import Task
+from evomerge.permissions import Permissions
 from evomerge.trial import Evaluation, MetricKey
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Evaluator(ABC):
         settings: How to run the model.
         search_path: Folders with task definitions of the user's.
         seed: Root seed of drawn documents and sampled generations.
+        permissions: What the user allows tasks; nothing by default.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class Evaluator(ABC):
         *,
         search_path: Sequence[str] = (),
         seed: int = 0,
+        permissions: Permissions | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
         self.settings = settings
         self.search_path = tuple(search_path)
         self.seed = seed
+        self.permissions = permissions or Permissions()
 
     @abstractmethod
     def prepare(self) -> tuple[MetricKey, ...]:

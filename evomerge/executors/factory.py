@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors.worker import Worker
 from evomerge.genome.tasks import Evaluation, Task
+from evomerge.permissions import Permissions
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Workshop:
         seed: Root seed.
         device: Where the live model is.
         threads: Threads of the arithmetic; None leaves torch's own choice.
+        permissions: What the user allows models and tasks.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -30,12 +32,19 @@ class Workshop:
     seed: int
     device: str
     threads: int | None = None
+    permissions: Permissions = field(default_factory=Permissions)
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""
         evaluator = EVALUATORS["lm_eval"]
         return {
-            split: evaluator(tasks, self.settings, search_path=self.search_path, seed=self.seed)
+            split: evaluator(
+                tasks,
+                self.settings,
+                search_path=self.search_path,
+                seed=self.seed,
+                permissions=self.permissions,
+            )
             for split, tasks in self.splits.items()
             if tasks
         }
@@ -48,5 +57,10 @@ class Workshop:
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        merger = ResidentMerger(device=self.device, dtype=self.settings.dtype, merge_seed=self.seed)
+        merger = ResidentMerger(
+            device=self.device,
+            dtype=self.settings.dtype,
+            merge_seed=self.seed,
+            trust_remote_code=self.permissions.trust_remote_code,
+        )
         return Worker(merger, evaluators or self.evaluators())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class _Index:
     def manager_for(self, name: str) -> Any:
         """The smallest task manager that knows the name, or the full one."""
         if not self._is_full and not self._resolves(name):
-            self._manager = TaskManager(include_path=self._folders, include_defaults=True)
+            self._manager = _full_manager(tuple(self._folders))
             self._is_full = True
         return self._manager
 
@@ -109,6 +110,12 @@ class _Index:
         members = (entry.cfg or {}).get("task") if entry.kind.name == "GROUP" else None
         names = [member for member in members or [] if isinstance(member, str)]
         return all(map(self._resolves, names)) if isinstance(members, list) else True
+
+
+@lru_cache(maxsize=1)
+def _full_manager(folders: tuple[str, ...]) -> Any:
+    """Kept: the splits of a genome, and the checks of it, all read the same index."""
+    return TaskManager(include_path=list(folders), include_defaults=True)
 
 
 def _missing_folders(search_path: Sequence[str]) -> Iterator[Problem]:

@@ -1,0 +1,6 @@
+"""Genome -> Search: the only reader of the tables."""
+
+from evomerge.compiler.examine import Compiled, Examination, compile_genome, examine
+from evomerge.compiler.start import search_for
+
+__all__ = ["Compiled", "Examination", "compile_genome", "examine", "search_for"]
