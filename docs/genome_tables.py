@@ -125,7 +125,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "gen_kwargs": "gen_kwargs: {max_gen_toks: 128}",
         },
     ),
-    "execution": (Execution, {"workers": "workers: 2"}),
+    "execution": (Execution, {"workers": "workers: 2", "trial_timeout": "trial_timeout: 600"}),
 }
 
 

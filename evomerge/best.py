@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from evomerge.files import write_atomic
+from evomerge.files import write_atomic, writing
 from evomerge.ledger import Ledger
 from evomerge.objective import Score
 from evomerge.recipe import Recipe
@@ -24,7 +24,6 @@ def write_best(ledger: Ledger, standing: Standing, trial: Trial) -> None:
 def write_front(ledger: Ledger, standing: Standing) -> None:
     """One file per point of the Pareto front; files of points that left it are removed."""
     folder = ledger.folder.front
-    folder.mkdir(exist_ok=True)
     names = set()
     for trial in standing.front():
         path = folder / f"trial-{trial.candidate.trial_id:05d}.yml"
@@ -32,7 +31,8 @@ def write_front(ledger: Ledger, standing: Standing) -> None:
         write_atomic(path, _text(best_content(ledger, standing, trial)))
     for path in folder.glob("trial-*.yml"):
         if path.name not in names:
-            path.unlink()
+            with writing(path):
+                path.unlink()
 
 
 def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, Any]:

@@ -10,8 +10,11 @@
       CandidateError      one candidate failed: recorded, the run goes on     -
         MergeError        its weights could not be computed
         EvaluationError   its scores could not be computed
+          OutOfMemoryError  the batch did not fit
+        TrialTimeoutError it took longer than the genome allows
       RunError            the run stopped                                     exit 1
         LedgerError       the run folder contradicts itself
+        LostFileError     a file is gone, unreadable or cannot be written
 
 Every message reads ``WHERE: WHAT, got, expected. FIX.``
 """
@@ -105,12 +108,24 @@ class EvaluationError(CandidateError):
     """The scores of a candidate could not be computed."""
 
 
+class OutOfMemoryError(EvaluationError):
+    """The forward passes of a candidate did not fit the memory."""
+
+
+class TrialTimeoutError(CandidateError):
+    """A candidate took longer than the genome allows."""
+
+
 class RunError(EvomergeError):
     """The run cannot go on."""
 
 
 class LedgerError(RunError):
     """The run folder contradicts itself or the genome."""
+
+
+class LostFileError(RunError):
+    """A file the run needs is gone or unreadable, or the disk takes no more."""
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ class RunStarted:
         budget: Trials the optimizer will propose.
         n_dims: Length of a genotype.
         n_recorded: Trials found in the ledger and not to be repeated.
-        warnings: Sentences the user should read.
+        warnings: What the user should think about.
+        notes: What the user should know.
     """
 
     run_dir: str
@@ -25,6 +26,7 @@ class RunStarted:
     n_dims: int
     n_recorded: int
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,18 @@ class FinalScored:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something the user should know of."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """Nothing is left to do.
 
     Attributes:
-        reason: ``"budget"``, ``"patience"`` or ``"timeout"``.
+        reason: ``"budget"``, ``"patience"``, ``"timeout"`` or ``"stopped"``.
         n_trials: Trials in the ledger, baselines included.
     """
 
@@ -83,4 +92,6 @@ class RunFinished:
     n_trials: int
 
 
-Event = RunStarted | TrialStarted | StageStarted | TrialFinished | FinalScored | RunFinished
+Event = (
+    RunStarted | TrialStarted | StageStarted | TrialFinished | FinalScored | Notice | RunFinished
+)

@@ -10,13 +10,49 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evomerge.errors import LostFileError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says in one sentence what the system says in an errno.
+
+    Args:
+        path: What is being written inside.
+
+    Raises:
+        LostFileError: the disk is full, or the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise LostFileError(
+            f"cannot be written ({error.strerror or error})",
+            where=str(path),
+            fix="Make room or mend the folder, then give the same command again.",
+        ) from error
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replaces a file so that a reader sees the old or the new content, never a mix."""
+    """Replaces a file so that a reader sees the old or the new content, never a mix.
+
+    Folders above it are made.
+
+    Raises:
+        LostFileError: the disk is full, or the folder cannot be written.
+    """
     data = content.encode() if isinstance(content, str) else content
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+
+
+def _replace(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -31,8 +67,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends one line and waits until the disk has it."""
-    with path.open("a", encoding="utf-8") as file:
+    """Appends one line and waits until the disk has it.
+
+    Raises:
+        LostFileError: the disk is full, or the file cannot be written; part of the line may be
+            in it.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())

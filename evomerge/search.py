@@ -11,31 +11,39 @@ from numpy.typing import NDArray
 
 from evomerge.best import write_best, write_front
 from evomerge.errors import LedgerError, RunError
-from evomerge.events import Event, FinalScored, RunFinished, RunStarted, TrialFinished
+from evomerge.events import Event, FinalScored, Notice, RunFinished, RunStarted, TrialFinished
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.ledger import Ledger
+from evomerge.genome.schema import N_FINALISTS
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
-from evomerge.standing import Standing, finalists, winners
-from evomerge.trial import Candidate, Outcome, Trial, TrialState
+from evomerge.parents import is_parent, samples_text, why_hopeless
+from evomerge.standing import Standing, anchored, finalists, winners
+from evomerge.trial import Candidate, Outcome, Trial
 
 Evaluating = Generator[Event, None, list[Outcome]]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a search ends.
+    """How far a search goes.
 
     Attributes:
         budget: Trials the optimizer proposes.
         patience: Trials without a better one, None for no such limit.
         timeout: Seconds, None for no such limit; the running trial is finished.
+        finalists: Best trials that are scored again after the search.
     """
 
     budget: int
     patience: int | None = None
     timeout: float | None = None
+    finalists: int = N_FINALISTS
+
+
+class _StoppedError(Exception):
+    """The user asked the run to stop, and the running trials are finished."""
 
 
 class Search:
@@ -53,7 +61,8 @@ class Search:
         baselines: The first trials, made by no optimizer.
         limits: When to stop.
         finals: Split -> objective, for the splits beside ``tasks`` that have tasks.
-        warnings: Sentences for the user.
+        warnings: What the user should think about.
+        notes: What the user should know.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class Search:
         limits: Limits,
         finals: Mapping[str, Objective] | None = None,
         warnings: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.merge_space = merge_space
         self.optimizer = optimizer
@@ -77,15 +87,31 @@ class Search:
         self.limits = limits
         self.finals = dict(finals or {})
         self.warnings = tuple(warnings)
+        self.notes = tuple(notes)
         self.standing = Standing(objective)
-        self._outcomes: dict[str, Outcome] = {}  # by recipe digest: none is evaluated twice
+        self._trial_of: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
+        recorded = [*(trial.outcome for trial in ledger.trials.values()), *ledger.finals.values()]
+        executor.batch_divisor = max((outcome.batch_divisor for outcome in recorded), default=1)
+        self._is_stopping = False
 
     def run(self) -> Iterator[Event]:
-        """Yields what happens until nothing is left to do; the executor is closed at the end."""
+        """Yields what happens until nothing is left to do; then frees executor and folder.
+
+        Raises:
+            RunError: the run cannot go on; the same command continues it once that is mended.
+        """
         try:
             yield from self._run()
+        except _StoppedError:
+            yield RunFinished("stopped", len(self.ledger.trials))
         finally:
             self.executor.close()
+            self.ledger.close()
+
+    def stop(self) -> None:
+        """Ends the run when the trials that are running are finished."""
+        self._is_stopping = True
+        self.executor.stop()
 
     def _run(self) -> Iterator[Event]:
         started = time.monotonic()
@@ -95,10 +121,13 @@ class Search:
             self.merge_space.space.n_dims,
             len(self.ledger.trials),
             self.warnings,
+            self.notes,
         )
         yield from self._run_baselines()
         n_proposed = 0
         while (reason := self._reason_to_stop(n_proposed, started)) is None:
+            if self._is_stopping:
+                raise _StoppedError
             genotypes = self.optimizer.ask()
             wanted = genotypes[: self.limits.budget - n_proposed]
             first = len(self.baselines) + n_proposed
@@ -122,13 +151,7 @@ class Search:
 
     def _run_baselines(self) -> Generator[Event, None, None]:
         outcomes = yield from self._evaluate(self.baselines)
-        if all(outcome.state is TrialState.FAILED for outcome in outcomes):
-            raise RunError(
-                f"no baseline could be scored; the first failed with: {outcomes[0].failure}",
-                where=str(self.ledger.folder.path),
-                fix="Mend the models or the tasks (every candidate would fail likewise), and start "
-                "anew with another --run-dir.",
-            )
+        self._check_parents()
         self.standing = self.standing.with_anchors()
         known = [
             (candidate, outcome)
@@ -137,6 +160,26 @@ class Search:
         ]
         if known:
             self._tell([c for c, _ in known], [o for _, o in known])
+
+    def _check_parents(self) -> None:
+        """Stops a search that could not tell one merge from another."""
+        parents = [trial for trial in self.standing.trials if is_parent(trial)]
+        documents = {
+            t.candidate.trial_id: self.ledger.documents(t.candidate.trial_id) for t in parents
+        }
+        reason = why_hopeless(parents, documents)
+        if not reason:
+            return
+        samples = next(
+            (t.outcome.evaluation.samples for t in parents if t.outcome.evaluation is not None), ()
+        )
+        shown = f" What a model answered:\n{samples_text(samples)}" if samples else ""
+        raise RunError(
+            f"{reason}; no search can tell their merges apart",
+            where=str(self.ledger.folder.path),
+            fix="Look at models, chat template, answer format and the metric's filter; then start "
+            f"anew with another --run-dir.{shown}",
+        )
 
     def _candidate(self, trial_id: int, genotype: NDArray[np.float64]) -> Candidate:
         point = self.merge_space.space.decode(genotype)
@@ -156,12 +199,13 @@ class Search:
         waiting: dict[str, Candidate] = {}
         for candidate in candidates:
             recorded = self._recorded(candidate)
-            if recorded is not None:
-                outcomes[candidate.trial_id] = recorded
-                yield self._finish(candidate, recorded, was_recorded=True)
-            elif candidate.recipe.digest not in self._outcomes:
+            known = recorded or self.ledger.known_outcome("tasks", candidate.recipe.digest)
+            if known is not None:
+                outcomes[candidate.trial_id] = known
+                yield self._finish(candidate, known, was_recorded=recorded is not None)
+            elif candidate.recipe.digest not in self._trial_of:
                 waiting.setdefault(candidate.recipe.digest, candidate)
-        for event in self.executor.run([Job(candidate) for candidate in waiting.values()]):
+        for event in self._working([Job(candidate) for candidate in waiting.values()]):
             if isinstance(event, JobFinished):
                 outcomes[event.job.candidate.trial_id] = event.outcome
                 yield self._finish(event.job.candidate, event.outcome)
@@ -169,10 +213,39 @@ class Search:
                 yield event
         for candidate in candidates:
             if candidate.trial_id not in outcomes:
-                twin = replace(self._outcomes[candidate.recipe.digest], seconds={})
+                twin = self._twin(candidate)
                 outcomes[candidate.trial_id] = twin
                 yield self._finish(candidate, twin)
         return [outcomes[candidate.trial_id] for candidate in candidates]
+
+    def _working(self, jobs: Sequence[Job]) -> Iterator[Event | JobFinished]:
+        """What the executor does; ends the run where it was told to stop."""
+        n_open = len(jobs)
+        for event in self.executor.run(jobs):
+            yield event
+            if isinstance(event, JobFinished):
+                n_open -= 1
+                yield from self._batch_news(event.outcome)
+        if self._is_stopping and n_open:
+            raise _StoppedError
+
+    def _batch_news(self, outcome: Outcome) -> Iterator[Event]:
+        """A batch that was too large once stays smaller: scores must not depend on luck."""
+        if outcome.batch_divisor > self.executor.batch_divisor:
+            self.executor.batch_divisor = outcome.batch_divisor
+            yield Notice(
+                f"memory ran out: the batch is divided by {outcome.batch_divisor} from now on; "
+                "set evaluation.batch_size to choose it yourself"
+            )
+
+    def _twin(self, candidate: Candidate) -> Outcome:
+        """The outcome of the trial that had the same recipe, with its documents."""
+        trial_id = self._trial_of[candidate.recipe.digest]
+        outcome = replace(self.ledger.trials[trial_id].outcome, seconds={})
+        if outcome.evaluation is None:
+            return outcome
+        documents = self.ledger.documents(trial_id)
+        return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
 
     def _recorded(self, candidate: Candidate) -> Outcome | None:
         trial = self.ledger.trials.get(candidate.trial_id)
@@ -193,7 +266,7 @@ class Search:
         trial = Trial(candidate, outcome)
         if not was_recorded:
             self.ledger.record_trial(trial)
-        self._outcomes[candidate.recipe.digest] = outcome
+        self._trial_of.setdefault(candidate.recipe.digest, candidate.trial_id)
         self.standing = self.standing.with_trial(trial)
         best = self.standing.best
         is_improved = any(winner is trial for winner in self._leaders())
@@ -225,37 +298,46 @@ class Search:
     def _run_finals(self) -> Generator[Event, None, None]:
         """Validation picks the winner among the best, holdout looks at it once."""
         if "validation" in self.finals:
-            yield from self._score("validation", finalists(self.standing))
+            best = finalists(self.standing, self.limits.finalists)
+            yield from self._score("validation", best)
         chosen = self._winners()
         if "holdout" in self.finals:
-            yield from self._score("holdout", chosen)
+            yield from self._score("holdout", chosen[: self.limits.finalists])
         if chosen:
             self._write_winner(chosen[0])
 
     def _winners(self) -> list[Trial]:
-        validated = {
-            trial_id: outcome
-            for (split, trial_id), outcome in self.ledger.finals.items()
-            if split == "validation"
-        }
-        return winners(self.standing, self.finals.get("validation"), validated)
+        validated, count = self.ledger.final_outcomes("validation"), self.limits.finalists
+        return winners(self.standing, self.finals.get("validation"), validated, count)
 
     def _score(self, split: str, trials: Sequence[Trial]) -> Generator[Event, None, None]:
         """Scores trials and the baselines beside them on a split."""
         jobs = []
         baselines = [t for t in self.standing.complete if t.candidate.is_baseline]
-        for trial in {t.candidate.trial_id: t for t in (*trials, *baselines)}.values():
-            recorded = self.ledger.finals.get((split, trial.candidate.trial_id))
-            if recorded is None:
-                jobs.append(Job(trial.candidate, split))
+        # Baselines first: an objective may be scaled by them.
+        for trial in {t.candidate.trial_id: t for t in (*baselines, *trials)}.values():
+            candidate = trial.candidate
+            recorded = self.ledger.finals.get((split, candidate.trial_id))
+            known = self.ledger.known_outcome(split, candidate.recipe.digest)
+            if recorded is not None:
+                yield self._final(candidate, split, recorded)
+            elif known is not None:
+                yield self._record_final(candidate, split, known)
             else:
-                yield self._final(trial.candidate, split, recorded)
-        for event in self.executor.run(jobs):
+                jobs.append(Job(candidate, split))
+        for event in self._working(jobs):
             if isinstance(event, JobFinished):
-                self.ledger.record_final(event.job.candidate.trial_id, split, event.outcome)
-                yield self._final(event.job.candidate, split, event.outcome)
+                yield self._record_final(event.job.candidate, split, event.outcome)
+            else:
+                yield event
+
+    def _record_final(self, candidate: Candidate, split: str, outcome: Outcome) -> FinalScored:
+        self.ledger.record_final(candidate.trial_id, split, outcome)
+        return self._final(candidate, split, outcome)
 
     def _final(self, candidate: Candidate, split: str, outcome: Outcome) -> FinalScored:
         evaluation = outcome.evaluation
-        scores = () if evaluation is None else self.finals[split].scores(evaluation)
+        outcomes = self.ledger.final_outcomes(split)
+        objective = anchored(self.finals[split], self.standing.trials, outcomes)
+        scores = () if evaluation is None else objective.scores(evaluation)
         return FinalScored(candidate, split, scores)

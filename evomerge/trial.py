@@ -75,11 +75,29 @@ class Document:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One question and a model's answer, for people to read.
+
+    Attributes:
+        task: Task name.
+        doc_id: The document.
+        prompt: The end of what the model read.
+        answer: What it generated, or the option it found most likely.
+    """
+
+    task: str
+    doc_id: int
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """All metrics of one model, and the documents behind them."""
+    """All metrics of one model, the documents behind them, and a few answers to read."""
 
     metrics: tuple[Metric, ...]
     documents: tuple[Document, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,12 +135,14 @@ class Outcome:
         evaluation: Metrics and documents, None if failed.
         failure: One sentence why, empty if complete.
         seconds: Stage -> wall-clock seconds (``"merge"``, ``"evaluate"``, ...).
+        batch_divisor: What the batch was divided by to fit the memory: 1, 2, 4, ...
     """
 
     state: TrialState
     evaluation: Evaluation | None = None
     failure: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    batch_divisor: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ TARGET = {"org/model_0": 0.7, "org/model_1": 0.3, "org/model_2": 0.1}
 
 
 def scores_of(recipe: Recipe) -> tuple[float, float]:
-    """Two scores, best at different weights; a recipe without weights scores 0."""
+    """Two scores, best at different weights; a model alone has the weight 1."""
+    models = [entry for entry in recipe.config["models"] if isinstance(entry["model"], str)]
+    default = 1.0 if len(models) == 1 else 0.0
     weights = {
-        entry["model"]: entry.get("parameters", {}).get("weight", 0.0)
-        for entry in recipe.config["models"]
-        if isinstance(entry["model"], str)
+        entry["model"]: entry.get("parameters", {}).get("weight", default) for entry in models
     }
     far = sum((weights.get(model, 0.0) - w) ** 2 for model, w in TARGET.items())
     return 1.0 - far, 1.0 - sum(weight**2 for weight in weights.values())
@@ -31,7 +31,7 @@ class FormulaWorker:
     Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process.
     """
 
-    def run(self, candidate: Candidate, split: str) -> Iterator[str]:
+    def run(self, candidate: Candidate, split: str, batch_divisor: int) -> Iterator[str]:
         yield "merge"
         config = candidate.recipe.config
         if config.get("dies"):

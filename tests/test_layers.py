@@ -10,10 +10,22 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 # A module imports what stands in a higher line, or in its own line where there is no ring.
 LAYERS = [
-    ["errors", "findings", "permissions", "registry", "seeding", "files", "provenance"],
+    ["errors", "findings", "permissions", "registry", "seeding", "files", "provenance", "harmless"],
+    ["deadline", "lock"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
-    ["events", "standing", "ledger", "best", "inspection", "merging", "evaluators"],
+    [
+        "events",
+        "parents",
+        "standing",
+        "paired",
+        "comparison",
+        "ledger",
+        "best",
+        "inspection",
+        "merging",
+        "evaluators",
+    ],
     ["executors"],
     ["search", "report", "preflight"],
     ["compiler"],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.errors import LedgerError
-from evomerge.ledger import Ledger, RunFolder
+from evomerge.errors import LedgerError, LostFileError
+from evomerge.ledger import KnownOutcome, Ledger, RunFolder
 from evomerge.recipe import Recipe
 from evomerge.trial import (
     Candidate,
@@ -62,7 +63,13 @@ def recorded(path):
     ledger.record_told((0, 1))
     ledger.record_trial(failed(2))
     ledger.record_final(1, "holdout", Outcome(TrialState.COMPLETE, Evaluation((metric(0.25),))))
+    ledger.close()
     return ledger
+
+
+def reopened(ledger):
+    """What another process reads right now."""
+    return Ledger.open(ledger.folder, read_only=True)
 
 
 def state(ledger):
@@ -80,7 +87,7 @@ def state(ledger):
 
 def test_a_ledger_reads_back_as_it_was_written(tmp_path):
     written = recorded(tmp_path / "run")
-    read = Ledger.open(written.folder)
+    read = reopened(written)
     assert state(read) == state(written)
     assert read.header["seed"] == 3
     assert written.folder.genome.read_text() == "genome: {}\n"
@@ -90,14 +97,14 @@ def test_a_ledger_reads_back_as_it_was_written(tmp_path):
 def test_a_metric_that_is_infinite_survives(tmp_path, value):
     ledger = create(tmp_path)
     ledger.record_trial(trial(0, value))
-    (found,) = Ledger.open(ledger.folder).trials[0].outcome.evaluation.metrics
+    (found,) = reopened(ledger).trials[0].outcome.evaluation.metrics
     assert found.value == value
 
 
 def test_a_metric_that_is_nan_survives(tmp_path):
     ledger = create(tmp_path)
     ledger.record_trial(trial(0, math.nan))
-    (found,) = Ledger.open(ledger.folder).trials[0].outcome.evaluation.metrics
+    (found,) = reopened(ledger).trials[0].outcome.evaluation.metrics
     assert math.isnan(found.value)
 
 
@@ -112,7 +119,7 @@ def test_documents_of_each_trial_and_split_read_back(tmp_path):
         4, "holdout", Outcome(TrialState.COMPLETE, Evaluation((metric(1.0),), documents[:1]))
     )
     ledger.record_trial(failed(5))
-    read = Ledger.open(ledger.folder)
+    read = reopened(ledger)
     assert read.documents(4) == documents
     assert read.documents(4, "holdout") == documents[:1]
     assert read.documents(5) == ()
@@ -139,7 +146,8 @@ def test_cut_at_any_byte_at_most_the_last_line_is_lost(whole, data):
         mended = folder.ledger.read_bytes()
         assert mended == b"".join(whole.splitlines(keepends=True)[:complete_lines])
         ledger.record_trial(trial(9))
-        assert state(Ledger.open(folder)) == state(ledger)
+        assert state(reopened(ledger)) == state(ledger)
+        ledger.close()
 
 
 @settings(max_examples=10, deadline=None)
@@ -158,12 +166,12 @@ def test_a_header_is_on_disk_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("killed")
 
     monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(LedgerError, match="cannot be written"):
+    with pytest.raises(LostFileError, match="cannot be written"):
         create(tmp_path)
     monkeypatch.undo()
     assert not RunFolder(tmp_path).ledger.exists()
-    create(tmp_path)
-    assert Ledger.open(RunFolder(tmp_path)).trials == {}
+    ledger = create(tmp_path)
+    assert reopened(ledger).trials == {}
 
 
 def replace_line(folder, number, line):
@@ -175,8 +183,8 @@ def replace_line(folder, number, line):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"kind": "tri', r"ledger.jsonl: line 3 of 6 is not JSON, and it is not the last"),
-        ("[1]", r"ledger.jsonl: line 3 is not an event"),
+        ('{"kind": "tri', r"ledger.jsonl: line 3 of 6 is not an event, and it is not the last"),
+        ("[1]", r"ledger.jsonl: line 3 of 6 is not an event, and it is not the last"),
         ('{"kind": "trial", "id": 1}', r"line 3 is not an event of a ledger \(KeyError"),
         ('{"no": "kind"}', r"line 3 is not an event of a ledger \(KeyError"),
     ],
@@ -205,5 +213,73 @@ def test_a_folder_without_a_ledger_is_no_run(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LedgerError, match=r"cannot be written .*--run-dir"):
+    with pytest.raises(LostFileError, match=r"run: cannot be written .*same command again"):
         create(tmp_path / "file" / "run")
+
+
+# Opening to write
+
+
+def test_a_torn_last_line_is_cut_off_with_a_word(tmp_path):
+    folder = recorded(tmp_path).folder
+    whole = folder.ledger.read_bytes()
+    folder.ledger.write_bytes(whole + b'{"kind": "trial", "id')
+    ledger = Ledger.open(folder)
+    assert ledger.repairs == [
+        "the last line of the ledger was cut short and is removed; its work is done again"
+    ]
+    assert folder.ledger.read_bytes() == whole
+
+
+def test_a_whole_ledger_needs_no_repair(tmp_path):
+    folder = recorded(tmp_path).folder
+    assert Ledger.open(folder).repairs == []
+
+
+def test_two_writers_of_one_folder_are_refused_with_the_process_named(tmp_path):
+    ledger = create(tmp_path)
+    with pytest.raises(LedgerError, match=rf"process {os.getpid()} is writing this run right now"):
+        Ledger.open(ledger.folder)
+    ledger.close()
+    Ledger.open(ledger.folder).close()
+
+
+def test_a_run_that_is_being_written_can_be_read(tmp_path):
+    ledger = create(tmp_path)
+    ledger.record_trial(trial(0))
+    assert state(reopened(ledger)) == state(ledger)
+
+
+def test_a_broken_ledger_frees_its_lock(tmp_path):
+    folder = recorded(tmp_path).folder
+    text = folder.ledger.read_text()
+    replace_line(folder, 3, "{")
+    with pytest.raises(LedgerError, match="line 3"):
+        Ledger.open(folder)
+    folder.ledger.write_text(text)
+    Ledger.open(folder).close()
+
+
+def test_salvage_reads_what_can_be_read(tmp_path):
+    ledger = recorded(tmp_path)
+    replace_line(ledger.folder, 3, '{"kind": "tri')
+    replace_line(ledger.folder, 5, "[1]")
+    found = Ledger.open(ledger.folder, read_only=True, salvage=True)
+    assert sorted(found.trials) == [0]
+    assert found.told == [(0, 1)]
+    assert ("holdout", 1) in found.finals
+
+
+# What another run found
+
+
+def test_known_outcomes_read_back_with_their_documents(tmp_path):
+    documents = (Document("math", 0, {"acc,none": 1.0}, 2),)
+    outcome = Outcome(TrialState.COMPLETE, Evaluation((metric(0.5),), documents))
+    ledger = Ledger.create(
+        RunFolder(tmp_path), HEADER, "genome: {}\n", [KnownOutcome("tasks", "d1g", outcome)]
+    )
+    read = reopened(ledger)
+    assert read.known_outcome("tasks", "d1g") == outcome
+    assert read.known_outcome("holdout", "d1g") is None
+    assert read.trials == {}

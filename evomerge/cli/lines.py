@@ -7,7 +7,7 @@ from types import TracebackType
 import click
 
 from evomerge.cli.progress import Progress
-from evomerge.events import Event, FinalScored, RunStarted, TrialFinished
+from evomerge.events import Event, FinalScored, Notice, RunStarted, TrialFinished
 from evomerge.objective import Score
 from evomerge.report.text import score_text
 
@@ -43,12 +43,15 @@ class LineView:
             click.echo(_trial(event), err=True)
         elif isinstance(event, FinalScored):
             click.echo(_final(event), err=True)
+        elif isinstance(event, Notice):
+            click.echo(f"note: {event.message}", err=True)
 
 
 def _opening(event: RunStarted) -> list[str]:
     lines = [f"run {event.run_dir}: {event.budget} trials over {event.n_dims} parameters"]
     if event.n_recorded:
         lines.append(f"continued: {event.n_recorded} trials are recorded already")
+    lines += [f"note: {note}" for note in event.notes]
     return lines + [f"warning: {warning}" for warning in event.warnings]
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.cli.progress import Progress, duration
-from evomerge.events import Event, RunStarted, TrialFinished
+from evomerge.events import Event, Notice, RunStarted, TrialFinished
 from evomerge.objective import Score
 from evomerge.report.text import number, score_text
 
@@ -54,10 +54,17 @@ class LiveView:
         """Takes an event in; what must not scroll away is printed above the picture."""
         self.progress.see(event)
         if isinstance(event, RunStarted):
+            for note in event.notes:
+                self._tell(f"note: {note}", "cyan")
             for warning in event.warnings:
-                self.console.print(Text(f"warning: {warning}", style="yellow"))
+                self._tell(f"warning: {warning}", "yellow")
+        elif isinstance(event, Notice):
+            self._tell(f"note: {event.message}", "cyan")
         elif isinstance(event, TrialFinished) and not event.was_recorded:
             self._tell_failure(event)
+
+    def _tell(self, line: str, style: str) -> None:
+        self.console.print(Text(line, style=style))
 
     def _tell_failure(self, event: TrialFinished) -> None:
         if event.outcome.failure and self.progress.n_failed <= _N_FAILURES_TOLD:

@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from evomerge.files import writing
+
 _CAPACITY = 10_000  # records kept until the run folder exists
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _File(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """A full disk ends the run where it matters, at the ledger; not in a line of the log."""
 
 
 class RunLog:
@@ -20,7 +27,8 @@ class RunLog:
 
     def write_to(self, path: Path) -> None:
         """Writes what was kept, and everything from now on."""
-        file = logging.FileHandler(path, encoding="utf-8")
+        with writing(path):
+            file = _File(path, encoding="utf-8")
         file.setFormatter(logging.Formatter(_FORMAT))
         self._memory.setTarget(file)
         self._memory.flush()

@@ -11,6 +11,7 @@ import click
 from evomerge import __version__
 from evomerge.cli.check import check
 from evomerge.cli.export import export
+from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.listing import list_names
 from evomerge.cli.run import run
 from evomerge.cli.schema import schema
@@ -56,6 +57,9 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except StoppedError as error:
+        click.echo(str(error), err=True)
+        sys.exit(_INTERRUPTED)
     except (click.Abort, KeyboardInterrupt):
         click.echo(
             "Stopped. Finished trials are kept; the same command continues the run.", err=True

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from evomerge.errors import RunError
 from evomerge.files import write_atomic
 
 
@@ -16,16 +15,12 @@ def write_result(text: str, output: Path | None) -> None:
     """Prints a result, or writes it to a file and says so.
 
     Raises:
-        RunError: the file cannot be written.
+        LostFileError: the file cannot be written.
     """
     if output is None:
         click.echo(text, nl=False)
         return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(output, text)
-    except OSError as error:
-        raise RunError(f"cannot be written ({error.strerror})", where=str(output)) from error
+    write_atomic(output, text)
     click.echo(f"wrote {output}", err=True)
 
 

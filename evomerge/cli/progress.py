@@ -18,6 +18,13 @@ from evomerge.events import (
 from evomerge.objective import Score
 from evomerge.trial import Candidate, TrialState
 
+_ENDINGS = {
+    "budget": "the budget is spent",
+    "patience": "no better trial for long enough",
+    "timeout": "timeout reached",
+    "stopped": "stopped on request",
+}
+
 
 @dataclass
 class Progress:
@@ -74,10 +81,14 @@ class Progress:
     def ending(self) -> str:
         """How the run ended, in one line."""
         assert self.finished is not None  # the run is over
-        why = {"budget": "the budget is spent", "patience": "no better trial for long enough"}
-        reason = why.get(self.finished.reason, f"{self.finished.reason} reached")
+        reason = _ENDINGS[self.finished.reason]
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         return f"{self.n_done} of {self.budget} trials{failed}: {reason}"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the user ended the run before its end."""
+        return self.finished is not None and self.finished.reason == "stopped"
 
     def see(self, event: Event) -> None:
         """Takes an event in."""
@@ -91,7 +102,7 @@ class Progress:
             self._finish(event)
         elif isinstance(event, FinalScored):
             self.stage = f"{event.split}: trial {event.candidate.trial_id}"
-        else:
+        elif isinstance(event, RunFinished):
             self.finished = event
 
     def _start(self, candidate: Candidate) -> None:

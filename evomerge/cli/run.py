@@ -13,6 +13,7 @@ from evomerge.cli.arguments import (
     permission_options,
     set_option,
 )
+from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from evomerge.cli.live import LiveView
     from evomerge.genome import Genome
     from evomerge.report.run import RecordedRun
+
+_STOPPING = "stopping when the running trial is finished; Ctrl-C again leaves now"
 
 
 @click.command(
@@ -32,12 +35,19 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="The run folder. Default: the genome's run_dir, else runs/ and the file's name.",
 )
+@click.option(
+    "--fork",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="NEW_RUN",
+    help="Start a new run that takes over what the run folder found and what still holds.",
+)
 @set_option
 @permission_options
 @json_option
 def run(
     genome: Path,
     run_dir: Path | None,
+    fork: Path | None,
     overrides: tuple[str, ...],
     permissions: Permissions,
     as_json: bool,
@@ -51,15 +61,28 @@ def run(
     view = _view(definition)
     with run_log() as log, view:
         from evomerge.compiler import compile_genome, search_for
+        from evomerge.events import Notice
         from evomerge.report.mirrors import Mirrors
 
-        search = search_for(compile_genome(definition, source, permissions, folder), folder)
+        compiled = compile_genome(definition, source, permissions, folder)
+        search = search_for(compiled, folder, fork)
+        folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
         mirrors = Mirrors(search.ledger, definition)
-        for event in search.run():
-            view.show(event)
-            mirrors.see(event)
-    _tell(search.ledger.folder.path, view.progress.ending, as_json)
+
+        def stop() -> None:
+            search.stop()
+            view.show(Notice(_STOPPING))
+
+        with stopped_by_interrupt(stop):
+            for event in search.run():
+                view.show(event)
+                mirrors.see(event)
+    if view.progress.is_stopped:
+        raise StoppedError(
+            f"{view.progress.ending}. `evomerge run {folder}/genome.yml` continues it."
+        )
+    _tell(folder, view.progress.ending, as_json)
 
 
 def default_run_dir(genome: Path, definition: Genome) -> Path:

@@ -2,78 +2,98 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evomerge import __version__
 from evomerge.compiler.examine import Compiled
-from evomerge.errors import GenomeError
+from evomerge.compiler.fork import fork
+from evomerge.compiler.identity import Header, header_of, what_changed
+from evomerge.errors import LedgerError
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
-from evomerge.files import digest
 from evomerge.findings import Severity
 from evomerge.genome.load import to_yaml
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.provenance import versions
 from evomerge.search import Limits, Search
-from evomerge.space import to_data
 
 
-def search_for(compiled: Compiled, run_dir: Path) -> Search:
+def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) -> Search:
     """The run of a compiled genome in a folder; one that holds trials is continued.
 
+    Args:
+        compiled: What is searched.
+        run_dir: The run folder.
+        fork_dir: A new folder for a run that takes over what is still true in ``run_dir``.
+
     Raises:
-        LedgerError: the folder holds another run.
+        LedgerError: the folder holds another run, or is being written.
+        LostFileError: the folder cannot be written.
     """
     genome, objectives = compiled.genome, compiled.tasks.objectives
+    ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir)
+    limits = genome.optimizer
     return Search(
         merge_space=compiled.merge_space,
         optimizer=compiled.optimizer,
         objective=objectives["tasks"],
-        executor=_executor(compiled),
-        ledger=_ledger(compiled, RunFolder(run_dir)),
+        executor=_executor(compiled, ledger.header["threads"]),
+        ledger=ledger,
         baselines=baselines(compiled.merge_space),
-        limits=Limits(genome.optimizer.budget, genome.optimizer.patience, genome.optimizer.timeout),
+        limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
+        notes=notes,
     )
 
 
-def _executor(compiled: Compiled) -> Executor:
-    workers, tasks = compiled.genome.execution.workers, compiled.tasks
-    if workers == 1:
-        return EXECUTORS["serial"](partial(tasks.workshop, tasks.evaluators))
-    return EXECUTORS["processes"](tasks.workshop, workers)
+def _executor(compiled: Compiled, threads: int) -> Executor:
+    """Where trials run; the number of threads is the run's own, on whatever machine it goes on."""
+    execution, tasks = compiled.genome.execution, compiled.tasks
+    workshop = replace(tasks.workshop, threads=threads)
+    if execution.workers == 1:
+        make_worker = partial(workshop, tasks.evaluators)
+        return EXECUTORS["serial"](make_worker, 1, execution.trial_timeout)
+    return EXECUTORS["processes"](workshop, execution.workers, execution.trial_timeout)
 
 
-def _ledger(compiled: Compiled, folder: RunFolder) -> Ledger:
-    """The folder's ledger: new, or the one of the same genome."""
-    genome_text = to_yaml(compiled.source)
-    content_digest = digest(compiled.source.data)
-    if folder.ledger.is_file():
-        ledger = Ledger.open(folder)
-        if ledger.header.get("genome_digest") != content_digest:
-            raise GenomeError(
-                "the folder holds a run of another genome",
-                where=str(folder.path),
-                fix="Choose another folder with --run-dir, or run the genome.yml in it.",
-            )
-        return ledger
-    import torch
+def _ledger(
+    compiled: Compiled, folder: RunFolder, fork_dir: Path | None
+) -> tuple[Ledger, list[str]]:
+    """The ledger to write, and what its user should know of it."""
+    header = header_of(compiled)
+    if fork_dir is not None:
+        return _forked(compiled, header, folder, RunFolder(fork_dir))
+    if not folder.ledger.is_file():
+        return Ledger.create(folder, header, to_yaml(compiled.source)), []
+    ledger = Ledger.open(folder)
+    changes = what_changed(ledger, header, compiled.source.data)
+    if changes:
+        ledger.close()
+        raise _other_run(folder, changes)
+    return ledger, list(ledger.repairs)
 
-    workshop = compiled.tasks.workshop
-    header = {
-        "evomerge": __version__,
-        "genome": compiled.source.name,
-        "genome_digest": content_digest,
-        "seed": compiled.genome.seed,
-        "merge_seed": workshop.seed,
-        "threads": workshop.threads or torch.get_num_threads(),
-        "device": workshop.device,
-        "versions": versions(),
-        "optimizer": compiled.genome.optimizer.name,
-        "objective": compiled.genome.objective,
-        "space": to_data(compiled.merge_space.space),
-    }
-    return Ledger.create(folder, header, genome_text)
+
+def _forked(
+    compiled: Compiled, header: Header, old: RunFolder, new: RunFolder
+) -> tuple[Ledger, list[str]]:
+    if new.ledger.is_file():
+        raise LedgerError(
+            "holds a run already",
+            where=str(new.path),
+            fix="Continue it with --run-dir, or fork into another folder.",
+        )
+    forked = fork(compiled, header, old, new)
+    return forked.ledger, [forked.note]
+
+
+def _other_run(folder: RunFolder, changes: list[str]) -> LedgerError:
+    """The refusal to mix scores that cannot be compared, one line per change."""
+    listed = "".join(f"\n  {change}" for change in changes)
+    return LedgerError(
+        "the folder holds a run that began with something else",
+        where=str(folder.path),
+        fix="Put it back to continue that run, add --fork NEW_RUN to start one with what still "
+        f"holds, or choose another folder with --run-dir. What changed:{listed}",
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from evomerge.deadline import Deadline
 from evomerge.genome.tasks import Evaluation as EvaluationSettings
 from evomerge.genome.tasks import Task
 from evomerge.permissions import Permissions
@@ -54,14 +55,30 @@ class Evaluator(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, model: LiveModel) -> Evaluation:
+    def evaluate(
+        self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
+    ) -> Evaluation:
         """Scores one model.
+
+        Args:
+            model: What to score.
+            deadline: Looked at between forward passes; None for no limit.
+            batch_divisor: What the batch is divided by to fit the memory.
 
         Returns:
             Every metric the tasks report, the tasks' own ones first and in their order.
 
         Raises:
+            OutOfMemoryError: a forward pass did not fit; a smaller batch might.
+            TrialTimeoutError: the deadline is over.
             EvaluationError: the model could not be scored.
+        """
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, str]:
+        """Task name -> digest of everything its scores stand on: documents, prompts, metric.
+
+        Read only after :meth:`prepare`. Equal digests, comparable scores.
         """
 
     def warnings(

@@ -23,6 +23,7 @@ class Workshop:
         seed: Root seed.
         device: Where the live model is.
         threads: Threads of the arithmetic; None leaves torch's own choice.
+        trial_timeout: Seconds a trial may take; None for no limit.
         permissions: What the user allows models and tasks.
     """
 
@@ -32,6 +33,7 @@ class Workshop:
     seed: int
     device: str
     threads: int | None = None
+    trial_timeout: float | None = None
     permissions: Permissions = field(default_factory=Permissions)
 
     def evaluators(self) -> dict[str, Evaluator]:
@@ -63,4 +65,4 @@ class Workshop:
             merge_seed=self.seed,
             trust_remote_code=self.permissions.trust_remote_code,
         )
-        return Worker(merger, evaluators or self.evaluators())
+        return Worker(merger, evaluators or self.evaluators(), self.trial_timeout)

@@ -8,17 +8,31 @@ the exit code and a new worker takes its place.
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from evomerge.errors import EvomergeError, Problem, RunError
 from evomerge.events import StageStarted, TrialStarted
-from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished, WorkerFactory
+from evomerge.executors.base import (
+    Executor,
+    ExecutorEvent,
+    Job,
+    JobFinished,
+    WorkerFactory,
+    built,
+)
 from evomerge.trial import Outcome, TrialState
 
 SECONDS_TO_LEAVE = 10.0
+# A worker looks at the time between forward passes; one that has not by then hangs.
+PATIENCE_WITH_TIMEOUT = 2.0
+
+Message = str | Outcome | tuple[Problem, ...]  # a stage, a result, why no trial can succeed
 
 
 class _Slot:
@@ -33,14 +47,24 @@ class _Slot:
         self.process.start()
         child.close()
         self.job: Job | None = None
+        self.since: float | None = None  # the job's first stage; None before it
 
-    def give(self, job: Job) -> None:
-        self.job = job
-        self.connection.send(job)
+    def give(self, job: Job, batch_divisor: int) -> None:
+        self.job, self.since = job, None
+        self.connection.send((job, batch_divisor))
+
+    def hear(self) -> Message:
+        """The next message; raises EOFError where the process died."""
+        message: Message = self.connection.recv()
+        if self.since is None:
+            self.since = time.monotonic()
+        return message
 
     def end(self) -> None:
-        """Asks the process to leave, then makes it."""
+        """Asks the process to leave, then makes it; one at work would not hear."""
         self.connection.close()
+        if self.job is not None:
+            self.process.kill()
         self.process.join(SECONDS_TO_LEAVE)
         if self.process.is_alive():
             self.process.kill()
@@ -50,22 +74,30 @@ class _Slot:
 class Processes(Executor):
     """Runs up to ``n_workers`` jobs at once; the worker factory must be picklable."""
 
-    def __init__(self, make_worker: WorkerFactory, n_workers: int = 1) -> None:
-        super().__init__(make_worker, n_workers)
+    def __init__(
+        self,
+        make_worker: WorkerFactory,
+        n_workers: int = 1,
+        trial_timeout: float | None = None,
+    ) -> None:
+        super().__init__(make_worker, n_workers, trial_timeout)
         self._slots: list[_Slot] = []
 
     def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
         """See :meth:`Executor.run`."""
         waiting = deque(jobs)
         while waiting or any(slot.job for slot in self._slots):
+            if self._is_stopping:
+                waiting.clear()
             for slot in self._idle(len(waiting)):
                 job = waiting.popleft()
-                slot.give(job)
+                slot.give(job, self.batch_divisor)
                 yield TrialStarted(job.candidate)
             busy = {slot.connection: slot for slot in self._slots if slot.job is not None}
-            for ready in wait(list(busy)):
+            for ready in wait(list(busy), self._seconds_to_wait()):
                 if isinstance(ready, Connection):
                     yield self._heard(busy[ready])
+            self._end_hanging()
 
     def _idle(self, n_wanted: int) -> list[_Slot]:
         """Living slots without a job; new ones are started while there is room."""
@@ -83,12 +115,14 @@ class Processes(Executor):
         if job is None:
             raise RuntimeError("a worker without a job spoke")
         try:
-            message: str | Outcome = slot.connection.recv()
+            message = slot.hear()
         except (EOFError, ConnectionError):
             message = self._buried(slot)
         if isinstance(message, str):
             return StageStarted(job.candidate.trial_id, message)
         slot.job = None
+        if isinstance(message, tuple):
+            raise RunError.of(message)
         return JobFinished(job, message)
 
     def _buried(self, slot: _Slot) -> Outcome:
@@ -96,9 +130,27 @@ class Processes(Executor):
         self._slots.remove(slot)
         code = slot.process.exitcode
         reason = f"the worker process ended with exit code {code}"
-        if code == -9:
+        if self._is_overdue(slot):
+            reason = f"took longer than {self.trial_timeout:g} seconds and did not end by itself"
+        elif code == -9:
             reason += " (killed, most often because memory ran out)"
         return Outcome(TrialState.FAILED, failure=reason)
+
+    def _seconds_to_wait(self) -> float | None:
+        """Until the next look at the clock; None where nothing is timed."""
+        return None if self.trial_timeout is None else self.trial_timeout
+
+    def _is_overdue(self, slot: _Slot) -> bool:
+        is_timed = slot.job is not None and slot.job.split == "tasks"
+        if self.trial_timeout is None or slot.since is None or not is_timed:
+            return False
+        return time.monotonic() - slot.since > PATIENCE_WITH_TIMEOUT * self.trial_timeout
+
+    def _end_hanging(self) -> None:
+        """Kills workers that are long over time; their trials fail when they are heard next."""
+        for slot in self._slots:
+            if slot.job is not None and self._is_overdue(slot):
+                slot.process.kill()
 
     def close(self) -> None:
         """Ends all worker processes."""
@@ -107,7 +159,11 @@ class Processes(Executor):
 
 
 def _work(connection: Connection, make_worker: WorkerFactory) -> None:
-    """The life of a worker process: until the other side is gone."""
+    """The life of a worker process: until the other side is gone.
+
+    Ctrl-C reaches every process of a terminal; whether a trial ends is for the other side to say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError, KeyboardInterrupt):
         _serve(connection, make_worker)
 
@@ -116,17 +172,13 @@ def _serve(connection: Connection, make_worker: WorkerFactory) -> None:
     """Jobs in, stages and outcomes out."""
     worker = None
     while True:
-        job: Job = connection.recv()
+        job, batch_divisor = connection.recv()
         try:
-            worker = worker or make_worker()
-        except Exception as error:  # the run goes on and says why this trial failed
-            reason = f"start of the worker: {type(error).__name__}: {error}"
-            connection.send(Outcome(TrialState.FAILED, failure=reason))
-            continue
-        steps = worker.run(job.candidate, job.split)
-        while True:
-            try:
+            worker = worker or built(make_worker)
+            steps = worker.run(job.candidate, job.split, batch_divisor)
+            while True:
                 connection.send(next(steps))
-            except StopIteration as finished:
-                connection.send(finished.value)
-                break
+        except StopIteration as finished:
+            connection.send(finished.value)
+        except EvomergeError as error:
+            connection.send(error.problems)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from evomerge.events import StageStarted, TrialStarted
-from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished
+from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished, built
 from evomerge.executors.worker import Worker
 
 
@@ -15,13 +15,15 @@ class Serial(Executor):
 
     @cached_property
     def _worker(self) -> Worker:
-        return self.make_worker()
+        return built(self.make_worker)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
         """See :meth:`Executor.run`."""
         for job in jobs:
+            if self._is_stopping:
+                return
             yield TrialStarted(job.candidate)
-            steps = self._worker.run(job.candidate, job.split)
+            steps = self._worker.run(job.candidate, job.split, self.batch_divisor)
             while True:
                 try:
                     yield StageStarted(job.candidate.trial_id, next(steps))

@@ -6,12 +6,16 @@ import time
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
-from evomerge.errors import CandidateError
+from evomerge.deadline import Deadline
+from evomerge.errors import CandidateError, OutOfMemoryError, RunError
 from evomerge.evaluators.base import Evaluator
-from evomerge.trial import Candidate, Outcome, TrialState
+from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
 
 if TYPE_CHECKING:
+    from evomerge.merging.live_model import LiveModel
     from evomerge.merging.resident import ResidentMerger
+
+Stages = Generator[str, None, Outcome]
 
 
 class Worker:
@@ -20,40 +24,83 @@ class Worker:
     Args:
         merger: Writes a recipe's weights into the live model.
         evaluators: Split name -> evaluator.
+        trial_timeout: Seconds a trial of the search may take; None for no limit.
     """
 
-    def __init__(self, merger: ResidentMerger, evaluators: Mapping[str, Evaluator]) -> None:
+    def __init__(
+        self,
+        merger: ResidentMerger,
+        evaluators: Mapping[str, Evaluator],
+        trial_timeout: float | None = None,
+    ) -> None:
         self.merger = merger
         self.evaluators = evaluators
+        self.trial_timeout = trial_timeout
 
-    def run(self, candidate: Candidate, split: str) -> Generator[str, None, Outcome]:
+    def run(self, candidate: Candidate, split: str, batch_divisor: int = 1) -> Stages:
         """Merges and scores; never raises for what a candidate can cause.
 
         Args:
             candidate: What to try.
             split: Which tasks.
+            batch_divisor: What the batch is divided by, as earlier trials needed.
 
         Yields:
             The name of each stage as it begins.
 
         Returns:
             What came of it.
+
+        Raises:
+            RunError: what failed would fail every candidate: a model's file is gone.
         """
-        seconds: dict[str, float] = {}
-        stage, started = "merge", time.perf_counter()
-        yield stage
+        clock = _Stages()
         try:
-            model = self.merger.merge(candidate.recipe)
-            seconds[stage] = time.perf_counter() - started
-            stage, started = "evaluate", time.perf_counter()
-            yield stage
-            evaluation = self.evaluators[split].evaluate(model)
-            seconds[stage] = time.perf_counter() - started
+            deadline = Deadline(self.trial_timeout if split == "tasks" else None)
+            yield clock.enter("merge")
+            model = self.merger.merge(candidate.recipe, deadline)
+            yield clock.enter("evaluate")
+            try:
+                evaluation = self._evaluate(split, model, deadline, batch_divisor)
+            except OutOfMemoryError:
+                batch_divisor *= 2
+                yield clock.enter("evaluate with half the batch")
+                evaluation = self._evaluate(split, model, deadline, batch_divisor)
+        except RunError:
+            raise
         except CandidateError as error:
-            return Outcome(
-                TrialState.FAILED, failure=f"{stage}: {error.problems[0].what}", seconds=seconds
-            )
+            return clock.failed(error.problems[0].what, batch_divisor)
         except Exception as error:  # one bad candidate never ends a run; the reason is kept
-            reason = f"{stage}: {type(error).__name__}: {error}"
-            return Outcome(TrialState.FAILED, failure=reason, seconds=seconds)
-        return Outcome(TrialState.COMPLETE, evaluation, seconds=seconds)
+            return clock.failed(f"{type(error).__name__}: {error}", batch_divisor)
+        return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), batch_divisor)
+
+    def _evaluate(
+        self, split: str, model: LiveModel, deadline: Deadline, batch_divisor: int
+    ) -> Evaluation:
+        return self.evaluators[split].evaluate(model, deadline, batch_divisor)
+
+
+class _Stages:
+    """The stage a trial is in, and the seconds of those it left."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._since = 0.0
+        self._seconds: dict[str, float] = {}
+
+    def enter(self, stage: str) -> str:
+        self.leave()
+        self._stage, self._since = stage, time.perf_counter()
+        return stage
+
+    def leave(self) -> dict[str, float]:
+        if self._stage:
+            name = self._stage.partition(" ")[0]
+            spent = time.perf_counter() - self._since
+            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+            self._stage = ""
+        return self._seconds
+
+    def failed(self, reason: str, batch_divisor: int) -> Outcome:
+        failure = f"{self._stage}: {reason}"
+        return Outcome(TrialState.FAILED, None, failure, self.leave(), batch_divisor)

@@ -48,6 +48,9 @@ class Execution(BaseModel):
     model_config = STRICT
 
     workers: Annotated[int, Field(ge=1)] = Field(1, description="Trials at once.")
+    trial_timeout: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Seconds a trial of the search may take; a longer one has failed."
+    )
 
 
 class Genome(BaseModel):

@@ -17,11 +17,13 @@ from mergekit.common import dtype_from_name
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from evomerge.errors import MergeError
+from evomerge.deadline import Deadline
+from evomerge.errors import LostFileError, MergeError
 from evomerge.merging.hub import reachable
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.output import Output, Outputs
-from evomerge.merging.sources import Sources, quiet_transformers
+from evomerge.merging.quiet import quiet_transformers
+from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
 from evomerge.merging.weights import Merged, Weights
 from evomerge.recipe import Recipe
@@ -35,9 +37,7 @@ _FAILURES = (
     AttributeError,
     LookupError,
     NotImplementedError,
-    OSError,
     RuntimeError,
-    SafetensorError,
     TypeError,
     ValueError,
 )
@@ -84,12 +84,18 @@ class ResidentMerger:
         self._weights: Weights | None = None
         self._weights_key: _WeightsKey | None = None
 
-    def merge(self, recipe: Recipe) -> LiveModel:
+    def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
         """The recipe's model; the one merged before is overwritten or dropped.
 
         The global random state of torch is left as it was.
 
+        Args:
+            recipe: What to merge.
+            deadline: Looked at between tensors; None for no limit.
+
         Raises:
+            LostFileError: a file of a model is gone or broken.
+            TrialTimeoutError: the deadline is over.
             MergeError: mergekit cannot merge it, or a merged weight is not finite.
             ModelError: the models of the recipe cannot give a complete model.
         """
@@ -102,7 +108,14 @@ class ResidentMerger:
                 torch.default_generator.manual_seed(self._merge_seed)
                 if cuda:
                     torch.cuda.manual_seed_all(self._merge_seed)
-                module = self._written(plan, _merged(plan.structure, recipe))
+                merged = _merged(plan.structure, recipe, deadline or Deadline())
+                module = self._written(plan, merged)
+            except (OSError, SafetensorError) as error:
+                raise LostFileError(
+                    f"a model cannot be read ({_reason(error)})",
+                    where="merge",
+                    fix="Put its files back; the same command then continues the run.",
+                ) from error
             except _FAILURES as error:
                 raise MergeError(_reason(error), where="merge") from error
         module.generation_config = plan.output.generation
@@ -153,9 +166,10 @@ class _Plan:
     weights_key: _WeightsKey | None = None
 
 
-def _merged(structure: Structure, recipe: Recipe) -> Iterator[Merged]:
+def _merged(structure: Structure, recipe: Recipe, deadline: Deadline) -> Iterator[Merged]:
     """The tensors of the built checkpoint, in mergekit's order, with their dtype on disk."""
     for planned, task in structure.tasks(recipe):
+        deadline.check()
         tensor = task.execute(tensors=planned.inputs.cast())
         if tensor is None:
             continue  # an optional weight that mergekit leaves out

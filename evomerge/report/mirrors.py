@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from evomerge.events import Event, RunFinished, TrialFinished
+from evomerge.files import writing
 from evomerge.genome import Genome
 from evomerge.ledger import Ledger
 from evomerge.report.html import write_report
@@ -42,7 +43,8 @@ class Mirrors:
         is_due = is_new_trial and self.clock() >= self._not_before
         if is_due or isinstance(event, RunFinished):
             started = self.clock()
-            self.write()
+            with writing(self.ledger.folder.path):
+                self.write()
             now = self.clock()
             self._not_before = now + (now - started) / _SHARE
 

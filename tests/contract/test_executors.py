@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 
+from evomerge.errors import RunError
 from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
@@ -140,10 +141,9 @@ def test_a_process_that_dies_between_runs_is_replaced(processes):
     assert outcomes(executor, [job(1)])[1].state is TrialState.COMPLETE
 
 
-def test_a_worker_that_cannot_be_built_says_why(processes):
-    (outcome,) = outcomes(processes(broken_worker), [job(0)]).values()
-    assert outcome.state is TrialState.FAILED
-    assert outcome.failure == "start of the worker: RuntimeError: no such device"
+def test_a_worker_that_cannot_be_built_ends_the_run_and_says_why(make):
+    with pytest.raises(RunError, match=r"no worker can be started \(RuntimeError: no such device\)"):
+        outcomes(make(broken_worker), [job(0)])
 
 
 def test_the_factory_of_a_real_run_can_be_sent_to_a_process():

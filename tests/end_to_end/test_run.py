@@ -142,6 +142,7 @@ def test_another_vocabulary_is_refused_until_the_genome_chooses_one(workplace, e
         workplace / "models" / "wordy",
         base=workplace / "models" / "base",
         seed=5,
+        drift=0.5,
         extra_tokens=["<extra>"],
     )
     change = ("--set", "genome.models[0]=models/wordy", "--set", "optimizer.budget=1")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.errors import EvaluationError, GenomeError
+from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError
 from evomerge.evaluators.lm_eval import sanity
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
@@ -225,7 +225,7 @@ def test_a_failed_forward_pass_keeps_its_message(make, live_model, monkeypatch):
         raise torch.OutOfMemoryError("out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(live_model.module.model, "forward", forward)
-    with pytest.raises(EvaluationError, match=r"forward pass failed: out of memory\. Tried to"):
+    with pytest.raises(OutOfMemoryError, match=r"out of memory\. Tried to allocate 2 GiB"):
         make("tiny_choice").evaluate(live_model)
 
 

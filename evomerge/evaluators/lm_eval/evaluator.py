@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 
-from evomerge.errors import EvaluationError, GenomeError
+from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.memory import freed_on_shortage, is_shortage
 from evomerge.evaluators.lm_eval.scoring import respond, score
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
 from evomerge.seeding import stream_seed
@@ -21,6 +23,7 @@ from evomerge.trial import Evaluation, MetricKey
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+    from evomerge.deadline import Deadline
     from evomerge.merging.live_model import LiveModel
 
 TEXTS_CHECKED = 8  # per task, by `sanity_warnings`
@@ -45,25 +48,42 @@ class LmEval(Evaluator):
         """
         return tuple(entry.key for entry in self._loaded())
 
-    def evaluate(self, model: LiveModel) -> Evaluation:
+    def evaluate(
+        self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
+    ) -> Evaluation:
         """Scores one model.
+
+        Args:
+            model: What to score.
+            deadline: Looked at between forward passes; None for no limit.
+            batch_divisor: What the batch is divided by to fit the memory.
 
         Returns:
             The metric of each task, in their order, then all others with a direction.
 
         Raises:
+            OutOfMemoryError: a forward pass did not fit the memory.
+            TrialTimeoutError: the deadline is over.
             EvaluationError: the forward pass failed or gave no numbers.
             GenomeError: the settings fit no model with this tokenizer.
         """
         entries = self._loaded()
         language_model = self._requests_for(model)
-        with inside_lm_eval(stream_seed(self.seed, "generation")):
+        language_model.bind(model.module, deadline, batch_divisor)
+        with inside_lm_eval(stream_seed(self.seed, "generation")), freed_on_shortage():
             try:
                 respond(language_model, self._leaves())
             # What torch and transformers raise when memory, shapes or token ids do not fit.
-            except (RuntimeError, ValueError, IndexError) as error:
+            except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+                if is_shortage(error):
+                    what = " ".join(str(error).split())
+                    raise OutOfMemoryError(f"out of memory: {what}") from error
                 raise EvaluationError(f"the forward pass failed: {error}") from error
             return score(entries)
+
+    def identity(self) -> Mapping[str, str]:
+        """Task name -> digest of its documents, its settings and the metric read from it."""
+        return {entry.key.task: identity_of(entry) for entry in self._loaded()}
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
@@ -100,14 +120,13 @@ class LmEval(Evaluator):
                 yield "".join(part for part in request.args if isinstance(part, str))
 
     def _requests_for(self, model: LiveModel) -> LiveLanguageModel:
-        """The language model bound to ``model``; requests are rebuilt for a new tokenizer."""
+        """The language model for ``model``; requests are rebuilt for a new tokenizer."""
         language_model = self._language_model
         if language_model is None or language_model.tokenizer is not model.tokenizer:
             language_model = self._language_model_of(model.tokenizer)
             with inside_lm_eval():
                 self._build_requests(language_model)
             self._language_model = language_model
-        language_model.bind(model.module)
         return language_model
 
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:

@@ -15,6 +15,7 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class StopAtText(StoppingCriteria):
         prompt_width: Columns of prompt and padding, never searched.
         endings: Token id -> whether it can end a stop text; filled as tokens come up, to be
             shared by all batches with these stops.
+        deadline: By when the trial has to be done.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class StopAtText(StoppingCriteria):
         stops: Sequence[str],
         prompt_width: int,
         endings: dict[int, bool],
+        deadline: Deadline,
     ) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
         self._last_letters = {stop[-1] for stop in stops}
         self._prompt_width = prompt_width
         self._endings = endings
+        self._deadline = deadline
         # Two more tokens than the text needs: it may come out in other pieces.
         encoded = [tokenizer.encode(stop, add_special_tokens=False) for stop in stops]
         self._tail = max(map(len, encoded), default=0) + 2
@@ -56,7 +60,8 @@ class StopAtText(StoppingCriteria):
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        """Which rows are done, shape (rows,)."""
+        """Which rows are done, shape (rows,); the deadline is looked at with every token."""
+        self._deadline.check()
         if self._is_done is None:
             self._is_done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         open_rows = (~self._is_done).nonzero().flatten().tolist()
@@ -167,12 +172,12 @@ def _generate_rows(
         # Padding on the left, masked: transformers derives positions from the mask.
         inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        stop = StopAtText(tokenizer, settings.stops, width, endings)
+        stop = StopAtText(tokenizer, settings.stops, width, endings, model.deadline)
         others = {"max_length": width + settings.max_tokens, **settings.others}
         output = model.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
             input_ids=inputs.to(device),
             attention_mask=mask.to(device),
-            stopping_criteria=StoppingCriteriaList([stop] if settings.stops else []),
+            stopping_criteria=StoppingCriteriaList([stop]),
             pad_token_id=pad,
             use_cache=True,
             **others,

@@ -23,6 +23,7 @@ from lm_eval.models.utils import has_bos_prefix, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.generation import generate
 
@@ -49,6 +50,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
     """
 
     module: PreTrainedModel
+    deadline: Deadline
 
     def __init__(
         self,
@@ -62,9 +64,22 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         self.template_name = template_name
         self._encoded: dict[tuple[str, bool | None], array[int]] = {}
 
-    def bind(self, module: PreTrainedModel) -> None:
-        """Sets the model that answers from now on."""
+    def bind(
+        self,
+        module: PreTrainedModel,
+        deadline: Deadline | None = None,
+        batch_divisor: int = 1,
+    ) -> None:
+        """Sets the model that answers from now on.
+
+        Args:
+            module: The model.
+            deadline: Looked at before each forward pass; None for no limit.
+            batch_divisor: What the batch is divided by.
+        """
         self.module = module
+        self.deadline = deadline or Deadline()
+        self._batch_divisor = batch_divisor
         self._device = module.device
         self._max_length = int(resolve_max_length(module.config, self.tokenizer))
         self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
@@ -174,8 +189,10 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         start = 0
         limit = TOKENS_PER_PASS.get(self.module.device.type, TOKENS_PER_PASS_ELSEWHERE) * budget
         while start < len(rows):
+            self.deadline.check()
             length = min(len(rows[start]) + extra, self.max_length)
-            count = max(1, limit // length) if self.batch_size == "auto" else self.batch_size
+            count = limit // length if self.batch_size == "auto" else self.batch_size
+            count = max(1, count // self._batch_divisor)
             yield list(rows[start : start + count])
             start += count
 

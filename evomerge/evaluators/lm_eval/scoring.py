@@ -22,6 +22,7 @@ from lm_eval.api.metrics import (
 from evomerge.errors import EvaluationError
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Document, Evaluation, Metric, MetricKey
 
@@ -82,9 +83,8 @@ def score(entries: Sequence[Entry]) -> Evaluation:
             raise EvaluationError(f"metric {entry.key} is {value}, expected a finite number")
     own = [found[entry.key] for entry in entries]
     others = [metric for key, metric in found.items() if metric not in own]
-    return Evaluation(
-        (*own, *(metric for metric in others if math.isfinite(metric.value))), tuple(documents)
-    )
+    finite = (metric for metric in others if math.isfinite(metric.value))
+    return Evaluation((*own, *finite), tuple(documents), samples_of(entries))
 
 
 def _process(leaf: Leaf, documents: list[Document]) -> dict[metrics.MetricFilter, list[Any]]:
@@ -103,7 +103,7 @@ def _process(leaf: Leaf, documents: list[Document]) -> dict[metrics.MetricFilter
             answers = [request.filtered_resps[name] for request in requests]
             for metric, value in task.process_results(requests[0].doc, answers).items():
                 raw[metric, name].append(value)
-                number = _per_document(value, aggregations.get(metric, mean))
+                number = per_document(value, aggregations.get(metric, mean))
                 if number is not None:
                     values[f"{metric},{name}"] = number
         # With `samples` lm-eval counts documents by their place among those chosen.
@@ -160,7 +160,8 @@ def _group_metrics(entry: Entry, results: dict[str, dict[str, Any]]) -> dict[Met
     return _metrics(entry.key.task, [leaf.task for leaf in entry.leaves], totals, counts)
 
 
-def _per_document(value: Any, aggregate: Callable[..., Any]) -> float | None:
+def per_document(value: Any, aggregate: Callable[..., Any]) -> float | None:
+    """A document's value in the metric's own unit; None where it is no finite number."""
     if aggregate in PER_DOCUMENT:
         try:
             value = aggregate([value])

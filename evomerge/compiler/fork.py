@@ -1,0 +1,123 @@
+"""A new run that takes over what another one found, as far as it is still true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evomerge.compiler.examine import Compiled
+from evomerge.compiler.identity import Header
+from evomerge.compiler.tasks import SPLITS
+from evomerge.genome import load_genome
+from evomerge.genome.load import to_yaml
+from evomerge.ledger import KnownOutcome, Ledger, RunFolder
+from evomerge.recipe import Recipe
+from evomerge.trial import Outcome, TrialState
+
+# A score stands on these; the others only decide what is proposed.
+SCORING_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A forked run folder.
+
+    Attributes:
+        ledger: Of the new run.
+        note: What was taken over, and why not more.
+    """
+
+    ledger: Ledger
+    note: str
+
+
+def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> Fork:
+    """Starts a run folder with the outcomes of another run that hold for this genome too.
+
+    An outcome holds while the models of its recipe, the tasks of its split, the settings of the
+    evaluation and everything that computes are what they were.
+
+    Raises:
+        LedgerError: the old folder holds no run, or the new one is being written.
+        LostFileError: the new folder cannot be written.
+    """
+    source = Ledger.open(old, read_only=True, salvage=True)
+    obstacles = _obstacles(compiled, source, header)
+    known = [] if obstacles else list(_valid(source, header))
+    ledger = Ledger.create(new, header, to_yaml(compiled.source), known)
+    return Fork(ledger, _note(old, known, obstacles))
+
+
+def _obstacles(compiled: Compiled, source: Ledger, now: Header) -> list[str]:
+    """Why no outcome of a run holds any more."""
+    then = source.header
+    found = [
+        f"{name} was {then['versions'].get(name)}, now {now['versions'].get(name)}"
+        for name in SCORING_PACKAGES
+        if then["versions"].get(name) != now["versions"].get(name)
+    ]
+    found += [
+        f"{key} was {then[key]}, now {now[key]}"
+        for key in ("device", "threads", "merge_seed")
+        if then[key] != now[key]
+    ]
+    genome, _ = load_genome(source.folder.genome)
+    if genome.evaluation_settings != compiled.genome.evaluation_settings:
+        found.append("evaluation has other settings")
+    return found
+
+
+def _valid(source: Ledger, now: Header) -> Iterator[KnownOutcome]:
+    then = source.header
+    splits = [s for s in SPLITS if s in now["tasks"] and then["tasks"].get(s) == now["tasks"][s]]
+    changed = {
+        name for name, found in then["models"].items() if found != now["models"].get(name, found)
+    }
+    seen = set()
+    for (split, trial_id), outcome in _outcomes(source):
+        recipe = source.trials[trial_id].candidate.recipe
+        key = (split, recipe.digest)
+        holds = outcome.state is TrialState.COMPLETE and split in splits
+        if holds and key not in seen and not changed & _names_in(recipe):
+            seen.add(key)
+            yield KnownOutcome(
+                split, recipe.digest, _with_documents(source, trial_id, split, outcome)
+            )
+
+
+def _outcomes(source: Ledger) -> Iterator[tuple[tuple[str, int], Outcome]]:
+    for trial_id, trial in source.trials.items():
+        yield ("tasks", trial_id), trial.outcome
+    yield from source.finals.items()
+
+
+def _with_documents(source: Ledger, trial_id: int, split: str, outcome: Outcome) -> Outcome:
+    if outcome.evaluation is None:
+        return outcome
+    documents = source.documents(trial_id, split)
+    return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
+
+
+def _names_in(recipe: Recipe) -> set[str]:
+    """Every text in a recipe, the names of its models among them."""
+
+    def texts(part: Any) -> Iterator[str]:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            for item in part.values():
+                yield from texts(item)
+        elif isinstance(part, (list, tuple)):
+            for item in part:
+                yield from texts(item)
+
+    return set(texts(dict(recipe.config)))
+
+
+def _note(old: RunFolder, known: list[KnownOutcome], obstacles: list[str]) -> str:
+    if obstacles:
+        return f"nothing of {old.path} holds here: {'; '.join(obstacles)}"
+    n_trials = sum(entry.split == "tasks" for entry in known)
+    finals = len(known) - n_trials
+    return f"{n_trials} trials and {finals} final scores of {old.path} hold here; none is repeated"

@@ -1,0 +1,97 @@
+"""What makes two runs the same run: genome, models, tasks, versions, device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evomerge import __version__
+from evomerge.compiler.examine import Compiled, all_models
+from evomerge.errors import EvomergeError, ModelError
+from evomerge.files import digest
+from evomerge.genome.difference import differences
+from evomerge.genome.source import read_yaml
+from evomerge.ledger import Ledger
+from evomerge.provenance import versions
+from evomerge.space import to_data
+
+Header = Mapping[str, Any]
+
+
+def header_of(compiled: Compiled) -> dict[str, Any]:
+    """Line 1 of the ledger of a run that begins now.
+
+    Raises:
+        ModelError: a model's files cannot be read.
+    """
+    import torch
+
+    workshop = compiled.tasks.workshop
+    return {
+        "evomerge": __version__,
+        "genome": compiled.source.name,
+        "genome_digest": digest(compiled.source.data),
+        "seed": compiled.genome.seed,
+        "merge_seed": workshop.seed,
+        "threads": workshop.threads or torch.get_num_threads(),
+        "device": workshop.device,
+        "versions": versions(),
+        "models": _fingerprints(compiled),
+        "tasks": {split: dict(e.identity()) for split, e in compiled.tasks.evaluators.items()},
+        "optimizer": compiled.genome.optimizer.name,
+        "objective": compiled.genome.objective,
+        "space": to_data(compiled.merge_space.space),
+    }
+
+
+def _fingerprints(compiled: Compiled) -> dict[str, str]:
+    from evomerge.inspection.fingerprint import fingerprint
+
+    found = {}
+    for model in all_models(compiled.genome):
+        name = model if isinstance(model, str) else digest(model)
+        try:
+            found[name] = fingerprint(model)
+        except (OSError, ValueError) as error:
+            raise ModelError(" ".join(str(error).split()), where=str(model)) from error
+    return found
+
+
+def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
+    """One line for each thing that is not as it was when the run began.
+
+    Args:
+        ledger: Of the run.
+        now: The header the run would begin with today.
+        genome: Content of the genome of today.
+    """
+    then = ledger.header
+    found = []
+    if then["genome_digest"] != now["genome_digest"]:
+        found += _genome_changes(ledger, genome)
+    for name in _changed(then["models"], now["models"]):
+        found.append(f"model {name}: its files are others than when the run began")
+    for split in dict.fromkeys((*then["tasks"], *now["tasks"])):
+        for name in _changed(then["tasks"].get(split, {}), now["tasks"].get(split, {})):
+            found.append(f"task {name} ({split}): other documents, prompts or metric")
+    for name in _changed(then["versions"], now["versions"]):
+        before, after = then["versions"].get(name), now["versions"].get(name)
+        found.append(f"version of {name}: was {before}, now {after}")
+    if then["device"] != now["device"]:
+        found.append(f"device: was {then['device']}, now {now['device']}")
+    return found
+
+
+def _genome_changes(ledger: Ledger, genome: Any) -> list[str]:
+    try:
+        stored = read_yaml(ledger.folder.genome).data
+    except EvomergeError:
+        return ["genome: another one, and the run folder's genome.yml cannot be read"]
+    lines = [f"genome {line}" for line in differences(stored, genome)]
+    return lines or ["genome: the run folder's genome.yml was edited after the run began"]
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in dict.fromkeys((*then, *now)):
+        if then.get(name) != now.get(name):
+            yield name

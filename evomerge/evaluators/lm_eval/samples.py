@@ -1,0 +1,41 @@
+"""A few questions with a model's answers, for people who want to see what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, zip_longest
+
+from lm_eval.api.instance import Instance
+
+from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
+from evomerge.trial import Sample
+
+N_SAMPLES = 3
+LONGEST = 240  # characters of a prompt's end, and of an answer
+
+
+def samples_of(entries: Sequence[Entry]) -> tuple[Sample, ...]:
+    """The first answers, one task after the other."""
+    leaves = [leaf for entry in entries for leaf in entry.leaves]
+    rounds = zip_longest(*(_of_leaf(leaf) for leaf in leaves))
+    found = (sample for sample in chain.from_iterable(rounds) if sample is not None)
+    return tuple(islice(found, N_SAMPLES))
+
+
+def _of_leaf(leaf: Leaf) -> Iterator[Sample]:
+    requests: dict[int, list[Instance]] = {}
+    for instance in leaf.task.instances:
+        if instance.doc_id in requests or len(requests) < N_SAMPLES:
+            requests.setdefault(instance.doc_id, []).append(instance)
+    for position, asked in requests.items():
+        doc_id = position if leaf.samples is None else leaf.samples[position]
+        prompt = str(asked[0].args[0])
+        yield Sample(leaf.name, doc_id, prompt[-LONGEST:], _answer(asked)[:LONGEST])
+
+
+def _answer(asked: Sequence[Instance]) -> str:
+    """The generated text, or the option found most likely."""
+    if asked[0].request_type != "loglikelihood":
+        return str(asked[0].resps[0])
+    chosen = max(asked, key=lambda request: float(request.resps[0][0]))
+    return str(chosen.args[1])

@@ -1,0 +1,28 @@
+"""Which commit of a Hub model is used: from the local cache, else from the Hub."""
+
+from __future__ import annotations
+
+from evomerge.merging.hub import cached_snapshot
+
+
+def commit_of(repo: str, revision: str | None) -> str:
+    """The commit's hash.
+
+    Raises:
+        OSError: the Hub cannot be reached.
+        ValueError: there is no such model, or no such revision.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from mergekit.common import ModelPath
+
+    cached = cached_snapshot(ModelPath(path=repo, revision=revision))
+    if cached is not None:
+        return cached.name
+    try:
+        commit = HfApi().model_info(repo, revision=revision).sha
+    except HfHubHTTPError as error:
+        raise ValueError(f"{repo}: the Hub says no ({error})") from error
+    if commit is None:
+        raise ValueError(f"{repo}: the Hub names no commit")
+    return commit

@@ -1,0 +1,229 @@
+"""The append-only history of a run, its only truth.
+
+``ledger.jsonl``: line 1 is the header (versions, seed, digests, space); then one line per
+event, each on disk before the run goes on. Replaying the lines rebuilds everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import LedgerError
+from evomerge.files import append_line, canonical_json, write_atomic, writing
+from evomerge.ledger.documents import read_documents, write_documents
+from evomerge.ledger.folder import RunFolder
+from evomerge.ledger.lines import (
+    KnownOutcome,
+    known_line,
+    outcome_line,
+    outcome_of,
+    trial_line,
+    trial_of,
+)
+from evomerge.lock import RunLock
+from evomerge.trial import Document, Outcome, Trial
+
+_BROKEN_FIX = (
+    "Restore the file from a copy, or add --fork NEW_RUN to start a run with the trials that can "
+    "still be read."
+)
+
+
+@dataclass
+class Ledger:
+    """A run's history in memory, and the file it came from.
+
+    Attributes:
+        folder: Where it lives.
+        header: Line 1.
+        trials: Trial id -> trial, as recorded.
+        finals: (split, trial id) -> evaluation on a split that did not steer.
+        told: Ids of the trials of each ``tell``, in order.
+        known: (split, recipe digest) -> what another run found, for a run that was forked.
+        lock: Held while this process writes the folder.
+        repairs: What was mended when it was opened.
+    """
+
+    folder: RunFolder
+    header: Mapping[str, Any]
+    trials: dict[int, Trial] = field(default_factory=dict)
+    finals: dict[tuple[str, int], Outcome] = field(default_factory=dict)
+    told: list[tuple[int, ...]] = field(default_factory=list)
+    known: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    lock: RunLock | None = None
+    repairs: list[str] = field(default_factory=list)
+
+    @classmethod
+    def create(
+        cls,
+        folder: RunFolder,
+        header: Mapping[str, Any],
+        genome: str,
+        known: Sequence[KnownOutcome] = (),
+    ) -> Ledger:
+        """Starts a run folder.
+
+        Args:
+            folder: Where it will live.
+            header: Line 1.
+            genome: The text of its genome.yml.
+            known: Outcomes found by another run and still valid.
+
+        Raises:
+            LedgerError: another process writes it.
+            LostFileError: the folder cannot be written.
+        """
+        with writing(folder.path):
+            (folder.path / "documents").mkdir(parents=True, exist_ok=True)
+        ledger = cls(folder, header, lock=RunLock(folder.path))
+        write_atomic(folder.genome, genome)
+        for entry in known:
+            write_documents(folder.known(entry.digest, entry.split), entry.outcome)
+            ledger.known[entry.split, entry.digest] = entry.outcome
+        events = [{"kind": "header", **header}, *map(known_line, known)]
+        # Whole or not at all: a run killed right here is started again by the same command.
+        write_atomic(folder.ledger, "".join(canonical_json(event) + "\n" for event in events))
+        return ledger
+
+    def close(self) -> None:
+        """Lets other processes write the folder."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    @classmethod
+    def open(cls, folder: RunFolder, *, read_only: bool = False, salvage: bool = False) -> Ledger:
+        """Reads a run folder; a torn last line is cut off.
+
+        Args:
+            folder: Where it lives.
+            read_only: Only skip a torn last line: a run may be writing it right now.
+            salvage: Skip broken lines too, for a fork of a run that cannot be continued.
+
+        Raises:
+            LedgerError: there is no ledger, another process writes it, or a line that is not the
+                last is broken.
+        """
+        if not folder.ledger.is_file():
+            raise LedgerError(
+                "no ledger.jsonl in this folder",
+                where=str(folder.path),
+                fix="Name the folder of a run.",
+            )
+        if read_only:
+            return cls._replayed(folder, salvage)
+        lock = RunLock(folder.path)
+        try:
+            repairs = _cut_torn_tail(folder.ledger)
+            ledger = cls._replayed(folder, salvage)
+        except BaseException:
+            lock.release()
+            raise
+        ledger.lock = lock
+        ledger.repairs += repairs
+        return ledger
+
+    @classmethod
+    def _replayed(cls, folder: RunFolder, salvage: bool) -> Ledger:
+        """The history, line by line."""
+        numbered = _events(folder.ledger, salvage)
+        first = next(numbered, None)
+        if first is None or first[0] != 1 or first[1].get("kind") != "header":
+            raise LedgerError(
+                "line 1 is not a header",
+                where=str(folder.ledger),
+                fix="Restore the file from a copy, or start anew with another --run-dir.",
+            )
+        ledger = cls(folder, first[1])
+        for number, event in numbered:
+            try:
+                ledger._read(event)
+            except (KeyError, TypeError, ValueError) as error:
+                if not salvage:
+                    raise LedgerError(
+                        f"line {number} is not an event of a ledger ({error!r})",
+                        where=str(folder.ledger),
+                        fix=_BROKEN_FIX,
+                    ) from error
+        return ledger
+
+    def record_trial(self, trial: Trial) -> None:
+        """Adds a finished trial, its documents first."""
+        documents = self.folder.documents(trial.candidate.trial_id, "tasks")
+        write_documents(documents, trial.outcome)
+        self._append({"kind": "trial", **trial_line(trial)})
+        self.trials[trial.candidate.trial_id] = trial
+
+    def record_final(self, trial_id: int, split: str, outcome: Outcome) -> None:
+        """Adds a finalist's result on a split."""
+        write_documents(self.folder.documents(trial_id, split), outcome)
+        self._append({"kind": "final", "id": trial_id, "split": split, **outcome_line(outcome)})
+        self.finals[(split, trial_id)] = outcome
+
+    def record_told(self, trial_ids: tuple[int, ...]) -> None:
+        """Notes that the optimizer heard these trials, in this order."""
+        self._append({"kind": "told", "ids": list(trial_ids)})
+        self.told.append(trial_ids)
+
+    def documents(self, trial_id: int, split: str = "tasks") -> tuple[Document, ...]:
+        """Per-document results of a trial, empty where it failed."""
+        return read_documents(self.folder.documents(trial_id, split))
+
+    def final_outcomes(self, split: str) -> dict[int, Outcome]:
+        """Trial id -> outcome on a split that did not steer."""
+        return {trial_id: outcome for (of, trial_id), outcome in self.finals.items() if of == split}
+
+    def known_outcome(self, split: str, digest: str) -> Outcome | None:
+        """What another run found for a recipe, documents included; None where it found nothing."""
+        outcome = self.known.get((split, digest))
+        if outcome is None or outcome.evaluation is None:
+            return outcome
+        documents = read_documents(self.folder.known(digest, split))
+        return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        append_line(self.folder.ledger, canonical_json(event))
+
+    def _read(self, event: Mapping[str, Any]) -> None:
+        kind = event["kind"]
+        if kind == "trial":
+            self.trials[event["id"]] = trial_of(event)
+        elif kind == "final":
+            self.finals[(event["split"], event["id"])] = outcome_of(event)
+        elif kind == "told":
+            self.told.append(tuple(event["ids"]))
+        elif kind == "known":
+            self.known[event["split"], event["digest"]] = outcome_of(event)
+
+
+def _cut_torn_tail(path: Path) -> list[str]:
+    """Cuts off a last line that was not finished, and says so."""
+    complete, newline, tail = path.read_bytes().rpartition(b"\n")
+    if not tail:
+        return []
+    write_atomic(path, complete + newline)
+    return ["the last line of the ledger was cut short and is removed; its work is done again"]
+
+
+def _events(path: Path, salvage: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and events of a ledger; a last line that was not finished is left out."""
+    complete, newline, _ = path.read_bytes().rpartition(b"\n")
+    lines = complete.split(b"\n") if newline else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                raise ValueError("not a mapping")
+        except (ValueError, RecursionError) as error:
+            if salvage:
+                continue
+            raise LedgerError(
+                f"line {number} of {len(lines)} is not an event, and it is not the last",
+                where=str(path),
+                fix=_BROKEN_FIX,
+            ) from error
+        yield number, event

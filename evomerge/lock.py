@@ -1,0 +1,52 @@
+"""One process at a time writes a run folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from evomerge.errors import LedgerError
+from evomerge.files import writing
+
+
+class RunLock:
+    """Held while a process writes a run folder; the system frees it when the process dies.
+
+    Args:
+        folder: The run folder; exists.
+
+    Raises:
+        LedgerError: another process holds it.
+        LostFileError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / ".lock"
+        self._lock = FileLock(file)
+        self._owner = folder / ".lock-owner"
+        with writing(file):
+            self._acquire(folder)
+
+    def _acquire(self, folder: Path) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LedgerError(
+                f"process {self._owner_id()} is writing this run right now",
+                where=str(folder),
+                fix="Wait for it, stop it, or choose another folder with --run-dir.",
+            ) from error
+        self._owner.write_text(str(os.getpid()), encoding="utf-8")
+
+    def _owner_id(self) -> str:
+        try:
+            return self._owner.read_text(encoding="utf-8").strip()
+        except OSError:  # it died, or has only just begun
+            return "another"
+
+    def release(self) -> None:
+        """Lets others write."""
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
