@@ -17,6 +17,8 @@ from typing import Any
 
 from evomerge.errors import LostFileError
 
+_UNFINISHED = ".unfinished"
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -53,7 +55,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -64,6 +66,12 @@ def _replace(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed :func:`write_atomic` left in a folder that this process alone writes."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from evomerge.errors import LostFileError
 from evomerge.executors.base import ExecutorEvent, Job
 from evomerge.executors.serial import Serial
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, TrialState
+from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Sample, TrialState
 
 TARGET = {"org/model_0": 0.7, "org/model_1": 0.3, "org/model_2": 0.1}
 
@@ -28,7 +30,8 @@ def scores_of(recipe: Recipe) -> tuple[float, float]:
 class FormulaWorker:
     """Stands in for a worker: no model, no merge.
 
-    Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process.
+    Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process, ``"hangs"`` never
+    ends, ``"lost"`` finds a file gone.
     """
 
     def run(self, candidate: Candidate, split: str, batch_divisor: int) -> Iterator[str]:
@@ -38,10 +41,15 @@ class FormulaWorker:
             os._exit(3)
         if config.get("fails"):
             return Outcome(TrialState.FAILED, failure="merge: ValueError: on purpose")
+        if config.get("hangs"):
+            signal.pause()
+        if config.get("lost"):
+            raise LostFileError("is gone", where="model.safetensors", fix="Put it back.")
         yield "evaluate"
         values = zip(("near", "small"), scores_of(candidate.recipe), strict=True)
         metrics = tuple(Metric(MetricKey(t, "acc"), v, 0.01, 10, True) for t, v in values)
-        return Outcome(TrialState.COMPLETE, Evaluation(metrics), seconds={"merge": 0.0})
+        evaluation = Evaluation(metrics)
+        return Outcome(TrialState.COMPLETE, evaluation, "", {"merge": 0.0}, batch_divisor)
 
 
 def formula_worker() -> FormulaWorker:
@@ -61,6 +69,8 @@ class Recording(Serial):
         self.digests: list[str] = []
         self.is_closed = False
         self.fails = set(fails)
+        self.short_of_memory = -1  # id of the trial that needs half the batch
+        self.samples: tuple[Sample, ...] = ()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
         for job in jobs:
@@ -68,11 +78,16 @@ class Recording(Serial):
             self.digests.append(job.candidate.recipe.digest)
             for event in super().run([job]):
                 outcome = getattr(event, "outcome", None)
-                if outcome is not None and job.candidate.trial_id in self.fails:
-                    failed = Outcome(TrialState.FAILED, failure="evaluate: on purpose")
-                    yield type(event)(job, failed)
-                else:
-                    yield event
+                yield event if outcome is None else type(event)(job, self._changed(job, outcome))
+
+    def _changed(self, job: Job, outcome: Outcome) -> Outcome:
+        if job.candidate.trial_id in self.fails:
+            return Outcome(TrialState.FAILED, failure="evaluate: on purpose")
+        if job.candidate.trial_id == self.short_of_memory:
+            outcome = replace(outcome, batch_divisor=2 * outcome.batch_divisor)
+        if self.samples and outcome.evaluation is not None:
+            outcome = replace(outcome, evaluation=replace(outcome.evaluation, samples=self.samples))
+        return outcome
 
     def close(self) -> None:
         self.is_closed = True

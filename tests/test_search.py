@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest import mock
+
 import numpy as np
 import pytest
 import yaml
 
 from evomerge.best import recipe_of
+from evomerge.cli.interrupt import stopped_by_interrupt
 from evomerge.errors import LedgerError, RunError
-from evomerge.events import FinalScored, RunFinished, RunStarted, TrialFinished
+from evomerge.events import (
+    FinalScored,
+    Notice,
+    RunFinished,
+    RunStarted,
+    TrialFinished,
+    TrialStarted,
+)
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.tasks import Task
 from evomerge.ledger import Ledger, RunFolder
@@ -14,17 +27,11 @@ from evomerge.merge_spaces import merge_space_for
 from evomerge.objective import Objective
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.search import Limits, Search
-from evomerge.trial import Candidate, MetricKey, TrialState
+from evomerge.trial import Candidate, MetricKey, Sample, TrialState
 from tests.contract.merge_space_cases import LLAMA
-from tests.fake_executor import Recording
+from tests.fake_executor import Recording, scores_of
+from tests.test_ledger import HEADER
 
-HEADER = {
-    "merge_seed": 0,
-    "threads": 1,
-    "device": "cpu",
-    "versions": {"evomerge": "0"},
-    "genome": "genome.yml",
-}
 TASKS = (Task(name="near"), Task(name="small"))
 KEYS = tuple(MetricKey(task.name, "acc") for task in TASKS)
 MODELS = ["org/model_0", "org/model_1", "org/model_2"]
@@ -219,6 +226,27 @@ def test_validation_picks_the_winner_and_holdout_looks_at_it_once(tmp_path):
     assert set(content["holdout"]) == {"near/acc,none", "small/acc,none"}
 
 
+@pytest.mark.parametrize("finalists", [1, 3])
+def test_as_many_finalists_are_validated_as_the_limits_say(tmp_path, finalists):
+    run = search(tmp_path, budget=8, finals=final("worst"), finalists=finalists)
+    events = [e for e in run.run() if isinstance(e, FinalScored)]
+    validated = {e.candidate.trial_id for e in events if e.split == "validation"}
+    best = {t.candidate.trial_id for t in run.standing.ranked()[:finalists]}
+    assert validated == best | set(range(N_BASELINES))
+
+
+def test_normalized_finals_are_scaled_by_the_baselines_on_their_split(tmp_path):
+    run = search(tmp_path, budget=8, rule="normalized", finals=final("normalized"))
+    events = [e for e in run.run() if isinstance(e, FinalScored) and e.split == "holdout"]
+    last = events[-1]
+    assert not last.candidate.is_baseline
+    anchors = run.standing.objective.anchors  # the formula gives every split the same scores
+    scaled = Objective("normalized", TASKS, KEYS, anchors)
+    evaluation = run.ledger.finals["holdout", last.candidate.trial_id].evaluation
+    assert last.scores == scaled.scores(evaluation)
+    assert last.scores != objective("normalized").scores(evaluation)
+
+
 # Resuming
 
 WHOLE = {"budget": 11, "population": 4, "fails": (2, 7), "finals": None}
@@ -316,3 +344,103 @@ def test_holdout_scores_stand_in_every_file_of_the_front(tmp_path):
     list(run.run())
     for path in tmp_path.glob("front/*.yml"):
         assert "holdout" in yaml.safe_load(path.read_text())
+
+
+# Stopping
+
+
+def test_a_run_that_is_stopped_finishes_the_running_trial_and_continues_later(tmp_path):
+    first = search(tmp_path, budget=8)
+    for event in first.run():
+        if isinstance(event, TrialStarted) and event.candidate.trial_id == 6:
+            first.stop()
+    assert event == RunFinished("stopped", 7)
+    assert sorted(first.ledger.trials) == list(range(7))
+    second = search(tmp_path, budget=8, resume=True)
+    list(second.run())
+    whole = search(tmp_path / "whole", budget=8)
+    list(whole.run())
+    assert history(second.ledger) == history(whole.ledger)
+
+
+def test_a_run_that_is_stopped_after_its_last_trial_has_ended_by_itself(tmp_path):
+    run = search(tmp_path, budget=4)
+    for event in run.run():
+        if isinstance(event, TrialFinished) and event.candidate.trial_id == N_BASELINES + 3:
+            run.stop()
+    assert event == RunFinished("budget", N_BASELINES + 4)
+
+
+@contextmanager
+def interrupting(run, n_times):
+    """Ctrl-C, so many times, while trial 6 is being evaluated."""
+
+    def interrupt(recipe):
+        if recipe.digest == wanted.get(6):
+            for _ in range(n_times):
+                signal.raise_signal(signal.SIGINT)
+        return scores_of(recipe)
+
+    wanted = {}
+    with mock.patch("tests.fake_executor.scores_of", interrupt), stopped_by_interrupt(run.stop):
+        yield wanted
+
+
+@pytest.mark.parametrize(("n_times", "n_trials"), [(1, 7), (2, 6)])
+def test_ctrl_c_once_finishes_the_running_trial_and_twice_leaves_now(tmp_path, n_times, n_trials):
+    run = search(tmp_path, budget=8)
+    with interrupting(run, n_times) as wanted:
+        try:
+            for event in run.run():
+                if isinstance(event, TrialStarted):
+                    wanted[event.candidate.trial_id] = event.candidate.recipe.digest
+            assert n_times == 1
+            assert event == RunFinished("stopped", 7)
+        except KeyboardInterrupt:
+            assert n_times == 2
+    assert len(run.ledger.trials) == n_trials
+    assert run.executor.is_closed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# Hopeless parents
+
+
+def twin_models(merge_space):
+    """Baselines whose models are all the same recipe."""
+    first, *_ = found = baselines(merge_space)
+    return [replace(c, recipe=first.recipe) if c.origin.startswith("model ") else c for c in found]
+
+
+def test_models_that_all_score_the_same_end_the_run_early(tmp_path):
+    run = search(tmp_path)
+    run.baselines = tuple(twin_models(run.merge_space))
+    with pytest.raises(RunError, match=r"all 3 models score the same on every document"):
+        list(run.run())
+    assert len(run.ledger.trials) == N_BASELINES
+
+
+def test_the_samples_of_the_first_model_are_shown(tmp_path):
+    run = search(tmp_path)
+    run.baselines = tuple(twin_models(run.merge_space))
+    samples = [Sample("near", i, f"What is {i}?", f"It is {i}.") for i in range(3)]
+    run.executor.samples = tuple(samples)
+    with pytest.raises(RunError, match="What a model answered:") as caught:
+        list(run.run())
+    for i in range(3):
+        assert f"near, document {i}" in str(caught.value)
+        assert f"'It is {i}.'" in str(caught.value)
+
+
+# Memory
+
+
+def test_a_batch_that_was_too_large_once_stays_smaller_also_after_a_break(tmp_path):
+    run = search(tmp_path, budget=8)
+    run.executor.short_of_memory = 5
+    events = list(run.run())
+    divisors = [t.outcome.batch_divisor for t in run.ledger.trials.values()]
+    assert divisors == [1] * 5 + [2] * 8
+    (notice,) = [event for event in events if isinstance(event, Notice)]
+    assert notice.message.startswith("memory ran out: the batch is divided by 2 from now on")
+    assert search(tmp_path, budget=8, resume=True).executor.batch_divisor == 2

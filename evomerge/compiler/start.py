@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evomerge.compiler.examine import Compiled
+from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, what_changed
 from evomerge.errors import LedgerError
@@ -14,6 +14,7 @@ from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.findings import Severity
 from evomerge.genome.load import to_yaml
+from evomerge.inspection.fingerprint import folders_of
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.search import Limits, Search
@@ -51,7 +52,8 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
 def _executor(compiled: Compiled, threads: int) -> Executor:
     """Where trials run; the number of threads is the run's own, on whatever machine it goes on."""
     execution, tasks = compiled.genome.execution, compiled.tasks
-    workshop = replace(tasks.workshop, threads=threads)
+    folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
+    workshop = replace(tasks.workshop, threads=threads, folders=tuple(folders))
     if execution.workers == 1:
         make_worker = partial(workshop, tasks.evaluators)
         return EXECUTORS["serial"](make_worker, 1, execution.trial_timeout)

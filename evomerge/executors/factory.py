@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.base import Evaluator
@@ -25,6 +26,7 @@ class Workshop:
         threads: Threads of the arithmetic; None leaves torch's own choice.
         trial_timeout: Seconds a trial may take; None for no limit.
         permissions: What the user allows models and tasks.
+        folders: Folders of local models; one that vanishes must not be taken for a Hub id.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -35,6 +37,7 @@ class Workshop:
     threads: int | None = None
     trial_timeout: float | None = None
     permissions: Permissions = field(default_factory=Permissions)
+    folders: tuple[Path, ...] = ()
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""
@@ -64,5 +67,6 @@ class Workshop:
             dtype=self.settings.dtype,
             merge_seed=self.seed,
             trust_remote_code=self.permissions.trust_remote_code,
+            folders=self.folders,
         )
         return Worker(merger, evaluators or self.evaluators(), self.trial_timeout)

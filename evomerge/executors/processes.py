@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from evomerge.errors import EvomergeError, Problem, RunError
+from evomerge.errors import EvomergeError
 from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors.base import (
     Executor,
@@ -32,7 +32,7 @@ SECONDS_TO_LEAVE = 10.0
 # A worker looks at the time between forward passes; one that has not by then hangs.
 PATIENCE_WITH_TIMEOUT = 2.0
 
-Message = str | Outcome | tuple[Problem, ...]  # a stage, a result, why no trial can succeed
+Message = str | Outcome | EvomergeError  # a stage, a result, why no trial can succeed
 
 
 class _Slot:
@@ -121,8 +121,8 @@ class Processes(Executor):
         if isinstance(message, str):
             return StageStarted(job.candidate.trial_id, message)
         slot.job = None
-        if isinstance(message, tuple):
-            raise RunError.of(message)
+        if isinstance(message, EvomergeError):
+            raise message
         return JobFinished(job, message)
 
     def _buried(self, slot: _Slot) -> Outcome:
@@ -181,4 +181,4 @@ def _serve(connection: Connection, make_worker: WorkerFactory) -> None:
         except StopIteration as finished:
             connection.send(finished.value)
         except EvomergeError as error:
-            connection.send(error.problems)
+            connection.send(error)

@@ -10,9 +10,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.inspection.snapshot import commit_of
+
+if TYPE_CHECKING:
+    from mergekit.common import ModelPath
 
 SMALL = 1 << 20  # bytes up to which a file is read whole
 N_BLOCKS, BLOCK = 32, 4096  # read of a larger one, evenly spread, its beginning and end among them
@@ -29,16 +32,25 @@ def fingerprint(model: Any) -> str:
         OSError: a file cannot be read.
         ValueError: the Hub does not say which commit it is.
     """
+    return "+".join(
+        _of_folder(Path(part.path))
+        if Path(part.path).is_dir()
+        else commit_of(part.path, part.revision)
+        for part in _parts(model)
+    )
+
+
+def folders_of(model: Any) -> tuple[Path, ...]:
+    """The local folders of a model as a recipe names it: its own and its adapter's."""
+    paths = (Path(part.path) for part in _parts(model))
+    return tuple(path for path in paths if path.is_dir())
+
+
+def _parts(model: Any) -> list[ModelPath]:
     from mergekit.common import ModelReference  # heavy; a digest of a task needs none of it
 
     reference = ModelReference.model_validate(model)
-    parts = [part for part in (reference.model, reference.lora) if part is not None]
-    return "+".join(_of_path(part.path, part.revision) for part in parts)
-
-
-def _of_path(path: str, revision: str | None) -> str:
-    folder = Path(path)
-    return _of_folder(folder) if folder.is_dir() else commit_of(path, revision)
+    return [part for part in (reference.model, reference.lora) if part is not None]
 
 
 def _of_folder(folder: Path) -> str:

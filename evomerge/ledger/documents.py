@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
+from evomerge.errors import LedgerError
 from evomerge.files import canonical_json, write_atomic
+from evomerge.ledger.shape import document_in
 from evomerge.trial import Document, Outcome
+
+MAX_BYTES = 1 << 28  # unpacked; a small file can hold a thousand times its size
 
 
 def read_documents(path: Path) -> tuple[Document, ...]:
-    """Results of a trial, empty where there is no file."""
+    """Results of a trial, empty where there is no file.
+
+    Raises:
+        LedgerError: the file is broken, or holds more than any run writes.
+    """
     if not path.is_file():
         return ()
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return tuple(Document(**json.loads(line)) for line in file)
+    try:
+        with gzip.open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
+        # Not splitlines: an answer may hold other characters that end a line.
+        return tuple(Document(**document_in(json.loads(line))) for line in content.split(b"\n"))
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise LedgerError(
+            f"not the documents of a trial ({str(error) or type(error).__name__})",
+            where=str(path),
+            fix="Restore the file from a copy.",
+        ) from error
 
 
 def write_documents(path: Path, outcome: Outcome) -> None:

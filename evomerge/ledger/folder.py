@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from evomerge.errors import LedgerError
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -46,6 +48,26 @@ class RunFolder:
     def front(self) -> Path:
         """Folder with one recipe per point of the Pareto front."""
         return self.path / "front"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The folders that hold files of a run."""
+        return self.path, self.path / "documents", self.front
+
+    def refuse_links(self) -> None:
+        """Looks for links among the files of a run: writing one writes somewhere else.
+
+        Raises:
+            LedgerError: there is one.
+        """
+        for place in filter(Path.is_dir, self.written):
+            link = next((entry for entry in place.iterdir() if entry.is_symlink()), None)
+            if link is not None:
+                raise LedgerError(
+                    "is a symbolic link; the files of a run are written where its folder is",
+                    where=str(link),
+                    fix="Remove it, or copy what it names to its place.",
+                )
 
     def documents(self, trial_id: int, split: str) -> Path:
         """Per-document results of one trial on one split."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import LedgerError
-from evomerge.files import append_line, canonical_json, write_atomic, writing
+from evomerge.files import append_line, canonical_json, remove_unfinished, write_atomic, writing
 from evomerge.ledger.documents import read_documents, write_documents
 from evomerge.ledger.folder import RunFolder
 from evomerge.ledger.lines import (
@@ -24,6 +24,7 @@ from evomerge.ledger.lines import (
     trial_line,
     trial_of,
 )
+from evomerge.ledger.shape import event_in, header_in
 from evomerge.lock import RunLock
 from evomerge.trial import Document, Outcome, Trial
 
@@ -79,6 +80,7 @@ class Ledger:
         """
         with writing(folder.path):
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
+        folder.refuse_links()
         ledger = cls(folder, header, lock=RunLock(folder.path))
         write_atomic(folder.genome, genome)
         for entry in known:
@@ -116,8 +118,11 @@ class Ledger:
             )
         if read_only:
             return cls._replayed(folder, salvage)
+        folder.refuse_links()
         lock = RunLock(folder.path)
         try:
+            for place in folder.written:
+                remove_unfinished(place)
             repairs = _cut_torn_tail(folder.ledger)
             ledger = cls._replayed(folder, salvage)
         except BaseException:
@@ -132,20 +137,25 @@ class Ledger:
         """The history, line by line."""
         numbered = _events(folder.ledger, salvage)
         first = next(numbered, None)
-        if first is None or first[0] != 1 or first[1].get("kind") != "header":
+        try:
+            header = header_in(first[1]) if first is not None and first[0] == 1 else {}
+            reason = "" if header else "it is missing"
+        except ValueError as error:
+            header, reason = {}, str(error)
+        if reason:
             raise LedgerError(
-                "line 1 is not a header",
+                f"line 1 is not a header ({reason})",
                 where=str(folder.ledger),
                 fix="Restore the file from a copy, or start anew with another --run-dir.",
             )
-        ledger = cls(folder, first[1])
+        ledger = cls(folder, header)
         for number, event in numbered:
             try:
-                ledger._read(event)
-            except (KeyError, TypeError, ValueError) as error:
+                ledger._read(event_in(event))
+            except ValueError as error:
                 if not salvage:
                     raise LedgerError(
-                        f"line {number} is not an event of a ledger ({error!r})",
+                        f"line {number} is not an event of a ledger ({error})",
                         where=str(folder.ledger),
                         fix=_BROKEN_FIX,
                     ) from error
@@ -191,13 +201,22 @@ class Ledger:
     def _read(self, event: Mapping[str, Any]) -> None:
         kind = event["kind"]
         if kind == "trial":
+            if event["id"] in self.trials:
+                raise ValueError(f"trial {event['id']} stands twice")
             self.trials[event["id"]] = trial_of(event)
         elif kind == "final":
+            self._refuse_unknown(event["id"])
             self.finals[(event["split"], event["id"])] = outcome_of(event)
         elif kind == "told":
+            self._refuse_unknown(*event["ids"])
             self.told.append(tuple(event["ids"]))
         elif kind == "known":
             self.known[event["split"], event["digest"]] = outcome_of(event)
+
+    def _refuse_unknown(self, *trial_ids: int) -> None:
+        for trial_id in trial_ids:
+            if trial_id not in self.trials:
+                raise ValueError(f"no trial {trial_id} stands above it")
 
 
 def _cut_torn_tail(path: Path) -> list[str]:

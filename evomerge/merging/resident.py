@@ -8,7 +8,7 @@ those that ``mergekit-yaml`` writes, to the bit at the same number of threads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class ResidentMerger:
             None: a temporary folder.
         cast_bytes: Memory for copies of sources in the dtype that recipes compute in; None:
             an eighth of what is free now. Without room a merge casts as it goes.
+        folders: Folders of local models; one that vanishes must not be taken for a Hub id.
     """
 
     def __init__(
@@ -69,10 +70,12 @@ class ResidentMerger:
         trust_remote_code: bool = False,
         lora_cache: Path | None = None,
         cast_bytes: int | None = None,
+        folders: Sequence[Path] = (),
     ) -> None:
         self._device = device
         self._dtype = dtype
         self._merge_seed = merge_seed
+        self._folders = tuple(folders)
         self._sources = Sources(
             device=device,
             trust_remote_code=trust_remote_code,
@@ -124,6 +127,7 @@ class ResidentMerger:
     def _plan(self, recipe: Recipe) -> _Plan:
         key = structure_key(recipe)
         if key not in self._plans:
+            self._check_folders()
             with quiet_transformers():
                 structure = Structure.of(recipe, self._sources)
                 self._plans[key] = _Plan(structure, self._outputs.of(structure))
@@ -131,6 +135,11 @@ class ResidentMerger:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return self._plans[key]
+
+    def _check_folders(self) -> None:
+        for folder in self._folders:
+            if not folder.is_dir():
+                raise FileNotFoundError(f"there is no folder {folder}")
 
     def _written(self, plan: _Plan, merged: Iterator[Merged]) -> PreTrainedModel:
         weights = self._weights

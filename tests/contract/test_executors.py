@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from evomerge.errors import RunError
+from evomerge.errors import LostFileError, RunError
 from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
@@ -83,6 +83,30 @@ def test_an_executor_runs_again_with_the_workers_it_has(make, tmp_path):
     assert len((tmp_path / "pids").read_text().split()) <= executor.n_workers
 
 
+def test_a_lost_file_ends_the_run(make):
+    with pytest.raises(LostFileError, match=r"model.safetensors: is gone. Put it back"):
+        outcomes(make(), [job(0), job(1, lost=True), job(2)])
+
+
+def test_every_job_is_told_how_its_batch_is_divided(make):
+    executor = make()
+    assert outcomes(executor, [job(0)])[0].batch_divisor == 1
+    executor.batch_divisor = 4
+    assert {o.batch_divisor for o in outcomes(executor, [job(1), job(2)]).values()} == {4}
+
+
+def test_after_stop_what_runs_is_finished_and_nothing_more_begins(make):
+    executor = make(n_workers=1)
+    begun, done = [], []
+    for event in executor.run([job(index) for index in range(4)]):
+        if isinstance(event, TrialStarted):
+            begun.append(event.candidate.trial_id)
+            executor.stop()
+        if isinstance(event, JobFinished):
+            done.append(event.job.candidate.trial_id)
+    assert begun == done == [0]
+
+
 def test_no_jobs_are_no_events(make):
     assert list(make().run([])) == []
 
@@ -108,8 +132,8 @@ def test_nothing_runs_on_after_a_run_that_was_left_in_the_middle(make):
 def processes():
     executors = []
 
-    def build(make_worker):
-        executors.append(EXECUTORS["processes"](make_worker, 2))
+    def build(make_worker, trial_timeout=None):
+        executors.append(EXECUTORS["processes"](make_worker, 2, trial_timeout))
         return executors[-1]
 
     yield build
@@ -132,6 +156,13 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(processes):
     assert all("exit code 3" in found[index].failure for index in failed)
 
 
+def test_a_process_that_hangs_is_ended_and_replaced(processes):
+    jobs = [job(0, hangs=True), job(1), job(2)]
+    found = outcomes(processes(formula_worker, trial_timeout=0.3), jobs)
+    assert found[0].failure == "took longer than 0.3 seconds and did not end by itself"
+    assert [found[index].state for index in (1, 2)] == [TrialState.COMPLETE] * 2
+
+
 def test_a_process_that_dies_between_runs_is_replaced(processes):
     executor = processes(formula_worker)
     outcomes(executor, [job(0)])
@@ -142,7 +173,9 @@ def test_a_process_that_dies_between_runs_is_replaced(processes):
 
 
 def test_a_worker_that_cannot_be_built_ends_the_run_and_says_why(make):
-    with pytest.raises(RunError, match=r"no worker can be started \(RuntimeError: no such device\)"):
+    with pytest.raises(
+        RunError, match=r"no worker can be started \(RuntimeError: no such device\)"
+    ):
         outcomes(make(broken_worker), [job(0)])
 
 

@@ -58,8 +58,12 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workplace(_template: Path, tmp_path: Path) -> Path:
     """A folder with models/, tasks/ and genome.yml of its own."""
-    folder = tmp_path / "workplace"
-    shutil.copytree(_template, folder)
+    return make_workplace(_template, tmp_path / "workplace")
+
+
+def make_workplace(template: Path, folder: Path) -> Path:
+    """Writes models/, tasks/ and genome.yml into a folder."""
+    shutil.copytree(template, folder)
     (folder / "tasks").mkdir()
     (folder / "genome.yml").write_text(GENOME)
     rng = random.Random(0)
@@ -81,11 +85,16 @@ def workplace(_template: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def evomerge(workplace: Path) -> Run:
     """Runs the command line in the workplace, with the network off."""
+    return command_in(workplace)
+
+
+def command_in(folder: Path) -> Run:
+    """What runs the command line in a folder, with the network off."""
 
     def run(*arguments: str, exit_code: int = 0, **environment: str) -> object:
         finished = subprocess.run(
             [sys.executable, "-m", "evomerge", *arguments],
-            cwd=workplace,
+            cwd=folder,
             capture_output=True,
             text=True,
             check=False,

@@ -265,3 +265,22 @@ def test_a_repeated_prepare_loads_nothing_again(make):
     assert evaluator.prepare() == evaluator.prepare()
     assert isinstance(evaluator.tasks[0], Task)
     assert evaluator.settings == Evaluation()
+
+
+def test_memory_that_runs_out_fits_in_half_the_batch_with_the_same_answers(
+    make, live_model, monkeypatch
+):
+    expected = make("tiny_choice", batch_size=4).evaluate(live_model)
+    forward = live_model.module.model.forward
+
+    def small(input_ids, **settings):
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 2 GiB")
+        return forward(input_ids, **settings)
+
+    monkeypatch.setattr(live_model.module.model, "forward", small)
+    evaluator = make("tiny_choice", batch_size=4)
+    with pytest.raises(OutOfMemoryError, match="out of memory"):
+        evaluator.evaluate(live_model)
+    found = evaluator.evaluate(live_model, batch_divisor=2)
+    assert [d.answer for d in found.documents] == [d.answer for d in expected.documents]

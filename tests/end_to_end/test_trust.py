@@ -1,0 +1,203 @@
+"""A run folder is only continued where it still means the same; real parts throughout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from evomerge.compiler import compile_genome, search_for
+from evomerge.errors import GenomeError, LedgerError, LostFileError, RunError
+from evomerge.events import TrialStarted
+from evomerge.genome import load_genome
+from evomerge.ledger import Ledger, RunFolder
+from evomerge.permissions import Permissions
+from tests.end_to_end.conftest import ROOT
+from tests.tiny_models import tiny_model
+
+
+@pytest.fixture
+def begin(workplace, monkeypatch):
+    """Sets up the run of the workplace's genome, as the command line does."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    searches = []
+
+    def set_up(*overrides, folder="out", fork=None):
+        genome, source = load_genome(workplace / "genome.yml", overrides)
+        folder = workplace / folder
+        compiled = compile_genome(genome, source, Permissions(), folder)
+        searches.append(search_for(compiled, folder, fork and workplace / fork))
+        return searches[-1]
+
+    yield set_up
+    for search in searches:
+        search.executor.close()
+        search.ledger.close()
+
+
+def found(search):
+    """Runs to the end; trials and what they scored, without the seconds."""
+    list(search.run())
+    read = Ledger.open(search.ledger.folder, read_only=True)
+    return {i: (t.candidate.recipe.digest, t.outcome.evaluation) for i, t in read.trials.items()}
+
+
+SHORT = "optimizer.budget=1"
+
+
+def test_a_changed_genome_is_refused_with_what_changed(begin):
+    list(begin(SHORT).run())
+    with pytest.raises(LedgerError, match=r"genome optimizer.budget: was 1, now 6") as caught:
+        begin()
+    assert "--fork NEW_RUN" in str(caught.value)
+
+
+def test_a_changed_model_is_refused(begin, workplace):
+    list(begin(SHORT).run())
+    tiny_model(workplace / "models" / "model_1", base=workplace / "models" / "base", seed=9)
+    with pytest.raises(LedgerError, match="model models/model_1: its files are others"):
+        begin(SHORT)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        "search",
+        pytest.param("validation", marks=pytest.mark.slow),
+        pytest.param("holdout", marks=pytest.mark.slow),
+    ],
+)
+def test_a_changed_task_is_refused(begin, workplace, split):
+    list(begin(SHORT).run())
+    file = workplace / "tasks" / f"{split}.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[3]["text"] += " again"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(LedgerError, match=rf"task tiny_{split} .*: other documents, prompts or"):
+        begin(SHORT)
+
+
+def test_a_document_beyond_the_limit_may_change(begin, workplace):
+    list(begin(SHORT).run())
+    file = workplace / "tasks" / "search.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[-1]["text"] += " again"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert begin(SHORT).ledger.trials
+
+
+def test_another_version_is_refused(begin, workplace):
+    list(begin(SHORT).run())
+    ledger = workplace / "out" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"mergekit":"0.1.5"', '"mergekit":"0.1.4"'))
+    with pytest.raises(LedgerError, match=r"version of mergekit: was 0.1.4, now 0.1.5"):
+        begin(SHORT)
+
+
+def test_a_fork_with_a_larger_budget_repeats_nothing_and_equals_the_whole_run(begin):
+    list(begin(SHORT).run())
+    forked = begin("optimizer.budget=4", fork="forked")
+    assert "5 trials and" in forked.notes[0]
+    begun = [e.candidate.trial_id for e in forked.run() if isinstance(e, TrialStarted)]
+    assert set(begun) & set(range(5)) == set()
+    again = begin("optimizer.budget=4", folder="forked")
+    whole = begin("optimizer.budget=4", folder="whole")
+    assert found(again) == found(whole)
+
+
+@pytest.mark.slow
+def test_a_fork_with_other_search_tasks_keeps_only_the_final_scores(begin):
+    list(begin(SHORT).run())
+    forked = begin(SHORT, "tasks[0].limit=10", fork="forked")
+    assert forked.notes[0].startswith("0 trials and ")
+    assert "0 final scores" not in forked.notes[0]
+
+
+@pytest.mark.slow
+def test_a_fork_of_a_run_of_other_versions_takes_nothing_and_says_why(begin, workplace):
+    list(begin(SHORT).run())
+    ledger = workplace / "out" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"mergekit":"0.1.5"', '"mergekit":"0.1.4"'))
+    forked = begin(SHORT, fork="forked")
+    assert forked.ledger.known == {}
+    assert "nothing of" in forked.notes[0]
+    assert "mergekit was 0.1.4, now 0.1.5" in forked.notes[0]
+
+
+@pytest.mark.slow
+def test_a_fork_saves_what_a_broken_ledger_still_holds(begin, workplace):
+    list(begin(SHORT).run())
+    ledger = workplace / "out" / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    lines[2] = lines[2][:40] + "\n"
+    ledger.write_text("".join(lines))
+    with pytest.raises(LedgerError, match=r"line 3 of \d+ is not an event.*--fork NEW_RUN"):
+        begin(SHORT)
+    assert "4 trials and" in begin(SHORT, fork="forked").notes[0]
+
+
+def test_a_fork_into_a_folder_that_holds_a_run_is_refused(begin):
+    list(begin(SHORT).run())
+    with pytest.raises(LedgerError, match=r"out: holds a run already.*another folder"):
+        begin(SHORT, fork="out")
+
+
+@pytest.mark.slow
+def test_a_second_process_is_refused_while_the_first_writes(begin, workplace, evomerge):
+    first = begin(SHORT)
+    refused = evomerge("run", "genome.yml", "--run-dir", "out", "--set", SHORT, exit_code=1)
+    assert f"process {os.getpid()} is writing this run right now" in refused.stderr
+    list(first.run())
+
+
+def test_a_model_that_vanished_is_one_sentence_and_the_run_goes_on_when_it_is_back(
+    begin, workplace
+):
+    first = begin(SHORT)
+    model, away = workplace / "models" / "model_2", workplace / "away"
+    shutil.move(model, away)
+    with pytest.raises(LostFileError, match=r"cannot be read .*no folder models/model_2.*then con"):
+        list(first.run())
+    with pytest.raises(GenomeError, match=r"there is no folder models/model_2"):
+        begin(SHORT)
+    shutil.move(away, model)
+    assert found(begin(SHORT)) == found(begin(SHORT, folder="whole"))
+
+
+def test_a_trial_that_takes_too_long_has_failed(begin):
+    search = begin(SHORT, "execution.trial_timeout=1e-9")
+    with pytest.raises(RunError, match=r"every model failed, .*took longer than 1e-09 seconds"):
+        list(search.run())
+    assert all("took longer" in t.outcome.failure for t in search.ledger.trials.values())
+
+
+@pytest.mark.slow
+def test_ctrl_c_once_leaves_with_130_and_says_how_to_go_on(workplace, evomerge):
+    command = [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out"]
+    budget = ("--set", "optimizer.budget=300")
+    said = []
+    with subprocess.Popen(
+        [*command, *budget],
+        cwd=workplace,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
+    ) as running:
+        for line in running.stderr:
+            said.append(line)
+            if line.startswith("trial    6"):
+                running.send_signal(signal.SIGINT)
+    assert running.returncode == 130
+    text = "".join(said)
+    assert "Ctrl-C again leaves now" in text
+    assert "`evomerge run out/genome.yml` continues it" in text
+    n_trials = len(Ledger.open(RunFolder(workplace / "out"), read_only=True).trials)
+    assert 7 <= n_trials < 300
+    shown = evomerge("run", "out/genome.yml", "--set", "optimizer.budget=301", exit_code=1)
+    assert "genome optimizer.budget: was 300, now 301" in shown.stderr

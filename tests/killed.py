@@ -1,0 +1,199 @@
+"""Runs in processes that are killed at a chosen moment; importable by those processes.
+
+A moment is a number of calls of functions, Python's and C's: whatever a run does, it can be
+killed in the middle of it, and the same number is the same place every time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evomerge.ledger import Ledger, RunFolder
+
+PRELOADED = [
+    "tests.killed",
+    "tests.test_search",
+    "evomerge.compiler",
+    "evomerge.evaluators.lm_eval.evaluator",
+    "evomerge.merging.resident",
+    "evomerge.optimizers.cma_es",
+    "evomerge.optimizers.tpe",
+]
+BUDGET = 9
+
+
+class Moment:
+    """Kills this process, without a word, at its n-th call of a function; counts all of them."""
+
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+        self.n_calls = 0
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
+        if event in ("call", "c_call"):
+            self.n_calls += 1
+            if self.n_calls == self.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def formula_run(folder: Path, optimizer: str) -> None:
+    """A search whose worker is a formula; continued where the folder holds one."""
+    from tests.test_search import final, search
+
+    run = search(
+        folder,
+        optimizer=optimizer,
+        budget=BUDGET,
+        fails=(2, 7),
+        finals=final("worst"),
+        resume=RunFolder(folder).ledger.is_file(),
+    )
+    list(run.run())
+
+
+def real_run(folder: Path, genome: str) -> None:
+    """A search with real mergekit and lm-eval over the genome of a workplace."""
+    from evomerge.compiler import compile_genome, search_for
+    from evomerge.genome import load_genome
+    from evomerge.permissions import Permissions
+
+    os.chdir(folder.parent)
+    definition, source = load_genome(Path(genome))
+    list(search_for(compile_genome(definition, source, Permissions(), folder), folder).run())
+
+
+def _counted(run: Callable[..., None], arguments: tuple[Any, ...], number: int | None) -> None:
+    moment = Moment(number)
+    sys.setprofile(moment)
+    run(*arguments)
+    sys.setprofile(None)
+    Path(arguments[0], "n_calls").write_text(str(moment.n_calls), encoding="utf-8")
+
+
+def in_process(target: Callable[..., None], *arguments: Any) -> int | None:
+    """Runs a function in a process of its own; its exit code, -9 where it was killed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def whole_run(run: Callable[..., None], *arguments: Any) -> int:
+    """An uninterrupted run; how many calls it made."""
+    assert in_process(_counted, run, arguments, None) == 0
+    return int(Path(arguments[0], "n_calls").read_text(encoding="utf-8"))
+
+
+def killed_run(number: int, run: Callable[..., None], *arguments: Any) -> bool:
+    """A run killed at a call, or at its end if that comes first; whether it was killed."""
+    code = in_process(_counted, run, arguments, number)
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def history(folder: Path) -> list[Any]:
+    """All that a run folder holds, but for the seconds."""
+    ledger = RunFolder(folder).ledger
+    lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line.pop("seconds", None)
+    documents = {p.name: gzip.decompress(p.read_bytes()) for p in folder.glob("documents/*.gz")}
+    return [lines, documents, RunFolder(folder).best.read_text(encoding="utf-8")]
+
+
+def n_trials(folder: Path) -> int:
+    """Finished trials of a run that may have been killed before it began."""
+    run = RunFolder(folder)
+    return len(Ledger.open(run, read_only=True).trials) if run.ledger.is_file() else 0
+
+
+# Named moments
+
+
+def _die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at_nth(owner: Any, name: str, n: int, *, halfway: bool = False) -> None:
+    """Kills this process at the n-th call of a function, in the middle of what it writes."""
+    original, calls = getattr(owner, name), [0]
+
+    def dying(*arguments: Any, **settings: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == n:
+            if halfway:
+                path, line = arguments
+                path.open("a", encoding="utf-8").write(line[: len(line) // 2])
+            _die()
+        return original(*arguments, **settings)
+
+    setattr(owner, name, dying)
+
+
+def _in_ask(n: int) -> None:
+    from evomerge.optimizers.cma_es import CmaEs
+
+    _die_at_nth(CmaEs, "_ask", n)
+
+
+def _in_worker(n: int) -> None:
+    from tests import fake_executor
+
+    _die_at_nth(fake_executor, "scores_of", n)
+
+
+def _in_ledger_line(n: int) -> None:
+    from evomerge.ledger import history as ledger
+
+    _die_at_nth(ledger, "append_line", n, halfway=True)
+
+
+def _before_best_is_renamed(n: int) -> None:
+    original, calls = os.replace, [0]
+
+    def dying(source: Any, target: Any) -> None:
+        calls[0] += Path(target).name == "best.yml"
+        if calls[0] == n:
+            _die()
+        original(source, target)
+
+    os.replace = dying  # type: ignore[assignment]  # in a process that ends here
+
+
+MOMENTS = {
+    "ask": _in_ask,
+    "trial": _in_worker,
+    "ledger line": _in_ledger_line,
+    "best.yml": _before_best_is_renamed,
+}
+
+
+def dying_run(folder: Path, optimizer: str, moment: str, n: int) -> None:
+    """A formula run that is killed at the n-th time it comes to a named moment."""
+    MOMENTS[moment](n)
+    formula_run(folder, optimizer)
+
+
+def full_disk_run(folder: Path, optimizer: str, n_bytes: int) -> None:
+    """A formula run on a disk that takes no file above a size; leaves what it says."""
+    import resource
+
+    from evomerge.errors import LostFileError
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        formula_run(folder, optimizer)
+    except LostFileError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        Path(folder.parent, "said").write_text(str(error), encoding="utf-8")

@@ -1,0 +1,80 @@
+"""Nothing finished is lost: a killed run continues as if it had never been."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+
+import pytest
+
+from evomerge.optimizers import OPTIMIZERS
+from tests.killed import (
+    MOMENTS,
+    dying_run,
+    formula_run,
+    full_disk_run,
+    history,
+    in_process,
+    killed_run,
+    n_trials,
+    whole_run,
+)
+
+
+def killed_at_random(tmp_path, n_kills, seed, run, *arguments):
+    """Kills runs at random moments until enough were; each one that ends equals the whole one."""
+    n_calls = whole_run(run, tmp_path / "whole", *arguments)
+    expected = history(tmp_path / "whole")
+    rng = random.Random(seed)
+    n_killed, folder = 0, tmp_path / "run-0"
+    while n_killed < n_kills or folder.exists():
+        number = rng.randrange(1, n_calls) if n_killed < n_kills else 10 * n_calls
+        before = n_trials(folder)
+        if killed_run(number, run, folder, *arguments):
+            n_killed += 1
+            assert n_trials(folder) >= before
+        else:
+            assert history(folder) == expected
+            assert not list(folder.rglob(".*.unfinished"))
+            folder = tmp_path / f"run-{n_killed}"
+    return n_killed
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))  # sorted: xdist sees one order
+def test_a_run_killed_at_random_moments_becomes_the_uninterrupted_run(tmp_path, optimizer):
+    assert killed_at_random(tmp_path, 4, 0, formula_run, optimizer) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_a_run_killed_at_fifty_random_moments_becomes_the_uninterrupted_run(tmp_path, optimizer):
+    assert killed_at_random(tmp_path, 50, 1, formula_run, optimizer) == 50
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    whole_run(formula_run, folder, "cma_es")
+    return history(folder)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("moment", sorted(MOMENTS))
+def test_a_run_killed_at_a_named_moment_becomes_the_uninterrupted_run(tmp_path, whole, moment, n):
+    folder = tmp_path / "run"
+    assert in_process(dying_run, folder, "cma_es", moment, n) == -signal.SIGKILL
+    assert in_process(formula_run, folder, "cma_es") == 0
+    assert history(folder) == whole
+
+
+@pytest.mark.parametrize("n_bytes", [100, 3000, 6000])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+    tmp_path, whole, n_bytes
+):
+    folder = tmp_path / "run"
+    assert in_process(full_disk_run, folder, "cma_es", n_bytes) == 0
+    said = (tmp_path / "said").read_text()
+    assert re.fullmatch(r"\S+: cannot be written \(File too large\) Make room or .* again\.", said)
+    assert in_process(formula_run, folder, "cma_es") == 0
+    assert history(folder) == whole

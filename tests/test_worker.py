@@ -1,0 +1,104 @@
+"""A worker turns whatever a candidate causes into an outcome, and only that."""
+
+from __future__ import annotations
+
+import pytest
+
+from evomerge.errors import (
+    EvaluationError,
+    LostFileError,
+    MergeError,
+    OutOfMemoryError,
+    TrialTimeoutError,
+)
+from evomerge.executors.worker import Worker
+from evomerge.recipe import Recipe
+from evomerge.trial import Candidate, Evaluation, TrialState
+
+CANDIDATE = Candidate(0, "optimizer", Recipe({"merge_method": "linear"}))
+
+
+class Scripted:
+    """Merger and evaluator in one: raises what it is told to, one error per call."""
+
+    def __init__(self, *, merge=(), evaluate=()):
+        self.errors = {"merge": list(merge), "evaluate": list(evaluate)}
+        self.divisors = []
+        self.deadlines = []
+
+    def _next(self, stage):
+        error = self.errors[stage].pop(0) if self.errors[stage] else None
+        if error is not None:
+            raise error
+
+    def merge(self, recipe, deadline):
+        self.deadlines.append(deadline)
+        self._next("merge")
+        return "model"
+
+    def evaluate(self, model, deadline, batch_divisor):
+        self.divisors.append(batch_divisor)
+        self._next("evaluate")
+        return Evaluation(())
+
+
+def finished(script, split="tasks", divisor=1, trial_timeout=None):
+    worker = Worker(script, {"tasks": script, "holdout": script}, trial_timeout)
+    steps, stages = worker.run(CANDIDATE, split, divisor), []
+    while True:
+        try:
+            stages.append(next(steps))
+        except StopIteration as end:
+            return end.value, stages
+
+
+def test_memory_that_runs_out_halves_the_batch_and_tries_once_more():
+    script = Scripted(evaluate=[OutOfMemoryError("out of memory: 2 GiB")])
+    outcome, stages = finished(script, divisor=2)
+    assert outcome.state is TrialState.COMPLETE
+    assert outcome.batch_divisor == 4
+    assert script.divisors == [2, 4]
+    assert stages == ["merge", "evaluate", "evaluate with half the batch"]
+    assert set(outcome.seconds) == {"merge", "evaluate"}
+
+
+def test_memory_that_runs_out_twice_fails_the_trial():
+    shortage = OutOfMemoryError("out of memory: 2 GiB")
+    script = Scripted(evaluate=[shortage, shortage])
+    outcome, _ = finished(script)
+    assert outcome.failure == "evaluate with half the batch: out of memory: 2 GiB"
+    assert outcome.batch_divisor == 2
+    assert len(script.divisors) == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "reason"),
+    [
+        ("merge", MergeError("the merged weights are not finite"), "merge: the merged weights"),
+        ("merge", ZeroDivisionError("by zero"), "merge: ZeroDivisionError: by zero"),
+        ("evaluate", EvaluationError("every log-likelihood is NaN"), "evaluate: every log"),
+        ("evaluate", TrialTimeoutError("took longer than 3 seconds"), "evaluate: took longer"),
+        ("evaluate", KeyError("exact"), "evaluate: KeyError: 'exact'"),
+    ],
+)
+def test_what_a_candidate_causes_is_a_failed_outcome_with_its_reason(stage, error, reason):
+    outcome, _ = finished(Scripted(**{stage: [error]}))
+    assert outcome.state is TrialState.FAILED
+    assert outcome.failure.startswith(reason)
+    assert outcome.evaluation is None
+
+
+def test_what_would_fail_every_candidate_is_raised():
+    with pytest.raises(LostFileError, match="is gone"):
+        finished(Scripted(merge=[LostFileError("is gone")]))
+
+
+@pytest.mark.parametrize(("split", "is_limited"), [("tasks", True), ("holdout", False)])
+def test_only_trials_of_the_search_are_timed(split, is_limited):
+    script = Scripted()
+    finished(script, split, trial_timeout=1e-12)
+    if is_limited:
+        with pytest.raises(TrialTimeoutError, match="longer than 1e-12 seconds"):
+            script.deadlines[0].check()
+    else:
+        script.deadlines[0].check()
