@@ -40,6 +40,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "num_fewshot": "num_fewshot: 5",
             "shuffle": "shuffle: true",
             "random_init": "random_init: true",
+            "finalists": "finalists: 3",
             "apply_chat_template": "apply_chat_template: false",
             "fewshot_as_multiturn": "fewshot_as_multiturn: true",
         },

@@ -60,7 +60,7 @@ def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, 
         "merge_seed": header["merge_seed"],
         "threads": header["threads"],
         "device": header["device"],
-        "versions": dict(header["versions"]),
+        "versions": dict(sorted(header["versions"].items())),
         "genome": header["genome"],
         "recipe": dict(candidate.recipe.config),
     }

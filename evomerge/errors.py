@@ -25,10 +25,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from evomerge.harmless import shown
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong; its texts are fit to be shown, whoever wrote what they quote.
 
     Attributes:
         what: What is wrong, with the value received and the value expected.
@@ -39,6 +41,10 @@ class Problem:
     what: str
     where: str = ""
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("what", "where", "fix"):
+            object.__setattr__(self, name, shown(getattr(self, name)))
 
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what

@@ -55,7 +55,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -69,7 +71,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed :func:`write_atomic` left in a folder that this process alone writes."""
+    """Removes what a killed :func:`write_atomic` left where this process alone writes."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
 

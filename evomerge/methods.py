@@ -90,6 +90,7 @@ class Method:
             ``"always"`` where it always cancels; None where it never does.
         is_random: Whether it draws from the merge seed.
         is_linear: Whether the uniform average and each source are points of its space.
+        in_pairs: Whether more models than it takes are merged two at a time.
         normalize: Value of ``normalized_by`` where the genome gives none: mergekit-evolve's
             default for the methods it knows, mergekit's own for the others.
     """
@@ -102,6 +103,7 @@ class Method:
     normalized_by: str | None = None
     is_random: bool = False
     is_linear: bool = False
+    in_pairs: bool = False
     normalize: bool = False
 
     def parameter(self, name: str) -> MethodParameter:
@@ -195,6 +197,7 @@ _ROWS = (
         (_shared("t", Range(0.0, 1.0), searched=True),),
         Base.REQUIRED,
         max_sources=1,
+        in_pairs=True,
     ),
     Method(
         "nuslerp",

@@ -119,9 +119,12 @@ class Objective:
 
     def scores(self, evaluation: Evaluation) -> tuple[Score, ...]:
         """The score of each objective; NaN where it stands on a task without a finite score."""
-        parts = self.task_scores(evaluation)
+        return self.combine(self.task_scores(evaluation))
+
+    def combine(self, parts: Sequence[Score]) -> tuple[Score, ...]:
+        """The score of each objective from one score per task."""
         if self.name == "per_task":
-            return parts
+            return tuple(parts)
         if not all(math.isfinite(part.value) for part in parts):
             return (Score(math.nan, None, sum(part.n for part in parts)),)
         if self.name == "worst":
@@ -147,6 +150,22 @@ class Objective:
             return np.full(self.n_objectives, np.inf)
         values = [-score.value for score in self.scores(outcome.evaluation)]
         return np.array([v if math.isfinite(v) else math.inf for v in values], dtype=np.float64)
+
+    @property
+    def slopes(self) -> tuple[tuple[float, ...], ...] | None:
+        """What each objective gains per unit of each task score; None where that is no constant.
+
+        Shape (n_objectives, n_tasks). Anchors of ``normalized`` are taken as known exactly.
+        """
+        if self.name == "per_task":
+            n = len(self.tasks)
+            return tuple(tuple(float(j == i) for j in range(n)) for i in range(n))
+        if self.name not in ("weighted_sum", "normalized"):
+            return None
+        shares = self._shares()
+        if self.name == "normalized" and self.anchors:
+            shares = [s / (a.one - a.zero) for s, a in zip(shares, self.anchors, strict=True)]
+        return (tuple(shares),)
 
     def _shares(self) -> list[float]:
         total = sum(abs(task.weight) for task in self.tasks)

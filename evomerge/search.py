@@ -13,8 +13,8 @@ from evomerge.best import write_best, write_front
 from evomerge.errors import LedgerError, RunError
 from evomerge.events import Event, FinalScored, Notice, RunFinished, RunStarted, TrialFinished
 from evomerge.executors.base import Executor, Job, JobFinished
-from evomerge.ledger import Ledger
 from evomerge.genome.schema import N_FINALISTS
+from evomerge.ledger import Ledger
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
@@ -302,7 +302,7 @@ class Search:
             yield from self._score("validation", best)
         chosen = self._winners()
         if "holdout" in self.finals:
-            yield from self._score("holdout", chosen[: self.limits.finalists])
+            yield from self._score("holdout", chosen)
         if chosen:
             self._write_winner(chosen[0])
 

@@ -36,7 +36,7 @@ class Real:
     initial: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not (self.low < self.high and math.isfinite(self.high - self.low)):
             raise ValueError(
                 f"{self.name}: range [{self.low}, {self.high}] is not finite and rising"
             )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.genome.schema import N_FINALISTS
 from evomerge.objective import Objective, Score
 from evomerge.trial import Outcome, Trial, TrialState
-
-N_FINALISTS = 5
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,8 @@ class Standing:
 
     def with_anchors(self) -> Standing:
         """The standing once the baselines are in, for objectives scaled by them."""
-        evaluations = {
-            t.candidate.origin: t.outcome.evaluation
-            for t in self.trials
-            if t.candidate.is_baseline and t.outcome.evaluation is not None
-        }
-        base = next((e for origin, e in evaluations.items() if origin.startswith("base ")), None)
-        parents = [e for origin, e in evaluations.items() if origin.startswith("model ")]
-        return Standing(self.objective.with_anchors(base, parents), self.trials)
+        outcomes = {trial.candidate.trial_id: trial.outcome for trial in self.trials}
+        return Standing(anchored(self.objective, self.trials, outcomes), self.trials)
 
     @cached_property
     def _losses(self) -> dict[int, NDArray[np.float64]]:
@@ -112,13 +105,40 @@ class Standing:
         ]
 
 
-def finalists(standing: Standing) -> list[Trial]:
-    """The trials that are looked at again after the search: the front, or the best few."""
-    return standing.front() if standing.is_multi else standing.ranked()[:N_FINALISTS]
+def anchored(
+    objective: Objective, trials: Iterable[Trial], outcomes: Mapping[int, Outcome]
+) -> Objective:
+    """The objective of a split, scaled by the baselines that were scored on it.
+
+    Args:
+        objective: Of the split.
+        trials: The run's.
+        outcomes: Trial id -> outcome on the split.
+    """
+    found = {}
+    for trial in trials:
+        outcome = outcomes.get(trial.candidate.trial_id)
+        if trial.candidate.is_baseline and outcome is not None and outcome.evaluation is not None:
+            found[trial.candidate.origin] = outcome.evaluation
+    base = next((e for origin, e in found.items() if origin.startswith("base ")), None)
+    parents = [e for origin, e in found.items() if origin.startswith("model ")]
+    return objective.with_anchors(base, parents)
+
+
+def finalists(standing: Standing, count: int = N_FINALISTS) -> list[Trial]:
+    """The trials that are looked at again after the search: the best few, or the whole front."""
+    ranked = standing.ranked()
+    if not standing.is_multi:
+        return ranked[:count]
+    front = {trial.candidate.trial_id for trial in standing.front()}
+    return [trial for trial in ranked if trial.candidate.trial_id in front]
 
 
 def winners(
-    standing: Standing, objective: Objective | None, validated: Mapping[int, Outcome]
+    standing: Standing,
+    objective: Objective | None,
+    validated: Mapping[int, Outcome],
+    count: int = N_FINALISTS,
 ) -> list[Trial]:
     """The front where there are several objectives, else the best trial; best first.
 
@@ -126,13 +146,15 @@ def winners(
         standing: The trials on the search tasks.
         objective: Of the validation tasks, which order the finalists; None without any.
         validated: Trial id -> outcome on the validation tasks.
+        count: How many finalists there are.
     """
-    found = finalists(standing)
+    found = finalists(standing, count)
     if objective is not None:
+        scaled = anchored(objective, standing.trials, validated)
 
         def loss(trial: Trial) -> float:
             outcome = validated.get(trial.candidate.trial_id)
-            return math.inf if outcome is None else float(objective.losses(outcome).sum())
+            return math.inf if outcome is None else float(scaled.losses(outcome).sum())
 
         found = sorted(found, key=loss)
     return found if standing.is_multi else found[:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from evomerge.report.run import RecordedRun, recorded_run
 from evomerge.space import Choice, Integer, Real, Space, to_data
 from evomerge.trial import (
     Candidate,
+    Document,
     Evaluation,
     Metric,
     MetricKey,
@@ -54,6 +56,7 @@ BASELINES = {
 VERSIONS = {"evomerge": "0.1.0", "mergekit": "0.1.5", "torch": "2.13.0"}
 FAILED_TRIAL = 7
 N_DOCUMENTS = 100
+HARDNESS = np.linspace(1.7, -1.7, N_DOCUMENTS)  # of each document, for every model; mean 0
 
 
 def evaluation(
@@ -67,7 +70,19 @@ def evaluation(
         metrics.append(Metric(key, perplexity, 0.25, N_DOCUMENTS, False))
     beside = MetricKey(f"sort_{split}", "acc_norm")
     metrics.append(Metric(beside, accuracy / 2, error, N_DOCUMENTS, True))
-    return Evaluation(tuple(metrics))
+    return Evaluation(tuple(metrics), tuple(_documents(accuracy, perplexity, split)))
+
+
+def _documents(accuracy: float, perplexity: float | None, split: str) -> Iterator[Document]:
+    """Documents whose mean is the accuracy, and whose geometric mean is the perplexity."""
+    own = np.random.default_rng(int(accuracy * 10_000)).normal(size=N_DOCUMENTS)
+    noise = 0.8 * HARDNESS + 0.6 * (own - own.mean())
+    credits = accuracy + (accuracy * (1 - accuracy)) ** 0.5 * noise
+    for doc_id, credit in enumerate(credits):
+        yield Document(f"sort_{split}", doc_id, {"acc,none": float(credit)})
+    if perplexity is not None:
+        for doc_id, value in enumerate(perplexity * np.exp(0.3 * noise)):
+            yield Document(f"twice_{split}", doc_id, {"perplexity,none": float(value)})
 
 
 def record_run(

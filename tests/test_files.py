@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evomerge.errors import LostFileError
 from evomerge.files import append_line, canonical_json, digest, write_atomic
 
 
@@ -25,7 +26,7 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(LostFileError, match=r"best.yml: cannot be written \(disk full\)"):
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["best.yml"]

@@ -67,7 +67,7 @@ evaluation:
   fewshot_as_multiturn: true
   system_instruction: Be brief.
   gen_kwargs: {max_gen_toks: 32}
-execution: {workers: 2}
+execution: {workers: 2, trial_timeout: 600}
 run_dir: runs/full
 seed: 3
 task_search_path: [tasks]
@@ -75,6 +75,7 @@ limit: 500
 num_fewshot: 0
 shuffle: true
 random_init: true
+finalists: 3
 """
 EVOLVE = """\
 genome:
@@ -457,10 +458,10 @@ BROKEN = {
     "deep lists": ("a: " + "[" * 40 + "]" * 40, "g.yml:1: nested deeper than 30 levels"),
     "a tab": ("a:\n\t- b", "g.yml:2: not YAML: found character"),
     "a bracket left open": ("a: [b\nc: d", "g.yml:2: not YAML"),
-    "an object of Python": ("a: !!python/object:os.system x", "g.yml:1: not YAML: could not"),
+    "an object of Python": ("a: !!python/object:os.system x", "g.yml:1: a: tag .*os.system"),
     "a key that is a list": ("? [a]\n: b", "g.yml:1: a key must be a text"),
     "nothing": ("# only a comment\n", "g.yml: the file is empty"),
-    "a null byte": ("a: \x00", "g.yml: not YAML"),
+    "a null byte": ("a: \x00", "g.yml:1: not YAML"),
     "two documents": ("a: 1\n---\nb: 2", "g.yml:2: not YAML: but found another document"),
 }
 

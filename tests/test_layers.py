@@ -10,7 +10,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 # A module imports what stands in a higher line, or in its own line where there is no ring.
 LAYERS = [
-    ["errors", "findings", "permissions", "registry", "seeding", "files", "provenance", "harmless"],
+    [
+        "errors",
+        "findings",
+        "permissions",
+        "registry",
+        "seeding",
+        "files",
+        "sizes",
+        "provenance",
+        "harmless",
+    ],
     ["deadline", "lock"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
@@ -27,8 +37,9 @@ LAYERS = [
         "evaluators",
     ],
     ["executors"],
-    ["search", "report", "preflight"],
+    ["search", "report", "preflight", "plan"],
     ["compiler"],
+    ["verification", "doctor", "starter"],
     ["cli", "__main__"],
 ]
 # Heavy package -> where it may be imported, and where only inside functions.

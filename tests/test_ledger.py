@@ -25,7 +25,19 @@ from evomerge.trial import (
     TrialState,
 )
 
-HEADER = {"seed": 3, "versions": {"mergekit": "0.1.5"}}
+HEADER = {
+    "evomerge": "0.1.0",
+    "genome": "genome.yml",
+    "genome_digest": "0",
+    "seed": 3,
+    "merge_seed": 3,
+    "threads": 1,
+    "device": "cpu",
+    "versions": {"mergekit": "0.1.5"},
+    "optimizer": "random",
+    "objective": "weighted_sum",
+    "space": [],
+}
 
 
 def metric(value, stderr=0.1):
@@ -185,8 +197,8 @@ def replace_line(folder, number, line):
     [
         ('{"kind": "tri', r"ledger.jsonl: line 3 of 6 is not an event, and it is not the last"),
         ("[1]", r"ledger.jsonl: line 3 of 6 is not an event, and it is not the last"),
-        ('{"kind": "trial", "id": 1}', r"line 3 is not an event of a ledger \(KeyError"),
-        ('{"no": "kind"}', r"line 3 is not an event of a ledger \(KeyError"),
+        ('{"kind": "trial", "id": 1}', r"line 3 is not an event of a ledger \(state: Field"),
+        ('{"no": "kind"}', r"line 3 is not an event of a ledger \(kind None"),
     ],
 )
 def test_a_broken_line_in_the_middle_is_named(tmp_path, line, message):
@@ -266,8 +278,7 @@ def test_salvage_reads_what_can_be_read(tmp_path):
     replace_line(ledger.folder, 5, "[1]")
     found = Ledger.open(ledger.folder, read_only=True, salvage=True)
     assert sorted(found.trials) == [0]
-    assert found.told == [(0, 1)]
-    assert ("holdout", 1) in found.finals
+    assert (found.told, found.finals) == ([], {})  # they speak of the trial that is lost
 
 
 # What another run found
@@ -277,9 +288,9 @@ def test_known_outcomes_read_back_with_their_documents(tmp_path):
     documents = (Document("math", 0, {"acc,none": 1.0}, 2),)
     outcome = Outcome(TrialState.COMPLETE, Evaluation((metric(0.5),), documents))
     ledger = Ledger.create(
-        RunFolder(tmp_path), HEADER, "genome: {}\n", [KnownOutcome("tasks", "d1g", outcome)]
+        RunFolder(tmp_path), HEADER, "genome: {}\n", [KnownOutcome("tasks", "d1" * 32, outcome)]
     )
     read = reopened(ledger)
-    assert read.known_outcome("tasks", "d1g") == outcome
-    assert read.known_outcome("holdout", "d1g") is None
+    assert read.known_outcome("tasks", "d1" * 32) == outcome
+    assert read.known_outcome("holdout", "d1" * 32) is None
     assert read.trials == {}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evomerge.genome.tasks import Task
 from evomerge.objective import Objective
 from evomerge.recipe import Recipe
-from evomerge.standing import Standing
+from evomerge.standing import Standing, finalists, winners
 from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Trial, TrialState
 
 TASKS = (Task(name="math"), Task(name="text"))
@@ -107,3 +107,38 @@ def test_anchors_come_from_the_baselines_alone():
     ).with_anchors()
     assert [(a.zero, a.one) for a in found.objective.anchors] == [(0.1, 0.5)] * 2
     assert found.scores(found.trials[0])[0].value == pytest.approx(1.0)
+
+
+def test_the_finalists_are_the_best_few_or_the_whole_front():
+    trials = [trial(i, 0.1 * i, 0.5) for i in range(5)]
+    assert ids(finalists(standing("weighted_sum", *trials), 2)) == [4, 3]
+    front = [trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)]
+    assert ids(finalists(standing("per_task", *front, trial(9, 0.0, 0.0)), 2)) == [0, 1, 2, 3]
+
+
+def test_validation_orders_the_finalists_and_no_other_trial():
+    found = standing("weighted_sum", *(trial(i, 0.1 * i, 0.5) for i in range(5)))
+    validated = {i: trial(i, -0.1 * i, 0.5).outcome for i in range(5)}
+    assert ids(winners(found, found.objective, validated, 3)) == [2]
+    assert ids(winners(found, None, {}, 3)) == [4]
+
+
+def test_points_of_a_front_that_failed_on_validation_come_last():
+    front = [trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)]
+    found = standing("per_task", *front)
+    validated = {i: trial(i, 0.5 * i, 0.5).outcome for i in range(2)}
+    assert ids(winners(found, found.objective, validated, 2)) == [1, 0, 2, 3]
+
+
+def test_validation_is_scaled_by_the_baselines_scores_on_it():
+    searched = [
+        trial(0, 0.5, 0.5, origin="model a"),
+        trial(1, 0.1, 0.1, origin="base b"),
+        trial(2, 0.9, 0.8),
+        trial(3, 0.8, 0.9),
+    ]
+    found = standing("normalized", *searched).with_anchors()
+    outcomes = [(0.2, 0.9), (0.1, 0.1), (0.2, 0.3), (0.12, 0.9)]
+    validated = {i: trial(i, *values).outcome for i, values in enumerate(outcomes)}
+    # Plain means are 0.25 and 0.51; scaled they are (1 + 0.25) / 2 and (0.2 + 1) / 2.
+    assert ids(winners(found, Objective("normalized", TASKS, KEYS), validated, 2)) == [2]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli.arguments import genome_argument, permission_options, set_option
+from evomerge.cli.arguments import genome_argument, json_option, permission_options, set_option
 from evomerge.permissions import Permissions
+
+if TYPE_CHECKING:
+    from evomerge.compiler import Compiled
+    from evomerge.plan.probe import Probe
+    from evomerge.plan.trials import Plan
 
 
 @click.command(
@@ -15,20 +21,63 @@ from evomerge.permissions import Permissions
     epilog="Example: evomerge check genomes/skills.yml",
 )
 @genome_argument
+@click.option("--strict", is_flag=True, help="Exit with 1 where there are warnings.")
+@click.option(
+    "--probe",
+    "is_probed",
+    is_flag=True,
+    help="Merge once, score a few documents, and guess how long the run takes.",
+)
 @set_option
 @permission_options
-def check(genome: Path, overrides: tuple[str, ...], permissions: Permissions) -> None:
-    """Checks a genome, its models and its tasks, and tells what a run would search."""
+@json_option
+def check(
+    genome: Path,
+    strict: bool,
+    is_probed: bool,
+    overrides: tuple[str, ...],
+    permissions: Permissions,
+    as_json: bool,
+) -> None:
+    """Tells what is wrong with a genome, its models and its tasks, and what a run would take.
+
+    No weights are loaded unless --probe asks for it. Models on the Hub are not downloaded.
+
+    Exit code 0: a run can begin. 1: --strict, and there are warnings. 2: there are errors.
+    """
+    from evomerge.cli.findings import draw_findings, exit_code
     from evomerge.cli.log import run_log
-    from evomerge.genome import load_genome
 
-    definition, source = load_genome(genome, overrides)
     with run_log():
-        from evomerge.compiler import compile_genome
+        from evomerge.cli.run import default_run_dir
+        from evomerge.compiler.read import examine_file
 
-        compiled = compile_genome(definition, source, permissions)
-    from evomerge.cli.plan import draw_plan
+        examination = examine_file(genome, overrides, permissions, default_run_dir)
+        compiled = examination.compiled
+        plan = measured = None
+        if compiled is not None:
+            plan, measured = _planned(compiled, is_probed)
+    if as_json:
+        from evomerge.cli.output import print_json
+        from evomerge.cli.plan import check_data
 
-    draw_plan(compiled)
-    for finding in compiled.findings:
-        click.echo(f"{finding.severity.value}: {finding}", err=True)
+        print_json(check_data(examination.findings, compiled, plan, measured))
+    else:
+        draw_findings(examination.findings)
+        if compiled is not None and plan is not None:
+            from evomerge.cli.plan import draw_plan
+
+            draw_plan(compiled, plan, measured)
+    click.get_current_context().exit(exit_code(examination.findings, strict=strict))
+
+
+def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
+    """What the run will take, and how long if that was asked."""
+    from evomerge.plan.trials import plan_of
+
+    plan = plan_of(compiled.subject)
+    if not is_probed or plan.trials is None:
+        return plan, None
+    from evomerge.plan.probe import probe
+
+    return plan, probe(compiled.merge_space, compiled.tasks.workshop, plan.trials)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evomerge.cli.arguments import permission_options
+from evomerge.permissions import Permissions
+
 if TYPE_CHECKING:
     from evomerge.report.export import Export
 
@@ -26,8 +29,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also build the model into this folder with mergekit-yaml.",
 )
+@permission_options
 def export(
-    best_or_run: Path, output: Path | None, trial: int | None, top: int | None, build: Path | None
+    best_or_run: Path,
+    output: Path | None,
+    trial: int | None,
+    top: int | None,
+    build: Path | None,
+    permissions: Permissions,
 ) -> None:
     """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit-yaml builds.
 
@@ -52,7 +61,8 @@ def export(
             write_result(_yaml(one, file, _below(build, one)), file)
     if build is not None:
         for one in exports:
-            _build(one, build if len(exports) == 1 and top is None else build / _stem(one))
+            folder = build if len(exports) == 1 and top is None else build / _stem(one)
+            _build(one, folder, permissions)
 
 
 def _yaml(one: Export, file: Path | None, out: Path | None) -> str:
@@ -72,18 +82,21 @@ def _stem(one: Export) -> str:
     return Path(one.file_name).stem
 
 
-def _build(one: Export, out: Path) -> None:
+def _build(one: Export, out: Path, permissions: Permissions) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from evomerge.merging.build import build
 
     content = one.content
-    with Console(stderr=True).status(f"mergekit-yaml builds {out}"):
+    with Console(stderr=True).status(Text(f"mergekit-yaml builds {out}")):
         build(
             one.recipe,
             out,
             merge_seed=int(content["merge_seed"]),
             threads=int(content["threads"]),
             device=str(content["device"]),
+            trust_remote_code=permissions.trust_remote_code,
+            allow_pickle=permissions.pickle,
         )
     click.echo(f"built {out}", err=True)

@@ -72,4 +72,4 @@ def _final(event: FinalScored) -> str:
 
 
 def _scores(scores: tuple[Score, ...]) -> str:
-    return "  ".join(f"{score_text(score):<18}" for score in scores).rstrip()
+    return "  ".join(f"{score_text(score):<26}" for score in scores).rstrip()

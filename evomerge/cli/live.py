@@ -14,7 +14,7 @@ from rich.text import Text
 from evomerge.cli.progress import Progress, duration
 from evomerge.events import Event, Notice, RunStarted, TrialFinished
 from evomerge.objective import Score
-from evomerge.report.text import number, score_text
+from evomerge.report.text import score_text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 40
@@ -133,9 +133,9 @@ def _short(origin: str) -> str:
 
 def _scores(progress: Progress, scores: tuple[Score, ...]) -> str:
     if len(scores) == 1:
-        return f"{score_text(scores[0])} (n = {scores[0].n})"
+        return score_text(scores[0])
     pairs = zip(progress.labels, scores, strict=False)
-    return "  ".join(f"{label} {number(score.value)}" for label, score in pairs)
+    return "\n".join(f"{label} {score_text(score)}" for label, score in pairs)
 
 
 def sparkline(values: list[float], width: int) -> str:

@@ -10,12 +10,15 @@ import click
 
 from evomerge import __version__
 from evomerge.cli.check import check
+from evomerge.cli.doctor import doctor
 from evomerge.cli.export import export
+from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.listing import list_names
 from evomerge.cli.run import run
 from evomerge.cli.schema import schema
 from evomerge.cli.show import show
+from evomerge.cli.verify import verify
 from evomerge.errors import EvomergeError, Problem
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -38,7 +41,7 @@ def main() -> None:
     """Finds good merges of fine-tuned language models by searching."""
 
 
-for _command in (run, show, export, check, list_names, schema):
+for _command in (init, run, show, export, verify, check, list_names, schema, doctor):
     main.add_command(_command)
 
 

@@ -1,52 +1,185 @@
-"""What a run would search, as people read it."""
+"""What a run would search and take, as people read it and as programs do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
 import click
 
-from evomerge.cli.tables import plain_table
+from evomerge.cli.progress import duration
+from evomerge.cli.tables import Cell, plain_table
 from evomerge.compiler import Compiled
+from evomerge.findings import Finding
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.space import Choice, Integer, Parameter, Space, Value
+from evomerge.plan.probe import Probe
+from evomerge.plan.room import Store
+from evomerge.plan.trials import Plan, Trials
+from evomerge.sizes import size_text
+from evomerge.space import Choice, Integer, Parameter, Real, Value, to_data
+
+_SHOWN = 40  # parameters; the rest only for programs
 
 
-def draw_plan(compiled: Compiled) -> None:
-    """Prints the space, the baselines, the size of the search and the recipe at its start."""
-    genome, space = compiled.genome, compiled.merge_space.space
-    plain_table([_row(parameter) for parameter in space])
-    click.echo("\nscored first")
+def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
+    """Prints the space, the trials, the tasks, the room they take and the recipe at the start."""
+    space = compiled.merge_space.space
+    _title("space")
+    plain_table([_parameter(parameter) for parameter in space.parameters[:_SHOWN]])
+    if space.n_dims > _SHOWN:
+        click.echo(f"and {space.n_dims - _SHOWN} more; --json lists all")
+    if plan.trials is not None:
+        _title("search")
+        for line in _search(plan.trials):
+            click.echo(line)
+        _title("tasks")
+        plain_table(list(_tasks(plan.trials)))
+    if plan.stores:
+        _title("room")
+        plain_table([row for store in plan.stores for row in _store(store)])
+    _title("time")
+    for line in _time(measured):
+        click.echo(line)
+    _title("scored first")
     for candidate in baselines(compiled.merge_space):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
-        click.echo(f"  {candidate.origin}  ({place})")
-    click.echo(f"\n{_size(compiled, space)}")
-    for split in ("tasks", "validation", "holdout"):
-        names = [task.name for task in getattr(genome, split)]
-        if names:
-            click.echo(f"{split}: {', '.join(names)}")
-    click.echo("\nrecipe where the search starts")
-    recipe = compiled.merge_space.recipe(space.decode(space.initial))
-    click.echo(recipe.to_yaml(), nl=False)
+        click.echo(f"{candidate.origin}  ({place})")
+    _title("recipe where the search starts")
+    click.echo(compiled.merge_space.recipe(space.decode(space.initial)).to_yaml(), nl=False)
 
 
-def _size(compiled: Compiled, space: Space) -> str:
-    genome, population = compiled.genome, compiled.optimizer.population_size
-    n_generations = -(-genome.optimizer.budget // population)
-    return (
-        f"{space.n_dims} parameters, {genome.optimizer.name}, {genome.optimizer.budget} trials in "
-        f"{n_generations} generations of {population}, {genome.execution.workers} at once"
-    )
+def check_data(
+    findings: Sequence[Finding],
+    compiled: Compiled | None,
+    plan: Plan | None,
+    measured: Probe | None,
+) -> dict[str, Any]:
+    """The same for programs; space, plan and recipe are null where there are errors."""
+    data: dict[str, Any] = {
+        "findings": [
+            {"severity": finding.severity.value, **asdict(finding.problem)} for finding in findings
+        ],
+        "space": None,
+        "plan": None,
+        "recipe": None,
+    }
+    if compiled is not None and plan is not None:
+        space = compiled.merge_space.space
+        data["space"] = to_data(space)
+        data["plan"] = _plan_data(plan, measured)
+        data["recipe"] = compiled.merge_space.recipe(space.decode(space.initial)).config
+    return data
 
 
-def _row(parameter: Parameter) -> dict[str, str]:
+def _plan_data(plan: Plan, measured: Probe | None) -> dict[str, Any]:
+    trials = plan.trials
+    found: dict[str, Any] = {"search": None if trials is None else asdict(trials)}
+    if trials is not None:
+        found["search"] |= {
+            "n_generations": trials.n_generations,
+            "n_documents": trials.n_documents(),
+            "n_rows": trials.n_rows(),
+        }
+    found["room"] = [
+        {
+            **asdict(store),
+            "path": None if store.path is None else str(store.path),
+            "n_bytes": store.n_bytes,
+        }
+        for store in plan.stores
+    ]
+    found["time"] = None
+    if measured is not None:
+        ranges = {"trial_s": measured.trial_s, "run_s": measured.run_s}
+        found["time"] = {**asdict(measured), **ranges}
+    return found
+
+
+def _title(text: str) -> None:
+    click.echo(f"\n{click.style(text, bold=True)}")
+
+
+def _parameter(parameter: Parameter) -> dict[str, Cell]:
     if isinstance(parameter, Choice):
         kind, values = "choice", ", ".join(map(str, parameter.values))
     else:
         kind = "integer" if isinstance(parameter, Integer) else "real"
         values = f"[{parameter.low:g}, {parameter.high:g}]"
         values += " log" if kind == "real" and getattr(parameter, "log", False) else ""
-    start = "" if parameter.initial is None else _text(parameter.initial)
-    return {"parameter": parameter.name, "kind": kind, "range": values, "start": start}
+    return {
+        "parameter": parameter.name,
+        "kind": kind,
+        "range": values,
+        "values": "any" if isinstance(parameter, Real) else str(parameter.n_values),
+        "start": "" if parameter.initial is None else _value_text(parameter.initial),
+    }
 
 
-def _text(value: Value) -> str:
+def _value_text(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _search(trials: Trials) -> Iterator[str]:
+    plural = "s" if trials.n_dims > 1 else ""
+    how = f" in {trials.n_generations} generations of {trials.population}"
+    yield (
+        f"{trials.n_dims} parameter{plural}, {trials.optimizer}: {trials.budget} trials"
+        f"{how if trials.population > 1 else ''}, {trials.workers} at once"
+    )
+    yield f"{trials.n_baselines} baselines before them"
+    yield (
+        f"each trial scores {trials.n_documents():,} documents in {trials.n_rows():,} rows of "
+        "forward passes, at most"
+    )
+
+
+def _tasks(trials: Trials) -> Iterator[dict[str, Cell]]:
+    for split, entries in trials.tasks.items():
+        for facts in entries:
+            yield {
+                "split": "search" if split == "tasks" else split,
+                "task": facts.key.task,
+                "metric": f"{facts.key.metric},{facts.key.filter}",
+                "better": "higher" if facts.higher_is_better else "lower",
+                "documents": f"{facts.n_documents:,}",
+                "rows": f"{facts.n_rows:,}",
+            }
+
+
+def _store(store: Store) -> Iterator[dict[str, Cell]]:
+    room = store.room
+    free = "" if room is None else f"{size_text(room.free)} of {size_text(room.total)}"
+    name = store.name if store.path is None else f"disk {store.path}"
+    if len(store.needs) > 1:
+        yield {"place": name, "for": "all", "takes": size_text(store.n_bytes), "free": free}
+        name = free = ""
+    for need in store.needs:
+        yield {"place": name, "for": need.what, "takes": size_text(need.n_bytes), "free": free}
+
+
+def _time(measured: Probe | None) -> Iterator[str]:
+    if measured is None:
+        yield "not measured; --probe merges once and times a few documents"
+        return
+    (few, few_s), (more, more_s) = measured.few, measured.more
+    yield f"the search takes {_range(measured.run_s)}, a trial {_range(measured.trial_s)};"
+    yield "validation and holdout come on top"
+    yield "measured on this machine:"
+    yield f"  reading the models and merging {_seconds(measured.first_s)}"
+    yield f"  merging again {_seconds(measured.merge_s)}"
+    yield f"  scoring the first {few} documents {_seconds(few_s)}"
+    yield (
+        f"  scoring the first {more} documents {_seconds(more_s)}, of {measured.n_documents:,} "
+        "in a trial"
+    )
+
+
+def _range(seconds: tuple[float, float]) -> str:
+    low, high = map(_seconds, seconds)
+    return low if low == high else f"{low} to {high}"
+
+
+def _seconds(seconds: float) -> str:
+    """A duration, with a fraction where it is short."""
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"

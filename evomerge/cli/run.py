@@ -54,9 +54,9 @@ def run(
 ) -> None:
     """Searches for the best merge; a run that was stopped is continued."""
     from evomerge.cli.log import run_log
-    from evomerge.genome import load_genome
+    from evomerge.compiler.read import read_genome
 
-    definition, source = load_genome(genome, overrides)
+    definition, source = read_genome(genome, overrides)
     folder = run_dir or default_run_dir(genome, definition)
     view = _view(definition)
     with run_log() as log, view:

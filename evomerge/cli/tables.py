@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.objective import Score
+from evomerge.harmless import harmless
 from evomerge.report.table import Row, SplitTable, side_by_side
-from evomerge.report.text import score_text
+from evomerge.report.text import gain_text, score_text, with_error
+from evomerge.report.verdict import LEGEND, verdict
 
 Cell = str | Sequence[str]  # several: one line each
 _NAME_WIDTH = 30
 _HEAD_WIDTH = 24
 _GAP = 2
 _NOT_SCORED = "not scored"
+_IS_PARENT = "best parent"
 
 
 def plain_table(rows: Sequence[Mapping[str, Cell]]) -> None:
@@ -35,13 +38,26 @@ def plain_table(rows: Sequence[Mapping[str, Cell]]) -> None:
 
 def _text(cell: Cell) -> Text:
     """One line per entry of a list."""
-    return Text(cell if isinstance(cell, str) else "\n".join(cell))
+    return Text(harmless(cell if isinstance(cell, str) else "\n".join(cell)))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column as text: its head, one line or several, and one cell per row."""
+
+    head: str
+    cells: tuple[Text, ...]
+
+    @property
+    def width(self) -> int:
+        """Its widest line."""
+        return max(map(len, (*(cell.plain for cell in self.cells), *self.head.split("\n"))))
 
 
 def draw_final(
     console: Console, tables: Sequence[SplitTable], *, every_split: bool = False
 ) -> None:
-    """Prints the combined scores of all splits side by side, then those of the tasks.
+    """Prints what was found beside what was there, and whether the gain is more than noise.
 
     Args:
         console: Where to.
@@ -57,66 +73,93 @@ def draw_final(
         is_told = has_result and len(table.columns) == 1
         if not is_told:
             _draw(console, f"{table.title} tasks", table, start=int(has_result))
+    console.print(Text(f"\n{LEGEND}", style="dim"))
+    for sentence in verdict(tables):
+        console.print(Text(sentence))
 
 
 def _draw(console: Console, title: str, table: SplitTable, start: int = 0) -> None:
-    """Prints the columns of a table from ``start`` in as many pieces as the width asks for."""
-    for piece, columns in enumerate(_pieces(table, console.width, start)):
+    """Prints the scores from column ``start`` on, then what the objectives gained."""
+    columns = range(start, len(table.columns))
+    names = [Text(_shortened(row.name)) for row in table.rows]
+    winners = [row.is_winner for row in table.rows]
+    _print(console, title, names, winners, [_scores(table, column) for column in columns])
+    gained = [c for c in columns if table.columns[c].is_objective and table.parents[c] is not None]
+    if gained:
+        against = "difference to the best parent"
+        _print(console, against, names, winners, [_gains(table, column) for column in gained])
+
+
+def _print(
+    console: Console,
+    title: str,
+    names: Sequence[Text],
+    is_bold: Sequence[bool],
+    columns: Sequence[_Column],
+) -> None:
+    """Prints columns beside names, in as many pieces as the width asks for."""
+    for piece, shown in enumerate(_pieces(names, columns, console.width)):
         console.print(Text(f"\n{title}" if piece == 0 else f"\n{title}, continued", style="bold"))
-        console.print(_drawn(table, columns))
+        drawn = empty_table()
+        drawn.add_column("")
+        for column in shown:
+            drawn.add_column(Text(column.head), justify="right", no_wrap=True)
+        for row, name in enumerate(names):
+            style = "bold" if is_bold[row] else None
+            drawn.add_row(name, *(column.cells[row] for column in shown), style=style)
+        console.print(drawn)
 
 
-def _pieces(table: SplitTable, width: int, start: int) -> Iterator[range]:
-    """Column indices from ``start`` that fit beside the names, at least one at a time."""
-    names = max(len(_shortened(row.name)) for row in table.rows)
-    used = names
-    for column in range(start, len(table.columns)):
-        needed = _GAP + _width(table, column)
-        if used + needed > width and column > start:
-            yield range(start, column)
-            start, used = column, names
+def _pieces(
+    names: Sequence[Text], columns: Sequence[_Column], width: int
+) -> Iterator[Sequence[_Column]]:
+    """The columns that fit beside the names, at least one at a time."""
+    start, room = 0, width - max(len(name.plain) for name in names)
+    used = 0
+    for index, column in enumerate(columns):
+        needed = _GAP + column.width
+        if used + needed > room and index > start:
+            yield columns[start:index]
+            start, used = index, 0
         used += needed
-    yield range(start, len(table.columns))
+    yield columns[start:]
 
 
-def _width(table: SplitTable, column: int) -> int:
-    cells = [_score_text(row.scores[column]) for row in table.rows]
-    return max(map(len, (*cells, *_head(table, column).split("\n"))))
+def _scores(table: SplitTable, column: int) -> _Column:
+    best, sizes = table.best_in(column), {score.n for score in table.scores(column)}
+    shown = with_error if len(sizes) == 1 else score_text
 
-
-def _drawn(table: SplitTable, columns: range) -> Table:
-    drawn = empty_table()
-    drawn.add_column("")
-    for column in columns:
-        drawn.add_column(_head(table, column), justify="right", no_wrap=True)
-    for row in table.rows:
-        drawn.add_row(
-            Text(_shortened(row.name)),
-            *_cells(table, row, columns),
-            style="bold" if row.is_winner else None,
-        )
-    return drawn
-
-
-def _cells(table: SplitTable, row: Row, columns: range) -> Iterator[Text]:
-    for column in columns:
+    def cell(row: Row) -> Text:
         score = row.scores[column]
-        is_top = score is not None and score.value == table.best_in(column)
-        style = "dim" if score is None else "green" if is_top else ""
-        yield Text(_score_text(score), style=style)
+        if score is None:
+            return Text(_NOT_SCORED, style="dim")
+        return Text(shown(score), style="green" if score.value == best else "")
+
+    return _Column(_head(table, column, [], sizes), tuple(map(cell, table.rows)))
 
 
-def _score_text(score: Score | None) -> str:
-    return _NOT_SCORED if score is None else score_text(score)
+def _gains(table: SplitTable, column: int) -> _Column:
+    gains = [gain for row in table.rows if (gain := row.gains[column]) is not None]
+    parent = _shortened(f"to {table.parents[column]}", _HEAD_WIDTH)
+
+    def cell(row: Row) -> Text:
+        gain = row.gains[column]
+        if gain is None:
+            return Text(_NOT_SCORED if row.scores[column] is None else _IS_PARENT, style="dim")
+        is_gain = gain.is_distinguishable and gain.difference > 0
+        return Text(gain_text(gain), style="green" if is_gain else "")
+
+    sizes = {gain.n for gain in gains if gain.stderr is not None}
+    return _Column(_head(table, column, [parent], sizes), tuple(map(cell, table.rows)))
 
 
-def _head(table: SplitTable, column: int) -> str:
-    sizes = sorted({score.n for score in table.scores(column)})
+def _head(table: SplitTable, column: int, beside: Sequence[str], sizes: Collection[int]) -> str:
+    """Name, metric, what stands beside it, and n where it is the same in every row."""
     lines = [_shortened(table.columns[column].name, _HEAD_WIDTH)]
     if any(each.metric for each in table.columns):
         lines.append(_shortened(table.columns[column].metric, _HEAD_WIDTH))
-    if sizes:
-        lines.append(f"n = {sizes[0]}" + (f"-{sizes[-1]}" if len(sizes) > 1 else ""))
+    lines += beside
+    lines += [f"n={size}" for size in sizes] if len(sizes) == 1 else []
     return "\n".join(lines)
 
 

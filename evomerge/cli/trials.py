@@ -23,7 +23,7 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
     table = empty_table()
     table.add_column("trial", justify="right")
     for label in labels:
-        table.add_column(label, justify="right", no_wrap=True)
+        table.add_column(Text(label), justify="right", no_wrap=True)
     table.add_column("seconds", justify="right")
     table.add_column("")
     for trial in trials:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evomerge.architecture import Architecture
 from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding, Severity, problems
 from evomerge.findings import error as error_finding
+from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
+from evomerge.inspection.facts import ModelFacts
+from evomerge.inspection.read import read_model
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
+from evomerge.merging.describe import describe
+from evomerge.merging.dtype import common_dtype
 from evomerge.optimizers.base import Optimizer
 from evomerge.permissions import Permissions
 from evomerge.preflight import MODEL_RULES, RULES
+from evomerge.preflight.reference import reference_of
 from evomerge.preflight.subject import Subject
 
 if TYPE_CHECKING:
@@ -94,22 +100,18 @@ def examine(
 ) -> Examination:
     """Finds everything that files can show; raises nothing for a user's mistake."""
     found = _Findings(source)
-    subject = Subject(genome, permissions, run_dir=run_dir)
+    models, has_errors = _models(genome, permissions, found)
+    subject = Subject(genome, permissions, models, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
-    architecture = found.attempt(lambda: _architecture(genome, permissions))
-    for rule in MODEL_RULES:
-        found.add(rule(subject))
-    merge_space = None
-    if architecture is not None and not found.has_errors_in_models:
-        merge_space = found.attempt(lambda: _merge_space(genome, architecture, permissions))
+    merge_space = tokenizer = None
+    if not has_errors:
+        merge_space = found.attempt(lambda: _merge_space(genome, models))
+        tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer = None
     if merge_space is not None and choice is not None:
         optimizer = optimizer_for(choice, genome, merge_space.space)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
-    tokenizer = None
-    if architecture is not None:
-        tokenizer = found.attempt(lambda: _tokenizer(genome, permissions))
     subject = replace(
         subject,
         merge_space=merge_space,
@@ -132,12 +134,16 @@ class _Findings:
     """Collects findings, each with the file and line of its key."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self._found: list[Finding] = []
 
     def add(self, findings: Iterator[Finding]) -> None:
         for finding in findings:
             self._found.append(replace(finding, problem=self._located(finding)))
+
+    def take(self, others: _Findings) -> None:
+        """Adds what others have found."""
+        self._found += others._found
 
     def attempt(self, step: Callable[[], T]) -> T | None:
         """What a step gives; None, and its problems among the findings, where it fails."""
@@ -149,11 +155,11 @@ class _Findings:
 
     def _located(self, finding: Finding) -> Any:
         problem = finding.problem
-        is_located = not problem.where or problem.where.startswith(self._source.name)
-        return problem if is_located else self._source.locate(problem)
+        is_located = not problem.where or problem.where.startswith(self.source.name)
+        return problem if is_located else self.source.locate(problem)
 
     @property
-    def has_errors_in_models(self) -> bool:
+    def has_errors(self) -> bool:
         return bool(problems(self._found, Severity.ERROR))
 
     @property
@@ -163,48 +169,46 @@ class _Findings:
         return tuple(sorted(unique, key=lambda finding: finding.severity.rank))
 
 
+def _models(
+    genome: Genome, permissions: Permissions, found: _Findings
+) -> tuple[tuple[ModelFacts, ...], bool]:
+    """The models that could be read, and whether any of them cannot be merged."""
+    of_models = _Findings(found.source)
+    read = []
+    for name, key in _named_models(genome):
+        is_allowed = name.text in permissions.pickle
+        read.append(of_models.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
+    models = tuple(model for model in read if model is not None)
+    for rule in MODEL_RULES:
+        of_models.add(rule(Subject(genome, permissions, models)))
+    found.take(of_models)
+    return models, of_models.has_errors
+
+
+def _named_models(genome: Genome) -> list[tuple[ModelName, str]]:
+    """Every model with its key, the base last unless it is one of the models."""
+    definition = genome.genome
+    named = {source.model: f"genome.models[{i}]" for i, source in enumerate(definition.models)}
+    if definition.base_model is not None:
+        named.setdefault(definition.base_model, "genome.base_model")
+    return list(named.items())
+
+
 def all_models(genome: Genome) -> list[Any]:
-    """Every model of a genome as a recipe names it, the base last."""
-    named = [source.model for source in genome.genome.models]
-    base = genome.genome.base_model
-    return [m.in_recipe for m in (*named, *([base] if base and base not in named else []))]
+    """Every model of a genome as a recipe names it, the base last unless it is one of them."""
+    return [name.in_recipe for name, _ in _named_models(genome)]
 
 
-def _architecture(genome: Genome, permissions: Permissions) -> Architecture:
-    from evomerge.merging.describe import describe  # loads torch; a wrong genome must not
-
-    return describe(all_models(genome), trust_remote_code=permissions.trust_remote_code)
-
-
-def _merge_space(
-    genome: Genome, architecture: Architecture, permissions: Permissions
-) -> MergeSpace:
-    from evomerge.merging.dtype import common_dtype
-
-    models: Sequence[Any] = all_models(genome)
-    _check_tokenizers(genome, models)
-    dtype = common_dtype(models, trust_remote_code=permissions.trust_remote_code)
+def _merge_space(genome: Genome, models: Sequence[ModelFacts]) -> MergeSpace:
+    architecture, dtype = describe(models), common_dtype(models)
     return merge_space_for(genome.genome)(genome.genome, architecture, dtype)
 
 
-def _check_tokenizers(genome: Genome, models: Sequence[Any]) -> None:
-    definition = genome.genome
-    if definition.tokenizer is not None or definition.tokenizer_source is not None:
-        return
-    from evomerge.merging.vocabulary import tokenizers_differ
+def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
+    from evomerge.merging.vocabulary import load_tokenizer  # loads torch; a wrong genome must not
 
-    difference = tokenizers_differ(models)
-    if difference:
-        raise GenomeError(
-            difference,
-            where="genome.models",
-            fix="Set tokenizer_source: base (the base's vocabulary) or union (all tokens).",
-        )
-
-
-def _tokenizer(
-    genome: Genome, permissions: Permissions
-) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:
-    from evomerge.merging.vocabulary import load_tokenizer
-
-    return load_tokenizer(all_models(genome)[-1], trust_remote_code=permissions.trust_remote_code)
+    reference = reference_of(subject)
+    if reference is None:
+        return None
+    permissions = subject.permissions
+    return load_tokenizer(reference, trust_remote_code=permissions.trust_remote_code)

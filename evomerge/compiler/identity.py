@@ -8,6 +8,7 @@ from typing import Any
 from evomerge import __version__
 from evomerge.compiler.examine import Compiled, all_models
 from evomerge.errors import EvomergeError, ModelError
+from evomerge.evaluators.contents import members_of
 from evomerge.files import digest
 from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
@@ -26,6 +27,8 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
     """
     import torch
 
+    from evomerge.merging.machine import machine_of  # heavy; what changed needs none of it
+
     workshop = compiled.tasks.workshop
     return {
         "evomerge": __version__,
@@ -35,9 +38,13 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
         "merge_seed": workshop.seed,
         "threads": workshop.threads or torch.get_num_threads(),
         "device": workshop.device,
+        "machine": machine_of(workshop.device),
         "versions": versions(),
         "models": _fingerprints(compiled),
         "tasks": {split: dict(e.identity()) for split, e in compiled.tasks.evaluators.items()},
+        "members": {
+            split: members_of(e.contents()) for split, e in compiled.tasks.evaluators.items()
+        },
         "optimizer": compiled.genome.optimizer.name,
         "objective": compiled.genome.objective,
         "space": to_data(compiled.merge_space.space),

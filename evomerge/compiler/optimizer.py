@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from evomerge.errors import EvomergeError, GenomeError
+from evomerge.errors import EvomergeError, GenomeError, Problem
 from evomerge.genome.load import problems_of
 from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
@@ -25,31 +25,36 @@ def chosen_optimizer(genome: Genome, source: Source) -> OptimizerChoice:
     Raises:
         GenomeError: no such optimizer, or it cannot do what the genome asks.
     """
+    found = optimizer_problems(genome.optimizer, n_objectives(genome), source)
+    if found:
+        raise GenomeError.of(found)
+    optimizer = OPTIMIZERS[genome.optimizer.name]
+    return optimizer, optimizer.Settings.model_validate(genome.optimizer.settings)
+
+
+def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> list[Problem]:
+    """What an optimizer cannot do of what the genome asks, all at once."""
+    where = ("optimizer", "name") if ("optimizer", "name") in source.lines else ("optimizer",)
     try:
-        optimizer = OPTIMIZERS[genome.optimizer.name]
+        optimizer = OPTIMIZERS[block.name]
     except EvomergeError as error:
         problem = error.problems[0]
-        where = source.where(("optimizer", "name"))
-        raise GenomeError(problem.what, where=where, fix=problem.fix) from error
-    size, least = genome.optimizer.population_size, optimizer.min_population_size
+        return [replace(problem, where=source.where(where))]
+    found = []
+    size, least = block.population_size, optimizer.min_population_size
     if size is not None and size < least:
-        raise GenomeError(
-            f"got {size}, {genome.optimizer.name} needs {least} or more",
-            where=source.where(("optimizer", "population_size")),
-        )
-    if n_objectives(genome) > 1 and not optimizer.multi_objective:
-        raise GenomeError(
-            f"objective: per_task has {n_objectives(genome)} objectives, {genome.optimizer.name} "
-            "minimises one",
-            where=source.where(("objective",)),
-            fix="Use optimizer: nsga2, or another objective.",
-        )
+        what = f"got {size}, {block.name} needs {least} or more"
+        found.append(Problem(what, source.where(("optimizer", "population_size"))))
+    if n_losses > 1 and not optimizer.multi_objective:
+        what = f"objective: per_task has {n_losses} objectives, {block.name} minimises one"
+        fix = "Use optimizer: nsga2, or another objective."
+        found.append(Problem(what, source.where(("objective",)), fix))
     try:
-        return optimizer, optimizer.Settings.model_validate(genome.optimizer.settings)
+        optimizer.Settings.model_validate(block.settings)
     except ValidationError as error:
         common = OptimizerBlock.model_fields
-        found = problems_of(error, source, optimizer.Settings, ("optimizer",), common)
-        raise GenomeError.of(found) from error
+        found += problems_of(error, source, optimizer.Settings, ("optimizer",), common)
+    return found
 
 
 def n_objectives(genome: Genome) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evomerge.deadline import Deadline
+from evomerge.evaluators.contents import TaskContents
+from evomerge.evaluators.facts import TaskFacts
 from evomerge.genome.tasks import Evaluation as EvaluationSettings
 from evomerge.genome.tasks import Task
 from evomerge.permissions import Permissions
@@ -80,6 +82,26 @@ class Evaluator(ABC):
 
         Read only after :meth:`prepare`. Equal digests, comparable scores.
         """
+
+    def contents(self) -> tuple[TaskContents, ...]:
+        """Documents of each task, in their order, for rules that compare them.
+
+        Read only after :meth:`prepare`.
+        """
+        return ()
+
+    def facts(self) -> tuple[TaskFacts, ...]:
+        """What is known of each task before a model is scored; after :meth:`prepare`."""
+        return ()
+
+    def tokens_per_pass(self, device: str, longest: int) -> int:
+        """Tokens that one forward pass reads at most, 0 where nobody knows.
+
+        Args:
+            device: Where the model is.
+            longest: Tokens of the longest row.
+        """
+        return 0
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import types
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from evomerge.errors import GenomeError, Problem, nearest
+from evomerge.genome.places import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
 
@@ -31,6 +32,16 @@ def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Sour
     Raises:
         GenomeError: every mistake that the file alone can show.
     """
+    source = read_source(path, overrides)
+    return validate_genome(source), source
+
+
+def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
+    """The keys and values of a genome file, overrides in their places; see :func:`load_genome`.
+
+    Raises:
+        GenomeError: the file is no YAML mapping, or an override has no place in it.
+    """
     source = read_yaml(path)
     if not isinstance(source.data, dict):
         raise GenomeError(
@@ -38,7 +49,7 @@ def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Sour
         )
     for override in overrides:
         _override(source, override)
-    return validate_genome(source), source
+    return source
 
 
 def validate_genome(source: Source) -> Genome:
@@ -65,15 +76,20 @@ def problems_of(
         prefix: Where in the file that class stands.
         beside: Keys that may stand there too.
     """
-    problems: dict[KeyPath, Problem] = {}
+    problems: dict[KeyPath, list[Problem]] = {}
     for details in error.errors(include_url=False):
         path = (*prefix, *_in_file(details["loc"], _at(source.data, prefix)))
         path += getattr(details.get("ctx", {}).get("error"), "path", ())
-        if path not in problems:
-            problems[path] = _problem(
-                details, path, source, (*_known_keys(model, path[len(prefix) : -1]), *beside)
-            )
-    return sorted(problems.values(), key=lambda problem: _line(problem.where))
+        found = problems.setdefault(path, [])
+        if not found or details["type"] == "value_error":  # the rest: other forms of one value
+            known = (*keys_at(model, path[len(prefix) : -1]), *beside)
+            found.append(_problem(details, path, source, known))
+    return in_order(itertools.chain.from_iterable(problems.values()))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems by their line in the file."""
+    return sorted(problems, key=lambda problem: _line(problem.where))
 
 
 def _line(where: str) -> int:
@@ -87,20 +103,31 @@ def _problem(
     where = source.where(path)
     kind, got = details["type"], details.get("input")
     if kind == "extra_forbidden":
-        known = sorted(set(known_keys))
-        hint = nearest(str(path[-1]), known) or f" (known: {', '.join(known)})"
-        return Problem(f"unknown key {str(path[-1])!r}{hint}", where, _LOOKUP_NOTE)
+        return _unknown_key(path, where, sorted(set(known_keys)))
     if kind == "missing":
         return Problem("is missing", where, "Add it.")
     context = details.get("ctx", {})
     if kind == "value_error":
-        return Problem(str(context["error"]), where)
+        return Problem(str(context["error"]), where, getattr(context["error"], "fix", ""))
+    if kind == "too_short":
+        return Problem(f"got {_short(got)}, expected {context['min_length']} or more", where)
     if kind == "literal_error":
         expected = str(context["expected"])
         names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
         return Problem(f"got {got!r}{nearest(str(got), names)}, expected {expected}", where)
-    expected = details["msg"].removeprefix("Input should be ")
+    expected = details["msg"].removeprefix("Input should be ").partition(", ")[0]
+    expected = "true or false" if kind.startswith("bool") else expected
     return Problem(f"got {_short(got)}, expected {expected}", where)
+
+
+def _unknown_key(path: KeyPath, where: str, known: Sequence[str]) -> Problem:
+    """A key that is misspelt, or stands in another block than its own."""
+    name = str(path[-1])
+    home = home_of(path, known)
+    if home:
+        return Problem(f"{name!r} is no key of this block", where, f"Move it to {home}.")
+    hint = nearest(name, known) or f" (known: {', '.join(known)})"
+    return Problem(f"unknown key {name!r}{hint}", where, _LOOKUP_NOTE)
 
 
 def _short(value: Any) -> str:
@@ -134,35 +161,6 @@ def _in_file(location: KeyPath, data: Any) -> Iterator[int | str]:
         if is_key or is_absent_key:
             yield part
             data = child
-
-
-def _known_keys(model: type[BaseModel], path: KeyPath) -> Iterator[str]:
-    """Keys that may stand at a path below a model."""
-    classes = [model]
-    for part in path:
-        annotations = [
-            c.model_fields[str(part)].annotation for c in classes if str(part) in c.model_fields
-        ]
-        below = [found for a in annotations for found in _classes_in(a)]
-        classes = below or classes
-    for found in classes:
-        for shown in _entry_classes(found) or [found]:
-            yield from shown.model_fields
-
-
-def _entry_classes(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """Settings stands in the file as its entries do."""
-    if set(model.model_fields) == {"entries"}:
-        return list(_classes_in(model.model_fields["entries"].annotation))
-    return []
-
-
-def _classes_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, list, dict, tuple, Annotated):
-        for argument in get_args(annotation):
-            yield from _classes_in(argument)
 
 
 def _override(source: Source, override: str) -> None:

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from evomerge.errors import UnknownNameError
+from evomerge.genome.block import Block, Whole, fits
+from evomerge.genome.inputs import wrong_number
+from evomerge.genome.method_fit import unfit_normalize, unfit_settings
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Settings
 from evomerge.genome.source import MisfitError
-from evomerge.methods import Base, method_named
+from evomerge.methods import Base, Method, method_named
 
-STRICT = ConfigDict(extra="forbid", frozen=True)
 Dtype = Literal["float32", "bfloat16", "float16"]
 Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]
 
 
-class Source(BaseModel):
-    """One model to merge, and what is particular to it."""
+def _known_method(name: str) -> str:
+    try:
+        return method_named(name).name
+    except UnknownNameError as error:
+        problem = error.problems[0]
+        raise MisfitError(problem.what, fix=problem.fix) from error
 
-    model_config = STRICT
+
+def _none_below_one(value: Any) -> Any:
+    """As mergekit-evolve reads it."""
+    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Source(Block):
+    """One model to merge, and what is particular to it."""
 
     model: ModelName = Field(description="Hub id, folder, `model+lora`, `model@revision`.")
     parameters: dict[str, Settings] = Field(
         default_factory=dict, description="Settings that hold for this model only."
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _long_form(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"model": value}
         if isinstance(value, dict) and (
@@ -39,27 +52,25 @@ class Source(BaseModel):
         return value
 
 
-class TokenizerBlock(BaseModel):
+class TokenizerBlock(Block):
     """mergekit's `tokenizer:` block, handed through."""
-
-    model_config = STRICT
 
     source: str = Field(description="`union`, `base`, or one of the models.")
     tokens: dict[str, Any] = Field(default_factory=dict, description="As mergekit's.")
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] | None = Field(
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="As mergekit's."
     )
 
 
-class MergeDefinition(BaseModel):
+class MergeDefinition(Block):
     """Which models, which way of merging, what may vary and how finely."""
-
-    model_config = STRICT
 
     models: Annotated[list[Source], Field(min_length=1)] = Field(
         description="The models to merge; the base need not be among them."
     )
-    merge_method: str = Field(description="Any method mergekit registers; `evomerge list methods`.")
+    merge_method: Annotated[str, AfterValidator(_known_method)] = Field(
+        description="Any method mergekit registers; `evomerge list methods`."
+    )
     base_model: ModelName | None = Field(
         None, description="What task vectors are measured from; required by most methods."
     )
@@ -75,7 +86,7 @@ class MergeDefinition(BaseModel):
         "Embeddings, final norm and head are groups of their own in all but `model`. Absent: "
         "as mergekit-evolve (embeddings follow the first group, norm and head the last).",
     )
-    layer_granularity: Annotated[int, Field(ge=0)] = Field(
+    layer_granularity: Annotated[Whole, Field(ge=0), BeforeValidator(_none_below_one)] = Field(
         0, description="Consecutive layers that share values; 0: all. A remainder is a group."
     )
     filters: list[str] | None = Field(
@@ -104,52 +115,86 @@ class MergeDefinition(BaseModel):
         None, description="`auto`, a name mergekit ships (chatml, llama3, ...) or a Jinja text."
     )
 
-    @field_validator("merge_method")
-    @classmethod
-    def _known_method(cls, name: str) -> str:
-        try:
-            return method_named(name).name
-        except UnknownNameError as error:
-            raise ValueError(str(error)) from error
-
-    @field_validator("layer_granularity", mode="before")
-    @classmethod
-    def _none_below_one(cls, value: Any) -> Any:
-        return max(value, 0) if isinstance(value, int) else value  # as mergekit-evolve reads it
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MergeDefinition:
-        method = method_named(self.merge_method)
-        names = [source.model.text for source in self.models]
-        twice = sorted({name for name in names if names.count(name) > 1})
+    @fits("models")
+    def _once_each(self) -> Iterator[MisfitError]:
+        twice = _twice([source.model.text for source in self.models])
         if twice:
-            raise MisfitError(f"models stand twice: {', '.join(twice)}", "models")
-        if method.base is Base.REQUIRED and self.base_model is None and method.max_sources != 1:
-            raise MisfitError(f"is missing: {method.name} measures from a base", "base_model")
-        if self.tokenizer is not None and self.tokenizer_source is not None:
-            raise MisfitError("stands beside tokenizer_source; give one of them", "tokenizer")
-        self._check_layers()
-        return self
+            yield MisfitError(f"models stand twice: {', '.join(twice)}", "models")
 
-    def _check_layers(self) -> None:
+    @fits("merge_method", "models", "base_model")
+    def _models_fit_the_method(self) -> Iterator[MisfitError]:
+        method = self._method
+        if method.base is Base.REQUIRED and self.base_model is None and method.max_sources != 1:
+            yield MisfitError(
+                f"is missing: {method.name} measures from a base",
+                "base_model",
+                fix="Add the model that the others were trained from.",
+            )
+            return
+        yield from wrong_number([s.model for s in self.models], self.base_model, method)
+
+    @fits("merge_method", "parameters")
+    def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
+        place = ("parameters",)
+        yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
+
+    @fits("merge_method", "models")
+    def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
+        for index, source in enumerate(self.models):
+            place = ("models", index, "parameters")
+            yield from unfit_settings(
+                self._method, source.parameters, place, self._own_keys, of_a_model=True
+            )
+
+    @fits("merge_method", "normalize", "parameters")
+    def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
+        yield from unfit_normalize(self._method, self.normalize, self.parameters)
+
+    @fits("tokenizer", "tokenizer_source")
+    def _one_tokenizer(self) -> Iterator[MisfitError]:
+        if self.tokenizer is not None and self.tokenizer_source is not None:
+            yield MisfitError("stands beside tokenizer_source; give one of them", "tokenizer")
+
+    @fits("granularity", "layer_granularity")
+    def _layers_to_group(self) -> Iterator[MisfitError]:
         if self.granularity == "layers" and self.layer_granularity == 0:
-            raise MisfitError("granularity: layers needs it, got 0", "layer_granularity")
+            yield MisfitError("granularity: layers needs it, got 0", "layer_granularity")
         if self.granularity not in (None, "layers") and self.layer_granularity:
-            raise MisfitError(
+            yield MisfitError(
                 f"{self.layer_granularity} has no meaning beside granularity: {self.granularity}; "
                 "use granularity: layers",
                 "layer_granularity",
             )
+
+    @fits("granularity", "smooth")
+    def _groups_to_smooth(self) -> Iterator[MisfitError]:
         if self.smooth and self.granularity is not None:
-            raise MisfitError(
+            yield MisfitError(
                 "interpolates between the groups of layer_granularity; leave granularity out",
                 "smooth",
             )
+
+    @fits("granularity", "filters")
+    def _one_split_by_name(self) -> Iterator[MisfitError]:
         if self.filters and self.granularity in ("parameter", "tensor"):
-            raise MisfitError(
+            yield MisfitError(
                 f"stand beside granularity: {self.granularity}, which splits by tensor name too; "
                 "drop one",
                 "filters",
             )
-        if self.filters is not None and len(set(self.filters)) != len(self.filters):
-            raise MisfitError(f"filters stand twice: {self.filters}", "filters")
+        if self.filters is not None and _twice(self.filters):
+            yield MisfitError(f"filters stand twice: {self.filters}", "filters")
+
+    @property
+    def _method(self) -> Method:
+        return method_named(self.merge_method)
+
+    @property
+    def _own_keys(self) -> set[str]:
+        """Keys that people write under parameters; ``normalize`` may be right there."""
+        return set(type(self).model_fields) - {"normalize", "parameters"}
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """Names that stand there more than once."""
+    return sorted({name for name in names if names.count(name) > 1})

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from evomerge.genome.block import Block, fits
+from evomerge.genome.source import MisfitError
 
 
-class ModelName(BaseModel):
+class ModelName(Block):
     """A model as mergekit writes it: ``path[@revision][+lora[@revision]]``.
 
     A folder whose own name holds ``+`` or ``@`` is written as a mapping:
     ``{model: {path: ...}, lora: {path: ...}}``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     path: str
     revision: str | None = None
     lora: str | None = None
     lora_revision: str | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _long_form(cls, value: Any) -> Any:
         if isinstance(value, str):
             return _parse(value)
         if isinstance(value, dict) and "model" in value:
             return _from_mapping(value)
         return value
 
-    @model_validator(mode="after")
-    def _not_empty(self) -> ModelName:
+    @fits("path", "lora")
+    def _not_empty(self) -> Iterator[MisfitError]:
         if not self.path.strip() or self.lora == "":
-            raise ValueError("a model needs a Hub id or a folder, got an empty text")
-        return self
+            yield MisfitError("a model needs a Hub id or a folder, got an empty text")
 
     @property
     def text(self) -> str:

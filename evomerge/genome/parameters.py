@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from evomerge.genome.block import Block, Number, Whole, fits
+from evomerge.genome.source import MisfitError
 
 Scalar = bool | int | float | str
-STRICT = ConfigDict(extra="forbid", frozen=True)
 _KINDS = ("value", "range", "integer", "choice")
 
 
-class Setting(BaseModel):
+class Setting(Block):
     """One value or one way to vary; exactly one of value, range, integer, choice."""
-
-    model_config = STRICT
 
     filter: str | None = Field(
         None, description="Only tensors whose name holds this text; absent or `*`: all others."
@@ -23,47 +24,55 @@ class Setting(BaseModel):
     value: Scalar | list[Scalar] | None = Field(
         None, description="Fixed, as in mergekit; a list is interpolated over depth."
     )
-    range: tuple[float, float] | None = Field(None, description="`[low, high]`.")
+    range: tuple[Number, Number] | None = Field(None, description="`[low, high]`.")
     log: bool = Field(False, description="Search the range on a logarithmic scale.")
-    integer: tuple[int, int] | None = Field(None, description="`[low, high]`, both included.")
+    integer: tuple[Whole, Whole] | None = Field(None, description="`[low, high]`, both included.")
     choice: Annotated[list[Scalar], Field(min_length=2)] | None = Field(
         None, description="Two or more values."
     )
     initial: Scalar | None = Field(None, description="Where the search starts.")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Setting:
+    @fits(*_KINDS)
+    def _one_kind(self) -> Iterator[MisfitError]:
         given = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(
+            yield MisfitError(
                 f"expected exactly one of {', '.join(_KINDS)}, got {', '.join(given) or 'none'}"
             )
+
+    @fits("range", "integer")
+    def _rising(self) -> Iterator[MisfitError]:
         for kind in ("range", "integer"):
             bounds = getattr(self, kind)
-            if bounds and not (all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]):
-                raise ValueError(f"{kind}: expected [low, high] with low < high, got {bounds}")
+            if bounds and not (bounds[0] < bounds[1] and math.isfinite(bounds[1] - bounds[0])):
+                yield MisfitError(f"{kind}: expected [low, high] with low < high, got {bounds}")
+
+    @fits("range", "log")
+    def _log_from_above_zero(self) -> Iterator[MisfitError]:
         if self.log and (self.range is None or self.range[0] <= 0):
-            raise ValueError(f"log needs a range from above 0, got range {self.range}")
+            yield MisfitError(f"log needs a range from above 0, got range {self.range}")
+
+    @fits("value", "choice")
+    def _finite_and_once(self) -> Iterator[MisfitError]:
         values = self.value if isinstance(self.value, list) else [self.value, *(self.choice or ())]
         if any(isinstance(value, float) and not math.isfinite(value) for value in values):
-            raise ValueError(f"expected finite numbers, got {values}")
+            yield MisfitError(f"expected finite numbers, got {values}")
         if self.choice and len(set(self.choice)) < len(self.choice):
-            raise ValueError(f"choice: values stand twice: {self.choice}")
-        self._check_initial()
-        return self
+            yield MisfitError(f"choice: values stand twice: {self.choice}")
 
-    def _check_initial(self) -> None:
+    @fits("initial", *_KINDS)
+    def _initial_among_them(self) -> Iterator[MisfitError]:
         if self.initial is None:
             return
         bounds = self.range or self.integer
         if self.value is not None:
-            raise ValueError("initial stands beside a fixed value; drop one of them")
+            yield MisfitError("initial stands beside a fixed value; drop one of them")
         if bounds and not (
             isinstance(self.initial, (int, float)) and bounds[0] <= self.initial <= bounds[1]
         ):
-            raise ValueError(f"initial {self.initial!r} is outside {list(bounds)}")
+            yield MisfitError(f"initial {self.initial!r} is outside {list(bounds)}")
         if self.choice and self.initial not in self.choice:
-            raise ValueError(f"initial {self.initial!r} is not among {self.choice}")
+            yield MisfitError(f"initial {self.initial!r} is not among {self.choice}")
 
     @property
     def varies(self) -> bool:
@@ -76,33 +85,27 @@ class Setting(BaseModel):
         return self.filter is None or self.filter == "*"
 
 
-class Settings(BaseModel):
+class Settings(Block):
     """The settings of one parameter, in order; the first whose filter matches counts."""
-
-    model_config = STRICT
 
     entries: Annotated[list[Setting], Field(min_length=1)]
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
-        if isinstance(value, Settings):
-            return value
+    def _long_form(cls, value: Any) -> Any:
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):
             return {"entries": value}
         if isinstance(value, dict):
             return value if set(value) == {"entries"} else {"entries": [value]}
         return {"entries": [{"value": value}]}
 
-    @model_validator(mode="after")
-    def _reachable(self) -> Settings:
+    @fits("entries")
+    def _reachable(self) -> Iterator[MisfitError]:
         for index, entry in enumerate(self.entries[:-1]):
             if entry.is_default:
-                raise ValueError(
+                yield MisfitError(
                     f"entry {index} has no filter and hides the {len(self.entries) - index - 1} "
                     "after it; put it last"
                 )
-        return self
 
     def matching(self, tensor_name: str) -> Setting | None:
         """The setting that counts for a tensor, as mergekit finds it."""

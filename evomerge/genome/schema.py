@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
+from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.source import MisfitError
 from evomerge.genome.tasks import Evaluation, Task
 
-STRICT = ConfigDict(extra="forbid", frozen=True)
+Split = Literal["tasks", "validation", "holdout"]
+SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
+N_FINALISTS = 5
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
 
 
-class OptimizerBlock(BaseModel):
+class OptimizerBlock(Block):
     """Who searches, and for how long; further keys are the optimizer's own settings."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
     name: str = Field("cma_es", description="One of `evomerge list optimizers`.")
-    budget: Annotated[int, Field(ge=1)] = Field(
+    budget: Annotated[Whole, Field(ge=1)] = Field(
         100, description="Trials the optimizer proposes; the baselines come on top."
     )
-    population_size: Annotated[int, Field(ge=1)] | None = Field(
+    population_size: Annotated[Whole, Field(ge=1, le=10_000)] | None = Field(
         None, description="Trials per generation. Default: the optimizer's own."
     )
-    seed: Annotated[int, Field(ge=0)] | None = Field(
+    seed: Annotated[Whole, Field(ge=0)] | None = Field(
         None, description="Seed of the optimizer alone. Default: from the root seed."
     )
-    patience: Annotated[int, Field(ge=1)] | None = Field(
+    patience: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Stop after so many trials without a better one."
     )
-    timeout: Annotated[float, Field(gt=0)] | None = Field(
+    timeout: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="Stop after so many seconds; the running trial is finished."
     )
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -42,21 +50,17 @@ class OptimizerBlock(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Execution(BaseModel):
+class Execution(Block):
     """Where trials run, and how many at once."""
 
-    model_config = STRICT
-
-    workers: Annotated[int, Field(ge=1)] = Field(1, description="Trials at once.")
-    trial_timeout: Annotated[float, Field(gt=0)] | None = Field(
+    workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
+    trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="Seconds a trial of the search may take; a longer one has failed."
     )
 
 
-class Genome(BaseModel):
+class Genome(Block):
     """One search: what may vary, what judges it, who searches."""
-
-    model_config = STRICT
 
     genome: MergeDefinition = Field(description="What may vary.")
     tasks: Annotated[list[Task], Field(min_length=1)] = Field(
@@ -67,6 +71,11 @@ class Genome(BaseModel):
     )
     holdout: list[Task] = Field(
         default_factory=list, description="Tasks looked at once, at the end; never steer."
+    )
+    finalists: Annotated[Whole, Field(ge=1)] = Field(
+        N_FINALISTS,
+        description="Best trials that are scored on `validation`, where the best of them wins; "
+        "of several objectives it is the whole front.",
     )
     objective: Objective = Field(
         "weighted_sum",
@@ -83,14 +92,14 @@ class Genome(BaseModel):
     run_dir: str | None = Field(
         None, description="The run folder. Default: `runs/` and the genome file's name."
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Root of everything random.")
+    seed: Annotated[Whole, Field(ge=0)] = Field(0, description="Root of everything random.")
     task_search_path: list[str] = Field(
         default_factory=list, description="Folders with lm-eval task YAML of your own."
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(
+    limit: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="First so many documents of every task."
     )
-    num_fewshot: Annotated[int, Field(ge=0)] | None = Field(
+    num_fewshot: Annotated[Whole, Field(ge=0)] | None = Field(
         None, description="Worked examples in each prompt, for every task."
     )
     shuffle: bool = Field(False, description="With `limit`: draw the documents at random (seeded).")
@@ -104,42 +113,48 @@ class Genome(BaseModel):
         None, description="mergekit-evolve's place for `evaluation.fewshot_as_multiturn`."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_of_optimizer(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("optimizer"), str):
-            return {**value, "optimizer": {"name": value["optimizer"]}}
-        return value
+    @fits("tasks")
+    def _search_tasks(self) -> Iterator[MisfitError]:
+        yield from self._of_split("tasks")
 
-    @model_validator(mode="after")
-    def _splits_apart(self) -> Genome:
-        for split in ("tasks", "validation", "holdout"):
-            names = [task.name for task in getattr(self, split)]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise MisfitError(f"tasks stand twice: {', '.join(twice)}", split)
+    @fits("validation")
+    def _validation_tasks(self) -> Iterator[MisfitError]:
+        yield from self._of_split("validation")
+
+    @fits("holdout")
+    def _holdout_tasks(self) -> Iterator[MisfitError]:
+        yield from self._of_split("holdout")
+
+    def _of_split(self, split: Split) -> Iterator[MisfitError]:
+        tasks: list[Task] = getattr(self, split)
+        names = [task.name for task in tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            yield MisfitError(f"tasks stand twice: {', '.join(twice)}", split)
+        if tasks and not any(task.weight for task in tasks):
+            yield MisfitError("all weights are 0", split)
+
+    @fits("tasks", "holdout")
+    def _holdout_apart(self) -> Iterator[MisfitError]:
         steering = {task.name for task in self.tasks}
         both = sorted(steering & {task.name for task in self.holdout})
         if both:
-            raise MisfitError(
+            yield MisfitError(
                 f"holdout tasks must not steer the search, {', '.join(both)} also stands in tasks",
                 "holdout",
             )
-        return self
 
-    @model_validator(mode="after")
-    def _weights_can_be_divided_by(self) -> Genome:
-        for split in ("tasks", "validation", "holdout"):
+    @fits("objective", *SPLITS)
+    def _weights_have_a_harmonic_mean(self) -> Iterator[MisfitError]:
+        for split in SPLITS:
             weights = [task.weight for task in getattr(self, split)]
-            if weights and not any(weights):
-                raise MisfitError("all weights are 0", split)
-            if self.objective == "harmonic_mean" and any(weight <= 0 for weight in weights):
-                raise MisfitError(
+            is_wrong = any(weights) and any(weight <= 0 for weight in weights)
+            if self.objective == "harmonic_mean" and is_wrong:
+                yield MisfitError(
                     f"harmonic_mean needs weights above 0, got {min(weights):g}", split
                 )
-        return self
 
-    def split(self, name: Literal["tasks", "validation", "holdout"]) -> tuple[Task, ...]:
+    def split(self, name: Split) -> tuple[Task, ...]:
         """The tasks of a split with the file-wide limit and num_fewshot filled in."""
         tasks: list[Task] = getattr(self, name)
         return tuple(self._filled(task) for task in tasks)

@@ -1,7 +1,12 @@
-"""YAML text -> plain data with the line of every key; bounded, safe, no duplicate keys."""
+"""YAML text -> plain data with the line of every key; bounded, safe, no duplicate keys.
+
+The text may be a stranger's: no tag makes an object of it, and its size counts as written out,
+with every alias in full.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +14,18 @@ from typing import Any
 
 import yaml
 
-from evomerge.errors import EvomergeError, GenomeError, Problem
+from evomerge.errors import GenomeError, Problem
+from evomerge.harmless import offender
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 1_000_000  # of the file, and of its texts written out
 MAX_DEPTH = 30
 MAX_NODES = 100_000  # aliases count as often as they are used
+MAX_INTEGER = 2**63 - 1
+MAX_DIGITS = 64  # reading base 60 (1:30:00) takes the square of the length
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
+)
 
 KeyPath = tuple[str | int, ...]
 
@@ -24,11 +36,13 @@ class MisfitError(ValueError):
     Args:
         what: What is wrong, with the value received.
         path: The key to mend, below the block that was validated.
+        fix: One imperative sentence.
     """
 
-    def __init__(self, what: str, *path: str | int) -> None:
+    def __init__(self, what: str, *path: str | int, fix: str = "") -> None:
         super().__init__(what)
         self.path: KeyPath = path
+        self.fix = fix
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,19 +104,38 @@ def read_yaml(path: Path) -> Source:
         GenomeError: the file cannot be read or is not YAML; all duplicate keys at once.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise GenomeError(
-                f"{size} bytes, more than the {MAX_BYTES} a genome may have", where=str(path)
-            )
-        text = path.read_text(encoding="utf-8")
+        content = _content(path)
+        text = content.decode("utf-8")
     except FileNotFoundError as error:
         raise GenomeError(
             "no such file", where=str(path), fix="Check the path; genomes/ holds examples."
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise GenomeError(
+            f"cannot be read (byte {content[error.start]:#04x} is not UTF-8)",
+            where=f"{path}:{line}",
+            fix="Save the file as UTF-8.",
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise GenomeError(f"cannot be read ({error})", where=str(path)) from error
     return parse_yaml(text, str(path))
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; never more than are allowed, and never of a pipe or a device."""
+    if path.exists() and not path.is_file():
+        raise GenomeError("cannot be read (not a file)", where=str(path), fix="Name a YAML file.")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+        size = os.fstat(file.fileno()).st_size
+    if len(content) > MAX_BYTES:
+        raise GenomeError(
+            f"{size} bytes, more than the {MAX_BYTES} it may have",
+            where=str(path),
+            fix="Shorten it.",
+        )
+    return content
 
 
 def parse_yaml(text: str, name: str) -> Source:
@@ -110,7 +143,7 @@ def parse_yaml(text: str, name: str) -> Source:
     try:
         loader = _Loader(text)
     except yaml.YAMLError as error:
-        raise _syntax_error(error, name) from error
+        raise _syntax_error(error, name, text) from error
     try:
         node = loader.get_single_node()
         if node is None:
@@ -118,9 +151,13 @@ def parse_yaml(text: str, name: str) -> Source:
         walk = _Walk(loader, name)
         data = walk.build(node, (), 0)
     except yaml.YAMLError as error:
-        raise _syntax_error(error, name) from error
+        raise _syntax_error(error, name, text) from error
     except RecursionError as error:
-        raise GenomeError(f"nested deeper than {MAX_DEPTH} levels", where=name) from error
+        raise GenomeError(
+            f"nested deeper than {MAX_DEPTH} levels", where=name, fix="Flatten it."
+        ) from error
+    except (ValueError, OverflowError) as error:  # PyYAML: \UFFFFFFFF, which is no character
+        raise GenomeError(f"not YAML: {error}", where=name) from error
     finally:
         loader.dispose()
     if walk.problems:
@@ -128,7 +165,11 @@ def parse_yaml(text: str, name: str) -> Source:
     return Source(name, data, walk.lines)
 
 
-def _syntax_error(error: yaml.YAMLError, name: str) -> EvomergeError:
+def _syntax_error(error: yaml.YAMLError, name: str, text: str) -> GenomeError:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text[: error.position].count("\n") + 1
+        character = ascii(chr(int(error.character)))
+        return GenomeError(f"not YAML: the character {character}", where=f"{name}:{line}")
     mark = getattr(error, "problem_mark", None)
     where = f"{name}:{mark.line + 1}" if mark is not None else name
     what = getattr(error, "problem", None) or str(error)
@@ -136,7 +177,7 @@ def _syntax_error(error: yaml.YAMLError, name: str) -> EvomergeError:
 
 
 class _Walk:
-    """Turns YAML nodes into data, noting lines and duplicate keys on the way."""
+    """Turns YAML nodes into data, noting lines and mistakes on the way."""
 
     def __init__(self, loader: _Loader, name: str) -> None:
         self.loader = loader
@@ -144,47 +185,78 @@ class _Walk:
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
         self.n_nodes = 0
+        self.n_characters = 0
 
     def build(self, node: yaml.Node, path: KeyPath, depth: int) -> Any:
-        self.n_nodes += 1
-        if depth > MAX_DEPTH or self.n_nodes > MAX_NODES:
-            raise GenomeError(
-                f"nested deeper than {MAX_DEPTH} levels or more than {MAX_NODES} values",
-                where=f"{self.name}:{node.start_mark.line + 1}",
-            )
+        self._count(node, depth)
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag not in _TAGS:
+            self._problem(node, path, f"tag {node.tag!r} is not read", "Remove it.")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [
                 self.build(item, (*path, index), depth + 1) for index, item in enumerate(node.value)
             ]
+        return self._scalar(node, path)
+
+    def _count(self, node: yaml.Node, depth: int) -> None:
+        """Raises where the content is too much, before it is made."""
+        self.n_nodes += 1
+        self.n_characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        where = f"{self.name}:{node.start_mark.line + 1}"
+        if depth > MAX_DEPTH:
+            raise GenomeError(
+                f"nested deeper than {MAX_DEPTH} levels", where=where, fix="Flatten it."
+            )
+        if self.n_nodes > MAX_NODES or self.n_characters > MAX_BYTES:
+            raise GenomeError(
+                f"more than {MAX_NODES} values or {MAX_BYTES} characters, aliases written out",
+                where=where,
+                fix="Shorten it.",
+            )
+
+    def _problem(self, node: yaml.Node, path: KeyPath, what: str, fix: str) -> None:
+        where = f"{self.name}:{node.start_mark.line + 1}"
+        self.problems.append(Problem(what, f"{where}: {dotted(path)}" if path else where, fix))
+
+    def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        text = self._harmless(node, path)
+        if node.tag not in _TAGS or node.tag.endswith((":timestamp", ":value")):
+            return text  # a date in a genome is a text
+        too_large = node.tag.endswith(":int") and len(text) > MAX_DIGITS
         try:
-            value = self.loader.construct_object(node)
-        except ValueError:
-            return str(node.value)  # looks like a number or a date and is none: 2024-13-45
-        if not isinstance(value, (str, int, float, bool, type(None))):
-            return str(node.value)  # a date in a genome is a text
-        return value
+            value = MAX_INTEGER + 1 if too_large else self.loader.construct_object(node)
+        # What PyYAML raises where a text is not what its tag or its looks say: 0b, !!bool 7.
+        except (ValueError, LookupError, AttributeError):
+            return text
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            self._problem(node, path, f"a number beyond ±{MAX_INTEGER}", "Use a smaller one.")
+            return text
+        return value if isinstance(value, (str, int, float, bool, type(None))) else text
+
+    def _harmless(self, node: yaml.Node, path: KeyPath) -> str:
+        """The text of a scalar; one that a terminal would obey is a mistake."""
+        text = str(node.value)
+        found = offender(text)
+        if found:
+            self._problem(node, path, f"holds the character {found}", "Remove it.")
+        return text
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise GenomeError(
-                    "a key must be a text", where=f"{self.name}:{key_node.start_mark.line + 1}"
+                    "a key must be a text",
+                    where=f"{self.name}:{key_node.start_mark.line + 1}",
+                    fix="Quote it.",
                 )
-            key = str(key_node.value)
+            key = self._harmless(key_node, path)
             here = (*path, key)
-            line = key_node.start_mark.line + 1
             if key in data:
-                self.problems.append(
-                    Problem(
-                        f"key {key!r} stands twice, first on line {self.lines[here]}",
-                        f"{self.name}:{line}: {dotted(here)}",
-                        "Remove one of them.",
-                    )
-                )
-            self.lines[here] = line
+                what = f"key {key!r} stands twice, first on line {self.lines[here]}"
+                self._problem(key_node, here, what, "Remove one of them.")
+            self.lines[here] = key_node.start_mark.line + 1
             data[key] = self.build(value_node, here, depth + 1)
         return data

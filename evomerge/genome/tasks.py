@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field
 
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=False)
+from evomerge.genome.block import Block, Number, Whole, fits
+from evomerge.genome.source import MisfitError
+
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
 
 
-class Task(BaseModel):
+def _known_device(name: str) -> str:
+    if not _DEVICE.fullmatch(name):
+        raise MisfitError(f"got {name!r}, expected auto, cpu, cuda, cuda:1 or mps")
+    return name
+
+
+class Task(Block):
     """One lm-eval task and the metric read from it."""
-
-    model_config = STRICT
 
     name: str = Field(
         description="lm-eval task name, or the `task:` of a YAML found in `task_search_path`."
@@ -22,43 +31,39 @@ class Task(BaseModel):
         description="`metric` or `metric,filter` as lm-eval names it. Default: `acc,none` where "
         "the task has it, else the task's only metric.",
     )
-    weight: float = Field(
+    weight: Number = Field(
         1.0, description="Share in `weighted_sum`; any finite number.", allow_inf_nan=False
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(
+    limit: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="First so many documents. Default: the top-level `limit`."
     )
-    num_fewshot: Annotated[int, Field(ge=0)] | None = Field(
+    num_fewshot: Annotated[Whole, Field(ge=0)] | None = Field(
         None,
         description="Worked examples in each prompt. Default: the top-level `num_fewshot`, "
         "else the task's own.",
     )
-    samples: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=0)]] | None = Field(
+    samples: Annotated[Whole, Field(ge=1)] | list[Annotated[Whole, Field(ge=0)]] | None = Field(
         None,
         description="So many documents drawn at random (seeded), or the list of their indices.",
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: Any) -> Any:
+    def _long_form(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _one_subset(self) -> Task:
+    @fits("limit", "samples")
+    def _one_subset(self) -> Iterator[MisfitError]:
         if self.limit is not None and self.samples is not None:
-            raise ValueError("limit and samples both choose the documents; give one of them")
-        return self
+            yield MisfitError("limit and samples both choose the documents; give one of them")
 
 
-class Evaluation(BaseModel):
+class Evaluation(Block):
     """How lm-eval runs the live model."""
 
-    model_config = STRICT
-
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    batch_size: Annotated[Whole, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Rows per forward pass, or `auto`: a fixed budget of tokens per pass."
     )
-    device: str = Field(
+    device: Annotated[str, AfterValidator(_known_device)] = Field(
         "auto", description="`auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1`, `mps`."
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(

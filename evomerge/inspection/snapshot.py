@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evomerge.merging.hub import cached_snapshot
+from evomerge.inspection.repository import cached_snapshot, has_all_weights
 
 
 def commit_of(repo: str, revision: str | None) -> str:
@@ -13,16 +13,20 @@ def commit_of(repo: str, revision: str | None) -> str:
         ValueError: there is no such model, or no such revision.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-    from mergekit.common import ModelPath
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: httpx's own
+        HfHubHTTPError,
+        HTTPError,
+    )
 
-    cached = cached_snapshot(ModelPath(path=repo, revision=revision))
-    if cached is not None:
+    cached = cached_snapshot(repo, revision)
+    if cached is not None and has_all_weights(cached):
         return cached.name
     try:
         commit = HfApi().model_info(repo, revision=revision).sha
     except HfHubHTTPError as error:
         raise ValueError(f"{repo}: the Hub says no ({error})") from error
+    except HTTPError as error:
+        raise ConnectionError(f"{repo}: the Hub cannot be reached ({error})") from error
     if commit is None:
         raise ValueError(f"{repo}: the Hub names no commit")
     return commit

@@ -81,12 +81,19 @@ class Ledger:
         with writing(folder.path):
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
         folder.refuse_links()
+        first = {"kind": "header", **header}
+        try:
+            header_in(json.loads(canonical_json(first)))  # as it will be read back
+        except ValueError as error:
+            raise LedgerError(
+                f"a run cannot begin ({error})", where=str(folder.path), fix="Rename what holds it."
+            ) from error
         ledger = cls(folder, header, lock=RunLock(folder.path))
         write_atomic(folder.genome, genome)
         for entry in known:
             write_documents(folder.known(entry.digest, entry.split), entry.outcome)
             ledger.known[entry.split, entry.digest] = entry.outcome
-        events = [{"kind": "header", **header}, *map(known_line, known)]
+        events = [first, *map(known_line, known)]
         # Whole or not at all: a run killed right here is started again by the same command.
         write_atomic(folder.ledger, "".join(canonical_json(event) + "\n" for event in events))
         return ledger

@@ -25,11 +25,17 @@ _LARGEST = 10**9  # no run has as many trials, documents or threads
 T = TypeVar("T")
 
 
-def _a_name(text: str) -> str:
-    found = offender(text) or ("a line break" if "\n" in text else "")
+def _harmless_already(text: str) -> str:
+    found = offender(text)
     if found:
-        raise ValueError(f"holds {found}")
+        raise ValueError(f"holds the character {found}")
     return text
+
+
+def _a_name(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("holds a line break")
+    return _harmless_already(text)
 
 
 def _shallow(part: T) -> T:
@@ -61,6 +67,7 @@ def _finite(value: float) -> float:
 
 
 Name = Annotated[str, AfterValidator(_a_name)]
+Text = Annotated[str, AfterValidator(_harmless_already)]
 Prose = Annotated[str, AfterValidator(harmless)]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
@@ -71,7 +78,7 @@ Measured = Finite | Literal["inf", "-inf", "nan"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Device = Annotated[str, Field(pattern=r"^[a-z]{2,12}(:[0-9]{1,3})?$")]
 Split = Literal["tasks", "validation", "holdout"]
-Value = bool | Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)] | Finite | Name
+Value = bool | Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)] | Finite | Text
 RecipeConfig = Annotated[
     dict[Name, Any], Field(min_length=1), AfterValidator(_shallow), AfterValidator(_a_recipe)
 ]

@@ -63,11 +63,6 @@ class SlerpPairs(MergeSpace):
             for where, given in reasons.items()
             if given
         ]
-        unknown = sorted(set(definition.parameters) - {"t"})
-        problems += [
-            Problem("slerp has the parameter t only", f"genome.parameters.{name}", "Remove it.")
-            for name in unknown
-        ]
         if problems:
             raise GenomeError.of(problems)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from evomerge.errors import RunError
@@ -13,6 +16,10 @@ from evomerge.recipe import Recipe
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
 LINES_KEPT = 20  # of mergekit's output in an error
+_BAR = re.compile(r"(\d+)%\|")
+_GRAPH = "Executing graph"  # the bar of the merge itself
+
+Report = Callable[[float], None]
 
 
 def mergekit_command(
@@ -44,11 +51,14 @@ def build(
     threads: int | None = None,
     device: str = "cpu",
     trust_remote_code: bool = False,
+    allow_pickle: Collection[str] = (),
     lora_cache: Path | None = None,
+    report: Report | None = None,
 ) -> None:
     """Writes the recipe's model, configuration and tokenizer into a folder.
 
-    Prints nothing.
+    Prints nothing. With the network off, models of the Hub are read from its cache, and no model
+    card is written: it asks the Hub about every model, folders too.
 
     Args:
         recipe: What to build.
@@ -58,26 +68,93 @@ def build(
             own choice.
         device: Where the arithmetic runs.
         trust_remote_code: Whether models may bring their own code.
+        allow_pickle: Models and adapters whose weights may be in pickle files.
         lora_cache: Where ``model+lora`` sources are folded; None: a temporary folder.
+        report: Hears how far mergekit is, in [0, 1].
 
     Raises:
-        RunError: mergekit stopped; its last lines are kept.
+        RunError: mergekit stopped, or cannot read the recipe; its last lines are kept.
+        ModelError: a model has its weights in pickle files.
     """
+    recipe = _readable(recipe, allow_pickle)
     with tempfile.TemporaryDirectory() as temporary:
         recipe_file = Path(temporary) / "recipe.yml"
         recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
         cache = lora_cache or Path(temporary) / "lora"
         _fold(recipe, cache, trust_remote_code)
         command = [sys.executable, "-m", _MODULE, str(recipe_file), str(out)]
-        command += [*_options(merge_seed, cache), "--quiet", "--device", device]
+        command += [*_options(merge_seed, cache), "--device", device]
         command += ["--num-threads", str(threads)] if threads else []
         command += ["--trust-remote-code"] if trust_remote_code else []
-        finished = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
-    if finished.returncode:
-        lines = (finished.stdout + finished.stderr).strip().splitlines()
-        raise RunError("mergekit-yaml stopped:\n" + "\n".join(lines[-LINES_KEPT:]), where=str(out))
+        command += ["--no-write-model-card"] if _is_offline() else []
+        environment = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+        _run(command, environment, out, report or _nobody)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], out: Path, report: Report) -> None:
+    """Runs mergekit to its end; it does not outlive a Ctrl-C."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+    ) as process:
+        try:
+            said = list(_told(process.stdout or (), report))
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise RunError(_reason(said), where=str(out))
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _nobody(share: float) -> None:
+    """Hears nothing."""
+
+
+def _told(lines: Iterable[str], report: Report) -> Iterator[str]:
+    """What mergekit says, without its progress bars; they go to ``report``.
+
+    A bar is redrawn after a carriage return, which text streams read as the end of a line.
+    """
+    for line in lines:
+        bar = _BAR.search(line)
+        if bar is None:
+            yield line.rstrip()
+        elif line.startswith(_GRAPH):
+            report(int(bar.group(1)) / 100)
+
+
+def _reason(said: Sequence[str]) -> str:
+    """Why mergekit stopped: its last line, and those before it without Python's traceback."""
+    kept, in_traceback = [], False
+    for line in filter(str.strip, said):
+        in_traceback = line.startswith("Traceback") or (in_traceback and line.startswith(" "))
+        if not in_traceback:
+            kept.append(line)
+    last = kept[-LINES_KEPT:] or ["it said nothing"]
+    before = ["\nBefore that it said:", *last[:-1]] if last[1:] else []
+    return f"mergekit-yaml stopped: {last[-1]}" + "\n".join(before)
+
+
+def _readable(recipe: Recipe, allow_pickle: Collection[str]) -> Recipe:
+    """The recipe, its models looked at and where they can be reached."""
+    from evomerge.merging.hub import reachable  # loads mergekit; a command's text must not
+    from evomerge.merging.pickles import refuse_pickles
+
+    try:
+        refuse_pickles(recipe, allow_pickle)
+        return reachable(recipe)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(" ".join(str(error).split()), where="recipe") from error
 
 
 def _fold(recipe: Recipe, cache: Path, trust_remote_code: bool) -> None:

@@ -6,18 +6,14 @@ off; there a recipe is merged from the folders of the cache instead.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub import constants
 from mergekit.common import ModelPath, ModelReference
 
+from evomerge.inspection import repository
 from evomerge.recipe import Recipe
-
-_PATTERNS = ["*.json", "*.safetensors", "*.bin", "tokenizer.model"]
-_INDEX = "model.safetensors.index.json"
 
 
 def reachable(recipe: Recipe) -> Recipe:
@@ -63,19 +59,5 @@ def _path(model: ModelPath) -> ModelPath:
 
 def cached_snapshot(model: ModelPath) -> Path | None:
     """The folder of a Hub model whose weights are all in the cache, else None."""
-    try:
-        path = snapshot_download(
-            model.path, revision=model.revision, allow_patterns=_PATTERNS, local_files_only=True
-        )
-    except (LocalEntryNotFoundError, ValueError):  # ValueError: no name of a repository
-        return None
-    folder = Path(path)
-    return folder if _has_weights(folder) else None
-
-
-def _has_weights(folder: Path) -> bool:
-    index = folder / _INDEX
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return all((folder / shard).is_file() for shard in shards)
-    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    folder = repository.cached_snapshot(model.path, model.revision)
+    return folder if folder is not None and repository.has_all_weights(folder) else None

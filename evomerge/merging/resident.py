@@ -8,9 +8,10 @@ those that ``mergekit-yaml`` writes, to the bit at the same number of threads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import PickleError
 
 import torch
 from mergekit.common import dtype_from_name
@@ -22,6 +23,7 @@ from evomerge.errors import LostFileError, MergeError
 from evomerge.merging.hub import reachable
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.output import Output, Outputs
+from evomerge.merging.pickles import refuse_pickles
 from evomerge.merging.quiet import quiet_transformers
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
@@ -37,6 +39,7 @@ _FAILURES = (
     AttributeError,
     LookupError,
     NotImplementedError,
+    PickleError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -54,6 +57,7 @@ class ResidentMerger:
         merge_seed: Of randomised methods, as ``mergekit-yaml --random-seed``; every merge
             starts from it.
         trust_remote_code: Whether models may bring their own code.
+        allow_pickle: Models and adapters whose weights may be in pickle files.
         lora_cache: Where folded ``model+lora`` sources are kept, to be shared or reused;
             None: a temporary folder.
         cast_bytes: Memory for copies of sources in the dtype that recipes compute in; None:
@@ -68,6 +72,7 @@ class ResidentMerger:
         dtype: str | None = None,
         merge_seed: int = 0,
         trust_remote_code: bool = False,
+        allow_pickle: Collection[str] = (),
         lora_cache: Path | None = None,
         cast_bytes: int | None = None,
         folders: Sequence[Path] = (),
@@ -75,6 +80,7 @@ class ResidentMerger:
         self._device = device
         self._dtype = dtype
         self._merge_seed = merge_seed
+        self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
         self._sources = Sources(
             device=device,
@@ -102,11 +108,11 @@ class ResidentMerger:
             MergeError: mergekit cannot merge it, or a merged weight is not finite.
             ModelError: the models of the recipe cannot give a complete model.
         """
-        recipe = reachable(recipe)
+        named, recipe = recipe, reachable(recipe)
         cuda = [self._device] if torch.device(self._device).type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
             try:
-                plan = self._plan(recipe)
+                plan = self._plan(recipe, named)
                 # All that transformers.set_seed, which mergekit calls, means to the kernels.
                 torch.default_generator.manual_seed(self._merge_seed)
                 if cuda:
@@ -124,10 +130,12 @@ class ResidentMerger:
         module.generation_config = plan.output.generation
         return LiveModel(module=module, tokenizer=plan.output.tokenizer)
 
-    def _plan(self, recipe: Recipe) -> _Plan:
+    def _plan(self, recipe: Recipe, named: Recipe) -> _Plan:
+        """The plan of a recipe, which ``named`` is with its models as the user named them."""
         key = structure_key(recipe)
         if key not in self._plans:
             self._check_folders()
+            refuse_pickles(named, self._allow_pickle)
             with quiet_transformers():
                 structure = Structure.of(recipe, self._sources)
                 self._plans[key] = _Plan(structure, self._outputs.of(structure))

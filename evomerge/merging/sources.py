@@ -8,16 +8,14 @@ model once, into a folder.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import torch
 from mergekit.common import ModelReference, dtype_from_name
@@ -26,30 +24,8 @@ from mergekit.io.tasks import GatherTensors, LoaderCache, LoadTensor
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
-from transformers.utils import logging as transformers_logging
 
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps progress bars and load reports off the user's terminal."""
-    verbosity = transformers_logging.get_verbosity()
-    had_progress = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_progress:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
-
-
-def by_name(models: Sequence[str | dict[str, Any]]) -> dict[str, str | dict[str, Any]]:
-    """Each model once, under the name it has in messages; mappings name awkward folders."""
-    return {
-        model if isinstance(model, str) else str(ModelReference.model_validate(model)): model
-        for model in models
-    }
+from evomerge.merging.quiet import quiet_transformers
 
 
 def build_tokenizer(task: BuildTokenizer) -> TokenizerInfo:

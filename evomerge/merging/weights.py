@@ -9,7 +9,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from evomerge.errors import MergeError, ModelError
-from evomerge.merging.sources import quiet_transformers
+from evomerge.merging.quiet import quiet_transformers
 
 # Checkpoint name, what the kernel gave, and the dtype it is written in (None: its own).
 Merged = tuple[str, torch.Tensor, torch.dtype | None]

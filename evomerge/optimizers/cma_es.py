@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-from cmaes import CMA, CatCMAwM
 from numpy.typing import NDArray
 from pydantic import Field
 
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space
+
+if TYPE_CHECKING:
+    from cmaes import CatCMAwM
 
 _MARGIN = 0.05  # a start this near a face of the cube would waste half of its samples
 _MAX_FLAT = 3  # generations of equal losses in a row before the search moves elsewhere
@@ -115,6 +117,8 @@ class _Continuous:
     def __init__(
         self, space: Space, mean: NDArray[np.float64], sigma: float, population_size: int, seed: int
     ) -> None:
+        from cmaes import CMA  # loads scipy; a check draws no sample
+
         self._cma = CMA(
             mean=mean,
             sigma=sigma,
@@ -142,6 +146,8 @@ class _Mixed:
     def __init__(
         self, space: Space, mean: NDArray[np.float64], sigma: float, population_size: int, seed: int
     ) -> None:
+        from cmaes import CatCMAwM
+
         self._n_dims = space.n_dims
         levels = [n or 0 for n in space.levels]
         ordered = [

@@ -9,12 +9,73 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from evomerge.findings import Finding
+from evomerge.preflight import (
+    adapters,
+    cards,
+    checkpoints,
+    genome,
+    machine,
+    models,
+    search,
+    splits,
+    tasks,
+    tensors,
+    tokenizers,
+)
 from evomerge.preflight.fit import tokenizer_and_texts
 from evomerge.preflight.subject import Subject
 
 Rule = Callable[[Subject], Iterator[Finding]]
 
 # Rules of models alone; the merge space is built only if they find no error.
-MODEL_RULES: tuple[Rule, ...] = ()
+MODEL_RULES: tuple[Rule, ...] = (
+    checkpoints.checkpoint,
+    checkpoints.weight_files,
+    checkpoints.quantization,
+    checkpoints.own_code,
+    checkpoints.known_architecture,
+    tensors.complete,
+    models.architectures,
+    models.depths,
+    models.widths,
+    models.tensor_names,
+    models.positions,
+    tensors.tied_heads,
+    tensors.lost_heads,
+    tokenizers.has_tokenizer,
+    tokenizers.vocabularies,
+    tokenizers.padded_rows,
+    tokenizers.added_tokens,
+    tokenizers.tokenizer_kinds,
+    tokenizers.text_ends,
+    tokenizers.chat_templates,
+    adapters.adapter_files,
+    adapters.adapter_bases,
+    adapters.adapter_shapes,
+    adapters.adapters_differ,
+    cards.licences,
+    cards.ancestors,
+)
 # Rules of everything together.
-RULES: tuple[Rule, ...] = (tokenizer_and_texts,)
+RULES: tuple[Rule, ...] = (
+    tokenizer_and_texts,
+    splits.splits_apart,
+    splits.own_answers_hidden,
+    splits.documents_once,
+    splits.benchmarks_unsearched,
+    genome.role_of_base,
+    genome.base_among_models,
+    tasks.documents,
+    tasks.worked_examples,
+    tasks.directions,
+    tasks.groups,
+    tasks.chat_template,
+    search.budget,
+    search.idle_workers,
+    search.patience,
+    search.idle_parameters,
+    machine.device_is_there,
+    machine.room,
+    machine.gpu_shared,
+    machine.run_folder,
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evomerge.findings import Finding, warning
+from evomerge.errors import GenomeError
+from evomerge.findings import Finding, error, warning
 from evomerge.preflight.subject import Subject
 
 
@@ -13,5 +14,9 @@ def tokenizer_and_texts(subject: Subject) -> Iterator[Finding]:
     evaluator = subject.evaluators.get("tasks")
     if evaluator is None or subject.tokenizer is None or subject.config is None:
         return
-    for sentence in evaluator.warnings(subject.tokenizer, subject.config):
-        yield warning(sentence)
+    try:
+        sentences = evaluator.warnings(subject.tokenizer, subject.config)
+    except GenomeError as problems:
+        yield from (error(p.what, p.where, p.fix) for p in problems.problems)
+        return
+    yield from map(warning, sentences)

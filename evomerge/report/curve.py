@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from evomerge.objective import Score
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
 from evomerge.report.table import combined, combined_name
@@ -29,38 +30,44 @@ class Curve:
 
     label: str
     trial_ids: tuple[int, ...]
-    scores: tuple[float | None, ...]
+    scores: tuple[Score | None, ...]
     best: tuple[float | None, ...]
-    levels: Mapping[str, float]
+    levels: Mapping[str, Score]
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """The scores without their errors."""
+        return tuple(None if score is None else score.value for score in self.scores)
 
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest score there is."""
-        return _bounds([*self.scores, *self.levels.values()])
+        return _bounds([*self.values, *(level.value for level in self.levels.values())])
 
     @property
-    def best_level(self) -> tuple[str, float] | None:
+    def best_level(self) -> tuple[str, Score] | None:
         """The best baseline."""
-        return max(self.levels.items(), key=lambda level: level[1], default=None)
+        return max(self.levels.items(), key=lambda level: level[1].value, default=None)
 
 
 def curve_of(run: RecordedRun) -> Curve:
     """The curve of a run; several objectives are shown by their mean."""
     objective = combined(run.standing.objective)
     names = short_origins(run.standing.trials)
-    levels: dict[str, float] = {}
+    levels: dict[str, Score] = {}
     ids: list[int] = []
-    scores: list[float | None] = []
+    scores: list[Score | None] = []
     for trial in run.standing.trials:
         evaluation = trial.outcome.evaluation
-        score = None if evaluation is None else objective.scores(evaluation)[0].value
+        score = None if evaluation is None else objective.scores(evaluation)[0]
         if not trial.candidate.is_baseline:
             ids.append(trial.candidate.trial_id)
             scores.append(score)
         elif score is not None:
             levels[names[trial.candidate.trial_id]] = score
-    start: float | None = max(levels.values(), default=None)
-    best = list(accumulate([start, *scores], _higher))[1:]
+    start: float | None = max((level.value for level in levels.values()), default=None)
+    values = [None if score is None else score.value for score in scores]
+    best = list(accumulate([start, *values], _higher))[1:]
     return Curve(
         combined_name(run.standing.objective), tuple(ids), tuple(scores), tuple(best), levels
     )
@@ -87,7 +94,7 @@ def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
     if not curve.trial_ids:
         return []
     level = curve.best_level
-    low, high = _bounds([*curve.scores, *curve.best, level[1] if level else None])
+    low, high = _bounds([*curve.values, *curve.best, level[1].value if level else None])
     span = high - low or 1.0
     n_columns = max(min(width - _SCALE_WIDTH - 1, len(curve.trial_ids)), 1)
     rows = [[" "] * n_columns for _ in range(height)]
@@ -96,16 +103,16 @@ def text_plot(curve: Curve, width: int, height: int = 8) -> list[str]:
         return round((high - score) / span * (height - 1))
 
     if level is not None:
-        rows[row(level[1])] = [_REFERENCE] * n_columns
-    for index, score in enumerate(curve.scores):
+        rows[row(level[1].value)] = [_REFERENCE] * n_columns
+    for index, score in enumerate(curve.values):
         if score is not None:
-            rows[row(score)][index * n_columns // len(curve.scores)] = _TRIAL
+            rows[row(score)][index * n_columns // len(curve.values)] = _TRIAL
     for index, best in enumerate(curve.best):
         if best is not None:
             rows[row(best)][index * n_columns // len(curve.best)] = _BEST
     labels = {0: number(high), height - 1: number(low)}
     if level is not None:
-        labels.setdefault(row(level[1]), number(level[1]))
+        labels.setdefault(row(level[1].value), number(level[1].value))
     drawn = [_line(labels.get(index, ""), line) for index, line in enumerate(rows)]
     return [*drawn, _axis(curve.trial_ids, n_columns), _legend(level)]
 
@@ -120,6 +127,6 @@ def _line(label: str, content: Sequence[str]) -> str:
     return f"{label:>{_SCALE_WIDTH}} {''.join(content)}".rstrip()
 
 
-def _legend(level: tuple[str, float] | None) -> str:
+def _legend(level: tuple[str, Score] | None) -> str:
     legend = f"{'':{_SCALE_WIDTH}} {_BEST} best so far  {_TRIAL} trial"
     return f"{legend}  {_REFERENCE} {level[0]}, the best baseline" if level else legend

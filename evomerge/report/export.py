@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.best import best_content, recipe_of
-from evomerge.errors import LedgerError, RunError
-from evomerge.genome.source import read_yaml
+from evomerge.errors import RunError
+from evomerge.harmless import harmless
 from evomerge.merging.build import mergekit_command
 from evomerge.methods import METHODS
 from evomerge.objective import Score
 from evomerge.recipe import Recipe
+from evomerge.report.best_file import read_best
 from evomerge.report.run import RecordedRun, load_run
 from evomerge.report.text import score_text
 from evomerge.trial import Trial, TrialState
@@ -56,7 +57,7 @@ class Export:
             recipe_file: How the command names the file.
             out: How the command names the folder to build.
         """
-        comments = "\n".join(f"# {line}".rstrip() for line in self._lines(recipe_file, out))
+        comments = "\n".join(map(_comment, self._lines(recipe_file, out)))
         return f"{comments}\n{self.recipe.to_yaml()}"
 
     def _lines(self, recipe_file: str, out: str) -> Iterator[str]:
@@ -66,11 +67,10 @@ class Export:
         origin = "" if content["origin"] == "optimizer" else f", {content['origin']}"
         yield f"Found by evomerge {own}: trial {content['trial']}{origin} of {content['genome']}"
         for label, score in content["objective"].items():
-            yield f"  {label}: {_number(score['score'], score['stderr'], score['n'])}"
+            yield f"  {label}: {_text(score['score'], score)}"
         for split in ("search", "validation", "holdout"):
             for name, metric in _own_metrics(content.get(split, {})):
-                number = _number(metric["value"], metric["stderr"], metric["n"])
-                yield f"  {split} {name}: {number}"
+                yield f"  {split} {name}: {_text(metric['value'], metric)}"
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield from textwrap.wrap(f"Versions: {named}", _WIDTH, subsequent_indent="  ")
         yield (
@@ -100,7 +100,7 @@ def winners_of(path: Path) -> list[Export]:
         EvomergeError: there is nothing to export.
     """
     if path.is_file():
-        return [_from_file(path)]
+        return [Export(read_best(path))]
     run = load_run(path)
     return [_export(run, trial) for trial in _some(run, run.winners)]
 
@@ -149,15 +149,9 @@ def _folder(path: Path) -> Path:
     return path.parent if path.is_file() else path
 
 
-def _from_file(path: Path) -> Export:
-    content = read_yaml(path).data
-    if not isinstance(content, dict) or "evomerge_best" not in content:
-        raise LedgerError(
-            "not a best.yml of evomerge",
-            where=str(path),
-            fix="Name a run folder or the best.yml in it.",
-        )
-    return Export(content)
+def _comment(line: str) -> str:
+    """A comment line; a line break in a name must not end it."""
+    return f"# {harmless(line)}".replace("\n", " ").rstrip()
 
 
 def _own_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -170,8 +164,8 @@ def _own_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, metric
 
 
-def _number(value: float, stderr: float | None, n: int) -> str:
-    return f"{score_text(Score(value, stderr, n))} (n = {n})"
+def _text(value: float, content: Mapping[str, Any]) -> str:
+    return score_text(Score(value, content["stderr"], content["n"]))
 
 
 def _has_adapters(value: Any) -> bool:
@@ -184,5 +178,5 @@ def _has_adapters(value: Any) -> bool:
 
 
 def _is_random(recipe: Recipe) -> bool:
-    method = METHODS.get(recipe.config["merge_method"])
+    method = METHODS.get(recipe.config.get("merge_method", ""))
     return method is not None and method.is_random

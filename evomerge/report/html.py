@@ -14,13 +14,15 @@ from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg
 from evomerge.report.table import (
     Column,
+    Row,
     SplitTable,
     combined,
     combined_name,
     final_tables,
     side_by_side,
 )
-from evomerge.report.text import number, score_text
+from evomerge.report.text import gain_text, with_error
+from evomerge.report.verdict import LEGEND, verdict
 from evomerge.trial import Trial
 
 _STYLE = """
@@ -29,7 +31,7 @@ _STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--soft:#9aa2ad;--line:#2e343b;
 --back:#15181c;--panel:#1d2126;--accent:#4cc9a0;--bad:#f2857d}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);
-max-width:62rem;margin:2rem auto;padding:0 1rem}
+max-width:66rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 p.soft,.soft{color:var(--soft)}.bad{color:var(--bad)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
@@ -37,9 +39,11 @@ th,td{padding:.25rem .8rem .25rem 0;text-align:right;white-space:nowrap;
 border-bottom:1px solid var(--line)}
 th{font-weight:500;color:var(--soft)}th:first-child,td:first-child,td.text{text-align:left}
 td.text{white-space:normal}tr.winner td{font-weight:600}td.top{color:var(--accent)}
+.gain{font-weight:400;font-size:13px}
 pre{background:var(--panel);padding:1rem;overflow-x:auto;border-radius:6px;font-size:13px}
 svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
 .grid{stroke:var(--line)}.level{stroke:var(--soft);stroke-dasharray:3 4;opacity:.7}
+.error{stroke:var(--soft);opacity:.25}
 .trial{fill:var(--soft);opacity:.75}.best{fill:none;stroke:var(--accent);stroke-width:2}
 svg text.failed{fill:var(--bad)}
 """
@@ -74,9 +78,15 @@ def report_html(run: RecordedRun) -> str:
 
 def _final(tables: Sequence[SplitTable]) -> Iterator[str]:
     if len(tables) > 1:
-        yield f"<h2>Result</h2>{_split(side_by_side(tables))}"
+        yield f"<h2>Result</h2>{_verdict(tables)}{_split(side_by_side(tables))}"
     for table in tables:
-        yield f"<h2>{table.title.capitalize()} tasks</h2>{_split(table)}"
+        told = "" if len(tables) > 1 else _verdict(tables)
+        yield f"<h2>{table.title.capitalize()} tasks</h2>{told}{_split(table)}"
+
+
+def _verdict(tables: Sequence[SplitTable]) -> str:
+    sentences = escape(" ".join(verdict(tables)))
+    return f'<p>{sentences}</p><p class="soft">{escape(LEGEND)}.</p>'
 
 
 def _versions(versions: dict[str, str]) -> str:
@@ -92,10 +102,20 @@ def _split(table: SplitTable) -> str:
                 cells.append(_cell("not scored", "soft"))
                 continue
             is_top = score.value == table.best_in(column)
-            cells.append(_cell(_score(score), "top" if is_top else ""))
+            gain = _gain(table, row, column)
+            cells.append(_cell(_score(score) + gain, "top" if is_top else ""))
         kind = ' class="winner"' if row.is_winner else ""
         rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
     return _table(["", *(_title(column) for column in table.columns)], rows)
+
+
+def _gain(table: SplitTable, row: Row, column: int) -> str:
+    """What an objective gained over the best parent, on a line of its own below the score."""
+    parent, gain = table.parents[column], row.gains[column]
+    if parent is None or not table.columns[column].is_objective:
+        return ""
+    told = f"best parent: {parent}" if gain is None else f"{gain_text(gain)} to {parent}"
+    return f'<br><span class="soft gain">{escape(told)}</span>'
 
 
 def _title(column: Column) -> str:
@@ -103,7 +123,7 @@ def _title(column: Column) -> str:
 
 
 def _score(score: Score) -> str:
-    return f'{score_text(score)} <span class="soft">n {score.n}</span>'
+    return f'{with_error(score)} <span class="soft">n={score.n}</span>'
 
 
 def _recipe(trial: Trial) -> str:
@@ -130,7 +150,7 @@ def _trial_rows(run: RecordedRun, names: dict[int, str]) -> Iterator[str]:
         else:
             scores = (*combined(objective).scores(outcome.evaluation)[:1],)
             scores += objective.task_scores(outcome.evaluation)
-            cells += [_cell(number(score.value)) for score in scores]
+            cells += [_cell(_score(score)) for score in scores]
         cells.append(_cell(f"{sum(outcome.seconds.values()):.2f}"))
         cells.append(_cell(escape(outcome.failure or names.get(trial_id, "")), "text soft"))
         yield f"<tr>{''.join(cells)}</tr>"

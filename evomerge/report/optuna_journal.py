@@ -71,8 +71,12 @@ class OptunaJournal:
 
     def _frozen(self, standing: Standing, trial: Trial) -> FrozenTrial:
         outcome, candidate = trial.outcome, trial.candidate
-        values = [score.value for score in standing.scores(trial)]
+        scores = standing.scores(trial)
+        values = [score.value for score in scores]
         attributes: dict[str, Any] = {"trial": candidate.trial_id, "origin": candidate.origin}
+        if scores:
+            attributes["stderr"] = [score.stderr for score in scores]
+            attributes["n"] = [score.n for score in scores]
         if outcome.failure:
             attributes["failure"] = outcome.failure
         return create_trial(

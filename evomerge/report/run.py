@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from evomerge.errors import LedgerError
 from evomerge.genome import Genome, load_genome
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.objective import Objective
 from evomerge.space import Space, from_data
-from evomerge.standing import Standing, winners
-from evomerge.trial import Outcome, Trial
+from evomerge.standing import Standing, anchored, winners
+from evomerge.trial import Evaluation, Outcome, Trial
 
 Split = Literal["tasks", "validation", "holdout"]
 FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")
@@ -27,7 +28,8 @@ class RecordedRun:
         ledger: The history.
         genome: What was searched.
         standing: The trials on the search tasks, in order.
-        finals: Split -> its objective, for the splits that have results.
+        finals: Split -> its objective, for the splits that have results; scaled, where it is
+            scaled, by the baselines' scores on that split.
     """
 
     ledger: Ledger
@@ -46,12 +48,23 @@ class RecordedRun:
 
         The best few on the search tasks are ordered by validation, where there was one.
         """
-        validated = {
-            trial_id: outcome
-            for (split, trial_id), outcome in self.ledger.finals.items()
-            if split == "validation"
-        }
-        return winners(self.standing, self.finals.get("validation"), validated)
+        validated = self.ledger.final_outcomes("validation")
+        count = self.genome.finalists
+        return winners(self.standing, self.finals.get("validation"), validated, count)
+
+    def evaluation(self, split: str, trial_id: int) -> Evaluation | None:
+        """What a trial did on a split, documents included; None where it has no scores there."""
+        outcome = self.ledger.finals.get((split, trial_id))
+        if split == "tasks":
+            outcome = self.ledger.trials[trial_id].outcome
+        if outcome is None or outcome.evaluation is None:
+            return None
+        return replace(outcome.evaluation, documents=self.ledger.documents(trial_id, split))
+
+    def members(self, split: str) -> Mapping[str, Sequence[str]]:
+        """Task -> the names its documents go by, for the groups among the tasks."""
+        found: Mapping[str, Sequence[str]] = self.ledger.header.get("members", {}).get(split, {})
+        return found
 
 
 def load_run(path: Path) -> RecordedRun:
@@ -69,16 +82,19 @@ def load_run(path: Path) -> RecordedRun:
 def recorded_run(ledger: Ledger, genome: Genome) -> RecordedRun:
     """The run of a ledger in memory."""
     trials = tuple(sorted(ledger.trials.values(), key=lambda trial: trial.candidate.trial_id))
-    objective = _objective(genome, "tasks", (trial.outcome for trial in trials))
+    objective = _objective(ledger, genome, "tasks", [trial.outcome for trial in trials])
     finals: dict[str, Objective] = {}
     for split in FINAL_SPLITS:
-        outcomes = [outcome for (of, _), outcome in ledger.finals.items() if of == split]
-        if any(outcome.evaluation is not None for outcome in outcomes):
-            finals[split] = _objective(genome, split, outcomes)
+        outcomes = ledger.final_outcomes(split)
+        if any(outcome.evaluation is not None for outcome in outcomes.values()):
+            unscaled = _objective(ledger, genome, split, outcomes.values())
+            finals[split] = anchored(unscaled, trials, outcomes)
     return RecordedRun(ledger, genome, Standing(objective, trials).with_anchors(), finals)
 
 
-def _objective(genome: Genome, split: Split, outcomes: Iterable[Outcome]) -> Objective:
+def _objective(
+    ledger: Ledger, genome: Genome, split: Split, outcomes: Iterable[Outcome]
+) -> Objective:
     """The objective of a split, its metrics as the evaluator recorded them.
 
     An evaluation begins with the tasks' own metrics, in the order of the tasks (the contract of
@@ -87,4 +103,12 @@ def _objective(genome: Genome, split: Split, outcomes: Iterable[Outcome]) -> Obj
     tasks = genome.split(split)
     evaluation = next((o.evaluation for o in outcomes if o.evaluation is not None), None)
     metrics = evaluation.metrics[: len(tasks)] if evaluation is not None else ()
+    named, scored = [task.name for task in tasks], [metric.key.task for metric in metrics]
+    if evaluation is not None and (named != scored or not named):
+        raise LedgerError(
+            f"{split} is {', '.join(named) or 'empty'}; the trials were scored on "
+            f"{', '.join(dict.fromkeys(metric.key.task for metric in evaluation.metrics))}",
+            where=str(ledger.folder.genome),
+            fix="Put back the genome that the run began with.",
+        )
     return Objective(genome.objective, tasks, [metric.key for metric in metrics])

@@ -7,6 +7,7 @@ from typing import Any
 from evomerge.best import best_content
 from evomerge.report.run import RecordedRun
 from evomerge.report.table import final_tables, table_data
+from evomerge.report.verdict import verdict
 from evomerge.trial import TrialState
 
 
@@ -28,6 +29,7 @@ def headline(run: RecordedRun) -> str:
 
 def summary(run: RecordedRun) -> dict[str, Any]:
     """What ``evomerge run --json`` prints, and the head of ``evomerge show --json``."""
+    tables = final_tables(run)
     return {
         "run": str(run.ledger.folder.path),
         "genome": run.ledger.header["genome"],
@@ -35,5 +37,6 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "n_failed": n_failed(run),
         "budget": run.genome.optimizer.budget,
         "winners": [best_content(run.ledger, run.standing, trial) for trial in run.winners],
-        "tables": table_data(final_tables(run)),
+        "tables": table_data(tables),
+        "verdict": verdict(tables),
     }

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
+from evomerge.objective import Score
 from evomerge.report.curve import Curve
-from evomerge.report.text import number
+from evomerge.report.text import number, score_text
 
 _WIDTH, _HEIGHT = 760, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 150, 14, 34
@@ -70,11 +71,14 @@ def _axes(curve: Curve, scale: _Scale) -> Iterator[str]:
 def _levels(curve: Curve, scale: _Scale) -> Iterator[str]:
     right = _WIDTH - _RIGHT
     free = float(_TOP)
-    for name, score in sorted(curve.levels.items(), key=lambda level: -level[1]):
-        y = scale.y(score)
+    for name, score in sorted(curve.levels.items(), key=lambda level: -level[1].value):
+        y = scale.y(score.value)
         free = max(free, y + 4)
         yield f'<line class="level" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text class="name" x="{right + 6}" y="{free:.1f}">{escape(_short(name))}</text>'
+        yield (
+            f'<text class="name" x="{right + 6}" y="{free:.1f}">{escape(_short(name))}'
+            f"<title>{escape(name)}: {score_text(score)}</title></text>"
+        )
         free += _LABEL_GAP
 
 
@@ -88,10 +92,23 @@ def _dots(curve: Curve, scale: _Scale) -> Iterator[str]:
                 f"<title>trial {trial_id} failed</title></text>"
             )
         else:
+            yield from _error_bar(score, x, scale)
             yield (
-                f'<circle class="trial" cx="{x:.1f}" cy="{scale.y(score):.1f}" r="2.6">'
-                f"<title>trial {trial_id}: {number(score)}</title></circle>"
+                f'<circle class="trial" cx="{x:.1f}" cy="{scale.y(score.value):.1f}" r="2.6">'
+                f"<title>trial {trial_id}: {score_text(score)}</title></circle>"
             )
+
+
+def _error_bar(score: Score, x: float, scale: _Scale) -> Iterator[str]:
+    """One standard error up and down, as far as the drawing goes."""
+    if score.stderr is None:
+        return
+    low = max(score.value - score.stderr, scale.low)
+    high = min(score.value + score.stderr, scale.high)
+    yield (
+        f'<line class="error" x1="{x:.1f}" x2="{x:.1f}" '
+        f'y1="{scale.y(low):.1f}" y2="{scale.y(high):.1f}"/>'
+    )
 
 
 def _best(curve: Curve, scale: _Scale) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evomerge.comparison import Comparison
 from evomerge.objective import Objective, Score
+from evomerge.report.gains import Gains, best_parents
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
 from evomerge.trial import Outcome, Trial
@@ -26,10 +28,12 @@ class Column:
         name: The task, or what the combined score is called.
         metric: The metric of the task, a minus before it where it was turned so that higher is
             better; empty for the combined score.
+        is_objective: Whether this is what the search wants to be high, or the whole of it.
     """
 
     name: str
     metric: str = ""
+    is_objective: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,15 @@ class Row:
         trial_id: Its trial.
         is_winner: Whether the search found it.
         scores: One per column; None where it has none.
+        gains: One per column: what it has over the best parent there (the base counts as one);
+            None for that parent itself, and where one of the two has no score.
     """
 
     name: str
     trial_id: int
     is_winner: bool
     scores: tuple[Score | None, ...]
+    gains: tuple[Comparison | None, ...]
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,14 @@ class SplitTable:
         title: ``search``, ``validation`` or ``holdout``.
         columns: The combined score first, then the tasks.
         rows: Winners first.
+        parents: The best parent in each column, which ``gains`` are measured from; None where
+            no parent has a score.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    parents: tuple[str | None, ...]
 
     def best_in(self, column: int) -> float | None:
         """The highest score of a column, None where there is none."""
@@ -79,22 +89,26 @@ def final_tables(run: RecordedRun) -> list[SplitTable]:
     searched = {trial.candidate.trial_id: trial.outcome for trial in run.standing.trials}
     found = [_table(run, "tasks", run.standing.objective, searched)]
     for split, objective in run.finals.items():
-        outcomes = {id_: outcome for (of, id_), outcome in run.ledger.finals.items() if of == split}
-        found.append(_table(run, split, objective, outcomes))
+        found.append(_table(run, split, objective, run.ledger.final_outcomes(split)))
     return found
 
 
 def side_by_side(tables: Sequence[SplitTable]) -> SplitTable:
     """The first column of every split, the combined score, in one table."""
     columns = tuple(
-        Column(table.title, "" if len(table.columns) > 1 else table.columns[0].name)
+        Column(
+            table.title,
+            "" if len(table.columns) > 1 else table.columns[0].name,
+            table.columns[0].is_objective,
+        )
         for table in tables
     )
     rows = []
     for position, row in enumerate(tables[0].rows):
         scores = tuple(table.rows[position].scores[0] for table in tables)
-        rows.append(Row(row.name, row.trial_id, row.is_winner, scores))
-    return SplitTable("result", columns, tuple(rows))
+        gains = tuple(table.rows[position].gains[0] for table in tables)
+        rows.append(Row(row.name, row.trial_id, row.is_winner, scores, gains))
+    return SplitTable("result", columns, tuple(rows), tuple(table.parents[0] for table in tables))
 
 
 def short_task_names(names: Sequence[str]) -> list[str]:
@@ -133,35 +147,48 @@ def _table(
 ) -> SplitTable:
     name = combined_name(objective)
     has_combined = len(objective.tasks) > 1 or name != "mean"
-    columns = ([Column(name)] if has_combined else []) + _task_columns(objective, outcomes)
+    is_multi = objective.name == "per_task"
+    columns = [Column(name, is_objective=not is_multi)] if has_combined else []
+    columns += _task_columns(objective, outcomes, is_objective=is_multi or not has_combined)
+    each_task = Objective("per_task", objective.tasks, objective.keys)
+    rules = ([combined(objective)] if has_combined else []) + [each_task]
 
-    def scores(trial: Trial) -> tuple[Score | None, ...]:
+    def scores_of(trial: Trial) -> tuple[Score | None, ...]:
         outcome = outcomes.get(trial.candidate.trial_id)
         if outcome is None or outcome.evaluation is None:
             return (None,) * len(columns)
-        first = combined(objective).scores(outcome.evaluation) if has_combined else ()
-        return (*first, *objective.task_scores(outcome.evaluation))
+        return tuple(score for rule in rules for score in rule.scores(outcome.evaluation))
 
-    baselines = [t for t in run.standing.trials if t.candidate.is_baseline]
-    names = short_origins(baselines)
-    rows = [
-        Row(_winner_name(run, trial, names), trial.candidate.trial_id, True, scores(trial))
-        for trial in run.winners
-    ]
+    scores = {trial.candidate.trial_id: scores_of(trial) for trial in run.standing.trials}
+    parents = best_parents(run.standing.trials, scores, len(columns))
+    gains = Gains(run, split, rules, parents)
+    names = short_origins(run.standing.trials)
+
+    def row(trial: Trial, row_name: str, *, is_winner: bool) -> Row:
+        trial_id = trial.candidate.trial_id
+        return Row(row_name, trial_id, is_winner, scores[trial_id], gains.of(trial_id))
+
+    rows = [row(t, _winner_name(run, t, names), is_winner=True) for t in run.winners]
     rows += [
-        Row(names[t.candidate.trial_id], t.candidate.trial_id, False, scores(t)) for t in baselines
+        row(t, names[t.candidate.trial_id], is_winner=False)
+        for t in run.standing.trials
+        if t.candidate.is_baseline
     ]
-    return SplitTable(SPLIT_TITLES[split], tuple(columns), tuple(rows))
+    parent_names = tuple(None if parent is None else names[parent] for parent in parents)
+    return SplitTable(SPLIT_TITLES[split], tuple(columns), tuple(rows), parent_names)
 
 
-def _task_columns(objective: Objective, outcomes: Mapping[int, Outcome]) -> list[Column]:
+def _task_columns(
+    objective: Objective, outcomes: Mapping[int, Outcome], *, is_objective: bool
+) -> list[Column]:
     evaluation = next(o.evaluation for o in outcomes.values() if o.evaluation is not None)
     columns = []
     names = short_task_names([task.name for task in objective.tasks])
     for index, task_name in enumerate(names):
         metric = objective.metric(evaluation, index)
         name = metric.key.metric + ("" if metric.key.filter == "none" else f",{metric.key.filter}")
-        columns.append(Column(task_name, name if metric.higher_is_better else f"-{name}"))
+        shown = name if metric.higher_is_better else f"-{name}"
+        columns.append(Column(task_name, shown, is_objective))
     return columns
 
 

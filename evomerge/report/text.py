@@ -1,7 +1,8 @@
-"""Numbers as people read them."""
+"""Numbers as people read them; the one place that knows how a score is written."""
 
 from __future__ import annotations
 
+from evomerge.comparison import Comparison
 from evomerge.objective import Score
 
 _LARGE = 1000.0  # from here on digits after the point say nothing
@@ -13,5 +14,20 @@ def number(value: float) -> str:
 
 
 def score_text(score: Score) -> str:
-    """``0.8125 ± 0.0201``."""
-    return number(score.value) + ("" if score.stderr is None else f" ± {number(score.stderr)}")
+    """``0.8125 ± 0.0201 (n=300)``: a score that stands alone."""
+    return f"{with_error(score)} (n={score.n})"
+
+
+def with_error(score: Score) -> str:
+    """``0.8125 ± 0.0201``: a score whose n stands elsewhere; ``± ?`` where no error is known."""
+    return f"{number(score.value)} ± {_error(score.stderr)}"
+
+
+def gain_text(gain: Comparison) -> str:
+    """``+0.0410 ± 0.0133``: a difference whose n stands elsewhere."""
+    sign = "+" if gain.difference > 0 else ""
+    return f"{sign}{number(gain.difference)} ± {_error(gain.stderr)}"
+
+
+def _error(stderr: float | None) -> str:
+    return "?" if stderr is None else number(stderr)

@@ -102,7 +102,8 @@ def test_the_picture_before_the_first_trial_is_one_line(run):
 def test_the_picture_of_several_objectives_names_each(tmp_path):
     run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
     shown = picture(run, list(events_of(run)), width=120)
-    best = "sort_search 0.7588  twice_search -3.1000  each the highest of a front of "
+    assert "sort_search 0.7588 ± 0.0428 (n=100)" in shown
+    best = "twice_search -3.1000 ± 0.2500 (n=100)  each the highest of a front of "
     assert f"{best}{len(run.standing.front())}" in shown
 
 

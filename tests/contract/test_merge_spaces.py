@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import GenomeError
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome import validate_genome
+from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import MERGE_SPACES, merge_space_for
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.methods import METHODS
@@ -486,12 +488,18 @@ MISTAKES = {
 }
 
 
+def loaded(data):
+    """A genome block as a file gives it; its own contradictions end here."""
+    text = yaml.safe_dump({"genome": data, "tasks": ["x"]})
+    return validate_genome(parse_yaml(text, "g.yml")).genome
+
+
 @pytest.mark.parametrize("mistake", sorted(MISTAKES))
 def test_a_setting_that_contradicts_the_method_names_its_key(mistake):
     fields, message = MISTAKES[mistake]
     data = {"models": ["a", "b"], "base_model": "c", "merge_method": "ties", **fields}
     with pytest.raises(GenomeError, match=message):
-        build(MergeDefinition.model_validate(data))
+        build(loaded(data))
 
 
 @pytest.mark.parametrize(
@@ -512,13 +520,14 @@ def test_a_wrong_number_of_models_is_refused(method, models, message):
     with pytest.raises(
         GenomeError, match=f"genome.models: {message} .*got {len(models) - (method == 'slerp')}"
     ):
-        build(MergeDefinition.model_validate(data))
+        build(loaded(data))
 
 
 def test_all_contradictions_are_reported_at_once():
-    fields = {"parameters": {"densty": 1, "weight": "x", "int8_mask": True}, "normalize": None}
+    data = {"models": ["a", "b"], "base_model": "c", "merge_method": "ties"}
+    parameters = {"densty": 1, "weight": "x", "int8_mask": True}
     with pytest.raises(GenomeError, match="densty") as raised:
-        build(definition(METHODS["ties"], **fields))
+        loaded({**data, "parameters": parameters})
     assert len(raised.value.problems) == 3
 
 

@@ -13,6 +13,8 @@ from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 
 from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.models import ModelName
+from evomerge.inspection.read import read_model
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merging.describe import describe
 from tests.contract.merge_space_cases import LAYOUTS
@@ -58,7 +60,7 @@ def test_mergekit_plans_the_values_the_point_means(family, tmp_path, genome, lay
     definition = MergeDefinition.model_validate(
         {"models": models, "base_model": base, **GENOMES[genome], **fields}
     )
-    architecture = describe([base, *models])
+    architecture = describe([read_model(ModelName(path=model)) for model in (base, *models)])
     merge_space = merge_space_for(definition)(definition, architecture, "float32")
     recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
     assert planned(recipe, base, tmp_path) == resolved(recipe, architecture)

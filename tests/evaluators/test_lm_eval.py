@@ -185,7 +185,7 @@ def test_a_task_that_cannot_be_built_says_why(make, tmp_path):
     )
     evaluator = make("gone")
     evaluator.search_path = (str(tmp_path),)
-    with pytest.raises(GenomeError, match=r"tasks\[0\]\.name: task 'gone' cannot be built \(File"):
+    with pytest.raises(GenomeError, match=r"tasks\[0\]\.name: task 'gone' needs the file"):
         evaluator.prepare()
 
 

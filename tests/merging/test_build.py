@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from evomerge.errors import RunError
-from evomerge.merging.build import build, mergekit_command
+from evomerge.errors import ModelError, RunError
+from evomerge.merging.build import _reason, build, mergekit_command
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
 from tests.merging.built import assert_equals_folder
 from tests.merging.layouts import N_LAYERS, recipe_config
-from tests.tiny_models import tiny_family
+from tests.tiny_models import tiny_family, tiny_model
 
 
 def test_the_real_command_builds_the_resident_model(
@@ -23,15 +23,27 @@ def test_the_real_command_builds_the_resident_model(
     recipe = Recipe(recipe_config("dare_ties", "groups", family, dtype="float32"))
     live = ResidentMerger(merge_seed=11).merge(recipe)
     capfd.readouterr()
-    build(recipe, tmp_path / "out", merge_seed=11, threads=torch.get_num_threads())
+    shares: list[float] = []
+    threads = torch.get_num_threads()
+    build(recipe, tmp_path / "out", merge_seed=11, threads=threads, report=shares.append)
     assert capfd.readouterr() == ("", "")
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
     assert_equals_folder(live, tmp_path / "out")
 
 
 def test_a_build_that_stops_says_why(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    (tmp_path / "file").write_text("no folder")
+    recipe = Recipe({"merge_method": "passthrough", "models": [{"model": str(model)}]})
+    with pytest.raises(RunError, match="mergekit-yaml stopped: NotADirectoryError"):
+        build(recipe, tmp_path / "file" / "out")
+
+
+def test_a_model_that_is_not_there_is_told_before_mergekit_starts(tmp_path: Path) -> None:
     missing = {"model": str(tmp_path / "missing"), "parameters": {"weight": 1.0}}
     recipe = Recipe({"merge_method": "linear", "models": [missing]})
-    with pytest.raises(RunError, match=r"(?s)mergekit-yaml stopped:.*missing"):
+    with pytest.raises(ModelError, match="there is no folder"):
         build(recipe, tmp_path / "out")
 
 
@@ -42,3 +54,18 @@ def test_the_command_for_people_quotes_paths_and_names_the_seed() -> None:
     assert mergekit_command("best.yml", "out", 0, lora_cache="lora").endswith(
         "--random-seed 0 --lora-merge-cache lora"
     )
+
+
+def test_the_reason_of_a_build_that_stops_has_no_traceback() -> None:
+    said = [
+        "WARNING: careful",
+        "Traceback (most recent call last):",
+        '  File "merge.py", line 1, in <module>',
+        "    run()",
+        "RuntimeError: no rule to produce it",
+    ]
+    assert _reason(said) == (
+        "mergekit-yaml stopped: RuntimeError: no rule to produce it\n"
+        "Before that it said:\nWARNING: careful"
+    )
+    assert _reason([]) == "mergekit-yaml stopped: it said nothing"

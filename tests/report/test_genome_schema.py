@@ -37,7 +37,7 @@ genome:
     weight: [{filter: self_attn, range: [1e-3, 1], log: true}, {filter: "*", value: [0, 1]}]
     density: [0.2, 0.5, 0.8]
     lambda: {choice: [0.5, 1]}
-    int8_mask: true
+    rescale: true
 tasks:
 - {name: gsm8k, metric: "exact_match,strict-match", weight: 0.5, samples: [1, 2, 3]}
 holdout: [{name: arc_easy, limit: 20, num_fewshot: 0}]

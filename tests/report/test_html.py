@@ -1,5 +1,6 @@
 """report.html stands alone, holds what the run holds, and trusts no text."""
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from evomerge.report.html import report_html, write_report
 from tests.recorded_runs import record_run
 
-VOID = {"meta"}  # the others close themselves with a slash
+VOID = {"meta", "br"}  # the others close themselves with a slash
 
 
 class Page(HTMLParser):
@@ -60,6 +61,16 @@ def test_every_trial_has_a_row_and_a_mark(run):
     assert page.tags.count("circle") == n_searched - 1  # one failed
     assert page.tags.count("table") == 5
     assert any("merge_method: task_arithmetic" in text for text in page.texts)
+
+
+def test_errors_and_documents_stand_beside_every_score(run):
+    page = Page(report_html(run))
+    assert any("it can be told from noise" in text for text in page.texts)
+    numbers = [text for text in page.texts if re.match(r"-?\d+\.\d{4}", text)]
+    axis = [text for text in numbers if "±" not in text]
+    assert len(axis) == 5  # the scale of the curve
+    n_scores = sum(text not in axis and " to " not in text for text in numbers)
+    assert sum(text.startswith("n=") for text in page.texts) == n_scores > 60
 
 
 def test_a_run_of_baselines_only_has_a_page(tmp_path):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from lm_eval.defaults import DEFAULT_OTHER_SEED
+from lm_eval.models.utils import resolve_max_length
 
 from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError
 from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.contents import TaskContents
+from evomerge.evaluators.facts import TaskFacts
 from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.contents import contents_of
+from evomerge.evaluators.lm_eval.facts import facts_of
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
-from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.language_model import (
+    TOKENS_PER_PASS,
+    TOKENS_PER_PASS_ELSEWHERE,
+    LiveLanguageModel,
+)
 from evomerge.evaluators.lm_eval.memory import freed_on_shortage, is_shortage
 from evomerge.evaluators.lm_eval.scoring import respond, score
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
@@ -39,6 +49,8 @@ class LmEval(Evaluator):
 
     _entries: tuple[Entry, ...] | None = None
     _language_model: LiveLanguageModel | None = None
+    _contents: tuple[TaskContents, ...] | None = None
+    _facts: tuple[TaskFacts, ...] | None = None
 
     def prepare(self) -> tuple[MetricKey, ...]:
         """Loads tasks and data; the metric of each task, in the order of the tasks.
@@ -70,7 +82,7 @@ class LmEval(Evaluator):
         entries = self._loaded()
         language_model = self._requests_for(model)
         language_model.bind(model.module, deadline, batch_divisor)
-        with inside_lm_eval(stream_seed(self.seed, "generation")), freed_on_shortage():
+        with self._inside(stream_seed(self.seed, "generation")), freed_on_shortage():
             try:
                 respond(language_model, self._leaves())
             # What torch and transformers raise when memory, shapes or token ids do not fit.
@@ -85,14 +97,39 @@ class LmEval(Evaluator):
         """Task name -> digest of its documents, its settings and the metric read from it."""
         return {entry.key.task: identity_of(entry) for entry in self._loaded()}
 
+    def contents(self) -> tuple[TaskContents, ...]:
+        """Digests of the documents of each task, of each member of a group."""
+        if self._contents is None:
+            with self._inside():
+                self._contents = tuple(contents_of(self._loaded(), self.search_path))
+        return self._contents
+
+    def facts(self) -> tuple[TaskFacts, ...]:
+        """What is known of each task before a model is scored; after :meth:`prepare`."""
+        with self._inside():
+            return tuple(facts_of(entry) for entry in self._loaded())
+
+    def tokens_per_pass(self, device: str, longest: int) -> int:
+        """Tokens that one forward pass reads at most."""
+        rows = self.settings.batch_size
+        kind = device.partition(":")[0]
+        if rows == "auto":
+            return TOKENS_PER_PASS.get(kind, TOKENS_PER_PASS_ELSEWHERE)
+        return rows * longest
+
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:
-        """One sentence for each sign that model and tokenizer do not fit the prompts."""
+        """One sentence for each sign that model and tokenizer do not fit the prompts.
+
+        Raises:
+            GenomeError: the prompts cannot be built, or generations leave no room for them.
+        """
         language_model = self._language_model_of(tokenizer)
-        with inside_lm_eval():
+        with self._inside():
             self._build_requests(language_model, n_documents=TEXTS_CHECKED)
         self._language_model = None  # requests for a few documents only
+        max_length = int(resolve_max_length(config, tokenizer))
         texts = list(self._some_texts())
         has_bos = bool(tokenizer.bos_token) and all(
             text.startswith(str(tokenizer.bos_token)) for text in texts
@@ -100,14 +137,23 @@ class LmEval(Evaluator):
         found = (
             "" if has_bos else sanity.bos_warning(tokenizer, config),
             sanity.roundtrip_warning(tokenizer, texts),
+            *(sanity.length_warning(tokenizer, max_length, leaf) for leaf in self._leaves()),
+            *(sanity.answer_warning(leaf) for leaf in self._leaves()),
         )
         return tuple(filter(None, found))
 
+    def _inside(self, torch_seed: int = DEFAULT_OTHER_SEED) -> AbstractContextManager[None]:
+        return inside_lm_eval(torch_seed, unsafe_code=self.permissions.unsafe_code)
+
     def _loaded(self) -> tuple[Entry, ...]:
         if self._entries is None:
-            with inside_lm_eval():
+            with self._inside():
                 self._entries = load(
-                    self.tasks, self.search_path, self.settings.gen_kwargs, self.seed
+                    self.tasks,
+                    self.search_path,
+                    self.settings.gen_kwargs,
+                    self.seed,
+                    unsafe_code=self.permissions.unsafe_code,
                 )
         return self._entries
 
@@ -124,7 +170,7 @@ class LmEval(Evaluator):
         language_model = self._language_model
         if language_model is None or language_model.tokenizer is not model.tokenizer:
             language_model = self._language_model_of(model.tokenizer)
-            with inside_lm_eval():
+            with self._inside():
                 self._build_requests(language_model)
             self._language_model = language_model
         return language_model

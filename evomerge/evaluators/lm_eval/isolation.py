@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +16,43 @@ import numpy as np
 import torch
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 
+CODE_EVAL = "HF_ALLOW_CODE_EVAL"
 LOUD_LOGGERS = ("lm_eval", "transformers", "datasets")
 # lm-eval compiles a task's templates anew for every document: two thirds of its own time.
 _compile_once = lru_cache(maxsize=1024)(lm_eval.utils.env.from_string)
 
 
 @contextmanager
-def inside_lm_eval(torch_seed: int = DEFAULT_OTHER_SEED) -> Iterator[None]:
+def inside_lm_eval(
+    torch_seed: int = DEFAULT_OTHER_SEED, *, unsafe_code: bool = False
+) -> Iterator[None]:
     """Wraps every call into lm-eval; whatever it touches globally is put back.
 
     Args:
         torch_seed: Seed of torch's generators, which sampled generation draws from.
+        unsafe_code: Whether metrics may run code that a model wrote.
     """
     compiler = lm_eval.utils.env.from_string
     lm_eval.utils.env.from_string = _compile_once
     try:
-        with _quiet(), _own_randomness(torch_seed):
+        with _quiet(), _own_randomness(torch_seed), _code_metrics(unsafe_code):
             yield
     finally:
         lm_eval.utils.env.from_string = compiler
+
+
+@contextmanager
+def _code_metrics(allowed: bool) -> Iterator[None]:
+    """Metrics that run code ask the environment; a person is asked on the command line alone."""
+    before = os.environ.pop(CODE_EVAL, None)
+    if allowed:
+        os.environ[CODE_EVAL] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(CODE_EVAL, None)
+        if before is not None:
+            os.environ[CODE_EVAL] = before
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import inspect
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jinja2 import TemplateError
@@ -21,11 +21,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import has_bos_prefix, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.generation import generate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # takes a second to load; a check has no model
 
 Row = tuple[int, ...]
 TokenRequest = tuple[Any, list[int], list[int]]  # request, context tokens, continuation tokens

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lm_eval.api.registry import metric_registry
+
 from evomerge.errors import Problem, nearest
 
 MetricFilter = tuple[str, str]  # lm-eval's metric name and filter name
@@ -17,6 +19,26 @@ def reported_by(task: Any) -> list[MetricFilter]:
     # No public name for the filters; `Task.apply_filters` runs exactly these.
     filters = [ensemble.name for ensemble in task._filters]
     return [(metric, name) for metric in task.aggregation() for name in filters]
+
+
+def known() -> list[str]:
+    """Metrics that lm-eval itself computes."""
+    return sorted(metric_registry.keys())
+
+
+def not_found(task: Any) -> list[str]:
+    """Metrics that a task names and that nothing computes."""
+    if task.config.process_results is not None:
+        return []
+    # No public name; lm-eval logs an error, keeps None and fails in the first evaluation.
+    functions = getattr(task, "_metric_fn_list", {})
+    return [name for name, function in functions.items() if function is None]
+
+
+def runs_code(task: Any) -> bool:
+    """Whether scoring a task runs code that the model wrote: it says so, or its metric does."""
+    says_so = bool(getattr(task, "UNSAFE_CODE", False))
+    return says_so or "code_eval" in getattr(task, "_metric_fn_list", {})
 
 
 def direction(tasks: Sequence[Any], metric: str) -> bool | None:

@@ -7,6 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from evomerge.errors import GenomeError
+from evomerge.evaluators.lm_eval.facts import part_facts
+from evomerge.evaluators.lm_eval.tasks import Leaf
+
 SHOWN = 40  # characters of a text quoted in a warning
 
 
@@ -31,6 +35,73 @@ def bos_warning(tokenizer: PreTrainedTokenizerBase, config: Any) -> str:
         "and neither does lm-eval; a model trained only with one scores near zero without it. "
         "Save the tokenizer with a post-processor that adds BOS, or with add_bos_token: false."
     )
+
+
+def length_warning(tokenizer: PreTrainedTokenizerBase, max_length: int, leaf: Leaf) -> str:
+    """One sentence if prompts of a task are longer than what the model reads, else "".
+
+    Args:
+        tokenizer: Of the model.
+        max_length: Tokens the model reads.
+        leaf: The task, with the prompts that are to be looked at.
+
+    Raises:
+        GenomeError: the answer alone takes all the room.
+    """
+    new_tokens = part_facts(leaf).max_new_tokens
+    if new_tokens >= max_length:
+        raise GenomeError(
+            f"max_gen_toks {new_tokens} of task {leaf.name!r} leaves no room for a prompt, the "
+            f"model reads {max_length} tokens",
+            where="evaluation.gen_kwargs",
+            fix=f"Set max_gen_toks below {max_length}.",
+        )
+    prompts = ["".join(filter(_is_text, request.args)) for request in leaf.task.instances]
+    lengths = [len(tokenizer.encode(prompt)) for prompt in prompts]
+    n_cut = sum(length + new_tokens > max_length for length in lengths)
+    if leaf.task.OUTPUT_TYPE == "loglikelihood_rolling" or not n_cut:
+        return ""
+    answer = f" with {new_tokens} tokens for the answer" if new_tokens else ""
+    return (
+        f"{n_cut} of the first {len(lengths)} prompts of task {leaf.name!r} do not fit the "
+        f"{max_length} tokens that the model reads{answer} (longest: {max(lengths)}); they lose "
+        "their beginning. Use fewer worked examples or a smaller max_gen_toks."
+    )
+
+
+def answer_warning(leaf: Leaf) -> str:
+    """One sentence if right answers are not among a task's options, else "".
+
+    lm-eval counts such a document as wrong, whatever the model says.
+
+    Args:
+        leaf: The task, with the documents that are to be looked at.
+    """
+    task = leaf.task
+    if task.OUTPUT_TYPE != "multiple_choice" or task.config.process_results is not None:
+        return ""
+    documents = {request.doc_id: request.doc for request in task.instances}
+    n_lost = sum(not _has_answer(task, document) for document in documents.values())
+    if not n_lost:
+        return ""
+    return (
+        f"the answer of {n_lost} of the first {len(documents)} documents of task {leaf.name!r} is "
+        "not among its options; they count as wrong. Mend doc_to_target or doc_to_choice in its "
+        "YAML."
+    )
+
+
+def _has_answer(task: Any, document: Any) -> bool:
+    """Whether the answer, or every one of several, is an option or the number of one."""
+    options = task.doc_to_choice(document)
+    # A task whose options are questions to one answer names the right one as its text.
+    answer = (task.doc_to_text if task.multiple_input else task.doc_to_target)(document)
+    answers = answer if isinstance(answer, list) else [answer]
+    return all(a < len(options) if isinstance(a, int) else a in options for a in answers)
+
+
+def _is_text(argument: object) -> bool:
+    return isinstance(argument, str)
 
 
 def roundtrip_warning(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> str:

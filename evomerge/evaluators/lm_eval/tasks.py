@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.group import Group
 from lm_eval.config.group import AggMetricConfig
-from lm_eval.tasks import TaskManager
 
 from evomerge.errors import GenomeError, Problem, nearest
 from evomerge.evaluators.lm_eval import metrics
+from evomerge.evaluators.lm_eval.failures import problem_of
+from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.genome.tasks import Task
 from evomerge.seeding import stream
 from evomerge.trial import MetricKey
@@ -45,12 +45,14 @@ class Entry:
         higher_is_better: Direction of that metric.
         leaves: Its tasks.
         group: Aggregates the leaves; None for a single task.
+        is_pooled: Whether lm-eval gives the group no score of its own.
     """
 
     key: MetricKey
     higher_is_better: bool
     leaves: tuple[Leaf, ...]
     group: Group | None = None
+    is_pooled: bool = False
 
 
 def load(
@@ -58,6 +60,8 @@ def load(
     search_path: Sequence[str],
     gen_kwargs: Mapping[str, Any],
     seed: int,
+    *,
+    unsafe_code: bool = False,
 ) -> tuple[Entry, ...]:
     """Builds the tasks, datasets included.
 
@@ -66,15 +70,16 @@ def load(
         search_path: Folders with task YAML of the user's; they win over lm-eval's own.
         gen_kwargs: Overrides of the tasks' generation settings.
         seed: Root seed of drawn documents.
+        unsafe_code: Whether tasks may run code that a model wrote.
 
     Raises:
         GenomeError: every mistake found, together.
     """
     problems = [*_missing_folders(search_path), *_repeated_names(tasks)]
-    index = _Index(search_path)
+    index = TaskIndex(search_path)
     entries: list[Entry] = []
     for position, task in enumerate(tasks):
-        found = _load_one(index, task, f"tasks[{position}]", gen_kwargs, seed)
+        found = _load_one(index, task, f"tasks[{position}]", gen_kwargs, seed, unsafe_code)
         if isinstance(found, Entry):
             problems += _overlap(entries, found, f"tasks[{position}]")
             entries.append(found)
@@ -83,39 +88,6 @@ def load(
     if problems:
         raise GenomeError.of(problems)
     return tuple(entries)
-
-
-class _Index:
-    """lm-eval's task index: the user's folders first, everything only when needed.
-
-    Reading the 14,000 YAML files that come with lm-eval takes ten seconds.
-    """
-
-    def __init__(self, search_path: Sequence[str]) -> None:
-        self._folders = list(search_path)
-        self._manager = TaskManager(include_path=self._folders, include_defaults=False)
-        self._is_full = False
-
-    def manager_for(self, name: str) -> Any:
-        """The smallest task manager that knows the name, or the full one."""
-        if not self._is_full and not self._resolves(name):
-            self._manager = _full_manager(tuple(self._folders))
-            self._is_full = True
-        return self._manager
-
-    def _resolves(self, name: str) -> bool:
-        entry = self._manager.task_index.get(name)
-        if entry is None:
-            return Path(name).is_file()
-        members = (entry.cfg or {}).get("task") if entry.kind.name == "GROUP" else None
-        names = [member for member in members or [] if isinstance(member, str)]
-        return all(map(self._resolves, names)) if isinstance(members, list) else True
-
-
-@lru_cache(maxsize=1)
-def _full_manager(folders: tuple[str, ...]) -> Any:
-    """Kept: the splits of a genome, and the checks of it, all read the same index."""
-    return TaskManager(include_path=list(folders), include_defaults=True)
 
 
 def _missing_folders(search_path: Sequence[str]) -> Iterator[Problem]:
@@ -145,13 +117,19 @@ def _overlap(entries: Sequence[Entry], new: Entry, where: str) -> Iterator[Probl
 
 
 def _load_one(
-    index: _Index, task: Task, where: str, gen_kwargs: Mapping[str, Any], seed: int
+    index: TaskIndex,
+    task: Task,
+    where: str,
+    gen_kwargs: Mapping[str, Any],
+    seed: int,
+    unsafe_code: bool,
 ) -> Entry | list[Problem]:
     built = _build(index, task.name, where)
     if isinstance(built, Problem):
         return [built]
     objects, group = built
-    problems = [*_unusable(objects, where)]
+    is_pooled = group is not None and not group.has_aggregation
+    problems = [*_unusable(objects, where, unsafe_code)]
     if problems:
         return problems
     chosen = _choose_metric(task, list(objects.values()), group, where)
@@ -167,24 +145,24 @@ def _load_one(
             return [samples]
         leaves.append(Leaf(name, item, task.limit, samples))
     key = MetricKey(task.name, metric, filter_name)
-    return Entry(key, higher_is_better, tuple(leaves), group)
+    return Entry(key, higher_is_better, tuple(leaves), group, is_pooled)
 
 
 def _build(
-    index: _Index, name: str, where: str
+    index: TaskIndex, name: str, where: str
 ) -> tuple[Mapping[str, Any], Group | None] | Problem:
     """lm-eval's task objects behind a name, and the group that holds them."""
-    manager = index.manager_for(name)
-    if name not in manager.task_index and not Path(name).is_file():
+    unread = index.unread_file_of(name)
+    manager = index.manager_for(name) if unread is None else index.manager
+    if unread is None and name not in manager.task_index and not Path(name).is_file():
         what = f"unknown task {name!r}{nearest(name, manager.all_tasks)}"
         fix = "Check the spelling, or add the folder of its YAML to `task_search_path`."
         return Problem(what, f"{where}.name", fix)
     try:
-        loaded = manager.load([name])
+        loaded = manager.load([str(unread or name)])
     # A task definition downloads data and runs code of its own: anything may come out.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Problem(f"task {name!r} cannot be built ({reason})", f"{where}.name")
+        return problem_of(error, name, f"{where}.name", index.config_of(name))
     objects, groups = loaded["tasks"], loaded["groups"]
     if name in groups or len(objects) == 1:
         return objects, groups.get(name)
@@ -194,12 +172,24 @@ def _build(
     return objects, tag
 
 
-def _unusable(objects: Mapping[str, Any], where: str) -> Iterator[Problem]:
+def _unusable(objects: Mapping[str, Any], where: str, unsafe_code: bool) -> Iterator[Problem]:
     for name, item in objects.items():
-        if getattr(item, "UNSAFE_CODE", False):
-            yield Problem(f"task {name!r} runs code that the model wrote; not supported", where)
+        if metrics.runs_code(item) and not unsafe_code:
+            yield Problem(
+                f"task {name!r} runs code that the model wrote",
+                f"{where}.name",
+                "Add --confirm-run-unsafe-code if it may, best inside a container.",
+            )
         if getattr(item, "MULTIMODAL", False):
             yield Problem(f"task {name!r} needs images or sound; not supported", where)
+        for metric in metrics.not_found(item):
+            known = metrics.known()
+            yield Problem(
+                f"task {name!r} has the unknown metric {metric!r}{nearest(metric, known)} "
+                f"(known: {', '.join(known)})",
+                f"{where}.name",
+                "Mend metric_list in its YAML.",
+            )
 
 
 def _choose_metric(

@@ -1,0 +1,216 @@
+"""``evomerge init``: a first genome from a few questions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evomerge.cli.arguments import permission_options
+from evomerge.cli.interrupt import StoppedError
+from evomerge.permissions import Permissions
+
+if TYPE_CHECKING:
+    from evomerge.findings import Finding
+    from evomerge.starter import Answers
+
+_BUDGET = 100
+Ask = Callable[[str], str]
+
+
+@click.command(
+    short_help="Write a first genome from a few answers.",
+    epilog="Example: evomerge init my.yml --model org/math-7b --model org/code-7b "
+    "--base org/base-7b --task gsm8k_train --yes",
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="genome.yml")
+@click.option("--model", "models", multiple=True, help="Hub id or folder. May be repeated.")
+@click.option("--base", help="The model they were fine-tuned from.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME[/METRIC]",
+    help="lm-eval task that steers the search. May be repeated.",
+)
+@click.option(
+    "--holdout",
+    multiple=True,
+    metavar="NAME[/METRIC]",
+    help="Task looked at once, at the end. May be repeated.",
+)
+@click.option(
+    "--task-search-path",
+    "search_path",
+    multiple=True,
+    metavar="DIR",
+    help="Folder with task YAML of your own. May be repeated.",
+)
+@click.option("--method", help="Merge method. Default: task_arithmetic, without a base linear.")
+@click.option("--budget", type=click.IntRange(min=1), help=f"Trials. Default: {_BUDGET}.")
+@click.option("--yes", is_flag=True, help="Ask nothing; defaults for what no option says.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@permission_options
+@click.pass_context
+def init(
+    context: click.Context,
+    /,
+    file: Path,
+    yes: bool,
+    force: bool,
+    permissions: Permissions,
+    **given: object,
+) -> None:
+    """Asks for models, base and tasks, and writes a commented genome that passes a check.
+
+    Options answer questions beforehand; answers may also be piped, one per line.
+    """
+    from evomerge.cli.log import run_log
+    from evomerge.cli.output import write_result
+    from evomerge.starter import start
+
+    if file.exists() and not force:
+        raise click.UsageError(f"{file} exists; choose another name or add --force.")
+    try:
+        with run_log():
+            answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
+            click.echo("checking models and tasks", err=True)
+            starter = start(answers, str(file), permissions)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        if not sys.stdin.isatty():
+            raise click.UsageError("the answers end too early; add options or --yes.") from stop
+        raise StoppedError("Stopped; nothing was written.") from stop
+    _tell(starter.examination.findings)
+    if starter.examination.compiled is None:
+        click.echo(f"{file} is not written: a run could not begin.", err=True)
+        context.exit(2)
+    write_result(starter.text, file)
+    n_dims = starter.examination.compiled.merge_space.space.n_dims
+    click.echo(f"{n_dims} parameters for {answers.budget} trials")
+    click.echo(f"next    evomerge run {file}")
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        click.echo(f"{finding.severity.value}: {finding}", err=True)
+
+
+def _answers(
+    *,
+    yes: bool,
+    models: tuple[str, ...],
+    base: str | None,
+    tasks: tuple[str, ...],
+    holdout: tuple[str, ...],
+    search_path: tuple[str, ...],
+    method: str | None,
+    budget: int | None,
+) -> Answers:
+    """The options, and answers to questions for what they leave open."""
+    from evomerge.starter import Answers
+
+    if yes:
+        missing = [name for name, given in (("--model", models), ("--task", tasks)) if not given]
+        if missing:
+            raise click.UsageError(f"--yes asks nothing; add {' and '.join(missing)}.")
+    else:
+        models = models or _several("model to merge (Hub id or folder)", _model_problem, 1)
+        if base is None:
+            base = _one("base they were fine-tuned from", _model_problem)
+        tasks, holdout = _asked_tasks(tasks, holdout, search_path)
+    method = _known_method(method or "", yes)
+    if budget is None:
+        budget = _BUDGET if yes else _asked_budget()
+    return Answers(models, tasks, base or "", holdout, search_path, method, budget)
+
+
+def _asked_tasks(
+    tasks: tuple[str, ...], holdout: tuple[str, ...], search_path: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Search and holdout tasks; an unknown one is answered with the nearest name."""
+
+    def problem(name: str) -> str:
+        from evomerge.starter import task_problems
+
+        return "\n".join(map(str, task_problems(name, search_path)))
+
+    tasks = tuple(name for name in tasks if not _is_refused(name, problem))
+    tasks = tasks or _several("task that steers the search (of lm-eval)", problem, 1)
+    if holdout:
+        return tasks, tuple(name for name in holdout if not _is_refused(name, problem))
+    return tasks, _several("holdout task, looked at once at the end", problem, 0)
+
+
+def _is_refused(text: str, problem: Ask) -> bool:
+    what = problem(text)
+    if what:
+        click.echo(what, err=True)
+    return bool(what)
+
+
+def _several(question: str, problem: Ask, at_least: int) -> tuple[str, ...]:
+    """Answers until an empty one."""
+    found: list[str] = []
+    while True:
+        number = f" {len(found) + 1}" if at_least else ""
+        answer = _one(f"{question}{number}", problem, may_be_empty=len(found) >= at_least)
+        if not answer:
+            return tuple(found)
+        found.append(answer)
+
+
+def _one(question: str, problem: Ask, *, may_be_empty: bool = True) -> str:
+    """One answer that has no problem; asked again until there is one."""
+    hint = " (empty: none or no more)" if may_be_empty else ""
+    while True:
+        answer: str = click.prompt(
+            f"{question}{hint}", default="" if may_be_empty else None, show_default=False, err=True
+        )
+        answer = answer.strip()
+        if not answer or not _is_refused(answer, problem):
+            return answer
+
+
+def _model_problem(name: str) -> str:
+    """Why a text can be neither a folder nor a Hub id; what is in them is for the check."""
+    from evomerge.errors import nearest
+
+    path = Path(name).expanduser()
+    parent = path.parent
+    if path.is_dir() or "+" in name or "@" in name:
+        return ""
+    if parent.is_dir() and parent != Path():  # of something local, so meant as a folder
+        hint = nearest(path.name, sorted(entry.name for entry in parent.iterdir()))
+        return f"{name}: no such folder in {parent}{hint or '.'}"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return f"{name}: no such folder, and Hub ids read owner/name."
+    return ""
+
+
+def _known_method(name: str, yes: bool) -> str:
+    """The method; an unknown one is answered with the nearest name."""
+    from evomerge.errors import UnknownNameError
+    from evomerge.methods import method_named
+
+    def problem(text: str) -> str:
+        try:
+            method_named(text)
+        except UnknownNameError as error:
+            return str(error)
+        return ""
+
+    if not name:
+        return ""
+    if yes:
+        return method_named(name).name
+    return name if not _is_refused(name, problem) else _one("merge method", problem)
+
+
+def _asked_budget() -> int:
+    budget: int = click.prompt(
+        "trials the search may take", default=_BUDGET, type=click.IntRange(min=1), err=True
+    )
+    return budget

@@ -1,0 +1,153 @@
+"""``evomerge verify``: the winner built and scored again, without evomerge's own machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evomerge.cli.arguments import permission_options
+from evomerge.cli.interrupt import StoppedError
+from evomerge.permissions import Permissions
+
+if TYPE_CHECKING:
+    from evomerge.verification import Difference, Verdict
+    from evomerge.verification.comparison import Result
+
+N_SHOWN = 20
+_LONGEST = 24  # characters of an answer in the table
+
+Watch = Callable[[str, float], None]
+
+
+@click.command(
+    short_help="Build the winner with mergekit and compare its answers.",
+    epilog="Example: evomerge verify runs/skills",
+)
+@click.argument("best_or_run", type=click.Path(path_type=Path))
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Build into this folder and keep the model. Default: a temporary folder.",
+)
+@permission_options
+@click.pass_context
+def verify(
+    context: click.Context, best_or_run: Path, keep: Path | None, permissions: Permissions
+) -> None:
+    """Builds the winner with mergekit alone, scores it with lm-eval alone, and compares.
+
+    Every document of every split is compared with the ledger of the run. What may change the
+    bits on this machine is told before anything is built.
+
+    Exit code 0: all equal. 1: documents differ, or nothing could be built. 2: wrong input.
+    """
+    from evomerge.cli.log import run_log
+
+    is_equal = True
+    with run_log():
+        from evomerge.verification import prepare
+
+        try:
+            with _progress() as watch:
+                watch("reads the run, its models and tasks", 0.0)
+                verification = prepare(best_or_run, permissions, keep)
+            for finding in verification.findings:
+                click.echo(f"{finding.severity.value}: {finding}", err=True)
+            for winner in verification.winners:
+                with _progress() as watch:
+                    verdict = verification.verdict(winner, watch)
+                _tell(verdict)
+                is_equal = is_equal and not verdict.differences
+        except KeyboardInterrupt as interrupt:
+            raise StoppedError("Stopped; nothing more was compared.") from interrupt
+    if not is_equal:
+        context.exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Watch]:
+    """A bar where there is a terminal, else a line for each thing that begins."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task("", total=1.0)
+
+        def watch(what: str, share: float) -> None:
+            progress.update(bar, description=what, completed=share)
+
+        yield watch
+
+
+def _lines() -> Watch:
+    told: list[str] = []
+
+    def watch(what: str, share: float) -> None:
+        if told[-1:] != [what]:
+            told.append(what)
+            click.echo(what, err=True)
+
+    return watch
+
+
+def _tell(verdict: Verdict) -> None:
+    trial_id = verdict.recorded.trial_id
+    if verdict.differences:
+        _draw(verdict.differences)
+        click.echo(
+            f"trial {trial_id}: {verdict.n_differing} of {verdict.n_documents} documents differ"
+            + _metrics_text(verdict)
+        )
+    else:
+        n_splits = len(verdict.recorded.documents)
+        splits = "1 split" if n_splits == 1 else f"{n_splits} splits"
+        click.echo(
+            f"trial {trial_id}: all {verdict.n_documents} documents of {splits} answer as recorded"
+        )
+    if verdict.folder is not None:
+        click.echo(f"model {verdict.folder}")
+
+
+def _metrics_text(verdict: Verdict) -> str:
+    n_metrics = sum(difference.doc_id is None for difference in verdict.differences)
+    if not n_metrics:
+        return ""
+    return f", and {n_metrics} metric{'s' if n_metrics > 1 else ''}"
+
+
+def _draw(differences: Sequence[Difference]) -> None:
+    from evomerge.cli.tables import plain_table
+
+    plain_table([_row(difference) for difference in differences[:N_SHOWN]])
+    if len(differences) > N_SHOWN:
+        click.echo(f"and {len(differences) - N_SHOWN} more")
+    click.echo()
+
+
+def _row(difference: Difference) -> dict[str, str]:
+    document = "all" if difference.doc_id is None else str(difference.doc_id)
+    return {
+        "task": difference.task,
+        "document": document,
+        "what": difference.what,
+        "ledger": _text(difference.recorded),
+        "rebuilt": _text(difference.found),
+    }
+
+
+def _text(value: Result) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = "-" if value is None else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

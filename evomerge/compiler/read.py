@@ -1,0 +1,79 @@
+"""A genome file, with every mistake in it, or everything it stands for, in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evomerge.compiler.examine import Examination, examine
+from evomerge.compiler.optimizer import optimizer_problems
+from evomerge.errors import GenomeError, Problem
+from evomerge.findings import error
+from evomerge.genome.load import in_order, read_source, validate_genome
+from evomerge.genome.schema import Genome, OptimizerBlock
+from evomerge.genome.source import Source
+from evomerge.permissions import Permissions
+
+
+def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:
+    """As :func:`evomerge.genome.load.load_genome`, which knows no optimizer.
+
+    Raises:
+        GenomeError: every mistake that the file alone can show.
+    """
+    source = read_source(path, overrides)
+    found: list[Problem] = []
+    try:
+        genome = validate_genome(source)
+    except GenomeError as mistakes:
+        found += mistakes.problems
+    found += _of_optimizer(source)
+    if found:
+        raise GenomeError.of(in_order(found))
+    return genome, source
+
+
+def examine_file(
+    path: Path,
+    overrides: Sequence[str] = (),
+    permissions: Permissions | None = None,
+    run_dir_of: Callable[[Path, Genome], Path] | None = None,
+) -> Examination:
+    """Finds everything that a genome file and the files it names can show; raises nothing.
+
+    Models and tasks are looked at only where the file itself has no mistake.
+
+    Args:
+        path: The genome file.
+        overrides: ``key.path=value`` texts that win over it.
+        permissions: What the user allows.
+        run_dir_of: Where the run of a genome file would be kept.
+    """
+    try:
+        genome, source = read_genome(path, overrides)
+    except GenomeError as mistakes:
+        return Examination(tuple(error(p.what, p.where, p.fix) for p in mistakes.problems))
+    run_dir = None if run_dir_of is None else run_dir_of(path, genome)
+    return examine(genome, source, permissions or Permissions(), run_dir)
+
+
+def _of_optimizer(source: Source) -> list[Problem]:
+    """Mistakes that only the optimizer itself knows; nothing is imported for the default one."""
+    data, tasks = source.data, source.data.get("tasks")
+    n_losses = len(tasks) if data.get("objective") == "per_task" and isinstance(tasks, list) else 1
+    if "optimizer" not in data and n_losses == 1:
+        return []
+    return optimizer_problems(_sound_block(data.get("optimizer")), n_losses, source)
+
+
+def _sound_block(given: Any) -> OptimizerBlock:
+    """The block without what the schema complains of."""
+    try:
+        return OptimizerBlock.model_validate(given)
+    except ValidationError as mistakes:
+        wrong = {details["loc"][0] for details in mistakes.errors() if details["loc"]}
+    rest = given if isinstance(given, dict) else {}
+    return OptimizerBlock.model_validate({k: v for k, v in rest.items() if k not in wrong})

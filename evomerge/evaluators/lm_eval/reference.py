@@ -1,0 +1,273 @@
+"""A model folder scored by lm-eval alone: its tasks, its evaluation, its Hugging Face model.
+
+What a run found is compared with this; nothing of how a run scores takes part, but for the list
+of tasks and documents.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lm_eval.api.model
+import lm_eval.models.huggingface as huggingface
+import torch
+from lm_eval.api.metrics import mean
+from lm_eval.defaults import DEFAULT_OTHER_SEED
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
+
+from evomerge.errors import RunError
+from evomerge.evaluators.lm_eval.identity import identity_of
+from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
+from evomerge.evaluators.lm_eval.memory import is_shortage
+from evomerge.evaluators.lm_eval.scoring import per_document
+from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
+from evomerge.genome.tasks import Evaluation as EvaluationSettings
+from evomerge.genome.tasks import Task
+from evomerge.merging.quiet import quiet_transformers
+from evomerge.permissions import Permissions
+from evomerge.seeding import stream_seed
+from evomerge.trial import Document
+
+Report = Callable[[float], None]  # hears the share of the requests that are answered, [0, 1]
+Scored = tuple[tuple[Document, ...], dict[str, float]]  # documents; "task/metric,filter" -> value
+
+# Rows of a pass under batch_size "auto": lm-eval keeps the logits of every position.
+ROWS = {"cpu": 1, "mps": 1}
+ROWS_ELSEWHERE = 8
+# Whatever lm-eval, transformers and a task's own functions raise on a model they cannot score.
+_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
+def open_model(
+    folder: Path,
+    settings: EvaluationSettings,
+    *,
+    device: str,
+    threads: int,
+    trust_remote_code: bool = False,
+) -> Any:
+    """lm-eval's own Hugging Face model of a folder, with the settings of a run.
+
+    Args:
+        folder: The model.
+        settings: How the run had lm-eval run the model.
+        device: Where it runs.
+        threads: Of the whole process from now on.
+        trust_remote_code: Whether the model may bring its own code.
+
+    Raises:
+        RunError: the folder cannot be loaded.
+    """
+    template = settings.apply_chat_template
+    rows = ROWS.get(device, ROWS_ELSEWHERE)
+    torch.set_num_threads(threads)
+    with inside_lm_eval(), quiet_transformers(), _told_as("cannot be loaded", folder):
+        return huggingface.HFLM(
+            pretrained=str(folder),
+            device=device,
+            dtype=settings.dtype or "auto",
+            batch_size=rows if settings.batch_size == "auto" else settings.batch_size,
+            trust_remote_code=trust_remote_code,
+            softmax_dtype="float32",  # as a run has it
+            logits_cache=False,  # it misreads two splits of one text
+            chat_template_args={"chat_template": template} if isinstance(template, str) else None,
+        )
+
+
+class Reference:
+    """The tasks of one split, as lm-eval scores them.
+
+    Args:
+        tasks: What to score on.
+        settings: How the run had lm-eval run the model.
+        search_path: Folders with task definitions of the user's.
+        seed: Root seed of drawn documents and sampled generations.
+        permissions: What the user allows tasks; nothing by default.
+
+    Raises:
+        GenomeError: a task or a metric is not known.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        settings: EvaluationSettings,
+        *,
+        search_path: Sequence[str] = (),
+        seed: int = 0,
+        permissions: Permissions | None = None,
+    ) -> None:
+        self._settings = settings
+        self._permissions = permissions or Permissions()
+        self._seed = seed
+        unsafe_code = self._permissions.unsafe_code
+        with inside_lm_eval(unsafe_code=unsafe_code):
+            self._entries = load(
+                tasks, search_path, settings.gen_kwargs, seed, unsafe_code=unsafe_code
+            )
+
+    def identity(self) -> dict[str, str]:
+        """Task name -> digest, as evaluators give it."""
+        return {entry.key.task: identity_of(entry) for entry in self._entries}
+
+    @property
+    def sampled(self) -> list[str]:
+        """Tasks whose texts are drawn at random, which no other batch repeats."""
+        leaves = (leaf for entry in self._entries for leaf in entry.leaves)
+        return [
+            leaf.name
+            for leaf in leaves
+            if (leaf.task.get_config("generation_kwargs") or {}).get("do_sample")
+        ]
+
+    def score(self, model: Any, report: Report) -> Scored:
+        """Documents and metrics of a model.
+
+        Args:
+            model: What :func:`open_model` gave.
+            report: Hears how far it is.
+
+        Raises:
+            RunError: the model cannot be scored.
+        """
+        documents: list[Document] = []
+        found: dict[str, float] = {}
+        for index, entry in enumerate(self._entries):
+
+            def part(share: float, done: int = index) -> None:
+                report((done + share) / len(self._entries))
+
+            results = self._results(model, entry, part)
+            for leaf in entry.leaves:
+                documents += _documents(leaf, results["samples"][leaf.task.task_name])
+            found |= dict(_metrics(entry, results["results"]))
+        return tuple(documents), found
+
+    def _results(self, model: Any, entry: Entry, report: Report) -> dict[str, Any]:
+        """What lm-eval's own evaluation gives; half the batch where memory runs out."""
+        while True:
+            try:
+                with _told_as("cannot be scored", entry.key.task), _counted(report):
+                    return self._evaluate(model, entry)
+            except RunError as error:
+                if not is_shortage(error.__cause__ or error) or model.batch_size == 1:
+                    raise
+                model.batch_size_per_gpu = model.batch_size // 2
+
+    def _evaluate(self, model: Any, entry: Entry) -> dict[str, Any]:
+        leaves = entry.leaves
+        for leaf in leaves:
+            leaf.task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+        given = entry.group if entry.group is not None else leaves[0].task
+        wanted = self._settings.apply_chat_template
+        is_chat = bool(wanted) if wanted is not None else bool(model.tokenizer.chat_template)
+        multiturn = self._settings.fewshot_as_multiturn
+        samples = {leaf.task.task_name: leaf.samples for leaf in leaves if leaf.samples is not None}
+        with inside_lm_eval(
+            stream_seed(self._seed, "generation"), unsafe_code=self._permissions.unsafe_code
+        ):
+            results: dict[str, Any] = evaluate(
+                lm=model,
+                task_dict=TaskManager(include_defaults=False).load([given]),
+                limit=leaves[0].limit,
+                samples=samples or None,
+                bootstrap_iters=0,
+                system_instruction=self._settings.system_instruction,
+                apply_chat_template=is_chat,
+                fewshot_as_multiturn=is_chat if multiturn is None else multiturn,
+                confirm_run_unsafe_code=self._permissions.unsafe_code,
+            )
+        return results
+
+
+def _documents(leaf: Leaf, samples: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
+    """lm-eval's samples, one for each document and filter, as documents."""
+    aggregations = leaf.task.aggregation()
+    by_document: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for sample in samples:
+        by_document[sample["doc_id"]].append(sample)
+    for doc_id, filtered in by_document.items():
+        values = {}
+        for sample in filtered:
+            for metric in sample["metrics"]:
+                number = per_document(sample[metric], aggregations.get(metric, mean))
+                if number is not None:
+                    values[f"{metric},{sample['filter']}"] = number
+        yield Document(leaf.name, doc_id, values, _answer(filtered[0]))
+
+
+def _answer(sample: Mapping[str, Any]) -> int | str | None:
+    """The option with the highest log-likelihood, or the text after the first filter."""
+    responses = [response[0] for response in sample["resps"]]
+    if isinstance(responses[0], str):
+        text = sample["filtered_resps"][0]
+        return str(text[0] if isinstance(text, list) and text else text)
+    if len(responses) == 1:
+        return None
+    # Mutual information asks for each option a second time, without the question.
+    is_doubled = "acc_mutual_info" in sample["metrics"]
+    likelihoods = [likelihood for likelihood, _ in responses]
+    count = len(likelihoods) // 2 if is_doubled else len(likelihoods)
+    return max(range(count), key=likelihoods.__getitem__)
+
+
+def _metrics(entry: Entry, results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
+    """Every number of an entry's tasks, and of the group they form."""
+    names = {leaf.task.task_name: leaf.name for leaf in entry.leaves}
+    if entry.group is not None:
+        names[entry.group.name] = entry.key.task
+    for theirs, ours in names.items():
+        for label, value in results.get(theirs, {}).items():
+            if "," in label and isinstance(value, (int, float)):
+                yield f"{ours}/{label}", float(value)
+
+
+@contextmanager
+def _told_as(what: str, where: object) -> Iterator[None]:
+    try:
+        yield
+    except (*_FAILURES, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(f"{what} by lm-eval ({reason})", where=str(where)) from error
+
+
+@contextmanager
+def _counted(report: Report) -> Iterator[None]:
+    """Hears what lm-eval's progress bars count; nothing is drawn."""
+    bar = huggingface.tqdm
+    huggingface.tqdm = partial(_Counter, report)
+    lm_eval.api.model.tqdm = partial(_Counter, lambda share: None)  # tokenising takes no time
+    try:
+        yield
+    finally:
+        huggingface.tqdm = lm_eval.api.model.tqdm = bar
+
+
+class _Counter:
+    """What lm-eval uses of a progress bar."""
+
+    def __init__(
+        self, report: Report, iterable: Iterable[Any] = (), total: int | None = None, **_: Any
+    ) -> None:
+        self._report = report
+        self._items = list(iterable)
+        self._total = total or len(self._items)
+        self._n = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            yield item
+            self.update()
+
+    def update(self, n: int = 1) -> None:
+        self._n += n
+        self._report(min(self._n / max(self._total, 1), 1.0))
+
+    def close(self) -> None:
+        """Ends it."""

@@ -1,0 +1,1 @@
+"""What a run will take, before it begins: trials, documents, memory, disk and, if asked, time."""

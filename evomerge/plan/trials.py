@@ -1,0 +1,99 @@
+"""How a search goes: its trials, documents and forward passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evomerge.evaluators.facts import TaskFacts
+from evomerge.merge_spaces.baselines import baselines
+from evomerge.plan.room import Store, sizes_of, stores_of
+
+if TYPE_CHECKING:
+    from evomerge.preflight.subject import Subject
+
+LONGEST_ROW = 2048  # tokens of a row, where a batch is counted in rows
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How a search goes.
+
+    Attributes:
+        n_dims: Parameters searched.
+        optimizer: Who proposes.
+        n_baselines: Trials before the optimizer's.
+        budget: Trials of the optimizer.
+        population: Trials per generation.
+        workers: Trials at once.
+        tasks: Split -> its tasks.
+    """
+
+    n_dims: int
+    optimizer: str
+    n_baselines: int
+    budget: int
+    population: int
+    workers: int
+    tasks: Mapping[str, tuple[TaskFacts, ...]]
+
+    @property
+    def n_generations(self) -> int:
+        """Generations, the last one perhaps cut short."""
+        return math.ceil(self.budget / self.population)
+
+    def n_documents(self, split: str = "tasks") -> int:
+        """Documents of one evaluation."""
+        return sum(task.n_documents for task in self.tasks.get(split, ()))
+
+    def n_rows(self, split: str = "tasks") -> int:
+        """Rows of the forward passes of one evaluation, at most."""
+        return sum(task.n_rows for task in self.tasks.get(split, ()))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        trials: How its search goes; None where genome or models have errors.
+        stores: Memory and disk; empty where no model could be read.
+    """
+
+    trials: Trials | None
+    stores: tuple[Store, ...]
+
+
+def plan_of(subject: Subject) -> Plan:
+    """What a run of a genome will take, as far as its files could be read."""
+    return Plan(trials_of(subject), stores_of_subject(subject))
+
+
+def trials_of(subject: Subject) -> Trials | None:
+    """How the search goes."""
+    genome, space, optimizer = subject.genome, subject.merge_space, subject.optimizer
+    if space is None or optimizer is None:
+        return None
+    return Trials(
+        space.space.n_dims,
+        genome.optimizer.name,
+        len(baselines(space)),
+        genome.optimizer.budget,
+        optimizer.population_size,
+        genome.execution.workers,
+        {split: evaluator.facts() for split, evaluator in subject.evaluators.items()},
+    )
+
+
+def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
+    """Where the run takes room on this machine."""
+    genome, space = subject.genome, subject.merge_space
+    out_dtype = space.out_dtype if space is not None else genome.genome.out_dtype or ""
+    sizes = sizes_of(genome, subject.models, out_dtype)
+    if sizes is None:
+        return ()
+    passes = (e.tokens_per_pass(subject.device, LONGEST_ROW) for e in subject.evaluators.values())
+    workers = genome.execution.workers
+    return stores_of(sizes, max(passes, default=0), workers, subject.device, subject.run_dir)

@@ -1,0 +1,134 @@
+"""Whether the search can succeed: its dimensions against its budget, parameters that do nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from evomerge.errors import EvomergeError
+from evomerge.findings import Finding, warning
+from evomerge.merge_spaces import merge_space_for
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.plan.trials import Trials, trials_of
+from evomerge.preflight.subject import Subject
+from evomerge.space import Choice, Parameter
+
+# A search is warned about with fewer trials per dimension, or fewer generations, than this.
+TRIALS_PER_DIMENSION = 3
+LEAST_GENERATIONS = 5
+# What splits the layers further, when it is off.
+_LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
+
+
+def budget(subject: Subject) -> Iterator[Finding]:
+    """Too many dimensions, or too large a population, for the trials there are."""
+    trials = trials_of(subject)
+    if trials is None or subject.optimizer is None or not subject.optimizer.is_adaptive:
+        return
+    is_wide = trials.budget < TRIALS_PER_DIMENSION * trials.n_dims
+    is_short = trials.population > 1 and trials.n_generations < LEAST_GENERATIONS
+    if is_wide or is_short:
+        plural = "s" if trials.n_generations > 1 else ""
+        generations = f"{trials.n_generations} generation{plural} of {trials.population}"
+        yield warning(
+            f"{trials.budget} trials for {trials.n_dims} parameters: {trials.optimizer} goes "
+            f"through {generations if trials.population > 1 else 'them one by one'} and will "
+            "hardly leave where it starts",
+            "optimizer.budget",
+            _advice(subject, trials),
+        )
+
+
+def _advice(subject: Subject, trials: Trials) -> str:
+    enough = max(TRIALS_PER_DIMENSION * trials.n_dims, LEAST_GENERATIONS * trials.population)
+    raised = f"raise budget to {enough} or more"
+    coarser = _coarser(subject, trials.budget // TRIALS_PER_DIMENSION, trials.n_dims)
+    return f"{coarser}, or {raised}." if coarser else f"{raised[0].upper()}{raised[1:]}."
+
+
+def _coarser(subject: Subject, most: int, n_dims: int) -> str:
+    """The finest other granularity that has so few parameters; empty where none has."""
+    merge_space = subject.merge_space
+    if merge_space is None or n_dims <= most:
+        return ""
+    own, n_layers = merge_space.definition, merge_space.architecture.n_layers
+    names = {} if own.granularity in (None, "layers") else {"granularity": "layers"}
+    size = 2 * max(own.layer_granularity, 1)
+    while (own.layer_granularity or names) and size < n_layers:
+        changes = {**names, "layer_granularity": size}
+        if _n_dims(merge_space, changes) <= most:
+            return f"Set {' and '.join(f'{key}: {value}' for key, value in changes.items())}"
+        size *= 2
+    if _n_dims(merge_space, {"granularity": "model", **_LAYOUT}) > most:
+        return ""
+    dropped = [key for key in _LAYOUT if getattr(own, key)]
+    return "Set granularity: model" + (f" and drop {' and '.join(dropped)}" if dropped else "")
+
+
+def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
+    """Parameters of the space with another granularity; infinite where there is none."""
+    definition = merge_space.definition.model_copy(update=changes)
+    try:
+        other = merge_space_for(definition)(
+            definition, merge_space.architecture, merge_space.out_dtype
+        )
+    except EvomergeError:
+        return math.inf
+    return other.space.n_dims
+
+
+def idle_workers(subject: Subject) -> Iterator[Finding]:
+    """More workers than there are trials in a generation."""
+    workers = subject.genome.execution.workers
+    if subject.optimizer is None or workers <= subject.optimizer.population_size:
+        return
+    size = subject.optimizer.population_size
+    yield warning(
+        f"{workers} workers share generations of {size} trials; {workers - size} of them wait",
+        "execution.workers",
+        f"Use {size} workers, or population_size: {workers}.",
+    )
+
+
+def patience(subject: Subject) -> Iterator[Finding]:
+    """A patience that outlasts the budget."""
+    limits = subject.genome.optimizer
+    if limits.patience is not None and limits.patience >= limits.budget:
+        yield warning(
+            f"patience {limits.patience} never ends a search of {limits.budget} trials",
+            "optimizer.patience",
+            "Make it smaller, or leave it out.",
+        )
+
+
+def idle_parameters(subject: Subject) -> Iterator[Finding]:
+    """Parameters whose ends mean the same recipe; one of each kind and range is tried."""
+    merge_space = subject.merge_space
+    if merge_space is None:
+        return
+    space = merge_space.space
+    first_of = {_kind(p): index for index, p in reversed([*enumerate(space)])}
+    for (name, *_), index in first_of.items():
+        digests = set()
+        for end in (0.0, 1.0):
+            genotype = np.array(space.initial)
+            genotype[index] = end
+            digests.add(merge_space.recipe(space.decode(genotype)).digest)
+        if len(digests) == 1:
+            yield warning(
+                f"{space.parameters[index].name} changes nothing: both ends of its range give the "
+                "same recipe",
+                f"genome.parameters.{name}",
+                "Widen its range, or fix its value.",
+            )
+
+
+def _kind(parameter: Parameter) -> tuple[Any, ...]:
+    """What parameters of several models and layers have in common."""
+    name = parameter.name.partition("[")[0]
+    if isinstance(parameter, Choice):
+        return (name, *parameter.values)
+    return (name, parameter.low, parameter.high)

@@ -1,0 +1,160 @@
+"""``evomerge check``: findings first, then what a run would search and take."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from evomerge.cli.findings import draw_findings, exit_code
+from evomerge.cli.main import entry_point
+from evomerge.findings import error, note, warning
+from tests.evaluators.tiny_tasks import write_tasks
+from tests.tiny_models import tiny_family
+
+GENOME = """\
+genome:
+  models: [models/model_1, models/model_2]
+  base_model: models/base
+  merge_method: task_arithmetic
+  granularity: layers
+  layer_granularity: 1
+tasks: [{name: tiny_choice, limit: 12}]
+holdout: [{name: tiny_likelihood, metric: perplexity, samples: [14, 15, 16, 17]}]
+task_search_path: [tasks]
+evaluation: {device: cpu}
+optimizer: {budget: 60}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    tiny_family(folder / "models")
+    (folder / "tasks").mkdir()
+    write_tasks(folder / "tasks")
+    return folder
+
+
+@pytest.fixture
+def check(place, capsys, monkeypatch):
+    """Runs ``evomerge check`` on a genome; gives exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(place)
+
+    def call(*options, genome=GENOME):
+        (place / "g.yml").write_text(genome)
+        with pytest.raises(SystemExit, match=r"^\d$") as ended:
+            entry_point(["check", "g.yml", *options])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return call
+
+
+def test_a_good_genome_is_told_whole_in_80_columns(check):
+    code, out, err = check()
+    assert code == 0
+    titles = re.findall(r"^(\w[\w ]*)$", out, re.MULTILINE)
+    wanted = ["space", "search", "tasks", "room", "time", "scored first"]
+    assert [title for title in titles if title in wanted] == wanted
+    assert "weight[model_1, layer 0]     real  [0, 1.5]  any     0.5" in out
+    assert "10 parameters, cma_es: 60 trials in 6 generations of 10, 1 at once" in out
+    assert "each trial scores 12 documents in 48 rows of forward passes, at most" in out
+    assert re.search(r"holdout +tiny_likelihood +perplexity,none +lower +4 +4", out)
+    assert re.search(r"3 sources +\d+ kB", out)
+    assert "not measured; --probe" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "error" not in err
+
+
+def test_the_recipe_at_the_end_is_one(check):
+    recipe = yaml.safe_load(check()[1].partition("recipe where the search starts\n")[2])
+    assert recipe["merge_method"] == "task_arithmetic"
+
+
+def test_every_mistake_of_models_tasks_and_search_is_told_at_once(check):
+    genome = (
+        GENOME.replace("models/model_2", "models/gone")
+        .replace("tiny_choice, limit: 12", "tiny_choice, metric: accu")
+        .replace("metric: perplexity", "metric: perplexities")
+    )
+    code, out, err = check(genome=genome)
+    assert (code, out) == (2, "")
+    assert re.search(r"^error: g.yml:2: genome.models\[1\]: ", err, re.MULTILINE)
+    assert "error: g.yml:7: tasks[0].metric: task 'tiny_choice' has no metric 'accu'; did" in err
+    assert "error: g.yml:8: holdout[0].metric: task 'tiny_likelihood' has no metric" in err
+    assert err.rstrip().endswith("3 errors")
+
+
+def test_mistakes_of_the_file_end_it_with_2(check):
+    code, out, err = check(genome=GENOME + "sede: 1\nbudget: 3\n")
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[2] for line in err.splitlines()[:-1]] == ["sede", "budget"]
+    assert err.endswith("2 errors\n")
+
+
+def test_warnings_count_where_they_are_asked_to(check):
+    small = ("--set", "optimizer.budget=4")
+    assert check(*small)[0] == 0
+    code, out, err = check(*small, "--strict")
+    assert code == 1
+    assert "warning: g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
+    assert "recipe where the search starts" in out
+
+
+def test_for_programs_it_is_json_and_nothing_else(check):
+    code, out, err = check("--json", "--set", "tasks[0].limit=30", "--set", "holdout=[]")
+    data = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {
+        "severity": "warning",
+        "what": "30 documents of tiny_choice are asked for, it has 20; all are used",
+        "where": "g.yml:7: tasks[0].limit",
+        "fix": "",
+    } in data["findings"]
+    assert len(data["space"]) == data["plan"]["search"]["n_dims"] == 10
+    assert data["plan"]["search"]["n_rows"] == 80
+    assert {store["name"] for store in data["plan"]["room"]} == {"RAM", "disk"}
+    assert (data["plan"]["time"], data["recipe"]["dtype"]) == (None, "float32")
+
+
+def test_for_programs_a_wrong_genome_is_json_too(check):
+    code, out, _ = check("--json", genome=GENOME + "sede: 1\n")
+    data = json.loads(out)
+    assert (code, data["space"], data["plan"], data["recipe"]) == (2, None, None, None)
+    assert data["findings"][0]["what"].startswith("unknown key 'sede'; did you mean 'seed'?")
+
+
+def test_a_probe_measures_and_says_what(check):
+    code, out, _ = check("--probe", "--json")
+    time = json.loads(out)["plan"]["time"]
+    assert code == 0
+    assert (time["few"][0], time["more"][0], time["n_documents"]) == (4, 12, 12)
+    assert time["n_trials"] == 64
+    fast, slow = time["run_s"]
+    assert 0 < fast <= slow
+    assert re.search(r"the search takes .*\n.*\nmeasured on this machine:\n", check("--probe")[1])
+
+
+def test_findings_stand_in_the_order_of_their_severity(capsys):
+    draw_findings([note("c", "k"), warning("b", fix="Do."), error("a"), error("aa")])
+    assert capsys.readouterr().err == (
+        "error: a.\nerror: aa.\nwarning: b. Do.\nnote: k: c.\n2 errors, 1 warning, 1 note\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("findings", "strict", "code"),
+    [
+        ([], True, 0),
+        ([note("x")], True, 0),
+        ([warning("x")], False, 0),
+        ([warning("x")], True, 1),
+        ([warning("x"), error("y")], False, 2),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst(findings, strict, code):
+    assert exit_code(findings, strict=strict) == code

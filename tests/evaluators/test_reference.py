@@ -1,0 +1,76 @@
+"""lm-eval alone, on a folder, gives the documents and metrics that an evaluator gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from evomerge.errors import RunError
+from evomerge.evaluators.lm_eval.reference import Reference, open_model
+from evomerge.genome.tasks import Evaluation, Task
+
+METRIC = {"tiny_text": "exact_match,whole", "tiny_rolling": "word_perplexity"}
+
+
+def named(name: str, **more) -> dict:
+    return {"name": name, "metric": METRIC.get(name), **more}
+
+
+@pytest.fixture
+def compare(make, task_folder, model_folder, live_model):
+    """Scores both ways and compares; gives what the reference reported of its progress."""
+
+    def both(*tasks, model=live_model, **settings):
+        ours = make(*tasks, **settings).evaluate(model)
+        reference = Reference(
+            [Task.model_validate(task) for task in tasks],
+            Evaluation.model_validate(settings),
+            search_path=[str(task_folder)],
+        )
+        lm = open_model(model_folder, reference._settings, device="cpu", threads=1)
+        lm.tokenizer.chat_template = model.tokenizer.chat_template
+        shares: list[float] = []
+        documents, metrics = reference.score(lm, shares.append)
+        theirs = {(d.task, d.doc_id): d for d in documents}
+        assert len(theirs) == len(ours.documents)
+        for document in ours.documents:
+            other = theirs[document.task, document.doc_id]
+            assert document.answer == other.answer
+            assert document.values == pytest.approx(other.values, rel=1e-4)
+        for metric in ours.metrics:
+            assert metrics[str(metric.key)] == pytest.approx(metric.value, rel=1e-4)
+        return shares
+
+    return both
+
+
+def test_every_kind_of_task_scores_as_in_a_run(compare, capfd):
+    tasks = ("tiny_choice", "tiny_text", "tiny_likelihood", "tiny_rolling")
+    shares = compare(*map(named, tasks))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_groups_worked_examples_and_limits_score_as_in_a_run(compare):
+    compare(named("tiny_group"), named("tiny_text", num_fewshot=2, limit=7), batch_size=3)
+
+
+def test_drawn_documents_score_as_in_a_run(compare):
+    compare(named("tiny_choice", samples=5), named("tiny_text", samples=[17, 3]))
+
+
+def test_a_chat_scores_as_in_a_run(compare, chat_model):
+    tasks = (named("tiny_choice", num_fewshot=2), named("tiny_text", num_fewshot=2))
+    compare(*tasks, model=chat_model, system_instruction="jump")
+
+
+def test_a_folder_that_is_no_model_is_told(tmp_path):
+    with pytest.raises(RunError, match=r"cannot be loaded by lm-eval \("):
+        open_model(tmp_path, Evaluation(), device="cpu", threads=1)
+
+
+def test_sampled_tasks_are_named(task_folder):
+    settings = Evaluation(gen_kwargs={"do_sample": True, "temperature": 1.0})
+    tasks = [Task.model_validate(named(name)) for name in ("tiny_choice", "tiny_text")]
+    reference = Reference(tasks, settings, search_path=[str(task_folder)])
+    assert reference.sampled == ["tiny_text"]

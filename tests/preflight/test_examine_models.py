@@ -1,0 +1,42 @@
+"""A check reports all models and the tasks together, each at its line of the genome."""
+
+from __future__ import annotations
+
+from evomerge.compiler.examine import examine
+from evomerge.genome.load import load_genome
+from evomerge.permissions import Permissions
+from tests.preflight.variants import config, variant
+
+GENOME = """
+genome:
+  models:
+    - {missing}
+    - {deep}
+    - {tuned}
+  base_model: {base}
+  merge_method: task_arithmetic
+tasks: [no_such_task]
+"""
+
+
+def test_all_models_and_the_tasks_are_reported_at_once(base, tuned, tmp_path):
+    deep = variant(tuned, tmp_path / "deep", config(num_hidden_layers=3))
+    missing = tuned.with_name("model_2")
+    file = tmp_path / "genome.yml"
+    file.write_text(GENOME.format(missing=missing, deep=deep, tuned=tuned, base=base))
+    examination = examine(*load_genome(file), Permissions())
+    assert examination.has_errors
+    text = "\n".join(map(str, examination.findings))
+    assert f"{file}:4: genome.models[0]: there is no folder {missing}; did you mean" in text
+    assert f"{file}:5: genome.models[1]: {deep} has 3 layers, expected 2 as {base}" in text
+    assert "no_such_task" in text
+
+
+def test_models_that_fit_reach_the_rules_and_the_merge_space(base, tuned, tmp_path):
+    file = tmp_path / "genome.yml"
+    file.write_text(
+        f"genome: {{models: [{tuned}], base_model: {base}, merge_method: task_arithmetic}}\n"
+        "tasks: [no_such_task]\n"
+    )
+    examination = examine(*load_genome(file), Permissions())
+    assert [f for f in examination.findings if "genome.models" in str(f)] == []

@@ -1,0 +1,173 @@
+"""What does not fit this machine is told before it starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evomerge.findings import Severity
+from evomerge.genome import validate_genome
+from evomerge.genome.source import parse_yaml
+from evomerge.inspection import resources
+from evomerge.inspection.facts import AdapterFacts, ModelFacts, TensorFacts
+from evomerge.inspection.resources import Holder, Room, holders_in
+from evomerge.plan.room import Need, Store, memory_needs, sizes_of
+from evomerge.plan.trials import stores_of_subject
+from evomerge.preflight import machine
+from evomerge.preflight.subject import Subject
+from evomerge.sizes import size_text
+
+GB = 10**9
+VOCABULARY, WIDTH = 32_000, 1_000
+
+
+def facts(name, width=WIDTH, folder=Path("here"), **others):
+    """A model of embeddings and ten square layers, in bfloat16."""
+    tensors = {"embed": TensorFacts((VOCABULARY, width), "BF16", 2 * VOCABULARY * width)}
+    for layer in range(10):
+        tensors[f"layer.{layer}"] = TensorFacts((width, width), "BF16", 2 * width * width)
+    return ModelFacts(
+        name=name, folder=folder, tensors=tensors, config={"vocab_size": VOCABULARY}, **others
+    )
+
+
+def subject(models, rest="", device="cpu", run_dir=None):
+    text = (
+        f"genome: {{models: [a, b], merge_method: linear, out_dtype: bfloat16}}\ntasks: [x]\n{rest}"
+    )
+    genome = validate_genome(parse_yaml(text, "g.yml"))
+    return Subject(genome, models=models, device=device, run_dir=run_dir)
+
+
+def shortages(store):
+    return [(finding.severity, str(finding)) for finding in machine.shortage(store)]
+
+
+def test_the_sizes_of_the_models_are_those_of_their_headers():
+    models = [facts("a"), facts("b", folder=None), facts("c", adapter=AdapterFacts(name="l"))]
+    sizes = sizes_of(subject(models).genome, models, "bfloat16")
+    of_one = 2 * (VOCABULARY * WIDTH + 10 * WIDTH * WIDTH)
+    assert (sizes.sources, sizes.downloads, sizes.adapted) == (3 * of_one, of_one, of_one)
+    assert (sizes.n_values * sizes.item, sizes.largest) == (of_one, VOCABULARY * WIDTH)
+    assert sizes.vocabulary == VOCABULARY
+
+
+def test_workers_share_files_that_are_mapped_and_nothing_else():
+    sizes = sizes_of(subject([]).genome, [facts("a"), facts("b")], "bfloat16")
+    one, four = (
+        [need.n_bytes for need in memory_needs(sizes, GB, 4096, workers, shared=True)]
+        for workers in (1, 4)
+    )
+    assert four == [one[0], *(4 * n_bytes for n_bytes in one[1:])]
+    on_gpu = memory_needs(sizes, GB, 4096, 4, shared=False)
+    assert on_gpu[0].n_bytes == 4 * one[0]
+    assert one[3] == GB // 8  # less than both models in float32
+    assert one[4] == 4096 * VOCABULARY * 2 + 2048 * VOCABULARY * 4
+
+
+def test_models_larger_than_the_memory_are_refused_with_the_figures():
+    many = [facts(str(index), width=1_000_000) for index in range(3)]
+    found = [finding for finding in machine.room(subject(many)) if "RAM" in str(finding)]
+    assert [finding.severity for finding in found] == [Severity.ERROR]
+    assert str(found[0]).startswith("RAM: the run takes 40.1 TB at least, there are ")
+    assert "3 sources 60.2 TB, live model 20.1 TB, merging its largest tensor 20.0 TB" in str(
+        found[0]
+    )
+    assert "Use fewer workers" in str(found[0])
+
+
+def test_sources_that_outgrow_the_memory_are_a_warning_on_the_cpu_where_files_are_mapped():
+    sizes = sizes_of(subject([]).genome, [facts("a"), facts("b")], "bfloat16")
+    needs = memory_needs(sizes, GB, 4096, 1, shared=True)
+    assert [need.is_certain for need in needs] == [False, True, True, False, False]
+    assert memory_needs(sizes, GB, 4096, 1, shared=False)[0].is_certain
+
+
+def test_models_that_fit_are_no_finding():
+    assert not [*machine.room(subject([facts("a"), facts("b")]))]
+
+
+def test_models_to_download_must_fit_the_disk(tmp_path):
+    huge = facts("a", width=10_000_000, folder=None)
+    found = [*machine.room(subject([huge, facts("b")], run_dir=tmp_path))]
+    assert any("models to download 2001 TB" in str(finding) for finding in found)
+
+
+def test_what_is_merely_likely_not_to_fit_is_a_warning():
+    needs = (Need("sources", 3 * GB), Need("logits of one pass, at most", 3 * GB, False))
+    store = Store("GPU memory", needs, Room(total=8 * GB, free=5 * GB))
+    ((severity, sentence),) = shortages(store)
+    assert severity is Severity.WARNING
+    assert sentence == (
+        "GPU memory: the run takes about 6.0 GB, 5.0 GB of 8.0 GB are free (sources 3.0 GB, "
+        "logits of one pass, at most 3.0 GB) Use fewer workers, a smaller batch_size or "
+        "evaluation.dtype: bfloat16."
+    )
+    assert not shortages(replace(store, room=Room(8 * GB, 7 * GB)))
+    assert not shortages(replace(store, room=None))
+
+
+def test_a_full_disk_is_an_error():
+    store = Store("disk", (Need("models to download", 3 * GB),), Room(9 * GB, 1 * GB), Path("x"))
+    ((severity, sentence),) = shortages(store)
+    assert severity is Severity.ERROR
+    assert sentence.startswith("disk of x: the run takes 3.0 GB at least, there are 1.0 GB")
+
+
+def test_the_room_of_this_machine_is_asked_for(tmp_path):
+    stores = stores_of_subject(subject([facts("a"), facts("b")], run_dir=tmp_path / "not yet"))
+    assert [store.name for store in stores] == ["RAM", "disk"]
+    assert all(store.room and 0 < store.room.free <= store.room.total for store in stores)
+
+
+def test_a_device_that_is_not_there_is_an_error():
+    (found,) = machine.device_is_there(subject([], device="cuda:63"))
+    assert str(found).startswith("evaluation.device: cuda:63 is not on this machine. Use auto")
+    assert not [*machine.device_is_there(subject([], device="cpu"))]
+
+
+LISTING = f"""\
+GPU-11, 77, /usr/bin/python3, 2048
+GPU-11, {os.getpid()}, python, 4096
+GPU-22, 88, VLLM::EngineCore, 61234
+GPU-11, 99, [Not Found], [N/A]
+"""
+
+
+def test_other_processes_on_the_gpu_are_known_by_their_ids():
+    assert holders_in(LISTING, "11") == (Holder(77, "/usr/bin/python3", 2 << 30),)
+    assert [holder.pid for holder in holders_in(LISTING, None)] == [77, 88]
+
+
+def test_without_a_gpu_nobody_holds_one():
+    assert not resources.gpu_holders("cpu")
+    assert not [*machine.gpu_shared(subject([], device="cpu"))]
+
+
+def test_a_run_folder_on_a_network_file_system_is_told():
+    (found,) = machine.on_network(Path("runs/x"), "nfs4", resources.NETWORK_FILE_SYSTEMS)
+    assert str(found).startswith(
+        "run_dir: the run folder runs/x is on a network file system (nfs4)"
+    )
+
+
+def test_the_file_system_of_a_folder_that_is_not_there_yet_is_that_above_it(tmp_path):
+    assert resources.file_system(tmp_path / "a" / "b") == resources.file_system(tmp_path) != ""
+    assert not [*machine.run_folder(subject([], run_dir=tmp_path / "a"))]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (14_480_000_000, "14.5 GB"),
+        (999_960, "1.0 MB"),
+        (5e14, "500 TB"),
+    ],
+)
+def test_sizes_read_as_the_hub_writes_them(n_bytes, text):
+    assert size_text(n_bytes) == text

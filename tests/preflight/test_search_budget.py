@@ -1,0 +1,97 @@
+"""Searches that cannot succeed: dimensions against the budget, parameters that do nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
+from evomerge.genome import validate_genome
+from evomerge.genome.source import parse_yaml
+from evomerge.merge_spaces import merge_space_for
+from evomerge.preflight import search
+from evomerge.preflight.subject import Subject
+from tests.contract.merge_space_cases import LLAMA
+
+DEEP = replace(LLAMA, n_layers=32)
+
+
+def subject(definition="", rest=""):
+    text = (
+        "genome: {models: [a, b, c], base_model: z, merge_method: task_arithmetic"
+        f"{definition and ', '}{definition}}}\ntasks: [x]\n{rest}"
+    )
+    source = parse_yaml(text, "g.yml")
+    genome = validate_genome(source)
+    space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16")
+    optimizer = optimizer_for(chosen_optimizer(genome, source), genome, space.space)
+    return Subject(genome, merge_space=space, optimizer=optimizer)
+
+
+def sentences(rule, *arguments):
+    return [str(finding) for finding in rule(subject(*arguments))]
+
+
+COARSER = {
+    "granularity: layer": "Set granularity: layers and layer_granularity: 16",
+    "granularity: layers, layer_granularity: 2": "Set layer_granularity: 16",
+    "layer_granularity: 1": "Set layer_granularity: 8",
+    "granularity: tensor": "Set granularity: layers and layer_granularity: 16",
+    "layer_granularity: 2, filters: [self_attn, mlp]": (
+        "Set granularity: model and drop layer_granularity and filters"
+    ),
+}
+
+
+@pytest.mark.parametrize("definition", sorted(COARSER))
+def test_a_space_too_wide_for_the_budget_is_told_with_a_coarser_one(definition):
+    (found,) = sentences(search.budget, definition, "optimizer: {budget: 50}")
+    dims = subject(definition).merge_space.space.n_dims
+    assert found.startswith(f"optimizer.budget: 50 trials for {dims} parameters: cma_es goes")
+    assert f"{COARSER[definition]}, or raise budget to {3 * dims} or more." in found
+
+
+@pytest.mark.parametrize("definition", sorted(COARSER))
+def test_the_coarser_granularity_that_is_advised_is_enough(definition):
+    advised = COARSER[definition].removeprefix("Set ").partition(" and drop")[0]
+    advised = advised.replace(" and ", ", ")
+    assert not sentences(search.budget, advised, "optimizer: {budget: 50}")
+
+
+def test_where_no_granularity_is_coarse_enough_the_budget_is_all_that_is_advised():
+    (found,) = sentences(search.budget, "granularity: layer", "optimizer: {budget: 8}")
+    assert found.endswith("will hardly leave where it starts. Raise budget to 315 or more.")
+
+
+def test_a_population_that_takes_the_whole_budget_is_told():
+    (found,) = sentences(search.budget, "", "optimizer: {budget: 40, population_size: 20}")
+    assert "40 trials for 3 parameters: cma_es goes through 2 generations of 20" in found
+    assert found.endswith("Raise budget to 100 or more.")
+
+
+@pytest.mark.parametrize("optimizer", ["{budget: 60}", "{name: random, budget: 2}"])
+def test_a_budget_that_will_do_is_no_finding(optimizer):
+    assert not sentences(search.budget, "", f"optimizer: {optimizer}")
+
+
+def test_workers_that_wait_are_told():
+    found = sentences(
+        search.idle_workers, "", "optimizer: {population_size: 4}\nexecution: {workers: 9}"
+    )
+    assert found == [
+        "execution.workers: 9 workers share generations of 4 trials; 5 of them wait. "
+        "Use 4 workers, or population_size: 9."
+    ]
+
+
+def test_a_patience_that_never_ends_the_search_is_told():
+    found = sentences(search.patience, "", "optimizer: {budget: 20, patience: 20}")
+    assert found[0].startswith("optimizer.patience: patience 20 never ends a search of 20 trials")
+
+
+def test_a_parameter_that_changes_nothing_is_told():
+    narrow = "parameters: {weight: {range: [0.5, 0.500000001]}}"
+    (found,) = sentences(search.idle_parameters, narrow)
+    assert found.startswith("genome.parameters.weight: weight[a] changes nothing")
+    assert not sentences(search.idle_parameters)

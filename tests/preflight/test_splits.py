@@ -1,0 +1,224 @@
+"""Documents that steer, validate and judge are different ones; real lm-eval tasks."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pytest
+from lm_eval.config.task import TaskConfig
+
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.contents import TaskContents, members_of
+from evomerge.evaluators.lm_eval import LmEval
+from evomerge.evaluators.lm_eval.contents import benchmark_of, contents_of, document_digest
+from evomerge.findings import Severity
+from evomerge.genome import load_genome
+from evomerge.genome.tasks import Evaluation, Task
+from evomerge.preflight import splits
+from evomerge.preflight.subject import Subject
+
+GENOME = """
+genome: {models: [a, b], base_model: c, merge_method: task_arithmetic}
+tasks: [any]
+"""
+TASK = """
+task: NAME
+dataset_path: json
+dataset_kwargs: {data_files: {first: FOLDER/DATA.jsonl, shots: FOLDER/SHOTS.jsonl}}
+SPLIT: first
+fewshot_split: FEWSHOT
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: [a, b]
+doc_to_target: answer
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_dataset_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory):
+    file = tmp_path_factory.mktemp("genome") / "genome.yml"
+    file.write_text(GENOME)
+    return load_genome(file)[0]
+
+
+def rows(start, stop, first_id=0):
+    numbers = range(start, stop)
+    return [{"id": first_id + i, "question": f"{i}?", "answer": i % 2} for i in numbers]
+
+
+@pytest.fixture
+def check(tmp_path, genome):
+    """Findings of a rule: ``check(rule, tasks={"one": rows(0, 9)}, holdout={...})``."""
+
+    def findings(
+        rule,
+        *,
+        shots=(),
+        num_fewshot=None,
+        shown_in="tasks",
+        fewshot="shots",
+        split="test_split",
+        **of,
+    ):
+        def write(name, documents):
+            (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, documents)))
+
+        evaluators = {}
+        for where, tasks in of.items():
+            for name, documents in tasks.items():
+                write(name, documents)
+                write(f"{name}_shots", shots or documents[:1])
+                text = TASK.replace("NAME", name).replace("DATA", name).replace("SPLIT", split)
+                text = text.replace("SHOTS", f"{name}_shots").replace("FEWSHOT", fewshot)
+                (tmp_path / f"{name}.yaml").write_text(text.replace("FOLDER", str(tmp_path)))
+            named = [
+                Task(name=name, num_fewshot=num_fewshot if where == shown_in else None)
+                for name in tasks
+            ]
+            evaluators[where] = LmEval(named, Evaluation(), search_path=[str(tmp_path)])
+            evaluators[where].prepare()
+        return list(rule(Subject(genome, evaluators=evaluators)))
+
+    return findings
+
+
+def test_splits_with_documents_of_their_own_pass_every_rule(check):
+    data = {"tasks": {"one": rows(0, 9)}, "holdout": {"two": rows(9, 18)}}
+    for rule in (splits.splits_apart, splits.own_answers_hidden, splits.documents_once):
+        assert check(rule, **data) == []
+
+
+def test_documents_of_the_search_are_refused_in_the_holdout_whatever_they_are_numbered(check):
+    data = {"tasks": {"one": rows(0, 9)}, "holdout": {"two": rows(6, 16, first_id=100)}}
+    (found,) = check(splits.splits_apart, **data)
+    assert found.severity is Severity.ERROR
+    assert found.problem.where == "holdout[0]"
+    assert found.problem.what == "3 of its 10 documents are also documents of tasks[0] (one)"
+    assert found.problem.fix.startswith("Use other documents in one of them")
+
+
+def test_the_same_task_under_two_names_is_found(check):
+    data = {"validation": {"one": rows(0, 9)}, "holdout": {"other": rows(9, 12), "two": rows(0, 9)}}
+    (found,) = check(splits.splits_apart, **data)
+    assert found.problem.where == "holdout[1]"
+    assert "9 of its 9 documents are also documents of validation[0] (one)" in str(found)
+
+
+def test_worked_examples_of_the_search_may_not_be_scored_later(check):
+    data = {"tasks": {"one": rows(0, 9)}, "holdout": {"two": rows(20, 29)}}
+    (found,) = check(splits.splits_apart, shots=rows(18, 22), num_fewshot=2, **data)
+    assert found.problem.where == "tasks[0]"
+    assert "worked examples are drawn from documents that holdout[0] (two) scores, 2 of" in str(
+        found
+    )
+    assert check(splits.splits_apart, shots=rows(18, 22), num_fewshot=0, **data) == []
+
+
+def test_the_holdout_may_show_documents_of_the_search_as_examples(check):
+    data = {"tasks": {"one": rows(0, 9)}, "holdout": {"two": rows(20, 29)}}
+    shown = {"shots": rows(0, 2), "num_fewshot": 2, "shown_in": "holdout"}
+    assert check(splits.splits_apart, **shown, **data) == []
+
+
+def test_a_prompt_that_may_show_its_own_answer_is_noticed(check):
+    data = {"tasks": {"one": rows(0, 9)}}
+    (found,) = check(splits.own_answers_hidden, shots=rows(5, 12), num_fewshot=2, **data)
+    assert found.severity is Severity.WARNING
+    assert found.problem.what == "4 of its 9 documents may be worked examples in their own prompts"
+
+
+def test_lm_eval_hides_a_documents_answer_only_where_its_examples_are_the_test_split(check):
+    data = {"tasks": {"one": rows(0, 9)}, "num_fewshot": 2, "fewshot": "first"}
+    assert check(splits.own_answers_hidden, **data) == []
+    (found,) = check(splits.own_answers_hidden, split="validation_split", **data)
+    assert found.problem.what.startswith("9 of its 9 documents")
+
+
+def test_copies_inside_a_split_are_warned_about(check):
+    (found,) = check(splits.documents_once, tasks={"one": rows(0, 9) + rows(0, 2, first_id=50)})
+    assert found.severity is Severity.WARNING
+    assert "2 of its 11 documents are copies of others; they count twice" in str(found)
+
+
+def test_two_tasks_on_the_same_documents_are_warned_about(check):
+    (found,) = check(splits.documents_once, tasks={"one": rows(0, 9), "two": rows(8, 12)})
+    assert found.severity is Severity.WARNING
+    assert found.problem.where == "tasks[1]"
+    assert "1 of its 4 documents are also documents of tasks[0] (one)" in str(found)
+
+
+class Told(Evaluator):
+    """An evaluator of tasks that would have to be downloaded."""
+
+    def prepare(self):
+        return ()
+
+    def evaluate(self, model, deadline=None, batch_divisor=1):
+        raise NotImplementedError
+
+    def identity(self):
+        return {}
+
+    def contents(self):
+        return tuple(
+            TaskContents(task.name, task.name, ("digest",), benchmark="test of openai/gsm8k")
+            for task in self.tasks
+        )
+
+
+def test_a_benchmark_as_search_task_is_warned_about_and_as_holdout_it_is_not(genome):
+    told = Told([Task(name="gsm8k")], Evaluation())
+    rule = splits.benchmarks_unsearched
+    (found,) = rule(Subject(genome, evaluators={"tasks": told}))
+    assert found.severity is Severity.WARNING
+    assert found.problem.where == "tasks[0]"
+    assert found.problem.what.startswith("'gsm8k' is the test of openai/gsm8k, a public benchmark")
+    assert "Search on its training split or on a task of your own" in found.problem.fix
+    assert list(rule(Subject(genome, evaluators={"holdout": told}))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "split", "benchmark"),
+    [
+        ("gsm8k", "openai/gsm8k", {"test_split": "test"}, "test of openai/gsm8k"),
+        ("hellaswag", "Rowan/x", {"validation_split": "validation"}, "validation of Rowan/x"),
+        ("gsm8k_train", "openai/gsm8k", {"test_split": "test"}, ""),
+        ("mine", "openai/gsm8k", {"test_split": "train[:300]"}, ""),
+        ("mine", "json", {"test_split": "test"}, ""),
+        ("mine", ".", {"test_split": "test"}, ""),
+    ],
+)
+def test_a_benchmark_is_a_public_split_that_is_not_for_training(name, path, split, benchmark):
+    config = TaskConfig(task=name, dataset_path=path, **split)
+    assert benchmark_of(config) == benchmark
+
+
+def test_a_task_from_a_folder_of_the_users_is_no_benchmark(check, tmp_path):
+    check(splits.splits_apart, tasks={"one": rows(0, 9)})
+    evaluator = LmEval([Task(name="one")], Evaluation(), search_path=[str(tmp_path)])
+    evaluator.prepare()
+    entries = evaluator._loaded()
+    entries[0].leaves[0].task.config.dataset_path = "org/data"
+    assert [c.benchmark for c in contents_of(entries, [str(tmp_path)])] == [""]
+    assert [c.benchmark for c in contents_of(entries, [])] == ["first of org/data"]
+
+
+def test_a_document_that_is_only_a_number_keeps_it():
+    assert document_digest({"id": 1}) != document_digest({"id": 2})
+    assert document_digest({"id": 1, "text": "a"}) == document_digest({"text": "a", "id": 2})
+    assert document_digest("a") != document_digest("b")
+
+
+def test_only_groups_have_members():
+    parts = [TaskContents("a", "a", ()), TaskContents("b", "b1", ()), TaskContents("b", "b2", ())]
+    assert members_of(parts) == {"b": ["b1", "b2"]}

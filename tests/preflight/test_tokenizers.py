@@ -1,0 +1,79 @@
+"""What is said of tokenizers, by what the genome chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evomerge.findings import Severity
+from tests.preflight.test_models import more_rows, slow_only
+from tests.preflight.variants import check, in_json, lines, removed, token, variant, written
+
+JINJA = "chat_template.jinja"
+
+
+def test_another_vocabulary_is_fine_once_the_genome_chooses_one(base, tuned, tmp_path):
+    other = variant(tuned, tmp_path / "other", more_rows(104), token(96, "<tool>"))
+    assert "has vocab_size 104" in lines(check([base, other]), Severity.ERROR)
+    for choice in ({"tokenizer_source": "union"}, {"tokenizer": {"source": "base"}}):
+        assert lines(check([base, other], **choice), Severity.ERROR) == ""
+
+
+def test_the_first_differing_token_is_named_with_both_ids(base, tuned, tmp_path):
+    one = variant(base, tmp_path / "one", more_rows(104), token(96, "<a>"))
+    two = variant(tuned, tmp_path / "two", more_rows(104), token(96, "<b>"))
+    found = lines(check([one, two]), Severity.ERROR)
+    assert f"2 tokens of {two} differ from {one}, first '<a>': id None, expected 96" in found
+
+
+def test_padded_rows_that_would_be_cut_off_are_told(base, tuned, tmp_path):
+    padded = [variant(m, tmp_path / m.name, more_rows(128)) for m in (base, tuned)]
+    assert lines(check(padded), Severity.WARNING) == ""
+    found = lines(check(padded, tokenizer_source="base"), Severity.WARNING)
+    assert "genome.tokenizer_source: " in found
+    assert "has 128 rows for 96 tokens; with a tokenizer named, mergekit cuts the others" in found
+    block = {"source": "base", "pad_to_multiple_of": 64}
+    assert lines(check(padded, tokenizer=block), Severity.WARNING) == ""
+
+
+def test_a_slow_tokenizer_is_told_where_it_counts(base, tuned, tmp_path):
+    slow = variant(tuned, tmp_path / "slow", slow_only)
+    assert "has only a slow tokenizer" in lines(check([slow, base]))
+    found = lines(check([base, slow]))
+    assert "the vocabulary of" in found
+    assert "cannot be compared" in found
+
+
+def test_equal_slow_tokenizers_are_equal(base, tuned, tmp_path):
+    slow = [variant(m, tmp_path / m.name, slow_only) for m in (base, tuned)]
+    assert "cannot be compared" not in lines(check(slow))
+
+
+def test_a_model_without_tokenizer_files_is_refused_where_they_are_needed(base, tuned, tmp_path):
+    bare = variant(tuned, tmp_path / "bare", removed("tokenizer.json", "tokenizer_config.json"))
+    assert f"{bare} has no tokenizer files" in lines(check([bare, base]), Severity.ERROR)
+    assert lines(check([base, bare]), Severity.ERROR) == ""
+    union = check([base, bare], tokenizer_source="union")
+    assert f"{bare} has no tokenizer files" in lines(union, Severity.ERROR)
+
+
+def test_several_chat_templates_are_told_unless_the_genome_chooses(base, tuned, tmp_path):
+    one = variant(base, tmp_path / "one", written(JINJA, "{{ a }}"))
+    two = variant(tuned, tmp_path / "two", written(JINJA, "{{ b }}"))
+    same = variant(
+        tuned, tmp_path / "same", in_json("tokenizer_config.json", chat_template="{{ a }}")
+    )
+    assert "the models have 2 chat templates" in lines(check([one, two]))
+    assert lines(check([one, two], chat_template="auto")) == ""
+    assert lines(check([one, same])) == ""
+
+
+def test_a_slow_vocabulary_is_read_from_vocab_json(base, tuned, tmp_path):
+    def plain(folder: Path) -> None:
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.json").write_text('{"a": 0, "b": 1}')
+
+    one = variant(base, tmp_path / "one", plain)
+    two = variant(tuned, tmp_path / "two", plain, in_json("added_tokens.json", **{"<c>": 2}))
+    found = lines(check([one, two]), Severity.ERROR)
+    assert "1 tokens of" in found
+    assert "first '<c>': id 2, expected None" in found
