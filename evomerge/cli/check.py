@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evomerge.cli.arguments import genome_argument, json_option, permission_options, set_option
+from evomerge.cli.garbage import collect_again
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -80,4 +81,5 @@ def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
         return plan, None
     from evomerge.plan.probe import probe
 
+    collect_again()
     return plan, probe(compiled.merge_space, compiled.tasks.workshop, plan.trials)

@@ -12,6 +12,7 @@ from evomerge import __version__
 from evomerge.cli.check import check
 from evomerge.cli.doctor import doctor
 from evomerge.cli.export import export
+from evomerge.cli.garbage import collecting_later
 from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.listing import list_names
@@ -52,7 +53,8 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: What to run instead of the process's own arguments.
     """
     try:
-        sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False) or 0)
+        with collecting_later():
+            sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False) or 0)
     except EvomergeError as error:
         for problem in error.problems:
             click.echo(_sentence(problem), err=True)

@@ -151,10 +151,11 @@ def _store(store: Store) -> Iterator[dict[str, Cell]]:
     room = store.room
     free = "" if room is None else f"{size_text(room.free)} of {size_text(room.total)}"
     name = store.name if store.path is None else f"disk {store.path}"
-    if len(store.needs) > 1:
+    needs = [need for need in store.needs if need.n_bytes]
+    if len(needs) > 1:
         yield {"place": name, "for": "all", "takes": size_text(store.n_bytes), "free": free}
         name = free = ""
-    for need in store.needs:
+    for need in needs:
         yield {"place": name, "for": need.what, "takes": size_text(need.n_bytes), "free": free}
 
 

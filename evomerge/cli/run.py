@@ -13,6 +13,7 @@ from evomerge.cli.arguments import (
     permission_options,
     set_option,
 )
+from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.permissions import Permissions
 
@@ -74,6 +75,7 @@ def run(
             search.stop()
             view.show(Notice(_STOPPING))
 
+        collect_again()
         with stopped_by_interrupt(stop):
             for event in search.run():
                 view.show(event)

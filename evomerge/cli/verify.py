@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evomerge.cli.arguments import permission_options
+from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError
 from evomerge.permissions import Permissions
 
@@ -58,6 +59,7 @@ def verify(
                 verification = prepare(best_or_run, permissions, keep)
             for finding in verification.findings:
                 click.echo(f"{finding.severity.value}: {finding}", err=True)
+            collect_again()
             for winner in verification.winners:
                 with _progress() as watch:
                     verdict = verification.verdict(winner, watch)

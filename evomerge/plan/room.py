@@ -156,7 +156,7 @@ def memory_needs(
         ),
         Need(f"live model{each}", workers * live),
         Need(f"merging its largest tensor{each}", workers * merging),
-        Need(f"copies of sources in the merge's dtype{each}", workers * kept, False),
+        Need(f"copies of sources, cast{each}", workers * kept, False),
         Need(f"logits of one pass, at most{each}", workers * (logits + scored), False),
     ]
 
