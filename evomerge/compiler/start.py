@@ -26,7 +26,8 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
     Args:
         compiled: What is searched.
         run_dir: The run folder.
-        fork_dir: A new folder for a run that takes over what is still true in ``run_dir``.
+        fork_dir: A folder for a run that takes over what is still true in ``run_dir``; once it
+            has begun there, it is continued.
 
     Raises:
         LedgerError: the folder holds another run, or is being written.
@@ -65,29 +66,22 @@ def _ledger(
 ) -> tuple[Ledger, list[str]]:
     """The ledger to write, and what its user should know of it."""
     header = header_of(compiled)
+    target = folder if fork_dir is None else RunFolder(fork_dir)
+    if target.ledger.is_file():
+        return _continued(compiled, header, target)
     if fork_dir is not None:
-        return _forked(compiled, header, folder, RunFolder(fork_dir))
-    if not folder.ledger.is_file():
-        return Ledger.create(folder, header, to_yaml(compiled.source)), []
+        forked = fork(compiled, header, folder, target)
+        return forked.ledger, [forked.note]
+    return Ledger.create(target, header, to_yaml(compiled.source)), []
+
+
+def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[Ledger, list[str]]:
     ledger = Ledger.open(folder)
     changes = what_changed(ledger, header, compiled.source.data)
     if changes:
         ledger.close()
         raise _other_run(folder, changes)
     return ledger, list(ledger.repairs)
-
-
-def _forked(
-    compiled: Compiled, header: Header, old: RunFolder, new: RunFolder
-) -> tuple[Ledger, list[str]]:
-    if new.ledger.is_file():
-        raise LedgerError(
-            "holds a run already",
-            where=str(new.path),
-            fix="Continue it with --run-dir, or fork into another folder.",
-        )
-    forked = fork(compiled, header, old, new)
-    return forked.ledger, [forked.note]
 
 
 def _other_run(folder: RunFolder, changes: list[str]) -> LedgerError:

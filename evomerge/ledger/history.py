@@ -89,6 +89,13 @@ class Ledger:
                 f"a run cannot begin ({error})", where=str(folder.path), fix="Rename what holds it."
             ) from error
         ledger = cls(folder, header, lock=RunLock(folder.path))
+        if folder.ledger.exists():
+            ledger.close()
+            raise LedgerError(
+                "another process has just begun a run here",
+                where=str(folder.path),
+                fix="Give the same command again to continue it.",
+            )
         write_atomic(folder.genome, genome)
         for entry in known:
             write_documents(folder.known(entry.digest, entry.split), entry.outcome)

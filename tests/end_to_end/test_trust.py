@@ -142,10 +142,22 @@ def test_a_fork_saves_what_a_broken_ledger_still_holds(begin, workplace):
     assert "4 trials and" in begin(SHORT, fork="forked").notes[0]
 
 
-def test_a_fork_into_a_folder_that_holds_a_run_is_refused(begin):
+def test_the_command_that_forked_continues_the_fork(begin):
     list(begin(SHORT).run())
-    with pytest.raises(LedgerError, match=r"out: holds a run already.*another folder"):
-        begin(SHORT, fork="out")
+    larger = "optimizer.budget=2"
+    first = begin(larger, fork="forked")
+    for event in first.run():
+        if isinstance(event, TrialStarted):
+            first.stop()
+    again = begin(larger, fork="forked")
+    assert sorted(again.ledger.trials) == list(range(6))
+    assert found(again) == found(begin(larger, folder="whole"))
+
+
+def test_a_fork_into_the_folder_of_another_run_is_refused(begin):
+    list(begin(SHORT).run())
+    with pytest.raises(LedgerError, match=r"out: the folder holds a run that began with something"):
+        begin("optimizer.budget=2", fork="out")
 
 
 @pytest.mark.slow
