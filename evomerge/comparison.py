@@ -28,6 +28,9 @@ from evomerge.trial import Evaluation
 SURE = 1.96  # standard errors; noise alone goes beyond in one case of twenty
 N_RESAMPLES = 2_000  # a standard error to 1.6 %
 FEW = 30  # documents below which the rule is rough
+# Of five documents that differ all go one way by chance in one case of sixteen: no test of
+# paired answers can be surer than that (the sign test at 5 %).
+LEAST_DIFFERING = 6
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,22 @@ class Comparison:
         difference: The one score minus the other; above 0 is better.
         stderr: Standard error of the difference, None where none can be given.
         n: Documents that both answered.
+        n_differing: Those of them on which the scores differ.
         reason: Why there is no standard error; empty where there is one.
     """
 
     difference: float
     stderr: float | None
     n: int
+    n_differing: int = 0
     reason: str = ""
 
     @property
     def is_distinguishable(self) -> bool:
         """Whether the difference is larger than noise explains."""
-        return self.stderr is not None and abs(self.difference) > SURE * self.stderr
+        if self.stderr is None or self.n_differing < LEAST_DIFFERING:
+            return False
+        return abs(self.difference) > SURE * self.stderr
 
 
 def compare(
@@ -77,13 +84,16 @@ def compare(
         try:
             tasks = {k: paired_task(objective, k, one, other, members or {}) for k in wanted}
         except NotPairedError as error:
-            found.append(Comparison(difference, None, 0, str(error)))
+            found.append(Comparison(difference, None, 0, reason=str(error)))
             continue
         if slopes is not None and all(task.is_linear for task in tasks.values()):
             stderr = math.hypot(*(slopes[index][k] * task.stderr for k, task in tasks.items()))
         else:
             stderr = _bootstrapped(objective, index, tasks, generator)
-        found.append(Comparison(difference, stderr, sum(task.n for task in tasks.values())))
+        n, n_differing = (
+            sum(getattr(task, name) for task in tasks.values()) for name in ("n", "n_differing")
+        )
+        found.append(Comparison(difference, stderr, n, n_differing))
     return tuple(found)
 
 

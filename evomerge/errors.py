@@ -14,6 +14,7 @@
         TrialTimeoutError it took longer than the genome allows
       RunError            the run stopped                                     exit 1
         LedgerError       the run folder contradicts itself
+          NoRunError      what was named as a run is none                     exit 2
         LostFileError     a file is gone, unreadable or cannot be written
 
 Every message reads ``WHERE: WHAT, got, expected. FIX.``
@@ -48,7 +49,7 @@ class Problem:
 
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what
-        if not sentence.endswith((".", "?", ")")):
+        if not sentence.endswith((".", "?")):
             sentence += "."
         return f"{sentence} {self.fix}".rstrip()
 
@@ -128,6 +129,12 @@ class RunError(EvomergeError):
 
 class LedgerError(RunError):
     """The run folder contradicts itself or the genome."""
+
+
+class NoRunError(LedgerError):
+    """What a command was given as a run, or for one, cannot be used as that."""
+
+    exit_code = 2
 
 
 class LostFileError(RunError):

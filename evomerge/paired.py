@@ -44,6 +44,11 @@ class PairedTask:
         """Documents that both models answered."""
         return sum(len(part) for part in self.parts)
 
+    @property
+    def n_differing(self) -> int:
+        """Documents on which the two models score differently."""
+        return sum(int((part[:, 0] != part[:, 1]).sum()) for part in self.parts)
+
     @cached_property
     def stderr(self) -> float:
         """Standard error of the difference of the two means."""

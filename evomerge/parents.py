@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from evomerge.errors import RunError
 from evomerge.trial import Document, Sample, Trial, TrialState
 
 Answers = Mapping[tuple[str, int], Mapping[str, float]]
@@ -30,6 +31,37 @@ def why_hopeless(parents: Sequence[Trial], documents: Mapping[int, Sequence[Docu
     if any(other != first for other in others):
         return ""
     return f"all {len(scored)} models score the same on every document of the search tasks"
+
+
+def refuse_hopeless(
+    parents: Sequence[Trial], documents: Mapping[int, Sequence[Document]], *, where: str
+) -> None:
+    """Does nothing where merges of the parents can be told apart.
+
+    Args:
+        parents: Trials of the models.
+        documents: Trial id -> per-document results.
+        where: The run folder.
+
+    Raises:
+        RunError: they cannot; with a few answers for people to look at.
+    """
+    reason = why_hopeless(parents, documents)
+    if not reason:
+        return
+    has_scores = any(t.outcome.state is TrialState.COMPLETE for t in parents)
+    mend = (
+        "Look at models, chat template, answer format and the metric's filter"
+        if has_scores
+        else "Mend what failed (`evomerge show RUN --failed` lists all)"
+    )
+    samples = next((t.outcome.evaluation.samples for t in parents if t.outcome.evaluation), ())
+    shown = f" What a model answered:\n{samples_text(samples)}" if samples else ""
+    raise RunError(
+        f"{reason}; no search can tell their merges apart" if has_scores else reason,
+        where=where,
+        fix=f"{mend}; then start anew with another --run-dir.{shown}",
+    )
 
 
 def samples_text(samples: Sequence[Sample]) -> str:

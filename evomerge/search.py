@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.best import write_best, write_front
-from evomerge.errors import LedgerError, RunError
+from evomerge.errors import LedgerError
 from evomerge.events import Event, FinalScored, Notice, RunFinished, RunStarted, TrialFinished
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.genome.schema import N_FINALISTS
@@ -18,7 +18,7 @@ from evomerge.ledger import Ledger
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
-from evomerge.parents import is_parent, samples_text, why_hopeless
+from evomerge.parents import is_parent, refuse_hopeless
 from evomerge.standing import Standing, anchored, finalists, winners
 from evomerge.trial import Candidate, Outcome, Trial
 
@@ -90,9 +90,9 @@ class Search:
         self.notes = tuple(notes)
         self.standing = Standing(objective)
         self._trial_of: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
-        recorded = [*(trial.outcome for trial in ledger.trials.values()), *ledger.finals.values()]
-        executor.batch_divisor = max((outcome.batch_divisor for outcome in recorded), default=1)
+        self._n_recorded = len(ledger.trials)
         self._is_stopping = False
+        self._is_winner_written = True
 
     def run(self) -> Iterator[Event]:
         """Yields what happens until nothing is left to do; then frees executor and folder.
@@ -114,12 +114,12 @@ class Search:
         self.executor.stop()
 
     def _run(self) -> Iterator[Event]:
-        started = time.monotonic()
+        started = time.monotonic() - self._seconds_spent()
         yield RunStarted(
             str(self.ledger.folder.path),
             self.limits.budget,
             self.merge_space.space.n_dims,
-            len(self.ledger.trials),
+            self._n_recorded,
             self.warnings,
             self.notes,
         )
@@ -136,6 +136,8 @@ class Search:
             n_proposed += len(candidates)
             if len(wanted) == len(genotypes):
                 self._tell(candidates, outcomes)
+        if reason == "timeout" and not self.ledger.ended:  # the others follow from the trials
+            self.ledger.record_end(reason)
         yield from self._run_finals()
         yield RunFinished(reason, len(self.ledger.trials))
 
@@ -143,11 +145,20 @@ class Search:
         limits = self.limits
         if n_proposed >= limits.budget:
             return "budget"
-        if limits.timeout is not None and time.monotonic() - started >= limits.timeout:
+        is_replaying = len(self.baselines) + n_proposed < self._n_recorded
+        if self.ledger.ended and not is_replaying:
+            return self.ledger.ended
+        is_over = limits.timeout is not None and time.monotonic() - started >= limits.timeout
+        if is_over and not is_replaying:
             return "timeout"
         if limits.patience is not None and n_proposed - self._last_improvement() >= limits.patience:
             return "patience"
         return None
+
+    def _seconds_spent(self) -> float:
+        """On the recorded trials, before this process."""
+        outcomes = (trial.outcome for trial in self.ledger.trials.values())
+        return sum(sum(o.seconds.values()) for o in outcomes) / self.executor.n_workers
 
     def _run_baselines(self) -> Generator[Event, None, None]:
         outcomes = yield from self._evaluate(self.baselines)
@@ -167,19 +178,7 @@ class Search:
         documents = {
             t.candidate.trial_id: self.ledger.documents(t.candidate.trial_id) for t in parents
         }
-        reason = why_hopeless(parents, documents)
-        if not reason:
-            return
-        samples = next(
-            (t.outcome.evaluation.samples for t in parents if t.outcome.evaluation is not None), ()
-        )
-        shown = f" What a model answered:\n{samples_text(samples)}" if samples else ""
-        raise RunError(
-            f"{reason}; no search can tell their merges apart",
-            where=str(self.ledger.folder.path),
-            fix="Look at models, chat template, answer format and the metric's filter; then start "
-            f"anew with another --run-dir.{shown}",
-        )
+        refuse_hopeless(parents, documents, where=str(self.ledger.folder.path))
 
     def _candidate(self, trial_id: int, genotype: NDArray[np.float64]) -> Candidate:
         point = self.merge_space.space.decode(genotype)
@@ -202,37 +201,39 @@ class Search:
             known = recorded or self.ledger.known_outcome("tasks", candidate.recipe.digest)
             if known is not None:
                 outcomes[candidate.trial_id] = known
-                yield self._finish(candidate, known, was_recorded=recorded is not None)
+                yield from self._finish(candidate, known, was_recorded=recorded is not None)
             elif candidate.recipe.digest not in self._trial_of:
                 waiting.setdefault(candidate.recipe.digest, candidate)
         for event in self._working([Job(candidate) for candidate in waiting.values()]):
             if isinstance(event, JobFinished):
                 outcomes[event.job.candidate.trial_id] = event.outcome
-                yield self._finish(event.job.candidate, event.outcome)
+                yield from self._finish(event.job.candidate, event.outcome)
             else:
                 yield event
         for candidate in candidates:
             if candidate.trial_id not in outcomes:
                 twin = self._twin(candidate)
                 outcomes[candidate.trial_id] = twin
-                yield self._finish(candidate, twin)
+                yield from self._finish(candidate, twin)
         return [outcomes[candidate.trial_id] for candidate in candidates]
 
     def _working(self, jobs: Sequence[Job]) -> Iterator[Event | JobFinished]:
         """What the executor does; ends the run where it was told to stop."""
         n_open = len(jobs)
+        if jobs and not self._is_winner_written:  # a kill came between the ledger and best.yml
+            self._write_winner(self._leaders()[0])
         for event in self.executor.run(jobs):
+            n_open -= isinstance(event, JobFinished)
             yield event
-            if isinstance(event, JobFinished):
-                n_open -= 1
-                yield from self._batch_news(event.outcome)
         if self._is_stopping and n_open:
             raise _StoppedError
 
-    def _batch_news(self, outcome: Outcome) -> Iterator[Event]:
+    def _keep_batch(self, outcome: Outcome, *, is_news: bool) -> Iterator[Event]:
         """A batch that was too large once stays smaller: scores must not depend on luck."""
-        if outcome.batch_divisor > self.executor.batch_divisor:
-            self.executor.batch_divisor = outcome.batch_divisor
+        if outcome.batch_divisor <= self.executor.batch_divisor:
+            return
+        self.executor.batch_divisor = outcome.batch_divisor
+        if is_news:
             yield Notice(
                 f"memory ran out: the batch is divided by {outcome.batch_divisor} from now on; "
                 "set evaluation.batch_size to choose it yourself"
@@ -262,19 +263,20 @@ class Search:
 
     def _finish(
         self, candidate: Candidate, outcome: Outcome, *, was_recorded: bool = False
-    ) -> TrialFinished:
+    ) -> Iterator[Event]:
         trial = Trial(candidate, outcome)
         if not was_recorded:
             self.ledger.record_trial(trial)
         self._trial_of.setdefault(candidate.recipe.digest, candidate.trial_id)
         self.standing = self.standing.with_trial(trial)
-        best = self.standing.best
         is_improved = any(winner is trial for winner in self._leaders())
-        if is_improved and best is not None and not was_recorded:
-            self._write_winner(best)
+        if is_improved and not was_recorded:
+            self._write_winner(self._leaders()[0])
+        self._is_winner_written &= not (is_improved and was_recorded)
+        yield from self._keep_batch(outcome, is_news=not was_recorded)
         scores = self.standing.scores(trial)
         is_best = is_improved and not self.standing.is_multi
-        return TrialFinished(candidate, outcome, scores, is_best, was_recorded)
+        yield TrialFinished(candidate, outcome, scores, is_best, was_recorded)
 
     def _leaders(self) -> list[Trial]:
         """The best trial so far, or the front."""
@@ -289,6 +291,7 @@ class Search:
         return max(newest + 1 - len(self.baselines), 0)
 
     def _write_winner(self, trial: Trial) -> None:
+        self._is_winner_written = True
         if self.standing.is_multi:
             write_front(self.ledger, self.standing)
         write_best(self.ledger, self.standing, trial)
@@ -320,24 +323,25 @@ class Search:
             recorded = self.ledger.finals.get((split, candidate.trial_id))
             known = self.ledger.known_outcome(split, candidate.recipe.digest)
             if recorded is not None:
-                yield self._final(candidate, split, recorded)
+                yield from self._final(candidate, split, recorded, was_recorded=True)
             elif known is not None:
-                yield self._record_final(candidate, split, known)
+                yield from self._final(candidate, split, known)
             else:
                 jobs.append(Job(candidate, split))
         for event in self._working(jobs):
             if isinstance(event, JobFinished):
-                yield self._record_final(event.job.candidate, split, event.outcome)
+                yield from self._final(event.job.candidate, split, event.outcome)
             else:
                 yield event
 
-    def _record_final(self, candidate: Candidate, split: str, outcome: Outcome) -> FinalScored:
-        self.ledger.record_final(candidate.trial_id, split, outcome)
-        return self._final(candidate, split, outcome)
-
-    def _final(self, candidate: Candidate, split: str, outcome: Outcome) -> FinalScored:
+    def _final(
+        self, candidate: Candidate, split: str, outcome: Outcome, *, was_recorded: bool = False
+    ) -> Iterator[Event]:
+        if not was_recorded:
+            self.ledger.record_final(candidate.trial_id, split, outcome)
+        yield from self._keep_batch(outcome, is_news=not was_recorded)
         evaluation = outcome.evaluation
         outcomes = self.ledger.final_outcomes(split)
         objective = anchored(self.finals[split], self.standing.trials, outcomes)
         scores = () if evaluation is None else objective.scores(evaluation)
-        return FinalScored(candidate, split, scores)
+        yield FinalScored(candidate, split, scores)

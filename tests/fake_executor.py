@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from evomerge.errors import LostFileError
 from evomerge.executors.base import ExecutorEvent, Job
@@ -30,14 +31,18 @@ def scores_of(recipe: Recipe) -> tuple[float, float]:
 class FormulaWorker:
     """Stands in for a worker: no model, no merge.
 
-    Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process, ``"hangs"`` never
-    ends, ``"lost"`` finds a file gone.
+    Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process, ``"dies_once"``
+    does where a file is missing, ``"hangs"`` never ends, ``"lost"`` finds a file gone.
     """
 
     def run(self, candidate: Candidate, split: str, batch_divisor: int) -> Iterator[str]:
         yield "merge"
         config = candidate.recipe.config
         if config.get("dies"):
+            os._exit(3)
+        mark = Path(config.get("dies_once", "."))
+        if not mark.exists():
+            mark.touch()
             os._exit(3)
         if config.get("fails"):
             return Outcome(TrialState.FAILED, failure="merge: ValueError: on purpose")

@@ -10,6 +10,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
@@ -115,6 +116,27 @@ def n_trials(folder: Path) -> int:
     """Finished trials of a run that may have been killed before it began."""
     run = RunFolder(folder)
     return len(Ledger.open(run, read_only=True).trials) if run.ledger.is_file() else 0
+
+
+def killed_at_random(
+    place: Path, n_kills: int, seed: int, run: Callable[..., None], *arguments: Any
+) -> int:
+    """Kills runs at random moments until enough were; each one that ends equals the whole one."""
+    n_calls = whole_run(run, place / "whole", *arguments)
+    expected = history(place / "whole")
+    rng = random.Random(seed)
+    n_killed, folder = 0, place / "run-0"
+    while n_killed < n_kills or folder.exists():
+        number = rng.randrange(1, n_calls) if n_killed < n_kills else 10 * n_calls
+        before = n_trials(folder)
+        if killed_run(number, run, folder, *arguments):
+            n_killed += 1
+            assert n_trials(folder) >= before
+        else:
+            assert history(folder) == expected
+            assert not list(folder.rglob(".*.unfinished"))
+            folder = place / f"run-{n_killed}"
+    return n_killed
 
 
 # Named moments

@@ -114,6 +114,8 @@ def record_run(
         "merge_seed": 0,
         "threads": 2,
         "device": "cpu",
+        "models": {},
+        "tasks": {},
         "versions": VERSIONS,
         "optimizer": optimizer,
         "objective": objective,

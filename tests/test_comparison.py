@@ -231,4 +231,10 @@ def test_one_document_says_nothing():
     [(0.2, 0.1, True), (0.19, 0.1, False), (-0.2, 0.1, True), (0.2, None, False), (0, 0.0, False)],
 )
 def test_more_than_1_96_standard_errors_is_more_than_noise(difference, stderr, answer):
-    assert Comparison(difference, stderr, 100).is_distinguishable is answer
+    assert Comparison(difference, stderr, 100, 50).is_distinguishable is answer
+
+
+@pytest.mark.parametrize(("n_differing", "answer"), [(5, False), (6, True)])
+def test_five_documents_that_differ_tell_nothing(n_differing, answer):
+    assert Comparison(0.1, 0.01, 100, n_differing).is_distinguishable is answer
+    assert (2 * 0.5**n_differing < 0.05) is answer  # the sign test, all of them one way

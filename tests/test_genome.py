@@ -293,7 +293,7 @@ MISTAKES = {
     "genome:\n  models:\n  - {model: a, paramters: {}}\n  merge_method: linear\ntasks: [x]": (
         "g.yml:3: genome.models[0].paramters: unknown key 'paramters'; did you mean 'parameters'?"
     ),
-    SMALL + "limit: ten": "g.yml:3: limit: got 'ten', expected a valid integer",
+    SMALL + "limit: ten": "g.yml:3: limit: got 'ten', expected a whole number",
     SMALL + "seed: -1": "g.yml:3: seed: got -1, expected greater than or equal to 0.",
     SMALL + "objective: worse": "g.yml:3: objective: got 'worse'; did you mean 'worst'?",
     SMALL + "holdout: [y, x]": (
@@ -545,7 +545,7 @@ def test_overrides_win_over_the_file_and_are_yaml(file):
         ("seed=[", "--set seed:1: not YAML"),
         (
             "optimizer.budget=many",
-            "g.yml:1: optimizer.budget: got 'many', expected a valid integer",
+            "g.yml:1: optimizer.budget: got 'many', expected a whole number",
         ),
         ("sede=3", "g.yml:1: sede: unknown key 'sede'; did you mean 'seed'"),
     ],

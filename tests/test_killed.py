@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import signal
 
@@ -16,29 +15,9 @@ from tests.killed import (
     full_disk_run,
     history,
     in_process,
-    killed_run,
-    n_trials,
+    killed_at_random,
     whole_run,
 )
-
-
-def killed_at_random(tmp_path, n_kills, seed, run, *arguments):
-    """Kills runs at random moments until enough were; each one that ends equals the whole one."""
-    n_calls = whole_run(run, tmp_path / "whole", *arguments)
-    expected = history(tmp_path / "whole")
-    rng = random.Random(seed)
-    n_killed, folder = 0, tmp_path / "run-0"
-    while n_killed < n_kills or folder.exists():
-        number = rng.randrange(1, n_calls) if n_killed < n_kills else 10 * n_calls
-        before = n_trials(folder)
-        if killed_run(number, run, folder, *arguments):
-            n_killed += 1
-            assert n_trials(folder) >= before
-        else:
-            assert history(folder) == expected
-            assert not list(folder.rglob(".*.unfinished"))
-            folder = tmp_path / f"run-{n_killed}"
-    return n_killed
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))  # sorted: xdist sees one order
@@ -75,6 +54,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     folder = tmp_path / "run"
     assert in_process(full_disk_run, folder, "cma_es", n_bytes) == 0
     said = (tmp_path / "said").read_text()
-    assert re.fullmatch(r"\S+: cannot be written \(File too large\) Make room or .* again\.", said)
+    sentence = r"\S+: cannot be written \(File too large\)\. Make room or .* again\."
+    assert re.fullmatch(sentence, said)
     assert in_process(formula_run, folder, "cma_es") == 0
     assert history(folder) == whole

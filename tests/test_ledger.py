@@ -26,6 +26,8 @@ from evomerge.trial import (
 )
 
 HEADER = {
+    "models": {},
+    "tasks": {},
     "evomerge": "0.1.0",
     "genome": "genome.yml",
     "genome_digest": "0",

@@ -443,4 +443,56 @@ def test_a_batch_that_was_too_large_once_stays_smaller_also_after_a_break(tmp_pa
     assert divisors == [1] * 5 + [2] * 8
     (notice,) = [event for event in events if isinstance(event, Notice)]
     assert notice.message.startswith("memory ran out: the batch is divided by 2 from now on")
-    assert search(tmp_path, budget=8, resume=True).executor.batch_divisor == 2
+    again = search(tmp_path, budget=9, resume=True)
+    list(again.run())
+    assert again.ledger.trials[N_BASELINES + 8].outcome.batch_divisor == 2
+
+
+def test_the_batch_of_a_resumed_run_grows_smaller_where_that_of_the_whole_run_did(tmp_path):
+    run = search(tmp_path, budget=8)
+    run.executor.short_of_memory = 5
+    for event in run.run():
+        if isinstance(event, TrialFinished) and event.candidate.trial_id == 3:
+            run.stop()
+    resumed = search(tmp_path, budget=8, resume=True)
+    resumed.executor.short_of_memory = 5
+    list(resumed.run())
+    divisors = [t.outcome.batch_divisor for t in resumed.ledger.trials.values()]
+    assert divisors == [1] * 5 + [2] * 8
+
+
+# The end
+
+
+def test_a_run_that_ended_by_its_timeout_has_ended(tmp_path):
+    first = search(tmp_path, budget=50, timeout=1e-9)
+    list(first.run())
+    again = search(tmp_path, budget=50, timeout=1e9, resume=True)
+    *_, last = again.run()
+    assert last == RunFinished("timeout", N_BASELINES)
+    assert again.executor.jobs == []
+
+
+def test_time_spent_before_a_break_counts(tmp_path):
+    list(search(tmp_path, budget=4).run())
+    ledger = RunFolder(tmp_path).ledger
+    lines = [line for line in ledger.read_text().splitlines() if '"kind":"ended"' not in line]
+    spent = [line.replace('"seconds":{"merge":0.0}', '"seconds":{"merge":60.0}') for line in lines]
+    ledger.write_text("\n".join(spent) + "\n")
+    *_, last = search(tmp_path, budget=50, timeout=500, resume=True).run()
+    assert last == RunFinished("timeout", N_BASELINES + 4)
+
+
+def test_the_winner_on_disk_is_mended_as_soon_as_a_run_goes_on(tmp_path):
+    first = search(tmp_path, budget=40)
+    for event in first.run():
+        if isinstance(event, TrialFinished) and event.candidate.trial_id == N_BASELINES + 20:
+            first.stop()
+    best = first.ledger.folder.best
+    expected = best.read_text()
+    best.write_text("from before the kill")
+    again = search(tmp_path, budget=40, resume=True)
+    for event in again.run():
+        if isinstance(event, TrialStarted):
+            assert best.read_text() == expected
+            break

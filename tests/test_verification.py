@@ -14,7 +14,14 @@ from safetensors.torch import load_file
 
 from evomerge.best import write_best
 from evomerge.compiler.examine import all_models
-from evomerge.errors import GenomeError, LedgerError, LostFileError, ModelError, RunError
+from evomerge.errors import (
+    GenomeError,
+    LedgerError,
+    LostFileError,
+    ModelError,
+    NoRunError,
+    RunError,
+)
 from evomerge.genome import load_genome
 from evomerge.inspection.fingerprint import fingerprint
 from evomerge.ledger import Ledger, RunFolder
@@ -35,7 +42,6 @@ from evomerge.trial import (
 )
 from evomerge.verification import prepare
 from evomerge.verification.comparison import Difference, compare_documents, compare_metrics
-from evomerge.verification.recorded import NoRunError
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
 
@@ -94,11 +100,13 @@ def record(place):
             "merge_seed": 0,
             "threads": 1,
             "device": "cpu",
+            "tasks": {},
             "versions": versions(),
             "models": {model: fingerprint(model) for model in all_models(genome)},
             "space": to_data(Space((Real("weight", 0.0, 1.0),))),
             **header,
         }
+        shutil.rmtree("run", ignore_errors=True)
         ledger = Ledger.create(RunFolder(Path("run")), line, GENOME)
         metric = Metric(MetricKey("tiny_choice", "acc"), 1.0, 0.0, 20, True)
         evaluation = Evaluation((metric,), documents)

@@ -67,14 +67,19 @@ def test_memory_that_runs_out_twice_fails_the_trial():
     script = Scripted(evaluate=[shortage, shortage])
     outcome, _ = finished(script)
     assert outcome.failure == "evaluate with half the batch: out of memory: 2 GiB"
-    assert outcome.batch_divisor == 2
-    assert len(script.divisors) == 2
+    assert outcome.batch_divisor == 1  # the smaller batch did not help: it is not kept
+    assert script.divisors == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("stage", "error", "reason"),
     [
-        ("merge", MergeError("the merged weights are not finite"), "merge: the merged weights"),
+        (
+            "merge",
+            MergeError("the merged weights are not finite", where="lm_head.weight"),
+            "merge: lm_head.weight: the merged weights are not finite",
+        ),
+        ("merge", MergeError("no tokenizer", where="merge"), "merge: no tokenizer"),
         ("merge", ZeroDivisionError("by zero"), "merge: ZeroDivisionError: by zero"),
         ("evaluate", EvaluationError("every log-likelihood is NaN"), "evaluate: every log"),
         ("evaluate", TrialTimeoutError("took longer than 3 seconds"), "evaluate: took longer"),

@@ -66,9 +66,7 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo(str(error), err=True)
         sys.exit(_INTERRUPTED)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "Stopped. Finished trials are kept; the same command continues the run.", err=True
-        )
+        click.echo("Stopped.", err=True)
         sys.exit(_INTERRUPTED)
 
 

@@ -76,23 +76,45 @@ def run(
             view.show(Notice(_STOPPING))
 
         collect_again()
-        with stopped_by_interrupt(stop):
-            for event in search.run():
-                view.show(event)
-                mirrors.see(event)
+        try:
+            with stopped_by_interrupt(stop):
+                for event in search.run():
+                    view.show(event)
+                    for notice in mirrors.see(event):
+                        view.show(notice)
+        except KeyboardInterrupt as interrupt:
+            raise StoppedError(f"stopped. {_how_to_continue(folder)}") from interrupt
     if view.progress.is_stopped:
-        raise StoppedError(
-            f"{view.progress.ending}. `evomerge run {folder}/genome.yml` continues it."
-        )
+        raise StoppedError(f"{view.progress.ending}. {_how_to_continue(folder)}")
     _tell(folder, view.progress.ending, as_json)
+    _refuse_without_scores(folder)
+
+
+def _refuse_without_scores(folder: Path) -> None:
+    """A search of which no trial could be scored found nothing, whatever the table says."""
+    from evomerge.errors import RunError
+    from evomerge.report.run import load_run
+
+    searched = [t for t in load_run(folder).standing.trials if not t.candidate.is_baseline]
+    failures = [t.outcome.failure for t in searched if t.outcome.evaluation is None]
+    if searched and len(failures) == len(searched):
+        raise RunError(
+            f"none of {len(searched)} merges could be scored, the last: {failures[-1]}",
+            where=str(folder),
+            fix=f"`evomerge show {folder} --failed` lists them.",
+        )
+
+
+def _how_to_continue(folder: Path) -> str:
+    return f"The same command continues it, and so does `evomerge run {folder}/genome.yml`."
 
 
 def default_run_dir(genome: Path, definition: Genome) -> Path:
     """Where a run goes unless the user says: the genome of a run folder continues that run."""
-    if definition.run_dir is not None:
-        return Path(definition.run_dir)
     if (genome.parent / "ledger.jsonl").is_file():
         return genome.parent
+    if definition.run_dir is not None:
+        return Path(definition.run_dir)
     return Path("runs") / genome.stem
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from evomerge.compiler.examine import Compiled
 from evomerge.compiler.identity import Header
 from evomerge.compiler.tasks import SPLITS
+from evomerge.errors import GenomeError, LedgerError
 from evomerge.genome import load_genome
 from evomerge.genome.load import to_yaml
 from evomerge.ledger import KnownOutcome, Ledger, RunFolder
 from evomerge.recipe import Recipe
-from evomerge.trial import Outcome, TrialState
+from evomerge.trial import Document, Outcome, TrialState
 
 # A score stands on these; the others only decide what is proposed.
 SCORING_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "numpy")
@@ -62,7 +65,10 @@ def _obstacles(compiled: Compiled, source: Ledger, now: Header) -> list[str]:
         for key in ("device", "threads", "merge_seed")
         if then[key] != now[key]
     ]
-    genome, _ = load_genome(source.folder.genome)
+    try:
+        genome, _ = load_genome(source.folder.genome)
+    except GenomeError:
+        return [*found, "its genome.yml cannot be read"]
     if genome.evaluation_settings != compiled.genome.evaluation_settings:
         found.append("evaluation has other settings")
     return found
@@ -75,27 +81,37 @@ def _valid(source: Ledger, now: Header) -> Iterator[KnownOutcome]:
         name for name, found in then["models"].items() if found != now["models"].get(name, found)
     }
     seen = set()
-    for (split, trial_id), outcome in _outcomes(source):
-        recipe = source.trials[trial_id].candidate.recipe
-        key = (split, recipe.digest)
-        holds = outcome.state is TrialState.COMPLETE and split in splits
-        if holds and key not in seen and not changed & _names_in(recipe):
+    for entry in chain(_own(source, changed), [] if changed else _inherited(source)):
+        key = (entry.split, entry.digest)
+        holds = entry.outcome.state is TrialState.COMPLETE and entry.split in splits
+        if holds and key not in seen:
             seen.add(key)
-            yield KnownOutcome(
-                split, recipe.digest, _with_documents(source, trial_id, split, outcome)
-            )
+            yield entry
 
 
-def _outcomes(source: Ledger) -> Iterator[tuple[tuple[str, int], Outcome]]:
-    for trial_id, trial in source.trials.items():
-        yield ("tasks", trial_id), trial.outcome
-    yield from source.finals.items()
+def _own(source: Ledger, changed: set[str]) -> Iterator[KnownOutcome]:
+    """What the run scored itself, of recipes without changed models."""
+    scored = {("tasks", trial_id): trial.outcome for trial_id, trial in source.trials.items()}
+    for (split, trial_id), outcome in {**scored, **source.finals}.items():
+        recipe = source.trials[trial_id].candidate.recipe
+        if not changed & _names_in(recipe):
+            with suppress(LedgerError):  # broken documents: this one is scored again
+                documents = source.documents(trial_id, split)
+                yield KnownOutcome(split, recipe.digest, _with_documents(outcome, documents))
 
 
-def _with_documents(source: Ledger, trial_id: int, split: str, outcome: Outcome) -> Outcome:
+def _inherited(source: Ledger) -> Iterator[KnownOutcome]:
+    """What the run took over from another, whether it came to it again or not."""
+    for split, digest in source.known:
+        with suppress(LedgerError):  # broken documents: this one is scored again
+            outcome = source.known_outcome(split, digest)
+            if outcome is not None:
+                yield KnownOutcome(split, digest, outcome)
+
+
+def _with_documents(outcome: Outcome, documents: tuple[Document, ...]) -> Outcome:
     if outcome.evaluation is None:
         return outcome
-    documents = source.documents(trial_id, split)
     return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
 
 

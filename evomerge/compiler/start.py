@@ -81,7 +81,18 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
     if changes:
         ledger.close()
         raise _other_run(folder, changes)
-    return ledger, list(ledger.repairs)
+    return ledger, [*ledger.repairs, *_machine_notes(ledger.header, header)]
+
+
+def _machine_notes(then: Header, now: Header) -> list[str]:
+    """What may change the last digits of scores, where a run goes on elsewhere."""
+    before = then.get("machine", now["machine"])
+    return [
+        f"{key} is {value}, the run began with {before.get(key)}: the last digits of scores may "
+        "differ"
+        for key, value in now["machine"].items()
+        if value != before.get(key)
+    ]
 
 
 def _other_run(folder: RunFolder, changes: list[str]) -> LedgerError:

@@ -13,7 +13,8 @@ class TaskContents:
     Attributes:
         task: Which entry of the genome it belongs to, by name.
         name: What its documents go by: ``task``, or the member of a group.
-        documents: Digest of each document that is scored, in order.
+        documents: Digests of each document that is scored, in order: of what it asks, and of
+            its row in the data. Documents that share one of them are the same.
         examples: Digests of the documents that worked examples are drawn from.
         hides_own: Whether a document is never an example in its own prompt.
         benchmark: The public test or validation split that it is, as ``test of openai/gsm8k``;
@@ -22,10 +23,15 @@ class TaskContents:
 
     task: str
     name: str
-    documents: tuple[str, ...]
+    documents: tuple[tuple[str, ...], ...]
     examples: frozenset[str] = frozenset()
     hides_own: bool = True
     benchmark: str = ""
+
+
+def digests_of(documents: Iterable[tuple[str, ...]]) -> frozenset[str]:
+    """All digests of some documents."""
+    return frozenset(digest for document in documents for digest in document)
 
 
 def members_of(contents: Iterable[TaskContents]) -> dict[str, list[str]]:

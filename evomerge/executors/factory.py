@@ -67,6 +67,7 @@ class Workshop:
             dtype=self.settings.dtype,
             merge_seed=self.seed,
             trust_remote_code=self.permissions.trust_remote_code,
+            allow_pickle=self.permissions.pickle,
             folders=self.folders,
         )
         return Worker(merger, evaluators or self.evaluators(), self.trial_timeout)

@@ -1,8 +1,8 @@
 """Several trials at once, each worker in a process of its own.
 
 Workers only merge and score; what they find goes back to this process, which keeps the books.
-A worker that dies (killed for memory, say) costs its trial, not the run: the trial fails with
-the exit code and a new worker takes its place.
+A worker that dies (killed for memory, say) does not end the run: a new worker takes its place
+and tries the same once more; a trial that kills two workers has failed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class _Slot:
 
     def give(self, job: Job, batch_divisor: int) -> None:
         self.job, self.since = job, None
-        self.connection.send((job, batch_divisor))
+        with suppress(ConnectionError):  # it died idle: it is buried when it is heard next
+            self.connection.send((job, batch_divisor))
 
     def hear(self) -> Message:
         """The next message; raises EOFError where the process died."""
@@ -82,10 +83,12 @@ class Processes(Executor):
     ) -> None:
         super().__init__(make_worker, n_workers, trial_timeout)
         self._slots: list[_Slot] = []
+        self._waiting: deque[Job] = deque()
+        self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
 
     def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
         """See :meth:`Executor.run`."""
-        waiting = deque(jobs)
+        waiting = self._waiting = deque(jobs)
         while waiting or any(slot.job for slot in self._slots):
             if self._is_stopping:
                 waiting.clear()
@@ -94,9 +97,9 @@ class Processes(Executor):
                 slot.give(job, self.batch_divisor)
                 yield TrialStarted(job.candidate)
             busy = {slot.connection: slot for slot in self._slots if slot.job is not None}
-            for ready in wait(list(busy), self._seconds_to_wait()):
+            for ready in wait(list(busy), self.trial_timeout):
                 if isinstance(ready, Connection):
-                    yield self._heard(busy[ready])
+                    yield from self._heard(busy[ready])
             self._end_hanging()
 
     def _idle(self, n_wanted: int) -> list[_Slot]:
@@ -110,24 +113,35 @@ class Processes(Executor):
         self._slots += started
         return [*idle, *started][:n_wanted]
 
-    def _heard(self, slot: _Slot) -> ExecutorEvent:
+    def _heard(self, slot: _Slot) -> Iterator[ExecutorEvent]:
         job = slot.job
         if job is None:
             raise RuntimeError("a worker without a job spoke")
         try:
             message = slot.hear()
         except (EOFError, ConnectionError):
-            message = self._buried(slot)
+            if self._may_try_again(slot, job):
+                self._waiting.appendleft(job)
+                return
+            message = self._why_it_died(slot)
         if isinstance(message, str):
-            return StageStarted(job.candidate.trial_id, message)
+            yield StageStarted(job.candidate.trial_id, message)
+            return
         slot.job = None
         if isinstance(message, EvomergeError):
             raise message
-        return JobFinished(job, message)
+        yield JobFinished(job, message)
 
-    def _buried(self, slot: _Slot) -> Outcome:
+    def _may_try_again(self, slot: _Slot, job: Job) -> bool:
+        """Buries a worker; whether its trial deserves another one."""
         slot.process.join()
         self._slots.remove(slot)
+        key = (job.candidate.trial_id, job.split)
+        is_first = key not in self._has_killed
+        self._has_killed.add(key)
+        return is_first and not self._is_overdue(slot) and not self._is_stopping
+
+    def _why_it_died(self, slot: _Slot) -> Outcome:
         code = slot.process.exitcode
         reason = f"the worker process ended with exit code {code}"
         if self._is_overdue(slot):
@@ -135,10 +149,6 @@ class Processes(Executor):
         elif code == -9:
             reason += " (killed, most often because memory ran out)"
         return Outcome(TrialState.FAILED, failure=reason)
-
-    def _seconds_to_wait(self) -> float | None:
-        """Until the next look at the clock; None where nothing is timed."""
-        return None if self.trial_timeout is None else self.trial_timeout
 
     def _is_overdue(self, slot: _Slot) -> bool:
         is_timed = slot.job is not None and slot.job.split == "tasks"

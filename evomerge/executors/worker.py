@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
 from evomerge.deadline import Deadline
-from evomerge.errors import CandidateError, OutOfMemoryError, RunError
+from evomerge.errors import CandidateError, OutOfMemoryError, Problem, RunError
 from evomerge.evaluators.base import Evaluator
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
 
@@ -60,24 +60,32 @@ class Worker:
             yield clock.enter("merge")
             model = self.merger.merge(candidate.recipe, deadline)
             yield clock.enter("evaluate")
+            needed = batch_divisor
             try:
-                evaluation = self._evaluate(split, model, deadline, batch_divisor)
+                evaluation = self._evaluate(split, model, deadline, needed)
             except OutOfMemoryError:
-                batch_divisor *= 2
+                needed *= 2
                 yield clock.enter("evaluate with half the batch")
-                evaluation = self._evaluate(split, model, deadline, batch_divisor)
+                evaluation = self._evaluate(split, model, deadline, needed)
         except RunError:
             raise
+        # Where half the batch did not help either, the batch was not what was wrong.
         except CandidateError as error:
-            return clock.failed(error.problems[0].what, batch_divisor)
+            return clock.failed(_reason(error.problems[0]), batch_divisor)
         except Exception as error:  # one bad candidate never ends a run; the reason is kept
             return clock.failed(f"{type(error).__name__}: {error}", batch_divisor)
-        return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), batch_divisor)
+        return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), needed)
 
     def _evaluate(
         self, split: str, model: LiveModel, deadline: Deadline, batch_divisor: int
     ) -> Evaluation:
         return self.evaluators[split].evaluate(model, deadline, batch_divisor)
+
+
+def _reason(problem: Problem) -> str:
+    """What failed, and the tensor or task where the error names one."""
+    is_told = problem.where in ("", "merge", "evaluate")  # the stage says that already
+    return problem.what if is_told else f"{problem.where}: {problem.what}"
 
 
 class _Stages:

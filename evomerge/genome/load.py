@@ -97,6 +97,19 @@ def _line(where: str) -> int:
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
 
 
+# What pydantic calls a kind of mistake -> what was wanted there.
+_WANTED = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "keys and values",
+    "model": "keys and values",
+}
+
+
 def _problem(
     details: ErrorDetails, path: KeyPath, source: Source, known_keys: Iterable[str]
 ) -> Problem:
@@ -116,7 +129,7 @@ def _problem(
         names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
         return Problem(f"got {got!r}{nearest(str(got), names)}, expected {expected}", where)
     expected = details["msg"].removeprefix("Input should be ").partition(", ")[0]
-    expected = "true or false" if kind.startswith("bool") else expected
+    expected = _WANTED.get(kind.partition("_")[0], expected)
     return Problem(f"got {_short(got)}, expected {expected}", where)
 
 

@@ -55,7 +55,7 @@ class Execution(Block):
 
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
     trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="Seconds a trial of the search may take; a longer one has failed."
+        None, description="Seconds a trial may take, baselines included; a longer one has failed."
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import LedgerError
+from evomerge.errors import LedgerError, NoRunError
 from evomerge.files import append_line, canonical_json, remove_unfinished, write_atomic, writing
 from evomerge.ledger.documents import read_documents, write_documents
 from evomerge.ledger.folder import RunFolder
@@ -44,6 +44,7 @@ class Ledger:
         trials: Trial id -> trial, as recorded.
         finals: (split, trial id) -> evaluation on a split that did not steer.
         told: Ids of the trials of each ``tell``, in order.
+        ended: Why the search proposes no more; empty while it does.
         known: (split, recipe digest) -> what another run found, for a run that was forked.
         lock: Held while this process writes the folder.
         repairs: What was mended when it was opened.
@@ -54,6 +55,7 @@ class Ledger:
     trials: dict[int, Trial] = field(default_factory=dict)
     finals: dict[tuple[str, int], Outcome] = field(default_factory=dict)
     told: list[tuple[int, ...]] = field(default_factory=list)
+    ended: str = ""
     known: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     lock: RunLock | None = None
     repairs: list[str] = field(default_factory=list)
@@ -121,14 +123,12 @@ class Ledger:
             salvage: Skip broken lines too, for a fork of a run that cannot be continued.
 
         Raises:
-            LedgerError: there is no ledger, another process writes it, or a line that is not the
-                last is broken.
+            NoRunError: there is no ledger.
+            LedgerError: another process writes it, or a line that is not the last is broken.
         """
         if not folder.ledger.is_file():
-            raise LedgerError(
-                "no ledger.jsonl in this folder",
-                where=str(folder.path),
-                fix="Name the folder of a run.",
+            raise NoRunError(
+                _why_no_run(folder.path), where=str(folder.path), fix="Name the folder of a run."
             )
         if read_only:
             return cls._replayed(folder, salvage)
@@ -193,6 +193,11 @@ class Ledger:
         self._append({"kind": "told", "ids": list(trial_ids)})
         self.told.append(trial_ids)
 
+    def record_end(self, reason: str) -> None:
+        """Notes why the search proposes no more."""
+        self._append({"kind": "ended", "reason": reason})
+        self.ended = reason
+
     def documents(self, trial_id: int, split: str = "tasks") -> tuple[Document, ...]:
         """Per-document results of a trial, empty where it failed."""
         return read_documents(self.folder.documents(trial_id, split))
@@ -224,6 +229,8 @@ class Ledger:
         elif kind == "told":
             self._refuse_unknown(*event["ids"])
             self.told.append(tuple(event["ids"]))
+        elif kind == "ended":
+            self.ended = event["reason"]
         elif kind == "known":
             self.known[event["split"], event["digest"]] = outcome_of(event)
 
@@ -231,6 +238,12 @@ class Ledger:
         for trial_id in trial_ids:
             if trial_id not in self.trials:
                 raise ValueError(f"no trial {trial_id} stands above it")
+
+
+def _why_no_run(path: Path) -> str:
+    if not path.exists():
+        return "does not exist"
+    return "no ledger.jsonl in this folder" if path.is_dir() else "is a file, not a run folder"
 
 
 def _cut_torn_tail(path: Path) -> list[str]:

@@ -140,6 +140,12 @@ class _Told(TypedDict):
     ids: list[Count]
 
 
+@with_config(STRICT)
+class _Ended(TypedDict):
+    kind: Literal["ended"]
+    reason: Literal["timeout"]
+
+
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class _Document(TypedDict):
     task: Name
@@ -188,8 +194,8 @@ class _Header(TypedDict):
     device: Device
     machine: NotRequired[dict[Name, Name]]
     versions: dict[Name, Name]
-    models: NotRequired[dict[Name, Name]]
-    tasks: NotRequired[dict[Split, dict[Name, Name]]]
+    models: dict[Name, Name]
+    tasks: dict[Split, dict[Name, Name]]
     members: NotRequired[dict[Split, dict[Name, list[Name]]]]
     optimizer: Name
     objective: Name
@@ -203,6 +209,7 @@ _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     "final": TypeAdapter(_Final),
     "known": TypeAdapter(_Known),
     "told": TypeAdapter(_Told),
+    "ended": TypeAdapter(_Ended),
 }
 
 

@@ -37,6 +37,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     tensors.complete,
     models.architectures,
     models.depths,
+    models.own_depths,
     models.widths,
     models.tensor_names,
     models.positions,

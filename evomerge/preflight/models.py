@@ -64,6 +64,20 @@ def depths(subject: Subject) -> Iterator[Finding]:
             )
 
 
+def own_depths(subject: Subject) -> Iterator[Finding]:
+    """Models whose configuration names another number of layers than their weights have."""
+    for model in subject.models:
+        n_layers = _n_layers(model)
+        for key in ("num_hidden_layers", "n_layer"):
+            told = model.text_config.get(key, n_layers)
+            if n_layers and told != n_layers:
+                yield error(
+                    f"{key} of {model.name} is {told!r}, its weights have {n_layers} layers",
+                    model.key,
+                    "Mend its config.json, or download the model again.",
+                )
+
+
 def widths(subject: Subject) -> Iterator[Finding]:
     """Tensors of other shapes; numbers of tokens apart."""
     for reference, model in _pairs(subject):

@@ -19,6 +19,7 @@ from evomerge.space import Choice, Parameter
 # A search is warned about with fewer trials per dimension, or fewer generations, than this.
 TRIALS_PER_DIMENSION = 3
 LEAST_GENERATIONS = 5
+PLENTY_PER_DIMENSION = 10  # whatever the generations, this is no longer few
 # What splits the layers further, when it is off.
 _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
 
@@ -29,13 +30,14 @@ def budget(subject: Subject) -> Iterator[Finding]:
     if trials is None or subject.optimizer is None or not subject.optimizer.is_adaptive:
         return
     is_wide = trials.budget < TRIALS_PER_DIMENSION * trials.n_dims
-    is_short = trials.population > 1 and trials.n_generations < LEAST_GENERATIONS
+    is_few = trials.budget < PLENTY_PER_DIMENSION * trials.n_dims
+    is_short = is_few and trials.population > 1 and trials.n_generations < LEAST_GENERATIONS
     if is_wide or is_short:
         plural = "s" if trials.n_generations > 1 else ""
         generations = f"{trials.n_generations} generation{plural} of {trials.population}"
         yield warning(
-            f"{trials.budget} trials for {trials.n_dims} parameters: {trials.optimizer} goes "
-            f"through {generations if trials.population > 1 else 'them one by one'} and will "
+            f"{trials.budget} trials for {trials.n_dims} parameters"
+            f"{f', {generations},' if trials.population > 1 else ''} are few: the search will "
             "hardly leave where it starts",
             "optimizer.budget",
             _advice(subject, trials),

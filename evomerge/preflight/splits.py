@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from evomerge.evaluators.contents import TaskContents
+from evomerge.evaluators.contents import TaskContents, digests_of
 from evomerge.findings import Finding, error, warning
 from evomerge.genome.schema import SPLITS
 from evomerge.preflight.subject import Subject
@@ -30,7 +30,7 @@ class _Part:
 
     def shared(self, digests: frozenset[str]) -> int:
         """How many of its documents are among some others."""
-        return sum(digest in digests for digest in self.contents.documents)
+        return sum(not digests.isdisjoint(document) for document in self.contents.documents)
 
 
 def splits_apart(subject: Subject) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def splits_apart(subject: Subject) -> Iterator[Finding]:
     for first, second in combinations(_parts(subject), 2):
         if first.split == second.split:
             continue
-        n_shared = second.shared(frozenset(first.contents.documents))
+        n_shared = second.shared(digests_of(first.contents.documents))
         if n_shared:
             yield error(
                 f"{_of(n_shared, second)} are also documents of {first.name}",
@@ -71,7 +71,9 @@ def documents_once(subject: Subject) -> Iterator[Finding]:
     """Documents that stand twice in a split count twice, and standard errors are too small."""
     parts = _parts(subject)
     for part in parts:
-        copies = sum(n - 1 for n in Counter(part.contents.documents).values())
+        copies = sum(
+            n - 1 for n in Counter(question for question, *_ in part.contents.documents).values()
+        )
         if copies:
             yield warning(
                 f"{_of(copies, part)} are copies of others; they count twice, and the standard "
@@ -80,7 +82,7 @@ def documents_once(subject: Subject) -> Iterator[Finding]:
                 "Remove the copies from the data.",
             )
     for first, second in combinations(parts, 2):
-        n_shared = second.shared(frozenset(first.contents.documents))
+        n_shared = second.shared(digests_of(first.contents.documents))
         if first.split == second.split and n_shared:
             yield warning(
                 f"{_of(n_shared, second)} are also documents of {first.name}; the standard error "

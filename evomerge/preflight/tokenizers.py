@@ -17,12 +17,10 @@ _CHOOSE = "Set tokenizer_source: base (the base's vocabulary) or union (all toke
 
 
 def has_tokenizer(subject: Subject) -> Iterator[Finding]:
-    """Models without tokenizer files, where the merge would need them."""
-    reference = reference_of(subject)
+    """Models without tokenizer files: each is scored alone before the search."""
     for model in subject.models:
-        is_needed = model is reference or chosen_tokenizer(subject) == "union"
         has_none = model.tokenizer is None and "tokenizer.json" not in model.broken
-        if is_needed and has_none and model.config:
+        if has_none and model.config:
             yield error(
                 f"{model.name} has no tokenizer files", model.key, "Copy them from its base."
             )
@@ -163,6 +161,8 @@ def text_ends(subject: Subject) -> Iterator[Finding]:
     for model in others_of(subject):
         if reference is None:
             return
+        if model.tokenizer is None:
+            continue
         changed = [
             f"{role} {got!r}, in {reference.name} {expected!r}"
             for role in _ROLES

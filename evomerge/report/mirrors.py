@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from evomerge.events import Event, RunFinished, TrialFinished
-from evomerge.files import writing
+from evomerge.events import Event, Notice, RunFinished, TrialFinished
 from evomerge.genome import Genome
 from evomerge.ledger import Ledger
 from evomerge.report.html import write_report
@@ -36,15 +35,24 @@ class Mirrors:
         self.clock = clock
         self._journal: OptunaJournal | None = None
         self._not_before = clock()
+        self._has_failed = False
 
-    def see(self, event: Event) -> None:
-        """Takes an event in, and writes if enough time has passed."""
+    def see(self, event: Event) -> Iterator[Notice]:
+        """Takes an event in, and writes if enough time has passed.
+
+        A mirror never ends a run: what keeps it from being written is told once.
+        """
         is_new_trial = isinstance(event, TrialFinished) and not event.was_recorded
         is_due = is_new_trial and self.clock() >= self._not_before
         if is_due or isinstance(event, RunFinished):
             started = self.clock()
-            with writing(self.ledger.folder.path):
+            try:
                 self.write()
+            except Exception as error:  # two libraries and a disk: anything may be wrong
+                if not self._has_failed:
+                    reason = f"{type(error).__name__}: {error}".rstrip(".")
+                    yield Notice(f"report.html and study.journal could not be written ({reason})")
+                self._has_failed = True
             now = self.clock()
             self._not_before = now + (now - started) / _SHARE
 

@@ -37,7 +37,7 @@ def curve_svg(curve: Curve) -> str:
     if not curve.trial_ids:
         return ""
     low, high = curve.bounds
-    margin = (high - low) * 0.05 or 0.5
+    margin = max((high - low) * 0.05 or 0.5, abs(high) * 1e-9)  # wide enough to tell apart
     scale = _Scale(len(curve.trial_ids), low - margin, high + margin)
     parts = [
         *_axes(curve, scale),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evomerge.comparison import FEW, SURE, Comparison
+from evomerge.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
 from evomerge.report.table import Row, SplitTable
 from evomerge.report.text import number
 
@@ -65,6 +65,9 @@ def _size(gain: Comparison) -> str:
 def _certainty(gain: Comparison) -> str:
     if gain.stderr is None:
         return f"- whether that is noise cannot be told: {gain.reason}."
+    if gain.n_differing < LEAST_DIFFERING:
+        which = f"{gain.n_differing} document{'' if gain.n_differing == 1 else 's'}"
+        return f"(n={gain.n}): only {which} differ, too few to tell it from noise."
     answer = (
         f"more than {SURE} standard errors, so it can be told from noise."
         if gain.is_distinguishable

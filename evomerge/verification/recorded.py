@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import LedgerError, LostFileError, RunError
+from evomerge.errors import LedgerError, LostFileError, NoRunError, RunError
 from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import RunFolder
@@ -16,12 +16,6 @@ from evomerge.report.run import FINAL_SPLITS, RecordedRun, Split, load_run
 from evomerge.trial import Document, Evaluation, Trial
 
 _N_SHOWN = 5  # changed keys of a recipe in a message
-
-
-class NoRunError(RunError):
-    """A path on the command line is not what a verification can use."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evomerge.errors import EvomergeError, GenomeError
+from evomerge.errors import EvomergeError, GenomeError, NoRunError
 from evomerge.findings import Finding
 from evomerge.genome import Genome
 from evomerge.permissions import Permissions
@@ -22,7 +22,7 @@ from evomerge.verification.comparison import (
     compare_documents,
     compare_metrics,
 )
-from evomerge.verification.recorded import NoRunError, Recorded, read
+from evomerge.verification.recorded import Recorded, read
 
 if TYPE_CHECKING:
     from evomerge.evaluators.lm_eval.reference import Reference

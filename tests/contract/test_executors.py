@@ -156,6 +156,13 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(processes):
     assert all("exit code 3" in found[index].failure for index in failed)
 
 
+def test_a_trial_whose_process_is_killed_once_is_tried_again(processes, tmp_path):
+    jobs = [job(0, dies_once=str(tmp_path / "died")), job(1)]
+    found = outcomes(processes(formula_worker), jobs)
+    assert (tmp_path / "died").exists()
+    assert [found[index].state for index in (0, 1)] == [TrialState.COMPLETE] * 2
+
+
 def test_a_process_that_hangs_is_ended_and_replaced(processes):
     jobs = [job(0, hangs=True), job(1), job(2)]
     found = outcomes(processes(formula_worker, trial_timeout=0.3), jobs)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from tests.killed import history, killed_run, real_run, whole_run
+from tests.killed import killed_at_random, real_run
 
 
 @pytest.mark.slow
@@ -16,14 +14,4 @@ def test_a_real_run_killed_at_random_moments_becomes_the_uninterrupted_run(
 ):
     """Moments inside real merges and forward passes; ten kills for each of five seeds."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    n_kills = 10
-    n_calls = whole_run(real_run, workplace / "whole", "genome.yml")
-    expected = history(workplace / "whole")
-    rng = random.Random(seed)
-    folder = workplace / "run-0"
-    for n_killed in range(1, n_kills + 1):
-        if not killed_run(rng.randrange(1, n_calls), real_run, folder, "genome.yml"):
-            assert history(folder) == expected
-            folder = workplace / f"run-{n_killed}"
-    assert not killed_run(10 * n_calls, real_run, folder, "genome.yml")
-    assert history(folder) == expected
+    assert killed_at_random(workplace, 10, seed, real_run, "genome.yml") == 10

@@ -51,11 +51,11 @@ EXPECTED = [
     "g.yml:13: genome.smooth: interpolates between the groups of layer_granularity",
     "g.yml:14: genome.tokenizer: stands beside tokenizer_source; give one of them.",
     "g.yml:16: budget: 'budget' is no key of this block. Move it to optimizer.budget.",
-    "g.yml:18: tasks[0].limit: got True, expected a valid integer.",
+    "g.yml:18: tasks[0].limit: got True, expected a whole number.",
     "g.yml:19: tasks[1].weights: unknown key 'weights'; did you mean 'weight'?",
     "g.yml:19: tasks[1]: limit and samples both choose the documents; give one of them.",
     "g.yml:20: evaluation.device: got 'gpu', expected auto, cpu, cuda, cuda:1 or mps.",
-    "g.yml:21: optimizer.budget: got 3.5, expected a valid integer.",
+    "g.yml:21: optimizer.budget: got 3.5, expected a whole number.",
     "g.yml:21: optimizer.name: unknown optimizer 'cmaes'; did you mean 'cma_es'?",
     "g.yml:22: merge_method: 'merge_method' is no key of this block. Move it to "
     "genome.merge_method.",
@@ -136,7 +136,7 @@ def test_a_mistake_that_needs_no_model_is_told_before_any_is_read(write, mistake
 
 def test_true_is_no_number(write):
     assert problems(write(GENOME.format("ties") + "seed: true\n")) == [
-        "g.yml:3: seed: got True, expected a valid integer."
+        "g.yml:3: seed: got True, expected a whole number."
     ]
 
 

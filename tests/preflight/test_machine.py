@@ -103,7 +103,7 @@ def test_what_is_merely_likely_not_to_fit_is_a_warning():
     assert severity is Severity.WARNING
     assert sentence == (
         "GPU memory: the run takes about 6.0 GB, 5.0 GB of 8.0 GB are free (sources 3.0 GB, "
-        "logits of one pass, at most 3.0 GB) Use fewer workers, a smaller batch_size or "
+        "logits of one pass, at most 3.0 GB). Use fewer workers, a smaller batch_size or "
         "evaluation.dtype: bfloat16."
     )
     assert not shortages(replace(store, room=Room(8 * GB, 7 * GB)))

@@ -48,7 +48,7 @@ COARSER = {
 def test_a_space_too_wide_for_the_budget_is_told_with_a_coarser_one(definition):
     (found,) = sentences(search.budget, definition, "optimizer: {budget: 50}")
     dims = subject(definition).merge_space.space.n_dims
-    assert found.startswith(f"optimizer.budget: 50 trials for {dims} parameters: cma_es goes")
+    assert found.startswith(f"optimizer.budget: 50 trials for {dims} parameters, ")
     assert f"{COARSER[definition]}, or raise budget to {3 * dims} or more." in found
 
 
@@ -65,8 +65,8 @@ def test_where_no_granularity_is_coarse_enough_the_budget_is_all_that_is_advised
 
 
 def test_a_population_that_takes_the_whole_budget_is_told():
-    (found,) = sentences(search.budget, "", "optimizer: {budget: 40, population_size: 20}")
-    assert "40 trials for 3 parameters: cma_es goes through 2 generations of 20" in found
+    (found,) = sentences(search.budget, "", "optimizer: {budget: 20, population_size: 20}")
+    assert "20 trials for 3 parameters, 1 generation of 20, are few" in found
     assert found.endswith("Raise budget to 100 or more.")
 
 

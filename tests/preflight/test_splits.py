@@ -11,7 +11,7 @@ from lm_eval.config.task import TaskConfig
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.contents import TaskContents, members_of
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.contents import benchmark_of, contents_of, document_digest
+from evomerge.evaluators.lm_eval.contents import benchmark_of, document_digests
 from evomerge.findings import Severity
 from evomerge.genome import load_genome
 from evomerge.genome.tasks import Evaluation, Task
@@ -203,20 +203,47 @@ def test_a_benchmark_is_a_public_split_that_is_not_for_training(name, path, spli
     assert benchmark_of(config) == benchmark
 
 
-def test_a_task_from_a_folder_of_the_users_is_no_benchmark(check, tmp_path):
-    check(splits.splits_apart, tasks={"one": rows(0, 9)})
-    evaluator = LmEval([Task(name="one")], Evaluation(), search_path=[str(tmp_path)])
-    evaluator.prepare()
-    entries = evaluator._loaded()
-    entries[0].leaves[0].task.config.dataset_path = "org/data"
-    assert [c.benchmark for c in contents_of(entries, [str(tmp_path)])] == [""]
-    assert [c.benchmark for c in contents_of(entries, [])] == ["first of org/data"]
+class Asking:
+    """As much of an lm-eval task as asks a question."""
+
+    config = TaskConfig(task="x", doc_to_choice="options")
+
+    def doc_to_text(self, document):
+        return document["text"]
+
+    def doc_to_target(self, document):
+        return document["answer"]
+
+    def doc_to_choice(self, document):
+        return document["options"]
 
 
-def test_a_document_that_is_only_a_number_keeps_it():
-    assert document_digest({"id": 1}) != document_digest({"id": 2})
-    assert document_digest({"id": 1, "text": "a"}) == document_digest({"text": "a", "id": 2})
-    assert document_digest("a") != document_digest("b")
+def question(**changes):
+    document = {"text": "Two and two?", "options": ["3", "4"], "answer": 1, **changes}
+    return document_digests(Asking(), document)[0]
+
+
+def test_the_same_question_is_the_same_document_whatever_its_number_blanks_and_capitals():
+    assert question(sample_id=7) == question(source="web") == question(text="two  and TWO? ")
+
+
+def test_another_question_option_or_answer_is_another_document():
+    found = {question(), question(text="2 + 2?"), question(options=["5", "4"]), question(answer=0)}
+    assert len(found) == 4
+
+
+def test_a_document_that_no_template_reads_is_compared_as_it_is():
+    one, other = (document_digests(Asking(), {"id": index}) for index in (1, 2))
+    assert set(one).isdisjoint(other)
+
+
+def test_equal_rows_are_the_same_document_whatever_a_task_makes_of_them():
+    document = {"text": "a", "options": ["b"], "answer": 0}
+    shouting = Asking()
+    shouting.doc_to_text = lambda document: document["text"] * 3
+    one, other = document_digests(Asking(), document), document_digests(shouting, document)
+    assert one[0] != other[0]
+    assert one[1] == other[1]
 
 
 def test_only_groups_have_members():

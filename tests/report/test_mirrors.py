@@ -32,7 +32,7 @@ def finished(trial, *, was_recorded=False):
 
 def test_they_are_complete_when_the_run_is(run):
     mirrors = Mirrors(run.ledger, run.genome)
-    mirrors.see(RunFinished("budget", len(run.standing.trials)))
+    list(mirrors.see(RunFinished("budget", len(run.standing.trials))))
     assert len(study_of(run).trials) == 13
     assert run.ledger.folder.report.is_file()
 
@@ -42,7 +42,7 @@ def test_they_wait_a_hundred_times_as_long_as_they_took(run):
     written = []
     mirrors.write = lambda: written.append(mirrors.clock.now)
     for trial in [*run.standing.trials] * 20:
-        mirrors.see(finished(trial))
+        list(mirrors.see(finished(trial)))
     gaps = [b - a for a, b in pairwise(written)]
     assert len(written) >= 2
     assert min(gaps) >= 100
@@ -50,7 +50,7 @@ def test_they_wait_a_hundred_times_as_long_as_they_took(run):
 
 def test_trials_from_the_ledger_are_no_reason_to_write(run):
     mirrors = Mirrors(run.ledger, run.genome)
-    mirrors.see(finished(run.standing.trials[0], was_recorded=True))
+    list(mirrors.see(finished(run.standing.trials[0], was_recorded=True)))
     assert not run.ledger.folder.report.exists()
 
 
@@ -58,3 +58,11 @@ def test_a_run_without_a_score_has_no_mirrors(run):
     run.ledger.trials.clear()
     Mirrors(run.ledger, run.genome).write()
     assert not run.ledger.folder.report.exists()
+
+
+def test_a_mirror_that_cannot_be_written_is_told_once_and_ends_nothing(run):
+    mirrors = Mirrors(run.ledger, run.genome)
+    run.ledger.folder.report.mkdir()
+    (notice,) = mirrors.see(RunFinished("budget", len(run.standing.trials)))
+    assert notice.message.startswith("report.html and study.journal could not be written (Lost")
+    assert list(mirrors.see(RunFinished("budget", len(run.standing.trials)))) == []

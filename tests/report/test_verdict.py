@@ -44,8 +44,8 @@ def run(tmp_path):
     return record_run(tmp_path / "run")
 
 
-SURE = Comparison(0.04, 0.01, 300)
-UNSURE = Comparison(0.01, 0.01, 300)
+SURE = Comparison(0.04, 0.01, 300, 100)
+UNSURE = Comparison(0.01, 0.01, 300, 100)
 
 
 def test_a_gain_beyond_noise_is_said_to_be_one():
@@ -62,12 +62,12 @@ def test_a_gain_within_noise_is_said_to_be_none():
 
 
 def test_a_loss_is_called_one():
-    (sentence, _) = verdict([table("holdout", Comparison(-0.04, 0.01, 300))])
+    (sentence, _) = verdict([table("holdout", Comparison(-0.04, 0.01, 300, 100))])
     assert "the winner is 0.0400 ± 0.0100 worse than math-7b" in sentence
 
 
 def test_few_documents_make_the_rule_rough():
-    (sentence, _) = verdict([table("holdout", Comparison(0.04, 0.01, 12))])
+    (sentence, _) = verdict([table("holdout", Comparison(0.04, 0.01, 12, 12))])
     assert sentence.endswith("With so few documents the rule is rough.")
 
 
@@ -103,12 +103,12 @@ def test_without_a_parent_there_is_nothing_to_beat():
 
 
 def test_without_an_error_the_reason_is_given():
-    (sentence, _) = verdict([table("holdout", Comparison(0.04, None, 0, "no documents"))])
+    (sentence, _) = verdict([table("holdout", Comparison(0.04, None, 0, 0, reason="no documents"))])
     assert sentence.endswith("whether that is noise cannot be told: no documents.")
 
 
 def test_several_objectives_get_a_sentence_each():
-    front = [(SURE, UNSURE), (Comparison(-0.1, 0.01, 300), SURE), (SURE, None)]
+    front = [(SURE, UNSURE), (Comparison(-0.1, 0.01, 300, 100), SURE), (SURE, None)]
     math, text, _ = verdict([table("holdout", *front, columns=2)])
     assert math.startswith(
         "On the holdout tasks, math, of 3 points of the front 2 score higher and 1 lower than "
@@ -121,8 +121,8 @@ def test_numbers_are_read_with_their_error_and_their_documents():
     assert score_text(Score(0.848, 0.012, 300)) == "0.8480 ± 0.0120 (n=300)"
     assert score_text(Score(0.848, None, 300)) == "0.8480 ± ? (n=300)"
     assert with_error(Score(-1.5e11, 2.0e9, 3)) == "-1.5e+11 ± 2e+09"
-    assert gain_text(Comparison(0.04, 0.01, 300)) == "+0.0400 ± 0.0100"
-    assert gain_text(Comparison(-0.04, None, 0)) == "-0.0400 ± ?"
+    assert gain_text(Comparison(0.04, 0.01, 300, 100)) == "+0.0400 ± 0.0100"
+    assert gain_text(Comparison(-0.04, None, 0, 0)) == "-0.0400 ± ?"
 
 
 def test_every_row_is_measured_from_the_best_parent_of_its_split(run):
@@ -183,4 +183,9 @@ def test_programs_read_the_sentence_too(run):
     content = json.loads(json.dumps(summary(run)))
     assert content["verdict"] == verdict(final_tables(run))
     gain = content["tables"][2]["rows"][0]["gains"][0]
-    assert set(gain) == {"difference", "stderr", "n", "reason"}
+    assert set(gain) == {"difference", "stderr", "n", "n_differing", "reason"}
+
+
+def test_a_gain_made_of_a_few_documents_cannot_be_told_from_noise():
+    (sentence, _) = verdict([table("holdout", Comparison(0.02, 0.0099, 200, 4))])
+    assert sentence.endswith("(n=200): only 4 documents differ, too few to tell it from noise.")

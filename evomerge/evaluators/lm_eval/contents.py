@@ -4,54 +4,62 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.samplers import FirstNSampler
-from lm_eval.tasks import TaskManager
 
-from evomerge.evaluators.contents import TaskContents
+from evomerge.evaluators.contents import TaskContents, digests_of
 from evomerge.evaluators.lm_eval.identity import used_documents
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 
-# Two documents are the same question whatever they are numbered.
-_NUMBERS = frozenset(
-    {"id", "_id", "idx", "index", "ind", "uid", "uuid", "guid", "qid", "doc_id", "question_id"}
-)
-_N_EXAMPLES_READ = 20_000  # worked examples may come from a training split of any size
+_N_EXAMPLES_READ = 5_000  # worked examples may come from a training split of any size
 # What `datasets` calls files; any other name is a data set of the Hub, or a folder.
 _FILE_FORMATS = frozenset({"json", "csv", "text", "parquet", "arrow", "pandas", "xml"})
 
 
-def contents_of(entries: Sequence[Entry], search_path: Sequence[str]) -> Iterator[TaskContents]:
-    """The contents of every task, in order.
-
-    Args:
-        entries: The tasks, built.
-        search_path: Folders with task YAML of the user's.
-    """
-    own = TaskManager(include_path=list(search_path), include_defaults=False).task_index
+def contents_of(entries: Sequence[Entry]) -> Iterator[TaskContents]:
+    """The contents of every task, in order."""
     for entry in entries:
         for leaf in entry.leaves:
-            is_own = leaf.task.config.task in own or Path(entry.key.task).is_file()
+            digests = partial(document_digests, leaf.task)
             yield TaskContents(
                 entry.key.task,
                 leaf.name,
-                tuple(map(document_digest, used_documents(leaf))),
-                frozenset(map(document_digest, _examples(leaf))),
+                tuple(map(digests, used_documents(leaf))),
+                digests_of(map(digests, _examples(leaf))),
                 _hides_own(leaf.task),
-                "" if is_own else benchmark_of(leaf.task.config),
+                benchmark_of(leaf.task.config),
             )
 
 
-def document_digest(document: Any) -> str:
-    """The same for documents that differ only in what they are numbered."""
-    content = document
-    if isinstance(document, Mapping):
-        told = {key: value for key, value in document.items() if key not in _NUMBERS}
-        content = sorted((told or document).items())
-    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
+def document_digests(task: Any, document: Any) -> tuple[str, str]:
+    """Of what a document asks a model, and of its row in the data.
+
+    The first is the same for equal questions, options and answers as the task writes them,
+    whatever the documents are numbered and however their blanks and capitals are; the second for
+    equal data, whatever a task makes of them.
+    """
+    row = repr(sorted(document.items()) if isinstance(document, Mapping) else document)
+    question = (" ".join(part.split()).casefold() for part in _question(task, document))
+    return _digest("\x1f".join(question)), _digest(row)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _question(task: Any, document: Any) -> list[str]:
+    """What a model reads and should answer; the document itself where the task is no template."""
+    try:
+        parts = [task.doc_to_text(document), task.doc_to_target(document)]
+        if getattr(task.config, "doc_to_choice", None) is not None:
+            parts.append(task.doc_to_choice(document))
+    except Exception:  # templates and functions of tasks; what is wrong is told by another rule
+        parts = []
+    return [str(part) for part in parts] if any(parts) else [repr(document)]
 
 
 def benchmark_of(config: Any) -> str:

@@ -101,7 +101,7 @@ class LmEval(Evaluator):
         """Digests of the documents of each task, of each member of a group."""
         if self._contents is None:
             with self._inside():
-                self._contents = tuple(contents_of(self._loaded(), self.search_path))
+                self._contents = tuple(contents_of(self._loaded()))
         return self._contents
 
     def facts(self) -> tuple[TaskFacts, ...]:
