@@ -98,6 +98,9 @@ BROKEN = {
         "/script, which is a loading script; datasets 4 runs none. Point its dataset_path",
         "",
     ),
+    "no_documents": ("test.jsonl", "empty.jsonl", "empty.jsonl, which hold no documents. Put", ""),
+    "broken_data": ("test.jsonl", "broken.jsonl", "broken.jsonl, which cannot be read (", "Mend"),
+    "template": ("doc_to_target: answer", "doc_to_target: '{{ x | y }}'", "template that f", ""),
     "unsafe": (
         METRICS,
         "unsafe_code: true\n" + METRICS,
@@ -112,12 +115,14 @@ def test_a_task_that_cannot_be_built_says_why_and_what_to_do(examine, define, fo
     old, new, *expected = BROKEN[name]
     (folder / "needy.py").write_text("import no_such_package\n")
     (folder / "extra.py").write_text("raise ModuleNotFoundError('no fugashi', name='fugashi')\n")
+    (folder / "empty.jsonl").write_text("")
+    (folder / "broken.jsonl").write_text("not JSON\n")
     (folder / "script").mkdir(exist_ok=True)
     (folder / "script" / "script.py").write_text("import datasets\n")
     define(name, old, new.replace("FOLDER", str(folder)))
     (problem,), _ = examine(f"[{name}]")
     assert problem.startswith(f"tasks[0].name: task '{name}' ")
-    assert all(text in problem for text in expected)
+    assert all(text in problem for text in expected), problem
 
 
 def test_an_unknown_filter_is_told_with_the_known_ones(examine, define):

@@ -9,8 +9,9 @@ from importlib.metadata import requires
 from typing import Any
 
 import yaml
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import OfflineModeIsEnabled
+from jinja2 import TemplateError
 from lm_eval.config.task import TaskConfig
 
 from evomerge.errors import Problem, nearest
@@ -157,6 +158,28 @@ def _yaml(error: BaseException, config: Mapping[str, Any]) -> Sentence | None:
     return f"has a file that is not YAML ({place}{reason})", "Mend the file."
 
 
+def _no_documents(error: BaseException, config: Mapping[str, Any]) -> Sentence | None:
+    if not isinstance(error, StopIteration) and "corresponds to no data" not in str(error):
+        return None
+    return f"reads {_files(config)}, which hold no documents", "Put documents into them."
+
+
+def _broken_data(error: BaseException, config: Mapping[str, Any]) -> Sentence | None:
+    if not isinstance(error, DatasetGenerationError):
+        return None
+    reason = _first_line(error.__cause__ or error)
+    return f"reads {_files(config)}, which cannot be read ({reason})", "Mend the data."
+
+
+def _template(error: BaseException, config: Mapping[str, Any]) -> Sentence | None:
+    if not isinstance(error, TemplateError):
+        return None
+    return (
+        f"has a template that fails ({_first_line(error)})",
+        "Mend doc_to_text, doc_to_target or doc_to_choice in its YAML.",
+    )
+
+
 def _unsafe_metric(error: BaseException, config: Mapping[str, Any]) -> Sentence | None:
     if "HF_ALLOW_CODE_EVAL" not in str(error):
         return None
@@ -178,6 +201,9 @@ _EXPLANATIONS: tuple[Callable[[BaseException, Mapping[str, Any]], Sentence | Non
     _unknown_key,
     _filter,
     _yaml,
+    _no_documents,
+    _broken_data,
+    _template,
     _unsafe_metric,
 )
 
@@ -185,6 +211,13 @@ _EXPLANATIONS: tuple[Callable[[BaseException, Mapping[str, Any]], Sentence | Non
 def _dataset(config: Mapping[str, Any]) -> str:
     path, name = config.get("dataset_path"), config.get("dataset_name")
     return f"the dataset {path}" + (f" ({name})" if name else "") if path else "a dataset"
+
+
+def _files(config: Mapping[str, Any]) -> str:
+    """The data files a task names, else its data set."""
+    named = (config.get("dataset_kwargs") or {}).get("data_files")
+    files = list(named.values()) if isinstance(named, Mapping) else [named] if named else []
+    return "the files " + ", ".join(map(str, files)) if files else _dataset(config)
 
 
 def _first_line(error: BaseException) -> str:
