@@ -40,7 +40,7 @@ def test_what_is_needed_comes_from_evomerges_own_metadata():
         (
             Package("t", "5.1", ">=5,<6", broken="OSError: libt.so: no such file"),
             "broken",
-            "t: 5.1 cannot be imported (OSError: libt.so: no such file)",
+            "t: 5.1 cannot be imported (OSError: libt.so: no such file).",
         ),
         (Package("t", None, is_needed=False), "missing", None),
     ],

@@ -60,6 +60,7 @@ optimizer:
   timeout: 3600.5
   sigma: 0.2
 evaluation:
+  engine: reference
   batch_size: 8
   device: cpu
   dtype: float32

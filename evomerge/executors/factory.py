@@ -69,5 +69,6 @@ class Workshop:
             trust_remote_code=self.permissions.trust_remote_code,
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
+            engine=self.settings.engine,
         )
         return Worker(merger, evaluators or self.evaluators(), self.trial_timeout)

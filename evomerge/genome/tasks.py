@@ -81,3 +81,8 @@ class Evaluation(Block):
     gen_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Overrides of the tasks' generation settings."
     )
+    engine: Literal["fast", "reference"] = Field(
+        "fast",
+        description="`reference` merges with mergekit's own kernels and scores plain rows: slower, "
+        "the same results.",
+    )

@@ -1,8 +1,9 @@
 """The resident merger: from a recipe to a model in memory, nothing written to disk.
 
 Sources are read once and stay; one live model stays and is overwritten in place. The
-arithmetic is mergekit's own, task by task in mergekit's own order, so the weights equal
-those that ``mergekit-yaml`` writes, to the bit at the same number of threads.
+arithmetic is mergekit's, task by task in mergekit's own order: its kernels, or faster ones
+that round in the same places. So the weights equal those that ``mergekit-yaml`` writes, to
+the bit at the same number of threads.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import PickleError
+from typing import Literal
 
 import torch
-from mergekit.common import dtype_from_name
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from evomerge.deadline import Deadline
 from evomerge.errors import LostFileError, MergeError
+from evomerge.merging.budget import Budget
 from evomerge.merging.hub import reachable
+from evomerge.merging.kernels.engine import Engine, Kernels, Merged
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.output import Output, Outputs
 from evomerge.merging.pickles import refuse_pickles
 from evomerge.merging.quiet import quiet_transformers
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
-from evomerge.merging.weights import Merged, Weights
+from evomerge.merging.weights import Weights
 from evomerge.recipe import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
@@ -60,9 +63,12 @@ class ResidentMerger:
         allow_pickle: Models and adapters whose weights may be in pickle files.
         lora_cache: Where folded ``model+lora`` sources are kept, to be shared or reused;
             None: a temporary folder.
-        cast_bytes: Memory for copies of sources in the dtype that recipes compute in; None:
-            an eighth of what is free now. Without room a merge casts as it goes.
+        cache_bytes: Memory for what merges share: ranks, random numbers, task vectors, copies
+            of sources in the dtype that recipes compute in. None: an eighth of what is free
+            now, at most 8 GiB. Without room a merge computes them as it goes.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
+        engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
+            the same.
     """
 
     def __init__(
@@ -74,19 +80,22 @@ class ResidentMerger:
         trust_remote_code: bool = False,
         allow_pickle: Collection[str] = (),
         lora_cache: Path | None = None,
-        cast_bytes: int | None = None,
+        cache_bytes: int | None = None,
         folders: Sequence[Path] = (),
+        engine: Literal["fast", "reference"] = "fast",
     ) -> None:
         self._device = device
         self._dtype = dtype
         self._merge_seed = merge_seed
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
+        budget = Budget(cache_bytes, torch.device(device))
+        self._engine = Engine(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
             device=device,
             trust_remote_code=trust_remote_code,
             lora_cache=lora_cache,
-            cast_bytes=cast_bytes,
+            budget=budget,
         )
         self._outputs = Outputs(self._sources.options)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
@@ -117,7 +126,9 @@ class ResidentMerger:
                 torch.default_generator.manual_seed(self._merge_seed)
                 if cuda:
                     torch.cuda.manual_seed_all(self._merge_seed)
-                merged = _merged(plan.structure, recipe, deadline or Deadline())
+                merged = self._engine.merged(
+                    plan.structure, plan.kernels, recipe, deadline or Deadline()
+                )
                 module = self._written(plan, merged)
             except (OSError, SafetensorError) as error:
                 raise LostFileError(
@@ -138,7 +149,9 @@ class ResidentMerger:
             refuse_pickles(named, self._allow_pickle)
             with quiet_transformers():
                 structure = Structure.of(recipe, self._sources)
-                self._plans[key] = _Plan(structure, self._outputs.of(structure))
+                self._plans[key] = _Plan(
+                    structure, self._outputs.of(structure), self._engine.kernels(structure)
+                )
             if len(self._plans) > STRUCTURES_KEPT:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
@@ -153,13 +166,8 @@ class ResidentMerger:
         weights = self._weights
         if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
             # Names are known only after the first merge: optional tensors may be absent.
-            # Copies, because passthrough hands out the sources themselves.
-            tensors = {
-                name: tensor.to(stored or tensor.dtype, copy=True)
-                for name, tensor, stored in merged
-            }
+            tensors = {one.name: tensor for one in merged if (tensor := one.tensor()) is not None}
             plan.weights_key = (plan.output.config_text, frozenset(tensors))
-            merged = ((name, tensor, None) for name, tensor in tensors.items())
             if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
                 self._weights = weights = None  # frees the old model before the new one
                 weights = Weights.load(
@@ -167,6 +175,8 @@ class ResidentMerger:
                 )
                 self._weights, self._weights_key = weights, plan.weights_key
                 return weights.module
+            weights.copy(tensors)
+            return weights.module
         weights.write(merged)
         return weights.module
 
@@ -180,17 +190,8 @@ class _Plan:
 
     structure: Structure
     output: Output
+    kernels: Kernels
     weights_key: _WeightsKey | None = None
-
-
-def _merged(structure: Structure, recipe: Recipe, deadline: Deadline) -> Iterator[Merged]:
-    """The tensors of the built checkpoint, in mergekit's order, with their dtype on disk."""
-    for planned, task in structure.tasks(recipe):
-        deadline.check()
-        tensor = task.execute(tensors=planned.inputs.cast())
-        if tensor is None:
-            continue  # an optional weight that mergekit leaves out
-        yield planned.name, tensor, dtype_from_name(planned.out_dtype)
 
 
 def _reason(error: Exception) -> str:

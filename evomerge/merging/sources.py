@@ -8,12 +8,11 @@ model once, into a folder.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
+from evomerge.merging.budget import Budget
 from evomerge.merging.quiet import quiet_transformers
 
 
@@ -61,8 +61,8 @@ class Sources:
         trust_remote_code: Whether models may bring their own code.
         lora_cache: Where folded adapters are kept; None: a temporary folder that is
             removed with this object.
-        cast_bytes: Memory for copies in the dtype that recipes compute in, which saves
-            casting in every merge; None: an eighth of what is free now.
+        budget: Keeps copies in the dtype that recipes compute in, which saves casting in
+            every merge; None: nothing is kept.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Sources:
         device: str = "cpu",
         trust_remote_code: bool = False,
         lora_cache: Path | None = None,
-        cast_bytes: int | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._device = torch.device(device)
         self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
-        self._casts: dict[tuple[LoadTensor, torch.dtype], torch.Tensor] = {}
-        self._cast_bytes = _free_bytes(self._device) // 8 if cast_bytes is None else cast_bytes
+        self._casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+        self._budget = budget or Budget(0, self._device)
         if lora_cache is None:
             # Made only when a recipe has an adapter: a killed process cannot clean up.
             lora_cache = Path(tempfile.gettempdir()) / f"evomerge-lora-{secrets.token_hex(8)}"
@@ -105,42 +105,33 @@ class Sources:
         return Inputs({model: (t.to(self._device), None) for model, t in permuted.items()})
 
     def _gathered(self, gather: GatherTensors, device: torch.device | None = None) -> Inputs:
-        """GatherTensors, with the cast to the recipe's dtype done once or left for later."""
+        """GatherTensors, with the cast to the recipe's dtype left for later."""
         tensors = {}
         for (model, _), load in zip(
             gather.weight_info.items(), gather.arguments().values(), strict=True
         ):
-            dtype = dtype_from_name(load.dtype)
-            tensor = self._resident(load, dtype)
+            tensor = self._resident(load)
             if tensor is not None:
-                tensors[model] = (tensor if device is None else tensor.to(device), dtype)
-        return Inputs(tensors)
+                moved = tensor if device is None else tensor.to(device)
+                tensors[model] = (moved, dtype_from_name(load.dtype))
+        return Inputs(tensors, self._cast if device is None else None)
 
-    def _resident(self, load: LoadTensor, dtype: torch.dtype | None) -> torch.Tensor | None:
-        """The tensor in this dtype while there is room, else as it is stored."""
+    def _resident(self, load: LoadTensor) -> torch.Tensor | None:
         key = load.model_copy(update={"dtype": None, "device": None})
         if key not in self._tensors:
             read = key.execute()
             self._tensors[key] = None if read is None else read.to(self._device)
-        native = self._tensors[key]
-        if native is None or dtype is None or native.dtype == dtype:
-            return native
-        if (key, dtype) not in self._casts:
-            needed = native.numel() * dtype.itemsize
-            if needed > self._cast_bytes:
-                return native
-            self._cast_bytes -= needed
-            self._casts[key, dtype] = native.to(dtype)
-        return self._casts[key, dtype]
+        return self._tensors[key]
 
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free
-    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        return 0  # not told on this system: cast in every merge
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    def _cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """A resident tensor in another dtype, kept while there is room."""
+        key = (id(tensor), dtype)  # resident tensors live as long as this object
+        if key in self._casts:
+            return self._casts[key]
+        cast = tensor.to(dtype)
+        if self._budget.grants(self, cast.nbytes):
+            self._casts[key] = cast
+        return cast
 
 
 class Inputs:
@@ -148,16 +139,24 @@ class Inputs:
 
     Args:
         tensors: Model -> tensor as stored, and the dtype to compute in (None: as it is).
+        cast: Casts a tensor, perhaps into memory that it keeps; None: ``Tensor.to``.
     """
 
     def __init__(
-        self, tensors: Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]
+        self,
+        tensors: Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]],
+        cast: Callable[[torch.Tensor, torch.dtype], torch.Tensor] | None = None,
     ) -> None:
         self._tensors = tensors
+        self._cast = cast or torch.Tensor.to
+
+    def stored(self) -> Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]:
+        """The tensors as they are stored, with the dtypes to compute in."""
+        return self._tensors
 
     def cast(self) -> dict[ModelReference, torch.Tensor]:
         """The tensors as mergekit's kernels get them; unchanged ones are not copied."""
         return {
-            model: tensor if dtype is None else tensor.to(dtype)
+            model: tensor if dtype in (None, tensor.dtype) else self._cast(tensor, dtype)
             for model, (tensor, dtype) in self._tensors.items()
         }

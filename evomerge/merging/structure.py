@@ -8,7 +8,7 @@ resolved again, by mergekit's own rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,14 @@ class _Scopes:
 
 
 @dataclass(frozen=True)
+class Values:
+    """The resolved parameters of one output tensor."""
+
+    shared: Mapping[str, Any]
+    per_input: Mapping[ModelReference, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class PlannedTensor:
     """One output tensor: mergekit's task, its resident inputs, its dtype on disk."""
 
@@ -196,26 +204,34 @@ class Structure:
         )
         return cls(config, architecture, out_config, tensors, tokenizer)
 
-    def tasks(self, recipe: Recipe) -> Iterator[tuple[PlannedTensor, ExecuteMergeMethodTask]]:
-        """The tasks with the parameter values of a recipe of this structure."""
+    def values(self, recipe: Recipe) -> Iterator[tuple[PlannedTensor, Values]]:
+        """The tensors with the parameter values of a recipe of this structure."""
         config = self._with_parameters_of(Configuration.model_validate(dict(recipe.config)))
         spec = merge_methods.get(config.merge_method).spec
         scopes: dict[tuple[str, int], _Scopes] = {}
+        filters = tuple(_filters(recipe.config))
+        found: dict[Hashable, Values] = {}
         for tensor in self.tensors:
             place = tensor.place
             at = (place.module, place.slice_index)
-            if at not in scopes:
-                scopes[at] = _Scopes.of(config, *at)
-            shared, per_input = resolve_parameters(
-                spec,
-                tensor_name=tensor.name,
-                inputs=place.input_names,
-                sources=scopes[at].settings.__getitem__,
-                base_model=scopes[at].base_model,
-                t=place.t,
-            )
-            update = {"parameters": shared, "input_parameters": per_input}
-            yield tensor, tensor.task.model_copy(update=update)
+            # A name matters only through the filters that match it.
+            names = (tensor.name, *place.input_names.values())
+            matched = tuple(f in name for f in filters for name in names)
+            key = (at, place.t, matched, tuple(place.input_names))
+            if key not in found:
+                if at not in scopes:
+                    scopes[at] = _Scopes.of(config, *at)
+                found[key] = Values(
+                    *resolve_parameters(
+                        spec,
+                        tensor_name=tensor.name,
+                        inputs=place.input_names,
+                        sources=scopes[at].settings.__getitem__,
+                        base_model=scopes[at].base_model,
+                        t=place.t,
+                    )
+                )
+            yield tensor, found[key]
 
     def _with_parameters_of(self, fresh: Configuration) -> Configuration:
         """The fresh configuration in normalised form, without reading the models again."""
@@ -226,6 +242,18 @@ class Structure:
         update = {"modules": modules, "parameters": fresh.parameters}
         normalised: Configuration = self.config.model_copy(update=update)
         return normalised
+
+
+def _filters(part: Any) -> Iterator[str]:
+    """Every filter in a configuration, wherever it stands."""
+    if isinstance(part, Mapping):
+        if isinstance(part.get("filter"), str):
+            yield part["filter"]
+        for entry in part.values():
+            yield from _filters(entry)
+    elif isinstance(part, (list, tuple)):
+        for entry in part:
+            yield from _filters(entry)
 
 
 def _normalised(

@@ -9,10 +9,8 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from evomerge.errors import MergeError, ModelError
+from evomerge.merging.kernels.engine import Merged, Origin
 from evomerge.merging.quiet import quiet_transformers
-
-# Checkpoint name, what the kernel gave, and the dtype it is written in (None: its own).
-Merged = tuple[str, torch.Tensor, torch.dtype | None]
 
 
 class Weights:
@@ -38,6 +36,7 @@ class Weights:
         _refuse_not_finite(own.items())
         self._bound = {name: own[home] for name, home in homes.items()}
         bound = {id(tensor) for tensor in self._bound.values()}
+        self._held: dict[str, Origin] = {}  # what was last written where
         self.in_place = all(id(tensor) in bound for tensor in own.values()) and all(
             torch.equal(home, tensors[name].to(home)) for name, home in self._bound.items()
         )
@@ -82,20 +81,33 @@ class Weights:
         module.requires_grad_(False)
         return cls(module.to(device), tensors)
 
-    def write(self, tensors: Iterable[Merged]) -> None:
-        """Overwrites every parameter; ``tensors`` are those the model was loaded from.
+    def copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Overwrites every parameter with the tensors of a checkpoint.
 
         Raises:
             MergeError: a weight is not finite.
         """
-        for name, tensor, stored in tensors:
-            home = self._bound.get(name)
-            if home is None:
-                continue
-            # A cast of its own, into new memory, costs ten times what copy_ takes.
-            direct = stored is None or stored == home.dtype
-            home.copy_(tensor if direct else tensor.to(stored))
+        self._held.clear()
+        for name, home in self._bound.items():
+            home.copy_(tensors[name])
             _refuse_not_finite([(name, home)])
+
+    def write(self, tensors: Iterable[Merged]) -> None:
+        """Overwrites every parameter; ``tensors`` are those the model was loaded from.
+
+        Those that hold the same values of the same plan already are left as they are.
+
+        Raises:
+            MergeError: a weight is not finite.
+        """
+        for merged in tensors:
+            name, home = merged.name, self._bound.get(merged.name)
+            if home is None or merged.origin.repeats(self._held.get(name)):
+                continue
+            self._held.pop(name, None)
+            if not merged.write(home):
+                _refuse_not_finite([(name, home)])
+            self._held[name] = merged.origin
 
 
 def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:

@@ -139,7 +139,7 @@ def test_every_mistake_is_reported_at_once(make):
         "tasks[0].name: unknown task 'tiny_choise'; did you mean 'tiny_choice'? Check the "
         "spelling, or add the folder of its YAML to `task_search_path`.",
         "tasks[1].metric: task 'tiny_choice' has no metric 'acc_nrom'; did you mean "
-        "'acc_norm,none'? (it has: acc,none, acc_norm,none)",
+        "'acc_norm,none'? (it has: acc,none, acc_norm,none).",
         *[
             f"tasks[{i}]: no metric given and 'tiny_text' has several: exact_match,whole, "
             "exact_match,first-letter. Write one of them as `metric`."

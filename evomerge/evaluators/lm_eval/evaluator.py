@@ -178,7 +178,8 @@ class LmEval(Evaluator):
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:
         template = self._chat_template(tokenizer)
         name = template if isinstance(template, str) else None
-        return LiveLanguageModel(tokenizer, self.settings.batch_size, name)
+        settings = self.settings
+        return LiveLanguageModel(tokenizer, settings.batch_size, name, settings.engine)
 
     def _build_requests(
         self, language_model: LiveLanguageModel, n_documents: int | None = None

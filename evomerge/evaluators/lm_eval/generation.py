@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,81 +14,31 @@ from lm_eval.models.utils import (
     normalize_gen_kwargs,
     postprocess_generated_text,
 )
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 
-from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
+from evomerge.evaluators.lm_eval.greedy import GreedyDecoder
+from evomerge.evaluators.lm_eval.stops import StopAtText, StopTexts
+from evomerge.evaluators.lm_eval.tree_passes import read_stem
+from evomerge.evaluators.lm_eval.trees import cut
 
 if TYPE_CHECKING:
-    from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel, Row
+    from transformers import PreTrainedModel
+
+    from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+    from evomerge.evaluators.lm_eval.trees import Row
 
 DEFAULT_MAX_GEN_TOKS = 256  # lm-eval's, where the task gives none
 # A generated token costs a row one position, not a whole row: more rows fit than in scoring.
 GENERATION_BUDGET = 4
 
-
-class StopAtText(StoppingCriteria):
-    """Ends each row at its own first stop text.
-
-    Args:
-        tokenizer: Decodes the tail of a row.
-        stops: Stop texts, none empty.
-        prompt_width: Columns of prompt and padding, never searched.
-        endings: Token id -> whether it can end a stop text; filled as tokens come up, to be
-            shared by all batches with these stops.
-        deadline: By when the trial has to be done.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        stops: Sequence[str],
-        prompt_width: int,
-        endings: dict[int, bool],
-        deadline: Deadline,
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._stops = tuple(stops)
-        self._last_letters = {stop[-1] for stop in stops}
-        self._prompt_width = prompt_width
-        self._endings = endings
-        self._deadline = deadline
-        # Two more tokens than the text needs: it may come out in other pieces.
-        encoded = [tokenizer.encode(stop, add_special_tokens=False) for stop in stops]
-        self._tail = max(map(len, encoded), default=0) + 2
-        self._is_done: torch.Tensor | None = None
-
-    def __call__(
-        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
-    ) -> torch.Tensor:
-        """Which rows are done, shape (rows,); the deadline is looked at with every token."""
-        self._deadline.check()
-        if self._is_done is None:
-            self._is_done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        open_rows = (~self._is_done).nonzero().flatten().tolist()
-        newest = input_ids[:, -1].tolist()
-        ended = [row for row in open_rows if self._may_end(newest[row])]
-        if ended:
-            tails = input_ids[ended, self._prompt_width :][:, -self._tail :]
-            texts = self._tokenizer.batch_decode(tails)
-            found = [any(stop in text for stop in self._stops) for text in texts]
-            self._is_done[ended] = torch.tensor(found, device=input_ids.device)
-        return self._is_done
-
-    def _may_end(self, token: int) -> bool:
-        """Whether a stop text can end in this token; decoding every tail costs too much.
-
-        True also where the token's own text may not be what it adds: parts of a letter, and
-        blanks that a tokenizer drops at the beginning.
-        """
-        if token not in self._endings:
-            text = self._tokenizer.decode([token])
-            self._endings[token] = (
-                "\ufffd" in text
-                or " " in self._last_letters
-                or any(letter in text for letter in self._last_letters)
-            )
-        return self._endings[token]
+# Settings that greedy decoding does not heed, or that it heeds by itself.
+WITHOUT_SAY = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "use_cache"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("output_attentions", "output_hidden_states", "cache_implementation"),
+    *("_from_model_config", "transformers_version"),
+}
 
 
 def generate(model: LiveLanguageModel, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -148,6 +99,14 @@ class GenerationSettings:
             others.pop("temperature", None)
         self.others = others
 
+    def is_plain(self, module: PreTrainedModel) -> bool:
+        """Whether the most likely token always comes next, and nothing else has a say."""
+        if self.is_sampled:
+            return False
+        config = module.generation_config
+        given = set() if config is None else {*config.to_diff_dict()} - {"max_length"}
+        return set(self.others) | given <= WITHOUT_SAY
+
 
 def _prompt(model: LiveLanguageModel, context: str, room: int) -> Row:
     has_bos = has_bos_prefix(context, getattr(model.tokenizer, "bos_token", None))
@@ -157,22 +116,60 @@ def _prompt(model: LiveLanguageModel, context: str, room: int) -> Row:
     return tuple(ids[-room:])
 
 
-@torch.no_grad()
 def _generate_rows(
     model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings
 ) -> list[str]:
+    """The text of each row; rows stand in order of falling length."""
+    stops = StopTexts(model.tokenizer, settings.stops)
+    if model.shares and settings.is_plain(model.module):
+        decoded = _decode_greedily(model, rows, settings, stops)
+    else:
+        decoded = _generate_with_transformers(model, rows, settings, stops)
+    return [_text(model, tokens, settings.stops) for tokens in decoded]
+
+
+@torch.no_grad()
+def _decode_greedily(
+    model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings, stops: StopTexts
+) -> list[list[int]]:
+    eos = getattr(model.module.generation_config, "eos_token_id", None)
+    ends = set(eos if isinstance(eos, list) else [eos])
+
+    def are_done(new: list[list[int]]) -> list[bool]:
+        return [
+            is_stopped or tokens[-1] in ends
+            for is_stopped, tokens in zip(stops.are_in(new), new, strict=True)
+        ]
+
+    decoded: dict[Row, list[int]] = {}
+    for stem, groups in cut(dict.fromkeys(rows, 1)).items():
+        model.deadline.check()
+        kept = read_stem(model.module, stem)
+        members = sorted(chain.from_iterable(groups), key=lambda row: (-len(row), row))
+        # As many rows at once as the longest allow.
+        n_slots = len(next(model.split(members, settings.max_tokens, GENERATION_BUDGET)))
+        decoder = GreedyDecoder(model.module, members, kept, settings.max_tokens, n_slots)
+        decoder.decode(are_done, model.deadline.check)
+        decoded |= zip(members, decoder.new, strict=True)
+    return [decoded[row] for row in rows]
+
+
+@torch.no_grad()
+def _generate_with_transformers(
+    model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings, stops: StopTexts
+) -> list[list[int]]:
     device, tokenizer = model.module.device, model.tokenizer
     pad = next(
         (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(i, int)), 0
     )
-    texts: list[str] = []
-    endings: dict[int, bool] = {}
-    for batch in model.batches(rows, settings.max_tokens, GENERATION_BUDGET):
+    decoded: list[list[int]] = []
+    for batch in model.split(rows, settings.max_tokens, GENERATION_BUDGET):
+        model.deadline.check()
         width = max(map(len, batch))
         # Padding on the left, masked: transformers derives positions from the mask.
         inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        stop = StopAtText(tokenizer, settings.stops, width, endings, model.deadline)
+        stop = StopAtText(stops, width, model.deadline)
         others = {"max_length": width + settings.max_tokens, **settings.others}
         output = model.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
             input_ids=inputs.to(device),
@@ -182,8 +179,8 @@ def _generate_rows(
             use_cache=True,
             **others,
         )
-        texts += [_text(model, tokens, settings.stops) for tokens in output[:, width:].tolist()]
-    return texts
+        decoded += output[:, width:].tolist()
+    return decoded
 
 
 def _text(model: LiveLanguageModel, tokens: list[int], stops: Sequence[str]) -> str:

@@ -9,11 +9,11 @@ last row of its batch does.
 
 from __future__ import annotations
 
-import inspect
 from array import array
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence, Sized
+from itertools import chain, islice
+from operator import is_
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from jinja2 import TemplateError
@@ -26,19 +26,28 @@ from transformers import PreTrainedTokenizerBase
 from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.generation import generate
+from evomerge.evaluators.lm_eval.likelihoods import (
+    ScoringPass,
+    TokenRequest,
+    answers_from,
+    n_read,
+    rows_of,
+    scoring_pass,
+)
+from evomerge.evaluators.lm_eval.sharing import may_share
+from evomerge.evaluators.lm_eval.tree_passes import read_stem, row_logits, tree_logits
+from evomerge.evaluators.lm_eval.trees import Row, lay_out, lay_out_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # takes a second to load; a check has no model
 
-Row = tuple[int, ...]
-TokenRequest = tuple[Any, list[int], list[int]]  # request, context tokens, continuation tokens
+T = TypeVar("T", bound=Sized)
+Stage = tuple[Row, list[ScoringPass]]  # a stem and the passes that continue it
 
 # Rows x padded length of one forward pass under batch_size "auto". A constant per device
 # class: the split into batches, and with it the last digits of a score, never changes.
 TOKENS_PER_PASS = {"cpu": 4096, "mps": 4096}
 TOKENS_PER_PASS_ELSEWHERE = 16384
-# Logits turned to float32 at once; bounds memory where every position is scored.
-SCORED_AT_ONCE = 2048
 
 
 class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
@@ -50,22 +59,30 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         tokenizer: Of every model that will be bound.
         batch_size: Rows per forward pass, or ``"auto"``: a fixed budget of tokens.
         template_name: One of the tokenizer's named chat templates; None for its default.
+        engine: ``"fast"`` computes tokens that rows share once, ``"reference"`` row by row.
+
+    Attributes:
+        shares: Whether the bound model computes shared tokens once.
     """
 
     module: PreTrainedModel
     deadline: Deadline
+    shares: bool
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int | Literal["auto"] = "auto",
         template_name: str | None = None,
+        engine: Literal["fast", "reference"] = "fast",
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.template_name = template_name
+        self.engine = engine
         self._encoded: dict[tuple[str, bool | None], array[int]] = {}
+        self._made: dict[tuple[Any, ...], tuple[list[Instance], Any]] = {}
 
     def bind(
         self,
@@ -85,7 +102,8 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         self._batch_divisor = batch_divisor
         self._device = module.device
         self._max_length = int(resolve_max_length(module.config, self.tokenizer))
-        self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
+        self._limit = TOKENS_PER_PASS.get(module.device.type, TOKENS_PER_PASS_ELSEWHERE)
+        self.shares = self.engine == "fast" and may_share(module)
 
     @property
     def eot_token_id(self) -> int | None:
@@ -142,117 +160,117 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
             turns = [turn for turn in chat_history if turn["role"] != "system"]
             return str(self.tokenizer.apply_chat_template(turns, **settings))
 
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = True
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood of each continuation, and whether greedy decoding gives it."""
+        pairs = self._once(("pairs",), requests, lambda: list(map(self._pair, requests)))
+        return self._answers("pairs", requests, pairs)
+
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = True
     ) -> list[float]:
         """Log-likelihood of each whole text, in windows of the model's length."""
-        windows: list[TokenRequest] = []
-        ends: list[int] = []
-        for request in requests:
-            tokens = self.tok_encode(request.args[0])
-            pairs = get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, 1)
-            windows += [(None, *make_disjoint_window(pair)) for pair in pairs]
-            ends.append(len(windows))
-        scores = [score for score, _ in self._loglikelihood_tokens(windows)]
-        starts = [0, *ends[:-1]]
-        return [sum(scores[start:end]) for start, end in zip(starts, ends, strict=True)]
+        texts = self._once(
+            ("windows", self.max_length), requests, lambda: list(map(self._windows, requests))
+        )
+        windows = list(chain.from_iterable(texts))
+        scores = (score for score, _ in self._answers("windows", requests, windows))
+        return [sum(islice(scores, len(text))) for text in texts]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """The text generated for each ``(context, settings)`` request."""
         return generate(self, [request.args for request in requests])
 
+    def _pair(self, request: Instance) -> TokenRequest:
+        """Context and continuation, encoded as one text; an empty context is the prefix token."""
+        context, continuation = request.args
+        if context:
+            return (request.args, *self._encode_pair(context, continuation))
+        tokens = self.tok_encode(continuation, add_special_tokens=False)
+        prefix = self.prefix_token_id
+        if prefix is None:
+            raise GenomeError(
+                "a prompt is empty, and the tokenizer has neither BOS nor EOS to begin with",
+                fix="Choose another task or tokenizer.",
+            )
+        return (request.args, [prefix], tokens[1:] if tokens[:1] == [prefix] else tokens)
+
+    def _windows(self, request: Instance) -> list[TokenRequest]:
+        tokens = self.tok_encode(request.args[0])
+        pairs = get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, 1)
+        return [(None, *make_disjoint_window(pair)) for pair in pairs]
+
     def _loglikelihood_tokens(
         self, requests: Sequence[TokenRequest], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        """Log-likelihood of each continuation, and whether greedy decoding gives it.
+        """The same for requests that are encoded; part of lm-eval's interface."""
+        return self._run(self._planned(requests), len(requests))
 
-        Requests that read the same tokens (options of one token, repeated requests) share a row.
-        """
-        readers: dict[Row, list[int]] = {}
-        for position, (texts, context, continuation) in enumerate(requests):
+    def _answers(
+        self, kind: str, requests: Sequence[Instance], encoded: Sequence[TokenRequest]
+    ) -> list[tuple[float, bool]]:
+        key = (kind, self.max_length, self.shares, self._limit, self._batch_divisor)
+        return self._run(self._once(key, requests, lambda: self._planned(encoded)), len(encoded))
+
+    def _planned(self, requests: Sequence[TokenRequest]) -> list[Stage]:
+        """Stems in the order they are computed, each with the passes that continue it."""
+        for texts, _, continuation in requests:
             self._check_length(texts, continuation)
-            readers.setdefault(tuple(context + continuation[:-1]), []).append(position)
-        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        for batch in self.batches(sorted(readers, key=lambda row: (-len(row), row))):
-            owners = [readers[row] for row in batch]
-            targets = [[requests[position][2] for position in owner] for owner in owners]
-            scored = self._score(batch, targets)
-            for position, answer in zip(chain.from_iterable(owners), scored, strict=True):
-                answers[position] = answer
+        readers = rows_of(requests, self.max_length)
+        read = n_read(requests, readers)
+        return [
+            (
+                stem,
+                [
+                    scoring_pass(batch, stem, requests, readers)
+                    for batch in self.split(trees, len(stem))
+                ],
+            )
+            for stem, trees in (lay_out(read) if self.shares else lay_out_apart(read))
+        ]
+
+    @torch.no_grad()
+    def _run(self, stages: Sequence[Stage], n_requests: int) -> list[tuple[float, bool]]:
+        answers: list[tuple[float, bool]] = [(0.0, False)] * n_requests
+        for stem, passes in stages:
+            self.deadline.check()
+            kept = read_stem(self.module, stem)
+            for scored in passes:
+                self.deadline.check()
+                if self.shares:
+                    logits = tree_logits(self.module, scored.block, kept)
+                else:
+                    logits = row_logits(self.module, scored.block)
+                for position, answer in answers_from(logits, scored):
+                    answers[position] = answer
         return answers
 
-    def batches(self, rows: Sequence[Row], extra: int = 0, budget: int = 1) -> Iterator[list[Row]]:
+    def split(self, rows: Sequence[T], extra: int = 0, budget: int = 1) -> Iterator[list[T]]:
         """Splits rows, longest first, into forward passes.
 
         Args:
-            rows: Token ids, ordered by falling length.
-            extra: Tokens that each row will grow by.
+            rows: What is read, ordered by falling length.
+            extra: Tokens that each row needs beside its own.
             budget: Multiple of the token budget.
         """
         start = 0
-        limit = TOKENS_PER_PASS.get(self.module.device.type, TOKENS_PER_PASS_ELSEWHERE) * budget
         while start < len(rows):
-            self.deadline.check()
-            length = min(len(rows[start]) + extra, self.max_length)
-            count = limit // length if self.batch_size == "auto" else self.batch_size
+            count = self._limit * budget // (len(rows[start]) + extra)
+            if self.batch_size != "auto":
+                count = self.batch_size
             count = max(1, count // self._batch_divisor)
             yield list(rows[start : start + count])
             start += count
 
-    def _score(
-        self, rows: Sequence[Row], targets: Sequence[Sequence[Sequence[int]]]
-    ) -> list[tuple[float, bool]]:
-        """Scores the continuations that end each row.
-
-        Args:
-            rows: Context and continuation without its last token.
-            targets: For each row, the continuations read from its last positions.
-
-        Returns:
-            One answer per continuation, in order.
-        """
-        # Padding on the right needs no mask: a causal model never looks ahead.
-        kept_rows = [row[-self.max_length :] for row in rows]
-        width = max(map(len, kept_rows))
-        inputs = torch.tensor([[*row, *[0] * (width - len(row))] for row in kept_rows])
-        row_index: list[int] = []
-        column: list[int] = []
-        read_from: list[int] = []
-        wanted: list[int] = []
-        for index, (row, continuations) in enumerate(zip(kept_rows, targets, strict=True)):
-            longest = max(map(len, continuations))
-            end = len(column) + longest
-            column += range(len(row) - longest, len(row))
-            row_index += [index] * longest
-            for continuation in continuations:
-                read_from += range(end - len(continuation), end)
-                wanted += continuation
-        logits = self._logits(inputs, row_index, column)
-        values, greedy = _pick(logits, read_from, wanted)
-        answers = []
-        start = 0
-        for continuation in (item for row in targets for item in row):
-            end = start + len(continuation)
-            answers.append((sum(values[start:end]), all(greedy[start:end])))
-            start = end
-        return answers
-
-    @torch.no_grad()
-    def _logits(
-        self, inputs: torch.Tensor, row_index: list[int], column: list[int]
-    ) -> torch.Tensor:
-        """Logits at the given places, shape (places, vocabulary)."""
-        device = self.module.device
-        settings: dict[str, Any] = {"use_cache": False}
-        kept = sorted(set(column))
-        if self._keeps_logits:
-            settings["logits_to_keep"] = torch.tensor(kept, device=device)
-        else:
-            kept = list(range(inputs.shape[1]))
-        logits = self.module(inputs.to(device), **settings).logits
-        place = {position: index for index, position in enumerate(kept)}
-        picked: torch.Tensor = logits[row_index, [place[position] for position in column]]
-        return picked
+    def _once(
+        self, key: tuple[Any, ...], requests: Sequence[Instance], make: Callable[[], Any]
+    ) -> Any:
+        """What was made of the very same requests before; else it is made now."""
+        known = self._made.get(key)
+        if known is None or len(known[0]) != len(requests) or not all(map(is_, known[0], requests)):
+            known = self._made[key] = (list(requests), make())
+        return known[1]
 
     def _check_length(self, texts: Any, continuation: Sequence[int]) -> None:
         if 0 < len(continuation) <= self.max_length:
@@ -271,23 +289,3 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
     @staticmethod
     def _as_id(value: Any) -> int | None:
         return value if isinstance(value, int) else None
-
-
-def _pick(
-    logits: torch.Tensor, read_from: Sequence[int], wanted: Sequence[int]
-) -> tuple[list[float], list[bool]]:
-    """Log-probabilities of tokens, and whether each is the most likely one.
-
-    Args:
-        logits: Shape (places, vocabulary).
-        read_from: Row of ``logits`` for each token.
-        wanted: The tokens.
-    """
-    normalisers, best = [], []
-    for chunk in torch.split(logits, SCORED_AT_ONCE):
-        normalisers.append(torch.logsumexp(chunk.float(), dim=-1))
-        best.append(chunk.argmax(dim=-1))
-    places = torch.tensor(read_from, device=logits.device)
-    tokens = torch.tensor(wanted, device=logits.device)
-    values = logits[places, tokens].float() - torch.cat(normalisers)[places]
-    return values.tolist(), (torch.cat(best)[places] == tokens).tolist()

@@ -1,0 +1,149 @@
+"""Seconds a merge: mergekit's kernels on resident tensors, the fast kernels, and the floor.
+
+    python benchmarks/merge.py [--size 25M|120M] [--rounds N] [--methods NAME,NAME]
+
+Llama-shaped models of random weights in bfloat16: a base and three fine-tunes of it. Recipes
+compute in float32 and round once; every round has new weights and densities, so nothing is
+skipped, and first merges, which fill the caches, are shown apart. The floor is one pass of
+multiply-add over the same tensors: `torch.add(base, source, alpha=w, out=home)`, then two
+`home.add_(source, alpha=w)`, in bfloat16 with its roundings. The two engines and the floor
+take turns in one process; the best of the rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
+
+from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe import Recipe
+
+SIZES = {
+    "25M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 11},
+    "120M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14},
+}
+METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "della")
+N_SOURCES = 3
+
+
+def write_models(folder: Path, size: str) -> list[Path]:
+    """A base and fine-tunes: the base plus noise of a hundredth of its spread."""
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=8192 if size == "25M" else 16384,
+        num_attention_heads=6 if size == "25M" else 12,
+        tie_word_embeddings=False,
+        **SIZES[size],
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    words = {f"w{i}": i for i in range(config.vocab_size)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w0")), unk_token="w0"
+    )
+    folders = []
+    for i in range(N_SOURCES + 1):
+        noise = {name: (i > 0) * 2e-4 * torch.randn_like(t) for name, t in own.items()}
+        model.load_state_dict({name: own[name] + noise[name] for name in own})
+        folders.append(folder / f"model_{i}")
+        model.to(torch.bfloat16).save_pretrained(folders[-1])
+        model.to(torch.float32)
+        tokenizer.save_pretrained(folders[-1])
+    return folders
+
+
+def recipe(method: str, folders: list[Path], draw: random.Random) -> Recipe:
+    """A point with other weights and densities for every model."""
+    base, *sources = map(str, folders)
+
+    def parameters() -> dict[str, float]:
+        found = {"weight": draw.uniform(0.1, 0.9)}
+        if method not in ("linear", "task_arithmetic"):
+            found["density"] = draw.uniform(0.3, 0.7)
+        return found
+
+    config: dict[str, Any] = {"merge_method": method, "dtype": "float32", "out_dtype": "bfloat16"}
+    if method == "linear":
+        sources = [base, *sources]
+    else:
+        config["base_model"] = base
+    config["models"] = [{"model": m, "parameters": parameters()} for m in sources]
+    return Recipe(config)
+
+
+def floor_of(folders: list[Path]) -> Callable[[], None]:
+    """One pass of multiply-add over the tensors of all models."""
+    base, *sources = (load_file(folder / "model.safetensors") for folder in folders)
+    homes = {name: torch.empty_like(tensor) for name, tensor in base.items()}
+
+    def run() -> None:
+        for name, home in homes.items():
+            torch.add(base[name], sources[0][name], alpha=0.3, out=home)
+            for source in sources[1:]:
+                home.add_(source[name], alpha=0.3)
+
+    return run
+
+
+def seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def measure(method: str, folders: list[Path], n_rounds: int) -> None:
+    """Prints one line of the table."""
+    floor = floor_of(folders)
+    mergers = {"reference": ResidentMerger(engine="reference"), "fast": ResidentMerger()}
+    draw = random.Random(0)
+    first = {
+        name: seconds(partial(merger.merge, recipe(method, folders, draw)))
+        for name, merger in mergers.items()
+    }
+    best = dict.fromkeys(("reference", "fast", "floor"), float("inf"))
+    for _ in range(n_rounds):
+        point = recipe(method, folders, draw)
+        took = {name: seconds(partial(merger.merge, point)) for name, merger in mergers.items()}
+        took["floor"] = seconds(floor)
+        best = {name: min(best[name], took[name]) for name in best}
+    print(
+        f"{method:16} {first['fast']:8.3f} {best['reference']:10.4f} {best['fast']:8.4f}"
+        f" {best['floor']:8.4f} {best['reference'] / best['fast']:11.1f}"
+        f" {best['fast'] / best['floor']:11.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", choices=sorted(SIZES), default="25M")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    arguments = parser.parse_args()
+    disable_progress_bar()
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = write_models(Path(temporary), arguments.size)
+        n_parameters = sum(t.numel() for t in load_file(folders[0] / "model.safetensors").values())
+        print(f"{n_parameters / 1e6:.0f}M parameters, {torch.get_num_threads()} threads, seconds")
+        print(
+            f"{'method':16} {'first':>8} {'mergekit':>10} {'fast':>8} {'floor':>8}"
+            f" {'mk / fast':>11} {'fast / floor':>12}"
+        )
+        for method in arguments.methods.split(","):
+            measure(method, folders, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Merge kernels at memory speed: mergekit's tensors to the bit, in cache-sized blocks.
+
+A kernel belongs to one output tensor; what does not depend on the parameter values is
+found once. Methods that are not in the table, and tensors that are no case for a kernel
+(another dtype than float32 to work in, another device than the CPU, more than four task
+vectors, an input that a model lacks), are merged by mergekit's own kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+
+from evomerge.merging.budget import Budget
+from evomerge.merging.kernels.arithmetic import MAX_SOURCES, Arithmetic
+from evomerge.merging.kernels.kernel import Inlet, Kernel
+from evomerge.merging.kernels.linear import Linear
+from evomerge.merging.kernels.magnitude import Band, Largest
+from evomerge.merging.kernels.sparsify import Everything, Sparsifier
+from evomerge.merging.kernels.task_vector import TaskVectors
+from evomerge.merging.kernels.thinning import Dare, Della
+from evomerge.merging.kernels.uniforms import Uniforms
+from evomerge.merging.kernels.workspace import Workspace
+from evomerge.merging.sources import Inputs
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the kernels of one merger share."""
+
+    workspace: Workspace
+    uniforms: Uniforms
+    budget: Budget
+
+
+def _everything(vectors: TaskVectors, tools: Tools) -> Sparsifier:
+    return Everything(tools.workspace)
+
+
+def _largest(vectors: TaskVectors, tools: Tools) -> Sparsifier:
+    return Largest(vectors, tools.workspace, tools.budget)
+
+
+def _band(vectors: TaskVectors, tools: Tools) -> Sparsifier:
+    return Band(vectors, tools.workspace, tools.budget)
+
+
+def _dare(vectors: TaskVectors, tools: Tools) -> Sparsifier:
+    return Dare(tools.workspace, tools.uniforms)
+
+
+def _della(vectors: TaskVectors, tools: Tools) -> Sparsifier | None:
+    if not Della.suits(vectors):
+        return None
+    return Della(vectors, tools.workspace, tools.uniforms, tools.budget)
+
+
+# Method -> how task vectors are sparsified, and whether signs must agree.
+FAMILY: dict[str, tuple[Callable[[TaskVectors, Tools], Sparsifier | None], bool]] = {
+    "task_arithmetic": (_everything, False),
+    "ties": (_largest, True),
+    "breadcrumbs": (_band, False),
+    "breadcrumbs_ties": (_band, True),
+    "dare_linear": (_dare, False),
+    "dare_ties": (_dare, True),
+    "della_linear": (_della, False),
+    "della": (_della, True),
+}
+METHODS = frozenset({"linear", *FAMILY})
+# Methods of mergekit that draw, whether there is a kernel for them here or not.
+RANDOMISED = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "arcee_fusion"})
+
+
+def kernel_for(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Kernel | None:
+    """The kernel of one output tensor, or None where only mergekit's will do."""
+    if task.method_name == "linear":
+        inlet = Inlet.of(task, inputs, base=None)
+        return Linear(inlet, tools.workspace) if inlet else None
+    if task.method_name not in FAMILY:
+        return None
+    inlet = Inlet.of(task, inputs, base=task.base_model)
+    if inlet is None or inlet.base is None or inlet.work != torch.float32:
+        return None
+    if not 1 <= len(inlet.sources) <= MAX_SOURCES:
+        return None
+    sparsifier_of, consensus = FAMILY[task.method_name]
+    vectors = TaskVectors(inlet.base, inlet, tools.workspace, tools.budget)
+    sparsifier = sparsifier_of(vectors, tools)
+    if sparsifier is None:
+        return None
+    return Arithmetic(vectors, sparsifier, tools.workspace, consensus=consensus)

@@ -1,0 +1,48 @@
+"""From a block of float32 results to the home tensor, through the dtypes of the recipe."""
+
+from __future__ import annotations
+
+import torch
+
+from evomerge.merging.kernels.workspace import Workspace
+
+
+class Output:
+    """The home of one output tensor, filled block by block.
+
+    Args:
+        home: Contiguous, any floating dtype.
+        casts: The dtypes that a result passes on its way, e.g. (float32, bfloat16): the
+            kernel's, the one on disk. The home's own comes last by itself.
+        workspace: For results between two roundings.
+    """
+
+    def __init__(
+        self, home: torch.Tensor, casts: tuple[torch.dtype, ...], workspace: Workspace
+    ) -> None:
+        self._flat = home.view(-1)
+        last: torch.dtype = torch.float32
+        self._between = []
+        for dtype in casts:
+            if dtype != last:
+                self._between.append(dtype)
+            last = dtype
+        if self._between and self._between[-1] == home.dtype:
+            self._between.pop()
+        self._workspace = workspace
+        self._sums: list[torch.Tensor] = []
+
+    def put(self, start: int, stop: int, block: torch.Tensor) -> None:
+        """Writes float32 results to elements ``start`` to ``stop``."""
+        for dtype in self._between:
+            rounded = self._workspace.row("rounded", stop - start, dtype)
+            rounded.copy_(block)
+            block = rounded
+        home = self._flat[start:stop]
+        home.copy_(block)
+        self._sums.append(home.sum())
+
+    @property
+    def is_surely_finite(self) -> bool:
+        """Whether every block's sum is; a False may also be an overflow of a sum."""
+        return bool(torch.isfinite(torch.stack(self._sums)).all())

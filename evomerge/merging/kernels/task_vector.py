@@ -1,0 +1,104 @@
+"""Task vectors of one output tensor, block by block, kept in float32 where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from evomerge.merging.budget import Budget
+from evomerge.merging.kernels.kernel import Inlet
+from evomerge.merging.kernels.workspace import Workspace, spans
+
+# (entries of a task vector, place of the first, where to write those that are kept)
+Pick = Callable[[torch.Tensor, int, torch.Tensor], None]
+
+
+class TaskVectors:
+    """Source minus base for every source, as mergekit computes it in float32.
+
+    Args:
+        base: Flat.
+        inlet: The sources.
+        workspace: Block buffers.
+        budget: Keeps the differences from the second merge on, so that what is dearer to
+            compute anew is granted first.
+
+    Attributes:
+        length: Elements of each.
+        shape: Of the tensor.
+    """
+
+    def __init__(
+        self, base: torch.Tensor, inlet: Inlet, workspace: Workspace, budget: Budget
+    ) -> None:
+        self.length = base.numel()
+        self.shape = inlet.shape
+        self.models = [model for model, _ in inlet.sources]
+        self._base = base
+        self._sources = [source for _, source in inlet.sources]
+        self._workspace = workspace
+        self._budget = budget
+        self._kept: list[torch.Tensor] = []
+        self._asked = 0
+        self._norms: dict[tuple[int, int], torch.Tensor] = {}
+
+    def base(self, start: int, stop: int) -> torch.Tensor:
+        """A block of the base in float32; not to be changed."""
+        return self._float32(self._base[start:stop], "base")
+
+    def block(
+        self, index: int, base: torch.Tensor, start: int, stop: int, out: torch.Tensor
+    ) -> torch.Tensor:
+        """A block of one task vector: in ``out``, or kept and not to be changed."""
+        if self._kept:
+            return self._kept[index][start:stop]
+        source = self._sources[index][start:stop]
+        if source.dtype != torch.float32:
+            source = out.copy_(source)
+        return torch.sub(source, base, out=out)
+
+    def magnitudes(self, index: int, pick: Pick | None = None, step: int = 0) -> torch.Tensor:
+        """All magnitudes of one task vector, those that are not kept as zeros.
+
+        Args:
+            index: Of the source.
+            pick: What is kept; None: everything.
+            step: Elements handled at a time; 0: the workspace's block.
+        """
+        whole = torch.empty(self.length)
+        for start, stop in spans(self.length, step or self._workspace.block):
+            out = whole[start:stop]
+            delta = self.block(index, self.base(start, stop), start, stop, out)
+            if pick:
+                pick(delta, start, out)
+                delta = out
+            torch.abs(delta, out=out)
+        return whole.view(self.shape)
+
+    def norm(self, index: int) -> torch.Tensor:
+        """The sum of magnitudes; its last bits depend on the number of threads."""
+        key = (index, torch.get_num_threads())
+        if key not in self._norms:
+            self._norms[key] = self.magnitudes(index).sum()
+        return self._norms[key]
+
+    def keep(self) -> None:
+        """Keeps all task vectors of this tensor if this is not the first merge."""
+        self._asked += 1
+        if self._asked != 2:
+            return
+        if self._budget.grants(self, 4 * self.length * len(self._sources)):
+            self._kept = [self._difference(source) for source in self._sources]
+
+    def _difference(self, source: torch.Tensor) -> torch.Tensor:
+        whole = torch.empty(self.length)
+        for start, stop in spans(self.length, self._workspace.block):
+            block = self._float32(source[start:stop], "source")
+            torch.sub(block, self.base(start, stop), out=whole[start:stop])
+        return whole
+
+    def _float32(self, block: torch.Tensor, name: str) -> torch.Tensor:
+        if block.dtype == torch.float32:
+            return block
+        return self._workspace.row(name, block.numel()).copy_(block)

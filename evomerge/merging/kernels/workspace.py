@@ -1,0 +1,64 @@
+"""Buffers of one block, made once and used for every tensor of every merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+
+_BLOCK_PER_THREAD = 1 << 17  # elements: rows fit the caches, and calls cost little beside them
+
+
+class Workspace:
+    """Scratch memory of all kernels, float32 unless said otherwise."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
+        self._views: dict[tuple[str, torch.dtype, int], torch.Tensor] = {}
+
+    @property
+    def block(self) -> int:
+        """Elements handled at a time."""
+        return _BLOCK_PER_THREAD * torch.get_num_threads()
+
+    def row(self, name: str, length: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """The buffer of this name, with whatever its last user left in it.
+
+        Args:
+            name: One name, one buffer.
+            length: Elements.
+            dtype: Another dtype is another buffer.
+        """
+        view = self._views.get((name, dtype, length))
+        if view is None:
+            view = self._views[name, dtype, length] = self._buffer(name, length, dtype)[:length]
+        return view
+
+    def zeros(self, length: int) -> torch.Tensor:
+        """Zeros that nobody writes to."""
+        if length > self._zeros.numel():
+            del self._zeros
+            self._zero_length = length
+        return self._zeros[:length]
+
+    _zero_length = 0
+
+    @cached_property
+    def _zeros(self) -> torch.Tensor:
+        return torch.zeros(max(self._zero_length, self.block))
+
+    def _buffer(self, name: str, length: int, dtype: torch.dtype) -> torch.Tensor:
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or buffer.numel() < length:
+            buffer = torch.empty(max(length, self.block), dtype=dtype)
+            self._buffers[name, dtype] = buffer
+            for key in [key for key in self._views if key[:2] == (name, dtype)]:
+                del self._views[key]
+        return buffer
+
+
+def spans(length: int, step: int) -> Iterator[tuple[int, int]]:
+    """Starts and stops of the blocks of a flat tensor, the last one shorter."""
+    for start in range(0, length, step):
+        yield start, min(start + step, length)

@@ -1,0 +1,303 @@
+"""Tokens computed once for all rows that begin with them give what plain rows give."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from evomerge.deadline import Deadline
+from evomerge.errors import TrialTimeoutError
+from evomerge.evaluators.lm_eval import sharing, trees
+from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.sharing import SHARED
+from evomerge.evaluators.lm_eval.trees import cut, lay_out, lay_out_apart
+from tests.evaluators.tiny_tasks import WORDS
+from tests.tiny_models import tiny_config, tiny_tokenizer
+
+WINDOW = {"sliding_window": 11}
+KINDS = ["full_attention", "sliding_attention"]
+CASES = [
+    *((name, {}) for name in sorted(SHARED)),
+    *((name, {"tie_word_embeddings": True}) for name in sorted(SHARED)),
+    ("llama", {"attn_implementation": "eager"}),
+    ("mistral", WINDOW),
+    ("mistral", {**WINDOW, "attn_implementation": "eager"}),
+    ("qwen2", {**WINDOW, "use_sliding_window": True, "layer_types": KINDS}),
+    ("gemma2", {**WINDOW, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0}),
+]
+
+
+def label(value) -> str:
+    settings = value.items() if isinstance(value, dict) else [("", value)]
+    return ",".join(f"{name}={setting}".strip("=") for name, setting in settings)
+
+
+@pytest.fixture(autouse=True)
+def _small_trees(monkeypatch):
+    """Few tokens are enough for stems and for rows of several documents."""
+    monkeypatch.setattr(trees, "TREE_TOKENS", 40)
+    monkeypatch.setattr(trees, "STEM_TOKENS", 8)
+    monkeypatch.setattr(trees, "TOKENS_AFTER_STEM", 120)
+
+
+def build(architecture: str, **settings):
+    config = tiny_config(architecture, **settings)
+    torch.manual_seed(0)
+    how = settings.get("attn_implementation")
+    module = AutoModelForCausalLM.from_config(config, attn_implementation=how).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+def bound(module, engine="fast", batch_size="auto", **more) -> LiveLanguageModel:
+    model = LiveLanguageModel(tiny_tokenizer(), batch_size, engine=engine)
+    model.bind(module, **more)
+    return model
+
+
+def words(count: int, seed: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
+
+
+def questions() -> list[tuple[str, str]]:
+    """Few-shot prompts that documents share, prompts of their own, none; and odd ones."""
+    prompts = [words(20, 1)] * 6 + [words(14, 9)] * 5 + [words(12, 20 + n) for n in range(4)]
+    contexts = [f"{prompt} {words(4, 50 + n)}" for n, prompt in enumerate(prompts)]
+    contexts += [words(3, 70 + n) for n in range(5)]
+    options = ["fox", "the lazy dog", "the lazy cat", "jugs of liquor"]
+    pairs = [(context, f" {option}") for context in contexts for option in options]
+    # Many continuations of one text; a text that another begins with; one too long; a repetition.
+    pairs += [(contexts[0], f" {words(3, 90 + n)}") for n in range(15)]
+    pairs += [("the lazy", " dog"), ("the lazy dog", " jumps"), ("", "the fox"), pairs[0]]
+    return [*pairs, (words(90, 3), " dog"), (words(90, 3), " jugs")]
+
+
+def asked(kind: str, arguments) -> list[Instance]:
+    return [Instance(kind, {}, given, index) for index, given in enumerate(arguments)]
+
+
+def assert_same(found, expected):
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    likelihoods = [value for value, _ in expected]
+    assert [value for value, _ in found] == pytest.approx(likelihoods, abs=1e-4, rel=0)
+
+
+@pytest.mark.parametrize(("architecture", "settings"), CASES, ids=label)
+def test_shared_tokens_give_the_likelihoods_of_plain_rows(architecture, settings):
+    module = build(architecture, **settings)
+    model = bound(module)
+    assert model.shares
+    requests = asked("loglikelihood", questions())
+    found = model.loglikelihood(requests)
+    assert_same(found, bound(module, "reference").loglikelihood(requests))
+    assert model.loglikelihood(requests) == found
+    rolled = asked("loglikelihood_rolling", [(words(60, 1),), (words(120, 1),), ("",)])
+    expected = bound(module, "reference").loglikelihood_rolling(rolled)
+    assert model.loglikelihood_rolling(rolled) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("architecture", sorted(SHARED))
+def test_shared_tokens_give_the_likelihoods_of_lm_eval(architecture):
+    module = build(architecture, **(WINDOW if architecture in ("mistral", "gemma2") else {}))
+    theirs = HFLM(module, tokenizer=tiny_tokenizer(), batch_size=1, logits_cache=False)
+    requests = asked("loglikelihood", questions())
+    assert_same(bound(module).loglikelihood(requests), theirs.loglikelihood(requests))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "divisor"), [("auto", 1), ("auto", 64), (1, 1), (5, 1), (5, 2)]
+)
+def test_scores_do_not_depend_on_how_much_a_pass_holds(batch_size, divisor):
+    module = build("llama")
+    requests = asked("loglikelihood", questions())
+    model = bound(module, batch_size=batch_size, batch_divisor=divisor)
+    assert_same(model.loglikelihood(requests), bound(module, "reference").loglikelihood(requests))
+
+
+def test_a_halved_batch_halves_the_trees_of_a_pass(monkeypatch):
+    module = build("llama")
+    forward = module.model.forward
+    counts = []
+
+    def counting(input_ids, **settings):
+        counts.append(len(input_ids))
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(module.model, "forward", counting)
+    requests = asked("loglikelihood", questions())
+    model = bound(module, batch_size=4)
+    model.loglikelihood(requests)
+    assert max(counts) == 4
+    counts.clear()
+    model.bind(module, batch_divisor=2)
+    model.loglikelihood(requests)
+    assert max(counts) == 2
+
+
+def test_the_deadline_is_looked_at_before_every_pass():
+    times = iter(range(100))
+    model = bound(build("llama"), deadline=Deadline(3.5, clock=lambda: next(times)))
+    with pytest.raises(TrialTimeoutError, match=r"took longer than 3\.5 seconds"):
+        model.loglikelihood(asked("loglikelihood", questions()))
+    assert next(times) == 5
+
+
+def test_changed_weights_change_the_scores_of_a_kept_layout():
+    module = build("llama")
+    model = bound(module)
+    requests = asked("loglikelihood", questions())
+    before = model.loglikelihood(requests)
+    with torch.no_grad():
+        module.get_input_embeddings().weight.mul_(-2.0)
+    model.bind(module)
+    after = model.loglikelihood(requests)
+    assert before != after
+    assert_same(after, bound(module, "reference").loglikelihood(requests))
+
+
+def prompts() -> list[str]:
+    """Prompts that share a beginning, others, and one longer than the model reads."""
+    shared = [f"{words(16, 1)} {words(2 + n % 5, 30 + n)}" for n in range(14)]
+    return [*shared, *(words(1 + 3 * n, 60 + n) for n in range(6)), "", words(90, 3), shared[0]]
+
+
+def assert_same_texts(module, settings):
+    requests = asked("generate_until", [(prompt, settings) for prompt in prompts()])
+    found = bound(module).generate_until(requests)
+    assert found == bound(module, "reference").generate_until(requests)
+    assert found == bound(module, batch_size=3).generate_until(requests)
+    assert len(set(found)) > 3
+    return requests, found
+
+
+@pytest.mark.parametrize(("architecture", "settings"), CASES, ids=label)
+def test_greedy_texts_are_those_of_plain_rows(architecture, settings, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the texts are decoded without transformers' generate")
+
+    module = build(architecture, **settings)
+    requests, found = assert_same_texts(module, {"until": ["e", "ju"], "max_gen_toks": 14})
+    monkeypatch.setattr(type(module), "generate", refuse)
+    assert bound(module).generate_until(requests) == found
+
+
+def test_greedy_texts_are_those_of_lm_eval():
+    module = build("llama")
+    requests, found = assert_same_texts(module, {"until": ["e", "ju"], "max_gen_toks": 14})
+    theirs = HFLM(module, tokenizer=tiny_tokenizer(), batch_size=1)
+    empty = prompts().index("")  # lm-eval's backend cannot continue it
+    del requests[empty], found[empty]
+    assert found == theirs.generate_until(requests)
+
+
+def test_every_end_token_of_the_model_ends_a_text():
+    module = build("llama")
+    module.generation_config.eos_token_id = [2, *range(10, 40)]
+    assert_same_texts(module, {"until": ["e"], "max_gen_toks": 14})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"repetition_penalty": 1.5}, {"num_beams": 2}, {"do_sample": True}]
+)
+def test_other_ways_to_generate_are_left_to_transformers(settings):
+    module = build("llama")
+    given = {"until": ["e"], "max_gen_toks": 6, **settings}
+    requests = asked("generate_until", [(prompt, given) for prompt in prompts()])
+    texts = []
+    for engine in ("fast", "reference"):
+        torch.manual_seed(0)
+        texts.append(bound(module, engine).generate_until(requests))
+    assert texts[0] == texts[1]
+
+
+def test_a_penalty_of_the_models_own_is_heeded():
+    module = build("llama")
+    plain = bound(module).generate_until(
+        requests := asked(
+            "generate_until",
+            [(prompt, {"until": ["e"], "max_gen_toks": 14}) for prompt in prompts()],
+        )
+    )
+    module.generation_config.repetition_penalty = 3.0
+    found = bound(module).generate_until(requests)
+    assert found == bound(module, "reference").generate_until(requests) != plain
+
+
+def rows_in(count: int, prefix: int, own: int) -> list[tuple[int, ...]]:
+    draw = random.Random(0)
+    shared = tuple(draw.randrange(90) for _ in range(prefix))
+    return [(*shared, *(draw.randrange(90) for _ in range(own))) for _ in range(count)]
+
+
+def restored(stem, tree):
+    """The last tokens of each row, read through the tree."""
+    for row, places in tree.places.items():
+        index = places[-1]
+        above = [k for k in range(index + 1) if k <= index < tree.ends[k]]
+        assert [tree.positions[k] for k in above] == list(range(len(stem), len(row)))
+        assert (*stem, *(tree.tokens[k] for k in above)) == row
+        yield row
+
+
+def test_every_row_is_found_in_one_tree():
+    rows = [*rows_in(30, 20, 12), *rows_in(3, 5, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4, 5)]
+    n_read = {row: 1 + index % 2 for index, row in enumerate(rows)}
+    found = [row for stem, part in lay_out(n_read) for tree in part for row in restored(stem, tree)]
+    assert sorted(found) == sorted(rows)
+
+
+def test_a_prompt_shared_by_many_rows_is_a_stem_and_counted_once():
+    rows = rows_in(30, 20, 12)
+    n_read = dict.fromkeys(rows, 1)
+    ((stem, part),) = lay_out(n_read)
+    assert len(stem) == 20
+    assert sum(map(len, part)) == len({row[:end] for row in rows for end in range(21, 33)})
+    ((_, apart),) = lay_out_apart(n_read)
+    assert sum(map(len, apart)) == 30 * 32
+
+
+def test_what_is_read_is_never_in_a_stem():
+    rows = rows_in(30, 20, 12)
+    (stem,) = cut(dict.fromkeys(rows, 15))
+    assert len(stem) == 17
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (AutoConfig.for_model("gpt2", vocab_size=96, n_embd=32, n_layer=1, n_head=4), "'gpt2'"),
+        (
+            AutoConfig.for_model(
+                "mamba", vocab_size=96, hidden_size=32, num_hidden_layers=1, state_size=4
+            ),
+            "'mamba'",
+        ),
+        (
+            tiny_config(
+                "llama",
+                rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
+            ),
+            "'dynamic'",
+        ),
+    ],
+    ids=["gpt2", "mamba", "dynamic-rope"],
+)
+def test_other_models_are_scored_row_by_row_and_that_is_said_once(config, why, caplog):
+    sharing._tell.cache_clear()
+    module = AutoModelForCausalLM.from_config(config).eval()
+    with caplog.at_level(logging.WARNING, sharing.__name__):
+        model, again = bound(module), bound(module)
+    assert not model.shares
+    assert not again.shares
+    (record,) = [record for record in caplog.records if record.name == sharing.__name__]
+    assert why in record.getMessage()
+    requests = asked("loglikelihood", questions()[:8])
+    assert model.loglikelihood(requests) == bound(module, "reference").loglikelihood(requests)
