@@ -208,7 +208,7 @@ def test_ctrl_c_once_leaves_with_130_and_says_how_to_go_on(workplace, evomerge):
     assert running.returncode == 130
     text = "".join(said)
     assert "Ctrl-C again leaves now" in text
-    assert "`evomerge run out/genome.yml` continues it" in text
+    assert "The same command continues it, and so does `evomerge run out/genome.yml`." in text
     n_trials = len(Ledger.open(RunFolder(workplace / "out"), read_only=True).trials)
     assert 7 <= n_trials < 300
     shown = evomerge("run", "out/genome.yml", "--set", "optimizer.budget=301", exit_code=1)
