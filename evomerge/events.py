@@ -30,6 +30,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class Proposing:
+    """The optimizer is at work on its next proposals, and it may take long."""
+
+    activity: str
+
+
+@dataclass(frozen=True)
 class TrialStarted:
     """A candidate goes to work."""
 
@@ -84,7 +91,7 @@ class RunFinished:
     """Nothing is left to do.
 
     Attributes:
-        reason: ``"budget"``, ``"patience"``, ``"timeout"`` or ``"stopped"``.
+        reason: ``"budget"``, ``"patience"``, ``"timeout"``, ``"converged"`` or ``"stopped"``.
         n_trials: Trials in the ledger, baselines included.
     """
 
@@ -93,5 +100,12 @@ class RunFinished:
 
 
 Event = (
-    RunStarted | TrialStarted | StageStarted | TrialFinished | FinalScored | Notice | RunFinished
+    RunStarted
+    | Proposing
+    | TrialStarted
+    | StageStarted
+    | TrialFinished
+    | FinalScored
+    | Notice
+    | RunFinished
 )

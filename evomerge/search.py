@@ -6,12 +6,17 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evomerge.best import write_best, write_front
 from evomerge.errors import LedgerError
-from evomerge.events import Event, FinalScored, Notice, RunFinished, RunStarted, TrialFinished
+from evomerge.events import (
+    Event,
+    FinalScored,
+    Notice,
+    Proposing,
+    RunFinished,
+    RunStarted,
+    TrialFinished,
+)
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.genome.schema import N_FINALISTS
 from evomerge.ledger import Ledger
@@ -19,6 +24,7 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
 from evomerge.parents import is_parent, refuse_hopeless
+from evomerge.proposer import Proposer
 from evomerge.standing import Standing, anchored, finalists, winners
 from evomerge.trial import Candidate, Outcome, Trial
 
@@ -80,7 +86,7 @@ class Search:
         notes: Sequence[str] = (),
     ) -> None:
         self.merge_space = merge_space
-        self.optimizer = optimizer
+        self.proposer = Proposer(optimizer, merge_space, ledger)
         self.executor = executor
         self.ledger = ledger
         self.baselines = tuple(baselines)
@@ -128,14 +134,14 @@ class Search:
         while (reason := self._reason_to_stop(n_proposed, started)) is None:
             if self._is_stopping:
                 raise _StoppedError
-            genotypes = self.optimizer.ask()
-            wanted = genotypes[: self.limits.budget - n_proposed]
-            first = len(self.baselines) + n_proposed
-            candidates = [self._candidate(first + i, g) for i, g in enumerate(wanted)]
+            if self.proposer.optimizer.activity:
+                yield Proposing(self.proposer.optimizer.activity)
+            asked = self.proposer.ask(len(self.baselines) + n_proposed)
+            candidates = asked[: self.limits.budget - n_proposed]
             outcomes = yield from self._evaluate(candidates)
             n_proposed += len(candidates)
-            if len(wanted) == len(genotypes):
-                self._tell(candidates, outcomes)
+            if len(candidates) == len(asked):
+                self.proposer.tell(candidates, outcomes, self.standing.objective)
         if reason == "timeout" and not self.ledger.ended:  # the others follow from the trials
             self.ledger.record_end(reason)
         yield from self._run_finals()
@@ -153,7 +159,7 @@ class Search:
             return "timeout"
         if limits.patience is not None and n_proposed - self._last_improvement() >= limits.patience:
             return "patience"
-        return None
+        return "converged" if self.proposer.optimizer.is_finished else None
 
     def _seconds_spent(self) -> float:
         """On the recorded trials, before this process."""
@@ -170,7 +176,8 @@ class Search:
             if candidate.genotype is not None
         ]
         if known:
-            self._tell([c for c, _ in known], [o for _, o in known])
+            candidates, known_outcomes = zip(*known, strict=True)
+            self.proposer.tell(candidates, known_outcomes, self.standing.objective)
 
     def _check_parents(self) -> None:
         """Stops a search that could not tell one merge from another."""
@@ -179,18 +186,6 @@ class Search:
             t.candidate.trial_id: self.ledger.documents(t.candidate.trial_id) for t in parents
         }
         refuse_hopeless(parents, documents, where=str(self.ledger.folder.path))
-
-    def _candidate(self, trial_id: int, genotype: NDArray[np.float64]) -> Candidate:
-        point = self.merge_space.space.decode(genotype)
-        return Candidate(trial_id, "optimizer", self.merge_space.recipe(point), genotype, point)
-
-    def _tell(self, candidates: Sequence[Candidate], outcomes: Sequence[Outcome]) -> None:
-        genotypes = np.stack([c.genotype for c in candidates if c.genotype is not None])
-        losses = np.stack([self.standing.objective.losses(outcome) for outcome in outcomes])
-        self.optimizer.tell(genotypes, losses)
-        ids = tuple(candidate.trial_id for candidate in candidates)
-        if ids not in self.ledger.told:
-            self.ledger.record_told(ids)
 
     def _evaluate(self, candidates: Sequence[Candidate]) -> Evaluating:
         """Outcomes in the order of the candidates; what is known already costs nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,6 +174,15 @@ class Space:
         return np.array(
             [0.5 if p.initial is None else p.encode(p.initial) for p in self.parameters],  # type: ignore[arg-type]  # each kind encodes its own values
             dtype=np.float64,
+        )
+
+    def starting_at(self, genotype: NDArray[np.float64]) -> Space:
+        """The same space with its start at a genotype."""
+        return Space(
+            tuple(
+                replace(p, initial=p.decode(float(u)))  # type: ignore[arg-type]  # own kind's value
+                for p, u in zip(self.parameters, genotype, strict=True)
+            )
         )
 
     @property

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evomerge.recipe import Recipe
 
+BY_OPTIMIZER = "optimizer"  # how the origin of what an optimizer proposes begins
 Genotype = NDArray[np.float64]  # shape (n_dims,), in [0, 1]
 
 
@@ -106,8 +107,8 @@ class Candidate:
 
     Attributes:
         trial_id: Position in the run, from 0.
-        origin: Who proposed it: ``"model NAME"``, ``"base NAME"``, ``"uniform average"`` or
-            ``"optimizer"``.
+        origin: Who proposed it: ``"model NAME"``, ``"base NAME"``, ``"uniform average"``,
+            ``"seed NAME"``, ``"optimizer"`` or ``"optimizer, LABEL"``.
         recipe: The mergekit recipe it stands for.
         genotype: Coordinates in the space; None for a baseline that no point of the
             space describes.
@@ -121,9 +122,14 @@ class Candidate:
     point: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def label(self) -> str:
+        """What the optimizer calls it, empty where it has no name."""
+        return "" if self.is_baseline else self.origin.partition(", ")[2]
+
+    @property
     def is_baseline(self) -> bool:
         """Whether it was there before the search began."""
-        return self.origin != "optimizer"
+        return not self.origin.startswith(BY_OPTIMIZER)
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,14 @@ LAYERS = [
         "merging",
         "evaluators",
     ],
-    ["executors"],
+    ["executors", "proposer", "training"],
     ["search", "report", "preflight", "plan"],
     ["compiler"],
     ["verification", "doctor", "starter"],
     ["cli", "__main__"],
 ]
 # Heavy package -> where it may be imported, and where only inside functions.
-MODELS = (("inspection", "merging", "evaluators"), ("compiler", "executors.factory"))
+MODELS = (("inspection", "merging", "evaluators", "training"), ("compiler", "executors.factory"))
 HEAVY = {
     "torch": MODELS,
     "transformers": MODELS,

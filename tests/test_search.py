@@ -23,12 +23,14 @@ from evomerge.events import (
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.tasks import Task
 from evomerge.ledger import Ledger, RunFolder
+from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.merge_spaces import merge_space_for
 from evomerge.objective import Objective
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.search import Limits, Search
 from evomerge.trial import Candidate, MetricKey, Sample, TrialState
 from tests.contract.merge_space_cases import LLAMA
+from tests.contract.optimizer_cases import extras
 from tests.fake_executor import Recording, scores_of
 from tests.test_ledger import HEADER
 
@@ -91,6 +93,7 @@ def search(
             seed=seed,
             population_size=population,
             n_objectives=objective(rule).n_objectives,
+            **extras(optimizer, RunKeepsakes(folder)),
         ),
         objective=objective(rule),
         executor=Recording(fails),
@@ -187,7 +190,7 @@ class Stubborn(OPTIMIZERS["random"]):
 
 def test_no_recipe_is_evaluated_twice(tmp_path):
     run = search(tmp_path, budget=11, population=4)
-    run.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    run.proposer.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
     events = finished(run.run())
     assert len(run.executor.digests) == len(set(run.executor.digests)) == N_BASELINES + 2
     assert len(run.ledger.trials) == N_BASELINES + 11
@@ -197,7 +200,7 @@ def test_no_recipe_is_evaluated_twice(tmp_path):
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
     run = search(tmp_path, budget=50, population=4, patience=6)
-    run.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    run.proposer.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
     *_, last = run.run()
     assert last.reason == "patience"
     assert 6 <= last.n_trials - N_BASELINES <= 12

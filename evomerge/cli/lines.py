@@ -7,7 +7,7 @@ from types import TracebackType
 import click
 
 from evomerge.cli.progress import Progress
-from evomerge.events import Event, FinalScored, Notice, RunStarted, TrialFinished
+from evomerge.events import Event, FinalScored, Notice, Proposing, RunStarted, TrialFinished
 from evomerge.objective import Score
 from evomerge.report.text import score_text
 
@@ -41,6 +41,8 @@ class LineView:
                 click.echo(line, err=True)
         elif isinstance(event, TrialFinished) and not event.was_recorded:
             click.echo(_trial(event), err=True)
+        elif isinstance(event, Proposing):
+            click.echo(event.activity, err=True)
         elif isinstance(event, FinalScored):
             click.echo(_final(event), err=True)
         elif isinstance(event, Notice):
@@ -62,8 +64,8 @@ def _trial(event: TrialFinished) -> str:
     if outcome.failure:
         return f"{head}failed: {outcome.failure}"
     marks = ["best"] if event.is_best else []
-    marks += [candidate.origin] if candidate.is_baseline else []
-    return f"{head}{_scores(event.scores)}  {', '.join(marks)}".rstrip()
+    marks += [candidate.origin if candidate.is_baseline else candidate.label]
+    return f"{head}{_scores(event.scores)}  {', '.join(filter(None, marks))}".rstrip()
 
 
 def _final(event: FinalScored) -> str:

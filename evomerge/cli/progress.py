@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from evomerge.events import (
     Event,
     FinalScored,
+    Proposing,
     RunFinished,
     RunStarted,
     StageStarted,
@@ -22,6 +23,7 @@ _ENDINGS = {
     "budget": "the budget is spent",
     "patience": "no better trial for long enough",
     "timeout": "timeout reached",
+    "converged": "the optimizer has nothing more to try",
     "stopped": "stopped on request",
 }
 
@@ -96,6 +98,8 @@ class Progress:
             self.started = event
         elif isinstance(event, TrialStarted):
             self._start(event.candidate)
+        elif isinstance(event, Proposing):
+            self.stage = event.activity
         elif isinstance(event, StageStarted):
             self.stage = f"{self._name(event.trial_id)}: {event.stage}"
         elif isinstance(event, TrialFinished):

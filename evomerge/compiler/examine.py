@@ -8,7 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
+from evomerge.compiler.optimizer import (
+    OptimizerChoice,
+    chosen_optimizer,
+    obstacles,
+    optimizer_for,
+)
+from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding, Severity, problems
@@ -42,7 +48,7 @@ class Compiled:
         subject: The genome and what its files say.
         source: The genome file with its lines.
         merge_space: What varies, and what it means.
-        optimizer: Who will propose.
+        choice: Who will propose.
         tasks: What judges.
         findings: Warnings and notes.
     """
@@ -50,7 +56,7 @@ class Compiled:
     subject: Subject
     source: Source
     merge_space: MergeSpace
-    optimizer: Optimizer
+    choice: OptimizerChoice
     tasks: LoadedTasks
     findings: tuple[Finding, ...] = ()
 
@@ -107,15 +113,18 @@ def examine(
     if not has_errors:
         merge_space = found.attempt(lambda: _merge_space(genome, models))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
-    optimizer = None
+    optimizer, seeds = None, None
+    if merge_space is not None:
+        seeds = found.attempt(lambda: seeds_of(genome, merge_space))
     if merge_space is not None and choice is not None:
-        optimizer = optimizer_for(choice, genome, merge_space.space)
+        optimizer = _fitting_optimizer(choice, genome, merge_space, found)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     subject = replace(
         subject,
         merge_space=merge_space,
         optimizer=optimizer,
+        seeds=tuple(seeds or ()),
         evaluators=tasks.evaluators,
         device=tasks.workshop.device,
         tokenizer=tokenizer[0] if tokenizer else None,
@@ -124,10 +133,19 @@ def examine(
     for rule in RULES:
         found.add(rule(subject))
     findings = found.in_order
-    if merge_space is None or optimizer is None or problems(findings, Severity.ERROR):
+    if merge_space is None or choice is None or problems(findings, Severity.ERROR):
         return Examination(findings)
-    compiled = Compiled(subject, source, merge_space, optimizer, tasks, findings)
+    compiled = Compiled(subject, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
+
+
+def _fitting_optimizer(
+    choice: OptimizerChoice, genome: Genome, merge_space: MergeSpace, found: _Findings
+) -> Optimizer | None:
+    """The optimizer, None where something keeps it from searching the space."""
+    in_the_way = obstacles(choice, genome, merge_space.space)
+    found.add(error_finding(p.what, p.where, p.fix) for p in in_the_way)
+    return None if in_the_way else optimizer_for(choice, genome, merge_space.space)
 
 
 class _Findings:

@@ -45,7 +45,7 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
         "members": {
             split: members_of(e.contents()) for split, e in compiled.tasks.evaluators.items()
         },
-        "optimizer": compiled.genome.optimizer.name,
+        "optimizer": compiled.genome.optimizer.title,
         "objective": compiled.genome.objective,
         "space": to_data(compiled.merge_space.space),
     }

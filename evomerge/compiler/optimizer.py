@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pydantic import ValidationError
 
 from evomerge.errors import EvomergeError, GenomeError, Problem
 from evomerge.genome.load import problems_of
-from evomerge.genome.schema import Genome, OptimizerBlock
-from evomerge.genome.source import Source
+from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
+from evomerge.genome.source import KeyPath, Source, dotted
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.base import Settings as OptimizerSettings
+from evomerge.optimizers.chain import Chain, Link
+from evomerge.optimizers.context import SearchContext
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space
 
-OptimizerChoice = tuple[type[Optimizer], OptimizerSettings]
+
+@dataclass(frozen=True)
+class ChosenLink:
+    """One optimizer of a genome.
+
+    Attributes:
+        block: Its keys in the genome.
+        kind: Its class.
+        settings: Its own settings.
+    """
+
+    block: OptimizerLink
+    kind: type[Optimizer]
+    settings: OptimizerSettings
+
+
+OptimizerChoice = tuple[ChosenLink, ...]
 
 
 def chosen_optimizer(genome: Genome, source: Source) -> OptimizerChoice:
-    """The class and the settings of a genome's optimizer; needs no model.
+    """The optimizers of a genome, often one, with their settings; needs no model.
 
     Raises:
         GenomeError: no such optimizer, or it cannot do what the genome asks.
@@ -28,13 +48,35 @@ def chosen_optimizer(genome: Genome, source: Source) -> OptimizerChoice:
     found = optimizer_problems(genome.optimizer, n_objectives(genome), source)
     if found:
         raise GenomeError.of(found)
-    optimizer = OPTIMIZERS[genome.optimizer.name]
-    return optimizer, optimizer.Settings.model_validate(genome.optimizer.settings)
+    return tuple(_chosen(block) for block in genome.optimizer.links)
+
+
+def _chosen(block: OptimizerLink) -> ChosenLink:
+    kind = OPTIMIZERS[block.name]
+    return ChosenLink(block, kind, kind.Settings.model_validate(block.settings))
 
 
 def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> list[Problem]:
+    """What the optimizers cannot do of what the genome asks, all at once."""
+    return [
+        problem
+        for path, link in zip(_places(block), block.links, strict=True)
+        for problem in _link_problems(link, n_losses, source, path)
+    ]
+
+
+def _places(block: OptimizerBlock) -> list[KeyPath]:
+    """Where each optimizer stands in the file."""
+    if not block.chain:
+        return [("optimizer",)]
+    return [("optimizer", "chain", index) for index in range(len(block.chain))]
+
+
+def _link_problems(
+    block: OptimizerLink, n_losses: int, source: Source, path: KeyPath
+) -> list[Problem]:
     """What an optimizer cannot do of what the genome asks, all at once."""
-    where = ("optimizer", "name") if ("optimizer", "name") in source.lines else ("optimizer",)
+    where = (*path, "name") if (*path, "name") in source.lines else path
     try:
         optimizer = OPTIMIZERS[block.name]
     except EvomergeError as error:
@@ -44,7 +86,7 @@ def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> 
     size, least = block.population_size, optimizer.min_population_size
     if size is not None and size < least:
         what = f"got {size}, {block.name} needs {least} or more"
-        found.append(Problem(what, source.where(("optimizer", "population_size"))))
+        found.append(Problem(what, source.where((*path, "population_size"))))
     if n_losses > 1 and not optimizer.multi_objective:
         what = f"objective: per_task has {n_losses} objectives, {block.name} minimises one"
         fix = "Use optimizer: nsga2, or another objective."
@@ -52,9 +94,18 @@ def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> 
     try:
         optimizer.Settings.model_validate(block.settings)
     except ValidationError as error:
-        common = OptimizerBlock.model_fields
-        found += problems_of(error, source, optimizer.Settings, ("optimizer",), common)
+        common: Mapping[str, object] = type(block).model_fields
+        found += problems_of(error, source, optimizer.Settings, path, common)
     return found
+
+
+def obstacles(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Problem]:
+    """What keeps the optimizers from searching this space, each at its key of the genome."""
+    return [
+        replace(problem, where=dotted((*path, *filter(None, [problem.where]))))
+        for path, chosen in zip(_places(genome.optimizer), choice, strict=True)
+        for problem in chosen.kind.obstacles(space, genome, chosen.settings)
+    ]
 
 
 def n_objectives(genome: Genome) -> int:
@@ -62,24 +113,47 @@ def n_objectives(genome: Genome) -> int:
     return len(genome.tasks) if genome.objective == "per_task" else 1
 
 
-def optimizer_for(choice: OptimizerChoice, genome: Genome, space: Space) -> Optimizer:
+def optimizer_for(
+    choice: OptimizerChoice, genome: Genome, space: Space, context: SearchContext | None = None
+) -> Optimizer:
     """The optimizer over a space, ready to ask."""
-    optimizer, settings = choice
+    context = replace(context or SearchContext(), budget=genome.optimizer.budget)
+    started = _started(space, genome)
+    if genome.optimizer.chain is None:
+        return _single(choice[0], 0, genome, started, context)
+    links = [
+        Link(
+            chosen.block.name,
+            chosen.kind,
+            partial(_single, chosen, index, genome),
+            chosen.block.budget or 1,
+        )
+        for index, chosen in enumerate(choice)
+    ]
+    seed, n_losses = genome.seed, n_objectives(genome)
+    return Chain(links, started, seed=seed, n_objectives=n_losses, context=context)
+
+
+def _single(
+    chosen: ChosenLink, index: int, genome: Genome, space: Space, context: SearchContext
+) -> Optimizer:
     given = genome.optimizer.seed
-    return optimizer(
-        _started(space, genome),
-        seed=given if given is not None else stream_seed(genome.seed, "optimizer"),
-        population_size=_population_size(optimizer, genome, space),
+    names = ("optimizer",) if not index else ("optimizer", "link", index)
+    return chosen.kind(
+        space,
+        seed=given + index if given is not None else stream_seed(genome.seed, *names),
+        population_size=_population_size(chosen, genome, space),
         n_objectives=n_objectives(genome),
-        settings=settings,
+        settings=chosen.settings,
+        context=context,
     )
 
 
-def _population_size(optimizer: type[Optimizer], genome: Genome, space: Space) -> int:
+def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
     """As the genome says, else the optimizer's own, but never less than one per worker."""
-    given = genome.optimizer.population_size
+    given = chosen.block.population_size
     if given is None:
-        return max(optimizer.default_population_size(space.n_dims), genome.execution.workers)
+        return max(chosen.kind.default_population_size(space.n_dims), genome.execution.workers)
     return given
 
 
@@ -87,10 +161,4 @@ def _started(space: Space, genome: Genome) -> Space:
     """The space with the search's start: as compiled, or drawn at random."""
     if not genome.random_init:
         return space
-    start = stream(genome.seed, "start").random(space.n_dims)
-    return Space(
-        tuple(
-            replace(p, initial=p.decode(float(u)))  # type: ignore[arg-type]  # own kind's value
-            for p, u in zip(space.parameters, start, strict=True)
-        )
-    )
+    return space.starting_at(stream(genome.seed, "start").random(space.n_dims))

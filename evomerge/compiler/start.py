@@ -6,9 +6,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, what_changed
+from evomerge.compiler.optimizer import optimizer_for
 from evomerge.errors import LedgerError
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
@@ -16,7 +19,9 @@ from evomerge.findings import Severity
 from evomerge.genome.load import to_yaml
 from evomerge.inspection.fingerprint import folders_of
 from evomerge.ledger import Ledger, RunFolder
+from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.search import Limits, Search
 
 
@@ -38,15 +43,35 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
     limits = genome.optimizer
     return Search(
         merge_space=compiled.merge_space,
-        optimizer=compiled.optimizer,
+        optimizer=optimizer_for(
+            compiled.choice, genome, compiled.merge_space.space, _context(compiled, ledger)
+        ),
         objective=objectives["tasks"],
         executor=_executor(compiled, ledger.header["threads"]),
         ledger=ledger,
-        baselines=baselines(compiled.merge_space),
+        baselines=[*baselines(compiled.merge_space), *compiled.subject.seeds],
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
         notes=notes,
+    )
+
+
+def _context(compiled: Compiled, ledger: Ledger) -> SearchContext:
+    """What the optimizer may know and use."""
+    merge_space, definition = compiled.merge_space, compiled.genome.genome
+    points = [merge_space.source_point(index) for index in range(len(definition.models))]
+    experts = [merge_space.space.encode(point) for point in points if point is not None]
+    brief = Brief(
+        models=tuple(source.model.text for source in definition.models),
+        base=definition.base_model.text if definition.base_model else "",
+        merge_method=definition.merge_method,
+        tasks=tuple(map(str, compiled.tasks.objectives["tasks"].keys)),
+    )
+    return SearchContext(
+        experts=np.stack(experts) if experts else None,
+        brief=brief,
+        keepsakes=RunKeepsakes(ledger.folder),
     )
 
 

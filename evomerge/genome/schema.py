@@ -18,17 +18,44 @@ N_FINALISTS = 5
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
 
 
-class OptimizerBlock(Block):
-    """Who searches, and for how long; further keys are the optimizer's own settings."""
+class OptimizerLink(Block):
+    """One optimizer of a chain; further keys are its own settings."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str = Field("cma_es", description="One of `evomerge list optimizers`.")
-    budget: Annotated[Whole, Field(ge=1)] = Field(
-        100, description="Trials the optimizer proposes; the baselines come on top."
+    budget: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="Trials of this link. Default: an equal share of what the others leave."
     )
     population_size: Annotated[Whole, Field(ge=1, le=10_000)] | None = Field(
         None, description="Trials per generation. Default: the optimizer's own."
+    )
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The optimizer's own settings."""
+        return dict(self.model_extra or {})
+
+
+class OptimizerBlock(OptimizerLink):
+    """Who searches, and for how long; further keys are the optimizer's own settings."""
+
+    budget: Annotated[Whole, Field(ge=1)] = Field(
+        100, description="Trials the optimizer proposes; the baselines come on top."
+    )
+    chain: Annotated[list[OptimizerLink], Field(min_length=1)] | None = Field(
+        None,
+        description="Optimizers that follow one another instead of one `name`; each begins where "
+        "the best trial so far is and knows all trials before it.",
+    )
+    seed_from: str | list[str] = Field(
+        default_factory=list,
+        description="Run folders, `best.yml` files or recipes whose merges are tried first, so "
+        "that the search begins from them.",
     )
     seed: Annotated[Whole, Field(ge=0)] | None = Field(
         None, description="Seed of the optimizer alone. Default: from the root seed."
@@ -40,14 +67,46 @@ class OptimizerBlock(Block):
         None, description="Stop after so many seconds; the running trial is finished."
     )
 
-    @classmethod
-    def _long_form(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+    @fits("chain", "budget")
+    def _links_share_the_budget(self) -> Iterator[MisfitError]:
+        if not self.chain:
+            return
+        given = [link.budget for link in self.chain if link.budget is not None]
+        n_open, n_given = len(self.chain) - len(given), sum(given)
+        if n_given + n_open > self.budget or (not n_open and n_given < self.budget):
+            needed = f"{n_given} trials" + (f" and {n_open} without any" if n_open else "")
+            yield MisfitError(
+                f"the links of the chain have {needed}, the budget is {self.budget}", "budget"
+            )
+
+    @fits("chain")
+    def _one_or_a_chain(self) -> Iterator[MisfitError]:
+        if self.chain and not {"name", "population_size"}.isdisjoint(self.model_fields_set):
+            yield MisfitError("a chain names its own optimizers and their populations", "chain")
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The optimizer's own settings."""
-        return dict(self.model_extra or {})
+    def title(self) -> str:
+        """Who searches, in a few words."""
+        return " -> ".join(link.name for link in self.links)
+
+    @property
+    def links(self) -> tuple[OptimizerLink, ...]:
+        """The optimizers that follow one another, each with its budget; often one."""
+        if not self.chain:
+            return (self,)
+        given = sum(link.budget for link in self.chain if link.budget is not None)
+        waiting = [index for index, link in enumerate(self.chain) if link.budget is None]
+        share, more = divmod(self.budget - given, len(waiting)) if waiting else (0, 0)
+        budgets = {index: share + (position < more) for position, index in enumerate(waiting)}
+        return tuple(
+            link if index not in budgets else link.model_copy(update={"budget": budgets[index]})
+            for index, link in enumerate(self.chain)
+        )
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """What the search is seeded from."""
+        return (self.seed_from,) if isinstance(self.seed_from, str) else tuple(self.seed_from)
 
 
 class Execution(Block):

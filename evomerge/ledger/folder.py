@@ -52,7 +52,16 @@ class RunFolder:
     @property
     def written(self) -> tuple[Path, ...]:
         """The folders that hold files of a run."""
-        return self.path, self.path / "documents", self.front
+        return self.path, self.path / "documents", self.front, *self._kept()
+
+    @property
+    def optimizer(self) -> Path:
+        """What the optimizer keeps: replies of a language model, states of a training."""
+        return self.path / "optimizer"
+
+    def _kept(self) -> tuple[Path, ...]:
+        below = (path for path in self.optimizer.glob("**/*") if path.is_dir())
+        return self.optimizer, *below
 
     def refuse_links(self) -> None:
         """Looks for links among the files of a run: writing one writes somewhere else.

@@ -42,7 +42,7 @@ class ParameterSpace(MergeSpace):
         self.names = short_names(self.inputs.models)
         self._parameters: list[Parameter] = []
         self._fixed: dict[str, Any] = {}
-        self._slots: list[Slot] = []
+        self.slots: list[Slot] = []
         for parameter in self.method.parameters:
             if parameter.scope is Scope.SHARED:
                 self._place_shared(parameter)
@@ -78,7 +78,7 @@ class ParameterSpace(MergeSpace):
         for index, cell in self._cells(settings):
             reader = self._reader(parameter, cell, None)
             if reader is not None:
-                self._slots.append(Slot(parameter.name, None, index, cell.filter, reader))
+                self.slots.append(Slot(parameter.name, None, index, cell.filter, reader))
 
     def _place_per_source(self, parameter: MethodParameter) -> None:
         for i in self.inputs.weighted:
@@ -96,7 +96,7 @@ class ParameterSpace(MergeSpace):
         for index, cell in self._cells(settings):
             reader = self._reader(parameter, cell, i)
             if reader is not None:
-                self._slots.append(Slot(parameter.name, model, index, cell.filter, reader))
+                self.slots.append(Slot(parameter.name, model, index, cell.filter, reader))
 
     def _place_weights(self, parameter: MethodParameter) -> None:
         given = [
@@ -124,9 +124,7 @@ class ParameterSpace(MergeSpace):
             self._parameters += [p for weights in coupled for p in weights.parameters]
             for position, i in enumerate(self.inputs.weighted):
                 reader = Coupled(coupled, position)
-                self._slots.append(
-                    Slot("weight", self.inputs.models[i], index, cell.filter, reader)
-                )
+                self.slots.append(Slot("weight", self.inputs.models[i], index, cell.filter, reader))
 
     def _coupled(self, parameter: MethodParameter, cell: Cell, control: int) -> Shares | Affine:
         sources = self.inputs.weighted[:-1]
@@ -203,7 +201,7 @@ class ParameterSpace(MergeSpace):
                 for p in self._parameters
                 if isinstance(p, Real) and p.name.partition("[")[0] == name
             ]
-            fixed = [s.reader for s in self._slots if s.parameter == name]
+            fixed = [s.reader for s in self.slots if s.parameter == name]
             numbers = [v for v in (*fixed, self._fixed.get(name)) if isinstance(v, (int, float))]
             ranges += [(float(v), float(v)) for v in numbers]
             if ranges:
@@ -252,7 +250,7 @@ class ParameterSpace(MergeSpace):
 
     def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
         found: dict[str, list[tuple[str | None, Any]]] = {}
-        for slot in self._slots:
+        for slot in self.slots:
             if slot.model == model and slot.slice == index:
                 found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
         return {name: with_filters(values) for name, values in found.items()}
@@ -294,12 +292,12 @@ class ParameterSpace(MergeSpace):
 
     def _t_point(self, t: float) -> dict[str, Any] | None:
         inside = all(isinstance(p, Real) and p.low <= t <= p.high for p in self._parameters)
-        inside = inside and all(isinstance(slot.reader, Variable) for slot in self._slots)
+        inside = inside and all(isinstance(slot.reader, Variable) for slot in self.slots)
         return {p.name: t for p in self._parameters} if inside else None
 
     def _weights_point(self, weights: list[float]) -> dict[str, Any] | None:
         """The point with the same weights everywhere, None where it is no point of the space."""
-        only_weights = all(slot.parameter == "weight" for slot in self._slots)
+        only_weights = all(slot.parameter == "weight" for slot in self.slots)
         plain = set(self._fixed) <= {self.method.normalized_by}
         if not (self.method.is_linear and only_weights and plain):
             return None
@@ -307,7 +305,7 @@ class ParameterSpace(MergeSpace):
             self.inputs.models[i]: w for i, w in zip(self.inputs.weighted, weights, strict=True)
         }
         point: dict[str, Any] = {}
-        for slot in self._slots:
+        for slot in self.slots:
             if isinstance(slot.reader, Coupled):
                 for coupled in slot.reader.weights:
                     point.update(zip(coupled.names, coupled.encode(weights), strict=True))

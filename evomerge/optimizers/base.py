@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from evomerge.space import Space
+from evomerge.errors import Problem
+from evomerge.genome.schema import Genome
+from evomerge.optimizers.context import SearchContext
+from evomerge.space import Real, Space
+from evomerge.trial import Evaluation
 
 
 class Settings(BaseModel):
@@ -26,7 +31,8 @@ class Optimizer(ABC):
 
     Subclasses write ``_ask``, ``_tell`` and, if knowing finished trials helps them,
     ``_learn``; the checks live here, once. Nothing is pickled: the state of an optimizer is
-    rebuilt by constructing it with the same arguments and repeating the same calls.
+    rebuilt by constructing it with the same arguments and repeating the same calls. What
+    cannot be repeated for nothing, it keeps in ``context.keepsakes``.
 
     Args:
         space: Kinds of the coordinates, and where a search starts.
@@ -35,6 +41,11 @@ class Optimizer(ABC):
             optimizer's default.
         n_objectives: Columns of the losses; > 1 only where ``multi_objective``.
         settings: An instance of ``Settings``; None takes the defaults.
+        context: What it may know and use beside the cube.
+
+    Attributes:
+        labels: What the optimizer calls each genotype of the last ``ask``, e.g.
+            ``"particle 3"``; empty where it has no names for them.
 
     Raises:
         ValueError: more objectives, or a smaller population, than the optimizer can handle.
@@ -42,8 +53,10 @@ class Optimizer(ABC):
 
     Settings: ClassVar[type[_Settings]] = _Settings
     multi_objective: ClassVar[bool] = False
-    is_adaptive: ClassVar[bool] = True  # losses steer what is asked next
+    is_adaptive: bool = True  # losses steer what is asked next
     only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
+    needs_documents: bool = False  # ``_see`` reads per-document results
+    continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
 
@@ -55,6 +68,7 @@ class Optimizer(ABC):
         population_size: int | None = None,
         n_objectives: int = 1,
         settings: _Settings | None = None,
+        context: SearchContext | None = None,
     ) -> None:
         if n_objectives > 1 and not self.multi_objective:
             raise ValueError(f"{type(self).__name__} minimises one loss, got {n_objectives}")
@@ -70,6 +84,8 @@ class Optimizer(ABC):
         self.n_objectives = n_objectives
         self.population_size = population_size
         self.settings = settings if settings is not None else self.Settings()
+        self.context = context if context is not None else SearchContext()
+        self.labels: tuple[str, ...] = ()
         self._asked: NDArray[np.float64] | None = None
         self._start()
 
@@ -78,8 +94,36 @@ class Optimizer(ABC):
         """Genotypes per ``ask`` where the genome does not say."""
         return 1
 
+    @classmethod
+    def obstacles(cls, space: Space, genome: Genome, settings: Any) -> Iterator[Problem]:
+        """What keeps it from searching a space, each with what to use instead; before a run.
+
+        A problem's place is a key of the optimizer's block, or empty.
+        """
+        discrete = [p.name for p in space if not isinstance(p, Real)]
+        if cls.continuous_only and discrete:
+            yield Problem(
+                f"{', '.join(discrete)} cannot vary here: this optimizer moves along continuous "
+                "parameters only",
+                fix="Fix their values, or use optimizer: cma_es, tpe or random.",
+            )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has nothing more to ask, whatever budget is left."""
+        return False
+
+    @property
+    def activity(self) -> str:
+        """What the next ``ask`` does where that takes long, for people; else empty."""
+        return ""
+
+    def recipe_config(self, row: int) -> dict[str, Any] | None:
+        """The mergekit configuration of a genotype of the last ``ask`` that no point can mean."""
+        return None
+
     def ask(self) -> NDArray[np.float64]:
-        """Next genotypes, shape (population_size, n_dims), entries in [0, 1].
+        """Next genotypes, shape (k, n_dims), entries in [0, 1], 1 <= k <= population_size.
 
         Raises:
             RuntimeError: the genotypes of the last ``ask`` were not told yet.
@@ -90,17 +134,26 @@ class Optimizer(ABC):
         self._asked = asked
         return np.array(asked)
 
-    def tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+    def tell(
+        self,
+        genotypes: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        evaluations: Sequence[Evaluation | None] = (),
+    ) -> None:
         """Losses of the asked genotypes, or of trials made elsewhere (before an ``ask``).
 
         Args:
             genotypes: Shape (k, n_dims); not changed.
             losses: Shape (k,) or (k, n_objectives); ``inf`` is a failed trial; not changed.
+            evaluations: What the losses were made from, None for a failed trial; with
+                documents where ``needs_documents``. Empty where nobody knows.
 
         Raises:
             ValueError: shapes differ, or a loss is NaN.
         """
         losses = self._checked(genotypes, losses)
+        if evaluations:
+            self._see(evaluations)
         if self._asked is None:
             self._learn(genotypes.copy(), losses)
             return
@@ -134,7 +187,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _ask(self) -> NDArray[np.float64]:
-        """Next genotypes, shape (population_size, n_dims)."""
+        """Next genotypes, shape (k, n_dims), 1 <= k <= population_size; sets ``labels``."""
 
     @abstractmethod
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
@@ -142,3 +195,6 @@ class Optimizer(ABC):
 
     def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:  # noqa: B027  # nothing to learn is a fine default
         """Losses of trials made elsewhere; ignored unless overridden."""
+
+    def _see(self, evaluations: Sequence[Evaluation | None]) -> None:  # noqa: B027  # most read the losses alone
+        """What the tasks said of the genotypes whose losses come next, in their order."""

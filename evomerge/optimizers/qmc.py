@@ -17,7 +17,7 @@ from evomerge.optimizers.optuna_study import OptunaOptimizer, distributions_of
 class QuasiMonteCarlo(OptunaOptimizer):
     """Covers the cube evenly, whatever the losses say."""
 
-    is_adaptive: ClassVar[bool] = False
+    is_adaptive: bool = False
     only_ranks_matter: ClassVar[bool] = True
 
     def _sampler(self, seed: int) -> BaseSampler:

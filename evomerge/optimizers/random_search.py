@@ -17,7 +17,7 @@ from evomerge.seeding import stream
 class RandomSearch(Optimizer):
     """Draws every coordinate uniformly, whatever the losses say."""
 
-    is_adaptive: ClassVar[bool] = False
+    is_adaptive: bool = False
     only_ranks_matter: ClassVar[bool] = True
 
     def _start(self) -> None:

@@ -78,8 +78,8 @@ def trials_of(subject: Subject) -> Trials | None:
         return None
     return Trials(
         space.space.n_dims,
-        genome.optimizer.name,
-        len(baselines(space)),
+        genome.optimizer.title,
+        len(baselines(space)) + len(subject.seeds),
         genome.optimizer.budget,
         optimizer.population_size,
         genome.execution.workers,

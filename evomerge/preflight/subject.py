@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evomerge.inspection.facts import ModelFacts
     from evomerge.merge_spaces.base import MergeSpace
     from evomerge.optimizers.base import Optimizer
+    from evomerge.trial import Candidate
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Subject:
         models: The models that could be read, in the genome's order, the base last.
         merge_space: What varies; None where models or genome have errors.
         optimizer: Who will propose; None likewise.
+        seeds: Merges that are tried before the search.
         evaluators: Split -> its evaluator, prepared; splits with errors are missing.
         tokenizer: What the merged models would read texts with; None where unreadable.
         config: The configuration beside it.
@@ -42,6 +44,7 @@ class Subject:
     models: Sequence[ModelFacts] = ()
     merge_space: MergeSpace | None = None
     optimizer: Optimizer | None = None
+    seeds: tuple[Candidate, ...] = ()
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     tokenizer: PreTrainedTokenizerBase | None = None
     config: PreTrainedConfig | None = None

@@ -22,7 +22,11 @@ def genome_schema() -> dict[str, Any]:
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
     definitions["Task"] = {"anyOf": [_TEXT, definitions["Task"]]}
-    definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
+    for block in ("OptimizerBlock", "OptimizerLink"):
+        definitions[block]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
+    definitions["OptimizerLink"] = {
+        "anyOf": [{"enum": sorted(OPTIMIZERS)}, definitions["OptimizerLink"]]
+    }
     definitions["MergeDefinition"]["properties"]["merge_method"]["enum"] = sorted(METHODS)
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],

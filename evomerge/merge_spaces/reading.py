@@ -1,0 +1,80 @@
+"""From a recipe back to the point that gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.merge_spaces.parameters import ParameterSpace
+from evomerge.merge_spaces.slots import Coupled, Slot, Variable
+from evomerge.recipe import Recipe
+
+TOLERANCE = 1e-4  # numbers of a recipe are written with six digits
+
+
+def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
+    """The point of a space whose recipe this is, None where there is none.
+
+    Args:
+        merge_space: Whose point; of several layouts a recipe may be written in, only the
+            space's own is read.
+        recipe: Any mergekit recipe.
+    """
+    if not isinstance(merge_space, ParameterSpace):
+        return None
+    try:
+        point = dict(_coordinates(merge_space, recipe.config))
+        inside = merge_space.space.decode(merge_space.space.encode(point))
+        found = merge_space.recipe(inside)
+    except (KeyError, IndexError, TypeError, ValueError):  # it has another shape
+        return None
+    return inside if _is_near(found.config, recipe.config) else None
+
+
+def _coordinates(space: ParameterSpace, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    values = {slot: _value(space, slot, config) for slot in space.slots}
+    for slot, value in values.items():
+        if isinstance(slot.reader, Variable):
+            yield from zip(slot.reader.names, _controls(value), strict=True)
+        elif isinstance(slot.reader, Coupled):
+            yield from _coupled(slot, values)
+
+
+def _coupled(slot: Slot, values: Mapping[Slot, Any]) -> Iterator[tuple[str, float]]:
+    """The coordinates of weights that sum to 1, from the weights of all their sources."""
+    together = [
+        _controls(value)
+        for other, value in values.items()
+        if isinstance(other.reader, Coupled) and other.reader.weights == slot.reader.weights
+    ]
+    for control, coupled in enumerate(slot.reader.weights):
+        weights = [controls[control] for controls in together]
+        yield from zip(coupled.names, coupled.encode(weights), strict=True)
+
+
+def _controls(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _value(space: ParameterSpace, slot: Slot, config: Mapping[str, Any]) -> Any:
+    """What a recipe holds where a slot stands."""
+    part = config["slices"][slot.slice] if len(space.slices) > 1 else config
+    if slot.model is not None:
+        inputs = part["sources"] if len(space.slices) > 1 else part["models"]
+        part = inputs[space.inputs.models.index(slot.model)]
+    value = part["parameters"][slot.parameter]
+    if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+        return next(entry["value"] for entry in value if entry.get("filter") == slot.filter)
+    return value
+
+
+def _is_near(one: Any, other: Any) -> bool:
+    """Whether two recipes say the same but for the last digits."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_near(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_is_near, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)) and not isinstance(other, bool):
+        return abs(one - other) <= TOLERANCE
+    return bool(one == other)

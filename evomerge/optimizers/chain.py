@@ -1,0 +1,175 @@
+"""Optimizers that follow one another.
+
+Each link begins at the best trial so far and is told every trial made before it, so that what
+one learned the next need not pay for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.context import Keepsakes, SearchContext
+from evomerge.space import Space
+from evomerge.trial import Evaluation
+
+Array = NDArray[np.float64]
+MakeOptimizer = Callable[[Space, SearchContext], Optimizer]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One optimizer of a chain.
+
+    Attributes:
+        name: Of the optimizer.
+        kind: Its class.
+        make: Builds it over a space with the start it is to have.
+        budget: Trials it may propose; what it leaves goes to the next one.
+    """
+
+    name: str
+    kind: type[Optimizer]
+    make: MakeOptimizer
+    budget: int
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What one ``tell`` said."""
+
+    genotypes: Array
+    losses: Array
+    evaluations: Sequence[Evaluation | None]
+
+
+class Chain(Optimizer):
+    """Asks one optimizer after the other.
+
+    Args:
+        links: At least one, in their order.
+        space: See :class:`Optimizer`, like the rest.
+        seed: The links have seeds of their own; this one is not used.
+        n_objectives: Columns of the losses; every link can minimise so many.
+        context: What the links may know and use; each keeps its things apart.
+    """
+
+    multi_objective: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        links: Sequence[Link],
+        space: Space,
+        *,
+        seed: int,
+        n_objectives: int = 1,
+        context: SearchContext | None = None,
+    ) -> None:
+        self._links = tuple(links)
+        self.needs_documents = any(link.kind.needs_documents for link in links)
+        self.is_adaptive = any(link.kind.is_adaptive for link in links)
+        super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
+
+    def _start(self) -> None:
+        self._told: list[_Told] = []
+        self._evaluations: Sequence[Evaluation | None] = ()
+        self._is_whole = True
+        self._position = 0
+        self._left = self._links[0].budget
+        self._current = self._begin(self.space)
+        self.population_size = self._current.population_size
+
+    def _begin(self, space: Space) -> Optimizer:
+        link = self._links[self._position]
+        keepsakes = _Apart(self.context.keepsakes, f"{self._position}-{link.name}")
+        context = replace(self.context, keepsakes=keepsakes, budget=self._left)
+        optimizer = link.make(space, context)
+        for told in self._told:
+            optimizer.tell(told.genotypes, told.losses, told.evaluations)
+        return optimizer
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last link has nothing more to ask."""
+        return self._position == len(self._links) - 1 and self._current.is_finished
+
+    @property
+    def activity(self) -> str:
+        """What the link does where that takes long."""
+        return self._current.activity
+
+    def recipe_config(self, row: int) -> dict[str, object] | None:
+        """The configuration of the link's own recipe."""
+        return self._current.recipe_config(row)
+
+    def _ask(self) -> Array:
+        asked = self._current.ask()
+        wanted = asked[: self._left] if self._position < len(self._links) - 1 else asked
+        self._is_whole = len(wanted) == len(asked)
+        name, labels = self._links[self._position].name, self._current.labels
+        self.labels = tuple(
+            f"{name}, {label}" if label else name
+            for label in (labels or [""] * len(asked))[: len(wanted)]
+        )
+        return wanted
+
+    def _move_on(self) -> None:
+        """Goes to the next link once this one has spent its trials or has no more to ask."""
+        while self._position < len(self._links) - 1 and (
+            self._left <= 0 or self._current.is_finished
+        ):
+            self._position += 1
+            self._left = max(self._left, 0) + self._links[self._position].budget
+            best = self._best()
+            self._current = self._begin(
+                self.space if best is None else self.space.starting_at(best)
+            )
+            self.population_size = self._current.population_size
+
+    def _best(self) -> Array | None:
+        """The best trial so far, by the sum of its losses; None while all have failed."""
+        losses = [told.losses.reshape(len(told.losses), -1).sum(axis=1) for told in self._told]
+        if not losses or not np.isfinite(np.concatenate(losses)).any():
+            return None
+        genotypes = np.concatenate([told.genotypes for told in self._told])
+        best: Array = genotypes[int(np.argmin(np.concatenate(losses)))]
+        return best
+
+    def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
+        self._evaluations = evaluations
+
+    def _learn(self, genotypes: Array, losses: Array) -> None:
+        told = self._remember(genotypes, losses)
+        self._current.tell(told.genotypes, told.losses, told.evaluations)
+
+    def _tell(self, genotypes: Array, losses: Array) -> None:
+        told = self._remember(genotypes, losses)
+        self._left -= len(genotypes)
+        if self._is_whole:
+            self._current.tell(told.genotypes, told.losses, told.evaluations)
+        self._move_on()
+
+    def _remember(self, genotypes: Array, losses: Array) -> _Told:
+        told = _Told(genotypes, losses, self._evaluations)
+        self._evaluations = ()
+        self._told.append(told)
+        return told
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """The keepsakes of one link."""
+
+    keepsakes: Keepsakes
+    prefix: str
+
+    def recall(self, name: str) -> bytes | None:
+        return self.keepsakes.recall(f"{self.prefix}/{name}")
+
+    def keep(self, name: str, content: bytes) -> None:
+        self.keepsakes.keep(f"{self.prefix}/{name}", content)

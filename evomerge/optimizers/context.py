@@ -1,0 +1,104 @@
+"""What an optimizer may know of a search beside the unit cube, and what it may keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Keepsakes(Protocol):
+    """What cost an optimizer something, to be found again when the run goes on."""
+
+    def recall(self, name: str) -> bytes | None:
+        """What was kept under a name, None where nothing was."""
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keeps content under a name, for good once this returns."""
+
+
+@dataclass
+class InMemory:
+    """Keepsakes that end with the process."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    def recall(self, name: str) -> bytes | None:
+        """See :class:`Keepsakes`."""
+        return self.kept.get(name)
+
+    def keep(self, name: str, content: bytes) -> None:
+        """See :class:`Keepsakes`."""
+        self.kept[name] = content
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one epoch of training gave.
+
+    Attributes:
+        genotype: Where it ended, shape (n_dims,), in [0, 1].
+        state: What the next epoch needs to go on, in a form that can be kept.
+        losses: Name of each term -> its mean over the epoch.
+        config: The mergekit recipe of the result where no point of the space means it.
+    """
+
+    genotype: NDArray[np.float64]
+    state: bytes
+    losses: Mapping[str, float]
+    config: Mapping[str, Any] | None = None
+
+
+class Trainer(Protocol):
+    """Learns a point by back-propagation."""
+
+    def epoch(
+        self, index: int, genotype: NDArray[np.float64], state: bytes | None, seed: int
+    ) -> Lesson:
+        """One pass over the data.
+
+        Args:
+            index: Which epoch, from 0.
+            genotype: Where it begins, shape (n_dims,); used where ``state`` is None.
+            state: Of the epoch before; None begins anew.
+            seed: Of everything drawn at random in it.
+        """
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A search in words, for whoever reads rather than computes.
+
+    Attributes:
+        models: Name of each model that is merged.
+        base: Name of the base, empty without one.
+        merge_method: How they are merged.
+        tasks: Name of each task, as "name (metric)".
+    """
+
+    models: tuple[str, ...] = ()
+    base: str = ""
+    merge_method: str = ""
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """What an optimizer may know and use beside the cube; everything is optional.
+
+    Attributes:
+        experts: Genotypes of the parents that are points of the space, shape (k, n_dims).
+        brief: What is searched, in words.
+        keepsakes: Where it keeps what must not be paid for twice.
+        trainer: Makes a trainer from the optimizer's settings; None where there is no model.
+        budget: Trials it will be asked for.
+    """
+
+    experts: NDArray[np.float64] | None = None
+    brief: Brief = Brief()
+    keepsakes: Keepsakes = field(default_factory=InMemory)
+    trainer: Callable[[Any], Trainer] | None = None
+    budget: int | None = None

@@ -1,0 +1,1 @@
+"""Learning by back-propagation where to merge: sources frozen, coefficients trained."""

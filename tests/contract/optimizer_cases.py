@@ -1,0 +1,36 @@
+"""Optimizers as the contract suites build them: what some need beside a space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.context import InMemory, Keepsakes
+from evomerge.space import Real, Space
+
+# Name -> what it needs beside the common arguments, made from where it may keep things.
+EXTRAS: Mapping[str, Callable[[Keepsakes], dict[str, Any]]] = {}
+
+
+def extras(name: str, keepsakes: Keepsakes | None = None) -> dict[str, Any]:
+    """Arguments of an optimizer that the suites cannot know."""
+    make = EXTRAS.get(name)
+    return {} if make is None else make(keepsakes or InMemory())
+
+
+class Case:
+    """An optimizer class that is built with all it needs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kind = OPTIMIZERS[name]
+
+    def __call__(self, space: Space, **arguments: Any) -> Optimizer:
+        if self.kind.continuous_only:
+            space = Space(tuple(Real(p.name, 0.0, 1.0) for p in space))
+        return self.kind(space, **{**extras(self.name), **arguments})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.kind, name)
