@@ -109,6 +109,8 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "name": "name: cma_es",
             "budget": "budget: 200",
             "population_size": "population_size: 12",
+            "chain": "chain: [gradient, {name: cma_es, budget: 60}]",
+            "seed_from": "seed_from: runs/first-try",
             "seed": "seed: 3",
             "patience": "patience: 40",
             "timeout": "timeout: 3600",

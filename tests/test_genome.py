@@ -58,6 +58,7 @@ optimizer:
   seed: 7
   patience: 50
   timeout: 3600.5
+  seed_from: [runs/before, winner.yml]
   sigma: 0.2
 evaluation:
   engine: reference
@@ -141,7 +142,7 @@ def test_every_key_of_the_schema_loads():
 
 def test_the_full_genome_leaves_no_key_of_the_schema_out():
     data = yaml.safe_load(FULL)
-    unused = {"tokenizer_source"}  # says the same as tokenizer
+    unused = {"tokenizer_source", "chain"}  # say the same as tokenizer and name
     assert set(Genome.model_fields) - set(data) == {"apply_chat_template", "fewshot_as_multiturn"}
     for block in ("genome", "optimizer", "evaluation", "execution"):
         annotation = Genome.model_fields[block].annotation
