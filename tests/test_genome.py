@@ -431,11 +431,52 @@ def test_a_misspelt_key_of_the_optimizer_finds_the_common_ones_too():
             "{population_size: 2}",
             "g.yml:3: optimizer.population_size: got 2, cma_es needs 4 or more",
         ),
+        (
+            "{chain: [random, {name: cmaes}]}",
+            r"g.yml:3: optimizer.chain\[1\].name: unknown optimizer 'cmaes'; did you mean 'cma_es'",
+        ),
+        (
+            "{chain: [random, {name: cma_es, sigma: -1}]}",
+            r"g.yml:3: optimizer.chain\[1\].sigma: got -1, expected greater than 0",
+        ),
     ],
 )
 def test_a_mistake_in_the_optimizer_is_reported_before_any_model_is_read(block, message):
     with pytest.raises(GenomeError, match=message):
         chosen(SMALL + f"optimizer: {block}\n")
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (
+            "{name: cma_es, chain: [random, cma_es]}",
+            r"optimizer.chain: a chain names its own optimizers and their populations",
+        ),
+        (
+            "{chain: [{name: random, budget: 60}, {name: cma_es, budget: 30}]}",
+            r"optimizer.budget: the links of the chain have 90 trials, the budget is 100",
+        ),
+        (
+            "{chain: [{name: random, budget: 100}, cma_es]}",
+            r"the links of the chain have 100 trials and 1 without any, the budget is 100",
+        ),
+    ],
+)
+def test_a_chain_that_does_not_fit_its_block_is_refused(block, message):
+    with pytest.raises(GenomeError, match=message):
+        parse(SMALL + f"optimizer: {block}\n")
+
+
+def test_links_without_a_budget_share_what_the_others_leave():
+    chain = "[{name: random, budget: 10}, tpe, cma_es]"
+    genome, _ = parse(SMALL + f"optimizer: {{chain: {chain}, budget: 41}}\n")
+    assert [(link.name, link.budget) for link in genome.optimizer.links] == [
+        ("random", 10),
+        ("tpe", 16),
+        ("cma_es", 15),
+    ]
+    assert genome.optimizer.title == "random -> tpe -> cma_es"
 
 
 # YAML

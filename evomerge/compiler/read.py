@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from evomerge.compiler.examine import Examination, examine
 from evomerge.compiler.optimizer import optimizer_problems
@@ -74,6 +75,12 @@ def _sound_block(given: Any) -> OptimizerBlock:
     try:
         return OptimizerBlock.model_validate(given)
     except ValidationError as mistakes:
-        wrong = {details["loc"][0] for details in mistakes.errors() if details["loc"]}
+        wrong = {_key_of(details) for details in mistakes.errors()}
     rest = given if isinstance(given, dict) else {}
     return OptimizerBlock.model_validate({k: v for k, v in rest.items() if k not in wrong})
+
+
+def _key_of(details: ErrorDetails) -> Any:
+    """The key of the block that a complaint is about; what does not fit names its own."""
+    misfit = details.get("ctx", {}).get("error")
+    return (*details["loc"], *getattr(misfit, "path", ()))[0]

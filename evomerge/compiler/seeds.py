@@ -35,7 +35,7 @@ def seeds_of(genome: Genome, merge_space: MergeSpace) -> list[Candidate]:
         try:
             recipes += list(_recipes(Path(name), genome.finalists))
         except EvomergeError as error:
-            problems += [Problem(p.what, _WHERE, p.fix) for p in error.problems]
+            problems += [Problem(_named(name, p), _WHERE, p.fix) for p in error.problems]
     if problems:
         raise GenomeError.of(problems)
     first = len(baselines(merge_space))
@@ -43,6 +43,12 @@ def seeds_of(genome: Genome, merge_space: MergeSpace) -> list[Candidate]:
         _candidate(first + index, origin, recipe, merge_space)
         for index, (origin, recipe) in enumerate(recipes)
     ]
+
+
+def _named(name: str, problem: Problem) -> str:
+    """What is wrong, with the file it is in."""
+    place = problem.where or name
+    return problem.what if place in problem.what else f"{place}: {problem.what}"
 
 
 def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpace) -> Candidate:
