@@ -1,13 +1,15 @@
-"""Seconds a merge: mergekit's kernels on resident tensors, the fast kernels, and the floor.
+"""Seconds a merge: mergekit in memory, its kernels on resident tensors, ours, and the floor.
 
-    python benchmarks/merge.py [--size 25M|120M] [--rounds N] [--methods NAME,NAME]
+    python benchmarks/merge.py [--size 25m|120m] [--rounds N] [--methods NAME,NAME] [--no-memory]
 
 Llama-shaped models of random weights in bfloat16: a base and three fine-tunes of it. Recipes
 compute in float32 and round once; every round has new weights and densities, so nothing is
-skipped, and first merges, which fill the caches, are shown apart. The floor is one pass of
-multiply-add over the same tensors: `torch.add(base, source, alpha=w, out=home)`, then two
-`home.add_(source, alpha=w)`, in bfloat16 with its roundings. The two engines and the floor
-take turns in one process; the best of the rounds counts.
+skipped, and first merges, which fill the caches, are shown apart. "in memory" is what
+mergekit-evolve's in-memory mode does for a trial: plan, read, merge and copy into a model, with
+mergekit's executor. Methods for which there is no kernel of ours run mergekit's. The floor is
+one pass of multiply-add over the same tensors: `torch.add(base, source, alpha=w, out=home)`,
+then two `home.add_(source, alpha=w)`, in bfloat16 with its roundings. All take turns in one
+process; the best of the rounds counts.
 """
 
 from __future__ import annotations
@@ -22,6 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mergekit.architecture import get_architecture_info
+from mergekit.config import MergeConfiguration
+from mergekit.graph import Executor
+from mergekit.merge import _model_out_config
+from mergekit.options import MergeOptions
+from mergekit.plan import MergePlanner
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -31,19 +39,37 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
 
 SIZES = {
-    "25M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 11},
-    "120M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14},
+    "25m": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 11},
+    "120m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 14},
 }
-METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "della")
+METHODS = (
+    "linear",
+    "task_arithmetic",
+    "ties",
+    "dare_ties",
+    "dare_linear",
+    "della",
+    "della_linear",
+    "breadcrumbs",
+    "breadcrumbs_ties",
+    "slerp",
+    "nuslerp",
+    "multislerp",
+    "sce",
+)
 N_SOURCES = 3
+PAIRS = {"slerp": 1, "nuslerp": 2}  # methods of two models -> how many are sources of a base
+NO_BASE = frozenset({"linear", "nuslerp", "multislerp"})  # its norms: task vectors of zeros
+WEIGHTED = frozenset(METHODS) - {"slerp", "sce"}
+WITH_DENSITY = WEIGHTED - {"linear", "task_arithmetic", "nuslerp", "multislerp"}
 
 
 def write_models(folder: Path, size: str) -> list[Path]:
     """A base and fine-tunes: the base plus noise of a hundredth of its spread."""
     config = AutoConfig.for_model(
         "llama",
-        vocab_size=8192 if size == "25M" else 16384,
-        num_attention_heads=6 if size == "25M" else 12,
+        vocab_size=8192 if size == "25m" else 16384,
+        num_attention_heads=6 if size == "25m" else 12,
         tie_word_embeddings=False,
         **SIZES[size],
     )
@@ -68,20 +94,36 @@ def write_models(folder: Path, size: str) -> list[Path]:
 def recipe(method: str, folders: list[Path], draw: random.Random) -> Recipe:
     """A point with other weights and densities for every model."""
     base, *sources = map(str, folders)
+    sources = sources[: PAIRS.get(method, N_SOURCES)]
 
     def parameters() -> dict[str, float]:
-        found = {"weight": draw.uniform(0.1, 0.9)}
-        if method not in ("linear", "task_arithmetic"):
+        found = {"weight": draw.uniform(0.1, 0.9)} if method in WEIGHTED else {}
+        if method in WITH_DENSITY:
             found["density"] = draw.uniform(0.3, 0.7)
         return found
 
     config: dict[str, Any] = {"merge_method": method, "dtype": "float32", "out_dtype": "bfloat16"}
     if method == "linear":
         sources = [base, *sources]
-    else:
+    elif method not in NO_BASE:
         config["base_model"] = base
     config["models"] = [{"model": m, "parameters": parameters()} for m in sources]
+    if method in ("slerp", "sce"):
+        key = "t" if method == "slerp" else "select_topk"
+        config["parameters"] = {key: draw.uniform(0.3, 0.7)}
     return Recipe(config)
+
+
+def in_memory(recipe: Recipe, homes: dict[str, torch.Tensor]) -> None:
+    """A trial's merge as mergekit-evolve's in-memory mode does it."""
+    config = MergeConfiguration.model_validate(recipe.config)
+    options = MergeOptions(quiet=True)
+    architecture = get_architecture_info(config, options)
+    planner = MergePlanner(config, architecture, options, _model_out_config(config, architecture))
+    planner._plan()  # plan_in_memory raises with any current pydantic; this is what it does
+    names = {task: info.name for info, task in planner._tensors}
+    for task, tensor in Executor(list(names)).run(quiet=True):
+        homes[names[task]].copy_(tensor)
 
 
 def floor_of(folders: list[Path]) -> Callable[[], None]:
@@ -104,33 +146,36 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(method: str, folders: list[Path], n_rounds: int) -> None:
+def measure(method: str, folders: list[Path], n_rounds: int, *, with_memory: bool) -> None:
     """Prints one line of the table."""
     floor = floor_of(folders)
+    homes = load_file(folders[0] / "model.safetensors")
     mergers = {"reference": ResidentMerger(engine="reference"), "fast": ResidentMerger()}
     draw = random.Random(0)
     first = {
         name: seconds(partial(merger.merge, recipe(method, folders, draw)))
         for name, merger in mergers.items()
     }
-    best = dict.fromkeys(("reference", "fast", "floor"), float("inf"))
+    best = dict.fromkeys(("memory", "reference", "fast", "floor"), float("inf"))
     for _ in range(n_rounds):
         point = recipe(method, folders, draw)
         took = {name: seconds(partial(merger.merge, point)) for name, merger in mergers.items()}
         took["floor"] = seconds(floor)
+        took["memory"] = seconds(partial(in_memory, point, homes)) if with_memory else float("inf")
         best = {name: min(best[name], took[name]) for name in best}
     print(
-        f"{method:16} {first['fast']:8.3f} {best['reference']:10.4f} {best['fast']:8.4f}"
-        f" {best['floor']:8.4f} {best['reference'] / best['fast']:11.1f}"
-        f" {best['fast'] / best['floor']:11.1f}"
+        f"{method:16} {first['fast']:8.3f} {best['memory']:10.4f} {best['reference']:10.4f}"
+        f" {best['fast']:8.4f} {best['floor']:8.4f} {best['memory'] / best['fast']:13.1f}"
+        f" {best['reference'] / best['fast']:9.2f} {best['fast'] / best['floor']:12.2f}"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", choices=sorted(SIZES), default="25M")
+    parser.add_argument("--size", choices=sorted(SIZES), default="25m", type=str.lower)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--no-memory", action="store_true", help="leave mergekit's own mode out")
     arguments = parser.parse_args()
     disable_progress_bar()
     with tempfile.TemporaryDirectory() as temporary:
@@ -138,11 +183,11 @@ def main() -> None:
         n_parameters = sum(t.numel() for t in load_file(folders[0] / "model.safetensors").values())
         print(f"{n_parameters / 1e6:.0f}M parameters, {torch.get_num_threads()} threads, seconds")
         print(
-            f"{'method':16} {'first':>8} {'mergekit':>10} {'fast':>8} {'floor':>8}"
-            f" {'mk / fast':>11} {'fast / floor':>12}"
+            f"{'method':16} {'first':>8} {'in memory':>10} {'mergekit':>10} {'ours':>8}"
+            f" {'floor':>8} {'memory / ours':>13} {'mk / ours':>9} {'ours / floor':>12}"
         )
         for method in arguments.methods.split(","):
-            measure(method, folders, arguments.rounds)
+            measure(method, folders, arguments.rounds, with_memory=not arguments.no_memory)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What scoring and generation cost: lm-eval's own backend, plain rows and shared tokens.
+"""What scoring and generation cost: lm-eval's own backend against shared tokens.
 
-A Llama of 38M random weights in float32 answers synthetic tasks. The ways take turns in one
-process; best of several, in seconds of the processor. Nothing is asserted.
+A Llama of 38M random weights in float32 answers synthetic tasks. Both take turns in one process,
+with the same batch_size and with the default of each; best of several, in seconds of the
+processor. A row says how many times fewer tokens the model read, and how many times less time it
+took. Nothing is asserted.
 
-    python benchmarks/scoring.py [--batch 8] [--repeats 3] [--documents 25] [--prompts 200]
-                                 [--threads 2] [--only NAME ...]
+    python benchmarks/scoring.py [--batch 8] [--settings same defaults] [--repeats 3]
+                                 [--documents 25] [--prompts 200] [--threads 2] [--only NAME ...]
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -62,6 +64,11 @@ SHOTS = {
     "generation to the end": 0,
 }
 BARS = {"shared few-shot": 8.0, "own few-shot": 2.5, "zero-shot": 1.5, "generation": 3.0}
+# batch_size of lm-eval's backend and of ours; None for the one of the command line.
+SETTINGS: dict[str, tuple[int | None, Literal["auto"] | None]] = {
+    "same": (None, None),
+    "defaults": (1, "auto"),
+}
 MAX_NEW = 128
 STOPS = '["33"]'  # in some three words of a hundred
 
@@ -195,47 +202,53 @@ def measure(
     return found
 
 
-def ways_of(module: Any, batch: int) -> dict[str, Any]:
-    """Everything that answers requests."""
-    ways = {f"lm-eval, batch {batch}": HFLM(module, tokenizer=tokenizer(), batch_size=batch)}
-    for engine, size in (("reference", batch), ("fast", batch), ("fast", "auto")):
-        name = {"reference": "rows", "fast": "shared"}[engine]
-        ways[f"{name}, batch {size}"] = LiveLanguageModel(tokenizer(), size, engine=engine)
-        ways[f"{name}, batch {size}"].bind(module)
-    return ways
+def ways_of(module: Any, setting: str, batch: int) -> dict[str, Any]:
+    """What answers requests under a setting, lm-eval's backend first."""
+    theirs, ours = SETTINGS[setting]
+    own = LiveLanguageModel(tokenizer(), ours or batch)
+    own.bind(module)
+    return {"lm-eval": HFLM(module, tokenizer=tokenizer(), batch_size=theirs or batch), "own": own}
+
+
+def line(name: str, setting: str, n_requests: int, found: dict[str, Measured]) -> str:
+    """One row of the table."""
+    theirs, own = found["lm-eval"], found["own"]
+    return (
+        f"{name:22} {setting:9} {n_requests:8} {theirs.seconds:9.2f} {own.seconds:8.2f} "
+        f"{theirs.n_tokens / own.n_tokens:13.1f} {theirs.seconds / own.seconds:10.1f} "
+        f"{BARS.get(name, '')!s:>5}  {difference(own.answers, theirs.answers)}"
+    )
 
 
 def main() -> None:
-    """Measures every workload, or those named."""
+    """Measures the workloads with a bar, or those named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", default=8, type=int)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--repeats", default=3, type=int)
     parser.add_argument("--documents", default=25, type=int)
     parser.add_argument("--prompts", default=200, type=int)
     parser.add_argument("--threads", default=2, type=int)
-    parser.add_argument("--only", nargs="+", default=list(SHOTS), choices=list(SHOTS))
+    parser.add_argument("--only", nargs="+", default=list(BARS), choices=list(SHOTS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     module = model()
     n_parameters = sum(parameter.numel() for parameter in module.parameters())
-    print(f"{n_parameters / 1e6:.0f}M parameters, float32, {options.threads} threads", flush=True)
+    print(f"{n_parameters / 1e6:.0f}M parameters, float32, {options.threads} threads")
+    print(
+        f"same: both batch_size {options.batch}; defaults: lm-eval batch_size 1, evomerge auto\n"
+        f"{'':22} {'setting':9} requests lm-eval s    own s fewer tokens  less time   bar  answers",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_tasks(folder, options.documents, options.prompts)
         for name in options.only:
             requests = requests_of(folder, name)
-            ways = ways_of(module, options.batch)
-            found = measure(module, ways, requests, options.repeats)
-            base = next(iter(found.values()))
-            bar = f", bar {BARS[name]:g}" if name in BARS else ""
-            print(f"{name}: {len(requests)} requests{bar}")
-            for way, own in found.items():
-                print(
-                    f"  {way:18} {own.seconds:8.2f} s {own.n_tokens:8} tokens "
-                    f"{base.seconds / own.seconds:6.1f} x  "
-                    f"{difference(own.answers, base.answers)}",
-                    flush=True,
-                )
+            for setting in options.settings:
+                ways = ways_of(module, setting, options.batch)
+                found = measure(module, ways, requests, options.repeats)
+                print(line(name, setting, len(requests), found), flush=True)
 
 
 if __name__ == "__main__":

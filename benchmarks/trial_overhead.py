@@ -1,10 +1,15 @@
-"""Where the time of a trial goes on the example: kernels, forward passes, everything else.
+"""Where the time of a trial goes: kernels, forward passes, everything else item by item.
 
-    python benchmarks/trial_overhead.py [GENOME] [--trials N]
+    python benchmarks/trial_overhead.py [GENOME] [--trials N] [--documents N] [--threads N]
 
-Kernels are mergekit's merge methods; forward passes are calls of the model, generation's included.
-Everything else is ask, render, planning, casts and copies of tensors, requests, filters, metrics,
-objective, tell and ledger. Run it on a quiet machine, after `make experts`.
+Without a genome: 100 dimensions (four sources, 22 layers, task arithmetic by layer) and 1,000
+documents of four options, on tiny models (bar: 5 ms of everything that neither merges nor runs
+the model). With one, e.g. genomes/skills.yml after `make experts`: that search.
+
+Kernels write merged tensors into the live model; forward passes are calls of the model. What
+stands around them, plans, parameters of tensors, masks, logits read, is shown apart: it belongs to
+merging and scoring. Generations are counted together, as some ask and tell once for many trials:
+the median over them, and the least.
 """
 
 from __future__ import annotations
@@ -12,71 +17,78 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
-from transformers import PreTrainedModel
+import torch
+from phases import FORWARD, KERNELS, MERGE, SCORE, Spent, trials_of
+from tiny_search import Size, tiny_search
 
 from evomerge.compiler import compile_genome, search_for
-from evomerge.events import TrialFinished
 from evomerge.genome import load_genome
 
+BAR_MS = 5.0
+WORK = (KERNELS, FORWARD, MERGE, SCORE)
+SIZE = Size(
+    models=4,
+    layers=22,
+    granularity="layers",
+    layer_granularity=1,
+    optimizer="cma_es",
+    population=5,
+)
 
-class Stopwatch:
-    """Seconds spent in the outermost calls of some functions."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._depth = 0
+def generations(trials: list[Spent], size: int) -> list[Spent]:
+    """Means over the trials of each generation but the first, in which caches fill."""
+    starts = range(size, len(trials) - size + 1, size)
+    found = []
+    for start in starts:
+        total: Spent = sum(trials[start : start + size], Counter())
+        found.append(Counter({phase: seconds / size for phase, seconds in total.items()}))
+    return found
 
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            self._depth += 1
-            started = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._depth -= 1
-                if not self._depth:
-                    self.seconds += time.perf_counter() - started
+def table(rows: list[Spent]) -> None:
+    """Prints milliseconds a trial of each phase, dearest first."""
+    phases = {phase for row in rows for phase in row}
+    middle = {phase: statistics.median(row[phase] for row in rows) for phase in phases}
+    print(f"{'milliseconds a trial':36} {'median':>9} {'least':>9}")
+    for phase in sorted(phases, key=lambda phase: (phase not in WORK, -middle[phase])):
+        _show(phase, [row[phase] for row in rows])
+    rest = [sum(seconds for phase, seconds in row.items() if phase not in WORK) for row in rows]
+    _show(f"all the rest (bar {BAR_MS:g})", rest)
+    _show("trial", [sum(row.values()) for row in rows])
 
-        return timed
+
+def _show(label: str, seconds: list[float]) -> None:
+    print(f"{label:36} {1e3 * statistics.median(seconds):9.2f} {1e3 * min(seconds):9.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("genome", nargs="?", default="genomes/skills.yml", type=Path)
+    parser.add_argument("genome", nargs="?", type=Path)
     parser.add_argument("--trials", default=40, type=int)
+    parser.add_argument("--documents", default=1000, type=int)
+    parser.add_argument("--threads", default=2, type=int)
     arguments = parser.parse_args()
-    kernels, forward = Stopwatch(), Stopwatch()
-    execute, call = ExecuteMergeMethodTask.execute, PreTrainedModel.__call__
-    ExecuteMergeMethodTask.execute = kernels.around(execute)  # type: ignore[method-assign]  # measured here
-    PreTrainedModel.__call__ = forward.around(call)  # type: ignore[method-assign]  # measured here
-
-    changes = [f"optimizer.budget={arguments.trials}", "validation=[]", "holdout=[]"]
-    genome, source = load_genome(arguments.genome, changes)
-    rows: list[tuple[float, float, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        search = search_for(compile_genome(genome, source), Path(folder) / "run")
-        before = (time.perf_counter(), kernels.seconds, forward.seconds)
-        for event in search.run():
-            if isinstance(event, TrialFinished):
-                now = (time.perf_counter(), kernels.seconds, forward.seconds)
-                if not event.candidate.is_baseline:
-                    rows.append(tuple(b - a for a, b in zip(before, now, strict=True)))  # type: ignore[arg-type]  # three of three
-                before = now
-    total, kernel, model = (statistics.median(row[i] for row in rows[1:]) for i in range(3))
-    rest = statistics.median(t - k - f for t, k, f in rows[1:])
-    print(
-        f"{len(rows) - 1} trials, medians in milliseconds: trial {1e3 * total:.1f}, "
-        f"kernels {1e3 * kernel:.1f}, forward {1e3 * model:.1f}, else {1e3 * rest:.1f} "
-        f"({100 * rest / total:.1f} % of a trial)"
-    )
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if arguments.genome is None:
+            size = replace(SIZE, documents=arguments.documents, budget=arguments.trials)
+            with tiny_search(folder, size) as search:
+                trials, n_dims = trials_of(search), search.merge_space.space.n_dims
+            generation = size.population
+        else:
+            changes = [f"optimizer.budget={arguments.trials}", "validation=[]", "holdout=[]"]
+            compiled = compile_genome(*load_genome(arguments.genome, changes))
+            search = search_for(compiled, folder / "run")
+            trials, n_dims = trials_of(search), search.merge_space.space.n_dims
+            generation = compiled.optimizer.population_size
+    print(f"{len(trials)} trials in {n_dims} dimensions")
+    table(generations(trials, generation))
 
 
 if __name__ == "__main__":

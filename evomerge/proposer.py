@@ -28,6 +28,7 @@ class Proposer:
         self.optimizer = optimizer
         self._merge_space = merge_space
         self._ledger = ledger
+        self._n_told = 0
 
     def ask(self, first: int) -> list[Candidate]:
         """The next candidates, the first of them trial ``first``."""
@@ -51,9 +52,9 @@ class Proposer:
         losses = np.stack([objective.losses(outcome) for outcome in outcomes])
         evaluations = [self._seen(c, o) for c, o in zip(candidates, outcomes, strict=True)]
         self.optimizer.tell(genotypes, losses, evaluations)
-        ids = tuple(candidate.trial_id for candidate in candidates)
-        if ids not in self._ledger.told:
-            self._ledger.record_told(ids)
+        if self._n_told == len(self._ledger.told):  # else it is written already
+            self._ledger.record_told(tuple(candidate.trial_id for candidate in candidates))
+        self._n_told += 1
 
     def _seen(self, candidate: Candidate, outcome: Outcome) -> Evaluation | None:
         """What the optimizer may read of an outcome; documents only where it needs them."""

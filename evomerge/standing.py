@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from bisect import bisect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,11 +29,14 @@ class Standing:
     trials: tuple[Trial, ...] = ()
 
     def with_trial(self, trial: Trial) -> Standing:
-        """The standing with one more trial."""
-        trials = sorted((*self.trials, trial), key=lambda t: t.candidate.trial_id)
-        standing = Standing(self.objective, tuple(trials))
-        standing._losses.update(self._losses)
-        return standing
+        """The standing with one more trial; what this one knows is not worked out again."""
+        at = bisect(self.trials, _trial_id(trial), key=_trial_id)
+        new = Standing(self.objective, (*self.trials[:at], trial, *self.trials[at:]))
+        leaders = self._leaders_with(trial)
+        vars(new).update(_losses=self._losses, _first=self._first)  # where cached properties live
+        if leaders is not None:
+            vars(new)["_leaders"] = leaders
+        return new
 
     def with_anchors(self) -> Standing:
         """The standing once the baselines are in, for objectives scaled by them."""
@@ -40,16 +44,21 @@ class Standing:
         return Standing(anchored(self.objective, self.trials, outcomes), self.trials)
 
     @cached_property
-    def _losses(self) -> dict[int, NDArray[np.float64]]:
-        """Trial id -> losses, computed once per trial and handed on to the next standing."""
+    def _losses(self) -> dict[int, tuple[Trial, NDArray[np.float64]]]:
+        """Trial id -> the trial and its losses; shared with the standings made from this one."""
         return {}
+
+    @cached_property
+    def _first(self) -> dict[str, Trial]:
+        """Recipe digest -> a complete trial, the first for all this one knows; shared likewise."""
+        return {trial.candidate.recipe.digest: trial for trial in self._different()}
 
     def losses(self, trial: Trial) -> NDArray[np.float64]:
         """Shape (n_objectives,); ``inf`` where the trial failed."""
-        trial_id = trial.candidate.trial_id
-        if trial_id not in self._losses:
-            self._losses[trial_id] = self.objective.losses(trial.outcome)
-        return self._losses[trial_id]
+        known = self._losses.get(_trial_id(trial))
+        if known is None or known[0] is not trial:
+            known = self._losses[_trial_id(trial)] = trial, self.objective.losses(trial.outcome)
+        return known[1]
 
     def scores(self, trial: Trial) -> tuple[Score, ...]:
         """The score of each objective, empty where the trial failed."""
@@ -88,21 +97,55 @@ class Standing:
     @property
     def best(self) -> Trial | None:
         """The best complete trial, None while there is none."""
-        if self.is_multi:
-            return next(iter(self.ranked()), None)
-        return min(self.complete, key=lambda t: float(self.losses(t)[0]), default=None)
+        return min(self._leaders, key=self._loss, default=None)
 
     def front(self) -> list[Trial]:
         """Trials with different recipes that no other beats in every objective (Pareto front)."""
-        trials = self._different()
-        if not trials:
-            return []
-        losses = np.stack([self.losses(trial) for trial in trials])
-        return [
-            trial
-            for trial, loss in zip(trials, losses, strict=True)
-            if not _is_dominated(loss, losses)
-        ]
+        return list(self._leaders) if self.is_multi else self._unbeaten(self._different())
+
+    @cached_property
+    def _leaders(self) -> tuple[Trial, ...]:
+        """The front where there are several objectives, else the best trial."""
+        if self.is_multi:
+            return tuple(self._unbeaten(self._different()))
+        return tuple(sorted(self.complete, key=self._loss))[:1]
+
+    def _leaders_with(self, trial: Trial) -> tuple[Trial, ...] | None:
+        """The leaders once there is one more trial; None where all have to be compared anew."""
+        if trial.outcome.state is not TrialState.COMPLETE:
+            return self._leaders
+        if not self.is_multi:
+            return (min(sorted((*self._leaders, trial), key=_trial_id), key=self._loss),)
+        twin = self._first.setdefault(trial.candidate.recipe.digest, trial)
+        if twin is trial:
+            return self._joined(trial)
+        is_first = _trial_id(twin) < _trial_id(trial) and self._has(twin)
+        return self._leaders if is_first else None
+
+    def _joined(self, trial: Trial) -> tuple[Trial, ...]:
+        """The front with one more trial: what is beaten at all is beaten by one of the front."""
+        front, new = self._leaders, self.losses(trial)
+        if not front:
+            return (trial,)
+        losses = np.array([self.losses(leader) for leader in front])
+        if _is_dominated(new, losses):
+            return front
+        beaten = _beaten(losses, new)
+        kept = (leader for leader, is_beaten in zip(front, beaten, strict=True) if not is_beaten)
+        return tuple(sorted((*kept, trial), key=_trial_id))
+
+    def _has(self, trial: Trial) -> bool:
+        at = bisect(self.trials, _trial_id(trial), key=_trial_id)
+        return at > 0 and self.trials[at - 1] is trial
+
+    def _loss(self, trial: Trial) -> float:
+        return float(self.losses(trial).sum())
+
+    def _unbeaten(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that no other of them beats in every objective."""
+        losses = np.array([self.losses(trial) for trial in trials])
+        pairs = zip(trials, losses, strict=True)
+        return [trial for trial, loss in pairs if not _is_dominated(loss, losses)]
 
 
 def anchored(
@@ -160,7 +203,17 @@ def winners(
     return found if standing.is_multi else found[:1]
 
 
+def _trial_id(trial: Trial) -> int:
+    return trial.candidate.trial_id
+
+
 def _is_dominated(loss: np.ndarray, losses: np.ndarray) -> bool:
     no_worse = (losses <= loss).all(axis=1)
     better = (losses < loss).any(axis=1)
     return bool((no_worse & better).any())
+
+
+def _beaten(losses: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Which rows are no better than a loss in any objective, and worse in one."""
+    beaten: np.ndarray = np.all(losses >= loss, axis=1) & np.any(losses > loss, axis=1)
+    return beaten

@@ -142,3 +142,29 @@ def test_validation_is_scaled_by_the_baselines_scores_on_it():
     validated = {i: trial(i, *values).outcome for i, values in enumerate(outcomes)}
     # Plain means are 0.25 and 0.51; scaled they are (1 + 0.25) / 2 and (0.2 + 1) / 2.
     assert ids(winners(found, Objective("normalized", TASKS, KEYS), validated, 2)) == [2]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 8)), max_size=14),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["weighted_sum", "per_task"]),
+)
+def test_trials_that_come_one_by_one_stand_as_all_at_once(values, order, name):
+    trials = [
+        failed(i) if not a + b else trial(i, float(a), float(b), recipe=recipe)
+        for i, (a, b, recipe) in enumerate(values)
+    ]
+    at_once = Standing(Objective(name, TASKS, KEYS), tuple(trials))
+    order.shuffle(trials)
+    one_by_one = standing(name, *trials)
+    assert one_by_one.trials == at_once.trials
+    assert one_by_one.best is at_once.best
+    assert ids(one_by_one.front()) == ids(at_once.front())
+    assert ids(one_by_one.ranked()) == ids(at_once.ranked())
+
+
+def test_what_one_standing_learns_misleads_no_other():
+    start = standing("per_task", trial(0, 0.1, 0.1))
+    one, other = start.with_trial(trial(1, 0.9, 0.9)), start.with_trial(trial(1, 0.0, 0.0))
+    assert (ids(one.front()), ids(other.front())) == ([1], [0])
+    assert ids(start.with_trial(trial(2, 0.5, 0.5, recipe=1)).front()) == [2]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from evomerge.errors import LedgerError
 from evomerge.files import canonical_json, write_atomic
@@ -43,15 +43,24 @@ def write_documents(path: Path, outcome: Outcome) -> None:
     """Writes the results of an outcome, if it has any."""
     if outcome.evaluation is None or not outcome.evaluation.documents:
         return
-    lines = "\n".join(canonical_json(_document_line(d)) for d in outcome.evaluation.documents)
+    lines = "\n".join(map(_line, outcome.evaluation.documents))
     packed = gzip.compress(lines.encode(), compresslevel=1, mtime=0)
     write_atomic(path, packed)
 
 
-def _document_line(document: Document) -> dict[str, Any]:
-    return {
-        "task": document.task,
-        "doc_id": document.doc_id,
-        "values": dict(document.values),
-        "answer": document.answer,
-    }
+def _line(document: Document) -> str:
+    """The canonical JSON of a document; most of it has been said of another one."""
+    answer = document.answer
+    told = str(answer) if type(answer) is int else canonical_json(answer)
+    task, values = _text(document.task), _values(tuple(document.values.items()))
+    return f'{{"answer":{told},"doc_id":{document.doc_id},"task":{task},"values":{values}}}'
+
+
+@lru_cache(maxsize=4096)
+def _text(text: str) -> str:
+    return canonical_json(text)
+
+
+@lru_cache(maxsize=4096)
+def _values(values: tuple[tuple[str, float], ...]) -> str:
+    return canonical_json(dict(values))

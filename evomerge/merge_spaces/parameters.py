@@ -50,6 +50,9 @@ class ParameterSpace(MergeSpace):
                 self._place_weights(parameter)
             else:
                 self._place_per_source(parameter)
+        self._slots_at: dict[tuple[ModelName | None, int], list[Slot]] = {}
+        for slot in self.slots:
+            self._slots_at.setdefault((slot.model, slot.slice), []).append(slot)
         self._check()
         return Space(tuple(self._parameters))
 
@@ -250,9 +253,8 @@ class ParameterSpace(MergeSpace):
 
     def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
         found: dict[str, list[tuple[str | None, Any]]] = {}
-        for slot in self.slots:
-            if slot.model == model and slot.slice == index:
-                found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
+        for slot in self._slots_at.get((model, index), ()):
+            found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
         return {name: with_filters(values) for name, values in found.items()}
 
     # Points that are known beforehand

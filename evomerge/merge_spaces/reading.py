@@ -27,7 +27,8 @@ def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
         point = dict(_coordinates(merge_space, recipe.config))
         inside = merge_space.space.decode(merge_space.space.encode(point))
         found = merge_space.recipe(inside)
-    except (KeyError, IndexError, TypeError, ValueError):  # it has another shape
+    # It has another shape, or its weights no sum.
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError):
         return None
     return inside if _is_near(found.config, recipe.config) else None
 
@@ -65,7 +66,7 @@ def _value(space: ParameterSpace, slot: Slot, config: Mapping[str, Any]) -> Any:
         part = inputs[space.inputs.models.index(slot.model)]
     value = part["parameters"][slot.parameter]
     if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
-        return next(entry["value"] for entry in value if entry.get("filter") == slot.filter)
+        return {entry.get("filter"): entry["value"] for entry in value}[slot.filter]
     return value
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 
 import torch
+
+from evomerge.inspection.resources import memory
 
 CAP = 8 << 30  # bytes
 
@@ -23,7 +24,7 @@ class Budget:
     """
 
     def __init__(self, n_bytes: int | None, device: torch.device) -> None:
-        self.left = min(_free_bytes(device) // 8, CAP) if n_bytes is None else n_bytes
+        self.left = min(free_bytes(device) // 8, CAP) if n_bytes is None else n_bytes
 
     def grants(self, owner: object, n_bytes: int, *, passing: int = 0) -> bool:
         """Takes bytes until ``owner`` is collected, if there are as many.
@@ -43,10 +44,9 @@ class Budget:
         self.left += n_bytes
 
 
-def _free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
+    """What nobody uses now of the device's memory; files in the system's cache are free."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
-    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        return 0  # not told on this system: nothing is kept
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory().free

@@ -31,6 +31,7 @@ from evomerge.merging.quiet import quiet_transformers
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
 from evomerge.merging.weights import Weights
+from evomerge.merging.window import Window
 from evomerge.recipe import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
@@ -66,6 +67,9 @@ class ResidentMerger:
         cache_bytes: Memory for what merges share: ranks, random numbers, task vectors, copies
             of sources in the dtype that recipes compute in. None: an eighth of what is free
             now, at most 8 GiB. Without room a merge computes them as it goes.
+        source_bytes: Of the sources that may stay in memory; the rest is read from its files in
+            every merge. None: what is free now, on a GPU five eighths of it. The weights are the
+            same.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
@@ -81,6 +85,7 @@ class ResidentMerger:
         allow_pickle: Collection[str] = (),
         lora_cache: Path | None = None,
         cache_bytes: int | None = None,
+        source_bytes: int | None = None,
         folders: Sequence[Path] = (),
         engine: Literal["fast", "reference"] = "fast",
     ) -> None:
@@ -96,6 +101,7 @@ class ResidentMerger:
             trust_remote_code=trust_remote_code,
             lora_cache=lora_cache,
             budget=budget,
+            window=Window(source_bytes, torch.device(device)),
         )
         self._outputs = Outputs(self._sources.options)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()

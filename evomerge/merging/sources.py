@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
 from evomerge.merging.budget import Budget
 from evomerge.merging.quiet import quiet_transformers
+from evomerge.merging.window import Window, forget, is_mapped
+
+_CPU = torch.device("cpu")
 
 
 def build_tokenizer(task: BuildTokenizer) -> TokenizerInfo:
@@ -63,6 +66,8 @@ class Sources:
             removed with this object.
         budget: Keeps copies in the dtype that recipes compute in, which saves casting in
             every merge; None: nothing is kept.
+        window: Which tensors stay on the device; the others are read from their files in
+            every merge, and stay there. None: those that fit now.
     """
 
     def __init__(
@@ -72,8 +77,11 @@ class Sources:
         trust_remote_code: bool = False,
         lora_cache: Path | None = None,
         budget: Budget | None = None,
+        window: Window | None = None,
     ) -> None:
         self._device = torch.device(device)
+        self._window = window or Window(None, self._device)
+        self._passing: set[int] = set()  # ids of mapped tensors that do not stay
         self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
         self._casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
         self._budget = budget or Budget(0, self._device)
@@ -102,7 +110,9 @@ class Sources:
             raise TypeError(f"no way to feed {type(gather).__name__} to {task.method_name}")
         raw = self._gathered(gather.gather_tensors, torch.device("cpu"))
         permuted = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
-        return Inputs({model: (t.to(self._device), None) for model, t in permuted.items()})
+        raw.release()
+        entries = {model: (t.to(self._device), None) for model, t in permuted.items()}
+        return Inputs(entries, device=self._device)
 
     def _gathered(self, gather: GatherTensors, device: torch.device | None = None) -> Inputs:
         """GatherTensors, with the cast to the recipe's dtype left for later."""
@@ -114,24 +124,33 @@ class Sources:
             if tensor is not None:
                 moved = tensor if device is None else tensor.to(device)
                 tensors[model] = (moved, dtype_from_name(load.dtype))
-        return Inputs(tensors, self._cast if device is None else None)
+        passing = [tensor for tensor, _ in tensors.values() if id(tensor) in self._passing]
+        if device is not None:
+            return Inputs(tensors, device=device, passing=passing)
+        return Inputs(tensors, self._kept, device=self._device, passing=passing)
 
     def _resident(self, load: LoadTensor) -> torch.Tensor | None:
         key = load.model_copy(update={"dtype": None, "device": None})
         if key not in self._tensors:
             read = key.execute()
-            self._tensors[key] = None if read is None else read.to(self._device)
+            self._tensors[key] = None if read is None else self._settled(read)
         return self._tensors[key]
 
-    def _cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """A resident tensor in another dtype, kept while there is room."""
+    def _settled(self, read: torch.Tensor) -> torch.Tensor:
+        """A tensor where it stays; one that is not in a file has no other place to go."""
+        if self._window.holds(read) or not is_mapped(read):
+            return read.to(self._device)
+        self._passing.add(id(read))
+        return read
+
+    def _kept(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+        """A resident tensor in another dtype, kept from now on; None: there is no room."""
         key = (id(tensor), dtype)  # resident tensors live as long as this object
-        if key in self._casts:
-            return self._casts[key]
-        cast = tensor.to(dtype)
-        if self._budget.grants(self, cast.nbytes):
-            self._casts[key] = cast
-        return cast
+        if key not in self._casts:
+            if not self._budget.grants(self, tensor.numel() * dtype.itemsize):
+                return None
+            self._casts[key] = tensor.to(self._device, dtype)
+        return self._casts[key]
 
 
 class Inputs:
@@ -139,16 +158,29 @@ class Inputs:
 
     Args:
         tensors: Model -> tensor as stored, and the dtype to compute in (None: as it is).
-        cast: Casts a tensor, perhaps into memory that it keeps; None: ``Tensor.to``.
+        keep: Casts a tensor into memory that it keeps, or returns None where there is no room;
+            None: there is none.
+        device: Where merges are computed.
+        passing: Those of the tensors that do not stay in memory.
+
+    Attributes:
+        device: As given.
+        is_passing: Whether some do not stay.
     """
 
     def __init__(
         self,
         tensors: Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]],
-        cast: Callable[[torch.Tensor, torch.dtype], torch.Tensor] | None = None,
+        keep: Callable[[torch.Tensor, torch.dtype], torch.Tensor | None] | None = None,
+        *,
+        device: torch.device = _CPU,
+        passing: Sequence[torch.Tensor] = (),
     ) -> None:
         self._tensors = tensors
-        self._cast = cast or torch.Tensor.to
+        self._keep = keep
+        self._passing = passing
+        self.device = device
+        self.is_passing = bool(passing)
 
     def stored(self) -> Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]:
         """The tensors as they are stored, with the dtypes to compute in."""
@@ -156,7 +188,23 @@ class Inputs:
 
     def cast(self) -> dict[ModelReference, torch.Tensor]:
         """The tensors as mergekit's kernels get them; unchanged ones are not copied."""
+        kept = self.kept()
         return {
-            model: tensor if dtype in (None, tensor.dtype) else self._cast(tensor, dtype)
-            for model, (tensor, dtype) in self._tensors.items()
+            model: kept[model].to(self.device, dtype or kept[model].dtype)
+            for model, (_, dtype) in self._tensors.items()
         }
+
+    def release(self, start: int = 0, stop: int | None = None) -> None:
+        """Gives the memory of those back that do not stay, from element to element."""
+        for tensor in self._passing:
+            forget(tensor.view(-1)[start:stop])
+
+    def kept(self) -> dict[ModelReference, torch.Tensor]:
+        """In the dtypes to compute in where a copy is kept, else as they are stored."""
+        return {model: self._or_kept(*entry) for model, entry in self._tensors.items()}
+
+    def _or_kept(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+        if dtype is None or dtype == tensor.dtype or self._keep is None:
+            return tensor
+        cast = self._keep(tensor, dtype)
+        return tensor if cast is None else cast

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mergekit import merge_methods
@@ -82,12 +83,14 @@ class _Place:
     slice_index: int
     t: float
     input_names: Mapping[ModelReference, str]
+    inputs: int  # equal where the models are: to hash them takes longer than to merge a norm
 
 
 class _Planner(MergePlanner):  # type: ignore[misc]  # mergekit is untyped
     """mergekit's planner, remembering the place of each tensor."""
 
     places: dict[str, _Place]
+    inputs: dict[tuple[ModelReference, ...], int]
 
     def plan_tensor(
         self,
@@ -102,13 +105,13 @@ class _Planner(MergePlanner):  # type: ignore[misc]  # mergekit is untyped
             for name, module in self.config.modules.items()
             if any(part is cfg_reader.slice_out for part in module.slices)
         )
+        names = {model: source.name for model, source in zip(models, weights_in, strict=False)}
         self.places[weight.name] = _Place(
             module=module,
             slice_index=[part is cfg_reader.slice_out for part in slices].index(True),
             t=cfg_reader.t,
-            input_names={
-                model: source.name for model, source in zip(models, weights_in, strict=False)
-            },
+            input_names=names,
+            inputs=self.inputs.setdefault(tuple(names), len(self.inputs)),
         )
 
 
@@ -140,6 +143,15 @@ class Values:
 
     shared: Mapping[str, Any]
     per_input: Mapping[ModelReference, Mapping[str, Any]]
+
+    @cached_property
+    def settings(self) -> tuple[Mapping[str, Any], ...]:
+        """Those of each input in order, which is always the same for one tensor of a plan."""
+        return tuple(self.per_input.values())
+
+    def equal(self, other: Values) -> bool:
+        """Whether all are the same, where both belong to one tensor of a plan."""
+        return self.shared == other.shared and self.settings == other.settings
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ class Structure:
         architecture = get_architecture_info(config, options)
         out_config = _model_out_config(config, architecture, options.trust_remote_code)
         planner = _Planner(config, architecture, options, out_config)
-        planner.places = {}
+        planner.places, planner.inputs = {}, {}
         targets = planner.plan_to_disk(out_path="")  # the graph of a build; never executed
         scheduled = [handle.task() for handle in Executor(targets).schedule.tasks]
         _Planner._model_arch.cache_clear()  # an lru_cache on a method keeps planners alive
@@ -217,7 +229,7 @@ class Structure:
             # A name matters only through the filters that match it.
             names = (tensor.name, *place.input_names.values())
             matched = tuple(f in name for f in filters for name in names)
-            key = (at, place.t, matched, tuple(place.input_names))
+            key = (at, place.t, matched, place.inputs)
             if key not in found:
                 if at not in scopes:
                     scopes[at] = _Scopes.of(config, *at)

@@ -20,6 +20,8 @@ HEADER_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 SHARE_OF_COPIES = 8  # sources are copied into the dtype of the merge in this part of free memory
 COMPUTED_BYTES = 4  # merges and scores are computed in float32
 SCORED_AT_ONCE = 2048  # positions whose logits are float32 at once
+IN_BLOCKS = ("linear", "task_arithmetic", "slerp")  # never hold a whole tensor, on a CPU
+WORKSPACE_BYTES = 64 << 20  # what these hold at once
 PROCESS_BYTES = 1 << 30  # Python, torch, transformers and lm-eval themselves
 RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand trials
 
@@ -130,7 +132,13 @@ def _vocabulary(model: ModelFacts) -> int:
 
 
 def memory_needs(
-    sizes: Sizes, free: int, tokens_per_pass: int, workers: int, *, shared: bool
+    sizes: Sizes,
+    free: int,
+    tokens_per_pass: int,
+    workers: int,
+    *,
+    shared: bool,
+    in_blocks: bool = False,
 ) -> list[Need]:
     """What sources, live models and forward passes take.
 
@@ -140,10 +148,12 @@ def memory_needs(
         tokens_per_pass: Tokens of the largest forward pass.
         workers: Trials at once.
         shared: Whether workers share the sources: files that are mapped, not copied.
+        in_blocks: Whether a merge holds blocks of a tensor, never a whole one.
     """
     copies = 1 if shared else workers
     live = sizes.n_values * sizes.item
-    merging = sizes.largest * COMPUTED_BYTES * (sizes.n_sources + 2)
+    whole = sizes.largest * COMPUTED_BYTES * (sizes.n_sources + 2)
+    merging = min(whole, WORKSPACE_BYTES) if in_blocks else whole
     logits = tokens_per_pass * sizes.vocabulary * sizes.item
     kept = min(sizes.copies, free // SHARE_OF_COPIES)
     scored = min(tokens_per_pass, SCORED_AT_ONCE) * sizes.vocabulary * COMPUTED_BYTES
@@ -152,17 +162,25 @@ def memory_needs(
         Need(
             f"{sizes.n_sources} sources" + ("" if shared else each),
             copies * sizes.sources,
-            is_certain=not shared,  # files that are mapped are read again where memory is short
+            is_certain=False,  # what does not fit is read from its files in every merge
         ),
         Need(f"live model{each}", workers * live),
-        Need(f"merging its largest tensor{each}", workers * merging),
+        Need(
+            f"merging {'block by block' if in_blocks else 'its largest tensor'}{each}",
+            workers * merging,
+        ),
         Need(f"copies of sources, cast{each}", workers * kept, False),
         Need(f"logits of one pass, at most{each}", workers * (logits + scored), False),
     ]
 
 
 def stores_of(
-    sizes: Sizes, tokens_per_pass: int, workers: int, device: str, run_dir: Path | None
+    sizes: Sizes,
+    tokens_per_pass: int,
+    workers: int,
+    device: str,
+    run_dir: Path | None,
+    method: str = "",
 ) -> tuple[Store, ...]:
     """Where a run takes room on this machine, and how much there is."""
     from evomerge.inspection import resources  # loads torch; a wrong genome must not
@@ -170,7 +188,14 @@ def stores_of(
     ram, gpu = resources.memory(), resources.gpu_memory(device)
     is_gpu = device.startswith("cuda")
     free = ram.free if not is_gpu else gpu.free if gpu is not None else 0
-    needs = memory_needs(sizes, free, tokens_per_pass, workers, shared=not is_gpu)
+    needs = memory_needs(
+        sizes,
+        free,
+        tokens_per_pass,
+        workers,
+        shared=not is_gpu,
+        in_blocks=not is_gpu and method in IN_BLOCKS,
+    )
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
     if is_gpu:
         loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)

@@ -96,4 +96,11 @@ def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
         return ()
     passes = (e.tokens_per_pass(subject.device, LONGEST_ROW) for e in subject.evaluators.values())
     workers = genome.execution.workers
-    return stores_of(sizes, max(passes, default=0), workers, subject.device, subject.run_dir)
+    return stores_of(
+        sizes,
+        max(passes, default=0),
+        workers,
+        subject.device,
+        subject.run_dir,
+        genome.genome.merge_method,
+    )

@@ -7,21 +7,27 @@ import random
 
 import pytest
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from evomerge.deadline import Deadline
 from evomerge.errors import TrialTimeoutError
-from evomerge.evaluators.lm_eval import sharing, trees
-from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval import sharing
 from evomerge.evaluators.lm_eval.sharing import SHARED
 from evomerge.evaluators.lm_eval.trees import cut, lay_out, lay_out_apart
-from tests.evaluators.tiny_tasks import WORDS
-from tests.tiny_models import tiny_config, tiny_tokenizer
+from tests.evaluators.tiny_requests import (
+    KINDS,
+    WINDOW,
+    asked,
+    assert_same,
+    bound,
+    build,
+    prompts,
+    questions,
+    small_trees,
+    words,
+)
+from tests.tiny_models import tiny_config
 
-WINDOW = {"sliding_window": 11}
-KINDS = ["full_attention", "sliding_attention"]
 CASES = [
     *((name, {}) for name in sorted(SHARED)),
     *((name, {"tie_word_embeddings": True}) for name in sorted(SHARED)),
@@ -40,54 +46,7 @@ def label(value) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_trees(monkeypatch):
-    """Few tokens are enough for stems and for rows of several documents."""
-    monkeypatch.setattr(trees, "TREE_TOKENS", 40)
-    monkeypatch.setattr(trees, "STEM_TOKENS", 8)
-    monkeypatch.setattr(trees, "TOKENS_AFTER_STEM", 120)
-
-
-def build(architecture: str, **settings):
-    config = tiny_config(architecture, **settings)
-    torch.manual_seed(0)
-    how = settings.get("attn_implementation")
-    module = AutoModelForCausalLM.from_config(config, attn_implementation=how).eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return module
-
-
-def bound(module, engine="fast", batch_size="auto", **more) -> LiveLanguageModel:
-    model = LiveLanguageModel(tiny_tokenizer(), batch_size, engine=engine)
-    model.bind(module, **more)
-    return model
-
-
-def words(count: int, seed: int) -> str:
-    return " ".join(random.Random(seed).choices(WORDS, k=count))
-
-
-def questions() -> list[tuple[str, str]]:
-    """Few-shot prompts that documents share, prompts of their own, none; and odd ones."""
-    prompts = [words(20, 1)] * 6 + [words(14, 9)] * 5 + [words(12, 20 + n) for n in range(4)]
-    contexts = [f"{prompt} {words(4, 50 + n)}" for n, prompt in enumerate(prompts)]
-    contexts += [words(3, 70 + n) for n in range(5)]
-    options = ["fox", "the lazy dog", "the lazy cat", "jugs of liquor"]
-    pairs = [(context, f" {option}") for context in contexts for option in options]
-    # Many continuations of one text; a text that another begins with; one too long; a repetition.
-    pairs += [(contexts[0], f" {words(3, 90 + n)}") for n in range(15)]
-    pairs += [("the lazy", " dog"), ("the lazy dog", " jumps"), ("", "the fox"), pairs[0]]
-    return [*pairs, (words(90, 3), " dog"), (words(90, 3), " jugs")]
-
-
-def asked(kind: str, arguments) -> list[Instance]:
-    return [Instance(kind, {}, given, index) for index, given in enumerate(arguments)]
-
-
-def assert_same(found, expected):
-    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
-    likelihoods = [value for value, _ in expected]
-    assert [value for value, _ in found] == pytest.approx(likelihoods, abs=1e-4, rel=0)
+    small_trees(monkeypatch)
 
 
 @pytest.mark.parametrize(("architecture", "settings"), CASES, ids=label)
@@ -102,44 +61,6 @@ def test_shared_tokens_give_the_likelihoods_of_plain_rows(architecture, settings
     rolled = asked("loglikelihood_rolling", [(words(60, 1),), (words(120, 1),), ("",)])
     expected = bound(module, "reference").loglikelihood_rolling(rolled)
     assert model.loglikelihood_rolling(rolled) == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.parametrize("architecture", sorted(SHARED))
-def test_shared_tokens_give_the_likelihoods_of_lm_eval(architecture):
-    module = build(architecture, **(WINDOW if architecture in ("mistral", "gemma2") else {}))
-    theirs = HFLM(module, tokenizer=tiny_tokenizer(), batch_size=1, logits_cache=False)
-    requests = asked("loglikelihood", questions())
-    assert_same(bound(module).loglikelihood(requests), theirs.loglikelihood(requests))
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "divisor"), [("auto", 1), ("auto", 64), (1, 1), (5, 1), (5, 2)]
-)
-def test_scores_do_not_depend_on_how_much_a_pass_holds(batch_size, divisor):
-    module = build("llama")
-    requests = asked("loglikelihood", questions())
-    model = bound(module, batch_size=batch_size, batch_divisor=divisor)
-    assert_same(model.loglikelihood(requests), bound(module, "reference").loglikelihood(requests))
-
-
-def test_a_halved_batch_halves_the_trees_of_a_pass(monkeypatch):
-    module = build("llama")
-    forward = module.model.forward
-    counts = []
-
-    def counting(input_ids, **settings):
-        counts.append(len(input_ids))
-        return forward(input_ids=input_ids, **settings)
-
-    monkeypatch.setattr(module.model, "forward", counting)
-    requests = asked("loglikelihood", questions())
-    model = bound(module, batch_size=4)
-    model.loglikelihood(requests)
-    assert max(counts) == 4
-    counts.clear()
-    model.bind(module, batch_divisor=2)
-    model.loglikelihood(requests)
-    assert max(counts) == 2
 
 
 def test_the_deadline_is_looked_at_before_every_pass():
@@ -163,12 +84,6 @@ def test_changed_weights_change_the_scores_of_a_kept_layout():
     assert_same(after, bound(module, "reference").loglikelihood(requests))
 
 
-def prompts() -> list[str]:
-    """Prompts that share a beginning, others, and one longer than the model reads."""
-    shared = [f"{words(16, 1)} {words(2 + n % 5, 30 + n)}" for n in range(14)]
-    return [*shared, *(words(1 + 3 * n, 60 + n) for n in range(6)), "", words(90, 3), shared[0]]
-
-
 def assert_same_texts(module, settings):
     requests = asked("generate_until", [(prompt, settings) for prompt in prompts()])
     found = bound(module).generate_until(requests)
@@ -187,15 +102,6 @@ def test_greedy_texts_are_those_of_plain_rows(architecture, settings, monkeypatc
     requests, found = assert_same_texts(module, {"until": ["e", "ju"], "max_gen_toks": 14})
     monkeypatch.setattr(type(module), "generate", refuse)
     assert bound(module).generate_until(requests) == found
-
-
-def test_greedy_texts_are_those_of_lm_eval():
-    module = build("llama")
-    requests, found = assert_same_texts(module, {"until": ["e", "ju"], "max_gen_toks": 14})
-    theirs = HFLM(module, tokenizer=tiny_tokenizer(), batch_size=1)
-    empty = prompts().index("")  # lm-eval's backend cannot continue it
-    del requests[empty], found[empty]
-    assert found == theirs.generate_until(requests)
 
 
 def test_every_end_token_of_the_model_ends_a_text():

@@ -17,7 +17,7 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask, TensorDi
 
 from evomerge.deadline import Deadline
 from evomerge.merging.budget import Budget
-from evomerge.merging.kernels import FAMILY, METHODS, workspace
+from evomerge.merging.kernels import FAMILY, workspace
 from evomerge.merging.kernels.engine import ByKernel, ByMergekit, Engine, Merged
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.sources import Inputs
@@ -27,7 +27,8 @@ from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
 from tests.tiny_models import tiny_family
 
-FAST = sorted(METHODS)
+FAST = sorted({"linear", *FAMILY})
+NO_BASE = {"linear", "nuslerp"}
 SHAPES = [(1027,), (33, 5), (7, 311), (64, 48)]
 PLENTY = 1 << 30
 Point = dict[str, Any]  # shared parameters by name, per-model ones as one value per source
@@ -71,26 +72,30 @@ class Plan:
         stored: torch.dtype = torch.bfloat16,
         work: torch.dtype | None = torch.float32,
         out_dtype: str | None = None,
+        noise: float = 0.05,
     ) -> None:
         generator = torch.Generator().manual_seed(n_sources)
         models = [ModelReference.parse(f"model{i}") for i in range(n_sources + 1)]
-        self.method, self.models = method, models
+        self.method = method
+        self.models = models = models[1:] if method == "nuslerp" else models
         self.tensors = []
         for i, shape in enumerate(shapes):
             base = torch.randn(shape, generator=generator)
             base.view(-1)[::7] = -0.0
             family = {models[0]: (base.to(stored), work)}
             for model in models[1:]:
-                delta = (0.05 * torch.randn(shape, generator=generator) * 64).round() / 64
+                delta = (noise * torch.randn(shape, generator=generator) * 64).round() / 64
                 family[model] = ((base + delta).to(stored), work)
-            self.tensors.append(Tensor(f"w{i}", self._task(f"w{i}"), Inputs(family), out_dtype))
+            self.tensors.append(
+                Tensor(f"w{i}", self._task(f"w{i}"), Inputs(family, torch.Tensor.to), out_dtype)
+            )
 
     def _task(self, name: str) -> ExecuteMergeMethodTask:
         return ExecuteMergeMethodTask(
             method_name=self.method,
             gather_tensors=TensorDictWrapper(tensors=ImmutableMap({})),
             model_order=tuple(self.models),
-            base_model=None if self.method == "linear" else self.models[0],
+            base_model=None if self.method in NO_BASE else self.models[0],
             output_weight=WeightInfo(name=name),
             parameters=ImmutableMap({}),
             input_parameters=ImmutableMap({}),
@@ -103,7 +108,7 @@ class Plan:
             model: {
                 p.name: point[p.name][i] if p.name in point else p.default
                 for p in spec.input_parameters
-                if p.scope == ParameterScope.INPUT or i > 0
+                if p.scope == ParameterScope.INPUT or i > 0 or self.method in NO_BASE
             }
             for i, model in enumerate(self.models)
         }
@@ -192,9 +197,40 @@ def test_tensors_large_enough_for_two_threads_are_equal(
     check(plan, [points(method, 3)[i] for i in range(2)], PLENTY)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS - {"ties", "breadcrumbs", "breadcrumbs_ties"}))
+@pytest.mark.parametrize("method", sorted({*FAST} - {"ties", "breadcrumbs", "breadcrumbs_ties"}))
 def test_without_a_budget_the_tensors_are_the_same(method: str) -> None:
     check(Plan(method, 3), points(method, 3)[:7], 0)
+
+
+SHARES = [0.0, 0.3, 1.0, 1.7]
+
+
+@pytest.mark.parametrize("noise", [0.05, 1.0, 0.0])
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("method", ["slerp", "nuslerp"])
+def test_angles_are_mergekits(method: str, stored: torch.dtype, noise: float) -> None:
+    n_sources = 1 if method == "slerp" else 2
+    plan = Plan(method, n_sources, stored=stored, noise=noise, out_dtype="bfloat16")
+    made: list[Point] = [{"t": t, "weight": [1 - t, t]} for t in SHARES]
+    check(plan, [*made, {"t": 0.5, "weight": [0.3, -0.3]}], PLENTY)
+
+
+@pytest.mark.parametrize("method", ["slerp", "nuslerp"])
+def test_angles_of_long_tensors_are_mergekits(
+    method: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "_BLOCK_PER_THREAD", 1 << 15)
+    plan = Plan(method, 1 if method == "slerp" else 2, shapes=[(1031, 1027), (129, 1021)])
+    check(plan, [{"t": t, "weight": [1 - t, t]} for t in SHARES], PLENTY)
+
+
+def test_a_slerp_of_bfloat16_rounds_its_result_only() -> None:
+    check(Plan("slerp", 1, work=torch.bfloat16), [{"t": 0.3}, {"t": 0.6}], PLENTY)
+
+
+def test_a_nuslerp_of_rows_is_mergekits() -> None:
+    point = {"weight": [0.4, 0.6], "nuslerp_flatten": False}
+    check(Plan("nuslerp", 2), [point], PLENTY, by=ByMergekit)
 
 
 def test_a_stream_kept_in_part_continues_where_it_ends() -> None:

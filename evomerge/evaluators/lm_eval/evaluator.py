@@ -15,15 +15,12 @@ from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.contents import TaskContents
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.budget import tokens_on
 from evomerge.evaluators.lm_eval.contents import contents_of
 from evomerge.evaluators.lm_eval.facts import facts_of
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
-from evomerge.evaluators.lm_eval.language_model import (
-    TOKENS_PER_PASS,
-    TOKENS_PER_PASS_ELSEWHERE,
-    LiveLanguageModel,
-)
+from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.memory import freed_on_shortage, is_shortage
 from evomerge.evaluators.lm_eval.scoring import respond, score
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
@@ -110,11 +107,10 @@ class LmEval(Evaluator):
             return tuple(facts_of(entry) for entry in self._loaded())
 
     def tokens_per_pass(self, device: str, longest: int) -> int:
-        """Tokens that one forward pass reads at most."""
+        """Tokens that one forward pass reads at most, in rows as in trees."""
         rows = self.settings.batch_size
-        kind = device.partition(":")[0]
         if rows == "auto":
-            return TOKENS_PER_PASS.get(kind, TOKENS_PER_PASS_ELSEWHERE)
+            return max(tokens_on(device.partition(":")[0]), longest)
         return rows * longest
 
     def warnings(

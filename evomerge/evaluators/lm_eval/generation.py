@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from evomerge.evaluators.lm_eval.trees import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
 
     from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
     from evomerge.evaluators.lm_eval.trees import Row
@@ -41,37 +44,75 @@ WITHOUT_SAY = {
 }
 
 
-def generate(model: LiveLanguageModel, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Generated text of each ``(context, settings)``, cut before its first stop text.
+@dataclass(frozen=True)
+class TextRequests:
+    """Requests with the same settings; they depend on no weights.
 
-    Greedy requests that are equal are answered once.
+    Attributes:
+        settings: Of all of them.
+        stops: Finds their stop texts.
+        rows: What is read, by falling length.
+        askers: Positions of the requests that each row answers.
+    """
+
+    settings: GenerationSettings
+    stops: StopTexts
+    rows: list[Row]
+    askers: list[list[int]]
+
+    @cached_property
+    def stems(self) -> list[tuple[Row, list[Row]]]:
+        """Every stem and the rows that continue it, by falling length."""
+        return [
+            (stem, sorted(chain.from_iterable(groups), key=lambda row: (-len(row), row)))
+            for stem, groups in cut(dict.fromkeys(self.rows, 1)).items()
+        ]
+
+
+def group(
+    model: LiveLanguageModel, requests: Sequence[tuple[str, dict[str, Any]]]
+) -> list[TextRequests]:
+    """Groups ``(context, settings)`` requests; greedy ones that are equal are answered once.
 
     Raises:
-        GenomeError: the generation settings leave no room for a prompt.
+        GenomeError: the generation settings leave no room for a prompt, or for an answer.
     """
-    groups: dict[str, list[int]] = {}
+    by_settings: dict[str, list[int]] = {}
     for position, (_, given) in enumerate(requests):
-        groups.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(position)
-    texts = [""] * len(requests)
-    for positions in groups.values():
-        settings = GenerationSettings(model, requests[positions[0]][1])
-        rows = [_prompt(model, requests[position][0], settings.room) for position in positions]
+        by_settings.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(position)
+    groups = []
+    for kind, positions in by_settings.items():
+        settings = GenerationSettings(model, requests[positions[0]][1], kind)
         askers: dict[tuple[Row, int], list[int]] = {}
-        for position, row in zip(positions, rows, strict=True):
+        for position in positions:
+            row = _prompt(model, requests[position][0], settings.room)
             # Sampled texts differ: each asker gets its own.
             askers.setdefault((row, position if settings.is_sampled else -1), []).append(position)
         order = sorted(askers, key=lambda key: (-len(key[0]), key))
-        answers = _generate_rows(model, [row for row, _ in order], settings)
-        for key, text in zip(order, answers, strict=True):
-            for position in askers[key]:
-                texts[position] = text
-    return texts
+        stops = StopTexts(model.tokenizer, settings.stops)
+        rows = [row for row, _ in order]
+        groups.append(TextRequests(settings, stops, rows, [askers[key] for key in order]))
+    return groups
+
+
+def generate(model: LiveLanguageModel, groups: Sequence[TextRequests]) -> list[str]:
+    """Generated text of each request, cut before its first stop text."""
+    texts: dict[int, str] = {}
+    for asked in groups:
+        if model.shares and asked.settings.is_plain(model.module):
+            decoded = _decode_greedily(model, asked)
+        else:
+            decoded = _generate_with_transformers(model, asked)
+        for positions, tokens in zip(asked.askers, decoded, strict=True):
+            texts |= dict.fromkeys(positions, _text(model, tokens, asked.settings.stops))
+    return [texts[position] for position in range(len(texts))]
 
 
 class GenerationSettings:
     """One request's generation settings, by lm-eval's rules.
 
     Attributes:
+        kind: What sets these requests apart from others.
         stops: Texts that end a generation; EOS among them.
         max_tokens: Tokens generated at most.
         room: Tokens left for the prompt.
@@ -79,7 +120,8 @@ class GenerationSettings:
         others: What goes to transformers' ``generate`` as it is.
     """
 
-    def __init__(self, model: LiveLanguageModel, given: Mapping[str, Any]) -> None:
+    def __init__(self, model: LiveLanguageModel, given: Mapping[str, Any], kind: str) -> None:
+        self.kind = kind
         others: dict[str, Any] = dict(normalize_gen_kwargs(dict(given), DEFAULT_MAX_GEN_TOKS))
         eot = model.eot_token_id
         eos = None if eot is None else model.tokenizer.decode(eot, skip_special_tokens=False)
@@ -87,6 +129,12 @@ class GenerationSettings:
         self.stops = [stop for stop in stops if stop]
         self.max_tokens = int(others.pop("max_gen_toks"))
         self.room = model.max_length - self.max_tokens
+        if self.max_tokens < 1:
+            raise GenomeError(
+                f"max_gen_toks {self.max_tokens} leaves no room for an answer",
+                where="evaluation.gen_kwargs",
+                fix="Set max_gen_toks to 1 or more.",
+            )
         if self.room <= 0:
             raise GenomeError(
                 f"max_gen_toks {self.max_tokens} leaves no room for a prompt, the model reads "
@@ -116,60 +164,65 @@ def _prompt(model: LiveLanguageModel, context: str, room: int) -> Row:
     return tuple(ids[-room:])
 
 
-def _generate_rows(
-    model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings
-) -> list[str]:
-    """The text of each row; rows stand in order of falling length."""
-    stops = StopTexts(model.tokenizer, settings.stops)
-    if model.shares and settings.is_plain(model.module):
-        decoded = _decode_greedily(model, rows, settings, stops)
-    else:
-        decoded = _generate_with_transformers(model, rows, settings, stops)
-    return [_text(model, tokens, settings.stops) for tokens in decoded]
-
-
 @torch.no_grad()
-def _decode_greedily(
-    model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings, stops: StopTexts
-) -> list[list[int]]:
+def _decode_greedily(model: LiveLanguageModel, asked: TextRequests) -> list[list[int]]:
+    """New tokens of each row."""
+    rows, settings = asked.rows, asked.settings
     eos = getattr(model.module.generation_config, "eos_token_id", None)
     ends = set(eos if isinstance(eos, list) else [eos])
 
     def are_done(new: list[list[int]]) -> list[bool]:
         return [
             is_stopped or tokens[-1] in ends
-            for is_stopped, tokens in zip(stops.are_in(new), new, strict=True)
+            for is_stopped, tokens in zip(asked.stops.are_in(new), new, strict=True)
         ]
 
+    def decoder_of(members: Sequence[Row], stem: Cache | None) -> GreedyDecoder:
+        n_slots = len(_batches(model, members, settings)[0])
+        return GreedyDecoder(model.module, members, stem, settings.max_tokens, n_slots)
+
+    def fill() -> None:
+        """A token in every slot with the longest prompts, and one more of all at once."""
+        longest = _batches(model, rows, settings)[0]
+        decoder = decoder_of(longest, None)
+        decoder.decode(lambda new: [len(tokens) > 1 for tokens in new], model.deadline.check)
+
+    model.budgets.find(settings.kind, len(rows[0]) + settings.max_tokens, fill)
     decoded: dict[Row, list[int]] = {}
-    for stem, groups in cut(dict.fromkeys(rows, 1)).items():
+    for stem, members in asked.stems:
         model.deadline.check()
         kept = read_stem(model.module, stem)
-        members = sorted(chain.from_iterable(groups), key=lambda row: (-len(row), row))
-        # As many rows at once as the longest allow.
-        n_slots = len(next(model.split(members, settings.max_tokens, GENERATION_BUDGET)))
-        decoder = GreedyDecoder(model.module, members, kept, settings.max_tokens, n_slots)
+        decoder = decoder_of(members, kept)
         decoder.decode(are_done, model.deadline.check)
         decoded |= zip(members, decoder.new, strict=True)
     return [decoded[row] for row in rows]
 
 
+def _batches(
+    model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings
+) -> list[list[Row]]:
+    """As many rows at once as the longest of them allow."""
+    longest = len(rows[0]) + settings.max_tokens
+    budget = model.budgets.of(settings.kind, longest, GENERATION_BUDGET)
+    return list(budget.split(rows, settings.max_tokens))
+
+
 @torch.no_grad()
-def _generate_with_transformers(
-    model: LiveLanguageModel, rows: Sequence[Row], settings: GenerationSettings, stops: StopTexts
-) -> list[list[int]]:
+def _generate_with_transformers(model: LiveLanguageModel, asked: TextRequests) -> list[list[int]]:
+    """The same by transformers' own loop, for all settings it knows."""
+    settings = asked.settings
     device, tokenizer = model.module.device, model.tokenizer
     pad = next(
         (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(i, int)), 0
     )
     decoded: list[list[int]] = []
-    for batch in model.split(rows, settings.max_tokens, GENERATION_BUDGET):
+    for batch in _batches(model, asked.rows, settings):
         model.deadline.check()
         width = max(map(len, batch))
         # Padding on the left, masked: transformers derives positions from the mask.
         inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        stop = StopAtText(stops, width, model.deadline)
+        stop = StopAtText(asked.stops, width, model.deadline)
         others = {"max_length": width + settings.max_tokens, **settings.others}
         output = model.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
             input_ids=inputs.to(device),

@@ -10,10 +10,10 @@ last row of its batch does.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from operator import is_
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jinja2 import TemplateError
@@ -25,29 +25,23 @@ from transformers import PreTrainedTokenizerBase
 
 from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
-from evomerge.evaluators.lm_eval.generation import generate
+from evomerge.evaluators.lm_eval.budget import Budget, PassBudgets
+from evomerge.evaluators.lm_eval.generation import generate, group
 from evomerge.evaluators.lm_eval.likelihoods import (
-    ScoringPass,
+    Stage,
     TokenRequest,
     answers_from,
+    largest,
     n_read,
     rows_of,
     scoring_pass,
 )
 from evomerge.evaluators.lm_eval.sharing import may_share
 from evomerge.evaluators.lm_eval.tree_passes import read_stem, row_logits, tree_logits
-from evomerge.evaluators.lm_eval.trees import Row, lay_out, lay_out_apart
+from evomerge.evaluators.lm_eval.trees import lay_out, lay_out_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # takes a second to load; a check has no model
-
-T = TypeVar("T", bound=Sized)
-Stage = tuple[Row, list[ScoringPass]]  # a stem and the passes that continue it
-
-# Rows x padded length of one forward pass under batch_size "auto". A constant per device
-# class: the split into batches, and with it the last digits of a score, never changes.
-TOKENS_PER_PASS = {"cpu": 4096, "mps": 4096}
-TOKENS_PER_PASS_ELSEWHERE = 16384
 
 
 class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
@@ -57,11 +51,12 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
 
     Args:
         tokenizer: Of every model that will be bound.
-        batch_size: Rows per forward pass, or ``"auto"``: a fixed budget of tokens.
+        batch_size: Rows per forward pass, or ``"auto"``: a budget of tokens, see `PassBudgets`.
         template_name: One of the tokenizer's named chat templates; None for its default.
         engine: ``"fast"`` computes tokens that rows share once, ``"reference"`` row by row.
 
     Attributes:
+        budgets: How much one forward pass reads.
         shares: Whether the bound model computes shared tokens once.
     """
 
@@ -78,7 +73,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.batch_size = batch_size
+        self.budgets = PassBudgets(batch_size)
         self.template_name = template_name
         self.engine = engine
         self._encoded: dict[tuple[str, bool | None], array[int]] = {}
@@ -99,10 +94,9 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         """
         self.module = module
         self.deadline = deadline or Deadline()
-        self._batch_divisor = batch_divisor
+        self.budgets.bind(module.device, batch_divisor)
         self._device = module.device
         self._max_length = int(resolve_max_length(module.config, self.tokenizer))
-        self._limit = TOKENS_PER_PASS.get(module.device.type, TOKENS_PER_PASS_ELSEWHERE)
         self.shares = self.engine == "fast" and may_share(module)
 
     @property
@@ -180,14 +174,25 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """The text generated for each ``(context, settings)`` request."""
-        return generate(self, [request.args for request in requests])
+        texts = self._once(
+            ("texts", self.max_length),
+            requests,
+            lambda: group(self, [request.args for request in requests]),
+        )
+        return generate(self, texts)
 
     def _pair(self, request: Instance) -> TokenRequest:
-        """Context and continuation, encoded as one text; an empty context is the prefix token."""
+        """Context and continuation, encoded as one text.
+
+        A context that is empty, or blank and gives no token, is the prefix token.
+        """
         context, continuation = request.args
         if context:
-            return (request.args, *self._encode_pair(context, continuation))
-        tokens = self.tok_encode(continuation, add_special_tokens=False)
+            encoded, tokens = self._encode_pair(context, continuation)
+            if encoded:
+                return (request.args, encoded, tokens)
+        else:
+            tokens = self.tok_encode(continuation, add_special_tokens=False)
         prefix = self.prefix_token_id
         if prefix is None:
             raise GenomeError(
@@ -205,29 +210,47 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         self, requests: Sequence[TokenRequest], **kwargs: Any
     ) -> list[tuple[float, bool]]:
         """The same for requests that are encoded; part of lm-eval's interface."""
-        return self._run(self._planned(requests), len(requests))
+        longest = self._longest(requests)
+        stages = self._planned(requests, self.budgets.of("tokens", longest))
+        return self._run(stages, len(requests))
 
     def _answers(
         self, kind: str, requests: Sequence[Instance], encoded: Sequence[TokenRequest]
     ) -> list[tuple[float, bool]]:
-        key = (kind, self.max_length, self.shares, self._limit, self._batch_divisor)
-        return self._run(self._once(key, requests, lambda: self._planned(encoded)), len(encoded))
+        longest = self._once(
+            (f"longest of {kind}", self.max_length), requests, lambda: self._longest(encoded)
+        )
 
-    def _planned(self, requests: Sequence[TokenRequest]) -> list[Stage]:
+        def stages() -> list[Stage]:
+            budget = self.budgets.of(kind, longest)
+            key = (kind, self.max_length, self.shares, budget)
+            planned: list[Stage] = self._once(key, requests, lambda: self._planned(encoded, budget))
+            return planned
+
+        self.budgets.find(kind, longest, lambda: self._run(largest(stages()), len(encoded)))
+        return self._run(stages(), len(encoded))
+
+    def _longest(self, requests: Sequence[TokenRequest]) -> int:
+        """Tokens of the longest row."""
+        lengths = (len(context) + len(own) - 1 for _, context, own in requests)
+        return min(max(lengths, default=1), self.max_length)
+
+    def _planned(self, requests: Sequence[TokenRequest], budget: Budget) -> list[Stage]:
         """Stems in the order they are computed, each with the passes that continue it."""
         for texts, _, continuation in requests:
             self._check_length(texts, continuation)
         readers = rows_of(requests, self.max_length)
         read = n_read(requests, readers)
+        branchings = lay_out(read, budget.tokens) if self.shares else lay_out_apart(read)
         return [
             (
                 stem,
                 [
                     scoring_pass(batch, stem, requests, readers)
-                    for batch in self.split(trees, len(stem))
+                    for batch in budget.split(trees, len(stem))
                 ],
             )
-            for stem, trees in (lay_out(read) if self.shares else lay_out_apart(read))
+            for stem, trees in branchings
         ]
 
     @torch.no_grad()
@@ -245,23 +268,6 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
                 for position, answer in answers_from(logits, scored):
                     answers[position] = answer
         return answers
-
-    def split(self, rows: Sequence[T], extra: int = 0, budget: int = 1) -> Iterator[list[T]]:
-        """Splits rows, longest first, into forward passes.
-
-        Args:
-            rows: What is read, ordered by falling length.
-            extra: Tokens that each row needs beside its own.
-            budget: Multiple of the token budget.
-        """
-        start = 0
-        while start < len(rows):
-            count = self._limit * budget // (len(rows[start]) + extra)
-            if self.batch_size != "auto":
-                count = self.batch_size
-            count = max(1, count // self._batch_divisor)
-            yield list(rows[start : start + count])
-            start += count
 
     def _once(
         self, key: tuple[Any, ...], requests: Sequence[Instance], make: Callable[[], Any]

@@ -42,6 +42,25 @@ class ScoringPass:
     lengths: list[int]
     requests: list[int]
 
+    def n_tokens(self, stem: Row) -> int:
+        """Tokens it holds, with padding and a stem for each tree."""
+        n_trees, width = self.block.tokens.shape
+        return n_trees * (width + len(stem))
+
+
+Stage = tuple[Row, list[ScoringPass]]  # a stem and the passes that continue it
+
+
+def largest(stages: Sequence[Stage]) -> list[Stage]:
+    """The passes that need the most memory: for what they read, and for what is read from them."""
+    passes = [(stem, scored) for stem, own in stages for scored in own]
+    if not passes:
+        return []
+    widest = max(passes, key=lambda one: one[1].n_tokens(one[0]))
+    most_read = max(passes, key=lambda one: one[1].block.places.shape[1])
+    found = [widest] if widest is most_read else [widest, most_read]
+    return [(stem, [scored]) for stem, scored in found]
+
 
 def rows_of(requests: Sequence[TokenRequest], max_length: int) -> dict[Row, list[int]]:
     """What is read for each request: context and continuation without its last token.

@@ -26,19 +26,20 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
+def give_back(error: BaseException) -> None:
+    """Gives back what a pass that failed held: its tensors hang on the error's traceback."""
+    error.__traceback__ = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 @contextmanager
 def freed_on_shortage() -> Iterator[None]:
-    """Gives memory back where the work inside ran out of it.
-
-    The traceback holds the tensors of the pass that failed; it is dropped first.
-    """
+    """Gives memory back where the work inside ran out of it."""
     try:
         yield
     except OutOfMemoryError as error:
-        cause = error.__cause__
-        if cause is not None:
-            cause.__traceback__ = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if error.__cause__ is not None:
+            give_back(error.__cause__)
         raise

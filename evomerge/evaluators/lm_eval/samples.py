@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, zip_longest
+from itertools import chain, groupby, islice, zip_longest
+from operator import attrgetter
 
 from lm_eval.api.instance import Instance
 
@@ -23,11 +24,10 @@ def samples_of(entries: Sequence[Entry]) -> tuple[Sample, ...]:
 
 
 def _of_leaf(leaf: Leaf) -> Iterator[Sample]:
-    requests: dict[int, list[Instance]] = {}
-    for instance in leaf.task.instances:
-        if instance.doc_id in requests or len(requests) < N_SAMPLES:
-            requests.setdefault(instance.doc_id, []).append(instance)
-    for position, asked in requests.items():
+    # The requests of a document stand together: lm-eval builds them so.
+    by_document = groupby(leaf.task.instances, key=attrgetter("doc_id"))
+    for position, requests in islice(by_document, N_SAMPLES):
+        asked = list(requests)
         doc_id = position if leaf.samples is None else leaf.samples[position]
         prompt = str(asked[0].args[0])
         yield Sample(leaf.name, doc_id, prompt[-LONGEST:], _answer(asked)[:LONGEST])

@@ -21,6 +21,7 @@ from lm_eval.api.metrics import (
 
 from evomerge.errors import EvaluationError
 from evomerge.evaluators.lm_eval import metrics
+from evomerge.evaluators.lm_eval.choices import judged
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
@@ -89,6 +90,10 @@ def score(entries: Sequence[Entry]) -> Evaluation:
 
 def _process(leaf: Leaf, documents: list[Document]) -> dict[metrics.MetricFilter, list[Any]]:
     """Runs filters and per-document metrics; appends the leaf's documents."""
+    at_once = judged(leaf)
+    if at_once is not None:
+        documents += at_once.documents
+        return at_once.values
     task = leaf.task
     task.apply_filters()
     requests_of: dict[int, list[Instance]] = defaultdict(list)

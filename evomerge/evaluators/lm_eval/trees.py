@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -55,14 +56,15 @@ class Branching(NamedTuple):
     trees: list[Tree]
 
 
-def lay_out(n_read: Mapping[Row, int]) -> list[Branching]:
+def lay_out(n_read: Mapping[Row, int], most: float = inf) -> list[Branching]:
     """Trees of all rows.
 
     Args:
         n_read: Row -> how many of its last positions are read, at least 1. No stem holds one.
+        most: Tokens of a tree of several rows at most, with its stem.
     """
     branchings = []
-    for stem, groups in cut(n_read).items():
+    for stem, groups in cut(n_read, most).items():
         trees = [_tree(rows, len(stem), n_read) for rows in groups]
         branchings.append(Branching(stem, sorted(trees, key=len, reverse=True)))
     return branchings
@@ -74,8 +76,8 @@ def lay_out_apart(n_read: Mapping[Row, int]) -> list[Branching]:
     return [Branching((), trees)]
 
 
-def cut(n_read: Mapping[Row, int]) -> dict[Row, list[list[Row]]]:
-    """Stem -> the groups of rows that continue it, each of them one tree."""
+def cut(n_read: Mapping[Row, int], most: float = inf) -> dict[Row, list[list[Row]]]:
+    """Stem -> the groups of rows that continue it, each of them one tree; see `lay_out`."""
     found: dict[Row, list[list[Row]]] = {}
     pending: list[tuple[list[Row], Row]] = [(sorted(n_read), ())] if n_read else []
     while pending:
@@ -85,7 +87,7 @@ def cut(n_read: Mapping[Row, int]) -> dict[Row, list[list[Row]]]:
         n_branches = sum(new for _, new in _new_tokens(rows)) - depth
         is_stem = n_shared >= STEM_TOKENS
         is_small = n_branches <= TREE_TOKENS or (is_stem and n_branches < TOKENS_AFTER_STEM)
-        if is_small or len(rows) == 1:
+        if len(rows) == 1 or (is_small and depth + n_branches <= most):
             found.setdefault(stem, []).append(rows)
             continue
         own = rows[0][:depth] if is_stem else stem

@@ -20,6 +20,7 @@ from evomerge.merging.kernels.kernel import Inlet, Kernel
 from evomerge.merging.kernels.linear import Linear
 from evomerge.merging.kernels.magnitude import Band, Largest
 from evomerge.merging.kernels.sparsify import Everything, Sparsifier
+from evomerge.merging.kernels.spherical import NuSlerp, Slerp
 from evomerge.merging.kernels.task_vector import TaskVectors
 from evomerge.merging.kernels.thinning import Dare, Della
 from evomerge.merging.kernels.uniforms import Uniforms
@@ -69,18 +70,28 @@ FAMILY: dict[str, tuple[Callable[[TaskVectors, Tools], Sparsifier | None], bool]
     "della_linear": (_della, False),
     "della": (_della, True),
 }
-METHODS = frozenset({"linear", *FAMILY})
+METHODS = frozenset({"linear", "slerp", "nuslerp", *FAMILY})
 # Methods of mergekit that draw, whether there is a kernel for them here or not.
 RANDOMISED = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "arcee_fusion"})
 
 
 def kernel_for(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Kernel | None:
     """The kernel of one output tensor, or None where only mergekit's will do."""
-    if task.method_name == "linear":
-        inlet = Inlet.of(task, inputs, base=None)
-        return Linear(inlet, tools.workspace) if inlet else None
-    if task.method_name not in FAMILY:
+    if task.method_name in FAMILY:
+        return _arithmetic(task, inputs, tools)
+    inlet = Inlet.of(task, inputs, base=None)
+    if inlet is None:
         return None
+    if task.method_name == "linear":
+        return Linear(inlet, inputs, tools.workspace)
+    if task.method_name == "slerp" and len(inlet.sources) == 2:
+        return Slerp(inlet.beginning_with(task.base_model), inputs, tools.workspace)
+    if task.method_name == "nuslerp" and task.base_model is None and inlet.work == torch.float32:
+        return NuSlerp(inlet, inputs, tools.workspace)
+    return None
+
+
+def _arithmetic(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Kernel | None:
     inlet = Inlet.of(task, inputs, base=task.base_model)
     if inlet is None or inlet.base is None or inlet.work != torch.float32:
         return None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from evomerge.merging.kernels.output import Output
-from evomerge.merging.kernels.sparsify import Keep, Sparsifier
+from evomerge.merging.kernels.sparsify import Keep, Parameters, Sparsifier
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
 from evomerge.merging.kernels.workspace import Workspace, spans
 from evomerge.merging.structure import Values
@@ -47,38 +47,40 @@ class Arithmetic:
         self._sparsifier = sparsifier
         self._consensus = consensus
         self._workspace = workspace
-        self._one = torch.ones(1)
 
     def draws(self, values: Values) -> int:
         """One number per element of each task vector that is thinned at random."""
-        return sum(self._draws(values, model) for model in self._vectors.models)
+        return sum(map(self._draws, self._vectors.settings.of(values)))
 
-    def _draws(self, values: Values, model: object) -> int:
-        entry = values.per_input[model]
+    def _draws(self, entry: Parameters) -> int:
         return self._vectors.length if self._sparsifier.is_random(entry) else 0
 
     def admits(self, values: Values) -> bool:
         """Whether the sparsifier can do what the parameters ask."""
-        models = enumerate(self._vectors.models)
-        return all(self._sparsifier.admits(i, values.per_input[model]) for i, model in models)
+        entries = enumerate(self._vectors.settings.of(values))
+        return all(self._sparsifier.admits(i, entry) for i, entry in entries)
 
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""
         vectors = self._vectors
         vectors.keep()
         picks: list[Keep] = []
-        for index, model in enumerate(vectors.models):
-            pick = self._sparsifier.pick(index, values.per_input[model], at)
+        entries = vectors.settings.of(values)
+        for index, entry in enumerate(entries):
+            pick = self._sparsifier.pick(index, entry, at)
             picks.append((pick, self._scale(index, pick) if values.shared["rescale"] else None))
-            at += self._draws(values, model)
-        weights = [float(values.per_input[model]["weight"]) for model in vectors.models]
+            at += self._draws(entry)
+        weights = [float(entry["weight"]) for entry in entries]
         divisor = self._divisor(weights) if values.shared["normalize"] else None
+        factor = values.shared["lambda"]
+        if not self._consensus and all(scale is None for _, scale in picks):
+            output.expect(vectors.largest(weights, divisor, factor))
         combine = self._agreed if self._consensus else self._summed
         for start, stop in spans(vectors.length, self._sparsifier.step):
             base = vectors.base(start, stop)
             mixed = combine(base, start, stop, picks, weights, divisor)
-            if values.shared["lambda"] != 1:
-                mixed.mul_(values.shared["lambda"])
+            if factor != 1:
+                mixed.mul_(factor)
             output.put(start, stop, torch.add(base, mixed, out=mixed))
 
     def _scale(self, index: int, pick: Pick | None) -> torch.Tensor | None:
@@ -123,7 +125,7 @@ class Arithmetic:
         total = self._workspace.zeros(stop - start)
         for index, (keep, weight) in enumerate(zip(picks, weights, strict=True)):
             block = self._kept(index, base, start, stop, keep)
-            total = torch.addcmul(total, block, self._one, value=weight, out=mixed)
+            total = torch.addcmul(total, block, self._workspace.unit, value=weight, out=mixed)
         return mixed if divisor is None else mixed.div_(divisor)
 
     def _agreed(

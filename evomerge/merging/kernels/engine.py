@@ -46,7 +46,8 @@ class Origin:
             last is not None
             and self.at is not None
             and self.planned is last.planned
-            and (self.at, self.threads, self.values) == (last.at, last.threads, last.values)
+            and (self.at, self.threads) == (last.at, last.threads)
+            and self.values.equal(last.values)
         )
 
 
@@ -128,7 +129,9 @@ class ByKernel(Merged):
             home.copy_(self.tensor())
             return False  # not looked at
         casts = (self.kernel.work, self.stored or self.kernel.work)
-        output = Output(home, casts, self.workspace)
+        inputs = self.origin.planned.inputs
+        done = inputs.release if inputs.is_passing else None
+        output = Output(home, casts, self.workspace, done)
         self.kernel.write(self.origin.values, output, self.origin.at or 0)
         return output.is_surely_finite
 
@@ -179,6 +182,7 @@ class Engine:
                 yield merged
             else:
                 yield ByMergekit(Origin(planned, values, 0))
+            planned.inputs.release()
 
 
 def _may_draw(planned: PlannedTensor) -> bool:

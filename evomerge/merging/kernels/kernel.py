@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from mergekit.common import ModelReference
@@ -43,6 +44,25 @@ class Kernel(Protocol):
         """
 
 
+class Settings:
+    """Finds the parameters of the sources of one tensor, merge after merge.
+
+    Args:
+        models: The sources.
+    """
+
+    def __init__(self, models: Sequence[ModelReference]) -> None:
+        self._models = models
+        self._places: list[int] | None = None
+
+    def of(self, values: Values) -> list[Mapping[str, Any]]:
+        """One mapping per source."""
+        if self._places is None:
+            order = list(values.per_input)
+            self._places = [order.index(model) for model in self._models]
+        return [values.settings[place] for place in self._places]
+
+
 @dataclass(frozen=True)
 class Inlet:
     """The flat, resident inputs of one output tensor, as they are stored.
@@ -70,6 +90,8 @@ class Inlet:
             inputs: Its resident tensors.
             base: The model to set apart; None: all are sources.
         """
+        if inputs.device.type != "cpu":
+            return None
         stored = inputs.stored()
         entries = [(model, *stored[model]) for model in task.model_order if model in stored]
         if len(entries) < len(task.model_order) or not entries:
@@ -90,3 +112,7 @@ class Inlet:
         flat = {model: tensor.view(-1) for model, tensor, _ in entries}
         own = flat.pop(base) if base in flat else None
         return cls(own, tuple(flat.items()), first.shape, work)
+
+    def beginning_with(self, model: ModelReference) -> Inlet:
+        """The same with one source moved to the front."""
+        return replace(self, sources=tuple(sorted(self.sources, key=lambda one: one[0] != model)))

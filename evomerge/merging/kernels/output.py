@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from evomerge.merging.kernels.workspace import Workspace
@@ -15,11 +17,17 @@ class Output:
         casts: The dtypes that a result passes on its way, e.g. (float32, bfloat16): the
             kernel's, the one on disk. The home's own comes last by itself.
         workspace: For results between two roundings.
+        done: Told the start and stop of every block once it is written.
     """
 
     def __init__(
-        self, home: torch.Tensor, casts: tuple[torch.dtype, ...], workspace: Workspace
+        self,
+        home: torch.Tensor,
+        casts: tuple[torch.dtype, ...],
+        workspace: Workspace,
+        done: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._done = done
         self._flat = home.view(-1)
         last: torch.dtype = torch.float32
         self._between = []
@@ -30,7 +38,17 @@ class Output:
         if self._between and self._between[-1] == home.dtype:
             self._between.pop()
         self._workspace = workspace
+        self._limit = min(torch.finfo(dtype).max for dtype in (torch.float32, *casts, home.dtype))
+        self._is_bounded = False
         self._sums: list[torch.Tensor] = []
+
+    def expect(self, bound: float) -> None:
+        """Saves looking at results that are sure to be finite.
+
+        Args:
+            bound: No result, nor a sum on the way to it, is larger, roundings aside.
+        """
+        self._is_bounded = bound < self._limit / 2
 
     def put(self, start: int, stop: int, block: torch.Tensor) -> None:
         """Writes float32 results to elements ``start`` to ``stop``."""
@@ -40,9 +58,12 @@ class Output:
             block = rounded
         home = self._flat[start:stop]
         home.copy_(block)
-        self._sums.append(home.sum())
+        if not self._is_bounded:
+            self._sums.append(home.sum())
+        if self._done is not None:
+            self._done(start, stop)
 
     @property
     def is_surely_finite(self) -> bool:
         """Whether every block's sum is; a False may also be an overflow of a sum."""
-        return bool(torch.isfinite(torch.stack(self._sums)).all())
+        return not self._sums or bool(torch.isfinite(torch.stack(self._sums)).all())

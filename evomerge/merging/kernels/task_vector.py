@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from evomerge.merging.budget import Budget
-from evomerge.merging.kernels.kernel import Inlet
+from evomerge.merging.kernels.bounds import Magnitudes
+from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.workspace import Workspace, spans
 
 # (entries of a task vector, place of the first, where to write those that are kept)
@@ -26,6 +27,7 @@ class TaskVectors:
 
     Attributes:
         length: Elements of each.
+        settings: Finds the parameters of the sources.
         shape: Of the tensor.
     """
 
@@ -34,18 +36,19 @@ class TaskVectors:
     ) -> None:
         self.length = base.numel()
         self.shape = inlet.shape
-        self.models = [model for model, _ in inlet.sources]
+        self.settings = Settings([model for model, _ in inlet.sources])
         self._base = base
         self._sources = [source for _, source in inlet.sources]
         self._workspace = workspace
         self._budget = budget
+        self._magnitudes = Magnitudes([base, *self._sources])
         self._kept: list[torch.Tensor] = []
         self._asked = 0
         self._norms: dict[tuple[int, int], torch.Tensor] = {}
 
     def base(self, start: int, stop: int) -> torch.Tensor:
         """A block of the base in float32; not to be changed."""
-        return self._float32(self._base[start:stop], "base")
+        return self._workspace.float32(self._base[start:stop], "base")
 
     def block(
         self, index: int, base: torch.Tensor, start: int, stop: int, out: torch.Tensor
@@ -76,6 +79,13 @@ class TaskVectors:
             torch.abs(delta, out=out)
         return whole.view(self.shape)
 
+    def largest(
+        self, weights: Sequence[float], divisor: torch.Tensor | None, scale: float
+    ) -> float:
+        """No entry of base plus ``scale`` times their weighted sum is larger."""
+        bound = 2 * self._magnitudes.of_sum(weights, divisor)
+        return self._magnitudes.largest + max(1.0, abs(scale)) * bound
+
     def norm(self, index: int) -> torch.Tensor:
         """The sum of magnitudes; its last bits depend on the number of threads."""
         key = (index, torch.get_num_threads())
@@ -94,11 +104,6 @@ class TaskVectors:
     def _difference(self, source: torch.Tensor) -> torch.Tensor:
         whole = torch.empty(self.length)
         for start, stop in spans(self.length, self._workspace.block):
-            block = self._float32(source[start:stop], "source")
+            block = self._workspace.float32(source[start:stop], "source")
             torch.sub(block, self.base(start, stop), out=whole[start:stop])
         return whole
-
-    def _float32(self, block: torch.Tensor, name: str) -> torch.Tensor:
-        if block.dtype == torch.float32:
-            return block
-        return self._workspace.row(name, block.numel()).copy_(block)

@@ -7,20 +7,26 @@ from functools import cached_property
 
 import torch
 
-_BLOCK_PER_THREAD = 1 << 17  # elements: rows fit the caches, and calls cost little beside them
+_BLOCK_PER_THREAD = 1 << 18  # elements: rows fit the caches, and calls cost little beside them
+_BLOCK = 1 << 19  # whatever the threads: all rows together stay within 64 MiB
 
 
 class Workspace:
-    """Scratch memory of all kernels, float32 unless said otherwise."""
+    """Scratch memory of all kernels, float32 unless said otherwise.
+
+    Attributes:
+        unit: One 1 that nobody writes to.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         self._views: dict[tuple[str, torch.dtype, int], torch.Tensor] = {}
+        self.unit = torch.ones(1)
 
     @property
     def block(self) -> int:
         """Elements handled at a time."""
-        return _BLOCK_PER_THREAD * torch.get_num_threads()
+        return min(_BLOCK, _BLOCK_PER_THREAD * torch.get_num_threads())
 
     def row(self, name: str, length: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The buffer of this name, with whatever its last user left in it.
@@ -34,6 +40,12 @@ class Workspace:
         if view is None:
             view = self._views[name, dtype, length] = self._buffer(name, length, dtype)[:length]
         return view
+
+    def float32(self, block: torch.Tensor, name: str) -> torch.Tensor:
+        """The block itself, or in the buffer of this name; not to be changed."""
+        if block.dtype == torch.float32:
+            return block
+        return self.row(name, block.numel()).copy_(block)
 
     def zeros(self, length: int) -> torch.Tensor:
         """Zeros that nobody writes to."""

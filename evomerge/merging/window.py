@@ -1,0 +1,74 @@
+"""How much of the sources stays in memory; the rest is read from its files as it is merged.
+
+Source files are memory-mapped, so memory that is short is never a failure: the system takes
+clean pages back. A window makes the same hold within a stated bound, by telling the system
+at once which pages are done with.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from pathlib import Path
+
+import torch
+
+from evomerge.merging.budget import free_bytes
+
+_MAPS = Path("/proc/self/maps")
+_DONT_NEED = 4  # MADV_DONTNEED of Linux
+
+
+class Window:
+    """Decides, tensor by tensor as they are first read, which of them stay.
+
+    Those read first stay: a merge reads all of them in one order, so that keeping what was
+    used last would keep nothing for the next merge.
+
+    Args:
+        n_bytes: That may stay; None: what is free now, on a GPU five eighths of it, which leaves
+            room for a live model and what merges share.
+        device: Where merges are computed.
+    """
+
+    def __init__(self, n_bytes: int | None, device: torch.device) -> None:
+        if n_bytes is None:
+            free = free_bytes(device)
+            n_bytes = free if device.type == "cpu" else free * 5 // 8
+        self._left = n_bytes
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether this one stays, for as long as the window is used."""
+        if tensor.nbytes > self._left:
+            return False
+        self._left -= tensor.nbytes
+        return True
+
+
+def is_mapped(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is a part of a file that is mapped, as far as this system tells."""
+    if tensor.device.type != "cpu" or not _MAPS.exists():
+        return False
+    address = tensor.data_ptr()
+    for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines():
+        span, *_, inode_and_path = line.split(maxsplit=4)
+        start, stop = (int(end, 16) for end in span.split("-"))
+        if start <= address < stop:
+            inode = inode_and_path.split(maxsplit=1)[0]
+            return inode != "0" and address + tensor.nbytes <= stop
+    return False
+
+
+def forget(tensor: torch.Tensor) -> None:
+    """Gives the memory of a tensor back that is mapped and was never written to.
+
+    Its next reader finds the same numbers in the file. The page it begins in goes as a whole;
+    the one it ends in stays, because what comes next is read soon, and the system would map
+    more than a page for it.
+    """
+    page = mmap.PAGESIZE
+    start = tensor.data_ptr() // page * page
+    stop = (tensor.data_ptr() + tensor.nbytes) // page * page
+    if stop > start:
+        size = ctypes.c_size_t(stop - start)
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, _DONT_NEED)

@@ -1,0 +1,69 @@
+"""A merge takes a bounded workspace, however large a tensor is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch.profiler import ProfilerActivity, profile
+
+from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe import Recipe
+from tests.merging.built import SEED
+from tests.merging.layouts import recipe_config
+from tests.tiny_models import tiny_family
+
+WORKSPACE = 64 << 20
+N_TOKENS, WIDTH = 1 << 17, 160
+LARGEST = 4 * N_TOKENS * WIDTH  # bytes in float32: more than the workspace
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Models with one large tensor: it is the embedding and the head."""
+    return tiny_family(
+        tmp_path_factory.mktemp("family"),
+        dtype="bfloat16",
+        vocab_size=N_TOKENS,
+        hidden_size=WIDTH,
+        tie_word_embeddings=True,
+    )
+
+
+def peak_bytes(merger: ResidentMerger, recipe: Recipe) -> int:
+    """The most that torch holds at once of what it allocates during a merge."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        merger.merge(recipe)
+    events = [
+        event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("method", "cache_bytes"),
+    [
+        ("linear", 0),
+        ("linear", 3 * LARGEST),
+        ("task_arithmetic", 0),
+        ("task_arithmetic", 3 * LARGEST),
+        ("slerp", 0),
+        ("nuslerp", 0),
+    ],
+)
+def test_a_merge_allocates_the_cache_and_a_workspace(
+    family: list[Path], method: str, cache_bytes: int
+) -> None:
+    assert LARGEST > WORKSPACE
+    merger = ResidentMerger(merge_seed=SEED, cache_bytes=cache_bytes)
+    config = recipe_config(method, "models", family, dtype="float32", out_dtype="bfloat16")
+    first = recipe_config(
+        method, "models", family, scale=0.9, dtype="float32", out_dtype="bfloat16"
+    )
+    merger.merge(Recipe(first))
+    for scaled in (config, first):
+        assert peak_bytes(merger, Recipe(scaled)) <= cache_bytes + WORKSPACE

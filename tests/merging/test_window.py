@@ -1,0 +1,134 @@
+"""Sources above a cap are read from their files in every merge, and leave memory again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from evomerge.merging.kernels import workspace
+from evomerge.merging.kernels.output import Output
+from evomerge.merging.resident import ResidentMerger
+from evomerge.merging.window import Window, forget, is_mapped
+from evomerge.recipe import Recipe
+from tests.merging.built import SEED
+from tests.merging.layouts import recipe_config
+from tests.tiny_models import tiny_family
+
+SMAPS = Path("/proc/self/smaps")
+pytestmark = pytest.mark.skipif(not SMAPS.exists(), reason="only Linux tells what is in memory")
+BLOCK = 1 << 15  # elements
+PAGE = 1 << 21  # bytes: the largest page in which the system maps a part of a file
+TAILS = 1 << 19  # bytes: pages in which one tensor ends and another begins
+EVERY = 4  # blocks; to look takes long
+N_TOKENS = 16384
+METHODS = ["linear", "task_arithmetic", "slerp", "ties", "dare_ties", "multislerp"]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Models with tensors of four megabytes: 16,384 tokens of 128 numbers in bfloat16."""
+    return tiny_family(
+        tmp_path_factory.mktemp("family"),
+        dtype="bfloat16",
+        vocab_size=N_TOKENS,
+        hidden_size=128,
+        num_hidden_layers=2,
+    )
+
+
+def resident_bytes(folder: Path) -> int:
+    """Of the weight files below a folder, as this process maps them."""
+    found, counts = 0, False
+    for line in SMAPS.read_text(encoding="utf-8").splitlines():
+        first = line.split(maxsplit=1)[0]
+        if not first.endswith(":"):
+            counts = str(folder) in line and line.endswith(".safetensors")
+        elif counts and first == "Rss:":
+            found += int(line.split()[1]) << 10
+    return found
+
+
+def file_bytes(family: list[Path]) -> int:
+    return sum((model / "model.safetensors").stat().st_size for model in family)
+
+
+def weights(merger: ResidentMerger, recipe: Recipe) -> dict[str, torch.Tensor]:
+    return {name: t.clone() for name, t in merger.merge(recipe).module.state_dict().items()}
+
+
+def recipes(method: str, family: list[Path]) -> list[Recipe]:
+    return [
+        Recipe(recipe_config(method, "models", family, scale=scale, dtype="float32"))
+        for scale in (1.0, 0.9, 0.8)
+    ]
+
+
+@pytest.mark.parametrize("source_bytes", [0, 1 << 15])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_weights_are_the_same_whatever_stays(
+    tmp_path: Path, method: str, source_bytes: int
+) -> None:
+    family = tiny_family(tmp_path, dtype="bfloat16")
+    streaming = ResidentMerger(merge_seed=SEED, source_bytes=source_bytes, cache_bytes=1 << 24)
+    plain = ResidentMerger(merge_seed=SEED, engine="reference")
+    for recipe in recipes(method, family):
+        merged, expected = weights(streaming, recipe), weights(plain, recipe)
+        assert all(torch.equal(merged[name], expected[name]) for name in expected)
+
+
+def sampled(monkeypatch: pytest.MonkeyPatch, look: Callable[[], int]) -> list[int]:
+    """What ``look`` sees when a kernel writes a block, before its sources are forgotten."""
+    seen: list[int] = []
+    put, turns = Output.put, count()
+
+    def looked(self: Output, *args: Any) -> None:
+        if next(turns) % EVERY == 0:
+            seen.append(look())
+        put(self, *args)
+
+    monkeypatch.setattr(Output, "put", looked)
+    return seen
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp"])
+def test_a_merge_reads_through_a_window_of_one_block(
+    family: list[Path], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(workspace, "_BLOCK", BLOCK)
+    merger = ResidentMerger(merge_seed=SEED, source_bytes=0, cache_bytes=0)
+    first, second, _ = recipes(method, family)
+    merger.merge(first)
+    assert resident_bytes(family[0].parent) <= TAILS
+    seen = sampled(monkeypatch, lambda: resident_bytes(family[0].parent))
+    merger.merge(second)
+    assert len(seen) > 2 * N_TOKENS * 128 / BLOCK / EVERY
+    assert max(seen) <= 2 * (PAGE + 2 * BLOCK) + TAILS < file_bytes(family) / 4
+
+
+def test_sources_within_the_cap_stay(family: list[Path]) -> None:
+    merger = ResidentMerger(merge_seed=SEED, cache_bytes=0)
+    for recipe in recipes("linear", family)[:2]:
+        merger.merge(recipe)
+    assert resident_bytes(family[0].parent) > file_bytes(family) / 2
+
+
+def test_a_window_holds_what_comes_first() -> None:
+    window = Window(10, torch.device("cpu"))
+    small, large = torch.ones(4, dtype=torch.int8), torch.ones(8, dtype=torch.int8)
+    assert [window.holds(t) for t in (small, large, small, small)] == [True, False, True, False]
+
+
+def test_only_what_is_mapped_from_a_file_can_be_forgotten(family: list[Path]) -> None:
+    with safe_open(family[0] / "model.safetensors", "pt") as file:
+        tensor = file.get_tensor("lm_head.weight")
+    before = tensor.clone()
+    assert is_mapped(tensor)
+    assert not is_mapped(before)
+    forget(tensor)
+    assert torch.equal(tensor, before)
