@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_of_the_genome_page_are_those_of_the_schema():
+@pytest.mark.parametrize("script", ["genome_tables.py", "optimizer_tables.py"])
+def test_tables_of_the_pages_are_those_of_the_code(script):
     finished = subprocess.run(
-        [sys.executable, "docs/genome_tables.py", "--check"],
+        [sys.executable, f"docs/{script}", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -51,6 +51,7 @@ HEAVY = {
     "safetensors": MODELS,
     "lm_eval": (("evaluators",), ()),
     "optuna": (("optimizers", "report"), ()),
+    "openai": ((), ("optimizers",)),
     "cmaes": (("optimizers",), ()),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),

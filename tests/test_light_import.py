@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "mergekit", "lm_eval", "optuna", "cmaes", "datasets", "scipy")
+HEAVY = (
+    *("torch", "transformers", "mergekit", "lm_eval", "optuna", "cmaes", "openai", "datasets"),
+    "scipy",
+)
 LOADED = f"import sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
 
 HELP = """

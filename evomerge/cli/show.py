@@ -23,14 +23,24 @@ _N_SHOWN = 10
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--last", type=click.IntRange(min=1), help="The last so many trials, not the best.")
 @click.option("--failed", is_flag=True, help="The failed trials and why.")
+@click.option(
+    "--swarm",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the utilities of a swarm there, as utility_scratchpad.json has them.",
+)
 @json_option
-def show(run_folder: Path, last: int | None, failed: bool, as_json: bool) -> None:
+def show(
+    run_folder: Path, last: int | None, failed: bool, swarm: Path | None, as_json: bool
+) -> None:
     """Shows a run: the winner beside its parents, the convergence, the best trials."""
     from evomerge.report.run import load_run
 
     if last is not None and failed:
         raise click.UsageError("--last and --failed choose different trials; give one of them.")
     run = load_run(run_folder)
+    if swarm is not None:
+        _write_swarm(run, swarm)
     if as_json:
         from evomerge.cli.output import print_json
         from evomerge.report.summary import summary
@@ -38,6 +48,23 @@ def show(run_folder: Path, last: int | None, failed: bool, as_json: bool) -> Non
         print_json({**summary(run), "trials": _trials_data(run)})
     else:
         _draw(run, *_chosen(run, last, failed))
+
+
+def _write_swarm(run: RecordedRun, file: Path) -> None:
+    import json
+
+    from evomerge.cli.output import write_result
+    from evomerge.errors import RunError
+    from evomerge.report.swarm import swarm_of
+
+    history = swarm_of(run)
+    if history is None:
+        raise RunError(
+            "no swarm has searched here",
+            where=str(run.ledger.folder.path),
+            fix="Name a run of `optimizer: swarm` that has tried something.",
+        )
+    write_result(f"{json.dumps(history.scratchpad(), indent=1)}\n", file)
 
 
 def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list[Trial]]:
@@ -55,10 +82,12 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from rich.console import Console
 
+    from evomerge.cli.swarm import draw_swarm
     from evomerge.cli.tables import draw_final
     from evomerge.cli.trials import draw_trials
     from evomerge.report.curve import curve_of, text_plot
     from evomerge.report.summary import headline
+    from evomerge.report.swarm import swarm_of
     from evomerge.report.table import final_tables
 
     console = Console(highlight=False)
@@ -69,6 +98,9 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     if plot:
         console.print("\nconvergence", style="bold")
         console.print("\n".join(plot), markup=False)
+    history = swarm_of(run)
+    if history is not None:
+        draw_swarm(console, history)
     draw_trials(console, run, title, trials)
 
 

@@ -17,13 +17,14 @@ from evomerge.compiler.optimizer import (
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
-from evomerge.findings import Finding, Severity, problems
+from evomerge.findings import Finding, Severity, problems, warning
 from evomerge.findings import error as error_finding
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
 from evomerge.inspection.facts import ModelFacts
 from evomerge.inspection.read import read_model
+from evomerge.ledger import RunFolder
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merging.describe import describe
@@ -117,7 +118,8 @@ def examine(
     if merge_space is not None:
         seeds = found.attempt(lambda: seeds_of(genome, merge_space))
     if merge_space is not None and choice is not None:
-        optimizer = _fitting_optimizer(choice, genome, merge_space, found)
+        has_begun = run_dir is not None and RunFolder(run_dir).ledger.is_file()
+        optimizer = _fitting_optimizer(choice, genome, merge_space, found, has_begun=has_begun)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     subject = replace(
@@ -140,12 +142,23 @@ def examine(
 
 
 def _fitting_optimizer(
-    choice: OptimizerChoice, genome: Genome, merge_space: MergeSpace, found: _Findings
+    choice: OptimizerChoice,
+    genome: Genome,
+    merge_space: MergeSpace,
+    found: _Findings,
+    *,
+    has_begun: bool,
 ) -> Optimizer | None:
-    """The optimizer, None where something keeps it from searching the space."""
+    """The optimizer, None where something keeps it from searching the space.
+
+    A run that has begun may be finished, or go on without what is missing now.
+    """
     in_the_way = obstacles(choice, genome, merge_space.space)
-    found.add(error_finding(p.what, p.where, p.fix) for p in in_the_way)
-    return None if in_the_way else optimizer_for(choice, genome, merge_space.space)
+    report = warning if has_begun else error_finding
+    found.add(report(p.what, p.where, p.fix) for p in in_the_way)
+    if in_the_way and not has_begun:
+        return None
+    return optimizer_for(choice, genome, merge_space.space)
 
 
 class _Findings:

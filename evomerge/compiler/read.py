@@ -75,12 +75,12 @@ def _sound_block(given: Any) -> OptimizerBlock:
     try:
         return OptimizerBlock.model_validate(given)
     except ValidationError as mistakes:
-        wrong = {_key_of(details) for details in mistakes.errors()}
+        wrong = {key for details in mistakes.errors() for key in _keys_of(details)}
     rest = given if isinstance(given, dict) else {}
     return OptimizerBlock.model_validate({k: v for k, v in rest.items() if k not in wrong})
 
 
-def _key_of(details: ErrorDetails) -> Any:
-    """The key of the block that a complaint is about; what does not fit names its own."""
+def _keys_of(details: ErrorDetails) -> tuple[Any, ...]:
+    """The key of the block that a complaint is about, if any; what does not fit names its own."""
     misfit = details.get("ctx", {}).get("error")
-    return (*details["loc"], *getattr(misfit, "path", ()))[0]
+    return (*details["loc"], *getattr(misfit, "path", ()))[:1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, GenomeError, Problem
+from evomerge.files import canonical_json
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import RunFolder
@@ -79,4 +80,10 @@ def _as_recipe(content: Any, path: Path) -> dict[str, Any]:
             f"{path} is neither a recipe nor a best.yml: it names no merge_method",
             fix="Name a run folder, a best.yml, or a mergekit recipe.",
         )
+    try:
+        canonical_json(content)
+    except ValueError as error:  # YAML has .nan and .inf
+        raise GenomeError(
+            f"{path} holds what no recipe can ({error})", fix="Write finite numbers."
+        ) from error
     return content

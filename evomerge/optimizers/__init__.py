@@ -9,6 +9,9 @@ tpe      tree-structured Parzen estimator (Optuna)
 gp       Gaussian process with expected improvement (Optuna)
 nsga2    non-dominated sorting genetic algorithm II (Optuna)
 qmc      quasi-Monte Carlo sequence (Optuna)
+niches   M2N2: an archive that shares documents, complementary mates
+swarm    Model Swarms: particles drawn to their own best and the swarm's
+llm      LLM-Evo-Merge: a language model proposes each generation's mean
 ======== =============================================================
 """
 
@@ -24,5 +27,8 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "gp": "evomerge.optimizers.gp:GaussianProcess",
         "nsga2": "evomerge.optimizers.nsga2:Nsga2",
         "qmc": "evomerge.optimizers.qmc:QuasiMonteCarlo",
+        "niches": "evomerge.optimizers.niches:Niches",
+        "swarm": "evomerge.optimizers.swarm:Swarm",
+        "llm": "evomerge.optimizers.llm.optimizer:Llm",
     },
 )

@@ -83,6 +83,7 @@ class Chain(Optimizer):
         self._left = self._links[0].budget
         self._current = self._begin(self.space)
         self.population_size = self._current.population_size
+        self._move_on()
 
     def _begin(self, space: Space) -> Optimizer:
         link = self._links[self._position]
@@ -146,6 +147,7 @@ class Chain(Optimizer):
     def _learn(self, genotypes: Array, losses: Array) -> None:
         told = self._remember(genotypes, losses)
         self._current.tell(told.genotypes, told.losses, told.evaluations)
+        self._move_on()
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         told = self._remember(genotypes, losses)

@@ -7,11 +7,17 @@ from typing import Any
 
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.context import InMemory, Keepsakes
+from evomerge.optimizers.context import InMemory, Keepsakes, SearchContext
 from evomerge.space import Real, Space
+from tests.scripted_llm import ScriptedSettings
 
 # Name -> what it needs beside the common arguments, made from where it may keep things.
-EXTRAS: Mapping[str, Callable[[Keepsakes], dict[str, Any]]] = {}
+EXTRAS: Mapping[str, Callable[[Keepsakes], dict[str, Any]]] = {
+    "llm": lambda keepsakes: {
+        "context": SearchContext(keepsakes=keepsakes),
+        "settings": ScriptedSettings(),
+    },
+}
 
 
 def extras(name: str, keepsakes: Keepsakes | None = None) -> dict[str, Any]:

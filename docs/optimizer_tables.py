@@ -1,0 +1,97 @@
+"""Writes the tables of docs/optimizers.md from the optimizers, so that they cannot drift.
+
+Run it to write the page anew; with ``--check`` it exits 1 if the page would change.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genome_tables import default, type_name
+from pydantic_core import PydanticUndefined
+
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.base import Optimizer
+
+PAGE = Path(__file__).with_name("optimizers.md")
+BEGIN, END = "<!-- {} -->\n", "<!-- end {} -->"
+
+
+def overview() -> Iterator[str]:
+    """One row per optimizer."""
+    yield "| name | what it is | a generation, at 20 dimensions | choices | several objectives |"
+    yield "|---|---|---|---|---|"
+    for name in OPTIMIZERS:
+        kind = OPTIMIZERS[name]
+        cells = (
+            f"`{name}`",
+            OPTIMIZERS.summary(name),
+            str(kind.default_population_size(20)),
+            "" if kind.continuous_only else "yes",
+            "yes" if kind.multi_objective else "",
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def settings() -> Iterator[str]:
+    """A table per optimizer that has settings of its own."""
+    for name in OPTIMIZERS:
+        kind = OPTIMIZERS[name]
+        if kind.Settings.model_fields:
+            yield from (f"### `{name}`", "", *_settings(kind), "")
+
+
+def _settings(kind: type[Optimizer]) -> Iterator[str]:
+    meanings = attributes(kind.Settings)
+    if set(meanings) != set(kind.Settings.model_fields):
+        raise SystemExit(f"{kind.Settings.__name__}: its docstring and its fields differ")
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in kind.Settings.model_fields.items():
+        is_open = field.default is PydanticUndefined and field.default_factory is None
+        given = "**required**" if is_open else _short(default(field))
+        kinds = type_name(field.annotation) if field.annotation else ""
+        yield f"| `{name}` | {kinds} | {given} | {meanings[name]} |"
+
+
+def _short(text: str) -> str:
+    """A default as people would write it."""
+    number = text.strip("`")
+    return f"`{float(number):.4g}`" if re.fullmatch(r"-?\d+\.\d{5,}", number) else text
+
+
+def attributes(cls: type[Any]) -> dict[str, str]:
+    """Name -> meaning, from the ``Attributes:`` part of a docstring."""
+    _, _, part = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", part, re.MULTILINE)
+    return {name: " ".join(text.split()).replace("|", "\\|") for name, text in found}
+
+
+def page(text: str) -> str:
+    """The page with what stands between its markers made anew."""
+    for name, lines in (("overview", overview()), ("settings", settings())):
+        before, _, rest = text.partition(BEGIN.format(name))
+        _, found, after = rest.partition(END.format(name))
+        if not found:
+            raise SystemExit(f"{PAGE.name} lacks the markers of {name}")
+        made = "\n".join(lines)
+        text = f"{before}{BEGIN.format(name)}{made}\n{END.format(name)}{after}"
+    return text
+
+
+def main() -> None:
+    """Writes or checks the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    new = page(text)
+    if "--check" in sys.argv:
+        raise SystemExit(0 if new == text else f"{PAGE.name} is stale; run this script")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

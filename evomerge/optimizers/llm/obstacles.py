@@ -1,0 +1,93 @@
+"""What keeps a language model from being asked, found before a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from evomerge.errors import Problem
+from evomerge.genome.schema import Genome
+from evomerge.optimizers.context import Brief
+from evomerge.optimizers.llm.client import NoAnswerError
+from evomerge.optimizers.llm.prompt import Example, Situation, messages, n_characters
+from evomerge.optimizers.llm.settings import LlmSettings
+from evomerge.space import Space
+
+_PROBE_SECONDS = 5.0
+_VALUE_CHARACTERS = 8  # by which a value may be longer than the one it is estimated with
+_TASK_CHARACTERS = 120  # of a task's metrics, in each place where it is named
+
+
+def all_obstacles(space: Space, genome: Genome, settings: LlmSettings) -> Iterator[Problem]:
+    """Everything at once; an endpoint is only probed where nothing else is in the way."""
+    found = [*_package(), *_key(settings), *_long_prompt(space, genome, settings)]
+    yield from found
+    if settings.probe and not found:
+        yield from _unreachable(settings)
+
+
+def _package() -> Iterator[Problem]:
+    if find_spec("openai") is None:
+        yield Problem(
+            "needs the openai package, which is not installed",
+            fix="Run `pip install 'evomerge[llm]'`.",
+        )
+
+
+def _key(settings: LlmSettings) -> Iterator[Problem]:
+    name = settings.api_key_env
+    if not settings.is_local and not os.environ.get(name, "").strip():
+        yield Problem(
+            f"the environment variable {name} is not set, {settings.base_url} needs a key",
+            where="api_key_env",
+            fix=f"Run `export {name}=...`, or name another variable.",
+        )
+
+
+def _long_prompt(space: Space, genome: Genome, settings: LlmSettings) -> Iterator[Problem]:
+    n_needed, limit = smallest_prompt(space, genome), settings.max_prompt_characters
+    if n_needed > limit:
+        yield Problem(
+            f"a prompt about {space.n_dims} parameters takes about {n_needed} characters with a "
+            f"single trial in it, got {limit}",
+            where="max_prompt_characters",
+            fix="Raise it for a model that reads so much, choose a coarser granularity, or use "
+            "optimizer: cma_es.",
+        )
+
+
+def smallest_prompt(space: Space, genome: Genome) -> int:
+    """Characters of the shortest prompt of a search, rounded up generously."""
+    definition = genome.genome
+    brief = Brief(
+        models=tuple(source.model.text for source in definition.models),
+        base=definition.base_model.text if definition.base_model else "",
+        merge_method=definition.merge_method,
+        tasks=tuple(task.name for task in genome.tasks),
+    )
+    example = Example(space.decode(space.initial), 0.0, dict.fromkeys(brief.tasks, 0.0))
+    parents = dict.fromkeys(brief.models, example)
+    prompt = messages(space, brief, Situation(1, 0.05, True, [example], parents))
+    n_tasks = len(brief.tasks) * (len(brief.models) + 2)
+    slack = _VALUE_CHARACTERS * space.n_dims + _TASK_CHARACTERS * n_tasks
+    return n_characters(prompt) + slack
+
+
+def _unreachable(settings: LlmSettings) -> Iterator[Problem]:
+    try:
+        settings.connect().probe(_PROBE_SECONDS)
+    except NoAnswerError as error:
+        if error.status in (401, 403):
+            yield Problem(
+                f"{settings.base_url} refuses the key ({error.reason})",
+                where="api_key_env",
+                fix=f"Put a valid one into {settings.api_key_env}.",
+            )
+        elif error.status is None:
+            yield Problem(
+                f"{settings.base_url}: {error.reason}",
+                where="base_url",
+                fix="Start the server or mend the URL; with probe: false a run begins without "
+                "it and draws its steps around the best trial meanwhile.",
+            )

@@ -1,0 +1,213 @@
+"""Model merging of natural niches: an archive that shares documents, and mates that complement.
+
+Source: Abrantes et al., Competition and attraction improve model fusion (2025),
+arXiv:2508.16204 (M2N2).
+Differs: genotypes are mated, not weights, so every child is a recipe; a linear mix where the
+paper has SLERP, as a cube has no origin from which angles could be measured; choices and
+integers come from either parent. Children are mutated, as the archive begins with no trained
+networks but with points, between which mixing alone contracts. The best trial is never
+dropped; where nobody is better than the first parent at anything, the second is drawn by
+fitness (the original divides 0 by 0); tasks count alike, however many documents they have.
+Without documents, ranks are the one resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from evomerge.errors import Problem
+from evomerge.genome.schema import Genome
+from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.niche_archive import (
+    Member,
+    attraction,
+    least_fit,
+    resources_of,
+    score_matrix,
+    shared_fitness,
+)
+from evomerge.seeding import stream
+from evomerge.space import Space
+from evomerge.trial import Evaluation
+
+Array = NDArray[np.float64]
+
+_MAX_DRAWS = 20  # attempts at a child that was not proposed before
+
+
+class NichesSettings(Settings):
+    """Settings of ``niches``.
+
+    Attributes:
+        archive_size: Trials that compete.
+        n_startup_trials: Trials before the first child; trials made elsewhere count.
+        alpha: How much a document that many solve loses in value; 0 shares nothing, as a plain
+            genetic algorithm.
+        mutation: Standard deviation of a child's coordinates, as a share of each range; a
+            choice or a whole number is drawn anew as often.
+        spread: Standard deviation of half of the first points around the start; the others lie
+            anywhere.
+        crossover: Off, a child is a mutated copy of one parent.
+        split_point: Off, both parents are mixed in one proportion everywhere.
+        matchmaker: Off, the second parent is drawn by fitness like the first.
+    """
+
+    archive_size: int = Field(default=20, ge=2)
+    n_startup_trials: int = Field(default=10, ge=2)
+    alpha: float = Field(default=1.0, ge=0)
+    mutation: float = Field(default=0.05, ge=0, le=1)
+    spread: float = Field(default=1 / 6, gt=0, le=1)
+    crossover: bool = True
+    split_point: bool = True
+    matchmaker: bool = True
+
+
+class Niches(Optimizer):
+    """Keeps trials that solve what few others solve, and mates those that complement each other."""
+
+    Settings: ClassVar[type[Settings]] = NichesSettings
+    needs_documents: bool = True
+    settings: NichesSettings
+
+    @classmethod
+    def obstacles(cls, space: Space, genome: Genome, settings: Any) -> Iterator[Problem]:
+        """Documents that are to be answered badly are no resource."""
+        yield from super().obstacles(space, genome, settings)
+        unwanted = [task.name for task in genome.tasks if task.weight < 0]
+        if unwanted:
+            yield Problem(
+                f"{', '.join(unwanted)} has a negative weight, and here every document that is "
+                "answered well is a gain",
+                fix="Use optimizer: cma_es, or leave the task out.",
+            )
+
+    def _start(self) -> None:
+        self._random = stream(self.seed, "optimizer")
+        self._archive: list[Member] = []
+        self._evaluations: Sequence[Evaluation | None] = ()
+        self._first_points: list[Array] | None = None
+        self._proposed: set[bytes] = set()
+
+    def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
+        self._evaluations = evaluations
+
+    def _learn(self, genotypes: Array, losses: Array) -> None:
+        self._insert(genotypes, losses)
+
+    def _tell(self, genotypes: Array, losses: Array) -> None:
+        self._insert(genotypes, losses)
+
+    def _insert(self, genotypes: Array, losses: Array) -> None:
+        """Each trial competes for a place; one that failed has none."""
+        seen, self._evaluations = self._evaluations or [None] * len(losses), ()
+        for genotype, loss, evaluation in zip(genotypes, losses.tolist(), seen, strict=True):
+            if np.isfinite(loss):
+                self._archive.append(self._member(genotype, loss, evaluation))
+                if len(self._archive) > self.settings.archive_size:
+                    del self._archive[least_fit(self._archive, self.settings.alpha)]
+
+    def _member(self, genotype: Array, loss: float, evaluation: Evaluation | None) -> Member:
+        """A trial as the archive knows it, with the names of documents held once for all."""
+        names, values = resources_of(evaluation or Evaluation(()))
+        if self._archive and self._archive[-1].documents == names:
+            names = self._archive[-1].documents
+        return Member(genotype, loss, names, values)
+
+    def _ask(self) -> Array:
+        if self._first_points is None:
+            n_points = self.settings.n_startup_trials - len(self._archive)
+            self._first_points = first_points(self.space, n_points, self.settings, self._random)
+        scores = score_matrix(self._archive)
+        proposals = [self._new(scores) for _ in range(self.population_size)]
+        self.labels = tuple(label for _, label in proposals)
+        return np.array([genotype for genotype, _ in proposals])
+
+    def _new(self, scores: Array) -> tuple[Array, str]:
+        """A genotype that was not proposed before, if one is found, and what to call it."""
+        for _ in range(_MAX_DRAWS):
+            genotype, label = self._proposal(scores)
+            if genotype.tobytes() not in self._proposed:
+                break
+        self._proposed.add(genotype.tobytes())
+        return genotype, label
+
+    def _proposal(self, scores: Array) -> tuple[Array, str]:
+        if self._first_points:
+            return self._first_points.pop(), "first point"
+        if len(self._archive) < 2:
+            return snapped(self._random.random(self.space.n_dims), self.space), "random point"
+        return self._child(scores), "child"
+
+    def _child(self, scores: Array) -> Array:
+        fitness = shared_fitness(scores, self.settings.alpha)
+        first = self._drawn(fitness)
+        child = self._archive[first].genotype
+        if self.settings.crossover:
+            mate = self._archive[self._mate(first, scores, fitness)].genotype
+            n_dims = self.space.n_dims
+            split = self._random.integers(n_dims + 1) if self.settings.split_point else n_dims
+            shares = shares_of(n_dims, int(split), self._random.random())
+            mixed = shares * child + (1 - shares) * mate
+            either = np.where(self._random.random(n_dims) < shares, child, mate)
+            child = np.where(_is_continuous(self.space), mixed, either)
+        return self._mutated(child)
+
+    def _mate(self, first: int, scores: Array, fitness: Array) -> int:
+        """The second parent, another than the first."""
+        wanted = np.zeros(len(scores))
+        if self.settings.matchmaker:
+            wanted = attraction(scores, first, self.settings.alpha)
+        if not wanted.any():
+            wanted = np.where(np.arange(len(scores)) == first, 0.0, fitness)
+        if not wanted.any():
+            wanted = (np.arange(len(scores)) != first).astype(float)
+        return self._drawn(wanted)
+
+    def _drawn(self, wanted: Array) -> int:
+        """An index, each as often as it is wanted; any where none is."""
+        total = wanted.sum()
+        return int(self._random.choice(len(wanted), p=wanted / total if total > 0 else None))
+
+    def _mutated(self, genotype: Array) -> Array:
+        size, n_dims = self.settings.mutation, self.space.n_dims
+        moved = genotype + size * self._random.standard_normal(n_dims)
+        anew = np.where(self._random.random(n_dims) < size, self._random.random(n_dims), genotype)
+        return snapped(np.where(_is_continuous(self.space), moved, anew), self.space)
+
+
+def shares_of(n_dims: int, split: int, share: float) -> Array:
+    """What the first parent gives to each coordinate: ``share``, after the split what is left."""
+    return np.where(np.arange(n_dims) < split, share, 1 - share)
+
+
+def first_points(
+    space: Space, count: int, settings: NichesSettings, random: np.random.Generator
+) -> list[Array]:
+    """Points to begin with: every other one around the start, the rest spread over the cube.
+
+    Each coordinate of the spread ones is stratified, so that few points meet every choice.
+    """
+    if count <= 0:
+        return []
+    strata = np.stack([random.permutation(count) for _ in range(space.n_dims)], axis=1)
+    points = (strata + random.random((count, space.n_dims))) / count
+    near = space.initial + settings.spread * random.standard_normal((count, space.n_dims))
+    around = (np.arange(count) % 2 == 1)[:, None] & _is_continuous(space)
+    return [snapped(point, space) for point in np.where(around, near, points)]
+
+
+def snapped(genotype: Array, space: Space) -> Array:
+    """Within the cube, discrete coordinates in the middle of their stretch."""
+    inside = np.clip(genotype, 0.0, 1.0)
+    levels = np.array([n or 1 for n in space.levels])
+    middles = (np.minimum((inside * levels).astype(int), levels - 1) + 0.5) / levels
+    return np.where(_is_continuous(space), inside, middles)
+
+
+def _is_continuous(space: Space) -> NDArray[np.bool_]:
+    return np.array([n is None for n in space.levels])

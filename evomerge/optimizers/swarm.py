@@ -1,0 +1,284 @@
+"""Model Swarms: particle swarm optimisation over merges.
+
+Each particle is a merge. It keeps some of its last step, and is drawn to the best place it has
+been at, to the best of the swarm, and away from the worst.
+
+Source: Feng et al., Model Swarms (2024), arXiv:2410.11163; equations in ``swarm_motion.py``.
+Differs: particles are genotypes, not checkpoints: same equations, nothing rounded, nothing
+written, and a step may be drawn per coordinate (``draws``). They stay in the cube: one that
+would leave it bounces off the face (of four ways tried the best by a little), and a child is
+drawn from as much of the paper's line as lies inside. Uniform average and other known trials
+join the first particles and count among the best. A restarted particle waits for its patience
+anew (the authors' code restarts it every iteration from then on). A dropped evaluation has no
+loss, where their code books the last one again, and an iteration without any shortens no step.
+A failed trial is never the worst place. Ties keep the earlier place.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.swarm_motion import Pulls, bounced, child, moved, shares
+from evomerge.seeding import stream
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+START = "swarm-start.json"  # the keepsake that says which particles began at known trials
+_SAME = 1e-12  # coordinates this near are the same place
+
+
+class SwarmSettings(Settings):
+    """Settings of ``swarm``.
+
+    Attributes:
+        inertia: How much of the last step is kept, before the four are scaled to sum 1.
+        cognitive: Pull to the particle's own best place, likewise.
+        social: Pull to the swarm's best place, likewise.
+        repel: Push from the swarm's worst place, likewise; 0 switches it off.
+        randomness: Whether the four are each multiplied by a random number in (0, 1] first.
+        draws: Whether that number, and where a child lies between its parents, is drawn once
+            for the whole particle (``model``) or for each coordinate (``coordinate``).
+        step_length: Of the first move.
+        step_length_factor: What each move multiplies it by.
+        minimum_step_length: Below which it does not go.
+        initial_velocity: ``zero``; ``random``: towards another particle; ``best``: towards the
+            best one.
+        restart: Whether a particle that no longer improves goes back to its best place, at rest.
+        restart_patience: Evaluations without a better one after which it does.
+        stale_iterations: Iterations without a better best after which the search is over; None
+            never. The paper has 10; here the budget ends a search.
+        max_iterations: Moves of the swarm; None for as many as the budget has. The paper has 50.
+        particle_dropout: Chance that a particle moves but is not evaluated.
+        iteration_dropout: Chance that this happens to all of them at once.
+    """
+
+    inertia: float = Field(default=0.4, ge=0)
+    cognitive: float = Field(default=0.3, ge=0)
+    social: float = Field(default=0.3, ge=0)
+    repel: float = Field(default=0.3, ge=0)
+    randomness: bool = True
+    draws: Literal["model", "coordinate"] = "model"
+    step_length: float = Field(default=1.0, gt=0)
+    step_length_factor: float = Field(default=0.95, gt=0, le=1)
+    minimum_step_length: float = Field(default=0.1, ge=0)
+    initial_velocity: Literal["zero", "random", "best"] = "random"
+    restart: bool = True
+    restart_patience: int = Field(default=5, ge=1)
+    stale_iterations: int | None = Field(default=None, ge=1)
+    max_iterations: int | None = Field(default=None, ge=1)
+    particle_dropout: float = Field(default=0.0, ge=0, lt=1)
+    iteration_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something_moves(self) -> SwarmSettings:
+        if not any((self.inertia, self.cognitive, self.social, self.repel)):
+            raise ValueError("inertia, cognitive, social and repel are all 0: nothing would move")
+        return self
+
+
+class Swarm(Optimizer):
+    """Particles drawn to their own best place and the swarm's, and away from its worst."""
+
+    Settings: ClassVar[type[Settings]] = SwarmSettings
+    only_ranks_matter: ClassVar[bool] = True
+    continuous_only: ClassVar[bool] = True
+    min_population_size: ClassVar[int] = 2  # one alone has nobody to move towards
+    settings: SwarmSettings
+
+    @classmethod
+    def default_population_size(cls, n_dims: int) -> int:
+        """20, as in the paper; of 5 to 20 the best on formulas at 100 trials."""
+        return 20
+
+    def _start(self) -> None:
+        self._rng = stream(self.seed, "optimizer")
+        self._iteration = -1
+        self._step = self.settings.step_length
+        self._n_stale = 0
+        self._known_places: Array = np.empty((0, self.space.n_dims))
+        self._known_losses: Array = np.empty(0)
+        self._best: tuple[float, Array] | None = None
+        self._worst: tuple[float, Array] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it stands still, or has moved as often as it may."""
+        settings = self.settings
+        stale, moves = settings.stale_iterations, settings.max_iterations
+        is_stale = stale is not None and self._n_stale >= stale
+        return is_stale or (moves is not None and self._iteration >= moves)
+
+    def _learn(self, genotypes: Array, losses: Array) -> None:
+        finite = np.isfinite(losses)
+        self._known_places = np.vstack([self._known_places, genotypes[finite]])
+        self._known_losses = np.append(self._known_losses, losses[finite])
+        self._rank(genotypes, losses)
+
+    def _ask(self) -> Array:
+        rows = self._settle() if self._iteration < 0 else np.empty(0, dtype=int)
+        while not len(rows):
+            self._move()
+            rows = self._evaluated()
+        self._rows = rows
+        self.labels = tuple(f"particle {row}, iteration {self._iteration}" for row in rows)
+        asked: Array = self._places[rows]
+        return asked
+
+    def _tell(self, genotypes: Array, losses: Array) -> None:
+        has_improved = self._rank(genotypes, losses)
+        self._remember(self._rows, losses)
+        if self._iteration:
+            self._step *= self.settings.step_length_factor
+            self._step = max(self._step, self.settings.minimum_step_length)
+            self._n_stale = 0 if has_improved else self._n_stale + 1
+
+    # The first particles
+
+    def _settle(self) -> Rows:
+        """Places the particles; those whose losses nobody has told are to be asked for."""
+        self._iteration = 0
+        self._places = self._first_places()
+        count = len(self._places)
+        self._own, self._own_losses = self._places.copy(), np.full(count, np.inf)
+        self._n_since = np.zeros(count, dtype=int)  # evaluations since the last better one
+        known = [self._loss_known_of(place) for place in self._places]
+        rows = np.array([row for row, loss in enumerate(known) if loss is not None], dtype=int)
+        self._remember(rows, np.array([loss for loss in known if loss is not None]))
+        self._keep(rows)
+        self._velocities = self._first_velocities()
+        return np.array([row for row, loss in enumerate(known) if loss is None], dtype=int)
+
+    def _first_places(self) -> Array:
+        """Experts, other known trials, then children of these; random places without two."""
+        count = self.population_size
+        places = list(self._experts()[:count])
+        for index in np.argsort(self._known_losses, kind="stable"):
+            is_new = not any(_is_same(self._known_places[index], place) for place in places)
+            if is_new and len(places) < max(count // 2, 1):
+                places.append(self._known_places[index])
+        if len(places) < 2:
+            start = self.space.initial
+            places += [] if any(_is_same(start, place) for place in places) else [start]
+            missing = count - len(places)
+            return np.vstack([*places, self._rng.random((missing, self.space.n_dims))])
+        while len(places) < count:
+            first, second = self._rng.choice(len(places), size=2, replace=False)
+            places.append(child(places[first], places[second], self._rng.random(self._width)))
+        return np.stack(places)
+
+    def _experts(self) -> Array:
+        """The parents; the best first where there are more than particles."""
+        experts = self.context.experts
+        if experts is None:
+            return np.empty((0, self.space.n_dims))
+        if len(experts) <= self.population_size:
+            return experts
+        losses = [self._loss_known_of(expert) for expert in experts]
+        order = np.argsort([np.inf if loss is None else loss for loss in losses], kind="stable")
+        best: Array = experts[order]
+        return best
+
+    def _loss_known_of(self, place: Array) -> float | None:
+        for known, loss in zip(self._known_places, self._known_losses, strict=True):
+            if _is_same(known, place):
+                return float(loss)
+        return None
+
+    def _keep(self, rows: Rows) -> None:
+        """Keeps which particles began at known trials: no trial of their own says it."""
+        if self.context.keepsakes.recall(START) is None:
+            known = {str(row): self._places[row].tolist() for row in rows}
+            self.context.keepsakes.keep(START, json.dumps(known, sort_keys=True).encode())
+
+    def _first_velocities(self) -> Array:
+        """Towards another particle each; ``best`` is known only when all have their losses."""
+        count = len(self._places)
+        if self.settings.initial_velocity != "random":
+            return np.zeros_like(self._places)
+        others = (np.arange(count) + self._rng.integers(1, count, size=count)) % count
+        velocities: Array = self._places[others] - self._places
+        return velocities
+
+    # One iteration
+
+    @property
+    def _width(self) -> int:
+        """How many numbers one draw has."""
+        return self.space.n_dims if self.settings.draws == "coordinate" else 1
+
+    def _move(self) -> None:
+        """Moves every particle by what was known when the iteration began."""
+        if self._iteration == 0 and self.settings.initial_velocity == "best" and self._best:
+            self._velocities = self._best[1] - self._places
+        self._iteration += 1
+        self._restart()
+        places, count = self._places, len(self._places)
+        pulls = Pulls(
+            self._own,
+            places if self._best is None else self._best[1],
+            places if self._worst is None else self._worst[1],
+        )
+        settings, shape = self.settings, (4, count, self._width)
+        strengths = np.array(
+            [settings.inertia, settings.cognitive, settings.social, settings.repel]
+        )
+        draws = 1.0 - self._rng.random(shape) if settings.randomness else np.ones(shape)
+        after = moved(places, self._velocities, pulls, shares(strengths, draws), self._step)
+        self._places, self._velocities = bounced(*after)
+        unproven = ~np.isfinite(self._own_losses)
+        self._own[unproven] = self._places[unproven]
+
+    def _restart(self) -> None:
+        """Puts stray particles back where they were best, at rest; anywhere without such."""
+        if not self.settings.restart:
+            return
+        stray = self._n_since >= self.settings.restart_patience
+        lost = stray & ~np.isfinite(self._own_losses)
+        self._own[lost] = self._rng.random((int(lost.sum()), self.space.n_dims))
+        self._places[stray] = self._own[stray]
+        self._velocities[stray] = 0.0
+        self._n_since[stray] = 0
+
+    def _evaluated(self) -> Rows:
+        """Which particles are asked for; none where the whole iteration is dropped."""
+        settings = self.settings
+        draws = self._rng.random(len(self._places) + 1)
+        if self.is_finished:  # the last move is looked at
+            return np.arange(len(self._places))
+        if draws[0] < settings.iteration_dropout:
+            return np.empty(0, dtype=int)
+        rows: Rows = np.flatnonzero(draws[1:] >= settings.particle_dropout)
+        return rows
+
+    def _remember(self, rows: Rows, losses: Array) -> None:
+        """Each particle's best place, and how long ago it found it."""
+        better = losses < self._own_losses[rows]
+        self._own[rows[better]] = self._places[rows[better]]
+        self._own_losses[rows[better]] = losses[better]
+        self._n_since[rows] += 1
+        self._n_since[rows[better]] = 0
+
+    def _rank(self, genotypes: Array, losses: Array) -> bool:
+        """The swarm's best and worst place so far; whether there is a better best."""
+        finite = np.isfinite(losses)
+        if not finite.any():
+            return False
+        losses, genotypes = losses[finite], genotypes[finite]
+        low, high = int(np.argmin(losses)), int(np.argmax(losses))
+        has_improved = self._best is None or losses[low] < self._best[0]
+        if has_improved:
+            self._best = float(losses[low]), genotypes[low].copy()
+        if self._worst is None or losses[high] > self._worst[0]:
+            self._worst = float(losses[high]), genotypes[high].copy()
+        return has_improved
+
+
+def _is_same(place: Array, other: Array) -> bool:
+    return bool(np.abs(place - other).max() <= _SAME)
