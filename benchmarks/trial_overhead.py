@@ -86,7 +86,7 @@ def main() -> None:
             compiled = compile_genome(*load_genome(arguments.genome, changes))
             search = search_for(compiled, folder / "run")
             trials, n_dims = trials_of(search), search.merge_space.space.n_dims
-            generation = compiled.optimizer.population_size
+            generation = search.proposer.optimizer.population_size
     print(f"{len(trials)} trials in {n_dims} dimensions")
     table(generations(trials, generation))
 

@@ -12,6 +12,7 @@ from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, what_changed
 from evomerge.compiler.optimizer import optimizer_for
+from evomerge.compiler.trainer import trainer_maker
 from evomerge.errors import LedgerError
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
@@ -41,13 +42,17 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
     genome, objectives = compiled.genome, compiled.tasks.objectives
     ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir)
     limits = genome.optimizer
+    executor = _executor(compiled, ledger.header["threads"])
     return Search(
         merge_space=compiled.merge_space,
         optimizer=optimizer_for(
-            compiled.choice, genome, compiled.merge_space.space, _context(compiled, ledger)
+            compiled.choice,
+            genome,
+            compiled.merge_space.space,
+            _context(compiled, ledger, executor),
         ),
         objective=objectives["tasks"],
-        executor=_executor(compiled, ledger.header["threads"]),
+        executor=executor,
         ledger=ledger,
         baselines=[*baselines(compiled.merge_space), *compiled.subject.seeds],
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
@@ -57,7 +62,7 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
     )
 
 
-def _context(compiled: Compiled, ledger: Ledger) -> SearchContext:
+def _context(compiled: Compiled, ledger: Ledger, executor: Executor) -> SearchContext:
     """What the optimizer may know and use."""
     merge_space, definition = compiled.merge_space, compiled.genome.genome
     points = [merge_space.source_point(index) for index in range(len(definition.models))]
@@ -68,10 +73,12 @@ def _context(compiled: Compiled, ledger: Ledger) -> SearchContext:
         merge_method=definition.merge_method,
         tasks=tuple(map(str, compiled.tasks.objectives["tasks"].keys)),
     )
+    keepsakes = RunKeepsakes(ledger.folder)
     return SearchContext(
         experts=np.stack(experts) if experts else None,
         brief=brief,
-        keepsakes=RunKeepsakes(ledger.folder),
+        keepsakes=keepsakes,
+        trainer=trainer_maker(compiled, executor, keepsakes),
     )
 
 

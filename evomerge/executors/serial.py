@@ -14,7 +14,8 @@ class Serial(Executor):
     """Runs jobs in the order given; the worker is built with the first one."""
 
     @cached_property
-    def _worker(self) -> Worker:
+    def worker(self) -> Worker:
+        """Who runs the jobs, for what else is to be done with its model between them."""
         return built(self.make_worker)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
@@ -23,7 +24,7 @@ class Serial(Executor):
             if self._is_stopping:
                 return
             yield TrialStarted(job.candidate)
-            steps = self._worker.run(job.candidate, job.split, self.batch_divisor)
+            steps = self.worker.run(job.candidate, job.split, self.batch_divisor)
             while True:
                 try:
                     yield StageStarted(job.candidate.trial_id, next(steps))

@@ -12,6 +12,7 @@ qmc      quasi-Monte Carlo sequence (Optuna)
 niches   M2N2: an archive that shares documents, complementary mates
 swarm    Model Swarms: particles drawn to their own best and the swarm's
 llm      LLM-Evo-Merge: a language model proposes each generation's mean
+gradient DAM: learns the weights by back-propagation
 ======== =============================================================
 """
 
@@ -30,5 +31,6 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "niches": "evomerge.optimizers.niches:Niches",
         "swarm": "evomerge.optimizers.swarm:Swarm",
         "llm": "evomerge.optimizers.llm.optimizer:Llm",
+        "gradient": "evomerge.optimizers.gradient:Gradient",
     },
 )

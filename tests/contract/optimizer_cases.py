@@ -9,6 +9,7 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.context import InMemory, Keepsakes, SearchContext
 from evomerge.space import Real, Space
+from tests.optimizers.toy_trainer import ToyTrainer
 from tests.scripted_llm import ScriptedSettings
 
 # Name -> what it needs beside the common arguments, made from where it may keep things.
@@ -16,6 +17,9 @@ EXTRAS: Mapping[str, Callable[[Keepsakes], dict[str, Any]]] = {
     "llm": lambda keepsakes: {
         "context": SearchContext(keepsakes=keepsakes),
         "settings": ScriptedSettings(),
+    },
+    "gradient": lambda keepsakes: {
+        "context": SearchContext(keepsakes=keepsakes, trainer=ToyTrainer)
     },
 }
 

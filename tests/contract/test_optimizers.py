@@ -288,6 +288,35 @@ def test_adaptive_ones_beat_random_search_on_the_sphere(
     assert median(optimizer_class) < median(Case("random"))
 
 
+def rotated_ellipsoid(n_dims: int) -> Callable[[Array], Array]:
+    """Least at 0.3 everywhere; a million times steeper along one axis than another, none of them
+    a coordinate."""
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((n_dims, n_dims)))[0]
+    steepness = 1e6 ** (np.arange(n_dims) / (n_dims - 1))
+    return lambda genotypes: np.asarray((((genotypes - 0.3) @ axes.T) ** 2 * steepness).sum(axis=1))
+
+
+# What is proven in few trials takes long to ask.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if OPTIMIZERS[n].proving_trials < 100 else [])
+        for n in sorted(OPTIMIZERS)
+    ],
+)
+def test_adaptive_ones_beat_random_search_on_a_rotated_ellipsoid(name: str) -> None:
+    space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(20)))
+    loss, kind = rotated_ellipsoid(20), Case(name)
+    trials = min(kind.proving_trials, 100)
+
+    def median(kind: Case) -> float:
+        return float(np.median([best_of(kind(space, seed=s), trials, loss) for s in range(3)]))
+
+    if not kind.is_adaptive:
+        pytest.skip("does not claim it")
+    assert median(kind) < median(Case("random"))
+
+
 def test_others_do_not_look_at_losses(optimizer_class: Case) -> None:
     plain = asked_by(optimizer_class(REAL, seed=0), 12)
     turned = asked_by(optimizer_class(REAL, seed=0), 12, lambda genotypes: -sphere(genotypes))

@@ -1,0 +1,114 @@
+"""Steps down a gradient: AdamW, its momentum-filtered form, and learning rates over time.
+
+Source: Loshchilov and Hutter, Decoupled weight decay regularization (2019), arXiv:1711.05101;
+Chen et al., MoFO: momentum-filtered optimizer (2024), arXiv:2407.20999.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a step is made.
+
+    Attributes:
+        learning_rate: Of the first step after the warm-up.
+        schedule: What becomes of it until the last step, where it is 0 unless constant.
+        warmup: Share of the steps in which it rises from 0.
+        weight_decay: Pull to 0, times the learning rate.
+        betas: Decay of the two moments.
+        epsilon: Added to the root of the second moment.
+        mofo: Share of the entries, those of the largest momentum, that move; None: all.
+        clip: Largest norm of a gradient; None: no limit.
+    """
+
+    learning_rate: float
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    mofo: float | None = None
+    clip: float | None = None
+
+    def rate(self, step: int, n_steps: int) -> float:
+        """The learning rate of step ``step`` of ``n_steps``, counted from 0."""
+        n_warm = round(self.warmup * n_steps)
+        if step < n_warm:
+            return self.learning_rate * (step + 1) / n_warm
+        done = (step - n_warm) / max(n_steps - n_warm, 1)
+        if self.schedule == "linear":
+            return self.learning_rate * max(1 - done, 0.0)
+        if self.schedule == "cosine":
+            return self.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        return self.learning_rate
+
+    def step(self, state: State, gradient: Array, n_steps: int) -> State:
+        """The state after one more step."""
+        if self.clip is not None:
+            gradient = gradient * min(1.0, self.clip / (float(np.linalg.norm(gradient)) + 1e-12))
+        rate = self.rate(state.step, n_steps)
+        step = state.step + 1
+        first = self.betas[0] * state.first + (1 - self.betas[0]) * gradient
+        second = self.betas[1] * state.second + (1 - self.betas[1]) * gradient**2
+        root = np.sqrt(second / (1 - self.betas[1] ** step)) + self.epsilon
+        moves = rate * first / (1 - self.betas[0] ** step) / root
+        moves = np.where(self._is_moved(first), moves, 0.0)
+        values = state.values * (1 - rate * self.weight_decay) - moves
+        return State(values, first, second, step, state.position)
+
+    def _is_moved(self, first: Array) -> NDArray[np.bool_]:
+        """Which entries the momentum filter lets through, one at least."""
+        if self.mofo is None:
+            return np.ones(len(first), dtype=bool)
+        n = max(round(self.mofo * len(first)), 1)
+        chosen = np.argsort(-np.abs(first), kind="stable")[:n]
+        return np.isin(np.arange(len(first)), chosen)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a descent is, all that the next step needs.
+
+    Attributes:
+        values: What is trained, shape (n,).
+        first: Mean of the gradients, shape (n,).
+        second: Mean of their squares, shape (n,).
+        step: Steps made.
+        position: Items of the data read.
+    """
+
+    values: Array
+    first: Array
+    second: Array
+    step: int = 0
+    position: int = 0
+
+    @classmethod
+    def begin(cls, values: Array) -> State:
+        """At some values, before the first step."""
+        return cls(values, np.zeros_like(values), np.zeros_like(values))
+
+    def to_bytes(self) -> bytes:
+        """As a file that can be kept."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> State:
+        """What :meth:`to_bytes` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+            values, first, second = (held[name] for name in ("values", "first", "second"))
+            return cls(values, first, second, int(held["step"]), int(held["position"]))

@@ -1,0 +1,81 @@
+"""What a trainer minimises: of what the model says, and of the weights themselves.
+
+Source: Gauthier-Caron et al., Merging in a bottle: differentiable adaptive merging (2024),
+arXiv:2410.08371, sections 3.2 and 3.3.
+Differs: every term is a mean (over tokens; over places of the recipe), so that its share does
+not depend on batch, length or depth; L2 is the mean square; the terms of the weights compare
+the models' weights over all places, as one place holds one number per model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import torch
+import torch.nn.functional as nn_functional
+
+Tensor = torch.Tensor
+
+
+def answer_nll(logits: Tensor, tokens: Tensor, shares: Tensor) -> Tensor:
+    """Negative log-likelihood of answers, weighted.
+
+    Args:
+        logits: Before each token, shape (tokens, vocabulary).
+        tokens: Shape (tokens,).
+        shares: What each token counts, shape (tokens,).
+    """
+    each = nn_functional.cross_entropy(logits.float(), tokens, reduction="none")
+    return (each * shares).sum()
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Sum over tokens of ``T^2 KL(teacher || student)``.
+
+    Args:
+        student: Logits, shape (tokens, vocabulary or the teacher's best).
+        teacher: Logits of the same tokens, same shape.
+        temperature: What both are divided by.
+    """
+    expected = torch.log_softmax(teacher.float() / temperature, dim=-1)
+    found = torch.log_softmax(student.float() / temperature, dim=-1)
+    return temperature**2 * (expected.exp() * (expected - found)).sum()
+
+
+def square_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Sum over tokens of the mean square difference of logits."""
+    return ((student.float() - teacher.float()) ** 2).mean(dim=-1).sum()
+
+
+def entropy(student: Tensor, temperature: float) -> Tensor:
+    """Sum over tokens of ``T^2 H(student)``."""
+    log_p = torch.log_softmax(student.float() / temperature, dim=-1)
+    return -(temperature**2) * (log_p.exp() * log_p).sum()
+
+
+def of_weights(
+    values: Tensor, models: Tensor, places: Tensor, angles: Tensor | None
+) -> Mapping[str, Tensor]:
+    """Each term of the weights; all are differentiable.
+
+    Args:
+        values: Shape (n,).
+        models: Whose weight each is, shape (n,).
+        places: Where it stands, shape (n,).
+        angles: Per pair of models and place ``sin^2(2 theta)`` between their task vectors, shape
+            (pairs, places); None: not known, and no ``weighted_overlap``.
+    """
+    n_models, n_places = int(models.max()) + 1, int(places.max()) + 1
+    table = values.new_zeros(n_models, n_places).index_put((models, places), values)
+    table = table[sorted(set(models.tolist()))]
+    pairs = list(combinations(range(len(table)), 2))
+    shared = [torch.minimum(table[a].abs(), table[b].abs()) for a, b in pairs]
+    terms = {"l1": values.abs().mean(), "l2": (values**2).mean()}
+    if pairs:
+        cosines = [nn_functional.cosine_similarity(table[a], table[b], dim=0) for a, b in pairs]
+        terms["similarity"] = torch.stack(cosines).mean()
+        terms["overlap"] = torch.stack(shared).mean()
+        if angles is not None:
+            terms["weighted_overlap"] = (torch.stack(shared) * angles).mean()
+    return terms

@@ -1,0 +1,92 @@
+"""Texts that a source is the teacher of: from JSON lines, a task's documents, a Hub data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from evomerge.errors import GenomeError, MissingExtraError
+from evomerge.optimizers.gradient import Prompts
+from evomerge.training.passes import Text
+
+# Where a row has no column named in the genome, the first of these is its text.
+COLUMNS = ("text", "prompt", "instruction", "question", "query", "input")
+
+
+def texts_of(
+    prompts: Iterable[Prompts],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    documents: Mapping[str, Sequence[Text]],
+) -> list[Text]:
+    """The texts of one source.
+
+    Args:
+        prompts: Where they are.
+        tokenizer: Reads them.
+        max_length: Tokens of a text that are read.
+        documents: Task -> its documents with their answers.
+
+    Raises:
+        GenomeError: a file, a task or a data set cannot be read.
+    """
+    found: list[Text] = []
+    for one in prompts:
+        if one.task is not None:
+            own = documents.get(one.task)
+            if not own:
+                raise GenomeError(
+                    f"no answers of a search task {one.task!r}", where="optimizer.prompts"
+                )
+            found += [Text(text.tokens[:max_length]) for text in islice(own, one.limit)]
+            continue
+        rows = _of_file(Path(one.file)) if one.file is not None else _of_dataset(one)
+        for row in islice(rows, one.limit):
+            tokens = tuple(tokenizer(_text_of(row, one.column), truncation=False).input_ids)
+            if len(tokens) > 1:
+                found.append(Text(tokens[:max_length]))
+    if not found:
+        raise GenomeError("the prompts are empty", where="optimizer.prompts")
+    return found
+
+
+def _of_file(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        yield from (json.loads(line) for line in lines if line.strip())
+    except (OSError, ValueError) as error:
+        raise GenomeError(f"{path} cannot be read ({error})", where="optimizer.prompts") from error
+
+
+def _of_dataset(prompts: Prompts) -> Iterator[Mapping[str, Any]]:
+    try:
+        import datasets  # as heavy as it is rarely needed
+    except ImportError as error:
+        raise MissingExtraError("prompts of a data set need the package datasets") from error
+    try:
+        yield from datasets.load_dataset(prompts.dataset, split=prompts.split, streaming=True)
+    # The Hub, the network, the split, the format: anything may be missing.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise GenomeError(
+            f"the data set {prompts.dataset} cannot be read ({reason})",
+            where="optimizer.prompts",
+            fix="Save its texts as JSON lines and name that file.",
+        ) from error
+
+
+def _text_of(row: Mapping[str, Any], column: str | None) -> str:
+    names = (column,) if column is not None else COLUMNS
+    for name in names:
+        if isinstance(row, Mapping) and isinstance(row.get(name), str):
+            return str(row[name])
+    raise GenomeError(
+        f"a row has no text under {' or '.join(map(str, names))}",
+        where="optimizer.prompts",
+        fix="Name the column.",
+    )

@@ -1,0 +1,236 @@
+"""Learns the weights of a recipe by gradient descent, one epoch at a time.
+
+An epoch reads every document once, in an order of its own. Each step merges the live model,
+reads some documents, turns the gradient of each tensor into numbers, and moves the weights.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evomerge.optimizers.context import Lesson
+from evomerge.optimizers.gradient import GradientSettings
+from evomerge.seeding import stream
+from evomerge.training import losses
+from evomerge.training.descent import Descent, State
+from evomerge.training.mixture import Mixture
+from evomerge.training.passes import Pass, Text, fitting
+from evomerge.training.teachers import Said, Teachers
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is read.
+
+    Attributes:
+        answers: Task -> its documents, whose answers are learned.
+        prompts: Texts of each source, in the order of the models; empty where none are read.
+    """
+
+    answers: Mapping[str, Sequence[Text]]
+    prompts: Sequence[Sequence[Text]] = ()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one step reads: passes over answers, and one over prompts per source and pass."""
+
+    answers: list[list[Text]]
+    prompts: list[tuple[int, list[Text]]]
+
+
+class GradientTrainer:
+    """See the module; implements :class:`evomerge.optimizers.context.Trainer`.
+
+    Args:
+        mixture: The live model and where its weights act.
+        lessons: What is read.
+        settings: How.
+        teachers: Who says what the prompts should give; None where nobody is asked.
+
+    Attributes:
+        n_tokens: Tokens read so far with a gradient, padding included.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        lessons: Lessons,
+        settings: GradientSettings,
+        teachers: Teachers | None = None,
+    ) -> None:
+        self._mixture = mixture
+        self._lessons = lessons
+        self._settings = settings
+        self._teachers = teachers
+        self._descent = Descent(
+            settings.learning_rate,
+            settings.schedule,
+            settings.warmup,
+            settings.weight_decay,
+            mofo=settings.mofo,
+            clip=settings.clip,
+        )
+        self._angles: torch.Tensor | None = None
+        if settings.losses.weighted_overlap:
+            self._angles = mixture.angles()
+        self.n_tokens = 0
+
+    def epoch(self, index: int, genotype: Array, state: bytes | None, seed: int) -> Lesson:
+        """See :class:`evomerge.optimizers.context.Trainer`."""
+        coefficients = self._mixture.coefficients
+        if state is None:
+            now = State.begin(coefficients.settled(coefficients.of(genotype)))
+        else:
+            now = State.from_bytes(state)
+        steps = list(self._steps(seed))
+        self._ask_teachers(steps)
+        totals: dict[str, float] = defaultdict(float)
+        for step in steps:
+            found, gradient = self.gradient(now.values, step.answers, step.prompts)
+            for name, value in found.items():
+                totals[name] += value / len(steps)
+            if np.isfinite(gradient).all():  # a step into nowhere is not made
+                moved = self._descent.step(now, gradient, self._settings.epochs * len(steps))
+                now = replace(moved, values=coefficients.settled(moved.values))
+            now = replace(now, position=now.position + len(step.answers) + len(step.prompts))
+        return Lesson(coefficients.genotype(now.values), now.to_bytes(), totals)
+
+    def _steps(self, seed: int) -> Iterator[_Step]:
+        """What the steps of an epoch read."""
+        size, passes = self._settings.batch_size, self._settings.accumulation
+        answers = self._drawn_answers(seed) if self._settings.losses.nll else []
+        prompts = [
+            _shuffled(own, stream(seed, "prompts", source))
+            for source, own in enumerate(self._lessons.prompts)
+        ]
+        n_texts = len(answers) or max(map(len, prompts), default=0)
+        for start in range(0, n_texts, size * passes):
+            reads = _chunks(answers[start : start + size * passes], size)
+            taught = [
+                (source, [own[i % len(own)] for i in range(at, min(at + size, n_texts))])
+                for at in range(start, min(start + size * passes, n_texts), size)
+                for source, own in enumerate(prompts)
+            ]
+            yield _Step(reads, taught)
+
+    def _drawn_answers(self, seed: int) -> list[Text]:
+        """Documents of all tasks, mixed; each task counts as it does in the score."""
+        drawn: list[Text] = []
+        for name, texts in self._lessons.answers.items():
+            own = _shuffled(texts, stream(seed, "answers", name))[: self._settings.documents]
+            drawn += [replace(text, share=text.share / len(own)) for text in own]
+        total = sum(text.share for text in drawn)
+        drawn = [replace(text, share=text.share * len(drawn) / total) for text in drawn]
+        return _shuffled(drawn, stream(seed, "order"))
+
+    def _ask_teachers(self, steps: Sequence[_Step]) -> None:
+        """Has every source read its texts of the epoch, so that each is loaded once."""
+        self._said: dict[tuple[int, Text], Said] = {}
+        terms = self._settings.losses
+        if self._teachers is None or not (terms.kl or terms.mse):
+            return
+        for source, texts in enumerate(self._lessons.prompts):
+            drawn = {text for step in steps for owner, own in step.prompts if owner == source
+                     for text in own}  # fmt: skip
+            # What is kept is asked for as a whole, so that it is found again in another epoch.
+            ordered = [t for t in dict.fromkeys(texts) if self._teachers.keeps or t in drawn]
+            said = self._teachers.ask(source, ordered, self._settings.batch_size)
+            self._said |= {(source, t): s for t, s in zip(ordered, said, strict=True)}
+
+    def gradient(
+        self,
+        values: Array,
+        answers: Sequence[Sequence[Text]],
+        prompts: Sequence[tuple[int, Sequence[Text]]] = (),
+    ) -> tuple[dict[str, float], Array]:
+        """The terms at some weights, and the derivative of their weighted sum, shape (n,).
+
+        Args:
+            values: The weights.
+            answers: Passes over documents.
+            prompts: Passes over prompts, each with its source.
+        """
+        module = self._mixture.at(values).module
+        n_answers = sum(map(len, answers))
+        n_prompt_tokens = sum(text.n_read for _, own in prompts for text in own)
+        found: dict[str, float] = defaultdict(float)
+        with self._mixture.listening(), fitting():
+            for texts in answers:
+                self._backward(found, self._answer_terms(module, texts, n_answers))
+            for source, texts in prompts:
+                self._backward(found, self._prompt_terms(module, source, texts, n_prompt_tokens))
+            gradient = self._mixture.gradient(values)
+        terms, own = self._weight_terms(values)
+        return {**found, **terms}, gradient + own
+
+    def _backward(self, found: dict[str, float], terms: Mapping[str, torch.Tensor]) -> None:
+        """Adds terms to what was found, and their derivative to what the mixture hears."""
+        weighted = [getattr(self._settings.losses, name) * term for name, term in terms.items()]
+        for name, term in terms.items():
+            found[name] += float(term.detach())
+        if weighted:
+            torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]  # torch
+
+    def _answer_terms(
+        self, module: torch.nn.Module, texts: Sequence[Text], n_texts: int
+    ) -> dict[str, torch.Tensor]:
+        batch = self._read(texts)
+        logits = batch.logits(module)  # type: ignore[arg-type]  # a causal language model
+        return {"nll": losses.answer_nll(logits, batch.wanted, batch.shares / n_texts)}
+
+    def _prompt_terms(
+        self, module: torch.nn.Module, source: int, texts: Sequence[Text], n_tokens: int
+    ) -> dict[str, torch.Tensor]:
+        weights, temperature = self._settings.losses, self._settings.temperature
+        logits = self._read(texts).logits(module)  # type: ignore[arg-type]  # as above
+        terms: dict[str, torch.Tensor] = {}
+        if weights.entropy:
+            terms["entropy"] = losses.entropy(logits, temperature) / n_tokens
+        if weights.kl or weights.mse:
+            lengths = [text.n_read for text in texts]
+            said = [self._said[source, text] for text in texts]
+            pairs = [
+                (one.among(own), one.logits)
+                for one, own in zip(said, torch.split(logits, lengths), strict=True)
+            ]
+            student, teacher = (torch.cat(part) for part in zip(*pairs, strict=True))
+            if weights.kl:
+                terms["kl"] = losses.divergence(student, teacher, temperature) / n_tokens
+            if weights.mse:
+                terms["mse"] = losses.square_error(student, teacher) / n_tokens
+        return terms
+
+    def _read(self, texts: Sequence[Text]) -> Pass:
+        batch = Pass.of(texts, self._mixture.device)
+        self.n_tokens += batch.n_tokens
+        return batch
+
+    def _weight_terms(self, values: Array) -> tuple[dict[str, float], Array]:
+        """The terms of the weights that are on, and the derivative of their weighted sum."""
+        coefficients = self._mixture.coefficients
+        leaves = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        models, places = map(torch.from_numpy, (coefficients.models, coefficients.places))
+        terms = losses.of_weights(leaves, models, places, self._angles)
+        on = {name: term for name, term in terms.items() if getattr(self._settings.losses, name)}
+        if not on:
+            return {}, np.zeros_like(values)
+        total = torch.stack([getattr(self._settings.losses, n) * t for n, t in on.items()]).sum()
+        (gradient,) = torch.autograd.grad(total, leaves)
+        return {name: float(term.detach()) for name, term in on.items()}, gradient.numpy()
+
+
+def _shuffled(texts: Sequence[Text], random: np.random.Generator) -> list[Text]:
+    return [texts[index] for index in random.permutation(len(texts))]
+
+
+def _chunks(texts: Sequence[Text], size: int) -> list[list[Text]]:
+    return [list(texts[start : start + size]) for start in range(0, len(texts), size)]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from evomerge.errors import RunError
+from evomerge.genome.schema import Genome
+from evomerge.optimizers.context import InMemory, Lesson, SearchContext
+from evomerge.optimizers.gradient import Gradient, GradientSettings
+from evomerge.space import Choice, Real, Space
+from tests.optimizers.toy_trainer import ToyTrainer
+
+SPACE = Space((Real("weight[a]", 0.0, 1.0, initial=0.9), Real("weight[b]", 0.0, 1.0)))
+
+
+def optimizer(keepsakes=None, trainer=None, **settings):
+    context = SearchContext(
+        keepsakes=keepsakes or InMemory(), trainer=(lambda _: trainer) if trainer else None
+    )
+    return Gradient(SPACE, seed=0, settings=GradientSettings(**settings), context=context)
+
+
+def step(one, loss=1.0):
+    asked = one.ask()
+    one.tell(asked, np.array([loss]))
+    return asked[0]
+
+
+def genome(**fields):
+    definition = {
+        "models": ["org/a", "org/b"],
+        "base_model": "org/base",
+        "merge_method": "task_arithmetic",
+        **fields.pop("genome", {}),
+    }
+    return Genome.model_validate({"genome": definition, "tasks": ["arc_easy"], **fields})
+
+
+def obstacles(space=SPACE, settings=None, **fields):
+    settings = GradientSettings.model_validate(settings or {})
+    return [str(p) for p in Gradient.obstacles(space, genome(**fields), settings)]
+
+
+def test_each_epoch_is_a_trial_and_the_last_ends_the_search():
+    one = optimizer(trainer=ToyTrainer(), epochs=3)
+    for epoch in (1, 2, 3):
+        assert not one.is_finished
+        assert one.activity == f"epoch {epoch} of 3: training"
+        step(one)
+        assert one.labels == (f"epoch {epoch}",)
+    assert one.is_finished
+
+
+def test_what_was_learned_once_is_recalled_and_never_learned_again():
+    keepsakes, first, second = InMemory(), ToyTrainer(), ToyTrainer()
+    one = optimizer(keepsakes, first)
+    asked = [step(one) for _ in range(3)]
+    again = optimizer(keepsakes, second)
+    assert again.activity == ""
+    np.testing.assert_array_equal([step(again) for _ in range(3)], asked)
+    assert (first.epochs, second.epochs) == ([0, 1, 2], [])
+    np.testing.assert_array_equal(step(again), step(one))
+    assert second.epochs == [3]
+
+
+def test_an_epoch_is_kept_before_anyone_hears_of_it():
+    class Full(InMemory):
+        def keep(self, name, content):
+            raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        optimizer(Full(), ToyTrainer()).ask()
+
+
+class Still:
+    """Learns nothing."""
+
+    def epoch(self, index, genotype, state, seed):
+        return Lesson(genotype, b"", {}, {"merge_method": "passthrough"})
+
+
+def test_it_begins_at_the_best_trial_made_elsewhere():
+    one = optimizer(trainer=Still())
+    elsewhere = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
+    one.tell(elsewhere, np.array([2.0, 1.0, np.inf]))
+    np.testing.assert_array_equal(step(one), [0.3, 0.4])
+
+
+def test_without_such_trials_it_begins_where_the_space_does():
+    np.testing.assert_array_equal(step(optimizer(trainer=Still())), [0.9, 0.5])
+
+
+def test_a_result_that_is_no_point_is_tried_as_its_own_recipe():
+    keepsakes = InMemory()
+    one = optimizer(keepsakes, Still())
+    one.ask()
+    assert one.recipe_config(0) == {"merge_method": "passthrough"}
+    again = optimizer(keepsakes, Still())
+    again.ask()
+    assert again.recipe_config(0) == {"merge_method": "passthrough"}
+
+
+def test_without_a_model_it_cannot_begin():
+    with pytest.raises(RunError, match="there is no model to train"):
+        optimizer().ask()
+
+
+def test_what_it_can_train_meets_no_obstacle():
+    assert obstacles() == []
+    assert obstacles(genome={"merge_method": "linear"}) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"genome": {"merge_method": "ties"}}, "name: ties has no useful gradient"),
+        ({"execution": {"workers": 2}}, "one after the other, got 2 workers. Use execution"),
+        ({"settings": {"losses": {"kl": 1}}}, "prompts: kl, mse and entropy read prompts of each"),
+        ({"settings": {"losses": {"nll": 0}}}, "losses: every loss is 0"),
+        (
+            {"settings": {"prompts": {"org/a": [{"file": "no/such.jsonl"}]}}},
+            "prompts: there is no file no/such.jsonl",
+        ),
+        (
+            {"settings": {"prompts": {"org/a": [{"task": "holdout"}]}}},
+            "prompts: 'holdout' is none of the search tasks (arc_easy)",
+        ),
+        ({"settings": {"prompts": {"org/c": []}}}, "prompts: 'org/c' is none of the models"),
+        (
+            {"settings": {"losses": {"weighted_overlap": 1}}, "genome": {"merge_method": "linear"}},
+            "losses: weighted_overlap measures angles from a base",
+        ),
+        (
+            {"space": Space((*SPACE, Real("lambda", 0.2, 2.0)))},
+            "name: lambda cannot vary here: gradient learns weights only",
+        ),
+        ({"space": Space((*SPACE, Choice("normalize", (True, False))))}, "normalize cannot vary"),
+    ],
+)
+def test_what_it_cannot_train_is_refused_with_what_to_use_instead(fields, said):
+    found = obstacles(**fields)
+    assert any(said in problem for problem in found), found
+    assert all(problem.count(". ") >= 1 for problem in found), found  # what to do instead
+
+
+def test_prompts_stand_in_one_place():
+    with pytest.raises(ValidationError, match="give one of file, task and dataset"):
+        GradientSettings.model_validate({"prompts": {"org/a": [{"file": "a", "task": "b"}]}})

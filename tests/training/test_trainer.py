@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from evomerge.errors import GenomeError
+from evomerge.optimizers.context import InMemory
+from evomerge.optimizers.gradient import GradientSettings, Prompts
+from evomerge.training.descent import State
+from evomerge.training.passes import Pass, Text
+from evomerge.training.prompts import texts_of
+from evomerge.training.teachers import Teachers
+from evomerge.training.trainer import GradientTrainer, Lessons
+from tests.tiny_models import tiny_tokenizer
+from tests.training.tiny_mixtures import mixture_of, somewhere
+
+DRAWN = np.random.default_rng(5)
+ANSWERS = {
+    "short": [Text(tuple(DRAWN.integers(4, 96, 8).tolist()), 5) for _ in range(6)],
+    "long": [Text(tuple(DRAWN.integers(4, 96, 12).tolist()), 7, 2.0) for _ in range(5)],
+}
+PROMPTS = [[Text(tuple(DRAWN.integers(4, 96, 9).tolist())) for _ in range(4)] for _ in range(3)]
+TERMS = (
+    *("nll", "kl", "mse", "entropy"),
+    *("similarity", "overlap", "weighted_overlap", "l1", "l2"),
+)
+EVERYTHING = dict.fromkeys(TERMS, 1.0)
+
+
+def trainer_of(mixture, keepsakes=None, **settings):
+    chosen = GradientSettings.model_validate(settings)
+    space = mixture.coefficients._space
+    recipes = [space.model_recipe(source.model) for source in space.definition.models]
+    teachers = Teachers(mixture, recipes, chosen.teacher_top_k, keepsakes)
+    prompts = PROMPTS if chosen.losses.need_prompts else ()
+    return GradientTrainer(mixture, Lessons(ANSWERS, prompts), chosen, teachers)
+
+
+def total(trainer, values, answers, prompts=()):
+    found, _ = trainer.gradient(values, answers, prompts)
+    weights = trainer._settings.losses
+    return sum(getattr(weights, name) * value for name, value in found.items())
+
+
+@pytest.fixture(scope="module")
+def mixture(family):
+    return mixture_of(family.space(granularity="layer"))
+
+
+@pytest.mark.parametrize(
+    ("name", "top_k"), [*((name, None) for name in TERMS), ("kl", 12), ("mse", 12)]
+)
+def test_the_gradient_of_every_term_is_its_slope(mixture, name, top_k):
+    trainer = trainer_of(
+        mixture, losses={"nll": 0, name: 1.0}, teacher_top_k=top_k, cache_teachers=False
+    )
+    values = somewhere(mixture)
+    answers = [ANSWERS["short"]] if name == "nll" else []
+    prompts = list(enumerate(PROMPTS)) if trainer._lessons.prompts else []
+    trainer._ask_teachers(list(trainer._steps(0)))
+    _, gradient = trainer.gradient(values, answers, prompts)
+    assert np.abs(gradient).max() > 0
+    for index in np.argsort(-np.abs(gradient))[:4]:
+        low, high = values.copy(), values.copy()
+        low[index] -= 2e-3
+        high[index] += 2e-3
+        slope = total(trainer, high, answers, prompts) - total(trainer, low, answers, prompts)
+        assert gradient[index] == pytest.approx(slope / 4e-3, rel=3e-2, abs=2e-3)
+
+
+def test_passes_of_a_step_give_the_gradient_of_one_pass(mixture):
+    trainer = trainer_of(mixture)
+    values = somewhere(mixture)
+    texts = [*ANSWERS["short"], *ANSWERS["long"]]
+    whole_terms, whole = trainer.gradient(values, [texts])
+    terms, parts = trainer.gradient(values, [texts[:3], texts[3:7], texts[7:]])
+    assert terms["nll"] == pytest.approx(whole_terms["nll"], rel=1e-5)
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_tasks_count_by_their_weight_not_by_their_documents(mixture):
+    trainer = trainer_of(mixture)
+    drawn = trainer._drawn_answers(0)
+    shares = {len(text.tokens): 0.0 for text in drawn}
+    for text in drawn:
+        shares[len(text.tokens)] += text.share / len(drawn)
+    assert shares == pytest.approx({8: 1 / 3, 12: 2 / 3})
+
+
+def test_every_epoch_draws_its_documents_anew(mixture):
+    trainer = trainer_of(mixture, documents=3, batch_size=2, accumulation=2)
+    steps = list(trainer._steps(0))
+    assert [list(map(len, step.answers)) for step in steps] == [[2, 2], [2]]
+    drawn = [{t.tokens for step in trainer._steps(seed) for own in step.answers for t in own}
+             for seed in (0, 1)]  # fmt: skip
+    assert len(drawn[0]) == len(drawn[1]) == 6
+    assert drawn[0] != drawn[1]
+
+
+def test_training_lowers_what_it_minimises_and_stays_in_the_space(mixture):
+    trainer = trainer_of(mixture, losses={"nll": 1, "l2": 0.01}, epochs=6, batch_size=4)
+    space = mixture.coefficients._space.space
+    genotype, state, told = space.initial, None, []
+    for epoch in range(6):
+        lesson = trainer.epoch(epoch, genotype, state, seed=epoch)
+        genotype, state = lesson.genotype, lesson.state
+        assert ((genotype >= 0) & (genotype <= 1)).all()
+        told.append(lesson.losses["nll"])
+    assert told[-1] < told[0]
+    assert State.from_bytes(state).step == 6 * 3
+
+
+def test_an_epoch_that_goes_on_from_its_state_is_the_one_that_never_stopped(family):
+    def lesson_after(trainers):
+        genotype, state = np.full(len(mixtures[0].coefficients), 0.2), None
+        for epoch, trainer in enumerate(trainers):
+            lesson = trainer.epoch(epoch, genotype, state, seed=epoch)
+            genotype, state = lesson.genotype, lesson.state
+        return genotype, state
+
+    mixtures = [mixture_of(family.space(granularity="layer")) for _ in range(2)]
+    settings = {"losses": {"nll": 1, "kl": 0.5}, "batch_size": 4, "teacher_top_k": 12}
+    keepsakes = InMemory()
+    one = trainer_of(mixtures[0], InMemory(), **settings)
+    others = [trainer_of(mixture, keepsakes, **settings) for mixture in mixtures]
+    never_stopped, stopped = lesson_after([one, one]), lesson_after(others)
+    np.testing.assert_array_equal(stopped[0], never_stopped[0])
+    assert others[0]._teachers.n_tokens > 0
+    assert others[1]._teachers.n_tokens == 0  # found in the run folder
+
+
+def test_the_best_logits_of_a_teacher_are_the_source_models_own(mixture):
+    space = mixture.coefficients._space
+    recipe = space.model_recipe(space.definition.models[1].model)
+    (said,) = Teachers(mixture, [recipe], 5, None).ask(0, PROMPTS[1][:1], 4)
+    batch = Pass.of(PROMPTS[1][:1], torch.device("cpu"))
+    with torch.no_grad():
+        logits = batch.logits(mixture.of(recipe).module)
+    torch.testing.assert_close(said.logits, logits.topk(5, dim=1).values)
+    torch.testing.assert_close(said.among(logits), said.logits)
+
+
+def test_every_term_can_be_on_at_once_with_mofo(mixture):
+    trainer = trainer_of(mixture, losses=EVERYTHING, mofo=0.3, warmup=0.2, schedule="linear")
+    lesson = trainer.epoch(0, mixture.coefficients._space.space.initial, None, seed=0)
+    assert set(lesson.losses) == set(EVERYTHING)
+    assert all(np.isfinite(list(lesson.losses.values())))
+
+
+# Prompts
+
+
+def test_prompts_are_read_from_json_lines_and_tasks(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    rows = [{"question": "the quick brown fox"}, {"question": "lazy dog", "other": "jugs"}]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    tokenizer = tiny_tokenizer()
+
+    def read(**fields):
+        return texts_of([Prompts(**fields)], tokenizer, 6, ANSWERS)
+
+    own = tuple(tokenizer(rows[0]["question"]).input_ids)[:6]
+    assert read(file=str(file))[0].tokens == own
+    assert len(read(file=str(file), limit=1)) == 1
+    assert [len(text.tokens) for text in read(task="short", limit=2)] == [6, 6]
+    with pytest.raises(GenomeError, match=r"a row has no text under other\. Name the column"):
+        read(file=str(file), column="other")
+    with pytest.raises(GenomeError, match="no answers of a search task 'absent'"):
+        read(task="absent")
+    with pytest.raises(GenomeError, match=r"missing\.jsonl cannot be read"):
+        read(file=str(tmp_path / "missing.jsonl"))
