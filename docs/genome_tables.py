@@ -52,6 +52,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "merge_method": "merge_method: task_arithmetic",
             "base_model": "base_model: org/base-7b",
             "parameters": "parameters: {weight: {range: [0, 1.2]}}",
+            "adapters": "adapters: factors",
             "granularity": "granularity: layers",
             "layer_granularity": "layer_granularity: 4",
             "filters": "filters: [self_attn, mlp]",

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
+
+
+def write_missing(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes those of some small files that a folder has not yet.
+
+    Raises:
+        LostFileError: the disk is full, or the folder cannot be written.
+    """
+    for name, content in files.items():
+        if not (folder / name).is_file():
+            write_atomic(folder / name, content)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from evomerge.events import (
     TrialFinished,
 )
 from evomerge.executors.base import Executor, Job, JobFinished
+from evomerge.files import write_missing
 from evomerge.genome.schema import N_FINALISTS
 from evomerge.ledger import Ledger
 from evomerge.merge_spaces.base import MergeSpace
@@ -192,6 +193,7 @@ class Search:
         outcomes: dict[int, Outcome] = {}
         waiting: dict[str, Candidate] = {}
         for candidate in candidates:
+            write_missing(self.ledger.folder.path, self.merge_space.files(candidate.point))
             recorded = self._recorded(candidate)
             known = recorded or self.ledger.known_outcome("tasks", candidate.recipe.digest)
             if known is not None:

@@ -47,6 +47,10 @@ class Real:
                 f"{self.name}: initial {self.initial} is outside [{self.low}, {self.high}]"
             )
 
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of its own."""
+        return not isinstance(value, str) and self.low <= value <= self.high
+
     def decode(self, coordinate: float) -> float:
         """Coordinate in [0, 1] -> value."""
         if self.log:
@@ -87,6 +91,10 @@ class Integer:
         """How many values it can take."""
         return self.high - self.low + 1
 
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of its own."""
+        return not isinstance(value, str) and value == int(value) and self.low <= value <= self.high
+
     def decode(self, coordinate: float) -> int:
         """Coordinate in [0, 1] -> value."""
         return self.low + min(int(coordinate * self.n_values), self.n_values - 1)
@@ -117,6 +125,10 @@ class Choice:
     def n_values(self) -> int:
         """How many values it can take."""
         return len(self.values)
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of its own."""
+        return value in self.values
 
     def decode(self, coordinate: float) -> Value:
         """Coordinate in [0, 1] -> value."""

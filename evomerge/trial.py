@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from evomerge.recipe import Recipe
 
 BY_OPTIMIZER = "optimizer"  # how the origin of what an optimizer proposes begins
+SEED = "seed "  # how that of a merge found earlier begins
 Genotype = NDArray[np.float64]  # shape (n_dims,), in [0, 1]
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.compiler.optimizer import chosen_optimizer
+from evomerge.compiler.read import read_genome
 from evomerge.errors import GenomeError
 from evomerge.genome import Genome, load_genome, to_yaml, validate_genome
 from evomerge.genome.models import ModelName
@@ -24,6 +25,7 @@ genome:
       parameters: {density: 0.5}
   merge_method: ties
   base_model: org/base
+  adapters: delta
   parameters:
     density:
       - {filter: self_attn, range: [1e-2, 1], log: true, initial: 0.5}
@@ -122,6 +124,13 @@ def problems(text):
 def chosen(text):
     """The optimizer that a genome names; needs no model."""
     return chosen_optimizer(*parse(text))
+
+
+def read_genome_text(text, folder):
+    """As the commands read a genome file."""
+    path = folder / "g.yml"
+    path.write_text(text)
+    return read_genome(path)
 
 
 # What loads
@@ -450,12 +459,12 @@ def test_a_mistake_in_the_optimizer_is_reported_before_any_model_is_read(block, 
     ("block", "message"),
     [
         (
-            "{name: cma_es, chain: [random, cma_es]}",
-            r"optimizer.chain: a chain names its own optimizers and their populations",
+            "{name: cma_es, sigma: 0.1, chain: [random, cma_es]}",
+            r"optimizer.chain: name, sigma beside a chain: each link has its own",
         ),
         (
-            "{chain: [{name: random, budget: 60}, {name: cma_es, budget: 30}]}",
-            r"optimizer.budget: the links of the chain have 90 trials, the budget is 100",
+            "{chain: [{name: random, budget: 60}, {name: cma_es, budget: 30}], budget: 80}",
+            r"optimizer.budget: the links of the chain have 90 trials, the budget is 80",
         ),
         (
             "{chain: [{name: random, budget: 100}, cma_es]}",
@@ -463,9 +472,16 @@ def test_a_mistake_in_the_optimizer_is_reported_before_any_model_is_read(block, 
         ),
     ],
 )
-def test_a_chain_that_does_not_fit_its_block_is_refused(block, message):
+def test_a_chain_that_does_not_fit_its_block_is_refused(tmp_path, block, message):
     with pytest.raises(GenomeError, match=message):
         parse(SMALL + f"optimizer: {block}\n")
+    with pytest.raises(GenomeError, match=message):
+        read_genome_text(SMALL + f"optimizer: {block}\n", tmp_path)
+
+
+def test_links_that_all_have_a_budget_need_none_for_the_chain():
+    chain = "[{name: random, budget: 10}, {name: cma_es, budget: 31}]"
+    assert parse(SMALL + f"optimizer: {{chain: {chain}}}\n")[0].optimizer.budget == 41
 
 
 def test_links_without_a_budget_share_what_the_others_leave():

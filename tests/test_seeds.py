@@ -157,19 +157,28 @@ def test_a_recipe_that_is_a_point_has_its_genotype(tmp_path, merge_space):
 
 
 def test_a_recipe_of_another_shape_is_tried_as_it_is(tmp_path, merge_space):
-    config = {"merge_method": "linear", "models": [{"model": "org/x"}], "dtype": "float32"}
+    model = merge_space.definition.models[0].model.in_recipe
+    config = {"merge_method": "linear", "models": [{"model": model}], "dtype": "float32"}
     (seed,) = seeds_of(genome_from(written(tmp_path / "other.yml", config)), merge_space)
     assert seed.recipe == Recipe(config)
     assert seed.genotype is None
     assert seed.point == {}
 
 
-def test_of_a_run_it_is_the_best_few_and_of_a_best_yml_its_recipe(tmp_path, merge_space):
+def test_a_recipe_of_other_models_is_refused(tmp_path, merge_space):
+    config = {"merge_method": "linear", "models": [{"model": "org/x"}], "dtype": "float32"}
+    with pytest.raises(GenomeError, match=r"merges models that this genome does not: org/x"):
+        seeds_of(genome_from(written(tmp_path / "other.yml", config)), merge_space)
+
+
+def test_of_a_run_it_is_the_best_few_and_of_a_best_yml_its_recipe(tmp_path):
+    models = {"models": ["experts/sort", "experts/twice"], "base_model": "experts/base"}
+    merge_space = space_of(merge_method="task_arithmetic", **models)
     run = record_run(tmp_path / "before")
     best = tmp_path / "before" / "best.yml"
     genome = genome_from(tmp_path / "before", best, finalists=3)
     *few, winner = seeds_of(genome, merge_space)
-    ranked = run.standing.ranked()[:3]
+    ranked = [t for t in run.standing.ranked() if not t.candidate.is_baseline][:3]
     assert [seed.recipe.digest for seed in few] == [t.candidate.recipe.digest for t in ranked]
     assert [seed.origin for seed in few] == [
         f"seed {tmp_path / 'before'}, trial {trial.candidate.trial_id}" for trial in ranked

@@ -52,10 +52,12 @@ def export(
     else:
         exports = winners_of(best_or_run) if top is None else top_of(best_or_run, top)
     if top is None and len(exports) == 1:
+        exports = [_placed(exports[0], output, build)]
         write_result(_yaml(exports[0], output, build), output)
     elif output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
     else:
+        exports = [one.placed(output) for one in exports]
         for one in exports:
             file = output / one.file_name
             write_result(_yaml(one, file, _below(build, one)), file)
@@ -72,6 +74,12 @@ def _yaml(one: Export, file: Path | None, out: Path | None) -> str:
     if out is not None:
         names["out"] = str(out)
     return one.to_yaml(**names)
+
+
+def _placed(one: Export, file: Path | None, build: Path | None) -> Export:
+    """Its adapter, if it has one of its own, beside the recipe or else beside the model."""
+    beside = file or build
+    return one if beside is None else one.placed(beside.parent)
 
 
 def _below(build: Path | None, one: Export) -> Path | None:

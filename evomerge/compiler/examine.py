@@ -115,10 +115,12 @@ def examine(
         merge_space = found.attempt(lambda: _merge_space(genome, models))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
+    has_begun = run_dir is not None and RunFolder(run_dir).ledger.is_file()
     if merge_space is not None:
-        seeds = found.attempt(lambda: seeds_of(genome, merge_space))
+        # A run that has begun has its seeds in its ledger: their files may be gone since.
+        heard = _Findings(source) if has_begun else found
+        seeds = heard.attempt(lambda: seeds_of(genome, merge_space))
     if merge_space is not None and choice is not None:
-        has_begun = run_dir is not None and RunFolder(run_dir).ledger.is_file()
         optimizer = _fitting_optimizer(choice, genome, merge_space, found, has_begun=has_begun)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)

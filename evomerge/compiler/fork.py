@@ -15,6 +15,7 @@ from evomerge.errors import GenomeError, LedgerError
 from evomerge.genome import load_genome
 from evomerge.genome.load import to_yaml
 from evomerge.ledger import KnownOutcome, Ledger, RunFolder
+from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.recipe import Recipe
 from evomerge.trial import Document, Outcome, TrialState
 
@@ -94,7 +95,8 @@ def _own(source: Ledger, changed: set[str]) -> Iterator[KnownOutcome]:
     scored = {("tasks", trial_id): trial.outcome for trial_id, trial in source.trials.items()}
     for (split, trial_id), outcome in {**scored, **source.finals}.items():
         recipe = source.trials[trial_id].candidate.recipe
-        if not changed & _names_in(recipe):
+        may_have_changed = changed & _names_in(recipe) or (changed and sum_in(recipe))
+        if not may_have_changed:
             with suppress(LedgerError):  # broken documents: this one is scored again
                 documents = source.documents(trial_id, split)
                 yield KnownOutcome(split, recipe.digest, _with_documents(outcome, documents))

@@ -71,13 +71,16 @@ def _of_optimizer(source: Source) -> list[Problem]:
 
 
 def _sound_block(given: Any) -> OptimizerBlock:
-    """The block without what the schema complains of."""
-    try:
-        return OptimizerBlock.model_validate(given)
-    except ValidationError as mistakes:
-        wrong = {key for details in mistakes.errors() for key in _keys_of(details)}
-    rest = given if isinstance(given, dict) else {}
-    return OptimizerBlock.model_validate({k: v for k, v in rest.items() if k not in wrong})
+    """The block without what the schema complains of; the default one where nothing is left."""
+    rest = given
+    while rest:
+        try:
+            return OptimizerBlock.model_validate(rest)
+        except ValidationError as mistakes:
+            wrong = {key for details in mistakes.errors() for key in _keys_of(details)}
+        left = {k: v for k, v in rest.items() if k not in wrong} if isinstance(rest, dict) else {}
+        rest = left if left != rest else {}
+    return OptimizerBlock()
 
 
 def _keys_of(details: ErrorDetails) -> tuple[Any, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, GenomeError, Problem
 from evomerge.files import canonical_json
+from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import RunFolder
@@ -17,7 +19,7 @@ from evomerge.merge_spaces.reading import point_of
 from evomerge.recipe import Recipe
 from evomerge.report.best_file import read_best
 from evomerge.report.run import load_run
-from evomerge.trial import Candidate
+from evomerge.trial import SEED, Candidate
 
 _WHERE = "optimizer.seed_from"
 
@@ -26,7 +28,7 @@ def seeds_of(genome: Genome, merge_space: MergeSpace) -> list[Candidate]:
     """What ``seed_from`` names, as the trials that follow the baselines.
 
     A recipe that is a point of the space has its genotype, so that the optimizer learns from
-    it; of a run it is the best few, as many as ``finalists``.
+    it; of a run it is the best few that it found, as many as ``finalists``.
 
     Raises:
         GenomeError: something named there cannot be read, or is no recipe.
@@ -34,7 +36,9 @@ def seeds_of(genome: Genome, merge_space: MergeSpace) -> list[Candidate]:
     problems, recipes = [], []
     for name in genome.optimizer.seeds:
         try:
-            recipes += list(_recipes(Path(name), genome.finalists))
+            for origin, recipe in _recipes(Path(name), genome.finalists):
+                _refuse_strangers(recipe, name, merge_space)
+                recipes.append((origin, recipe))
         except EvomergeError as error:
             problems += [Problem(_named(name, p), _WHERE, p.fix) for p in error.problems]
     if problems:
@@ -44,6 +48,41 @@ def seeds_of(genome: Genome, merge_space: MergeSpace) -> list[Candidate]:
         _candidate(first + index, origin, recipe, merge_space)
         for index, (origin, recipe) in enumerate(recipes)
     ]
+
+
+def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> None:
+    """A recipe of other models would be found out only when it is merged."""
+    definition = merge_space.definition
+    own = [source.model for source in definition.models]
+    known = set(_models_in(merge_space.model_recipe(m).config for m in (*own, *_base(merge_space))))
+    strangers = sorted(
+        model
+        for model in set(_models_in(recipe.config)) - known
+        if not Path(model).is_dir()  # a checkpoint that a run wrote
+    )
+    if strangers and definition.adapters != "factors":  # its sums lie in the run's folder
+        raise GenomeError(
+            f"{name} merges models that this genome does not: {', '.join(strangers)}",
+            fix="Name merges of the genome's models.",
+        )
+
+
+def _base(merge_space: MergeSpace) -> list[ModelName]:
+    base = merge_space.definition.base_model
+    return [] if base is None else [base]
+
+
+def _models_in(part: Any) -> Iterator[str]:
+    """Every model that a recipe names, as one text each."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key in ("model", "base_model") and value is not None:
+                yield value if isinstance(value, str) else canonical_json(value)
+            else:
+                yield from _models_in(value)
+    elif not isinstance(part, str) and isinstance(part, Iterable):
+        for entry in part:
+            yield from _models_in(entry)
 
 
 def _named(name: str, problem: Problem) -> str:
@@ -65,13 +104,19 @@ def _recipes(path: Path, count: int) -> Iterator[tuple[str, Recipe]]:
     if path.is_dir():
         if not RunFolder(path).ledger.is_file():
             raise GenomeError(f"{path} is no run folder", fix="Name one that holds a ledger.")
-        for trial in load_run(path).standing.ranked()[:count]:
-            yield f"seed {path}, trial {trial.candidate.trial_id}", trial.candidate.recipe
+        ranked = (trial.candidate for trial in load_run(path).standing.ranked())
+        for candidate in islice(filter(_is_found, ranked), count):
+            yield f"{SEED}{path}, trial {candidate.trial_id}", candidate.recipe
         return
     content = read_yaml(path).data
     if isinstance(content, dict) and "evomerge_best" in content:
         content = read_best(path)["recipe"]
-    yield f"seed {path}", Recipe(_as_recipe(content, path))
+    yield f"{SEED}{path}", Recipe(_as_recipe(content, path))
+
+
+def _is_found(candidate: Candidate) -> bool:
+    """Whether a search found it; models and their average are trials of every run anyway."""
+    return not candidate.is_baseline or candidate.origin.startswith(SEED)
 
 
 def _as_recipe(content: Any, path: Path) -> dict[str, Any]:

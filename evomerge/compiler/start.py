@@ -24,6 +24,7 @@ from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.search import Limits, Search
+from evomerge.trial import SEED, Candidate
 
 
 def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) -> Search:
@@ -42,7 +43,7 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
     genome, objectives = compiled.genome, compiled.tasks.objectives
     ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir)
     limits = genome.optimizer
-    executor = _executor(compiled, ledger.header["threads"])
+    executor = _executor(compiled, ledger)
     return Search(
         merge_space=compiled.merge_space,
         optimizer=optimizer_for(
@@ -54,12 +55,20 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
         objective=objectives["tasks"],
         executor=executor,
         ledger=ledger,
-        baselines=[*baselines(compiled.merge_space), *compiled.subject.seeds],
+        baselines=[*baselines(compiled.merge_space), *_seeds(compiled, ledger)],
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
         notes=notes,
     )
+
+
+def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
+    """The merges tried first: as recorded, whatever the run they are from has found since."""
+    now = {seed.trial_id: seed for seed in compiled.subject.seeds}
+    recorded = (trial.candidate for trial in ledger.trials.values())
+    then = {c.trial_id: c for c in recorded if c.origin.startswith(SEED)}
+    return [seed for _, seed in sorted({**now, **then}.items())]
 
 
 def _context(compiled: Compiled, ledger: Ledger, executor: Executor) -> SearchContext:
@@ -78,15 +87,20 @@ def _context(compiled: Compiled, ledger: Ledger, executor: Executor) -> SearchCo
         experts=np.stack(experts) if experts else None,
         brief=brief,
         keepsakes=keepsakes,
-        trainer=trainer_maker(compiled, executor, keepsakes),
+        trainer=trainer_maker(compiled, executor, keepsakes, ledger.folder.optimizer),
     )
 
 
-def _executor(compiled: Compiled, threads: int) -> Executor:
+def _executor(compiled: Compiled, ledger: Ledger) -> Executor:
     """Where trials run; the number of threads is the run's own, on whatever machine it goes on."""
     execution, tasks = compiled.genome.execution, compiled.tasks
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
-    workshop = replace(tasks.workshop, threads=threads, folders=tuple(folders))
+    workshop = replace(
+        tasks.workshop,
+        threads=ledger.header["threads"],
+        folders=tuple(folders),
+        run_dir=ledger.folder.path,
+    )
     if execution.workers == 1:
         make_worker = partial(workshop, tasks.evaluators)
         return EXECUTORS["serial"](make_worker, 1, execution.trial_timeout)

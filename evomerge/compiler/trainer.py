@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evomerge.compiler.examine import Compiled
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def trainer_maker(
-    compiled: Compiled, executor: Executor, keepsakes: Keepsakes
+    compiled: Compiled, executor: Executor, keepsakes: Keepsakes, folder: Path
 ) -> Callable[[Any], Trainer] | None:
     """Makes trainers that share the model of the trials; None where trials run elsewhere."""
     merge_space = compiled.merge_space
     if not (isinstance(executor, Serial) and isinstance(merge_space, ParameterSpace)):
         return None
-    return _TrainerMaker(compiled, merge_space, executor, keepsakes)
+    return _TrainerMaker(compiled, merge_space, executor, keepsakes, folder / "columns")
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,27 @@ class _TrainerMaker:
     merge_space: ParameterSpace
     executor: Serial
     keepsakes: Keepsakes
+    folder: Path
 
     def __call__(self, settings: GradientSettings) -> Trainer:
         """A trainer; the worker of the trials is built now if it was not."""
-        from evomerge.training.coefficients import Coefficients  # loads torch
+        from evomerge.training.checkpoints import Checkpoints  # loads torch, as those below
+        from evomerge.training.coefficients import Coefficients
+        from evomerge.training.column_mixture import ColumnMixture
         from evomerge.training.mixture import Mixture
         from evomerge.training.teachers import Teachers
         from evomerge.training.trainer import GradientTrainer, Lessons
 
         coefficients = Coefficients(self.merge_space)
-        mixture = Mixture(self.executor.worker.merger, coefficients)
-        start = coefficients.of(self.merge_space.space.initial)
-        model = mixture.at(coefficients.settled(start))
+        merger = self.executor.worker.merger
+        checkpoints = None
+        if settings.granularity == "column":
+            mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
+            checkpoints = Checkpoints(columns, self.folder)
+        else:
+            mixture = Mixture(merger, coefficients)
+        start = mixture.trained.of(self.merge_space.space.initial)
+        model = mixture.at(mixture.trained.settled(start))
         answers = self._answers(model)
         answers = {name: texts for name, texts in answers.items() if texts[0].share > 0}
         if settings.losses.nll and not answers:
@@ -64,7 +74,7 @@ class _TrainerMaker:
         recipes = [self.merge_space.model_recipe(name) for name in models]
         keepsakes = self.keepsakes if settings.cache_teachers else None
         teachers = Teachers(mixture, recipes, settings.teacher_top_k, keepsakes)
-        return GradientTrainer(mixture, lessons, settings, teachers)
+        return GradientTrainer(mixture, lessons, settings, teachers, checkpoints)
 
     def _answers(self, model: LiveModel) -> dict[str, list[Text]]:
         """Task -> its documents with their answers, each as its task counts."""
@@ -88,9 +98,9 @@ class _TrainerMaker:
         """The texts of each source, in the order of the models."""
         from evomerge.training.prompts import texts_of
 
+        window = getattr(model.module.config, "max_position_embeddings", settings.max_length)
+        longest = min(settings.max_length, window)
         return [
-            texts_of(
-                settings.prompts[source.model.text], model.tokenizer, settings.max_length, answers
-            )
+            texts_of(settings.prompts[source.model.text], model.tokenizer, longest, answers)
             for source in self.compiled.genome.genome.models
         ]

@@ -27,6 +27,7 @@ class Workshop:
         trial_timeout: Seconds a trial may take; None for no limit.
         permissions: What the user allows models and tasks.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
+        run_dir: The run folder, where recipes may name sums of adapters; None: they do not.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -38,6 +39,7 @@ class Workshop:
     trial_timeout: float | None = None
     permissions: Permissions = field(default_factory=Permissions)
     folders: tuple[Path, ...] = ()
+    run_dir: Path | None = None
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""
@@ -69,6 +71,7 @@ class Workshop:
             trust_remote_code=self.permissions.trust_remote_code,
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
+            run_dir=self.run_dir,
             engine=self.settings.engine,
         )
         return Worker(merger, evaluators or self.evaluators(), self.trial_timeout)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from evomerge.errors import UnknownNameError
+from evomerge.genome.adapters_fit import unfit_for_factors
 from evomerge.genome.block import Block, Whole, fits
 from evomerge.genome.inputs import wrong_number
 from evomerge.genome.method_fit import unfit_normalize, unfit_settings
@@ -73,6 +74,12 @@ class MergeDefinition(Block):
     )
     base_model: ModelName | None = Field(
         None, description="What task vectors are measured from; required by most methods."
+    )
+    adapters: Literal["delta", "factors"] = Field(
+        "delta",
+        description="How `base+lora` models are merged: `delta` folds each adapter into its base "
+        "first; `factors` sums A and B of the adapters apart with the same coefficients, which "
+        "sum to 1 (Model Swarms), into an adapter of the one base. `linear` only.",
     )
     parameters: dict[str, Settings] = Field(
         default_factory=dict,
@@ -149,6 +156,14 @@ class MergeDefinition(Block):
     @fits("merge_method", "normalize", "parameters")
     def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
         yield from unfit_normalize(self._method, self.normalize, self.parameters)
+
+    @fits(
+        *("adapters", "merge_method", "models", "parameters", "granularity", "layer_granularity"),
+        *("filters", "smooth", "normalize", "tokenizer", "tokenizer_source", "base_model"),
+    )
+    def _adapters_can_be_summed(self) -> Iterator[MisfitError]:
+        if self.adapters == "factors":
+            yield from unfit_for_factors(self)
 
     @fits("tokenizer", "tokenizer_source")
     def _one_tokenizer(self) -> Iterator[MisfitError]:

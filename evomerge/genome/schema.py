@@ -45,7 +45,9 @@ class OptimizerBlock(OptimizerLink):
     """Who searches, and for how long; further keys are the optimizer's own settings."""
 
     budget: Annotated[Whole, Field(ge=1)] = Field(
-        100, description="Trials the optimizer proposes; the baselines come on top."
+        100,
+        description="Trials the optimizer proposes; the baselines come on top. Of a chain by "
+        "default the sum of its links' budgets, where each has one.",
     )
     chain: Annotated[list[OptimizerLink], Field(min_length=1)] | None = Field(
         None,
@@ -67,6 +69,15 @@ class OptimizerBlock(OptimizerLink):
         None, description="Stop after so many seconds; the running trial is finished."
     )
 
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        value = super()._long_form(value)
+        chain = value.get("chain") if isinstance(value, dict) and "budget" not in value else None
+        budgets = [link.get("budget") for link in chain or () if isinstance(link, dict)]
+        if chain and len(budgets) == len(chain) and all(isinstance(b, int) for b in budgets):
+            return {**value, "budget": sum(budgets)}
+        return value
+
     @fits("chain", "budget")
     def _links_share_the_budget(self) -> Iterator[MisfitError]:
         if not self.chain:
@@ -81,8 +92,11 @@ class OptimizerBlock(OptimizerLink):
 
     @fits("chain")
     def _one_or_a_chain(self) -> Iterator[MisfitError]:
-        if self.chain and not {"name", "population_size"}.isdisjoint(self.model_fields_set):
-            yield MisfitError("a chain names its own optimizers and their populations", "chain")
+        given = {"name", "population_size"} & self.model_fields_set | set(self.settings)
+        if self.chain and given:
+            yield MisfitError(
+                f"{', '.join(sorted(given))} beside a chain: each link has its own", "chain"
+            )
 
     @property
     def title(self) -> str:

@@ -1,11 +1,12 @@
 """What varies, and what it means as a recipe: the table of merge spaces.
 
-=========== ================================================================================
-name        what varies
-=========== ================================================================================
-parameters  the parameters of one merge method, as finely as the genome says
-slerp_pairs which two of several models a layer group interpolates between, and where
-=========== ================================================================================
+=============== ============================================================================
+name            what varies
+=============== ============================================================================
+parameters      the parameters of one merge method, as finely as the genome says
+slerp_pairs     which two of several models a layer group interpolates between, and where
+adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
+=============== ============================================================================
 """
 
 from evomerge.genome.merge import MergeDefinition
@@ -17,6 +18,7 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
     {
         "parameters": "evomerge.merge_spaces.parameters:ParameterSpace",
         "slerp_pairs": "evomerge.merge_spaces.slerp_pairs:SlerpPairs",
+        "adapter_factors": "evomerge.merge_spaces.adapter_factors:AdapterFactors",
     },
 )
 

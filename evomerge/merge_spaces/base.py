@@ -52,6 +52,10 @@ class MergeSpace(ABC):
     def recipe(self, point: Point) -> Recipe:
         """What a point of the space means; a pure function."""
 
+    def files(self, point: Point) -> Mapping[str, str]:
+        """Small files that the recipe of a point needs: name below the run folder -> text."""
+        return {}
+
     @abstractmethod
     def source_point(self, index: int) -> dict[str, Any] | None:
         """The point that gives back model ``index``, None where no point does."""

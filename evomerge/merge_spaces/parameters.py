@@ -7,6 +7,7 @@ arXiv:2403.13187, section 3.1 (merging in the parameter space).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 from evomerge.errors import GenomeError, Problem
@@ -16,7 +17,7 @@ from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.layout import Cell, cells, layout
 from evomerge.merge_spaces.settings import EffectiveSettings
-from evomerge.merge_spaces.slots import Coupled, Reader, Slot, Variable, with_filters
+from evomerge.merge_spaces.slots import Coupled, Reader, Slot, Variable, by_place, with_filters
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.methods import MethodParameter, Scope
 from evomerge.recipe import Recipe
@@ -30,8 +31,9 @@ class ParameterSpace(MergeSpace):
 
     @classmethod
     def serves(cls, definition: MergeDefinition) -> bool:
-        """Every genome but those that choose pairs."""
-        return not (definition.merge_method == "slerp" and len(definition.models) > 2)
+        """Every genome but those that choose pairs or sum adapters."""
+        in_pairs = definition.merge_method == "slerp" and len(definition.models) > 2
+        return definition.adapters == "delta" and not in_pairs
 
     def _build(self) -> Space:
         self.slices = layout(self.definition, self.architecture)
@@ -50,11 +52,15 @@ class ParameterSpace(MergeSpace):
                 self._place_weights(parameter)
             else:
                 self._place_per_source(parameter)
-        self._slots_at: dict[tuple[ModelName | None, int], list[Slot]] = {}
-        for slot in self.slots:
-            self._slots_at.setdefault((slot.model, slot.slice), []).append(slot)
+        self._slots_at = by_place(self.slots)
         self._check()
         return Space(tuple(self._parameters))
+
+    def with_slots(self, slots: list[Slot]) -> ParameterSpace:
+        """The same, its recipes written from other slots."""
+        other = copy(self)
+        other.slots, other._slots_at = slots, by_place(slots)
+        return other
 
     # What varies, and where
 
@@ -315,8 +321,8 @@ class ParameterSpace(MergeSpace):
                 point.update(dict.fromkeys(slot.reader.names, by_model[slot.model]))
             else:
                 return None
-        ranges = {p.name: p for p in self._parameters if isinstance(p, Real)}
-        inside = all(ranges[n].low <= value <= ranges[n].high for n, value in point.items())
+        own = {p.name: p for p in self._parameters}
+        inside = all(own[name].holds(value) for name, value in point.items())
         return point if inside else None
 
 

@@ -28,7 +28,8 @@ class SlerpPairs(MergeSpace):
     @classmethod
     def serves(cls, definition: MergeDefinition) -> bool:
         """SLERP over more than two models."""
-        return definition.merge_method == "slerp" and len(definition.models) > 2
+        in_pairs = definition.merge_method == "slerp" and len(definition.models) > 2
+        return definition.adapters == "delta" and in_pairs
 
     def _build(self) -> Space:
         self._refuse_what_slices_cannot_say()

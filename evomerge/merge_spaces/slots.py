@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,14 @@ class Slot:
         return (
             self.reader.read(point) if isinstance(self.reader, (Variable, Coupled)) else self.reader
         )
+
+
+def by_place(slots: Iterable[Slot]) -> dict[tuple[ModelName | None, int], list[Slot]]:
+    """The slots of each model, None for shared ones, in each slice."""
+    found: dict[tuple[ModelName | None, int], list[Slot]] = {}
+    for slot in slots:
+        found.setdefault((slot.model, slot.slice), []).append(slot)
+    return found
 
 
 def with_filters(values: list[tuple[str | None, Any]]) -> Any:

@@ -71,7 +71,7 @@ class Outputs:
         """
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            self._write(structure, folder)
+            self.write(structure, folder)
             return Output(
                 config=AutoConfig.from_pretrained(
                     folder, trust_remote_code=self._options.trust_remote_code
@@ -80,7 +80,8 @@ class Outputs:
                 tokenizer=self._tokenizer(folder, structure),
             )
 
-    def _write(self, structure: Structure, folder: Path) -> None:
+    def write(self, structure: Structure, folder: Path) -> None:
+        """Writes what ``mergekit-yaml`` would write beside the weights."""
         config = structure.config
         if structure.tokenizer is not None:
             tokenizer = structure.tokenizer.tokenizer

@@ -9,7 +9,7 @@ the bit at the same number of threads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import PickleError
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from evomerge.deadline import Deadline
 from evomerge.errors import LostFileError, MergeError
 from evomerge.merging.budget import Budget
+from evomerge.merging.factors import Sums
 from evomerge.merging.hub import reachable
 from evomerge.merging.kernels.engine import Engine, Kernels, Merged
 from evomerge.merging.live_model import LiveModel
@@ -35,6 +36,7 @@ from evomerge.merging.window import Window
 from evomerge.recipe import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
+Change = Callable[[Iterator[Merged]], Iterator[Merged]]
 
 # Whatever mergekit, torch and transformers raise on a recipe or model they cannot use.
 _FAILURES = (
@@ -71,6 +73,7 @@ class ResidentMerger:
             every merge. None: what is free now, on a GPU five eighths of it. The weights are the
             same.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
+        run_dir: Where recipes may name sums of adapters; None: they do not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
     """
@@ -87,6 +90,7 @@ class ResidentMerger:
         cache_bytes: int | None = None,
         source_bytes: int | None = None,
         folders: Sequence[Path] = (),
+        run_dir: Path | None = None,
         engine: Literal["fast", "reference"] = "fast",
     ) -> None:
         self._device = device
@@ -94,6 +98,7 @@ class ResidentMerger:
         self._merge_seed = merge_seed
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
+        self._sums = Sums(run_dir)
         budget = Budget(cache_bytes, torch.device(device))
         self._engine = Engine(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
@@ -108,7 +113,28 @@ class ResidentMerger:
         self._weights: Weights | None = None
         self._weights_key: _WeightsKey | None = None
 
-    def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
+    @property
+    def device(self) -> torch.device:
+        """Where sources stay, merges are computed and the model runs."""
+        return torch.device(self._device)
+
+    @property
+    def homes(self) -> Mapping[str, torch.Tensor] | None:
+        """The live model's tensors by their names in a built folder; None: not one tensor each."""
+        weights = self._weights
+        return dict(weights.bound) if weights is not None and weights.in_place else None
+
+    def structure(self, recipe: Recipe) -> Structure:
+        """The plan that a recipe shares with all that differ from it in parameter values only."""
+        return self._plan(reachable(recipe), recipe).structure
+
+    def write_frame(self, recipe: Recipe, folder: Path) -> None:
+        """Writes what a built folder holds beside the weights: configuration and tokenizer."""
+        self._outputs.write(self.structure(recipe), folder)
+
+    def merge(
+        self, recipe: Recipe, deadline: Deadline | None = None, change: Change | None = None
+    ) -> LiveModel:
         """The recipe's model; the one merged before is overwritten or dropped.
 
         The global random state of torch is left as it was.
@@ -116,6 +142,7 @@ class ResidentMerger:
         Args:
             recipe: What to merge.
             deadline: Looked at between tensors; None for no limit.
+            change: What becomes of the tensors on their way into the model.
 
         Raises:
             LostFileError: a file of a model is gone or broken.
@@ -123,10 +150,12 @@ class ResidentMerger:
             MergeError: mergekit cannot merge it, or a merged weight is not finite.
             ModelError: the models of the recipe cannot give a complete model.
         """
-        named, recipe = recipe, reachable(recipe)
         cuda = [self._device] if torch.device(self._device).type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
             try:
+                fold = self._sums.fold_of(recipe)
+                named = recipe if fold is None else fold.base
+                recipe = reachable(named)
                 plan = self._plan(recipe, named)
                 # All that transformers.set_seed, which mergekit calls, means to the kernels.
                 torch.default_generator.manual_seed(self._merge_seed)
@@ -135,7 +164,8 @@ class ResidentMerger:
                 merged = self._engine.merged(
                     plan.structure, plan.kernels, recipe, deadline or Deadline()
                 )
-                module = self._written(plan, merged)
+                merged = merged if fold is None else fold.applied(merged)
+                module = self._written(plan, merged if change is None else change(merged))
             except (OSError, SafetensorError) as error:
                 raise LostFileError(
                     f"a model cannot be read ({_reason(error)})",

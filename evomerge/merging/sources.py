@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from io import StringIO
 from pathlib import Path
 
@@ -24,11 +25,14 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
+from evomerge.merging.alignment import n_unmoved, settled
 from evomerge.merging.budget import Budget
 from evomerge.merging.quiet import quiet_transformers
-from evomerge.merging.window import Window, forget, is_mapped
+from evomerge.merging.spill import spilled
+from evomerge.merging.window import Window, forget, is_mapped, tells_what_is_mapped
 
 _CPU = torch.device("cpu")
+_Entries = Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]
 
 
 def build_tokenizer(task: BuildTokenizer) -> TokenizerInfo:
@@ -66,8 +70,8 @@ class Sources:
             removed with this object.
         budget: Keeps copies in the dtype that recipes compute in, which saves casting in
             every merge; None: nothing is kept.
-        window: Which tensors stay on the device; the others are read from their files in
-            every merge, and stay there. None: those that fit now.
+        window: Which tensors stay on the device; the others are read from their files, or from
+            the host's memory where they are in none, in every merge. None: those that fit now.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Sources:
         self._window = window or Window(None, self._device)
         self._passing: set[int] = set()  # ids of mapped tensors that do not stay
         self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
+        self._views: dict[tuple[int, int], torch.Tensor] = {}  # of first rows
         self._casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
         self._budget = budget or Budget(0, self._device)
         if lora_cache is None:
@@ -105,29 +110,59 @@ class Sources:
         """The tensors one merge task works on, permuted where a tokenizer is named."""
         gather = task.gather_tensors
         if isinstance(gather, GatherTensors):
-            return self._gathered(gather)
+            return self._inputs(self._loaded(gather))
         if not isinstance(gather, PermutedVocabulary) or tokenizer is None:
             raise TypeError(f"no way to feed {type(gather).__name__} to {task.method_name}")
-        raw = self._gathered(gather.gather_tensors, torch.device("cpu"))
-        permuted = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
-        raw.release()
-        entries = {model: (t.to(self._device), None) for model, t in permuted.items()}
-        return Inputs(entries, device=self._device)
+        stored = self._loaded(gather.gather_tensors)
+        n_rows = n_unmoved(gather, tokenizer, {model: t for model, (t, _) in stored.items()})
+        if n_rows is None:
+            return self._permuted(gather, tokenizer, stored)
+        # mergekit brings all of them to one dtype.
+        dtypes = [dtype or tensor.dtype for tensor, dtype in stored.values()]
+        common = reduce(torch.promote_types, dtypes)
+        rows = n_rows if gather.vocabulary_axis == 0 else None  # else there are no others
+        return self._inputs({m: (self._first(t, rows), common) for m, (t, _) in stored.items()})
 
-    def _gathered(self, gather: GatherTensors, device: torch.device | None = None) -> Inputs:
+    def _permuted(
+        self, gather: PermutedVocabulary, tokenizer: TokenizerInfo, stored: _Entries
+    ) -> Inputs:
+        """Rows in the order of the output's tokens, in temporary files; mergekit moves them."""
+        raw = Inputs({model: (t.to(_CPU), dtype) for model, (t, dtype) in stored.items()})
+        permuted = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
+        entries, passing = {}, []
+        for model in list(permuted):
+            made = permuted.pop(model)
+            tensor = settled(made, stored[model][0].dtype)
+            entries[model] = (tensor, made.dtype)
+            if self._window.holds(tensor):
+                entries[model] = (tensor.to(self._device), made.dtype)
+            elif is_mapped(tensor):
+                passing.append(tensor)
+        self._inputs(stored).release()
+        return Inputs(entries, device=self._device, passing=passing)
+
+    def _loaded(self, gather: GatherTensors) -> _Entries:
         """GatherTensors, with the cast to the recipe's dtype left for later."""
-        tensors = {}
-        for (model, _), load in zip(
-            gather.weight_info.items(), gather.arguments().values(), strict=True
-        ):
-            tensor = self._resident(load)
-            if tensor is not None:
-                moved = tensor if device is None else tensor.to(device)
-                tensors[model] = (moved, dtype_from_name(load.dtype))
+        found = {
+            model: (self._resident(load), dtype_from_name(load.dtype))
+            for model, load in zip(gather.weight_info, gather.arguments().values(), strict=True)
+        }
+        return {model: (t, dtype) for model, (t, dtype) in found.items() if t is not None}
+
+    def _inputs(self, tensors: _Entries) -> Inputs:
         passing = [tensor for tensor, _ in tensors.values() if id(tensor) in self._passing]
-        if device is not None:
-            return Inputs(tensors, device=device, passing=passing)
         return Inputs(tensors, self._kept, device=self._device, passing=passing)
+
+    def _first(self, tensor: torch.Tensor, n_rows: int | None) -> torch.Tensor:
+        """The first rows of a resident tensor: always the same view of it."""
+        if n_rows is None or len(tensor) == n_rows:
+            return tensor
+        key = (id(tensor), n_rows)
+        if key not in self._views:
+            self._views[key] = view = tensor[:n_rows]
+            if id(tensor) in self._passing:
+                self._passing.add(id(view))
+        return self._views[key]
 
     def _resident(self, load: LoadTensor) -> torch.Tensor | None:
         key = load.model_copy(update={"dtype": None, "device": None})
@@ -137,10 +172,13 @@ class Sources:
         return self._tensors[key]
 
     def _settled(self, read: torch.Tensor) -> torch.Tensor:
-        """A tensor where it stays; one that is not in a file has no other place to go."""
-        if self._window.holds(read) or not is_mapped(read):
+        """A tensor where it stays: on the device, in its file, or in a temporary one."""
+        if self._window.holds(read):
             return read.to(self._device)
-        self._passing.add(id(read))
+        if not is_mapped(read) and tells_what_is_mapped():
+            read = spilled(read.shape, read.dtype).copy_(read)
+        if is_mapped(read):  # else in the host's memory; to forget it would erase it
+            self._passing.add(id(read))
         return read
 
     def _kept(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:

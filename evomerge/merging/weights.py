@@ -25,6 +25,7 @@ class Weights:
         tensors: Checkpoint name -> tensor, as a built folder would hold them.
 
     Attributes:
+        bound: The model's tensors by the names they have in the checkpoint.
         in_place: Whether ``write`` may be used.
     """
 
@@ -34,11 +35,11 @@ class Weights:
         _untie(module, set(homes.values()))
         own = module.state_dict(keep_vars=True)
         _refuse_not_finite(own.items())
-        self._bound = {name: own[home] for name, home in homes.items()}
-        bound = {id(tensor) for tensor in self._bound.values()}
+        self.bound = {name: own[home] for name, home in homes.items()}
+        bound = {id(tensor) for tensor in self.bound.values()}
         self._held: dict[str, Origin] = {}  # what was last written where
         self.in_place = all(id(tensor) in bound for tensor in own.values()) and all(
-            torch.equal(home, tensors[name].to(home)) for name, home in self._bound.items()
+            torch.equal(home, tensors[name].to(home)) for name, home in self.bound.items()
         )
 
     @classmethod
@@ -88,7 +89,7 @@ class Weights:
             MergeError: a weight is not finite.
         """
         self._held.clear()
-        for name, home in self._bound.items():
+        for name, home in self.bound.items():
             home.copy_(tensors[name])
             _refuse_not_finite([(name, home)])
 
@@ -101,7 +102,7 @@ class Weights:
             MergeError: a weight is not finite.
         """
         for merged in tensors:
-            name, home = merged.name, self._bound.get(merged.name)
+            name, home = merged.name, self.bound.get(merged.name)
             if home is None or merged.origin.repeats(self._held.get(name)):
                 continue
             self._held.pop(name, None)

@@ -2,7 +2,9 @@
 
 Source files are memory-mapped, so memory that is short is never a failure: the system takes
 clean pages back. A window makes the same hold within a stated bound, by telling the system
-at once which pages are done with.
+at once which pages are done with. What is read from a pickle is in no file as it is; above the
+bound it is written to a temporary one. Where the system does not tell what is mapped, everything
+stays where it was read to.
 """
 
 from __future__ import annotations
@@ -45,9 +47,14 @@ class Window:
         return True
 
 
+def tells_what_is_mapped() -> bool:
+    """Whether ``is_mapped`` can say yes: on Linux."""
+    return _MAPS.exists()
+
+
 def is_mapped(tensor: torch.Tensor) -> bool:
     """Whether the tensor is a part of a file that is mapped, as far as this system tells."""
-    if tensor.device.type != "cpu" or not _MAPS.exists():
+    if tensor.device.type != "cpu" or not tells_what_is_mapped():
         return False
     address = tensor.data_ptr()
     for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines():

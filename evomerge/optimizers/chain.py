@@ -88,7 +88,12 @@ class Chain(Optimizer):
     def _begin(self, space: Space) -> Optimizer:
         link = self._links[self._position]
         keepsakes = _Apart(self.context.keepsakes, f"{self._position}-{link.name}")
-        context = replace(self.context, keepsakes=keepsakes, budget=self._left)
+        context = replace(
+            self.context,
+            keepsakes=keepsakes,
+            budget=self._left,
+            begins_at_best=space is not self.space,
+        )
         optimizer = link.make(space, context)
         for told in self._told:
             optimizer.tell(told.genotypes, told.losses, told.evaluations)

@@ -44,12 +44,14 @@ class Lesson:
         state: What the next epoch needs to go on, in a form that can be kept.
         losses: Name of each term -> its mean over the epoch.
         config: The mergekit recipe of the result where no point of the space means it.
+        folder: The checkpoint that this recipe names, which must be there.
     """
 
     genotype: NDArray[np.float64]
     state: bytes
     losses: Mapping[str, float]
     config: Mapping[str, Any] | None = None
+    folder: str | None = None
 
 
 class Trainer(Protocol):
@@ -66,6 +68,9 @@ class Trainer(Protocol):
             state: Of the epoch before; None begins anew.
             seed: Of everything drawn at random in it.
         """
+
+    def restore(self, lesson: Lesson) -> None:
+        """Writes the folder of a lesson again."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class SearchContext:
         keepsakes: Where it keeps what must not be paid for twice.
         trainer: Makes a trainer from the optimizer's settings; None where there is no model.
         budget: Trials it will be asked for.
+        begins_at_best: Whether the space starts at the best trial of an optimizer before it.
     """
 
     experts: NDArray[np.float64] | None = None
@@ -102,3 +108,4 @@ class SearchContext:
     keepsakes: Keepsakes = field(default_factory=InMemory)
     trainer: Callable[[Any], Trainer] | None = None
     budget: int | None = None
+    begins_at_best: bool = False

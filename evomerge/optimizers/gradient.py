@@ -3,8 +3,9 @@
 Source: Gauthier-Caron et al., Merging in a bottle: differentiable adaptive merging (2024),
 arXiv:2410.08371 (DAM); arXiv:2407.20999 (MoFO).
 Differs: one number per model and place of the recipe instead of one per column, so that the
-result is a recipe; numbers in float64, where bfloat16 rounds away most steps; by default the
-answers of the search tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``).
+result is a recipe (``granularity: column`` has one per column); numbers in float64, those of
+columns in float32, where bfloat16 rounds away most steps; by default the answers of the search
+tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``).
 Every epoch is a trial; the search tasks decide between them, so that training too long loses
 nothing but time.
 """
@@ -21,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evomerge.errors import Problem, RunError
+from evomerge.errors import GenomeError, Problem, RunError
 from evomerge.genome.schema import Genome
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.context import Lesson, Trainer
+from evomerge.optimizers.prompt_rows import refuse_unreadable
 from evomerge.seeding import stream_seed
 from evomerge.space import Space
 
@@ -100,6 +102,9 @@ class GradientSettings(Settings):
     """Settings of ``gradient``.
 
     Attributes:
+        granularity: What a number is of: space (each weight that varies), or column (each
+            input column of each tensor and model, as DAM has it: the result is written into the
+            run folder as a checkpoint, one per epoch, which the recipe names).
         epochs: Passes over the data; each is a trial.
         losses: Weight of each term: nll (1), kl, mse, entropy, similarity, overlap,
             weighted_overlap, l1, l2 (0).
@@ -121,6 +126,7 @@ class GradientSettings(Settings):
         cache_teachers: Whether they are kept in the run folder, or computed anew in every epoch.
     """
 
+    granularity: Literal["space", "column"] = "space"
     epochs: int = Field(default=10, ge=1)
     losses: Losses = Losses()
     prompts: dict[str, list[Prompts]] = Field(default_factory=dict)
@@ -158,6 +164,13 @@ class Gradient(Optimizer):
                 f"turns), expected {' or '.join(TRAINABLE)}",
                 "name",
                 f"Use merge_method: task_arithmetic, or {_INSTEAD}",
+            )
+        if definition.adapters == "factors":
+            yield Problem(
+                "A and B of adapters are summed apart (adapters: factors), gradient learns weights "
+                "of whole models",
+                "name",
+                f"Use adapters: delta, or {_INSTEAD}",
             )
         others = sorted({p.name.partition("[")[0] for p in space} - {"weight", "share"})
         if definition.merge_method in TRAINABLE and others:
@@ -222,7 +235,7 @@ class Gradient(Optimizer):
         if self._n_asked == 0 and self._best is not None:
             self._genotype = self._best[1]
         kept = self.context.keepsakes.recall(self._name)
-        lesson = self._trained() if kept is None else _from_bytes(kept)
+        lesson = self._trained() if kept is None else self._found(kept)
         self._n_asked += 1
         self._genotype, self._state, self._config = lesson.genotype, lesson.state, lesson.config
         self.labels = (f"epoch {self._n_asked}",)
@@ -230,6 +243,20 @@ class Gradient(Optimizer):
 
     def _trained(self) -> Lesson:
         """The next epoch; kept before anyone hears of it."""
+        seed = stream_seed(self.seed, "optimizer", "epoch", self._n_asked)
+        lesson = self._trainer().epoch(self._n_asked, self._genotype, self._state, seed)
+        self.context.keepsakes.keep(self._name, _to_bytes(lesson))
+        return lesson
+
+    def _found(self, kept: bytes) -> Lesson:
+        """An epoch that was paid for before, its folder in place."""
+        lesson = _from_bytes(kept)
+        if lesson.folder is not None and not Path(lesson.folder).is_dir():
+            self._trainer().restore(lesson)
+        return lesson
+
+    def _trainer(self) -> Trainer:
+        """Made when it is first needed."""
         if self._made is None:
             if self.context.trainer is None:
                 raise RunError(
@@ -238,10 +265,7 @@ class Gradient(Optimizer):
                     fix="Use one worker and weights of whole models, or cma_es.",
                 )
             self._made = self.context.trainer(self.settings)
-        seed = stream_seed(self.seed, "optimizer", "epoch", self._n_asked)
-        lesson = self._made.epoch(self._n_asked, self._genotype, self._state, seed)
-        self.context.keepsakes.keep(self._name, _to_bytes(lesson))
-        return lesson
+        return self._made
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         """Nothing: the texts teach."""
@@ -276,6 +300,11 @@ def _unreadable_prompts(genome: Genome, settings: GradientSettings) -> Iterator[
     for prompts in (one for entries in settings.prompts.values() for one in entries):
         if prompts.file is not None and not Path(prompts.file).is_file():
             yield Problem(f"there is no file {prompts.file}", "prompts", "Mend its name.")
+        elif prompts.file is not None:
+            try:
+                refuse_unreadable(Path(prompts.file), prompts.column)
+            except GenomeError as error:
+                yield from (Problem(p.what, "prompts", p.fix) for p in error.problems)
         if prompts.task is not None and prompts.task not in tasks:
             yield Problem(
                 f"{prompts.task!r} is none of the search tasks ({', '.join(tasks)})",
@@ -286,7 +315,7 @@ def _unreadable_prompts(genome: Genome, settings: GradientSettings) -> Iterator[
 
 def _to_bytes(lesson: Lesson) -> bytes:
     buffer = io.BytesIO()
-    told = {"losses": dict(lesson.losses), "config": lesson.config}
+    told = {"losses": dict(lesson.losses), "config": lesson.config, "folder": lesson.folder}
     np.savez(
         buffer,
         genotype=lesson.genotype,
@@ -299,4 +328,10 @@ def _to_bytes(lesson: Lesson) -> bytes:
 def _from_bytes(content: bytes) -> Lesson:
     with np.load(io.BytesIO(content), allow_pickle=False) as held:
         told = json.loads(held["told"].tobytes())
-        return Lesson(held["genotype"], held["state"].tobytes(), told["losses"], told["config"])
+        return Lesson(
+            held["genotype"],
+            held["state"].tobytes(),
+            told["losses"],
+            told["config"],
+            told.get("folder"),
+        )

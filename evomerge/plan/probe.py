@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvaluationError
+from evomerge.files import write_missing
 from evomerge.plan.trials import Trials
 from evomerge.trial import Candidate, Outcome, TrialState
 
@@ -72,6 +75,11 @@ def probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
         EvaluationError: that trial failed.
         RunError: a model's file is gone.
     """
+    with tempfile.TemporaryDirectory(prefix="evomerge-probe-") as run_dir:
+        return _probe(merge_space, replace(workshop, run_dir=Path(run_dir)), trials)
+
+
+def _probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
     tasks = workshop.splits["tasks"]
     splits = {"few": _first(tasks, FEW), "more": _first(tasks, MORE)}
     small = replace(workshop, splits=splits)
@@ -80,6 +88,7 @@ def probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
         evaluator.prepare()
     space = merge_space.space
     point = space.decode(space.initial)
+    write_missing(workshop.run_dir or Path(), merge_space.files(point))
     candidate = Candidate(0, "probe", merge_space.recipe(point), space.initial, point)
     cold = _run(worker, candidate, "few")
     few = _run(worker, candidate, "few")

@@ -100,6 +100,9 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     models = [model for model in models if model.tensors]
     if not models:
         return None
+    in_sums = genome.genome.adapters == "factors"
+    if in_sums:
+        models = models[:1]  # all have the same base, and it alone is read
     first = max(models, key=lambda model: sum(_n_values(t) for t in model.tensors.values()))
     values = [_n_values(tensor) for tensor in first.tensors.values()]
     of_model = {m.name: sum(t.n_bytes for t in m.tensors.values()) for m in models}
@@ -112,7 +115,7 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
         vocabulary=_vocabulary(first),
         copies=_copies(models, genome.genome.dtype),
         downloads=sum(of_model[m.name] for m in models if m.folder is None),
-        adapted=sum(of_model[m.name] for m in models if m.adapter is not None),
+        adapted=sum(of_model[m.name] for m in models if m.adapter is not None and not in_sums),
     )
 
 

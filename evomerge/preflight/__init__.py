@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from evomerge.findings import Finding
 from evomerge.preflight import (
+    adapter_sums,
     adapters,
     cards,
     checkpoints,
@@ -54,6 +55,7 @@ MODEL_RULES: tuple[Rule, ...] = (
     adapters.adapter_bases,
     adapters.adapter_shapes,
     adapters.adapters_differ,
+    adapter_sums.summed_adapters,
     cards.licences,
     cards.ancestors,
 )
@@ -75,6 +77,7 @@ RULES: tuple[Rule, ...] = (
     search.idle_workers,
     search.patience,
     search.idle_parameters,
+    adapter_sums.seeds_have_their_adapters,
     machine.device_is_there,
     machine.room,
     machine.gpu_shared,

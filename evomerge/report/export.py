@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.best import best_content, recipe_of
 from evomerge.errors import RunError
 from evomerge.harmless import harmless
+from evomerge.ledger import RunFolder
+from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.merging.build import mergekit_command
 from evomerge.methods import METHODS
 from evomerge.objective import Score
@@ -31,9 +33,11 @@ class Export:
 
     Attributes:
         content: What best.yml holds of it.
+        run_dir: Its run folder, or where its best.yml lies.
     """
 
     content: Mapping[str, Any]
+    run_dir: Path | None = None
 
     @property
     def trial_id(self) -> int:
@@ -49,6 +53,19 @@ class Export:
     def file_name(self) -> str:
         """What its file is called in a folder of several."""
         return f"trial-{self.trial_id:05d}.yml"
+
+    def placed(self, beside: Path) -> Export:
+        """The same; its summed adapter, if it has one, written below a folder and named there.
+
+        Raises:
+            EvomergeError: what it is a sum of cannot be read, or it cannot be written.
+        """
+        if sum_in(self.recipe) is None:
+            return self
+        from evomerge.merging.factors import placed  # loads torch; a plain recipe must not
+
+        recipe = placed(self.recipe, self.run_dir or Path(), beside)
+        return replace(self, content={**self.content, "recipe": dict(recipe.config)})
 
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
         """The recipe under comment lines.
@@ -77,6 +94,8 @@ class Export:
             f"Merged with seed {content['merge_seed']}, {content['threads']} threads, "
             f"device {content['device']}"
         )
+        if sum_in(self.recipe) is not None:
+            yield "Its adapter is written where the recipe is: export it with -o FILE."
         yield "Build it:"
         yield f"  {self.command(recipe_file, out)}"
         if _is_random(self.recipe):
@@ -100,7 +119,7 @@ def winners_of(path: Path) -> list[Export]:
         EvomergeError: there is nothing to export.
     """
     if path.is_file():
-        return [Export(read_best(path))]
+        return [Export(read_best(path), _run_dir_of(path))]
     run = load_run(path)
     return [_export(run, trial) for trial in _some(run, run.winners)]
 
@@ -131,7 +150,7 @@ def trial_of(path: Path, trial_id: int) -> Export:
 
 
 def _export(run: RecordedRun, trial: Trial) -> Export:
-    return Export(best_content(run.ledger, run.standing, trial))
+    return Export(best_content(run.ledger, run.standing, trial), run.ledger.folder.path)
 
 
 def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
@@ -147,6 +166,13 @@ def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
 def _folder(path: Path) -> Path:
     """The run folder of a run folder, or of a best.yml in it."""
     return path.parent if path.is_file() else path
+
+
+def _run_dir_of(best: Path) -> Path:
+    """The run folder of a best.yml, or of a file of a front; else where it lies."""
+    folder = best.resolve().parent
+    is_front = RunFolder(folder.parent).ledger.is_file()
+    return folder.parent if is_front and not RunFolder(folder).ledger.is_file() else folder
 
 
 def _comment(line: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -31,6 +31,7 @@ class Descent:
         epsilon: Added to the root of the second moment.
         mofo: Share of the entries, those of the largest momentum, that move; None: all.
         clip: Largest norm of a gradient; None: no limit.
+        stretches: Entries that are filtered apart, in order; empty: all together.
     """
 
     learning_rate: float
@@ -41,6 +42,7 @@ class Descent:
     epsilon: float = 1e-8
     mofo: float | None = None
     clip: float | None = None
+    stretches: tuple[slice, ...] = ()
 
     def rate(self, step: int, n_steps: int) -> float:
         """The learning rate of step ``step`` of ``n_steps``, counted from 0."""
@@ -69,12 +71,14 @@ class Descent:
         return State(values, first, second, step, state.position)
 
     def _is_moved(self, first: Array) -> NDArray[np.bool_]:
-        """Which entries the momentum filter lets through, one at least."""
-        if self.mofo is None:
-            return np.ones(len(first), dtype=bool)
-        n = max(round(self.mofo * len(first)), 1)
-        chosen = np.argsort(-np.abs(first), kind="stable")[:n]
-        return np.isin(np.arange(len(first)), chosen)
+        """Which entries the momentum filter lets through, one of each stretch at least."""
+        is_moved = np.ones(len(first), dtype=bool)
+        for stretch in (self.stretches or (slice(None),)) if self.mofo is not None else ():
+            own = np.abs(first[stretch])
+            n = max(round((self.mofo or 0.0) * len(own)), 1)
+            is_moved[stretch] = False
+            is_moved[stretch][np.argsort(-own, kind="stable")[:n]] = True
+        return is_moved
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ tensor. That gradient is turned into a number per source as soon as it is ready 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -23,7 +23,8 @@ from evomerge.merging.live_model import LiveModel
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.structure import PlannedTensor, Structure
 from evomerge.recipe import Recipe
-from evomerge.training.coefficients import Coefficients, Reach
+from evomerge.training.coefficients import Coefficients, Numbers, Trained
+from evomerge.training.reach import Reach
 
 Array = NDArray[np.float64]
 BLOCK = 1 << 20  # elements in float32 at a time
@@ -35,11 +36,15 @@ class Mixture:
     Args:
         merger: Holds the sources and the live model.
         coefficients: What varies.
+
+    Attributes:
+        trained: What is trained; here the same.
     """
 
     def __init__(self, merger: ResidentMerger, coefficients: Coefficients) -> None:
         self.merger = merger
         self.coefficients = coefficients
+        self.trained: Trained = coefficients
         structure = self._structure()
         self.reach: Reach = coefficients.reach(structure.values(reachable(coefficients.serials)))
         self._sums = torch.zeros(0)
@@ -47,14 +52,14 @@ class Mixture:
     def _structure(self) -> Structure:
         """The plan all recipes of the space share."""
         recipe = self.coefficients.recipe(self.coefficients.settled(self.coefficients.low))
-        return self.merger._plan(reachable(recipe), recipe).structure
+        return self.merger.structure(recipe)
 
     @property
     def device(self) -> torch.device:
         """Where the live model is."""
-        return torch.device(self.merger._device)
+        return self.merger.device
 
-    def at(self, values: Array) -> LiveModel:
+    def at(self, values: Numbers) -> LiveModel:
         """The model merged with these weights; overwrites the one before."""
         return self.merger.merge(self.coefficients.recipe(values))
 
@@ -70,9 +75,7 @@ class Mixture:
             RunError: the model's tensors are not those of the checkpoint.
         """
         homes = self._homes()
-        device = next(iter(homes.values())).device
-        width = max(map(len, self.reach.models))
-        self._sums = torch.zeros(len(self.reach.tensors), width, dtype=torch.float64, device=device)
+        self._clear(next(iter(homes.values())).device)
         hooks = []
         for index, tensor in enumerate(self.reach.tensors):
             home = homes.get(tensor.name)
@@ -91,16 +94,21 @@ class Mixture:
                     home.requires_grad_(False)
                     home.grad = None
 
-    def _homes(self) -> dict[str, torch.Tensor]:
-        weights = self.merger._weights
-        if weights is None or not weights.in_place:
+    def _clear(self, device: torch.device) -> None:
+        """Forgets what was booked."""
+        width = max(map(len, self.reach.models))
+        self._sums = torch.zeros(len(self.reach.tensors), width, dtype=torch.float64, device=device)
+
+    def _homes(self) -> Mapping[str, torch.Tensor]:
+        homes = self.merger.homes
+        if homes is None:
             raise RunError(
                 "transformers fuses or renames the tensors of this architecture, so that their "
                 "gradients are not those of the sources",
                 where="optimizer.name",
                 fix="Use cma_es.",
             )
-        return dict(weights._bound)
+        return homes
 
     def _add(self, index: int, home: torch.Tensor) -> None:
         """Books the gradient of one tensor and frees it."""
@@ -108,11 +116,11 @@ class Mixture:
         if gradient is None:
             return
         tensor, models = self.reach.tensors[index], self.reach.models[index]
-        origin = _origin(tensor, models, is_normalized=self.reach.is_normalized(index))
+        origin = origin_of(tensor, models, is_normalized=self.reach.is_normalized(index))
         with torch.no_grad():
             self._sums[index, : len(models)] += _products(gradient, tensor, models, origin)
 
-    def gradient(self, values: Array) -> Array:
+    def gradient(self, values: Numbers) -> Array:
         """The sum of the derivatives booked while listening, by the weights, shape (n,)."""
         leaves = torch.tensor(values, dtype=torch.float64, requires_grad=True)
         with torch.enable_grad():
@@ -126,7 +134,7 @@ class Mixture:
         Returns:
             ``sin^2(2 theta)`` per pair of models and place, shape (pairs, places).
         """
-        owners, places = self.coefficients.models, self.coefficients.places
+        owners, places = self.coefficients.models, self.coefficients.positions
         order = {owner: row for row, owner in enumerate(np.unique(owners).tolist())}
         grams = torch.zeros(int(places.max()) + 1, len(order), len(order), dtype=torch.float64)
         for index, tensor in enumerate(self.reach.tensors):
@@ -143,7 +151,7 @@ class Mixture:
         return 4 * found**2 * (1 - found**2)  # sin(2t) = 2 sin(t) cos(t)
 
 
-def _origin(
+def origin_of(
     tensor: PlannedTensor, models: tuple[ModelReference, ...], *, is_normalized: bool
 ) -> ModelReference | None:
     """What sources are measured from; None: from zero.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,10 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from evomerge.errors import GenomeError, MissingExtraError
 from evomerge.optimizers.gradient import Prompts
+from evomerge.optimizers.prompt_rows import rows_of, text_of
 from evomerge.training.passes import Text
-
-# Where a row has no column named in the genome, the first of these is its text.
-COLUMNS = ("text", "prompt", "instruction", "question", "query", "input")
 
 
 def texts_of(
@@ -45,22 +42,16 @@ def texts_of(
                 )
             found += [Text(text.tokens[:max_length]) for text in islice(own, one.limit)]
             continue
-        rows = _of_file(Path(one.file)) if one.file is not None else _of_dataset(one)
+        rows = rows_of(Path(one.file)) if one.file is not None else _of_dataset(one)
+        place = str(one.file or one.dataset)
         for row in islice(rows, one.limit):
-            tokens = tuple(tokenizer(_text_of(row, one.column), truncation=False).input_ids)
+            text = text_of(row, one.column, place)
+            tokens = tuple(tokenizer(text, truncation=True, max_length=max_length).input_ids)
             if len(tokens) > 1:
-                found.append(Text(tokens[:max_length]))
+                found.append(Text(tokens))
     if not found:
         raise GenomeError("the prompts are empty", where="optimizer.prompts")
     return found
-
-
-def _of_file(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        yield from (json.loads(line) for line in lines if line.strip())
-    except (OSError, ValueError) as error:
-        raise GenomeError(f"{path} cannot be read ({error})", where="optimizer.prompts") from error
 
 
 def _of_dataset(prompts: Prompts) -> Iterator[Mapping[str, Any]]:
@@ -78,15 +69,3 @@ def _of_dataset(prompts: Prompts) -> Iterator[Mapping[str, Any]]:
             where="optimizer.prompts",
             fix="Save its texts as JSON lines and name that file.",
         ) from error
-
-
-def _text_of(row: Mapping[str, Any], column: str | None) -> str:
-    names = (column,) if column is not None else COLUMNS
-    for name in names:
-        if isinstance(row, Mapping) and isinstance(row.get(name), str):
-            return str(row[name])
-    raise GenomeError(
-        f"a row has no text under {' or '.join(map(str, names))}",
-        where="optimizer.prompts",
-        fix="Name the column.",
-    )

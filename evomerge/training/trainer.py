@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from evomerge.optimizers.context import Lesson
 from evomerge.optimizers.gradient import GradientSettings
 from evomerge.seeding import stream
 from evomerge.training import losses
+from evomerge.training.checkpoints import Checkpoints, recipe_of
+from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
 from evomerge.training.passes import Pass, Text, fitting
@@ -55,6 +58,7 @@ class GradientTrainer:
         lessons: What is read.
         settings: How.
         teachers: Who says what the prompts should give; None where nobody is asked.
+        checkpoints: Writes the model of an epoch; None where a recipe can say it.
 
     Attributes:
         n_tokens: Tokens read so far with a gradient, padding included.
@@ -66,11 +70,13 @@ class GradientTrainer:
         lessons: Lessons,
         settings: GradientSettings,
         teachers: Teachers | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._mixture = mixture
         self._lessons = lessons
         self._settings = settings
         self._teachers = teachers
+        self._checkpoints = checkpoints
         self._descent = Descent(
             settings.learning_rate,
             settings.schedule,
@@ -78,6 +84,7 @@ class GradientTrainer:
             settings.weight_decay,
             mofo=settings.mofo,
             clip=settings.clip,
+            stretches=mixture.trained.stretches,
         )
         self._angles: torch.Tensor | None = None
         if settings.losses.weighted_overlap:
@@ -86,9 +93,9 @@ class GradientTrainer:
 
     def epoch(self, index: int, genotype: Array, state: bytes | None, seed: int) -> Lesson:
         """See :class:`evomerge.optimizers.context.Trainer`."""
-        coefficients = self._mixture.coefficients
+        trained = self._mixture.trained
         if state is None:
-            now = State.begin(coefficients.settled(coefficients.of(genotype)))
+            now = State.begin(trained.settled(trained.of(genotype)))
         else:
             now = State.from_bytes(state)
         steps = list(self._steps(seed))
@@ -99,10 +106,21 @@ class GradientTrainer:
             for name, value in found.items():
                 totals[name] += value / len(steps)
             if np.isfinite(gradient).all():  # a step into nowhere is not made
-                moved = self._descent.step(now, gradient, self._settings.epochs * len(steps))
-                now = replace(moved, values=coefficients.settled(moved.values))
+                slope = gradient.astype(now.values.dtype)
+                moved = self._descent.step(now, slope, self._settings.epochs * len(steps))
+                now = replace(moved, values=trained.settled(moved.values))
             now = replace(now, position=now.position + len(step.answers) + len(step.prompts))
-        return Lesson(coefficients.genotype(now.values), now.to_bytes(), totals)
+        lesson = Lesson(trained.genotype(now.values), now.to_bytes(), totals)
+        if self._checkpoints is None:
+            return lesson
+        folder = self._checkpoints.write(now.values)
+        return replace(lesson, config=recipe_of(folder), folder=str(folder))
+
+    def restore(self, lesson: Lesson) -> None:
+        """See :class:`evomerge.optimizers.context.Trainer`."""
+        if self._checkpoints is not None and lesson.folder is not None:
+            values = State.from_bytes(lesson.state).values
+            self._checkpoints.restore(Path(lesson.folder), values)
 
     def _steps(self, seed: int) -> Iterator[_Step]:
         """What the steps of an epoch read."""
@@ -148,7 +166,7 @@ class GradientTrainer:
 
     def gradient(
         self,
-        values: Array,
+        values: Numbers,
         answers: Sequence[Sequence[Text]],
         prompts: Sequence[tuple[int, Sequence[Text]]] = (),
     ) -> tuple[dict[str, float], Array]:
@@ -214,11 +232,11 @@ class GradientTrainer:
         self.n_tokens += batch.n_tokens
         return batch
 
-    def _weight_terms(self, values: Array) -> tuple[dict[str, float], Array]:
+    def _weight_terms(self, values: Numbers) -> tuple[dict[str, float], Array]:
         """The terms of the weights that are on, and the derivative of their weighted sum."""
-        coefficients = self._mixture.coefficients
+        trained = self._mixture.trained
         leaves = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        models, places = map(torch.from_numpy, (coefficients.models, coefficients.places))
+        models, places = map(torch.from_numpy, (trained.models, trained.positions))
         terms = losses.of_weights(leaves, models, places, self._angles)
         on = {name: term for name, term in terms.items() if getattr(self._settings.losses, name)}
         if not on:

@@ -95,22 +95,24 @@ class Verification:
 
     def _build(self, winner: Recorded, folder: Path, watch: Watch) -> None:
         from evomerge.merging.build import build
+        from evomerge.merging.factors import placed
 
         def report(share: float) -> None:
             watch(f"mergekit-yaml builds trial {winner.trial_id}", share)
 
         report(0.0)
-        header = winner.run.ledger.header
-        build(
-            winner.trial.candidate.recipe,
-            folder,
-            merge_seed=header["merge_seed"],
-            threads=header["threads"],
-            device=self.device,
-            trust_remote_code=self._permissions.trust_remote_code,
-            allow_pickle=self._permissions.pickle,
-            report=report,
-        )
+        header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
+        with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as beside:
+            build(
+                placed(winner.trial.candidate.recipe, run_dir, Path(beside)),
+                folder,
+                merge_seed=header["merge_seed"],
+                threads=header["threads"],
+                device=self.device,
+                trust_remote_code=self._permissions.trust_remote_code,
+                allow_pickle=self._permissions.pickle,
+                report=report,
+            )
 
     def _differences(self, winner: Recorded, folder: Path, watch: Watch) -> Iterator[Difference]:
         from evomerge.evaluators.lm_eval.reference import open_model

@@ -116,6 +116,8 @@ def _cases() -> dict[str, MergeDefinition]:
                 found[f"{name}-normalize-{normalize}"] = definition(method, normalize=normalize)
     slerp = {"models": ["org/a", "org/b", "org/c"], "merge_method": "slerp"}
     found["slerp-three"] = MergeDefinition.model_validate(slerp)
+    experts = {"models": [f"org/base+org/lora_{i}" for i in range(3)], "merge_method": "linear"}
+    found["factors"] = MergeDefinition.model_validate({**experts, "adapters": "factors"})
     found["slerp-three-groups"] = MergeDefinition.model_validate({**slerp, "layer_granularity": 2})
     return found
 

@@ -593,3 +593,17 @@ def test_a_search_with_more_sources_still_knows_each_of_them(data):
 
 def test_the_space_for_three_slerp_models_is_pairs():
     assert merge_space_for(CASES["slerp-three"]) is MERGE_SPACES["slerp_pairs"]
+
+
+@pytest.mark.parametrize(
+    ("values", "has_parents"),
+    [({"choice": [0, 0.5, 1]}, True), ({"integer": [0, 3]}, True), ({"choice": [0.2, 0.5]}, False)],
+)
+def test_weights_may_be_choices_and_whole_numbers(values, has_parents):
+    block = definition(METHODS["task_arithmetic"], parameters={"weight": values})
+    space = build(block)
+    point = space.source_point(0)
+    assert (point is not None) == has_parents
+    if point is not None:
+        assert space.space.decode(space.space.encode(point)) == point
+    assert space.average_point() is None

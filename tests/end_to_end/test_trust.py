@@ -92,6 +92,45 @@ def test_a_document_beyond_the_limit_may_change(begin, workplace):
     assert begin(SHORT).ledger.trials
 
 
+def test_a_search_begins_from_an_earlier_run_and_goes_on_whatever_that_found_since(
+    begin, workplace
+):
+    list(begin("optimizer.budget=3", folder="before").run())
+    seeded = ("optimizer.seed_from=before", "finalists=2", "optimizer.budget=4")
+    whole = found(begin(*seeded, folder="whole"))
+    search = begin(*seeded)
+    for event in search.run():
+        if isinstance(event, TrialStarted) and not event.candidate.is_baseline:
+            search.stop()
+    list(begin("optimizer.seed=9", "optimizer.budget=9", folder="other").run())
+    shutil.rmtree(workplace / "before")
+    shutil.move(workplace / "other", workplace / "before")
+    again = begin(*seeded)
+    assert found(again) == whole
+    origins = [trial.candidate.origin for trial in again.ledger.trials.values()]
+    assert sum(origin.startswith("seed before, trial") for origin in origins) == 2
+
+
+def test_the_reference_engine_finds_what_the_fast_one_finds(begin):
+    fast = found(begin("optimizer.budget=3", folder="fast"))
+    reference = begin("optimizer.budget=3", "evaluation.engine=reference")
+    assert found(reference) == fast
+
+
+@pytest.mark.parametrize("chain", ["[random, cma_es]", "[{name: gradient, budget: 2}, niches]"])
+def test_a_chain_that_was_stopped_becomes_the_uninterrupted_one(begin, chain):
+    chained = (f"optimizer={{chain: {chain}, budget: 6}}",)
+    whole = found(begin(*chained, folder="whole"))
+    search = begin(*chained)
+    n_started = 0
+    for event in search.run():
+        n_started += isinstance(event, TrialStarted) and not event.candidate.is_baseline
+        if n_started == 2:
+            search.stop()
+    assert len(search.ledger.trials) < len(whole)
+    assert found(begin(*chained)) == whole
+
+
 def test_another_version_is_refused(begin, workplace):
     list(begin(SHORT).run())
     ledger = workplace / "out" / "ledger.jsonl"

@@ -240,9 +240,9 @@ def test_a_stream_kept_in_part_continues_where_it_ends() -> None:
 
 
 @pytest.mark.parametrize("method", ["ties", "breadcrumbs", "breadcrumbs_ties"])
-def test_without_room_for_ranks_mergekit_sorts(method: str) -> None:
+def test_without_room_for_ranks_every_merge_sorts(method: str) -> None:
     made = [{"weight": [0.7, 0.3, 0.5], "density": [0.5, 0.3, 0.8]}]
-    check(Plan(method, 2), made, 0, by=ByMergekit)
+    check(Plan(method, 2), made, 0)
 
 
 def test_ranks_beyond_what_float32_counts_are_compared_as_integers(
@@ -289,6 +289,20 @@ def test_what_a_structure_kept_is_given_back_with_it() -> None:
         del plan, kernels
     assert left < 1 << 24
     assert budget.left == 1 << 24
+
+
+@pytest.mark.parametrize("method", ["ties", "della", "dare_ties", "task_arithmetic"])
+def test_room_that_comes_free_is_used(method: str) -> None:
+    budget, others = Budget(1 << 24, torch.device("cpu")), Plan("ties", 1)
+    assert budget.grants(others, 1 << 24)
+    fast, plan = Engine(fast=True, merge_seed=SEED, budget=budget), Plan(method, 2)
+    kernels = fast.kernels(plan)  # type: ignore[arg-type]  # a stand-in
+    for _ in range(2):
+        merged(plan, fast, kernels, points(method, 2)[0])
+    assert budget.left == 0
+    del others
+    merged(plan, fast, kernels, points(method, 2)[0])
+    assert budget.left < 1 << 24
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from evomerge.merging.kernels import workspace
 from evomerge.merging.kernels.output import Output
@@ -18,7 +19,7 @@ from evomerge.merging.window import Window, forget, is_mapped
 from evomerge.recipe import Recipe
 from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
-from tests.tiny_models import tiny_family
+from tests.tiny_models import tiny_family, tiny_model
 
 SMAPS = Path("/proc/self/smaps")
 pytestmark = pytest.mark.skipif(not SMAPS.exists(), reason="only Linux tells what is in memory")
@@ -132,3 +133,49 @@ def test_only_what_is_mapped_from_a_file_can_be_forgotten(family: list[Path]) ->
     assert not is_mapped(before)
     forget(tensor)
     assert torch.equal(tensor, before)
+
+
+def held_outside_files(merger: ResidentMerger, recipe: Recipe) -> int:
+    """Bytes of the sources that are in memory without being a part of a file."""
+    tensors = merger.structure(recipe).tensors
+    stored = [t for planned in tensors for t, _ in planned.inputs.stored().values()]
+    return sum({t.data_ptr(): t.nbytes for t in stored if not is_mapped(t)}.values())
+
+
+def assert_equals_the_reference(merger: ResidentMerger, recipe: Recipe, **settings: Any) -> None:
+    plain = ResidentMerger(merge_seed=SEED, engine="reference", **settings)
+    expected = weights(plain, recipe)
+    for _ in range(2):
+        merged = weights(merger, recipe)
+    assert all(torch.equal(merged[name], expected[name]) for name in expected)
+
+
+SMALL = 1 << 20  # bytes: tensors that are not worth a file
+
+
+@pytest.mark.parametrize("extra", [0, 40])
+def test_a_named_tokenizer_keeps_no_copies_of_the_sources(tmp_path: Path, extra: int) -> None:
+    wider = {"hidden_size": 512, "dtype": "bfloat16"}
+    first = tiny_model(tmp_path / "a", extra_tokens=[f"<t{i}>" for i in range(1100)], **wider)
+    tokens = [f"<t{i}>" for i in range(1100 - extra)] + [f"<s{i}>" for i in range(extra)]
+    second = tiny_model(tmp_path / "b", seed=2, extra_tokens=tokens, **wider)
+    models = [
+        {"model": str(m), "parameters": {"weight": w}} for m, w in ((first, 0.3), (second, 0.9))
+    ]
+    config = {"merge_method": "linear", "dtype": "float32", "models": models}
+    recipe = Recipe({**config, "tokenizer_source": "union"})
+    merger = ResidentMerger(merge_seed=SEED, source_bytes=0, cache_bytes=0)
+    assert_equals_the_reference(merger, recipe)
+    assert held_outside_files(merger, recipe) <= SMALL < 2 * 1196 * 512
+
+
+def test_pickles_above_the_cap_are_read_from_temporary_files(tmp_path: Path) -> None:
+    models = tiny_family(tmp_path, dtype="bfloat16", vocab_size=N_TOKENS, hidden_size=64)
+    for model in models:
+        torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+        (model / "model.safetensors").unlink()
+    recipe = Recipe(recipe_config("linear", "models", models, dtype="float32"))
+    allowed = [str(model) for model in models]
+    merger = ResidentMerger(merge_seed=SEED, source_bytes=0, cache_bytes=0, allow_pickle=allowed)
+    assert_equals_the_reference(merger, recipe, allow_pickle=allowed)
+    assert held_outside_files(merger, recipe) <= 3 * SMALL

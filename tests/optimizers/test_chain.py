@@ -246,3 +246,11 @@ def test_a_chain_that_is_replayed_goes_on_as_if_it_had_never_stopped(stop):
         again.tell(asked, sphere(asked))
     names = [label.partition(", ")[0] for _, labels in history for label in labels]
     assert list(dict.fromkeys(names)) == ["random", "cma_es", "niches"]
+
+
+def test_cma_es_looks_nearby_where_a_link_before_it_found_the_place() -> None:
+    def spread(context: SearchContext) -> float:
+        optimizer = OPTIMIZERS["cma_es"](SPACE, seed=0, population_size=40, context=context)
+        return float(optimizer.ask().std(axis=0).mean())
+
+    assert spread(SearchContext(begins_at_best=True)) < spread(SearchContext()) / 2

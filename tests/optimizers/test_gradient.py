@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from evomerge.errors import RunError
+from evomerge.errors import GenomeError, RunError
 from evomerge.genome.schema import Genome
 from evomerge.optimizers.context import InMemory, Lesson, SearchContext
 from evomerge.optimizers.gradient import Gradient, GradientSettings
+from evomerge.optimizers.prompt_rows import refuse_unreadable
 from evomerge.space import Choice, Real, Space
 from tests.optimizers.toy_trainer import ToyTrainer
 
@@ -101,6 +104,25 @@ def test_a_result_that_is_no_point_is_tried_as_its_own_recipe():
     assert again.recipe_config(0) == {"merge_method": "passthrough"}
 
 
+def test_a_folder_that_is_gone_is_restored_before_its_trial_is_asked_for(tmp_path):
+    class Writing(Still):
+        restored = 0
+
+        def epoch(self, index, genotype, state, seed):
+            return replace(super().epoch(index, genotype, state, seed), folder=str(tmp_path / "m"))
+
+        def restore(self, lesson):
+            self.restored += 1
+            (tmp_path / "m").mkdir()
+            assert lesson.folder == str(tmp_path / "m")
+
+    keepsakes, trainer = InMemory(), Writing()
+    optimizer(keepsakes, trainer).ask()
+    for _ in range(2):
+        optimizer(keepsakes, trainer).ask()
+    assert trainer.restored == 1
+
+
 def test_without_a_model_it_cannot_begin():
     with pytest.raises(RunError, match="there is no model to train"):
         optimizer().ask()
@@ -147,3 +169,17 @@ def test_what_it_cannot_train_is_refused_with_what_to_use_instead(fields, said):
 def test_prompts_stand_in_one_place():
     with pytest.raises(ValidationError, match="give one of file, task and dataset"):
         GradientSettings.model_validate({"prompts": {"org/a": [{"file": "a", "task": "b"}]}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}\nnot json\n', r"prompts.jsonl:2 is no JSON"),
+        ('{"text": "a"}\n{"words": "b"}\n', r"a row of .*prompts.jsonl has no text under text or"),
+    ],
+)
+def test_files_of_prompts_are_read_to_their_end_before_a_run(tmp_path, content, message):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(GenomeError, match=message):
+        refuse_unreadable(path, None)

@@ -52,7 +52,7 @@ def test_the_likelihood_of_a_right_answer_is_what_lm_eval_scores(place, model, n
         each = batch.logits(model.module).log_softmax(-1)
     each = each.gather(1, batch.wanted[:, None])[:, 0]
     found = [float(part.sum()) for part in each.split([text.n_read for text in texts])]
-    leaf = evaluator._loaded()[0].leaves[0]
+    leaf = evaluator.loaded()[0].leaves[0]
     requests = leaf.task.instances
     if name == "tiny_choice":
         gold = [row["answer"] for row in rows(place)]

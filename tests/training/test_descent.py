@@ -27,6 +27,15 @@ def test_a_step_is_the_one_of_torch(tmp_path):
     np.testing.assert_allclose(found.values, leaf.detach().numpy(), rtol=1e-5)
 
 
+def test_mofo_filters_each_stretch_by_itself_and_moves_one_entry_at_least():
+    stretches = (slice(0, 1), slice(1, 4), slice(4, 6))
+    descent = Descent(0.1, mofo=0.3, stretches=stretches, clip=None)
+    gradient = np.array([0.01, 5.0, -9.0, 7.0, 0.2, -0.1], np.float32)
+    state = descent.step(State.begin(np.zeros(6, np.float32)), gradient, 1)
+    assert (state.values != 0).tolist() == [True, False, True, False, True, False]
+    assert state.values.dtype == state.first.dtype == state.second.dtype == np.float32
+
+
 def test_mofo_moves_those_of_the_largest_momentum_alone():
     # Momenta after two steps of beta 0.9: 0.9 * 0.1 * g1 + 0.1 * g2.
     gradients = np.array([[1.0, -3.0, 2.0], [1.0, 1.0, -2.0]])

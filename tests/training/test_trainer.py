@@ -71,6 +71,45 @@ def test_the_gradient_of_every_term_is_its_slope(mixture, name, top_k):
         assert gradient[index] == pytest.approx(slope / 4e-3, rel=3e-2, abs=2e-3)
 
 
+def test_terms_are_added_as_their_weights_say_whatever_the_passes(mixture):
+    """So does each by hand: kl is T^2 times the mean over tokens, nll the mean over documents."""
+    values = somewhere(mixture)
+    answers = [ANSWERS["short"][:4], ANSWERS["short"][4:]]
+    prompts = [(0, PROMPTS[0][:3]), (1, PROMPTS[1]), (0, PROMPTS[0][3:])]
+
+    def found(passes, taught, **weights):
+        trainer = trainer_of(mixture, losses=weights, teacher_top_k=None, cache_teachers=False)
+        trainer._ask_teachers(list(trainer._steps(0)))
+        return trainer.gradient(values, passes, taught)
+
+    nll, kl = found(answers, [], nll=1), found([], prompts, nll=0, kl=1)
+    both = found(answers, prompts, nll=0.5, kl=3)
+    assert both[0] == pytest.approx({**nll[0], **kl[0]}, rel=1e-5)
+    np.testing.assert_allclose(both[1], 0.5 * nll[1] + 3 * kl[1], rtol=1e-4, atol=1e-7)
+
+    def log_probabilities(recipe, text, temperature):
+        with torch.no_grad():
+            logits = recipe.module(torch.tensor([text.tokens])).logits[0, :-1]
+        return (logits[text.first - 1 :] / temperature).log_softmax(-1).double()
+
+    space = mixture.coefficients._space
+    each = []
+    for source in (0, 1):
+        teacher = mixture.of(space.model_recipe(space.definition.models[source].model))
+        taught = [log_probabilities(teacher, text, 2.0) for text in PROMPTS[source]]
+        student = mixture.at(values)
+        for text, expected in zip(PROMPTS[source], taught, strict=True):
+            own = log_probabilities(student, text, 2.0)
+            each += (expected.exp() * (expected - own)).sum(-1).tolist()
+    assert kl[0]["kl"] == pytest.approx(4 * np.mean(each), rel=1e-4)
+    student = mixture.at(values)
+    said = [
+        -log_probabilities(student, text, 1.0).gather(1, torch.tensor(text.tokens[5:])[:, None])
+        for text in ANSWERS["short"]
+    ]
+    assert nll[0]["nll"] == pytest.approx(np.mean([float(one.mean()) for one in said]), rel=1e-4)
+
+
 def test_passes_of_a_step_give_the_gradient_of_one_pass(mixture):
     trainer = trainer_of(mixture)
     values = somewhere(mixture)

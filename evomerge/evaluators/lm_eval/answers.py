@@ -42,12 +42,12 @@ def answers_of(evaluator: LmEval, model: LiveModel) -> tuple[Answer, ...]:
         evaluator: Holds the tasks.
         model: Its tokenizer reads the prompts, its configuration says how much of them.
     """
-    language_model = evaluator._requests_for(model)
+    language_model = evaluator.language_model_for(model)
     language_model.bind(model.module)
-    with evaluator._inside():
+    with evaluator.inside():
         return tuple(
             _cut(Answer(entry.key.task, tuple(context), tuple(answer)), language_model.max_length)
-            for entry in evaluator._loaded()
+            for entry in evaluator.loaded()
             for leaf in entry.leaves
             for request in _right(leaf)
             for _, context, answer in _read(language_model, request)
@@ -64,9 +64,9 @@ def _cut(answer: Answer, max_length: int) -> Answer:
 
 def _read(language_model: LiveLanguageModel, request: Instance) -> Iterator[Any]:
     if request.request_type == "loglikelihood_rolling":
-        yield from language_model._windows(request)
+        yield from language_model.windows(request)
     else:
-        yield language_model._pair(request)
+        yield language_model.pair(request)
 
 
 def _right(leaf: Leaf) -> Iterator[Instance]:

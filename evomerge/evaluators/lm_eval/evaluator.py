@@ -55,7 +55,7 @@ class LmEval(Evaluator):
         Raises:
             GenomeError: unknown tasks, metrics, documents; all of them together.
         """
-        return tuple(entry.key for entry in self._loaded())
+        return tuple(entry.key for entry in self.loaded())
 
     def evaluate(
         self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
@@ -76,10 +76,10 @@ class LmEval(Evaluator):
             EvaluationError: the forward pass failed or gave no numbers.
             GenomeError: the settings fit no model with this tokenizer.
         """
-        entries = self._loaded()
-        language_model = self._requests_for(model)
+        entries = self.loaded()
+        language_model = self.language_model_for(model)
         language_model.bind(model.module, deadline, batch_divisor)
-        with self._inside(stream_seed(self.seed, "generation")), freed_on_shortage():
+        with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
             try:
                 respond(language_model, self._leaves())
             # What torch and transformers raise when memory, shapes or token ids do not fit.
@@ -92,19 +92,19 @@ class LmEval(Evaluator):
 
     def identity(self) -> Mapping[str, str]:
         """Task name -> digest of its documents, its settings and the metric read from it."""
-        return {entry.key.task: identity_of(entry) for entry in self._loaded()}
+        return {entry.key.task: identity_of(entry) for entry in self.loaded()}
 
     def contents(self) -> tuple[TaskContents, ...]:
         """Digests of the documents of each task, of each member of a group."""
         if self._contents is None:
-            with self._inside():
-                self._contents = tuple(contents_of(self._loaded()))
+            with self.inside():
+                self._contents = tuple(contents_of(self.loaded()))
         return self._contents
 
     def facts(self) -> tuple[TaskFacts, ...]:
         """What is known of each task before a model is scored; after :meth:`prepare`."""
-        with self._inside():
-            return tuple(facts_of(entry) for entry in self._loaded())
+        with self.inside():
+            return tuple(facts_of(entry) for entry in self.loaded())
 
     def tokens_per_pass(self, device: str, longest: int) -> int:
         """Tokens that one forward pass reads at most, in rows as in trees."""
@@ -122,7 +122,7 @@ class LmEval(Evaluator):
             GenomeError: the prompts cannot be built, or generations leave no room for them.
         """
         language_model = self._language_model_of(tokenizer)
-        with self._inside():
+        with self.inside():
             self._build_requests(language_model, n_documents=TEXTS_CHECKED)
         self._language_model = None  # requests for a few documents only
         max_length = int(resolve_max_length(config, tokenizer))
@@ -138,12 +138,14 @@ class LmEval(Evaluator):
         )
         return tuple(filter(None, found))
 
-    def _inside(self, torch_seed: int = DEFAULT_OTHER_SEED) -> AbstractContextManager[None]:
+    def inside(self, torch_seed: int = DEFAULT_OTHER_SEED) -> AbstractContextManager[None]:
+        """Where lm-eval's own code runs: quiet, seeded, and with what the user allows."""
         return inside_lm_eval(torch_seed, unsafe_code=self.permissions.unsafe_code)
 
-    def _loaded(self) -> tuple[Entry, ...]:
+    def loaded(self) -> tuple[Entry, ...]:
+        """The tasks as lm-eval holds them, read when they are first asked for."""
         if self._entries is None:
-            with self._inside():
+            with self.inside():
                 self._entries = load(
                     self.tasks,
                     self.search_path,
@@ -154,19 +156,19 @@ class LmEval(Evaluator):
         return self._entries
 
     def _leaves(self) -> Iterator[Leaf]:
-        return (leaf for entry in self._loaded() for leaf in entry.leaves)
+        return (leaf for entry in self.loaded() for leaf in entry.leaves)
 
     def _some_texts(self) -> Iterator[str]:
         for leaf in self._leaves():
             for request in islice(leaf.task.instances, TEXTS_CHECKED):
                 yield "".join(part for part in request.args if isinstance(part, str))
 
-    def _requests_for(self, model: LiveModel) -> LiveLanguageModel:
+    def language_model_for(self, model: LiveModel) -> LiveLanguageModel:
         """The language model for ``model``; requests are rebuilt for a new tokenizer."""
         language_model = self._language_model
         if language_model is None or language_model.tokenizer is not model.tokenizer:
             language_model = self._language_model_of(model.tokenizer)
-            with self._inside():
+            with self.inside():
                 self._build_requests(language_model)
             self._language_model = language_model
         return language_model

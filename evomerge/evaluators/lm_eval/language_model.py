@@ -158,7 +158,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         self, requests: list[Instance], disable_tqdm: bool = True
     ) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether greedy decoding gives it."""
-        pairs = self._once(("pairs",), requests, lambda: list(map(self._pair, requests)))
+        pairs = self._once(("pairs",), requests, lambda: list(map(self.pair, requests)))
         return self._answers("pairs", requests, pairs)
 
     def loglikelihood_rolling(
@@ -166,7 +166,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
     ) -> list[float]:
         """Log-likelihood of each whole text, in windows of the model's length."""
         texts = self._once(
-            ("windows", self.max_length), requests, lambda: list(map(self._windows, requests))
+            ("windows", self.max_length), requests, lambda: list(map(self.windows, requests))
         )
         windows = list(chain.from_iterable(texts))
         scores = (score for score, _ in self._answers("windows", requests, windows))
@@ -181,7 +181,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         )
         return generate(self, texts)
 
-    def _pair(self, request: Instance) -> TokenRequest:
+    def pair(self, request: Instance) -> TokenRequest:
         """Context and continuation, encoded as one text.
 
         A context that is empty, or blank and gives no token, is the prefix token.
@@ -201,7 +201,8 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
             )
         return (request.args, [prefix], tokens[1:] if tokens[:1] == [prefix] else tokens)
 
-    def _windows(self, request: Instance) -> list[TokenRequest]:
+    def windows(self, request: Instance) -> list[TokenRequest]:
+        """A whole text, in parts that fit the model."""
         tokens = self.tok_encode(request.args[0])
         pairs = get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, 1)
         return [(None, *make_disjoint_window(pair)) for pair in pairs]

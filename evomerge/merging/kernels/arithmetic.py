@@ -88,7 +88,7 @@ class Arithmetic:
         if pick is None or not self._sparsifier.is_rescaled(pick):
             return None
         before = self._vectors.norm(index)
-        after = self._vectors.magnitudes(index, pick, self._sparsifier.step).sum()
+        after = self._vectors.sum(index, pick, self._sparsifier.step)
         if before < _SMALL_NORM or after < _SMALL_NORM:
             return None
         return before / after

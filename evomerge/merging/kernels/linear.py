@@ -64,6 +64,6 @@ class Linear:
     def _keep(self) -> None:
         """Only where a second merge shows that a copy is used again."""
         self._asked += 1
-        if self._asked == 2:
+        if self._asked > 1 and any(source.dtype != torch.float32 for source in self._sources):
             kept = self._inputs.kept()
             self._sources = [kept[model].view(-1) for model in self._models]

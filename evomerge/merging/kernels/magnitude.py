@@ -15,7 +15,8 @@ import torch
 from evomerge.merging.budget import Budget
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
-from evomerge.merging.kernels.workspace import Workspace
+from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.spill import spilled
 
 _SORTING = 24  # bytes per element while sorting
 _EXACT_RANKS = 1 << 24  # float32 counts no further
@@ -27,7 +28,7 @@ class _Ranked(Everything):
     Args:
         vectors: Of one tensor.
         workspace: Block buffers.
-        budget: Keeps the ranks; a tensor without room is left to mergekit's kernel.
+        budget: Keeps the ranks; without room a tensor is sorted in every merge.
     """
 
     _descending: bool
@@ -36,40 +37,60 @@ class _Ranked(Everything):
         super().__init__(workspace)
         self._vectors = vectors
         self._budget = budget
-        self._ranks: dict[tuple[int, int], torch.Tensor | None] = {}
+        self._ranks: dict[tuple[int, int], torch.Tensor] = {}
 
     def is_rescaled(self, pick: Pick) -> bool:
         """Unless nothing is kept because the density is 0."""
         return pick is not erase
 
-    def admits(self, index: int, parameters: Parameters) -> bool:
-        """Where the ranks are known, or not needed."""
-        density = parameters["density"]
-        return bool(density >= 1 or self._ranks_of(index) is not None)
-
-    def _ranks_of(self, index: int) -> torch.Tensor | None:
+    def _kept_ranks(self, index: int) -> torch.Tensor | None:
+        """The place of every entry in the order of magnitudes; None: no room to keep it."""
         key = (index, torch.get_num_threads())
         if key not in self._ranks:
             length = self._vectors.length
-            room = self._budget.grants(self, 4 * length, passing=_SORTING * length)
-            self._ranks[key] = self._found(index) if room else None
+            if not self._budget.grants(self, 4 * length, passing=_SORTING * length):
+                return None
+            self._ranks[key] = self._found(index)
         return self._ranks[key]
 
     def _found(self, index: int) -> torch.Tensor:
-        magnitudes = self._vectors.magnitudes(index).view(-1)
-        order = torch.argsort(magnitudes, descending=self._descending)
-        del magnitudes
+        order = self._order(index)
         exact = len(order) <= _EXACT_RANKS
         ranks = torch.empty(len(order), dtype=torch.float32 if exact else torch.int32)
-        ranks[order] = torch.arange(len(order), dtype=ranks.dtype)
+        for start, stop in spans(len(order), self.step):
+            ranks[order[start:stop]] = torch.arange(start, stop, dtype=ranks.dtype)
         return ranks
+
+    def _order(self, index: int) -> torch.Tensor:
+        """mergekit's: by the same sort, because it is the sort that orders equal magnitudes."""
+        length = self._vectors.length
+        magnitudes = spilled((length,), torch.float32)
+        order = spilled((length,), torch.int64)
+        self._vectors.magnitudes(index, magnitudes)
+        torch.sort(magnitudes, descending=self._descending, out=(magnitudes, order))
+        return order
 
     def _between(self, index: int, low: int, high: int) -> Pick:
         """Those with ranks from ``low`` up to ``high``."""
-        ranks = self._ranks_of(index)
+        ranks = self._kept_ranks(index)
         if ranks is None:
-            raise RuntimeError("ranks that were not admitted")  # admits() was not asked
+            return partial(self._mask, self._marked(index, low, high))
         return partial(self._keep, ranks, low, high)
+
+    def _marked(self, index: int, low: int, high: int) -> torch.Tensor:
+        """True where an entry is kept."""
+        order = self._order(index)[low:high]
+        marks = spilled((self._vectors.length,), torch.bool).zero_()
+        for start, stop in spans(len(order), self.step):
+            marks[order[start:stop]] = True
+        return marks
+
+    def _mask(
+        self, marks: torch.Tensor, delta: torch.Tensor, start: int, out: torch.Tensor
+    ) -> None:
+        length = delta.numel()
+        kept = self._workspace.row("kept", length).copy_(marks[start : start + length])
+        torch.mul(delta, kept, out=out)
 
     def _keep(
         self,
@@ -118,9 +139,8 @@ class Band(_Ranked):
 
     def admits(self, index: int, parameters: Parameters) -> bool:
         """Unless a share is negative, which mergekit reads as a place from the end."""
-        if parameters["density"] < 1 and min(parameters["density"], parameters["gamma"]) < 0:
-            return False
-        return super().admits(index, parameters)
+        density, gamma = parameters["density"], parameters["gamma"]
+        return not (density < 1 and min(density, gamma) < 0)
 
     def pick(self, index: int, parameters: Parameters, at: int) -> Pick | None:
         """Those in ascending order that leave out the largest, then the smallest."""

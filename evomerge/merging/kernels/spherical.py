@@ -15,6 +15,7 @@ from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.workspace import Workspace, spans
 from evomerge.merging.sources import Inputs
+from evomerge.merging.spill import spilled
 from evomerge.merging.structure import Values
 
 _CHUNK = 1 << 20  # elements that mergekit's slerp reduces at once
@@ -60,7 +61,7 @@ class _Spherical(ABC):
     def _keep(self) -> None:
         """Only where a second merge shows that a copy is used again."""
         self._asked += 1
-        if self._asked == 2:
+        if self._asked > 1 and any(tensor.dtype != torch.float32 for tensor in self._pair):
             kept = self._inputs.kept()
             self._pair = [kept[model].view(-1) for model in self._models]
 
@@ -136,9 +137,10 @@ class NuSlerp(_Spherical):
     def _cosine(self) -> torch.Tensor:
         units = []
         for tensor in self._pair:
-            whole = tensor.float()
-            units.append(whole / torch.norm(whole, dim=-1, keepdim=True).clamp(min=_SMALL_NORM))
-        return torch.sum(units[0] * units[1], dim=-1, keepdim=True).clamp(-1, 1)
+            whole = spilled(tensor.shape, torch.float32).copy_(tensor)
+            norm = torch.norm(whole, dim=-1, keepdim=True).clamp(min=_SMALL_NORM)
+            units.append(whole.div_(norm))
+        return torch.sum(units[0].mul_(units[1]), dim=-1, keepdim=True).clamp(-1, 1)
 
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""

@@ -9,7 +9,9 @@ import torch
 from evomerge.merging.budget import Budget
 from evomerge.merging.kernels.bounds import Magnitudes
 from evomerge.merging.kernels.kernel import Inlet, Settings
+from evomerge.merging.kernels.summation import Blocks, blockwise_sum
 from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.spill import spilled
 
 # (entries of a task vector, place of the first, where to write those that are kept)
 Pick = Callable[[torch.Tensor, int, torch.Tensor], None]
@@ -61,23 +63,44 @@ class TaskVectors:
             source = out.copy_(source)
         return torch.sub(source, base, out=out)
 
-    def magnitudes(self, index: int, pick: Pick | None = None, step: int = 0) -> torch.Tensor:
-        """All magnitudes of one task vector, those that are not kept as zeros.
+    def magnitudes(self, index: int, out: torch.Tensor) -> None:
+        """Fills ``out`` with all magnitudes of one task vector."""
+        for start, stop in spans(self.length, self._workspace.block):
+            out[start:stop] = self._block_of_magnitudes(index, None, start, stop)
+
+    def sum(self, index: int, pick: Pick | None = None, step: int = 0) -> torch.Tensor:
+        """The sum of the magnitudes of one task vector, as torch sums a whole tensor.
 
         Args:
             index: Of the source.
             pick: What is kept; None: everything.
-            step: Elements handled at a time; 0: the workspace's block.
+            step: Elements that ``pick`` takes at a time; 0: the workspace's block.
         """
-        whole = torch.empty(self.length)
-        for start, stop in spans(self.length, step or self._workspace.block):
-            out = whole[start:stop]
-            delta = self.block(index, self.base(start, stop), start, stop, out)
-            if pick:
-                pick(delta, start, out)
-                delta = out
-            torch.abs(delta, out=out)
-        return whole.view(self.shape)
+        step = step or self._workspace.block
+        blocks = Blocks(
+            self.length,
+            step,
+            lambda start, stop: self._block_of_magnitudes(index, pick, start, stop),
+            self._workspace,
+        )
+        total = blockwise_sum(self.length, blocks.read)
+        if total is not None:
+            return total
+        whole = spilled((self.length,), torch.float32)
+        for start, stop in spans(self.length, step):
+            whole[start:stop] = self._block_of_magnitudes(index, pick, start, stop)
+        return whole.view(self.shape).sum()
+
+    def _block_of_magnitudes(
+        self, index: int, pick: Pick | None, start: int, stop: int
+    ) -> torch.Tensor:
+        """In a buffer; those that are not kept are zeros."""
+        out = self._workspace.row("magnitudes", stop - start)
+        delta = self.block(index, self.base(start, stop), start, stop, out)
+        if pick:
+            pick(delta, start, out)
+            delta = out
+        return torch.abs(delta, out=out)
 
     def largest(
         self, weights: Sequence[float], divisor: torch.Tensor | None, scale: float
@@ -90,13 +113,13 @@ class TaskVectors:
         """The sum of magnitudes; its last bits depend on the number of threads."""
         key = (index, torch.get_num_threads())
         if key not in self._norms:
-            self._norms[key] = self.magnitudes(index).sum()
+            self._norms[key] = self.sum(index)
         return self._norms[key]
 
     def keep(self) -> None:
         """Keeps all task vectors of this tensor if this is not the first merge."""
         self._asked += 1
-        if self._asked != 2:
+        if self._asked == 1 or self._kept:
             return
         if self._budget.grants(self, 4 * self.length * len(self._sources)):
             self._kept = [self._difference(source) for source in self._sources]

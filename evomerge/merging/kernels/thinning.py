@@ -70,7 +70,7 @@ class Della(Dare):
         self._budget = budget
         self._columns = vectors.shape[-1]
         self._rank_type = torch.int16 if self._columns <= 1 << 15 else torch.int32
-        self._ranks: dict[int, torch.Tensor | None] = {}
+        self._ranks: dict[int, torch.Tensor] = {}
         self._last = torch.tensor([self._columns - 1.0])
 
     @staticmethod
@@ -104,12 +104,12 @@ class Della(Dare):
             return None
         if density <= 0:
             return erase
-        if index not in self._ranks:
-            self._ranks[index] = self._kept_ranks(index)
         slope = 2 * float(torch.tensor(epsilon))
-        return partial(self._thin_by_rank, self._ranks[index], density - epsilon, slope, at)
+        return partial(self._thin_by_rank, self._kept_ranks(index), density - epsilon, slope, at)
 
     def _kept_ranks(self, index: int) -> torch.Tensor | None:
+        if index in self._ranks:
+            return self._ranks[index]
         length = self._vectors.length
         if not self._budget.grants(self, length * self._rank_type.itemsize):
             return None
@@ -118,6 +118,7 @@ class Della(Dare):
             own = self._workspace.row("ranked", stop - start)
             base = self._vectors.base(start, stop)
             ranks[start:stop] = self._found(self._vectors.block(index, base, start, stop, own))
+        self._ranks[index] = ranks
         return ranks
 
     def _found(self, delta: torch.Tensor) -> torch.Tensor:

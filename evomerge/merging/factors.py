@@ -1,0 +1,234 @@
+"""Sums of LoRA adapters: written as an adapter, or folded into the base as it is merged.
+
+In a run nothing is written: while the base passes through a merge, each matrix that the adapters
+change gets ``scaling * (sum c_k B_k) (sum c_k A_k)`` added, in the dtypes and on the device that
+PEFT folds the written adapter with. So the weights equal those of a build to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+
+from evomerge.errors import MergeError
+from evomerge.files import write_atomic, writing
+from evomerge.genome.models import ModelName
+from evomerge.inspection.read import ADAPTER_WEIGHTS
+from evomerge.inspection.repository import open_repository
+from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
+from evomerge.merging.kernels.engine import Merged, Origin
+from evomerge.recipe import Recipe
+
+CONFIG = "adapter_config.json"
+_PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def summed(tensors: list[torch.Tensor], coefficients: tuple[float, ...]) -> torch.Tensor:
+    """``sum c_k T_k`` in float32 and in order, then in the dtype of the first tensor."""
+    total = coefficients[0] * tensors[0].float()
+    for coefficient, tensor in zip(coefficients[1:], tensors[1:], strict=True):
+        total += coefficient * tensor.float()
+    return total.to(tensors[0].dtype)
+
+
+def read_adapter(model: ModelName) -> dict[str, torch.Tensor]:
+    """The tensors of the adapter of a ``base+adapter``; pickles are not read."""
+    files = open_repository(model.lora or "", model.lora_revision)
+    tensors: dict[str, torch.Tensor] = load(files.read(ADAPTER_WEIGHTS))
+    return tensors
+
+
+def read_config(model: ModelName) -> bytes:
+    """The ``adapter_config.json`` of a ``base+adapter``."""
+    return open_repository(model.lora or "", model.lora_revision).read(CONFIG)
+
+
+def read_sum(run_dir: Path | None, name: str) -> AdapterSum:
+    """What a recipe's adapter is a sum of.
+
+    Raises:
+        MergeError: its file is not in the run folder, or is not what its name says.
+    """
+    file = Path(file_of(name)) if run_dir is None else run_dir / file_of(name)
+    try:
+        adapter_sum = AdapterSum.parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MergeError(
+            f"the sum of adapters {file} cannot be read ({error})",
+            fix="Continue its run, which writes it again; a best.yml must lie in its run folder.",
+        ) from error
+    if adapter_sum.name != name:
+        raise MergeError(f"{file} holds another sum of adapters than its name says")
+    return adapter_sum
+
+
+def write_adapter(adapter_sum: AdapterSum, folder: Path) -> None:
+    """Writes a sum as an ordinary PEFT adapter: all of it, or nothing.
+
+    A folder that is there already is left: its name says what it holds.
+
+    Raises:
+        LostFileError: the disk is full, or the folder cannot be written.
+        OSError: an adapter cannot be read.
+    """
+    if folder.exists():
+        return
+    adapters = [read_adapter(model) for model in adapter_sum.models]
+    tensors = {
+        name: summed([adapter[name] for adapter in adapters], adapter_sum.coefficients)
+        for name in adapters[0]
+    }
+    config = read_config(adapter_sum.models[0])
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        write_atomic(unfinished / CONFIG, config)
+        write_atomic(unfinished / ADAPTER_WEIGHTS, save(tensors, {"format": "pt"}))
+        unfinished.chmod(0o755)
+        with writing(folder):
+            if not folder.exists():  # else another process was faster
+                unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def placed(recipe: Recipe, run_dir: Path, beside: Path) -> Recipe:
+    """A recipe that builds where there is no run folder; its summed adapter, if any, is written.
+
+    A sum of one adapter is that adapter, wherever it is.
+
+    Args:
+        recipe: Of a run.
+        run_dir: The run's folder.
+        beside: Below which the adapter is written, and how the recipe names it.
+
+    Raises:
+        MergeError: what the adapter is a sum of cannot be read.
+        LostFileError: it cannot be written.
+    """
+    model = sum_in(recipe)
+    if model is None or model.lora is None:
+        return recipe
+    adapter_sum = read_sum(run_dir, model.lora)
+    if adapter_sum.only is not None:
+        return with_model(recipe, adapter_sum.only)
+    folder = beside / Path(model.lora).name  # no longer a name below a run folder
+    write_adapter(adapter_sum, folder)
+    return with_model(recipe, model.model_copy(update={"lora": str(folder)}))
+
+
+class Sums:
+    """Folds the sums of adapters that recipes name; each adapter is read once and stays.
+
+    Args:
+        run_dir: The run folder.
+    """
+
+    def __init__(self, run_dir: Path | None) -> None:
+        self._run_dir = run_dir
+        self._adapters: dict[ModelName, Tensors] = {}
+        self._scaling: dict[ModelName, float] = {}
+
+    def fold_of(self, recipe: Recipe) -> Fold | None:
+        """How the recipe's sum is folded into its base; None where it names none.
+
+        Raises:
+            MergeError: what it is a sum of cannot be read.
+            OSError: an adapter cannot be read.
+        """
+        model = sum_in(recipe)
+        if model is None or model.lora is None:
+            return None
+        adapter_sum = read_sum(self._run_dir, model.lora)
+        for expert in adapter_sum.models:
+            if expert not in self._adapters:
+                self._adapters[expert] = read_adapter(expert)
+                self._scaling[expert] = _scaling(read_config(expert))
+        return Fold(
+            with_model(recipe, model.model_copy(update={"lora": None})),
+            tuple(self._adapters[expert] for expert in adapter_sum.models),
+            adapter_sum.coefficients,
+            self._scaling[adapter_sum.models[0]],
+        )
+
+
+def _scaling(config: bytes) -> float:
+    """What PEFT multiplies ``B A`` with."""
+    settings = json.loads(config)
+    alpha, rank = settings.get("lora_alpha", 8), settings.get("r", 8)
+    return float(alpha / math.sqrt(rank)) if settings.get("use_rslora") else float(alpha / rank)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A sum of adapters on its way into the base.
+
+    Attributes:
+        base: The recipe of the base alone.
+        adapters: The tensors of each.
+        coefficients: One per adapter.
+        scaling: What ``B A`` is multiplied with.
+    """
+
+    base: Recipe
+    adapters: tuple[Tensors, ...]
+    coefficients: tuple[float, ...]
+    scaling: float
+
+    def applied(self, merged: Iterator[Merged]) -> Iterator[Merged]:
+        """The tensors of the base, those that the adapters change with their change."""
+        left = {name.removesuffix(_A) for name in self.adapters[0] if name.endswith(_A)}
+        for one in merged:
+            module = _PREFIX + one.name.removesuffix(".weight")
+            if module in left:
+                left.remove(module)
+                # No place in the stream of random numbers: it never passes for the base's tensor.
+                yield Folded(Origin(one.origin.planned, one.origin.values, None), self, module)
+            else:
+                yield one
+        if left:
+            raise MergeError(f"the base has no {min(left)} for its adapter")
+
+    def delta(self, module: str) -> torch.Tensor:
+        """What is added to a matrix; float32, on the CPU.
+
+        PEFT reads adapters of lower precision as float32.
+        """
+        a, b = (
+            summed([adapter[module + factor] for adapter in self.adapters], self.coefficients)
+            for factor in (_A, _B)
+        )
+        return (b.float() @ a.float()) * self.scaling
+
+
+@dataclass(frozen=True, eq=False)
+class Folded(Merged):
+    """A matrix of the base with the change of a sum of adapters."""
+
+    fold: Fold
+    module: str
+
+    def tensor(self) -> torch.Tensor:
+        """The sum in the dtype of the base, then as any tensor that passes through."""
+        (entry,) = self.origin.planned.inputs.stored().values()
+        source, work = entry
+        weight = source.clone()
+        weight += self.fold.delta(self.module).to(weight.device)
+        computed = weight.to(work or weight.dtype)
+        return computed.to(self.stored or computed.dtype)
+
+    def write(self, home: torch.Tensor) -> bool:
+        """Copies it."""
+        home.copy_(self.tensor())
+        return bool(torch.isfinite(home.sum()))
