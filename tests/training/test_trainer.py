@@ -205,7 +205,7 @@ def test_prompts_are_read_from_json_lines_and_tasks(tmp_path):
     assert read(file=str(file))[0].tokens == own
     assert len(read(file=str(file), limit=1)) == 1
     assert [len(text.tokens) for text in read(task="short", limit=2)] == [6, 6]
-    with pytest.raises(GenomeError, match=r"a row has no text under other\. Name the column"):
+    with pytest.raises(GenomeError, match=r"a row of .* has no text under other\. Name the column"):
         read(file=str(file), column="other")
     with pytest.raises(GenomeError, match="no answers of a search task 'absent'"):
         read(task="absent")
