@@ -31,7 +31,7 @@ def check_sentence(sentence: str) -> None:
     assert sentence.endswith((".", "?", ")")), sentence
     assert len(sentence) <= LONGEST, sentence
     assert not offender(sentence), ascii(sentence)
-    assert "Traceback" not in sentence
+    assert "Traceback (most recent call last)" not in sentence
 
 
 def examples(n_default: int, n_slow: int) -> pytest.MarkDecorator:
