@@ -29,16 +29,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+if TYPE_CHECKING:
+    from evomerge.merging.resident import ResidentMerger
+    from evomerge.recipe import Recipe
+
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a checkout that is not installed
 
+T = TypeVar("T")
 SHAPE = (
     "vocab_size",
     "hidden_size",
@@ -167,7 +173,12 @@ def resident(bench: Bench, config: Any, folder: Path) -> Iterator[tuple[str, flo
         return Recipe({"merge_method": method, "models": entries, **base, **dtypes})
 
     for method in METHODS:
-        yield method, bench.seconds(lambda method=method: merger.merge(recipe(method)))  # type: ignore[misc]  # a default
+        yield method, bench.seconds(partial(_merge, merger, recipe, method))
+
+
+def _merge(merger: ResidentMerger, recipe: Callable[[str], Recipe], method: str) -> None:
+    """Another point of a method."""
+    merger.merge(recipe(method))
 
 
 def _written(config: Any, folder: Path, device: torch.device) -> list[Path]:
@@ -193,7 +204,7 @@ def plain(bench: Bench, config: Any) -> Iterator[tuple[str, float]]:
     home = dict(built(config, bench.device).state_dict())
     sources = [{name: t.clone() for name, t in home.items()} for _ in range(N_SOURCES + 1)]
     for method, n_read in (("linear", N_SOURCES), ("task_arithmetic", N_SOURCES + 1)):
-        yield method, bench.seconds(lambda n=n_read: weighted_sum(home, sources[:n]))  # type: ignore[misc]  # a default
+        yield method, bench.seconds(partial(weighted_sum, home, sources[:n_read]))
 
 
 def weighted_sum(home: Tensors, sources: list[Tensors]) -> None:
@@ -276,7 +287,7 @@ def forward(bench: Bench, config: Any, n_prompts: int) -> float:
 # The table
 
 
-def by_evomerge(run: Callable[[], Any], instead: Callable[[], Any], is_plain: bool) -> tuple:  # type: ignore[type-arg]  # of what they return, and a label
+def by_evomerge(run: Callable[[], T], instead: Callable[[], T], is_plain: bool) -> tuple[T, str]:
     """What evomerge gives, or its stand-in where it cannot be imported; and which it was."""
     if not is_plain:
         try:

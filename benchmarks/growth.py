@@ -23,7 +23,7 @@ from phases import FORWARD, KERNELS, MERGE, SCORE, Spent, trials_of
 from tiny_search import Size, tiny_search
 
 from evomerge.events import TrialStarted
-from evomerge.executors.base import ExecutorEvent, JobFinished
+from evomerge.executors.base import ExecutorEvent, Job, JobFinished
 from evomerge.executors.serial import Serial
 from evomerge.files import write_atomic
 from evomerge.trial import Evaluation, Metric, MetricKey, Outcome, TrialState
@@ -66,7 +66,7 @@ class Point:
 class Free(Serial):
     """Trials that cost nothing: every recipe has some score."""
 
-    def run(self, jobs: Sequence) -> Iterator[ExecutorEvent]:  # type: ignore[type-arg]  # of jobs
+    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
         """A score from the digest of the recipe."""
         for job in jobs:
             yield TrialStarted(job.candidate)

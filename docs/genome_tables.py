@@ -5,12 +5,12 @@ Run it to write docs/genome.md anew; with ``--check`` it exits 1 if the page wou
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from generated_page import between, write_or_check
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -184,26 +184,13 @@ def default(field: FieldInfo) -> str:
     return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 
 
-def page(text: str) -> str:
+def remade(text: str) -> str:
     """The page with every table between its markers made anew."""
     for block, (model, examples) in BLOCKS.items():
-        begin, end = f"<!-- table {block} -->\n", f"<!-- end {block} -->"
-        before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise SystemExit(f"{PAGE.name} lacks the markers of table {block}")
-        text = before + begin + "\n".join(table(model, examples)) + "\n" + end + after
+        made = "\n".join(table(model, examples))
+        text = between(text, f"<!-- table {block} -->\n", f"<!-- end {block} -->", made)
     return text
 
 
-def main() -> None:
-    """Writes or checks the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    new = page(text)
-    if "--check" in sys.argv:
-        raise SystemExit(0 if new == text else f"{PAGE.name} is stale; run this script")
-    PAGE.write_text(new, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, remade)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from generated_page import between, write_or_check
 from genome_tables import default, type_name
 from pydantic_core import PydanticUndefined
 
@@ -19,7 +19,6 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 
 PAGE = Path(__file__).with_name("optimizers.md")
-BEGIN, END = "<!-- {} -->\n", "<!-- end {} -->"
 
 
 def overview() -> Iterator[str]:
@@ -72,26 +71,12 @@ def attributes(cls: type[Any]) -> dict[str, str]:
     return {name: " ".join(text.split()).replace("|", "\\|") for name, text in found}
 
 
-def page(text: str) -> str:
+def remade(text: str) -> str:
     """The page with what stands between its markers made anew."""
     for name, lines in (("overview", overview()), ("settings", settings())):
-        before, _, rest = text.partition(BEGIN.format(name))
-        _, found, after = rest.partition(END.format(name))
-        if not found:
-            raise SystemExit(f"{PAGE.name} lacks the markers of {name}")
-        made = "\n".join(lines)
-        text = f"{before}{BEGIN.format(name)}{made}\n{END.format(name)}{after}"
+        text = between(text, f"<!-- {name} -->\n", f"<!-- end {name} -->", "\n".join(lines))
     return text
 
 
-def main() -> None:
-    """Writes or checks the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    new = page(text)
-    if "--check" in sys.argv:
-        raise SystemExit(0 if new == text else f"{PAGE.name} is stale; run this script")
-    PAGE.write_text(new, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, remade)

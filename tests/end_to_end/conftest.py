@@ -61,6 +61,14 @@ def workplace(_template: Path, tmp_path: Path) -> Path:
     return make_workplace(_template, tmp_path / "workplace")
 
 
+@pytest.fixture
+def place(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the workplace that a module has finished; its tasks' data stay where they were."""
+    folder = tmp_path / "workplace"
+    shutil.copytree(finished, folder)
+    return folder
+
+
 def make_workplace(template: Path, folder: Path) -> Path:
     """Writes models/, tasks/ and genome.yml into a folder."""
     shutil.copytree(template, folder)

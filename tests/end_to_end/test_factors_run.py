@@ -39,13 +39,6 @@ def finished(_template, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def place(finished, tmp_path):
-    folder = tmp_path / "workplace"
-    shutil.copytree(finished, folder)
-    return folder
-
-
 def trials(folder: Path) -> list[dict]:
     events = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     return [event for event in events if event["kind"] == "trial"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,14 +29,6 @@ def finished(_template, tmp_path_factory):
     folder = make_workplace(_template, tmp_path_factory.mktemp("finished") / "workplace")
     change = ("--set", "genome.merge_method=dare_linear")
     command_in(folder)("run", "genome.yml", "--run-dir", "out", *change)
-    return folder
-
-
-@pytest.fixture
-def place(finished, tmp_path):
-    """A copy of it; its tasks' data stay where they were."""
-    folder = tmp_path / "workplace"
-    shutil.copytree(finished, folder)
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import datasets
 import pytest
 from lm_eval.config.task import TaskConfig
 
@@ -17,6 +16,7 @@ from evomerge.genome import load_genome
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.preflight import splits
 from evomerge.preflight.subject import Subject
+from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 
 GENOME = """
 genome: {models: [a, b], base_model: c, merge_method: task_arithmetic}
@@ -35,13 +35,6 @@ doc_to_target: answer
 metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_dataset_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,14 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from evomerge.errors import RunError
 from evomerge.merging.resident import ResidentMerger
-from evomerge.optimizers.gradient import GradientSettings
 from evomerge.recipe import Recipe
 from evomerge.training.checkpoints import Checkpoints, recipe_of
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.column_mixture import ColumnMixture
 from evomerge.training.columns import tables_of
 from evomerge.training.descent import State
-from evomerge.training.teachers import Teachers
-from evomerge.training.trainer import GradientTrainer, Lessons
 from tests.training.test_mixture import METHODS, PLACES, Storages, gradient_at, loss_of
-from tests.training.test_trainer import ANSWERS, EVERYTHING, PROMPTS
+from tests.training.test_trainer import EVERYTHING, trainer_of
 from tests.training.tiny_mixtures import LAYOUTS, mixture_of, somewhere
 
 
@@ -36,15 +33,6 @@ def scattered(mixture, seed=0):
     start = columns.of(mixture.coefficients._space.space.initial)
     moved = start + np.random.default_rng(seed).normal(0, 0.1, len(columns))
     return columns.settled(moved.astype(np.float32))
-
-
-def trainer_of(mixture, checkpoints=None, **settings):
-    chosen = GradientSettings.model_validate(settings)
-    space = mixture.coefficients._space
-    recipes = [space.model_recipe(source.model) for source in space.definition.models]
-    teachers = Teachers(mixture, recipes, chosen.teacher_top_k, None)
-    prompts = PROMPTS if chosen.losses.need_prompts else ()
-    return GradientTrainer(mixture, Lessons(ANSWERS, prompts), chosen, teachers, checkpoints)
 
 
 @pytest.mark.parametrize(("method", "layout", "tied"), PLACES)
@@ -211,7 +199,7 @@ def test_training_columns_lowers_more_than_training_one_weight_per_model(family,
 def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(family, tmp_path):
     mixture = columns_of(family.space(architecture="qwen2"))
     checkpoints = Checkpoints(mixture, tmp_path)
-    trainer = trainer_of(mixture, checkpoints, losses=EVERYTHING, mofo=0.3)
+    trainer = trainer_of(mixture, checkpoints=checkpoints, losses=EVERYTHING, mofo=0.3)
     start = mixture.coefficients._space.space.initial
     lesson = trainer.epoch(0, start, None, seed=0)
     assert set(lesson.losses) == set(EVERYTHING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -21,18 +20,12 @@ from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer
 from tests.end_to_end.conftest import GENOME, make_workplace
 from tests.killed import history, killed_at_random, killed_run, real_run, whole_run
+from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 from tests.tiny_models import tiny_family
 
 CMA = "{name: cma_es, budget: 6, population_size: 4}"
 TRAINED = "{name: gradient, epochs: 3, batch_size: 4, budget: 5}"
 N_BASELINES = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_dataset_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,13 @@ TERMS = (
 EVERYTHING = dict.fromkeys(TERMS, 1.0)
 
 
-def trainer_of(mixture, keepsakes=None, **settings):
+def trainer_of(mixture, keepsakes=None, checkpoints=None, **settings):
     chosen = GradientSettings.model_validate(settings)
     space = mixture.coefficients._space
     recipes = [space.model_recipe(source.model) for source in space.definition.models]
     teachers = Teachers(mixture, recipes, chosen.teacher_top_k, keepsakes)
     prompts = PROMPTS if chosen.losses.need_prompts else ()
-    return GradientTrainer(mixture, Lessons(ANSWERS, prompts), chosen, teachers)
+    return GradientTrainer(mixture, Lessons(ANSWERS, prompts), chosen, teachers, checkpoints)
 
 
 def total(trainer, values, answers, prompts=()):

@@ -10,6 +10,7 @@ Sums start from zero, as mergekit's do: a sum of negative zeros is a positive on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -22,6 +23,21 @@ from evomerge.merging.structure import Values
 MAX_SOURCES = 4  # torch adds the rows of more in an order that depends on the column
 _SMALL_NORM = 1e-7  # mergekit's: no rescaling below
 _SMALL_DIVISOR = 1e-8
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """How the task vectors of one tensor are added.
+
+    Attributes:
+        picks: What is kept of each, and what makes up for the rest.
+        weights: Of each.
+        divisor: By which the sum is divided; None for nothing.
+    """
+
+    picks: Sequence[Keep]
+    weights: Sequence[float]
+    divisor: torch.Tensor | None
 
 
 class Arithmetic:
@@ -75,10 +91,11 @@ class Arithmetic:
         factor = values.shared["lambda"]
         if not self._consensus and all(scale is None for _, scale in picks):
             output.expect(vectors.largest(weights, divisor, factor))
+        mix = _Mix(picks, weights, divisor)
         combine = self._agreed if self._consensus else self._summed
         for start, stop in spans(vectors.length, self._sparsifier.step):
             base = vectors.base(start, stop)
-            mixed = combine(base, start, stop, picks, weights, divisor)
+            mixed = combine(base, start, stop, mix)
             if factor != 1:
                 mixed.mul_(factor)
             output.put(start, stop, torch.add(base, mixed, out=mixed))
@@ -111,39 +128,23 @@ class Arithmetic:
             block = own
         return block if scale is None else torch.mul(block, scale, out=own)
 
-    def _summed(
-        self,
-        base: torch.Tensor,
-        start: int,
-        stop: int,
-        picks: Sequence[Keep],
-        weights: Sequence[float],
-        divisor: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def _summed(self, base: torch.Tensor, start: int, stop: int, mix: _Mix) -> torch.Tensor:
         """The weighted sum of a block, in a buffer."""
         mixed = self._workspace.row("mixed", stop - start)
         total = self._workspace.zeros(stop - start)
-        for index, (keep, weight) in enumerate(zip(picks, weights, strict=True)):
+        for index, (keep, weight) in enumerate(zip(mix.picks, mix.weights, strict=True)):
             block = self._kept(index, base, start, stop, keep)
             total = torch.addcmul(total, block, self._workspace.unit, value=weight, out=mixed)
-        return mixed if divisor is None else mixed.div_(divisor)
+        return mixed if mix.divisor is None else mixed.div_(mix.divisor)
 
-    def _agreed(
-        self,
-        base: torch.Tensor,
-        start: int,
-        stop: int,
-        picks: Sequence[Keep],
-        weights: Sequence[float],
-        divisor: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def _agreed(self, base: torch.Tensor, start: int, stop: int, mix: _Mix) -> torch.Tensor:
         """The weighted sum of the entries that have the sign of the sum of all."""
         row = self._workspace.row
         length = stop - start
         majority = row("majority", length)
         total = self._workspace.zeros(length)
         rows = []
-        for index, (keep, weight) in enumerate(zip(picks, weights, strict=True)):
+        for index, (keep, weight) in enumerate(zip(mix.picks, mix.weights, strict=True)):
             block = self._kept(index, base, start, stop, keep)
             rows.append(torch.mul(block, weight, out=row(f"vector {index}", length)))
             total = torch.add(total, rows[-1], out=majority)
@@ -151,13 +152,13 @@ class Arithmetic:
         majority.mul_(2).sub_(1)
         agrees, mixed, weight_sum = row("agrees", length), row("mixed", length), row("sum", length)
         total, total_weight = self._workspace.zeros(length), self._workspace.zeros(length)
-        for block, weight in zip(rows, weights, strict=True):
+        for block, weight in zip(rows, mix.weights, strict=True):
             torch.mul(block, majority, out=agrees)
             torch.gt(agrees, 0, out=agrees)
             total = torch.addcmul(total, block, agrees, out=mixed)
-            if divisor is not None:
+            if mix.divisor is not None:
                 total_weight = torch.add(total_weight, agrees, alpha=weight, out=weight_sum)
-        if divisor is not None:
+        if mix.divisor is not None:
             torch.eq(weight_sum, 0, out=agrees)
             mixed.div_(weight_sum.add_(agrees))
         return mixed
