@@ -1,15 +1,22 @@
-"""Trials per hour of the same search done three ways, in one run, their order alternated.
+"""Trials per hour of the same search done otherwise, in one run, the order alternated.
 
-    python benchmarks/peers.py [--trials N] [--rounds N] [skills] [large]
+    python benchmarks/peers.py [skills] [large] [--trials N] [--peer-trials N] [--rounds N]
+                               [--threads N] [--dtype float32|bfloat16] [--quick]
 
-- disk: merge into a folder with mergekit, then lm-eval loads it (mergekit-evolve's default way);
+- disk: merge into a folder with mergekit, lm-eval loads it (mergekit-evolve's default way);
 - memory: mergekit's in-memory plan writes into one live model, lm-eval builds its tasks anew
   (mergekit-evolve's ``--in-memory`` way);
 - evomerge: ``evomerge run``.
 
-The peers are written from mergekit's and lm-eval's public API, because mergekit-evolve itself does
-not start with current lm-eval. All three get the same recipes, tasks, dtype and batch size, and
-only whole trials are timed: no imports, no first loading of models or data.
+mergekit-evolve's ways are written from mergekit's and lm-eval's public API (`mergekit_evolve.py`),
+because the command does not start with current lm-eval. Each has two rows. By default it gives
+lm-eval no batch size, which is a batch size of 1. ``--batch-size 16`` reaches the disk way only:
+the in-memory way wraps its model as ``HFLM(pretrained=model)`` and stays at 1; its second row
+is a change of its code. ``evomerge run`` stands at its default, ``batch_size: auto``.
+
+All ways get the same recipes, tasks and dtype (``--dtype``; mergekit-evolve's own is bfloat16), and
+only whole trials are timed: no imports, no first reading of models and data. The score that each
+finds for one and the same recipe stands in the last column.
 """
 
 from __future__ import annotations
@@ -24,23 +31,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import lm_eval
+import datasets
 import torch
-from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
-from mergekit.architecture import get_architecture_info
-from mergekit.config import MergeConfiguration
-from mergekit.graph import Executor
-from mergekit.merge import run_merge
-from mergekit.options import MergeOptions
-from mergekit.plan import MergePlanner
+from mergekit_evolve import MergekitEvolve
+from tiny_search import Size, write
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -48,12 +48,14 @@ from transformers import (
 
 from evomerge.compiler import compile_genome, search_for
 from evomerge.events import TrialFinished
-from evomerge.genome import Genome, load_genome
+from evomerge.genome import load_genome
 from evomerge.recipe import Recipe
 
-BATCH = 16
+BATCH = 16  # what a user gives
+NO_FINALS = ["validation=[]", "holdout=[]"]
 WORDS = [f"word{index}" for index in range(2000)]
 LARGE = {"vocab_size": 2016, "hidden_size": 896, "intermediate_size": 2560, "num_hidden_layers": 12}
+QUICK = Size(models=2, documents=8, granularity="model")
 GENOME = """
 genome:
   models: [{folder}/model_1, {folder}/model_2, {folder}/model_3]
@@ -77,117 +79,124 @@ metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
 """
 
-Trial = Callable[[Recipe], None]
+
+@dataclass(frozen=True)
+class Judged:
+    """A recipe and its mean score over the tasks."""
+
+    recipe: Recipe
+    score: float
 
 
-class Peers:
-    """mergekit-evolve's two ways of judging a recipe.
+Trial = Callable[..., float]  # of a recipe, and of at most so many documents of each task
 
-    Args:
-        genome: Which tasks.
-        folder: Where merges are written.
+
+@dataclass
+class Way:
+    """One way to do the search.
+
+    Attributes:
+        label: What it is.
+        batch: What stands for its batch size.
+        bar: How many times as fast evomerge should be.
+        trial: Scores a recipe; None for `evomerge run`.
+        seconds: Of each trial.
+        score: Of the first recipe.
     """
 
-    def __init__(self, genome: Genome, folder: Path) -> None:
-        self.folder = folder
-        self.manager = TaskManager(include_path=list(genome.task_search_path))
-        self.tasks = [task.name for task in genome.tasks]
-        self.fewshot = genome.tasks[0].num_fewshot
-        self.limit = genome.tasks[0].limit
-        self.options = MergeOptions(quiet=True)
-        self.live: HFLM | None = None
+    label: str
+    batch: str
+    bar: str = ""
+    trial: Trial | None = None
+    seconds: list[float] = field(default_factory=list)
+    score: float = float("nan")
 
-    def disk(self, recipe: Recipe) -> None:
-        """Merge to a folder, load it, build the tasks, score."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as built:
-            run_merge(MergeConfiguration.model_validate(recipe.config), built, self.options)
-            self._score("hf", {"pretrained": built, "dtype": "float32", "batch_size": BATCH})
-
-    def memory(self, recipe: Recipe) -> None:
-        """Merge into one live model, build the tasks, score."""
-        config = MergeConfiguration.model_validate(recipe.config)
-        architecture = get_architecture_info(config, self.options)
-        if self.live is None:
-            donor = config.base_model.model.path
-            model = AutoModelForCausalLM.from_pretrained(donor, dtype=torch.float32).eval()
-            tokenizer = AutoTokenizer.from_pretrained(donor)
-            self.live = HFLM(model, tokenizer=tokenizer, batch_size=BATCH, device="cpu")
-        own = dict(self.live.model.named_parameters())
-        planner = MergePlanner(config, architecture, self.options, self.live.model.config)
-        planner._plan()  # plan_in_memory raises with any current pydantic; this is what it does
-        name_of = {task: weight.name for weight, task in planner._tensors}
-        for task, value in Executor(list(name_of), math_device="cpu").run(quiet=True):
-            if name_of[task] in own:
-                own[name_of[task]].data.copy_(value)
-        self._score(self.live, None)
-
-    def _score(self, model: Any, arguments: dict[str, Any] | None) -> None:
-        lm_eval.simple_evaluate(
-            model=model,
-            model_args=arguments,
-            tasks=self.tasks,
-            num_fewshot=self.fewshot,
-            limit=self.limit,
-            task_manager=self.manager,
-            device="cpu",
-            log_samples=False,
-        )
+    def take(self, recipes: list[Recipe]) -> None:
+        """Times a trial of each recipe."""
+        for index, recipe in enumerate(recipes):
+            started = time.perf_counter()
+            score = self.trial(recipe) if self.trial is not None else self.score
+            self.seconds.append(time.perf_counter() - started)
+            self.score = score if index == 0 else self.score
 
 
-def ours(genome: Path, n_trials: int, folder: Path) -> tuple[list[float], list[Recipe]]:
-    """Seconds of each trial of an ``evomerge run``, and its recipes."""
-    changes = [f"optimizer={{name: random, budget: {n_trials}}}", "validation=[]", "holdout=[]"]
+def ours(
+    genome: Path, n_trials: int, folder: Path, dtype: str
+) -> tuple[list[float], list[Judged], dict[str, str]]:
+    """Seconds of each trial of an ``evomerge run``, its recipes, and the metric of each task."""
+    optimizer = f"optimizer={{name: random, budget: {n_trials}}}"
+    changes = [optimizer, f"evaluation.dtype={dtype}", *NO_FINALS]
     definition, source = load_genome(genome, changes)
-    seconds, recipes = [], []
+    seconds, judged, metrics = [], [], {}
     search = search_for(compile_genome(definition, source), folder)
     before = time.perf_counter()
     for event in search.run():
         if isinstance(event, TrialFinished):
             now = time.perf_counter()
-            if not event.candidate.is_baseline:
+            if not event.candidate.is_baseline and event.outcome.evaluation is not None:
+                own = event.outcome.evaluation.metrics[: len(definition.tasks)]
+                score = statistics.mean(metric.value for metric in own)
+                metrics = {m.key.task: f"{m.key.metric},{m.key.filter}" for m in own}
                 seconds.append(now - before)
-                recipes.append(event.candidate.recipe)
+                judged.append(Judged(event.candidate.recipe, score))
             before = now
-    return seconds, recipes
+    return seconds, judged, metrics
 
 
-def timed(trial: Trial, recipes: list[Recipe]) -> list[float]:
-    """Seconds of each trial."""
-    found = []
-    for recipe in recipes:
-        started = time.perf_counter()
-        trial(recipe)
-        found.append(time.perf_counter() - started)
-    return found
-
-
-def compare(name: str, genome: Path, n_trials: int, n_rounds: int) -> None:
-    """Prints the three medians and their ratios."""
-    definition, _ = load_genome(genome, ["validation=[]", "holdout=[]"])
-    ways: dict[str, list[float]] = {"disk": [], "memory": [], "evomerge": []}
+def compare(name: str, genome: Path, arguments: argparse.Namespace) -> None:
+    """Prints the medians and their ratios."""
+    definition, _ = load_genome(genome, NO_FINALS)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        peers = Peers(definition, folder)
-        _, recipes = ours(genome, n_trials, folder / "warm")
+        peers = MergekitEvolve(definition, folder, arguments.dtype)
+        ways = ways_of(peers)
+        mine = ways[-1]
         with quiet():
-            timed(peers.disk, recipes[:1])
-            timed(peers.memory, recipes[:1])
-        for index in range(n_rounds):
-            order = list(ways) if index % 2 == 0 else list(ways)[::-1]
-            for way in order:
+            n_peer = arguments.peer_trials
+            _, judged, peers.metrics = ours(genome, n_peer, folder / "warm", arguments.dtype)
+            recipes = [one.recipe for one in judged]
+            for way in ways[:-1]:
+                way.trial(recipes[0], limit=1)
+        for index in range(arguments.rounds):
+            run = partial(ours, genome, arguments.trials, folder / f"run-{index}", arguments.dtype)
+            for way in ways if index % 2 == 0 else ways[::-1]:
                 with quiet():
-                    if way == "evomerge":
-                        ways[way] += ours(genome, n_trials, folder / f"run-{index}")[0]
+                    if way is mine:
+                        seconds, judged, _ = run()
+                        way.seconds += seconds
+                        way.score = judged[0].score
                     else:
-                        trial = peers.disk if way == "disk" else peers.memory
-                        ways[way] += timed(trial, recipes[: max(n_trials // 4, 2)])
-    mine = statistics.median(ways["evomerge"])
-    for way, seconds in ways.items():
-        each = statistics.median(seconds)
-        print(
-            f"{name:<8} {way:<10} {each:8.3f} s a trial {3600 / each:10.0f} trials an hour"
-            f"   evomerge is {each / mine:5.1f} times as fast"
+                        way.take(recipes)
+        print(table(name, ways))
+
+
+def ways_of(peers: MergekitEvolve) -> list[Way]:
+    """mergekit-evolve's, then ours."""
+    disk, memory = peers.disk, peers.memory
+    return [
+        Way("merge to disk", "1, its default", "20", partial(disk, batch=None)),
+        Way("merge to disk", f"{BATCH}, given", "20", partial(disk, batch=BATCH)),
+        Way("in memory", "1, always", "5", partial(memory, batch=None)),
+        Way("in memory", f"{BATCH}, patched", "5", partial(memory, batch=BATCH)),
+        Way("evomerge run", "auto, its default"),
+    ]
+
+
+def table(name: str, ways: list[Way]) -> str:
+    """Medians, how many times as fast evomerge is, and what each found for one recipe."""
+    mine = statistics.median(ways[-1].seconds)
+    lines = [
+        f"{name:14} {'batch size':18} {'s a trial':>10} {'trials an hour':>15} "
+        f"{'evomerge is':>12} {'bar':>4} {'score':>8}"
+    ]
+    for way in ways:
+        each = statistics.median(way.seconds)
+        times = "" if way is ways[-1] else f"{each / mine:.1f} x"
+        lines.append(
+            f"{way.label:14} {way.batch:18} {each:10.3f} {3600 / each:15.0f} "
+            f"{times:>12} {way.bar:>4} {way.score:8.4f}"
         )
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager
@@ -232,19 +241,32 @@ def write_large(folder: Path) -> Path:
     return genome
 
 
+def written(name: str, folder: Path) -> Path:
+    """The genome of a workload."""
+    if name == "skills":
+        return Path("genomes/skills.yml")
+    folder.mkdir()
+    with quiet():
+        return write(folder, QUICK) if name == "quick" else write_large(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("workloads", nargs="*", default=["skills", "large"])
-    parser.add_argument("--trials", default=8, type=int)
+    parser.add_argument("--trials", default=8, type=int, help="of evomerge, in each round")
+    parser.add_argument("--peer-trials", default=2, type=int, help="of the others, in each round")
     parser.add_argument("--rounds", default=2, type=int)
+    parser.add_argument("--threads", default=2, type=int)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--quick", action="store_true", help="tiny models that tell nothing")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{arguments.threads} threads, {arguments.dtype}, medians; score: of the same recipe")
     with tempfile.TemporaryDirectory() as temporary:
-        for name in arguments.workloads:
-            genome = Path("genomes/skills.yml")
-            if name == "large":
-                with quiet():
-                    genome = write_large(Path(temporary))
-            compare(name, genome, arguments.trials, arguments.rounds)
+        folder = Path(temporary)
+        datasets.config.HF_DATASETS_CACHE = folder / "datasets"
+        for name in ["quick"] if arguments.quick else arguments.workloads:
+            compare(name, written(name, folder / name), arguments)
 
 
 if __name__ == "__main__":

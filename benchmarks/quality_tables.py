@@ -13,7 +13,10 @@ Row = Mapping[str, Any]
 Mean = tuple[float, float | None]  # over seeds, with its standard error
 
 _WIDTH, _PANEL, _TOP, _BOTTOM, _LEFT, _RIGHT = 760, 260, 34, 30, 56, 160
-_COLOURS = ("#4e79a7", "#f28e2b", "#e15759", "#59a14f", "#9c755f", "#b07aa1", "#76b7b2", "#edc948")
+_COLOURS = (  # as many as there are rows: none stands for two
+    *("#4e79a7", "#f28e2b", "#e15759", "#59a14f", "#9c755f", "#b07aa1", "#76b7b2", "#edc948"),
+    *("#1b1b1b", "#ff66c4", "#8fd400", "#0033cc", "#a0a0a0", "#800020", "#00c2ff", "#5b5b00"),
+)
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#555}.title{font-weight:600}"
     ".grid{stroke:#ddd}.level{stroke:#999;stroke-dasharray:4 4}path{fill:none;stroke-width:2}"
@@ -88,7 +91,7 @@ def drawing(rows: Sequence[Row]) -> str:
     """One panel for each space: holdout score of the best so far, by trials; an SVG document."""
     spaces = _spaces(rows)
     names = list(dict.fromkeys(name for space in spaces for name in _searches(space, rows)))
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    colours = {name: _COLOURS[index] for index, name in enumerate(names)}
     height = max(len(spaces), 1) * _PANEL
     parts = [
         f'<g transform="translate(0 {index * _PANEL})">{"".join(_panel(space, rows, colours))}</g>'

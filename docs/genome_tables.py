@@ -111,6 +111,8 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "budget": "budget: 200",
             "population_size": "population_size: 12",
             "chain": "chain: [gradient, {name: cma_es, budget: 60}]",
+            "islands": "islands: [tpe, {name: swarm, population_size: 10}]",
+            "migrate_every": "migrate_every: 30",
             "seed_from": "seed_from: runs/first-try",
             "seed": "seed: 3",
             "patience": "patience: 40",

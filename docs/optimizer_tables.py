@@ -23,8 +23,9 @@ PAGE = Path(__file__).with_name("optimizers.md")
 
 def overview() -> Iterator[str]:
     """One row per optimizer."""
-    yield "| name | what it is | a generation, at 20 dimensions | choices | several objectives |"
-    yield "|---|---|---|---|---|"
+    heads = ("a generation, at 20 dimensions", "choices", "several objectives", "takes migrants")
+    yield f"| name | what it is | {' | '.join(heads)} |"
+    yield "|---|---|---|---|---|---|"
     for name in OPTIMIZERS:
         kind = OPTIMIZERS[name]
         cells = (
@@ -33,6 +34,7 @@ def overview() -> Iterator[str]:
             str(kind.default_population_size(20)),
             "" if kind.continuous_only else "yes",
             "yes" if kind.multi_objective else "",
+            "yes" if kind.takes_migrants else "",
         )
         yield f"| {' | '.join(cells)} |"
 

@@ -31,9 +31,15 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Proposing:
-    """The optimizer is at work on its next proposals, and it may take long."""
+    """The optimizer is at work on its next proposals, and it may take long.
+
+    Attributes:
+        activity: What it does.
+        share: How much of that is done, from 0 to 1.
+    """
 
     activity: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True)

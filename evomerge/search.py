@@ -261,9 +261,9 @@ class Search:
     def _finish(
         self, candidate: Candidate, outcome: Outcome, *, was_recorded: bool = False
     ) -> Iterator[Event]:
-        trial = Trial(candidate, outcome)
         if not was_recorded:
-            self.ledger.record_trial(trial)
+            self.ledger.record_trial(Trial(candidate, outcome))
+        trial = Trial(candidate, outcome.without_documents())
         self._trial_of.setdefault(candidate.recipe.digest, candidate.trial_id)
         self.standing = self.standing.with_trial(trial)
         is_improved = any(winner is trial for winner in self._leaders())

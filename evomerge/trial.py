@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +58,8 @@ class Metric:
     higher_is_better: bool
 
 
-@dataclass(frozen=True)
-class Document:
-    """What a model did on one document.
+class Document(NamedTuple):
+    """What a model did on one document; a tuple, as every trial makes thousands.
 
     Attributes:
         task: Task name.
@@ -150,6 +149,12 @@ class Outcome:
     failure: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     batch_divisor: int = 1
+
+    def without_documents(self) -> Outcome:
+        """The same without what was found document by document: what stays in memory."""
+        if self.evaluation is None or not self.evaluation.documents:
+            return self
+        return replace(self, evaluation=replace(self.evaluation, documents=()))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,31 @@ def formula_run(folder: Path, optimizer: str) -> None:
     list(run.run())
 
 
+def islands_run(folder: Path) -> None:
+    """The same, searched by islands."""
+    from functools import partial
+
+    from evomerge.optimizers import OPTIMIZERS
+    from evomerge.optimizers.chain import Link
+    from evomerge.optimizers.islands import Islands
+    from evomerge.proposer import Proposer
+    from tests.test_search import search
+
+    is_there = RunFolder(folder).ledger.is_file()
+    run = search(folder, optimizer="random", budget=BUDGET, fails=(2, 7), resume=is_there)
+    links = [
+        Link(name, OPTIMIZERS[name], partial(_built, OPTIMIZERS[name]), 3)
+        for name in ("tpe", "niches", "cma_es")
+    ]
+    islands = Islands(links, run.merge_space.space, migrate_every=2, seed=0)
+    run.proposer = Proposer(islands, run.merge_space, run.ledger)
+    list(run.run())
+
+
+def _built(kind: Any, space: Any, context: Any) -> Any:
+    return kind(space, seed=0, context=context)
+
+
 def real_run(folder: Path, genome: str) -> None:
     """A search with real mergekit and lm-eval over the genome of a workplace."""
     from evomerge.compiler import compile_genome, search_for

@@ -54,8 +54,8 @@ class ScriptedModel:
         prompt = messages[1]["content"]
         return Answer(reply(prompt), "", len(prompt) // 4, 100)
 
-    def probe(self, seconds: float) -> None:
-        pass
+    def probe(self, seconds: float) -> tuple[str, ...]:
+        return ()
 
 
 class ScriptedSettings(LlmSettings):

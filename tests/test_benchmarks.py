@@ -18,13 +18,17 @@ CALLS = {
         "render",
         "all the rest",
     ),
+    "merge.py --size 25m --rounds 1 --methods linear --no-memory": ("linear",),
+    "scoring.py --documents 2 --prompts 2 --repeats 1 --threads 1 --settings defaults": (
+        "own few-shot",
+        "2 of 2 texts equal",
+    ),
+    "layouts.py --documents 2 --repeats 1 --threads 1": ("packed", "prefix", "zero-shot"),
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("call", CALLS)
-def test_a_benchmark_prints_its_table(call, tmp_path):
-    script, *arguments = call.format(folder=tmp_path).split()
+def printed_by(call: str) -> str:
+    script, *arguments = call.split()
     run = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *arguments],
         capture_output=True,
@@ -33,6 +37,26 @@ def test_a_benchmark_prints_its_table(call, tmp_path):
         cwd=ROOT,
     )
     assert run.returncode == 0, run.stderr
-    assert all(text in run.stdout for text in CALLS[call])
+    return run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", CALLS)
+def test_a_benchmark_prints_its_table(call, tmp_path):
+    table = printed_by(call.format(folder=tmp_path))
+    assert all(text in table for text in CALLS[call])
     for drawing in tmp_path.glob("*.svg"):
         assert drawing.read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_every_way_to_do_a_search_finds_the_same_score():
+    table = printed_by("peers.py --quick --trials 2 --peer-trials 1 --rounds 1 --threads 1")
+    header, *rows = [line for line in table.splitlines() if not line.startswith("1 threads")]
+    assert header.split()[-1] == "score"
+    assert [row[:14].strip() for row in rows] == [
+        *["merge to disk"] * 2,
+        *["in memory"] * 2,
+        "evomerge run",
+    ]
+    assert len({row.split()[-1] for row in rows}) == 1

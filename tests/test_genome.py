@@ -151,7 +151,8 @@ def test_every_key_of_the_schema_loads():
 
 def test_the_full_genome_leaves_no_key_of_the_schema_out():
     data = yaml.safe_load(FULL)
-    unused = {"tokenizer_source", "chain"}  # say the same as tokenizer and name
+    # These stand in the place of tokenizer and of name.
+    unused = {"tokenizer_source", "chain", "islands", "migrate_every"}
     assert set(Genome.model_fields) - set(data) == {"apply_chat_template", "fewshot_as_multiturn"}
     for block in ("genome", "optimizer", "evaluation", "execution"):
         annotation = Genome.model_fields[block].annotation
@@ -482,6 +483,33 @@ def test_a_chain_that_does_not_fit_its_block_is_refused(tmp_path, block, message
 def test_links_that_all_have_a_budget_need_none_for_the_chain():
     chain = "[{name: random, budget: 10}, {name: cma_es, budget: 31}]"
     assert parse(SMALL + f"optimizer: {{chain: {chain}}}\n")[0].optimizer.budget == 41
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("{islands: [tpe, swarm], chain: [random, tpe]}", "islands: a chain beside islands"),
+        ("{islands: [tpe, swarm], sigma: 1}", "islands: sigma beside islands: each has its own"),
+        ("{islands: [tpe]}", r"optimizer.islands: got \['tpe'\], expected 2 or more"),
+        ("{migrate_every: 5}", "optimizer.migrate_every: only islands have migrants. Leave it out"),
+        (
+            "{islands: [{name: tpe, budget: 60}, {name: swarm, budget: 30}], budget: 80}",
+            "optimizer.budget: the islands have 90 trials, the budget is 80",
+        ),
+    ],
+)
+def test_islands_that_do_not_fit_their_block_are_refused(block, message):
+    with pytest.raises(GenomeError, match=message):
+        parse(SMALL + f"optimizer: {block}\n")
+
+
+def test_islands_share_the_budget():
+    genome, _ = parse(SMALL + "optimizer: {islands: [tpe, {name: swarm, budget: 20}], budget: 50}")
+    assert [(link.name, link.budget) for link in genome.optimizer.links] == [
+        ("tpe", 30),
+        ("swarm", 20),
+    ]
+    assert genome.optimizer.title == "tpe | swarm"
 
 
 def test_links_without_a_budget_share_what_the_others_leave():

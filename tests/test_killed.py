@@ -15,6 +15,7 @@ from tests.killed import (
     full_disk_run,
     history,
     in_process,
+    islands_run,
     killed_at_random,
     whole_run,
 )
@@ -23,6 +24,10 @@ from tests.killed import (
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))  # sorted: xdist sees one order
 def test_a_run_killed_at_random_moments_becomes_the_uninterrupted_run(tmp_path, optimizer):
     assert killed_at_random(tmp_path, 4, 0, formula_run, optimizer) == 4
+
+
+def test_a_run_of_islands_killed_at_random_moments_becomes_the_uninterrupted_run(tmp_path):
+    assert killed_at_random(tmp_path, 4, 0, islands_run) == 4
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import LedgerError, LostFileError
+from evomerge.files import canonical_json
 from evomerge.ledger import KnownOutcome, Ledger, RunFolder
 from evomerge.recipe import Recipe
 from evomerge.trial import (
@@ -137,6 +139,33 @@ def test_documents_of_each_trial_and_split_read_back(tmp_path):
     assert read.documents(4) == documents
     assert read.documents(4, "holdout") == documents[:1]
     assert read.documents(5) == ()
+
+
+def test_documents_stay_in_their_files_and_not_in_memory(tmp_path):
+    documents = (Document("math", 0, {"acc,none": 1.0}, 2),)
+    outcome = Outcome(TrialState.COMPLETE, Evaluation((metric(1.0),), documents))
+    ledger = create(tmp_path)
+    ledger.record_trial(trial(4, documents=documents))
+    ledger.record_final(4, "holdout", outcome)
+    for kept in (ledger.trials[4].outcome, ledger.finals["holdout", 4]):
+        assert kept.evaluation.documents == ()
+        assert kept.evaluation.metrics
+    assert ledger.documents(4) == ledger.documents(4, "holdout") == documents
+
+
+def test_each_document_is_a_line_of_canonical_json(tmp_path):
+    shared = {"f1,none": 0.5, "acc,none": 1.0}
+    documents = (
+        Document("math", 0, shared, 2),
+        Document("sort", 1, shared, None),
+        Document("math", 2, {"acc,none": 0.0}, 'a\n"b" ü'),
+        Document("math", 3, shared, True),
+    )
+    ledger = create(tmp_path)
+    ledger.record_trial(trial(4, documents=documents))
+    text = gzip.decompress(ledger.folder.documents(4, "tasks").read_bytes()).decode()
+    expected = [canonical_json(document._asdict()) for document in documents]
+    assert text.split("\n") == expected
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ class LineView:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self._told_tenth = 0
 
     def __enter__(self) -> LineView:
         return self
@@ -42,11 +43,18 @@ class LineView:
         elif isinstance(event, TrialFinished) and not event.was_recorded:
             click.echo(_trial(event), err=True)
         elif isinstance(event, Proposing):
-            click.echo(event.activity, err=True)
+            self._propose(event)
         elif isinstance(event, FinalScored):
             click.echo(_final(event), err=True)
         elif isinstance(event, Notice):
             click.echo(f"note: {event.message}", err=True)
+
+    def _propose(self, event: Proposing) -> None:
+        """A line when something begins, and one per tenth of it at most."""
+        tenth = int(10 * event.share)
+        if not event.share or tenth != self._told_tenth:
+            click.echo(event.activity, err=True)
+        self._told_tenth = tenth
 
 
 def _opening(event: RunStarted) -> list[str]:

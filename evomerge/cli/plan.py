@@ -42,7 +42,7 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
     for line in _time(measured):
         click.echo(line)
     _title("scored first")
-    for candidate in baselines(compiled.merge_space):
+    for candidate in (*baselines(compiled.merge_space), *compiled.subject.seeds):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
         click.echo(f"{candidate.origin}  ({place})")
     _title("recipe where the search starts")

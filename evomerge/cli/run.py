@@ -66,13 +66,15 @@ def run(
         from evomerge.report.mirrors import Mirrors
 
         compiled = compile_genome(definition, source, permissions, folder)
-        search = search_for(compiled, folder, fork)
+        search = search_for(compiled, folder, fork, view.show)
         folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
         mirrors = Mirrors(search.ledger, definition)
 
         def stop() -> None:
             search.stop()
+            if search.proposer.optimizer.is_waiting:  # no trial is running that could be finished
+                raise KeyboardInterrupt
             view.show(Notice(_STOPPING))
 
         collect_again()

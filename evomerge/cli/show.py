@@ -43,9 +43,11 @@ def show(
         _write_swarm(run, swarm)
     if as_json:
         from evomerge.cli.output import print_json
+        from evomerge.report.sections import sections_of
         from evomerge.report.summary import summary
 
-        print_json({**summary(run), "trials": _trials_data(run)})
+        sections = {section.name: section.data for section in sections_of(run)}
+        print_json({**summary(run), **sections, "trials": _trials_data(run)})
     else:
         _draw(run, *_chosen(run, last, failed))
 
@@ -82,12 +84,12 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from rich.console import Console
 
-    from evomerge.cli.swarm import draw_swarm
+    from evomerge.cli.sections import draw_section
     from evomerge.cli.tables import draw_final
     from evomerge.cli.trials import draw_trials
     from evomerge.report.curve import curve_of, text_plot
+    from evomerge.report.sections import sections_of
     from evomerge.report.summary import headline
-    from evomerge.report.swarm import swarm_of
     from evomerge.report.table import final_tables
 
     console = Console(highlight=False)
@@ -98,9 +100,8 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     if plot:
         console.print("\nconvergence", style="bold")
         console.print("\n".join(plot), markup=False)
-    history = swarm_of(run)
-    if history is not None:
-        draw_swarm(console, history)
+    for section in sections_of(run):
+        draw_section(console, section)
     draw_trials(console, run, title, trials)
 
 

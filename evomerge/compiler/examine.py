@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evomerge.compiler.optimizer import (
     OptimizerChoice,
     chosen_optimizer,
+    deaf_islands,
     obstacles,
+    oddities,
     optimizer_for,
 )
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
-from evomerge.findings import Finding, Severity, problems, warning
+from evomerge.findings import Finding, Severity, note, problems, warning
 from evomerge.findings import error as error_finding
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
@@ -160,6 +162,11 @@ def _fitting_optimizer(
     found.add(report(p.what, p.where, p.fix) for p in in_the_way)
     if in_the_way and not has_begun:
         return None
+    if not in_the_way:
+        found.add(
+            warning(p.what, p.where, p.fix) for p in oddities(choice, genome, merge_space.space)
+        )
+        found.add(note(p.what, p.where, p.fix) for p in deaf_islands(choice, genome.optimizer))
     return optimizer_for(choice, genome, merge_space.space)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.base import Settings as OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.context import SearchContext
+from evomerge.optimizers.islands import Islands
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space
 
@@ -67,9 +68,10 @@ def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> 
 
 def _places(block: OptimizerBlock) -> list[KeyPath]:
     """Where each optimizer stands in the file."""
-    if not block.chain:
+    if not block.parts:
         return [("optimizer",)]
-    return [("optimizer", "chain", index) for index in range(len(block.chain))]
+    key = "chain" if block.chain else "islands"
+    return [("optimizer", key, index) for index in range(len(block.parts))]
 
 
 def _link_problems(
@@ -108,6 +110,62 @@ def obstacles(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Pro
     ]
 
 
+def oddities(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Problem]:
+    """What the user can hardly mean, though it can be searched, each at its key of the genome."""
+    found, n_before = [], 0
+    for path, chosen in zip(_places(genome.optimizer), choice, strict=True):
+        for problem in (
+            *_cut_short(chosen, genome, space),
+            *chosen.kind.oddities(space, chosen.block, chosen.settings, n_before),
+        ):
+            where = dotted((*path, *filter(None, [problem.where])))
+            found.append(replace(problem, where=where))
+        n_before += (chosen.block.budget or 0) if genome.optimizer.chain else 0
+    return [*found, *_lonely(choice, genome.optimizer)]
+
+
+def _lonely(choice: OptimizerChoice, block: OptimizerBlock) -> Iterator[Problem]:
+    """Islands that nobody migrates to, or not in time."""
+    deaf = [chosen.block.name for chosen in choice if not chosen.kind.takes_migrants]
+    if not block.islands:
+        return
+    if block.migrate_every >= block.budget:
+        yield Problem(
+            f"got {block.migrate_every}, the budget is {block.budget}: nobody ever migrates",
+            "optimizer.migrate_every",
+            "Make it smaller.",
+        )
+    elif len(deaf) == len(choice):
+        yield Problem(
+            f"none of {', '.join(deaf)} learns from trials made elsewhere in mid-run: these are "
+            "separate searches",
+            "optimizer.islands",
+            "Add one that does: tpe, gp, niches, swarm or llm.",
+        )
+
+
+def deaf_islands(choice: OptimizerChoice, block: OptimizerBlock) -> Iterator[Problem]:
+    """Islands that send migrants but take none; worth a note."""
+    for index, chosen in enumerate(choice if block.islands else ()):
+        if not chosen.kind.takes_migrants:
+            yield Problem(
+                f"{chosen.block.name} takes no migrants in mid-run; the others hear of its best",
+                f"optimizer.islands[{index}]",
+            )
+
+
+def _cut_short(chosen: ChosenLink, genome: Genome, space: Space) -> Iterator[Problem]:
+    """A link whose first generation is its last; of a single optimizer the preflight tells."""
+    size, budget = _population_size(chosen, genome, space), chosen.block.budget or 1
+    if genome.optimizer.parts and chosen.kind.is_adaptive and 1 < size >= budget:
+        yield Problem(
+            f"{budget} trials are one generation of {chosen.block.name} ({size}), which learns "
+            "nothing from them",
+            "budget",
+            f"Raise it to {5 * size} or more, or make population_size smaller.",
+        )
+
+
 def n_objectives(genome: Genome) -> int:
     """How many losses a trial of the genome has."""
     return len(genome.tasks) if genome.objective == "per_task" else 1
@@ -119,7 +177,7 @@ def optimizer_for(
     """The optimizer over a space, ready to ask."""
     context = replace(context or SearchContext(), budget=genome.optimizer.budget)
     started = _started(space, genome)
-    if genome.optimizer.chain is None:
+    if not genome.optimizer.parts:
         return _single(choice[0], 0, genome, started, context)
     links = [
         Link(
@@ -131,6 +189,16 @@ def optimizer_for(
         for index, chosen in enumerate(choice)
     ]
     seed, n_losses = genome.seed, n_objectives(genome)
+    if genome.optimizer.islands:
+        every = genome.optimizer.migrate_every
+        return Islands(
+            links,
+            started,
+            migrate_every=every,
+            seed=seed,
+            n_objectives=n_losses,
+            context=context,
+        )
     return Chain(links, started, seed=seed, n_objectives=n_losses, context=context)
 
 

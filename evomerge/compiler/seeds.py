@@ -17,8 +17,9 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.reading import point_of
 from evomerge.recipe import Recipe
-from evomerge.report.best_file import read_best
+from evomerge.report.export import winners_of
 from evomerge.report.run import load_run
+from evomerge.training.own_models import located
 from evomerge.trial import SEED, Candidate
 
 _WHERE = "optimizer.seed_from"
@@ -106,11 +107,14 @@ def _recipes(path: Path, count: int) -> Iterator[tuple[str, Recipe]]:
             raise GenomeError(f"{path} is no run folder", fix="Name one that holds a ledger.")
         ranked = (trial.candidate for trial in load_run(path).standing.ranked())
         for candidate in islice(filter(_is_found, ranked), count):
-            yield f"{SEED}{path}, trial {candidate.trial_id}", candidate.recipe
+            origin = f"{SEED}{path}, trial {candidate.trial_id}"
+            yield origin, located(candidate.recipe, path)
         return
     content = read_yaml(path).data
     if isinstance(content, dict) and "evomerge_best" in content:
-        content = read_best(path)["recipe"]
+        (one,) = winners_of(path)
+        yield f"{SEED}{path}", one.recipe
+        return
     yield f"{SEED}{path}", Recipe(_as_recipe(content, path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from evomerge.compiler.identity import Header, header_of, what_changed
 from evomerge.compiler.optimizer import optimizer_for
 from evomerge.compiler.trainer import trainer_maker
 from evomerge.errors import LedgerError
+from evomerge.events import Proposing
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.findings import Severity
@@ -26,8 +28,12 @@ from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.search import Limits, Search
 from evomerge.trial import SEED, Candidate
 
+Hear = Callable[[Proposing], None]
 
-def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) -> Search:
+
+def search_for(
+    compiled: Compiled, run_dir: Path, fork_dir: Path | None = None, hear: Hear | None = None
+) -> Search:
     """The run of a compiled genome in a folder; one that holds trials is continued.
 
     Args:
@@ -35,6 +41,7 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
         run_dir: The run folder.
         fork_dir: A folder for a run that takes over what is still true in ``run_dir``; once it
             has begun there, it is continued.
+        hear: Takes what happens between two events of the run.
 
     Raises:
         LedgerError: the folder holds another run, or is being written.
@@ -50,7 +57,7 @@ def search_for(compiled: Compiled, run_dir: Path, fork_dir: Path | None = None) 
             compiled.choice,
             genome,
             compiled.merge_space.space,
-            _context(compiled, ledger, executor),
+            _context(compiled, ledger, executor, hear or _deaf),
         ),
         objective=objectives["tasks"],
         executor=executor,
@@ -71,8 +78,16 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 
-def _context(compiled: Compiled, ledger: Ledger, executor: Executor) -> SearchContext:
+def _deaf(event: Proposing) -> None:
+    """Nobody wants to know."""
+
+
+def _context(compiled: Compiled, ledger: Ledger, executor: Executor, hear: Hear) -> SearchContext:
     """What the optimizer may know and use."""
+
+    def say(activity: str, share: float) -> None:
+        hear(Proposing(activity, share))
+
     merge_space, definition = compiled.merge_space, compiled.genome.genome
     points = [merge_space.source_point(index) for index in range(len(definition.models))]
     experts = [merge_space.space.encode(point) for point in points if point is not None]
@@ -87,7 +102,9 @@ def _context(compiled: Compiled, ledger: Ledger, executor: Executor) -> SearchCo
         experts=np.stack(experts) if experts else None,
         brief=brief,
         keepsakes=keepsakes,
-        trainer=trainer_maker(compiled, executor, keepsakes, ledger.folder.optimizer),
+        trainer=trainer_maker(compiled, executor, keepsakes, ledger.folder.optimizer, say),
+        folder=ledger.folder.path,
+        say=say,
     )
 
 

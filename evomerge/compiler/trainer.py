@@ -14,7 +14,7 @@ from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.optimizers.context import Keepsakes, Trainer
-from evomerge.optimizers.gradient import GradientSettings
+from evomerge.optimizers.gradient_settings import GradientSettings
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 
 def trainer_maker(
-    compiled: Compiled, executor: Executor, keepsakes: Keepsakes, folder: Path
+    compiled: Compiled,
+    executor: Executor,
+    keepsakes: Keepsakes,
+    folder: Path,
+    say: Callable[[str, float], None],
 ) -> Callable[[Any], Trainer] | None:
     """Makes trainers that share the model of the trials; None where trials run elsewhere."""
     merge_space = compiled.merge_space
     if not (isinstance(executor, Serial) and isinstance(merge_space, ParameterSpace)):
         return None
-    return _TrainerMaker(compiled, merge_space, executor, keepsakes, folder / "columns")
+    return _TrainerMaker(compiled, merge_space, executor, keepsakes, folder / "columns", say)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class _TrainerMaker:
     executor: Serial
     keepsakes: Keepsakes
     folder: Path
+    say: Callable[[str, float], None]
 
     def __call__(self, settings: GradientSettings) -> Trainer:
         """A trainer; the worker of the trials is built now if it was not."""
@@ -74,7 +79,7 @@ class _TrainerMaker:
         recipes = [self.merge_space.model_recipe(name) for name in models]
         keepsakes = self.keepsakes if settings.cache_teachers else None
         teachers = Teachers(mixture, recipes, settings.teacher_top_k, keepsakes)
-        return GradientTrainer(mixture, lessons, settings, teachers, checkpoints)
+        return GradientTrainer(mixture, lessons, settings, teachers, checkpoints, self.say)
 
     def _answers(self, model: LiveModel) -> dict[str, list[Text]]:
         """Task -> its documents with their answers, each as its task counts."""

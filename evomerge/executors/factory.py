@@ -74,4 +74,5 @@ class Workshop:
             run_dir=self.run_dir,
             engine=self.settings.engine,
         )
-        return Worker(merger, evaluators or self.evaluators(), self.trial_timeout)
+        scoring = evaluators or self.evaluators()
+        return Worker(merger, scoring, self.trial_timeout, self.run_dir)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.deadline import Deadline
 from evomerge.errors import CandidateError, OutOfMemoryError, Problem, RunError
 from evomerge.evaluators.base import Evaluator
+from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Worker:
         merger: Writes a recipe's weights into the live model.
         evaluators: Split name -> evaluator.
         trial_timeout: Seconds a trial of the search may take; None for no limit.
+        run_dir: The run folder, in which recipes may name models; None: they do not.
     """
 
     def __init__(
@@ -32,10 +35,12 @@ class Worker:
         merger: ResidentMerger,
         evaluators: Mapping[str, Evaluator],
         trial_timeout: float | None = None,
+        run_dir: Path | None = None,
     ) -> None:
         self.merger = merger
         self.evaluators = evaluators
         self.trial_timeout = trial_timeout
+        self._run_dir = run_dir
 
     def run(self, candidate: Candidate, split: str, batch_divisor: int = 1) -> Stages:
         """Merges and scores; never raises for what a candidate can cause.
@@ -58,7 +63,7 @@ class Worker:
         try:
             deadline = Deadline(self.trial_timeout if split == "tasks" else None)
             yield clock.enter("merge")
-            model = self.merger.merge(candidate.recipe, deadline)
+            model = self.merger.merge(located(candidate.recipe, self._run_dir), deadline)
             yield clock.enter("evaluate")
             needed = batch_divisor
             try:

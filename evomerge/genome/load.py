@@ -82,7 +82,8 @@ def problems_of(
         path += getattr(details.get("ctx", {}).get("error"), "path", ())
         found = problems.setdefault(path, [])
         if not found or details["type"] == "value_error":  # the rest: other forms of one value
-            known = (*keys_at(model, path[len(prefix) : -1]), *beside)
+            is_nested = len(path) > len(prefix) + 1
+            known = (*keys_at(model, path[len(prefix) : -1]), *(() if is_nested else beside))
             found.append(_problem(details, path, source, known))
     return in_order(itertools.chain.from_iterable(problems.values()))
 

@@ -19,7 +19,7 @@ Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per
 
 
 class OptimizerLink(Block):
-    """One optimizer of a chain; further keys are its own settings."""
+    """One optimizer of a chain, or one island; further keys are its own settings."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -54,6 +54,14 @@ class OptimizerBlock(OptimizerLink):
         description="Optimizers that follow one another instead of one `name`; each begins where "
         "the best trial so far is and knows all trials before it.",
     )
+    islands: Annotated[list[OptimizerLink], Field(min_length=2)] | None = Field(
+        None,
+        description="Optimizers that search side by side instead of one `name`, each with a "
+        "population of its own; the best of each migrate to the others.",
+    )
+    migrate_every: Annotated[Whole, Field(ge=1)] = Field(
+        20, description="Trials of all islands together between two migrations."
+    )
     seed_from: str | list[str] = Field(
         default_factory=list,
         description="Run folders, `best.yml` files or recipes whose merges are tried first, so "
@@ -72,49 +80,63 @@ class OptimizerBlock(OptimizerLink):
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         value = super()._long_form(value)
-        chain = value.get("chain") if isinstance(value, dict) and "budget" not in value else None
-        budgets = [link.get("budget") for link in chain or () if isinstance(link, dict)]
-        if chain and len(budgets) == len(chain) and all(isinstance(b, int) for b in budgets):
+        if not isinstance(value, dict) or "budget" in value:
+            return value
+        parts = value.get("chain") or value.get("islands")
+        budgets = [link.get("budget") for link in parts or () if isinstance(link, dict)]
+        if parts and len(budgets) == len(parts) and all(isinstance(b, int) for b in budgets):
             return {**value, "budget": sum(budgets)}
         return value
 
-    @fits("chain", "budget")
+    @fits("chain", "islands", "budget")
     def _links_share_the_budget(self) -> Iterator[MisfitError]:
-        if not self.chain:
+        if not self.parts:
             return
-        given = [link.budget for link in self.chain if link.budget is not None]
-        n_open, n_given = len(self.chain) - len(given), sum(given)
+        given = [link.budget for link in self.parts if link.budget is not None]
+        n_open, n_given = len(self.parts) - len(given), sum(given)
         if n_given + n_open > self.budget or (not n_open and n_given < self.budget):
             needed = f"{n_given} trials" + (f" and {n_open} without any" if n_open else "")
-            yield MisfitError(
-                f"the links of the chain have {needed}, the budget is {self.budget}", "budget"
-            )
+            who = "the links of the chain" if self.chain else "the islands"
+            yield MisfitError(f"{who} have {needed}, the budget is {self.budget}", "budget")
 
-    @fits("chain")
-    def _one_or_a_chain(self) -> Iterator[MisfitError]:
+    @fits("chain", "islands")
+    def _one_or_several(self) -> Iterator[MisfitError]:
         given = {"name", "population_size"} & self.model_fields_set | set(self.settings)
-        if self.chain and given:
-            yield MisfitError(
-                f"{', '.join(sorted(given))} beside a chain: each link has its own", "chain"
-            )
+        beside = ", ".join(sorted(given))
+        if self.chain and self.islands:
+            yield MisfitError("a chain beside islands", "islands", fix="Give one of the two.")
+        elif self.chain and given:
+            yield MisfitError(f"{beside} beside a chain: each link has its own", "chain")
+        elif self.islands and given:
+            yield MisfitError(f"{beside} beside islands: each has its own", "islands")
+
+    @fits("islands", "migrate_every")
+    def _migrants_have_islands(self) -> Iterator[MisfitError]:
+        if "migrate_every" in self.model_fields_set and not self.islands:
+            yield MisfitError("only islands have migrants", "migrate_every", fix="Leave it out.")
 
     @property
     def title(self) -> str:
         """Who searches, in a few words."""
-        return " -> ".join(link.name for link in self.links)
+        return (" | " if self.islands else " -> ").join(link.name for link in self.links)
+
+    @property
+    def parts(self) -> tuple[OptimizerLink, ...]:
+        """The links of a chain, or the islands, as the file has them; empty of a single one."""
+        return tuple(self.chain or self.islands or ())
 
     @property
     def links(self) -> tuple[OptimizerLink, ...]:
-        """The optimizers that follow one another, each with its budget; often one."""
-        if not self.chain:
+        """The optimizers, each with its budget; often one."""
+        if not self.parts:
             return (self,)
-        given = sum(link.budget for link in self.chain if link.budget is not None)
-        waiting = [index for index, link in enumerate(self.chain) if link.budget is None]
+        given = sum(link.budget for link in self.parts if link.budget is not None)
+        waiting = [index for index, link in enumerate(self.parts) if link.budget is None]
         share, more = divmod(self.budget - given, len(waiting)) if waiting else (0, 0)
         budgets = {index: share + (position < more) for position, index in enumerate(waiting)}
         return tuple(
             link if index not in budgets else link.model_copy(update={"budget": budgets[index]})
-            for index, link in enumerate(self.chain)
+            for index, link in enumerate(self.parts)
         )
 
     @property

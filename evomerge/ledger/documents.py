@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evomerge.errors import LedgerError
@@ -43,24 +43,18 @@ def write_documents(path: Path, outcome: Outcome) -> None:
     """Writes the results of an outcome, if it has any."""
     if outcome.evaluation is None or not outcome.evaluation.documents:
         return
-    lines = "\n".join(map(_line, outcome.evaluation.documents))
+    lines = "\n".join(_lines(outcome.evaluation.documents))
     packed = gzip.compress(lines.encode(), compresslevel=1, mtime=0)
     write_atomic(path, packed)
 
 
-def _line(document: Document) -> str:
-    """The canonical JSON of a document; most of it has been said of another one."""
-    answer = document.answer
-    told = str(answer) if type(answer) is int else canonical_json(answer)
-    task, values = _text(document.task), _values(tuple(document.values.items()))
-    return f'{{"answer":{told},"doc_id":{document.doc_id},"task":{task},"values":{values}}}'
-
-
-@lru_cache(maxsize=4096)
-def _text(text: str) -> str:
-    return canonical_json(text)
-
-
-@lru_cache(maxsize=4096)
-def _values(values: tuple[tuple[str, float], ...]) -> str:
-    return canonical_json(dict(values))
+def _lines(documents: Sequence[Document]) -> Iterator[str]:
+    """The canonical JSON of each document; those of one task often share their values too."""
+    tails: dict[tuple[str, int], str] = {}
+    for task, doc_id, values, answer in documents:
+        tail = tails.get((task, id(values)))
+        if tail is None:
+            tail = f'"task":{canonical_json(task)},"values":{canonical_json(dict(values))}}}'
+            tails[task, id(values)] = tail
+        told = answer if type(answer) is int else canonical_json(answer)
+        yield f'{{"answer":{told},"doc_id":{doc_id},{tail}'

@@ -176,17 +176,18 @@ class Ledger:
         return ledger
 
     def record_trial(self, trial: Trial) -> None:
-        """Adds a finished trial, its documents first."""
+        """Adds a finished trial, its documents first; these stay in their file alone."""
         documents = self.folder.documents(trial.candidate.trial_id, "tasks")
         write_documents(documents, trial.outcome)
         self._append({"kind": "trial", **trial_line(trial)})
-        self.trials[trial.candidate.trial_id] = trial
+        slim = Trial(trial.candidate, trial.outcome.without_documents())
+        self.trials[trial.candidate.trial_id] = slim
 
     def record_final(self, trial_id: int, split: str, outcome: Outcome) -> None:
         """Adds a finalist's result on a split."""
         write_documents(self.folder.documents(trial_id, split), outcome)
         self._append({"kind": "final", "id": trial_id, "split": split, **outcome_line(outcome)})
-        self.finals[(split, trial_id)] = outcome
+        self.finals[(split, trial_id)] = outcome.without_documents()
 
     def record_told(self, trial_ids: tuple[int, ...]) -> None:
         """Notes that the optimizer heard these trials, in this order."""

@@ -193,8 +193,9 @@ class Fold:
             module = _PREFIX + one.name.removesuffix(".weight")
             if module in left:
                 left.remove(module)
-                # No place in the stream of random numbers: it never passes for the base's tensor.
-                yield Folded(Origin(one.origin.planned, one.origin.values, None), self, module)
+                # It never passes for the base's tensor.
+                origin = Origin(one.origin.planned, one.origin.values, is_all=False)
+                yield Folded(origin, self, module)
             else:
                 yield one
         if left:

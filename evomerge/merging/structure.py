@@ -8,10 +8,10 @@ resolved again, by mergekit's own rules.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from mergekit import merge_methods
 from mergekit.architecture import ModelArchitecture, WeightInfo, get_architecture_info
@@ -25,6 +25,7 @@ from mergekit.config import (
 )
 from mergekit.graph import Executor
 from mergekit.merge import _model_out_config
+from mergekit.merge_methods.base import MergeMethodSpec
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.parameter_resolver import resolve_parameters
 from mergekit.plan import MergePlanner
@@ -32,10 +33,16 @@ from mergekit.tokenizer import TokenizerInfo
 from transformers import PreTrainedConfig
 
 from evomerge.files import canonical_json
+from evomerge.merging.form import Finder, Form, SymbolicSpec, UnclearError
 from evomerge.merging.sources import Inputs, Sources, build_tokenizer
+from evomerge.merging.values import Values
 from evomerge.recipe import Recipe
 
 _PARTS = ("models", "slices", "sources")
+_FORMS_KEPT = 16
+_Kind = TypeVar("_Kind")
+# (which inputs, shared parameters, parameters of each model) -> what is made of them
+_Make = Callable[[int, dict[str, Any], dict[ModelReference, dict[str, Any]]], _Kind]
 
 
 def structure_key(recipe: Recipe) -> str:
@@ -138,20 +145,17 @@ class _Scopes:
 
 
 @dataclass(frozen=True)
-class Values:
-    """The resolved parameters of one output tensor."""
+class _Finders:
+    """What finds the values of recipes of one form: the distinct ones, and which is whose."""
 
-    shared: Mapping[str, Any]
-    per_input: Mapping[ModelReference, Mapping[str, Any]]
+    distinct: tuple[Finder, ...]
+    order: tuple[int, ...]
 
-    @cached_property
-    def settings(self) -> tuple[Mapping[str, Any], ...]:
-        """Those of each input in order, which is always the same for one tensor of a plan."""
-        return tuple(self.per_input.values())
-
-    def equal(self, other: Values) -> bool:
-        """Whether all are the same, where both belong to one tensor of a plan."""
-        return self.shared == other.shared and self.settings == other.settings
+    @classmethod
+    def of(cls, finders: Iterable[Finder]) -> _Finders:
+        places: dict[Finder, int] = {}
+        order = tuple(places.setdefault(finder, len(places)) for finder in finders)
+        return cls(tuple(places), order)
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class PlannedTensor:
     inputs: Inputs
     out_dtype: str | None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name in the built checkpoint."""
         name: str = self.task.output_weight.name
@@ -216,34 +220,73 @@ class Structure:
         )
         return cls(config, architecture, out_config, tensors, tokenizer)
 
-    def values(self, recipe: Recipe) -> Iterator[tuple[PlannedTensor, Values]]:
+    def values(self, recipe: Recipe) -> Sequence[tuple[PlannedTensor, Values]]:
         """The tensors with the parameter values of a recipe of this structure."""
-        config = self._with_parameters_of(Configuration.model_validate(dict(recipe.config)))
-        spec = merge_methods.get(config.merge_method).spec
+        form = Form.of(recipe.config)
+        if form.text not in self._finders:
+            if len(self._finders) == _FORMS_KEPT:
+                self._finders.clear()
+            self._finders[form.text] = self._finders_of(form)
+        finders = self._finders[form.text]
+        if finders is None:
+            spec = merge_methods.get(self.config.merge_method).spec
+            found = self._resolved(recipe.config, spec, lambda _, *values: Values.of(*values))
+            return list(zip(self.tensors, found, strict=True))
+        values = [finder.values(form.numbers) for finder in finders.distinct]
+        return [
+            (tensor, values[index])
+            for tensor, index in zip(self.tensors, finders.order, strict=True)
+        ]
+
+    @cached_property
+    def _finders(self) -> dict[str, _Finders | None]:
+        """Form -> what finds the values of its recipes; None: only mergekit's resolver does."""
+        return {}
+
+    def _finders_of(self, form: Form) -> _Finders | None:
+        spec = SymbolicSpec(merge_methods.get(self.config.merge_method).spec)
+        try:
+            return _Finders.of(self._resolved(form.config, spec, Finder.of))
+        except (
+            UnclearError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # a recipe that is wrong is refused with its own numbers
+            return None
+
+    def _resolved(
+        self, config: Mapping[str, Any], spec: MergeMethodSpec | SymbolicSpec, make: _Make[_Kind]
+    ) -> list[_Kind]:
+        """What is made of the parameters that mergekit's resolver gives each tensor."""
+        normalised = self._with_parameters_of(Configuration.model_validate(dict(config)))
         scopes: dict[tuple[str, int], _Scopes] = {}
-        filters = tuple(_filters(recipe.config))
-        found: dict[Hashable, Values] = {}
+        filters = tuple(_filters(config))
+        found: dict[Hashable, _Kind] = {}
+        keys = []
         for tensor in self.tensors:
             place = tensor.place
             at = (place.module, place.slice_index)
             # A name matters only through the filters that match it.
             names = (tensor.name, *place.input_names.values())
             matched = tuple(f in name for f in filters for name in names)
-            key = (at, place.t, matched, place.inputs)
-            if key not in found:
-                if at not in scopes:
-                    scopes[at] = _Scopes.of(config, *at)
-                found[key] = Values(
-                    *resolve_parameters(
-                        spec,
-                        tensor_name=tensor.name,
-                        inputs=place.input_names,
-                        sources=scopes[at].settings.__getitem__,
-                        base_model=scopes[at].base_model,
-                        t=place.t,
-                    )
-                )
-            yield tensor, found[key]
+            keys.append((at, place.t, matched, place.inputs))
+            if keys[-1] in found:
+                continue
+            if at not in scopes:
+                scopes[at] = _Scopes.of(normalised, *at)
+            found[keys[-1]] = make(
+                place.inputs,
+                *resolve_parameters(
+                    spec,
+                    tensor_name=tensor.name,
+                    inputs=place.input_names,
+                    sources=scopes[at].settings.__getitem__,
+                    base_model=scopes[at].base_model,
+                    t=place.t,
+                ),
+            )
+        return [found[key] for key in keys]
 
     def _with_parameters_of(self, fresh: Configuration) -> Configuration:
         """The fresh configuration in normalised form, without reading the models again."""

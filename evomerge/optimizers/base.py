@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from evomerge.errors import Problem
-from evomerge.genome.schema import Genome
+from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.context import SearchContext
 from evomerge.space import Real, Space
 from evomerge.trial import Evaluation
@@ -20,7 +21,17 @@ from evomerge.trial import Evaluation
 class Settings(BaseModel):
     """Settings of one optimizer beside the common ones; subclasses add fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's ``true`` is 1 to Python, and never what a user means by a number."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and kinds & {int, float}:
+            raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
 
 
 _Settings = Settings  # inside Optimizer, Settings is the class variable
@@ -57,6 +68,7 @@ class Optimizer(ABC):
     only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
     needs_documents: bool = False  # ``_see`` reads per-document results
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
+    takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
 
@@ -108,6 +120,27 @@ class Optimizer(ABC):
                 fix="Fix their values, or use optimizer: cma_es, tpe or random.",
             )
 
+    @classmethod
+    def oddities(
+        cls, space: Space, link: OptimizerLink, settings: Any, n_before: int
+    ) -> Iterator[Problem]:
+        """What a user can hardly mean, though it can be searched; placed as obstacles are.
+
+        Args:
+            space: What is searched.
+            link: Its block of the genome, with the trials it may propose.
+            settings: An instance of ``Settings``.
+            n_before: Trials that other optimizers propose before it.
+        """
+        n_startup = getattr(settings, "n_startup_trials", 0) - n_before
+        if link.budget is not None and n_startup >= link.budget:
+            yield Problem(
+                f"the first {settings.n_startup_trials} trials are drawn at random, the budget is "
+                f"{link.budget}: nothing is learned from any",
+                "n_startup_trials",
+                "Make it smaller, or raise budget.",
+            )
+
     @property
     def is_finished(self) -> bool:
         """Whether it has nothing more to ask, whatever budget is left."""
@@ -117,6 +150,11 @@ class Optimizer(ABC):
     def activity(self) -> str:
         """What the next ``ask`` does where that takes long, for people; else empty."""
         return ""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an ``ask`` waits for somebody else now, so that leaving it loses nothing."""
+        return False
 
     def recipe_config(self, row: int) -> dict[str, Any] | None:
         """The mergekit configuration of a genotype of the last ``ask`` that no point can mean."""

@@ -40,7 +40,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class _Told:
+class Told:
     """What one ``tell`` said."""
 
     genotypes: Array
@@ -76,7 +76,7 @@ class Chain(Optimizer):
         super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
 
     def _start(self) -> None:
-        self._told: list[_Told] = []
+        self._told: list[Told] = []
         self._evaluations: Sequence[Evaluation | None] = ()
         self._is_whole = True
         self._position = 0
@@ -87,7 +87,7 @@ class Chain(Optimizer):
 
     def _begin(self, space: Space) -> Optimizer:
         link = self._links[self._position]
-        keepsakes = _Apart(self.context.keepsakes, f"{self._position}-{link.name}")
+        keepsakes = Apart(self.context.keepsakes, f"{self._position}-{link.name}")
         context = replace(
             self.context,
             keepsakes=keepsakes,
@@ -108,6 +108,11 @@ class Chain(Optimizer):
     def activity(self) -> str:
         """What the link does where that takes long."""
         return self._current.activity
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the link waits for somebody else."""
+        return self._current.is_waiting
 
     def recipe_config(self, row: int) -> dict[str, object] | None:
         """The configuration of the link's own recipe."""
@@ -161,22 +166,29 @@ class Chain(Optimizer):
             self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 
-    def _remember(self, genotypes: Array, losses: Array) -> _Told:
-        told = _Told(genotypes, losses, self._evaluations)
+    def _remember(self, genotypes: Array, losses: Array) -> Told:
+        told = Told(genotypes, losses, self._evaluations)
         self._evaluations = ()
         self._told.append(told)
         return told
 
 
 @dataclass(frozen=True)
-class _Apart:
-    """The keepsakes of one link."""
+class Apart:
+    """The keepsakes of one of several optimizers.
+
+    Attributes:
+        keepsakes: Of all of them.
+        prefix: A folder for its own.
+    """
 
     keepsakes: Keepsakes
     prefix: str
 
     def recall(self, name: str) -> bytes | None:
+        """See :class:`evomerge.optimizers.context.Keepsakes`."""
         return self.keepsakes.recall(f"{self.prefix}/{name}")
 
     def keep(self, name: str, content: bytes) -> None:
+        """See :class:`evomerge.optimizers.context.Keepsakes`."""
         self.keepsakes.keep(f"{self.prefix}/{name}", content)

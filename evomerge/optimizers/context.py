@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +37,35 @@ class InMemory:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What an epoch of training took.
+
+    Attributes:
+        seconds: From its beginning to its end.
+        n_passes: Passes through the model, forward and backward.
+        n_tokens: Tokens read in them, padding included.
+        n_teacher_tokens: Tokens that the sources read to teach, forward only.
+    """
+
+    seconds: float = 0.0
+    n_passes: int = 0
+    n_tokens: int = 0
+    n_teacher_tokens: int = 0
+
+    def __add__(self, other: Effort) -> Effort:
+        return Effort(
+            self.seconds + other.seconds,
+            self.n_passes + other.n_passes,
+            self.n_tokens + other.n_tokens,
+            self.n_teacher_tokens + other.n_teacher_tokens,
+        )
+
+    def __sub__(self, other: Effort) -> Effort:
+        less = (-other.seconds, -other.n_passes, -other.n_tokens, -other.n_teacher_tokens)
+        return self + Effort(*less)
+
+
+@dataclass(frozen=True)
 class Lesson:
     """What one epoch of training gave.
 
@@ -44,7 +74,8 @@ class Lesson:
         state: What the next epoch needs to go on, in a form that can be kept.
         losses: Name of each term -> its mean over the epoch.
         config: The mergekit recipe of the result where no point of the space means it.
-        folder: The checkpoint that this recipe names, which must be there.
+        folder: The checkpoint that this recipe names, below the run folder, which must be there.
+        effort: What it took.
     """
 
     genotype: NDArray[np.float64]
@@ -52,6 +83,7 @@ class Lesson:
     losses: Mapping[str, float]
     config: Mapping[str, Any] | None = None
     folder: str | None = None
+    effort: Effort = Effort()
 
 
 class Trainer(Protocol):
@@ -90,6 +122,10 @@ class Brief:
     tasks: tuple[str, ...] = ()
 
 
+def _unheard(activity: str, share: float) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class SearchContext:
     """What an optimizer may know and use beside the cube; everything is optional.
@@ -101,6 +137,8 @@ class SearchContext:
         trainer: Makes a trainer from the optimizer's settings; None where there is no model.
         budget: Trials it will be asked for.
         begins_at_best: Whether the space starts at the best trial of an optimizer before it.
+        folder: The run folder; None where there is none.
+        say: Tells people what an ``ask`` does, and which share of it is done, from 0 to 1.
     """
 
     experts: NDArray[np.float64] | None = None
@@ -109,3 +147,5 @@ class SearchContext:
     trainer: Callable[[Any], Trainer] | None = None
     budget: int | None = None
     begins_at_best: bool = False
+    folder: Path | None = None
+    say: Callable[[str, float], None] = _unheard

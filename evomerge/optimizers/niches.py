@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evomerge.errors import Problem
-from evomerge.genome.schema import Genome
+from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.niche_archive import (
     Member,
@@ -58,8 +58,8 @@ class NichesSettings(Settings):
     """
 
     archive_size: int = Field(default=20, ge=2)
-    n_startup_trials: int = Field(default=10, ge=2)
-    alpha: float = Field(default=1.0, ge=0)
+    n_startup_trials: int = Field(default=10, ge=2, le=10_000)  # drawn all at once
+    alpha: float = Field(default=1.0, ge=0, le=10)  # an exponent
     mutation: float = Field(default=0.05, ge=0, le=1)
     spread: float = Field(default=1 / 6, gt=0, le=1)
     crossover: bool = True
@@ -72,6 +72,7 @@ class Niches(Optimizer):
 
     Settings: ClassVar[type[Settings]] = NichesSettings
     needs_documents: bool = True
+    takes_migrants: ClassVar[bool] = True
     settings: NichesSettings
 
     @classmethod
@@ -84,6 +85,19 @@ class Niches(Optimizer):
                 f"{', '.join(unwanted)} has a negative weight, and here every document that is "
                 "answered well is a gain",
                 fix="Use optimizer: cma_es, or leave the task out.",
+            )
+
+    @classmethod
+    def oddities(
+        cls, space: Space, link: OptimizerLink, settings: Any, n_before: int
+    ) -> Iterator[Problem]:
+        """Children that are their parents."""
+        yield from super().oddities(space, link, settings, n_before)
+        if not settings.crossover and not settings.mutation:
+            yield Problem(
+                "neither crossover nor mutation: every child is its parent",
+                "mutation",
+                "Give it a value above 0, or leave crossover on.",
             )
 
     def _start(self) -> None:

@@ -11,7 +11,8 @@ drawn from as much of the paper's line as lies inside. Uniform average and other
 join the first particles and count among the best. A restarted particle waits for its patience
 anew (the authors' code restarts it every iteration from then on). A dropped evaluation has no
 loss, where their code books the last one again, and an iteration without any shortens no step.
-A failed trial is never the worst place. Ties keep the earlier place.
+A failed trial is never the worst place. Ties keep the earlier place. Where another optimizer of
+a chain came before, particles begin around the best place it found.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from evomerge.genome.source import MisfitError
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.swarm_motion import Pulls, bounced, child, moved, shares
 from evomerge.seeding import stream
@@ -32,6 +34,8 @@ Rows = NDArray[np.intp]
 
 START = "swarm-start.json"  # the keepsake that says which particles began at known trials
 _SAME = 1e-12  # coordinates this near are the same place
+_NEARBY = 1 / 20  # standard deviation of the first places around one that another found
+_MOST_DROPPED = 0.99  # beyond, a swarm moves for ever before anyone is evaluated
 
 
 class SwarmSettings(Settings):
@@ -73,13 +77,20 @@ class SwarmSettings(Settings):
     restart_patience: int = Field(default=5, ge=1)
     stale_iterations: int | None = Field(default=None, ge=1)
     max_iterations: int | None = Field(default=None, ge=1)
-    particle_dropout: float = Field(default=0.0, ge=0, lt=1)
-    iteration_dropout: float = Field(default=0.0, ge=0, lt=1)
+    particle_dropout: float = Field(default=0.0, ge=0, le=_MOST_DROPPED)
+    iteration_dropout: float = Field(default=0.0, ge=0, le=_MOST_DROPPED)
 
     @model_validator(mode="after")
     def _something_moves(self) -> SwarmSettings:
         if not any((self.inertia, self.cognitive, self.social, self.repel)):
             raise ValueError("inertia, cognitive, social and repel are all 0: nothing would move")
+        if self.minimum_step_length > self.step_length:
+            raise MisfitError(
+                f"got {self.minimum_step_length:g}, above step_length ({self.step_length:g}), "
+                "which only falls",
+                "minimum_step_length",
+                fix="Make it smaller, or raise step_length.",
+            )
         return self
 
 
@@ -89,6 +100,7 @@ class Swarm(Optimizer):
     Settings: ClassVar[type[Settings]] = SwarmSettings
     only_ranks_matter: ClassVar[bool] = True
     continuous_only: ClassVar[bool] = True
+    takes_migrants: ClassVar[bool] = True
     min_population_size: ClassVar[int] = 2  # one alone has nobody to move towards
     settings: SwarmSettings
 
@@ -158,6 +170,8 @@ class Swarm(Optimizer):
     def _first_places(self) -> Array:
         """Experts, other known trials, then children of these; random places without two."""
         count = self.population_size
+        if self.context.begins_at_best:
+            return self._places_nearby(count)
         places = list(self._experts()[:count])
         for index in np.argsort(self._known_losses, kind="stable"):
             is_new = not any(_is_same(self._known_places[index], place) for place in places)
@@ -172,6 +186,14 @@ class Swarm(Optimizer):
             first, second = self._rng.choice(len(places), size=2, replace=False)
             places.append(child(places[first], places[second], self._rng.random(self._width)))
         return np.stack(places)
+
+    def _places_nearby(self, count: int) -> Array:
+        """The best place so far, and others around it: to leave what was found is to lose it."""
+        centre = self.space.initial if self._best is None else self._best[1]
+        steps = _NEARBY * self._rng.standard_normal((count, self.space.n_dims))
+        steps[0] = 0.0
+        places, _ = bounced(centre + steps, steps)
+        return places
 
     def _experts(self) -> Array:
         """The parents; the best first where there are more than particles."""

@@ -82,6 +82,7 @@ class Sizes:
         copies: Bytes of all sources in the dtype that merges compute in, where it is another.
         downloads: Bytes that are not on this machine yet.
         adapted: Bytes of models that an adapter is folded into.
+        n_columns: Columns of all tensors of one model together.
     """
 
     sources: int
@@ -93,6 +94,7 @@ class Sizes:
     copies: int
     downloads: int
     adapted: int
+    n_columns: int = 0
 
 
 def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Sizes | None:
@@ -116,6 +118,7 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
         copies=_copies(models, genome.genome.dtype),
         downloads=sum(of_model[m.name] for m in models if m.folder is None),
         adapted=sum(of_model[m.name] for m in models if m.adapter is not None and not in_sums),
+        n_columns=sum(tensor.shape[-1] for tensor in first.tensors.values() if tensor.shape),
     )
 
 
@@ -177,6 +180,40 @@ def memory_needs(
     ]
 
 
+@dataclass(frozen=True)
+class Training:
+    """What learning by gradient takes beside the trials.
+
+    Attributes:
+        memory: Where the live model is.
+        disk: In the run folder.
+    """
+
+    memory: tuple[Need, ...]
+    disk: tuple[Need, ...] = ()
+
+
+def training_of(sizes: Sizes, n_weights: int, n_checkpoints: int | None) -> Training:
+    """What training takes; what a pass holds depends on its texts, and is not counted.
+
+    Args:
+        sizes: Of the models.
+        n_weights: Parameters of the space.
+        n_checkpoints: Epochs that each leave a checkpoint, where every column has a number;
+            None where the weights of the space are trained.
+    """
+    # Gradients are given back one by one; many are held only where a framework delays them.
+    gradient = Need("one gradient of the live model, at most", sizes.n_values * sizes.item, False)
+    if n_checkpoints is None:
+        return Training((gradient, Need("training: weights and moments", 3 * 8 * n_weights)))
+    state = 3 * 4 * sizes.n_columns * sizes.n_sources
+    written = n_checkpoints * sizes.n_values * sizes.item
+    return Training(
+        (gradient, Need("training: numbers of columns and moments", state)),
+        (Need(f"{n_checkpoints} checkpoints, one per epoch", written),),
+    )
+
+
 def stores_of(
     sizes: Sizes,
     tokens_per_pass: int,
@@ -184,6 +221,7 @@ def stores_of(
     device: str,
     run_dir: Path | None,
     method: str = "",
+    training: Training | None = None,
 ) -> tuple[Store, ...]:
     """Where a run takes room on this machine, and how much there is."""
     from evomerge.inspection import resources  # loads torch; a wrong genome must not
@@ -199,26 +237,28 @@ def stores_of(
         shared=not is_gpu,
         in_blocks=not is_gpu and method in IN_BLOCKS,
     )
+    needs += training.memory if training is not None else ()
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
     if is_gpu:
         loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)
         stores = [Store("RAM", (processes, loading), ram), Store("GPU memory", tuple(needs), gpu)]
     else:
         stores = [Store("RAM", (processes, *needs), ram)]
-    return (*stores, *_disks(sizes, run_dir))
+    return (*stores, *_disks(sizes, run_dir, training))
 
 
-def _disks(sizes: Sizes, run_dir: Path | None) -> Iterator[Store]:
+def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Iterator[Store]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from evomerge.inspection.resources import disk
 
-    places = [
-        (Path(HF_HUB_CACHE), Need("models to download", sizes.downloads)),
-        (Path(tempfile.gettempdir()), Need("models with their adapters", sizes.adapted)),
+    places: list[tuple[Path, tuple[Need, ...]]] = [
+        (Path(HF_HUB_CACHE), (Need("models to download", sizes.downloads),)),
+        (Path(tempfile.gettempdir()), (Need("models with their adapters", sizes.adapted),)),
     ]
     if run_dir is not None:
-        places.append((run_dir, Need("the run folder", RUN_FOLDER_BYTES, False)))
-    for path, need in places:
-        if need.n_bytes:
-            yield Store("disk", (need,), disk(path), path)
+        trained = () if training is None else training.disk
+        places.append((run_dir, (Need("the run folder", RUN_FOLDER_BYTES, False), *trained)))
+    for path, needs in places:
+        if any(need.n_bytes for need in needs):
+            yield Store("disk", needs, disk(path), path)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.plan.room import Store, sizes_of, stores_of
+from evomerge.optimizers.gradient_settings import GradientSettings
+from evomerge.plan.room import Sizes, Store, Training, sizes_of, stores_of, training_of
 
 if TYPE_CHECKING:
     from evomerge.preflight.subject import Subject
@@ -103,4 +104,19 @@ def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
         subject.device,
         subject.run_dir,
         genome.genome.merge_method,
+        _training(subject, sizes),
     )
+
+
+def _training(subject: Subject, sizes: Sizes) -> Training | None:
+    """What the optimizers train; None where they do not, or cannot be built."""
+    links = [link for link in subject.genome.optimizer.links if link.name == "gradient"]
+    if not links or subject.merge_space is None or subject.optimizer is None:
+        return None
+    n_checkpoints = None
+    for link in links:
+        settings = GradientSettings.model_validate(link.settings)
+        if settings.granularity == "column":
+            n_epochs = min(settings.epochs, link.budget or settings.epochs)
+            n_checkpoints = (n_checkpoints or 0) + n_epochs
+    return training_of(sizes, subject.merge_space.space.n_dims, n_checkpoints)

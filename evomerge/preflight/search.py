@@ -31,7 +31,8 @@ def budget(subject: Subject) -> Iterator[Finding]:
         return
     is_wide = trials.budget < TRIALS_PER_DIMENSION * trials.n_dims
     is_few = trials.budget < PLENTY_PER_DIMENSION * trials.n_dims
-    is_short = is_few and trials.population > 1 and trials.n_generations < LEAST_GENERATIONS
+    least = LEAST_GENERATIONS if is_few else 2  # of one generation nobody learns
+    is_short = trials.population > 1 and trials.n_generations < least
     if is_wide or is_short:
         plural = "s" if trials.n_generations > 1 else ""
         generations = f"{trials.n_generations} generation{plural} of {trials.population}"
@@ -96,8 +97,16 @@ def idle_workers(subject: Subject) -> Iterator[Finding]:
 
 
 def patience(subject: Subject) -> Iterator[Finding]:
-    """A patience that outlasts the budget."""
+    """A patience that outlasts the budget, or ends with the first generation."""
     limits = subject.genome.optimizer
+    size = subject.optimizer.population_size if subject.optimizer is not None else 1
+    if limits.patience is not None and limits.patience < size <= limits.budget:
+        yield warning(
+            f"patience {limits.patience} is less than a generation of {size}: the search may end "
+            "before anything is learned",
+            "optimizer.patience",
+            f"Make it {2 * size} or more, or leave it out.",
+        )
     if limits.patience is not None and limits.patience >= limits.budget:
         yield warning(
             f"patience {limits.patience} never ends a search of {limits.budget} trials",

@@ -20,6 +20,7 @@ from evomerge.recipe import Recipe
 from evomerge.report.best_file import read_best
 from evomerge.report.run import RecordedRun, load_run
 from evomerge.report.text import score_text
+from evomerge.training.own_models import located
 from evomerge.trial import Trial, TrialState
 
 _WIDTH = 98
@@ -47,7 +48,7 @@ class Export:
     @property
     def recipe(self) -> Recipe:
         """Its recipe."""
-        return recipe_of(dict(self.content))
+        return located(recipe_of(dict(self.content)), self.run_dir)
 
     @property
     def file_name(self) -> str:

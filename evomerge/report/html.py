@@ -10,6 +10,8 @@ from evomerge.objective import Score
 from evomerge.report.curve import curve_of
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
+from evomerge.report.section import FAILED, Section
+from evomerge.report.sections import sections_of
 from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg
 from evomerge.report.table import (
@@ -68,6 +70,7 @@ def report_html(run: RecordedRun) -> str:
             *_final(final_tables(run)),
             "<h2>Convergence</h2>",
             curve_svg(curve_of(run)),
+            *map(_section, sections_of(run)),
             *(_recipe(trial) for trial in run.winners[:1]),
             "<h2>Trials</h2>",
             _trials(run),
@@ -124,6 +127,17 @@ def _title(column: Column) -> str:
 
 def _score(score: Score) -> str:
     return f'{with_error(score)} <span class="soft">n={score.n}</span>'
+
+
+def _section(section: Section) -> str:
+    """What an optimizer tells of itself."""
+    rows = [
+        f"<tr>{''.join(_cell(escape(cell), 'bad' if cell == FAILED else '') for cell in row)}</tr>"
+        for row in section.rows
+    ]
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in section.notes)
+    title = section.title[0].upper() + section.title[1:]
+    return f"<h2>{escape(title)}</h2>{_table(section.head, rows)}{notes}"
 
 
 def _recipe(trial: Trial) -> str:

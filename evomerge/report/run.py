@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +60,13 @@ class RecordedRun:
         if outcome is None or outcome.evaluation is None:
             return None
         return replace(outcome.evaluation, documents=self.ledger.documents(trial_id, split))
+
+    def kept_by(self, optimizer: str) -> Iterator[tuple[int, Path]]:
+        """Position and folder of each optimizer of a name, where it keeps its things."""
+        block, folder = self.genome.optimizer, self.ledger.folder.optimizer
+        for position, link in enumerate(block.links):
+            if link.name == optimizer:
+                yield position, folder / f"{position}-{link.name}" if block.parts else folder
 
     def members(self, split: str) -> Mapping[str, Sequence[str]]:
         """Task -> the names its documents go by, for the groups among the tasks."""

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from evomerge.errors import LedgerError
 from evomerge.objective import Score
+from evomerge.optimizers.islands import label_of
 from evomerge.optimizers.swarm import START
 from evomerge.report.run import FINAL_SPLITS, RecordedRun
 from evomerge.trial import Trial
@@ -70,6 +71,21 @@ class SwarmHistory:
         """Each particle's best place, best first; the earlier among equals."""
         bests = (self._ranked(row)[:1] for row in self.cells)
         return self._ranked([trial for best in bests for trial in best])
+
+    @property
+    def starting_best(self) -> Trial | None:
+        """The best of the first particles and of what was known: the first of ``best_so_far``."""
+        return self._best([*self.known, *(row[0] for row in self.cells)])
+
+    @property
+    def ending_best(self) -> Trial | None:
+        """The best of all: the last of ``best_so_far``."""
+        return self._best([*self.known, *(trial for row in self.cells for trial in row)])
+
+    def _best(self, trials: Sequence[Trial | None]) -> Trial | None:
+        ranked = self._ranked(trials)
+        best = [t for t in ranked if self.utility(t) == self.utility(ranked[0])]
+        return min(best, key=lambda trial: trial.candidate.trial_id, default=None)
 
     def _ranked(self, trials: Sequence[Trial | None]) -> list[Trial]:
         scored = [trial for trial in trials if self.utility(trial) is not None]
@@ -131,7 +147,7 @@ def swarm_of(run: RecordedRun) -> SwarmHistory | None:
     """
     if not any(link.name == "swarm" for link in run.genome.optimizer.links):
         return None
-    trials, known = _last_swarm(run.standing.trials)
+    trials, known = _last_swarm(run)
     if not trials:
         return None
     trials |= {(row, 0): trial for row, trial in _started_at(run, known).items()}
@@ -144,21 +160,27 @@ def swarm_of(run: RecordedRun) -> SwarmHistory | None:
     return SwarmHistory(run, cells, known)
 
 
-def _last_swarm(
-    trials: Sequence[Trial],
-) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
-    """(Particle, iteration) -> trial, and the trials before; iterations only go up."""
+def _last_swarm(run: RecordedRun) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
+    """(Particle, iteration) -> trial, and the trials before; iterations only go up.
+
+    An island's swarm knows no trial of the others when it begins.
+    """
+    trials = run.standing.trials
+    *_, (position, _) = run.kept_by("swarm")
+    is_island = bool(run.genome.optimizer.islands)
+    island = f"{label_of(position, 'swarm')}, " if is_island else ""
     found: dict[tuple[int, int], Trial] = {}
     first = newest = 0
     for index, trial in enumerate(trials):
         match = _LABEL.search(trial.candidate.label)
-        if match is None:
+        if match is None or not trial.candidate.label.startswith(island):
             continue
         place = int(match[1]), int(match[2])
         if not found or place[1] < newest or place in found:
             found, first = {}, index
         found[place], newest = trial, place[1]
-    return found, tuple(t for t in trials[:first] if t.candidate.genotype is not None)
+    known = (t for t in trials[:first] if t.candidate.is_baseline or not is_island)
+    return found, tuple(t for t in known if t.candidate.genotype is not None)
 
 
 def _started_at(run: RecordedRun, known: Sequence[Trial]) -> dict[int, Trial]:
@@ -180,11 +202,7 @@ def _is_at(trial: Trial, place: Sequence[float]) -> bool:
 
 def _kept_starts(run: RecordedRun) -> dict[int, list[float]]:
     """What the swarm kept of its start: particle -> genotype of a known trial."""
-    links = [link.name for link in run.genome.optimizer.links]
-    position = len(links) - 1 - links[::-1].index("swarm")
-    folder = run.ledger.folder.optimizer
-    if run.genome.optimizer.chain:
-        folder = folder / f"{position}-swarm"
+    *_, (_, folder) = run.kept_by("swarm")
     path = folder / START
     if not path.is_file():
         return {}

@@ -12,14 +12,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from mergekit.io.tensor_writer import TensorWriter
 from safetensors.torch import save_file
 
 from evomerge.errors import RunError
 from evomerge.files import writing
-from evomerge.genome.models import ModelName
 from evomerge.merging.kernels.engine import Merged
 from evomerge.training.coefficients import Numbers
 from evomerge.training.column_mixture import ColumnMixture
@@ -67,12 +65,17 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
         return folder / MODEL
 
-    def restore(self, folder: Path, values: Numbers) -> None:
+    def name_of(self, folder: Path) -> str:
+        """What a recipe of the run calls a folder, wherever the run folder is."""
+        return folder.relative_to(self._folder.parents[1]).as_posix()
+
+    def restore(self, name: str, values: Numbers) -> None:
         """Writes a folder again that is gone.
 
         Raises:
             RunError: its place is outside the run folder, or it is another model than it was.
         """
+        folder = self._folder.parents[1] / name  # an absolute name stays what it is
         if folder.resolve().parents[1] != self._folder.resolve():
             raise RunError(
                 f"a trained model is gone, and the run folder is {self._folder.parents[1]} now",
@@ -101,12 +104,6 @@ class Checkpoints:
         self._mixture.merger.write_frame(self._mixture.recipe, model)
         coefficients = self._mixture.columns.tensors(values)
         save_file(coefficients, folder / COEFFICIENTS)
-
-
-def recipe_of(folder: Path) -> dict[str, Any]:
-    """The recipe that gives back a checkpoint."""
-    model = ModelName(path=str(folder)).in_recipe
-    return {"merge_method": "passthrough", "models": [{"model": model}]}
 
 
 def _synced(folder: Path) -> str:

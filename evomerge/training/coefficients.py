@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from evomerge.merge_spaces.base import Point
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.merge_spaces.slots import Coupled, Slot, Variable
-from evomerge.merging.structure import PlannedTensor, Values
+from evomerge.merging.structure import PlannedTensor
+from evomerge.merging.values import Values
 from evomerge.recipe import Recipe
 from evomerge.space import Real
 from evomerge.training.reach import SERIAL, Reach, row_of

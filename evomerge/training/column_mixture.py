@@ -56,7 +56,7 @@ class ColumnMixture(Mixture):
         for one in merged:
             place = self._places.get(one.name)
             if place is not None:
-                origin = Origin(one.origin.planned, one.origin.values, None)
+                origin = Origin(one.origin.planned, one.origin.values, is_all=False)
                 multipliers = self.columns.multipliers(numbers, place).to(self.device)
                 one = ByColumn(origin, place, multipliers)
             if seen is not None:

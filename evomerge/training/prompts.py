@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from evomerge.errors import GenomeError, MissingExtraError
-from evomerge.optimizers.gradient import Prompts
+from evomerge.optimizers.gradient_settings import Prompts
 from evomerge.optimizers.prompt_rows import rows_of, text_of
 from evomerge.training.passes import Text
 

@@ -10,7 +10,8 @@ import torch
 from mergekit.common import ModelReference
 from numpy.typing import NDArray
 
-from evomerge.merging.structure import PlannedTensor, Values
+from evomerge.merging.structure import PlannedTensor
+from evomerge.merging.values import Values
 
 Array = NDArray[np.float64]
 SERIAL = 1e6  # serial numbers begin here: no weight is as large

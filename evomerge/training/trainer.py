@@ -6,23 +6,24 @@ reads some documents, turns the gradient of each tensor into numbers, and moves 
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evomerge.optimizers.context import Lesson
-from evomerge.optimizers.gradient import GradientSettings
+from evomerge.optimizers.context import Effort, Lesson
+from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.seeding import stream
 from evomerge.training import losses
-from evomerge.training.checkpoints import Checkpoints, recipe_of
+from evomerge.training.checkpoints import Checkpoints
 from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
+from evomerge.training.own_models import recipe_of
 from evomerge.training.passes import Pass, Text, fitting
 from evomerge.training.teachers import Said, Teachers
 
@@ -59,9 +60,11 @@ class GradientTrainer:
         settings: How.
         teachers: Who says what the prompts should give; None where nobody is asked.
         checkpoints: Writes the model of an epoch; None where a recipe can say it.
+        say: Tells people where an epoch is, and which share of it is done.
 
     Attributes:
-        n_tokens: Tokens read so far with a gradient, padding included.
+        n_passes: Passes made so far, forward and backward.
+        n_tokens: Tokens read in them, padding included.
     """
 
     def __init__(
@@ -71,12 +74,14 @@ class GradientTrainer:
         settings: GradientSettings,
         teachers: Teachers | None = None,
         checkpoints: Checkpoints | None = None,
+        say: Callable[[str, float], None] | None = None,
     ) -> None:
         self._mixture = mixture
         self._lessons = lessons
         self._settings = settings
         self._teachers = teachers
         self._checkpoints = checkpoints
+        self._say = say or _unheard
         self._descent = Descent(
             settings.learning_rate,
             settings.schedule,
@@ -89,10 +94,12 @@ class GradientTrainer:
         self._angles: torch.Tensor | None = None
         if settings.losses.weighted_overlap:
             self._angles = mixture.angles()
+        self.n_passes = 0
         self.n_tokens = 0
 
     def epoch(self, index: int, genotype: Array, state: bytes | None, seed: int) -> Lesson:
         """See :class:`evomerge.optimizers.context.Trainer`."""
+        began, before = time.perf_counter(), self._effort(0.0)
         trained = self._mixture.trained
         if state is None:
             now = State.begin(trained.settled(trained.of(genotype)))
@@ -101,26 +108,44 @@ class GradientTrainer:
         steps = list(self._steps(seed))
         self._ask_teachers(steps)
         totals: dict[str, float] = defaultdict(float)
-        for step in steps:
+        n_steps = self._settings.epochs * len(steps)
+        for number, step in enumerate(steps, 1):
             found, gradient = self.gradient(now.values, step.answers, step.prompts)
             for name, value in found.items():
                 totals[name] += value / len(steps)
+            self._tell(index, number, len(steps), found, self._descent.rate(now.step, n_steps))
             if np.isfinite(gradient).all():  # a step into nowhere is not made
-                slope = gradient.astype(now.values.dtype)
-                moved = self._descent.step(now, slope, self._settings.epochs * len(steps))
+                moved = self._descent.step(now, gradient.astype(now.values.dtype), n_steps)
                 now = replace(moved, values=trained.settled(moved.values))
             now = replace(now, position=now.position + len(step.answers) + len(step.prompts))
         lesson = Lesson(trained.genotype(now.values), now.to_bytes(), totals)
-        if self._checkpoints is None:
-            return lesson
-        folder = self._checkpoints.write(now.values)
-        return replace(lesson, config=recipe_of(folder), folder=str(folder))
+        if self._checkpoints is not None:
+            name = self._checkpoints.name_of(self._checkpoints.write(now.values))
+            lesson = replace(lesson, config=recipe_of(name), folder=name)
+        spent = self._effort(time.perf_counter() - began) - before
+        return replace(lesson, effort=spent)
+
+    def _effort(self, seconds: float) -> Effort:
+        """What was spent so far."""
+        n_taught = 0 if self._teachers is None else self._teachers.n_tokens
+        return Effort(seconds, self.n_passes, self.n_tokens, n_taught)
+
+    def _tell(
+        self, epoch: int, step: int, n_steps: int, found: Mapping[str, float], rate: float
+    ) -> None:
+        """Where the epoch is, with the loss before the step."""
+        loss = sum(getattr(self._settings.losses, name) * term for name, term in found.items())
+        self._say(
+            f"epoch {epoch + 1} of {self._settings.epochs}: step {step} of {n_steps}, "
+            f"loss {loss:.4g}, learning rate {rate:.3g}",
+            step / n_steps,
+        )
 
     def restore(self, lesson: Lesson) -> None:
         """See :class:`evomerge.optimizers.context.Trainer`."""
         if self._checkpoints is not None and lesson.folder is not None:
             values = State.from_bytes(lesson.state).values
-            self._checkpoints.restore(Path(lesson.folder), values)
+            self._checkpoints.restore(lesson.folder, values)
 
     def _steps(self, seed: int) -> Iterator[_Step]:
         """What the steps of an epoch read."""
@@ -160,6 +185,7 @@ class GradientTrainer:
             drawn = {text for step in steps for owner, own in step.prompts if owner == source
                      for text in own}  # fmt: skip
             # What is kept is asked for as a whole, so that it is found again in another epoch.
+            self._say(f"source {source + 1} of {len(self._lessons.prompts)} reads its prompts", 0.0)
             ordered = [t for t in dict.fromkeys(texts) if self._teachers.keeps or t in drawn]
             said = self._teachers.ask(source, ordered, self._settings.batch_size)
             self._said |= {(source, t): s for t, s in zip(ordered, said, strict=True)}
@@ -229,6 +255,7 @@ class GradientTrainer:
 
     def _read(self, texts: Sequence[Text]) -> Pass:
         batch = Pass.of(texts, self._mixture.device)
+        self.n_passes += 1
         self.n_tokens += batch.n_tokens
         return batch
 
@@ -244,6 +271,10 @@ class GradientTrainer:
         total = torch.stack([getattr(self._settings.losses, n) * t for n, t in on.items()]).sum()
         (gradient,) = torch.autograd.grad(total, leaves)
         return {name: float(term.detach()) for name, term in on.items()}, gradient.numpy()
+
+
+def _unheard(activity: str, share: float) -> None:
+    """Nobody wants to know."""
 
 
 def _shuffled(texts: Sequence[Text], random: np.random.Generator) -> list[Text]:

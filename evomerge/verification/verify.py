@@ -15,6 +15,7 @@ from evomerge.findings import Finding
 from evomerge.genome import Genome
 from evomerge.permissions import Permissions
 from evomerge.report.run import Split
+from evomerge.training.own_models import located
 from evomerge.verification import obstacles
 from evomerge.verification.comparison import (
     TOLERANCE,
@@ -104,7 +105,7 @@ class Verification:
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
         with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as beside:
             build(
-                placed(winner.trial.candidate.recipe, run_dir, Path(beside)),
+                located(placed(winner.trial.candidate.recipe, run_dir, Path(beside)), run_dir),
                 folder,
                 merge_seed=header["merge_seed"],
                 threads=header["threads"],

@@ -70,6 +70,16 @@ def test_a_good_genome_is_told_whole_in_80_columns(check):
     assert "error" not in err
 
 
+def test_seeds_are_scored_first_too(check, place):
+    models = [{"model": f"models/model_{n}", "parameters": {"weight": 0.25}} for n in (1, 2)]
+    recipe = {"merge_method": "task_arithmetic", "base_model": "models/base", "models": models}
+    (place / "seed.yml").write_text(yaml.safe_dump(recipe))
+    _, out, _ = check("--set", "optimizer.seed_from=seed.yml")
+    first = out.partition("scored first\n")[2].partition("\n\n")[0].splitlines()
+    assert first[-1] == "seed seed.yml  (outside the space)"
+    assert first[-2].startswith("uniform average  (")
+
+
 def test_the_recipe_at_the_end_is_one(check):
     recipe = yaml.safe_load(check()[1].partition("recipe where the search starts\n")[2])
     assert recipe["merge_method"] == "task_arithmetic"

@@ -11,6 +11,7 @@ from evomerge.cli.live import LiveView, sparkline
 from evomerge.cli.progress import Progress, duration
 from evomerge.events import (
     FinalScored,
+    Proposing,
     RunFinished,
     RunStarted,
     StageStarted,
@@ -159,3 +160,15 @@ def test_a_sparkline_has_at_most_its_width_and_ends_with_the_last_value():
     assert sparkline([0.0, 1.0], 40) == "▁█"
     assert len(sparkline(list(range(1000)), 40)) == 40
     assert sparkline(list(range(1000)), 40).endswith("█")
+
+
+def test_lines_tell_a_tenth_of_what_an_optimizer_does_and_the_picture_all(capsys):
+    lines = LineView(Progress(("score",)))
+    picture = LiveView(Progress(("score",)), Console(file=io.StringIO()))
+    for step in range(101):
+        event = Proposing(f"step {step} of 100", step / 100)
+        lines.show(event)
+        picture.show(event)
+        assert picture.progress.stage == event.activity
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"step {step} of 100" for step in range(0, 101, 10)]

@@ -79,6 +79,11 @@ def sphere(genotypes: Array) -> Array:
     return np.asarray(((genotypes - 0.3) ** 2).sum(axis=1))
 
 
+def slope_of_sphere(genotype: Array) -> Array:
+    """Its derivative at one place."""
+    return np.asarray(2 * (genotype - 0.3))
+
+
 def generations(
     optimizer: Optimizer, n_generations: int, loss: Callable[[Array], Array] = sphere
 ) -> Iterator[tuple[Array, Array]]:
@@ -283,17 +288,41 @@ def test_adaptive_ones_beat_random_search_on_the_sphere(
         trials = optimizer_class.proving_trials
         return float(np.median([best_of(kind(space, seed=s), trials, sphere) for s in range(5)]))
 
-    if not optimizer_class.is_adaptive:
+    if not optimizer_class.is_guided:
         pytest.skip("does not claim it")
-    assert median(optimizer_class) < median(Case("random"))
+    assert median(optimizer_class.on(slope_of_sphere)) < median(Case("random"))
 
 
-def rotated_ellipsoid(n_dims: int) -> Callable[[Array], Array]:
+class RotatedEllipsoid:
     """Least at 0.3 everywhere; a million times steeper along one axis than another, none of them
     a coordinate."""
-    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((n_dims, n_dims)))[0]
-    steepness = 1e6 ** (np.arange(n_dims) / (n_dims - 1))
-    return lambda genotypes: np.asarray((((genotypes - 0.3) @ axes.T) ** 2 * steepness).sum(axis=1))
+
+    def __init__(self, n_dims: int) -> None:
+        self.axes = np.linalg.qr(np.random.default_rng(0).standard_normal((n_dims, n_dims)))[0]
+        self.steepness = 1e6 ** (np.arange(n_dims) / (n_dims - 1))
+
+    def __call__(self, genotypes: Array) -> Array:
+        """Losses of shape (k,)."""
+        return np.asarray((((genotypes - 0.3) @ self.axes.T) ** 2 * self.steepness).sum(axis=1))
+
+    def slope(self, genotype: Array) -> Array:
+        """Its derivative at one place."""
+        along = (genotype - 0.3) @ self.axes.T
+        return np.asarray(2 * (along * self.steepness) @ self.axes)
+
+
+@pytest.mark.parametrize(
+    ("loss", "slope"),
+    [(sphere, slope_of_sphere), ((one := RotatedEllipsoid(5)), one.slope)],
+    ids=["sphere", "ellipsoid"],
+)
+def test_the_slopes_that_trainers_are_given_are_those_of_the_formulas(
+    loss: Callable[[Array], Array], slope: Callable[[Array], Array]
+) -> None:
+    at = np.random.default_rng(1).random(5)
+    step = 1e-6 * np.eye(5)
+    measured = (loss(at + step) - loss(at - step)) / 2e-6
+    np.testing.assert_allclose(slope(at), measured, rtol=1e-5, atol=1e-3)
 
 
 # What is proven in few trials takes long to ask.
@@ -306,15 +335,15 @@ def rotated_ellipsoid(n_dims: int) -> Callable[[Array], Array]:
 )
 def test_adaptive_ones_beat_random_search_on_a_rotated_ellipsoid(name: str) -> None:
     space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(20)))
-    loss, kind = rotated_ellipsoid(20), Case(name)
+    loss, kind = RotatedEllipsoid(20), Case(name)
     trials = min(kind.proving_trials, 100)
 
     def median(kind: Case) -> float:
         return float(np.median([best_of(kind(space, seed=s), trials, loss) for s in range(3)]))
 
-    if not kind.is_adaptive:
+    if not kind.is_guided:
         pytest.skip("does not claim it")
-    assert median(kind) < median(Case("random"))
+    assert median(kind.on(loss.slope)) < median(Case("random"))
 
 
 def test_others_do_not_look_at_losses(optimizer_class: Case) -> None:

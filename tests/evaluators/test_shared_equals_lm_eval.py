@@ -187,6 +187,15 @@ def test_no_request_has_no_answer():
     assert model.generate_until([]) == []
 
 
+@pytest.mark.parametrize(
+    "settings", [{"num_beams": 2}, {"num_beams": 3, "until": [" "]}, {"max_length": 40}], ids=str
+)
+def test_settings_in_which_padding_has_a_say_give_the_texts_of_lm_eval(settings):
+    contexts = [text for text in prompts() if 0 < len(tiny_tokenizer().encode(text)) < 40]
+    texts = [(text, {**GENERATION, **settings}) for text in contexts]
+    assert len(set(assert_equal(build("llama"), "generate_until", texts))) > 3
+
+
 def test_an_answer_without_a_token_is_refused():
     asks = [("the quick", {"until": ["e"], "max_gen_toks": 0})]
     with pytest.raises(GenomeError, match="max_gen_toks 0 leaves no room for an answer"):

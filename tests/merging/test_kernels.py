@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -21,7 +21,7 @@ from evomerge.merging.kernels import FAMILY, workspace
 from evomerge.merging.kernels.engine import ByKernel, ByMergekit, Engine, Merged
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.sources import Inputs
-from evomerge.merging.structure import Values
+from evomerge.merging.values import Values
 from evomerge.recipe import Recipe
 from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
@@ -101,7 +101,7 @@ class Plan:
             input_parameters=ImmutableMap({}),
         )
 
-    def values(self, point: Point) -> Iterator[tuple[Tensor, Values]]:
+    def values(self, point: Point) -> Sequence[tuple[Tensor, Values]]:
         spec = merge_methods.get(self.method).spec
         shared = {p.name: point.get(p.name, p.default) for p in spec.shared_parameters}
         per_input = {
@@ -112,8 +112,8 @@ class Plan:
             }
             for i, model in enumerate(self.models)
         }
-        for tensor in self.tensors:
-            yield tensor, Values(shared, per_input)
+        values = Values.of(shared, per_input)
+        return [(tensor, values) for tensor in self.tensors]
 
 
 def per_source(method: str, n_sources: int, *values: float) -> list[float]:
@@ -175,6 +175,25 @@ def check(plan: Plan, made: list[Point], n_bytes: int, *, by: type = ByKernel) -
 @pytest.mark.parametrize("method", FAST)
 def test_every_kernel_equals_mergekits(method: str, n_sources: int) -> None:
     check(Plan(method, n_sources), points(method, n_sources), PLENTY)
+
+
+MANY = sorted(set(FAST) - {"linear", "della", "breadcrumbs", "dare_linear"})
+ODD_SHAPES = [(6,), (31,), (9, 5), (411, 37), (1, 65_567), (64, 48)]
+
+
+@pytest.mark.parametrize("n_sources", [5, 6, 7, 8, 9])
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties"])
+def test_many_sources_are_added_as_mergekit_adds_them(
+    method: str, n_sources: int, threads: int
+) -> None:
+    plan = Plan(method, n_sources, shapes=ODD_SHAPES)
+    check(plan, [points(method, n_sources)[i] for i in (0, 1, 4, 11)], PLENTY)
+
+
+@pytest.mark.parametrize("method", MANY)
+def test_every_kernel_takes_many_sources(method: str) -> None:
+    plan = Plan(method, 7, shapes=[(33, 5), (411, 37)])
+    check(plan, points(method, 7)[:4], PLENTY)
 
 
 @pytest.mark.parametrize("method", FAST)
@@ -256,10 +275,10 @@ def test_ranks_beyond_what_float32_counts_are_compared_as_integers(
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
-        ("ties", {"n_sources": 5}),
+        ("ties", {"n_sources": 16}),
+        ("dare_ties", {"n_sources": 5, "shapes": [(64, 48), (1,)]}),
         ("dare_ties", {"work": torch.bfloat16}),
         ("task_arithmetic", {"stored": torch.float64, "work": torch.float32}),
-        ("dare_linear", {"n_sources": 5}),
     ],
 )
 def test_what_is_no_case_for_a_kernel_is_merged_by_mergekit(

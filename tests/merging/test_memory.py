@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from torch.profiler import ProfilerActivity, profile
 
-from evomerge.merging.kernels import magnitude
 from evomerge.merging.resident import ResidentMerger
-from evomerge.merging.spill import spilled
-from evomerge.merging.window import is_mapped
 from evomerge.recipe import Recipe
 from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
@@ -61,6 +56,11 @@ def peak_bytes(merger: ResidentMerger, recipe: Recipe) -> int:
         ("dare_linear", 0),
         ("dare_ties", 0),
         pytest.param("della", 0, marks=pytest.mark.slow),
+        pytest.param("multislerp", 0, marks=pytest.mark.slow),
+        pytest.param("sce", 0, marks=pytest.mark.slow),
+        pytest.param("ties", 0, marks=pytest.mark.slow),
+        pytest.param("breadcrumbs", 0, marks=pytest.mark.slow),
+        pytest.param("breadcrumbs_ties", 0, marks=pytest.mark.slow),
     ],
 )
 def test_a_merge_allocates_the_cache_and_a_workspace(
@@ -75,39 +75,6 @@ def test_a_merge_allocates_the_cache_and_a_workspace(
     merger.merge(Recipe(first))
     for scaled in (config, first):
         assert peak_bytes(merger, Recipe(scaled)) <= cache_bytes + WORKSPACE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["ties", "breadcrumbs_ties"])
-def test_a_sort_without_room_takes_one_index_per_entry_and_files(
-    family: list[Path], monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    """torch's sort, which orders equal magnitudes, begins with places of eight bytes."""
-    in_files: list[int] = []
-
-    def noted(shape: Any, dtype: torch.dtype) -> torch.Tensor:
-        tensor = spilled(shape, dtype)
-        if is_mapped(tensor):
-            in_files.append(tensor.nbytes)
-        return tensor
-
-    monkeypatch.setattr(magnitude, "spilled", noted)
-    merger = ResidentMerger(merge_seed=SEED, cache_bytes=0)
-    config = recipe_config(method, "models", family, dtype="float32", out_dtype="bfloat16")
-    merger.merge(
-        Recipe(
-            recipe_config(
-                method, "models", family, scale=0.9, dtype="float32", out_dtype="bfloat16"
-            )
-        )
-    )
-    in_files.clear()
-    peak = peak_bytes(merger, Recipe(config))
-    n_entries = LARGEST // 4
-    assert sorted(set(in_files)) == [n_entries, 4 * n_entries, 8 * n_entries]
-    n_marks = len(in_files) // 3
-    mapped = (12 + n_marks) * n_entries  # as many marks as sources; torch counts files too
-    assert peak <= mapped + 8 * n_entries + WORKSPACE
 
 
 def test_the_first_merge_takes_the_files_a_live_model_and_a_workspace(family: list[Path]) -> None:

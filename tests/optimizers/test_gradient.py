@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from evomerge.errors import GenomeError, RunError
 from evomerge.genome.schema import Genome
 from evomerge.optimizers.context import InMemory, Lesson, SearchContext
-from evomerge.optimizers.gradient import Gradient, GradientSettings
+from evomerge.optimizers.gradient import Gradient
+from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.optimizers.prompt_rows import refuse_unreadable
 from evomerge.space import Choice, Real, Space
 from tests.optimizers.toy_trainer import ToyTrainer

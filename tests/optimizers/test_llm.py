@@ -272,6 +272,30 @@ def test_a_prompt_that_the_model_finds_too_long_is_halved_at_once(waits):
     assert waits.waits == []
 
 
+def test_it_waits_for_somebody_only_while_the_model_is_asked():
+    seen = []
+
+    def reply(prompt):
+        seen.append(optimizer.is_waiting)
+        return recombined(prompt)
+
+    optimizer = llm(reply)
+    assert not optimizer.is_waiting
+    second(optimizer)
+    assert seen == [True]
+    assert not optimizer.is_waiting
+
+
+def test_an_interrupted_request_leaves_nothing_behind():
+    def interrupted(prompt):
+        raise KeyboardInterrupt
+
+    kept = InMemory()
+    with pytest.raises(KeyboardInterrupt):
+        second(llm(interrupted, kept=kept))
+    assert kept.kept == {}
+
+
 # What is kept
 
 

@@ -55,13 +55,13 @@ def test_fields_that_a_server_refuses_can_be_left_out():
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (completion(None, refusal="I cannot"), Answer("", "you refused", 300, 20)),
+        (completion(None, refusal="I cannot"), Answer("", "you refused", 300, 20, "refusal")),
         (completion(None), Answer("", "", 300, 20)),
         (completion([{"type": "text"}]), Answer("", "", 300, 20)),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]},
-         Answer("x", "it was cut off: it is too long")),
+         Answer("x", "it was cut off: it is too long", cause="cut off")),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": "content_filter"}]},
-         Answer("x", "it was filtered out")),
+         Answer("x", "it was filtered out", cause="filtered out")),
         ({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}},
          Answer("x")),
     ],

@@ -375,3 +375,21 @@ def test_it_beats_random_search_on_a_rotated_ellipsoid_in_20_dimensions() -> Non
         return float(np.median(found))
 
     assert median("swarm") < median("random")
+
+
+def test_after_another_optimizer_particles_begin_around_the_best_place():
+    known = np.vstack([np.full((1, 20), 0.9), np.full((1, 20), 0.2), np.eye(20)])
+    losses = np.append([1.0, 0.1], np.ones(20))
+    space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(20)))
+
+    def first_places(context):
+        swarm = OPTIMIZERS["swarm"](space, seed=0, context=context)
+        swarm.tell(known, losses)
+        return swarm.ask()
+
+    nearby = first_places(SearchContext(begins_at_best=True))
+    assert len(nearby) == 19  # the best place itself is known
+    assert 0.8 / 20 < (nearby - 0.2).std() < 1.2 / 20
+    assert ((nearby >= 0) & (nearby <= 1)).all()
+    anywhere = first_places(SearchContext())
+    assert (anywhere - 0.2).std() > 5 / 20

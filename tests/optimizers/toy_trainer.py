@@ -1,12 +1,19 @@
-"""A trainer without a model: it descends the sphere that the contract suites minimise."""
+"""Trainers without a model: they descend the formulas that the contract suites minimise."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.optimizers.context import Lesson
+from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.seeding import stream
+from evomerge.training.descent import Descent, State
+
+Slope = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # the derivative at one place
 
 AT = 0.3  # the least of the sphere, in every coordinate
 RATE = 0.3
@@ -34,3 +41,37 @@ class ToyTrainer:
         noise = 1e-3 * stream(seed, "noise").standard_normal(len(here))
         there = np.clip(here - RATE * 2 * (here - AT) + noise, 0.0, 1.0)
         return Lesson(there, there.tobytes(), {"sphere": float(((there - AT) ** 2).sum())})
+
+
+class FormulaTrainer:
+    """The descent of the real trainer, with the settings of the optimizer, down a formula.
+
+    Args:
+        slope: Of the formula.
+        settings: The optimizer's.
+    """
+
+    N_STEPS = 20  # of an epoch
+
+    def __init__(self, slope: Slope, settings: GradientSettings) -> None:
+        self.slope, self.settings = slope, settings
+        self.descent = Descent(
+            settings.learning_rate,
+            settings.schedule,
+            settings.warmup,
+            settings.weight_decay,
+            mofo=settings.mofo,
+            clip=settings.clip,
+        )
+
+    def epoch(
+        self, index: int, genotype: NDArray[np.float64], state: bytes | None, seed: int
+    ) -> Lesson:
+        """So many steps of AdamW."""
+        now = State.begin(genotype.copy()) if state is None else State.from_bytes(state)
+        for _ in range(self.N_STEPS):
+            moved = self.descent.step(
+                now, self.slope(now.values), self.settings.epochs * self.N_STEPS
+            )
+            now = replace(moved, values=np.clip(moved.values, 0.0, 1.0))
+        return Lesson(now.values, now.to_bytes(), {})

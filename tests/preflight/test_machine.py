@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,11 +15,13 @@ from evomerge.genome.source import parse_yaml
 from evomerge.inspection import resources
 from evomerge.inspection.facts import AdapterFacts, ModelFacts, TensorFacts
 from evomerge.inspection.resources import Holder, Room, holders_in
+from evomerge.merge_spaces import merge_space_for
 from evomerge.plan.room import Need, Store, memory_needs, sizes_of
 from evomerge.plan.trials import stores_of_subject
 from evomerge.preflight import machine
 from evomerge.preflight.subject import Subject
 from evomerge.sizes import size_text
+from tests.contract.merge_space_cases import LLAMA
 
 GB = 10**9
 VOCABULARY, WIDTH = 32_000, 1_000
@@ -53,6 +56,32 @@ def test_the_sizes_of_the_models_are_those_of_their_headers():
     assert (sizes.sources, sizes.downloads, sizes.adapted) == (3 * of_one, of_one, of_one)
     assert (sizes.n_values * sizes.item, sizes.largest) == (of_one, VOCABULARY * WIDTH)
     assert sizes.vocabulary == VOCABULARY
+
+
+@pytest.mark.parametrize("granularity", ["space", "column"])
+def test_training_takes_a_gradient_and_its_state_and_columns_leave_checkpoints(
+    tmp_path, granularity
+):
+    models = [facts("a"), facts("b")]
+    rest = f"optimizer: {{name: gradient, granularity: {granularity}, epochs: 4, budget: 3}}\n"
+    plain = subject(models, rest, run_dir=tmp_path)
+    assert not any("gradient" in what for what in needs_of(plain))  # its optimizer has errors
+    definition = plain.genome.genome
+    space = merge_space_for(definition)(definition, LLAMA, "bfloat16")
+    needs = needs_of(replace(plain, merge_space=space, optimizer=Mock()))
+    live = 2 * (VOCABULARY * WIDTH + 10 * WIDTH * WIDTH)
+    assert needs["one gradient of the live model, at most"] == needs["live model"] == live
+    if granularity == "space":
+        assert needs["training: weights and moments"] == 3 * 8 * space.space.n_dims
+        assert not any("checkpoints" in what for what in needs)
+    else:
+        # The table of embeddings and ten layers, of two models: numbers and two moments.
+        assert needs["training: numbers of columns and moments"] == 3 * 4 * 2 * 11 * WIDTH
+        assert needs["3 checkpoints, one per epoch"] == 3 * live
+
+
+def needs_of(one):
+    return {need.what: need.n_bytes for store in stores_of_subject(one) for need in store.needs}
 
 
 def test_workers_share_files_that_are_mapped_and_nothing_else():

@@ -75,6 +75,19 @@ def test_a_budget_that_will_do_is_no_finding(optimizer):
     assert not sentences(search.budget, "", f"optimizer: {optimizer}")
 
 
+def test_one_generation_is_told_however_few_the_parameters():
+    (found,) = sentences(search.budget, "", "optimizer: {budget: 40, population_size: 60}")
+    assert "40 trials for 3 parameters, 1 generation of 60, are few" in found
+
+
+def test_a_patience_shorter_than_a_generation_is_told():
+    block = "optimizer: {population_size: 20, patience: 5}"
+    assert sentences(search.patience, "", block) == [
+        "optimizer.patience: patience 5 is less than a generation of 20: the search may end "
+        "before anything is learned. Make it 40 or more, or leave it out."
+    ]
+
+
 def test_workers_that_wait_are_told():
     found = sentences(
         search.idle_workers, "", "optimizer: {population_size: 4}\nexecution: {workers: 9}"

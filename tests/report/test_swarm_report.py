@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.optimizers.swarm import START
 from evomerge.recipe import Recipe
+from evomerge.report.html import report_html
 from evomerge.report.run import RecordedRun, load_run, recorded_run
 from evomerge.report.swarm import SwarmHistory, swarm_of
+from evomerge.report.swarm_section import swarm_section
 from evomerge.report.swarm_vote import vote
 from evomerge.space import Real, Space, to_data
 from evomerge.trial import (
@@ -87,10 +90,16 @@ def outcome(answers: str | None, task: str = "quiz") -> Outcome:
     return Outcome(TrialState.COMPLETE, evaluation(answers, task))
 
 
-def record_swarm(folder: Path, *, chain: bool = False, finals: tuple[int, ...] = ()) -> RecordedRun:
+def record_swarm(
+    folder: Path,
+    *,
+    chain: bool = False,
+    finals: tuple[int, ...] = (),
+    trials: Sequence[tuple[str, float, str | None]] = TRIALS,
+) -> RecordedRun:
     optimizer = "{chain: [swarm, swarm]}" if chain else "{name: swarm, budget: 8}"
     ledger = Ledger.create(RunFolder(folder), HEADER, GENOME.replace("OPTIMIZER", optimizer))
-    for trial_id, (origin, place, answers) in enumerate(TRIALS):
+    for trial_id, (origin, place, answers) in enumerate(trials):
         recipe = Recipe({"merge_method": "linear", "models": [{"model": f"m{trial_id}"}]})
         genotype = np.array([place])
         candidate = Candidate(trial_id, origin, recipe, genotype, SPACE.decode(genotype))
@@ -149,6 +158,21 @@ def test_the_ends_are_the_best_particles_with_their_scores_on_every_split(tmp_pa
         "search": 1.0,
         "holdout": 1.0,
     }
+
+
+def test_the_ends_begin_and_close_the_history_of_the_best(tmp_path: Path) -> None:
+    # What was known before, and joined no particle, counts in both.
+    trials = [*TRIALS]
+    trials[2] = ("uniform average", 0.5, "aabb")
+    run = record_swarm(tmp_path / "run", trials=trials)
+    history = history_of(run)
+    ends = history.starting_best, history.ending_best
+    assert [end and end.candidate.trial_id for end in ends] == [2, 2]
+    assert [history.utility(end) for end in ends] == [1.0, 1.0]
+    assert (history.best_so_far[0], history.best_so_far[-1]) == (1.0, 1.0)
+    section = swarm_section(run)
+    assert section is not None
+    assert "starting best: trial 2 (known before the swarm), search 1.0000" in section.notes[1]
 
 
 def test_the_vote_is_the_accuracy_of_what_most_answer(tmp_path: Path) -> None:
@@ -220,6 +244,21 @@ def test_show_draws_the_swarm_and_writes_its_file(tmp_path: Path) -> None:
         result.output
     )
     assert "ending vote, holdout: 1.0000 ± 0.0000 (n=4) by 2 particles" in result.output
+
+
+def test_the_report_and_programs_have_the_swarm_too(tmp_path: Path) -> None:
+    run = record_swarm(tmp_path / "run", finals=(0, 1, 4))
+    page = report_html(run)
+    assert "<h2>Swarm: score on the search tasks per iteration</h2>" in page
+    assert '<td class="bad">failed</td>' in page
+    assert "ending vote, holdout: 1.0000 ± 0.0000 (n=4) by 2 particles" in page
+    result = CliRunner().invoke(main, ["show", str(tmp_path / "run"), "--json"])
+    swarm = json.loads(result.output)["swarm"]
+    assert swarm["scratchpad"] == history_of(run).scratchpad()
+    assert swarm["ending"]["trial"] == 4
+    assert swarm["ending"]["scores"]["holdout"]["score"] == 1.0
+    assert swarm["ending"]["votes"]["holdout"]["voters"] == [4, 1]
+    assert swarm["starting"]["votes"]["holdout"]["voters"] == [0, 1]
 
 
 def test_show_says_that_there_was_no_swarm(tmp_path: Path) -> None:

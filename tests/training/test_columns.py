@@ -9,11 +9,12 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from evomerge.errors import RunError
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
-from evomerge.training.checkpoints import Checkpoints, recipe_of
+from evomerge.training.checkpoints import Checkpoints
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.column_mixture import ColumnMixture
 from evomerge.training.columns import tables_of
 from evomerge.training.descent import State
+from evomerge.training.own_models import located, recipe_of
 from tests.training.test_mixture import METHODS, PLACES, Storages, gradient_at, loss_of
 from tests.training.test_trainer import EVERYTHING, trainer_of
 from tests.training.tiny_mixtures import LAYOUTS, mixture_of, somewhere
@@ -142,7 +143,7 @@ def test_the_written_folder_is_the_live_model_to_the_bit(family, tmp_path, tied,
     for name, tensor in loaded.items():
         assert tensor.dtype is getattr(torch, dtype)
         assert torch.equal(tensor, live[name].to(tensor.dtype)), name
-    merged = ResidentMerger(cache_bytes=0).merge(Recipe(recipe_of(folder))).module.state_dict()
+    merged = ResidentMerger(cache_bytes=0).merge(Recipe(recipe_of(str(folder)))).module.state_dict()
     assert all(torch.equal(merged[name], tensor) for name, tensor in loaded.items())
     assert any((tmp_path / "columns").glob("*/model/tokenizer*"))
     assert [path.name for path in (tmp_path / "columns").iterdir()] == [folder.parent.name]
@@ -172,13 +173,13 @@ def test_a_folder_that_is_gone_is_written_again_or_refused(family, tmp_path):
     folder = checkpoints.write(values)
     assert checkpoints.write(values) == folder
     folder.parent.rename(tmp_path / "away")
-    checkpoints.restore(folder, values)
+    checkpoints.restore(checkpoints.name_of(folder), values)
     assert folder.is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {folder.parent.name, "away"}
     with pytest.raises(RunError, match=r"cannot be repeated to the bit here\. Put it back"):
-        checkpoints.restore(tmp_path / "other" / "model", values)
+        checkpoints.restore(str(tmp_path / "other" / "model"), values)
     with pytest.raises(RunError, match=r"is gone, and the run folder.*Move the run folder back"):
-        checkpoints.restore(tmp_path / "elsewhere" / "other" / "model", values)
+        checkpoints.restore(str(tmp_path / "elsewhere" / "other" / "model"), values)
 
 
 def test_training_columns_lowers_more_than_training_one_weight_per_model(family, tmp_path):
@@ -198,7 +199,7 @@ def test_training_columns_lowers_more_than_training_one_weight_per_model(family,
 
 def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(family, tmp_path):
     mixture = columns_of(family.space(architecture="qwen2"))
-    checkpoints = Checkpoints(mixture, tmp_path)
+    checkpoints = Checkpoints(mixture, tmp_path / "optimizer" / "columns")
     trainer = trainer_of(mixture, checkpoints=checkpoints, losses=EVERYTHING, mofo=0.3)
     start = mixture.coefficients._space.space.initial
     lesson = trainer.epoch(0, start, None, seed=0)
@@ -210,7 +211,11 @@ def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(fami
     biases = [place for place in mixture.columns.places if place.table.width == 1]
     assert biases
     assert all(moved[place.stretch].all() for place in biases)
-    assert lesson.config == recipe_of(tmp_path / lesson.folder)
+    assert lesson.config == recipe_of(lesson.folder)
+    assert located(Recipe(lesson.config), tmp_path).config == recipe_of(
+        str(tmp_path / lesson.folder)
+    )
+    assert (tmp_path / lesson.folder).is_dir()
     trainer.restore(lesson)
 
 

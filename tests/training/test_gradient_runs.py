@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from evomerge.cli.main import main
 from evomerge.compiler import compile_genome, search_for
-from evomerge.errors import GenomeError
+from evomerge.errors import GenomeError, LedgerError
 from evomerge.events import Proposing, TrialFinished
 from evomerge.genome import load_genome
 from evomerge.merging.build import build
 from evomerge.permissions import Permissions
+from evomerge.report.export import trial_of, winners_of
+from evomerge.report.html import report_html
+from evomerge.report.run import load_run
+from evomerge.report.training import training_of
 from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer
 from tests.end_to_end.conftest import GENOME, make_workplace
@@ -43,9 +51,10 @@ def workplace(template, tmp_path, monkeypatch):
     return folder
 
 
-def begin(folder, *overrides):
+def begin(folder, *overrides, hear=None):
     genome, source = load_genome(folder / "genome.yml", overrides)
-    return search_for(compile_genome(genome, source, Permissions(), folder / "run"), folder / "run")
+    compiled = compile_genome(genome, source, Permissions(), folder / "run")
+    return search_for(compiled, folder / "run", hear=hear)
 
 
 def test_every_epoch_is_a_trial_and_a_continued_run_trains_nothing_again(workplace, monkeypatch):
@@ -65,6 +74,40 @@ def test_every_epoch_is_a_trial_and_a_continued_run_trains_nothing_again(workpla
     monkeypatch.setattr(GradientTrainer, "epoch", trained_again)
     list(begin(workplace).run())
     assert history(workplace / "run") == before
+
+
+def test_every_step_is_told_and_what_an_epoch_took_is_kept_and_shown(workplace):
+    heard = []
+    prompts = (
+        "optimizer.losses={nll: 1, kl: 0.5}",
+        "optimizer.prompts={models/model_1: [{task: tiny_search}], "
+        "models/model_2: [{file: tasks/search.jsonl, limit: 5}]}",
+    )
+    list(begin(workplace, *prompts, hear=heard.append).run())
+    taught = [event for event in heard if "reads its prompts" in event.activity]
+    steps = [event for event in heard if event not in taught]
+    assert {event.share for event in taught} == {0.0}
+    n_steps = len(steps) // 3
+    assert [event.share for event in steps] == 3 * [n / n_steps for n in range(1, n_steps + 1)]
+    line = rf"epoch 1 of 3: step 1 of {n_steps}, loss \d+\.\d+, learning rate 0.05"
+    assert re.fullmatch(line, steps[0].activity)
+    run = load_run(workplace / "run")
+    epochs = training_of(run)
+    assert [e.trial.candidate.label for e in epochs] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert [set(e.lesson.losses) for e in epochs] == [{"nll", "kl"}] * 3
+    efforts = [epoch.lesson.effort for epoch in epochs]
+    assert [e.n_passes for e in efforts] == [3 * n_steps] * 3  # answers, and prompts of each source
+    assert all(e.seconds > 0 and e.n_tokens > 0 for e in efforts)
+    assert [e.n_teacher_tokens > 0 for e in efforts] == [True, False, False]  # asked once
+    shown = CliRunner().invoke(main, ["show", str(workplace / "run")]).output
+    assert f"{9 * n_steps} passes forward and backward over" in shown
+    assert "training: mean of each loss over an epoch" in shown
+    assert f"{9 * n_steps} passes forward and backward over" in report_html(run)
+    data = json.loads(CliRunner().invoke(main, ["show", "--json", str(workplace / "run")]).output)
+    assert data["training"]["total"]["n_passes"] == 9 * n_steps
+    (workplace / "run" / "optimizer" / "epoch-2.npz").write_bytes(b"broken")
+    with pytest.raises(LedgerError, match=r"epoch-2.npz: not what an epoch of training leaves"):
+        training_of(run)
 
 
 def test_the_trainer_moves_the_model_of_the_trials_and_merges_what_they_merge(
@@ -110,7 +153,8 @@ def test_columns_are_checkpoints_that_are_scored_found_again_and_built(
     events = list(begin(workplace, *COLUMNS).run())
     asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
     assert [e.candidate.origin for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
-    folders = [Path(e.candidate.recipe.config["models"][0]["model"]) for e in asked]
+    names = [e.candidate.recipe.config["models"][0]["model"] for e in asked]
+    folders = [workplace / "run" / name for name in names]
     assert (
         sorted(folder.parent.parent for folder in folders)
         == [workplace / "run" / "optimizer" / "columns"] * 3
@@ -127,7 +171,7 @@ def test_columns_are_checkpoints_that_are_scored_found_again_and_built(
     list(begin(workplace, *COLUMNS).run())
     assert history(workplace / "run") == before
     assert {path: path.read_bytes() for path in folders[1].iterdir()} == content
-    build(asked[-1].candidate.recipe, tmp_path / "built")
+    build(trial_of(workplace / "run", N_BASELINES + 2).recipe, tmp_path / "built")
     built = load_file(tmp_path / "built" / "model.safetensors")
     for name, tensor in load_file(folders[-1] / "model.safetensors").items():
         assert torch.equal(built[name], tensor)
@@ -148,18 +192,52 @@ def test_a_run_of_columns_that_was_stopped_becomes_the_one_that_never_was(workpl
     assert history(workplace / "run") == expected
 
 
+def test_a_run_of_columns_goes_on_where_its_folder_was_moved_to(workplace, tmp_path):
+    list(begin(workplace, *COLUMNS).run())
+    expected = history(workplace / "run")
+    shutil.move(workplace / "run", tmp_path / "whole")
+    search = begin(workplace, *COLUMNS)
+    n_done = 0
+    for event in search.run():
+        n_done += isinstance(event, TrialFinished)
+        if n_done == N_BASELINES + 2:
+            search.stop()
+    away = tmp_path / "moved" / "there"
+    away.parent.mkdir()
+    shutil.move(workplace / "run", away)
+    genome, source = load_genome(workplace / "genome.yml", COLUMNS)
+    list(search_for(compile_genome(genome, source, Permissions(), away), away).run())
+    assert history(away) == expected
+    assert not (workplace / "run").exists()
+    last = trial_of(away, N_BASELINES + 2)
+    named = Path(last.recipe.config["models"][0]["model"])
+    assert named.parents[2] == away / "optimizer"
+    assert (named / "config.json").is_file()
+    assert str(away) in last.to_yaml()
+    columns = winners_of(away / "best.yml")[0].recipe.config
+    assert str(columns).count("optimizer/columns") == str(columns).count(str(away))
+
+
+def test_columns_of_a_moved_run_seed_another(workplace, tmp_path):
+    list(begin(workplace, *COLUMNS).run())
+    shutil.move(workplace / "run", tmp_path / "moved")
+    (workplace / "genome.yml").write_text(GENOME.replace(CMA, "{name: random, budget: 1}"))
+    seeds = f"optimizer.seed_from=[{tmp_path / 'moved'}]"
+    events = list(begin(workplace, seeds).run())
+    seeded = [e for e in events if isinstance(e, TrialFinished) and "seed" in e.candidate.origin]
+    assert len(seeded) == 3
+    before = load_run(tmp_path / "moved").standing.trials[N_BASELINES:]
+    assert sorted(e.scores[0].value for e in seeded) == sorted(
+        score.value for t in before for score in load_run(tmp_path / "moved").standing.scores(t)
+    )
+
+
 def test_the_next_link_of_a_chain_begins_beside_the_columns(workplace):
     chain = "[{name: gradient, granularity: column, epochs: 2, budget: 2}, {name: cma_es}]"
     text = (workplace / "genome.yml").read_text()
     (workplace / "genome.yml").write_text(text.replace(TRAINED, f"{{chain: {chain}, budget: 5}}"))
     events = list(begin(workplace).run())
     asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
-    print(
-        [
-            (e.candidate.origin, e.candidate.recipe.config["merge_method"], e.candidate.point)
-            for e in asked
-        ]
-    )
     methods = [e.candidate.recipe.config["merge_method"] for e in asked]
     assert methods == ["passthrough"] * 2 + ["task_arithmetic"] * 3
 

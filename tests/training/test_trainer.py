@@ -8,7 +8,7 @@ import torch
 
 from evomerge.errors import GenomeError
 from evomerge.optimizers.context import InMemory
-from evomerge.optimizers.gradient import GradientSettings, Prompts
+from evomerge.optimizers.gradient_settings import GradientSettings, Prompts
 from evomerge.training.descent import State
 from evomerge.training.passes import Pass, Text
 from evomerge.training.prompts import texts_of

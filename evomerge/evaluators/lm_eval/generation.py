@@ -16,10 +16,11 @@ from lm_eval.models.utils import (
     normalize_gen_kwargs,
     postprocess_generated_text,
 )
+from lm_eval.models.utils_hf import stop_sequences_criteria
 from transformers import StoppingCriteriaList
 
 from evomerge.errors import GenomeError
-from evomerge.evaluators.lm_eval.greedy import GreedyDecoder
+from evomerge.evaluators.lm_eval.greedy import GreedyDecoder, Room
 from evomerge.evaluators.lm_eval.stops import StopAtText, StopTexts
 from evomerge.evaluators.lm_eval.tree_passes import read_stem
 from evomerge.evaluators.lm_eval.trees import cut
@@ -117,6 +118,8 @@ class GenerationSettings:
         max_tokens: Tokens generated at most.
         room: Tokens left for the prompt.
         is_sampled: Whether texts are drawn rather than greedy.
+        n_beams: Texts followed at once; 1 but for a beam search.
+        is_read_alone: Whether padding would have a say, so that each row is a batch of its own.
         others: What goes to transformers' ``generate`` as it is.
     """
 
@@ -145,6 +148,8 @@ class GenerationSettings:
         self.is_sampled = bool(others.get("do_sample"))
         if not self.is_sampled:
             others.pop("temperature", None)
+        self.n_beams = int(others.get("num_beams") or 1)
+        self.is_read_alone = self.n_beams > 1 or "max_length" in others
         self.others = others
 
     def is_plain(self, module: PreTrainedModel) -> bool:
@@ -178,8 +183,13 @@ def _decode_greedily(model: LiveLanguageModel, asked: TextRequests) -> list[list
         ]
 
     def decoder_of(members: Sequence[Row], stem: Cache | None) -> GreedyDecoder:
-        n_slots = len(_batches(model, members, settings)[0])
-        return GreedyDecoder(model.module, members, stem, settings.max_tokens, n_slots)
+        longest = len(rows[0]) + settings.max_tokens
+        room = Room(
+            len(_batches(model, members, settings)[0]),
+            model.budgets.of(settings.kind, longest).tokens,
+            model.slots,
+        )
+        return GreedyDecoder(model.module, members, stem, settings.max_tokens, room)
 
     def fill() -> None:
         """A token in every slot with the longest prompts, and one more of all at once."""
@@ -216,18 +226,21 @@ def _generate_with_transformers(model: LiveLanguageModel, asked: TextRequests) -
         (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(i, int)), 0
     )
     decoded: list[list[int]] = []
-    for batch in _batches(model, asked.rows, settings):
+    alone = [[row] for row in asked.rows]
+    for batch in alone if settings.is_read_alone else _batches(model, asked.rows, settings):
         model.deadline.check()
         width = max(map(len, batch))
         # Padding on the left, masked: transformers derives positions from the mask.
         inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        stop = StopAtText(asked.stops, width, model.deadline)
+        stop = StoppingCriteriaList([StopAtText(asked.stops, width, model.deadline)])
+        if settings.n_beams > 1:  # a row of the pass is no text; lm-eval looks at the best alone
+            stop = stop_sequences_criteria(tokenizer, settings.stops, width, 1)
         others = {"max_length": width + settings.max_tokens, **settings.others}
         output = model.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
             input_ids=inputs.to(device),
             attention_mask=mask.to(device),
-            stopping_criteria=StoppingCriteriaList([stop]),
+            stopping_criteria=stop,
             pad_token_id=pad,
             use_cache=True,
             **others,

@@ -27,6 +27,7 @@ from evomerge.deadline import Deadline
 from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.budget import Budget, PassBudgets
 from evomerge.evaluators.lm_eval.generation import generate, group
+from evomerge.evaluators.lm_eval.greedy import SlotMemory
 from evomerge.evaluators.lm_eval.likelihoods import (
     Stage,
     TokenRequest,
@@ -57,6 +58,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
 
     Attributes:
         budgets: How much one forward pass reads.
+        slots: Where generations keep what they have read.
         shares: Whether the bound model computes shared tokens once.
     """
 
@@ -74,6 +76,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         super().__init__()
         self.tokenizer = tokenizer
         self.budgets = PassBudgets(batch_size)
+        self.slots = SlotMemory()
         self.template_name = template_name
         self.engine = engine
         self._encoded: dict[tuple[str, bool | None], array[int]] = {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any
 
+import numpy as np
 import torch
 
 from evomerge.evaluators.lm_eval.tree_passes import Block, block_of
@@ -113,9 +114,9 @@ def answers_from(logits: torch.Tensor, scored: ScoringPass) -> Iterator[tuple[in
         normalisers.append(torch.logsumexp(part.float(), dim=-1))
         best.append(part.argmax(dim=-1))
     places, tokens = scored.read_from.to(logits.device), scored.wanted.to(logits.device)
-    values = (logits[places, tokens].float() - torch.cat(normalisers)[places]).tolist()
-    greedy = (torch.cat(best)[places] == tokens).tolist()
-    ends = accumulate(scored.lengths)
-    for request, end, length in zip(scored.requests, ends, scored.lengths, strict=True):
-        part_of = slice(end - length, end)
-        yield request, (sum(values[part_of]), all(greedy[part_of]))
+    values = (logits[places, tokens].float() - torch.cat(normalisers)[places]).double().cpu()
+    greedy = (torch.cat(best)[places] == tokens).cpu()
+    starts = [0, *accumulate(scored.lengths[:-1])]
+    likelihoods = np.add.reduceat(values.numpy(), starts).tolist()
+    are_greedy = np.logical_and.reduceat(greedy.numpy(), starts).tolist()
+    return zip(scored.requests, zip(likelihoods, are_greedy, strict=True), strict=True)

@@ -48,7 +48,8 @@ def respond(model: LiveLanguageModel, leaves: Iterable[Leaf]) -> None:
     for leaf in leaves:
         for instance in leaf.task.instances:
             instance.resps = []
-            instance.filtered_resps = {}
+            if instance.filtered_resps:
+                instance.filtered_resps = {}
             by_kind[instance.request_type] += [instance] * instance.repeats
     for kind, requests in by_kind.items():
         responses = getattr(model, kind)(requests, disable_tqdm=True)

@@ -2,8 +2,8 @@
 
 A kernel belongs to one output tensor; what does not depend on the parameter values is
 found once. Methods that are not in the table, and tensors that are no case for a kernel
-(another dtype than float32 to work in, another device than the CPU, more than four task
-vectors, an input that a model lacks), are merged by mergekit's own kernels.
+(another dtype than float32 to work in, another device than the CPU, more than fifteen
+task vectors, an input that a model lacks), are merged by mergekit's own kernels.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import torch
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 
 from evomerge.merging.budget import Budget
-from evomerge.merging.kernels.arithmetic import MAX_SOURCES, Arithmetic
+from evomerge.merging.kernels.arithmetic import Arithmetic
+from evomerge.merging.kernels.combination import Combine, agreed, summed
 from evomerge.merging.kernels.kernel import Inlet, Kernel
 from evomerge.merging.kernels.linear import Linear
 from evomerge.merging.kernels.magnitude import Band, Largest
-from evomerge.merging.kernels.sparsify import Everything, Sparsifier
+from evomerge.merging.kernels.multislerp import MultiSlerp
+from evomerge.merging.kernels.row_sums import max_rows
+from evomerge.merging.kernels.sce import Sce
+from evomerge.merging.kernels.sparsify import Sparsifier
 from evomerge.merging.kernels.spherical import NuSlerp, Slerp
 from evomerge.merging.kernels.task_vector import TaskVectors
 from evomerge.merging.kernels.thinning import Dare, Della
@@ -35,10 +39,6 @@ class Tools:
     workspace: Workspace
     uniforms: Uniforms
     budget: Budget
-
-
-def _everything(vectors: TaskVectors, tools: Tools) -> Sparsifier:
-    return Everything(tools.workspace)
 
 
 def _largest(vectors: TaskVectors, tools: Tools) -> Sparsifier:
@@ -59,18 +59,18 @@ def _della(vectors: TaskVectors, tools: Tools) -> Sparsifier | None:
     return Della(vectors, tools.workspace, tools.uniforms, tools.budget)
 
 
-# Method -> how task vectors are sparsified, and whether signs must agree.
-FAMILY: dict[str, tuple[Callable[[TaskVectors, Tools], Sparsifier | None], bool]] = {
-    "task_arithmetic": (_everything, False),
-    "ties": (_largest, True),
-    "breadcrumbs": (_band, False),
-    "breadcrumbs_ties": (_band, True),
-    "dare_linear": (_dare, False),
-    "dare_ties": (_dare, True),
-    "della_linear": (_della, False),
-    "della": (_della, True),
+# Method -> how task vectors are sparsified, if at all, and how they are added.
+FAMILY: dict[str, tuple[Callable[[TaskVectors, Tools], Sparsifier | None] | None, Combine]] = {
+    "task_arithmetic": (None, summed),
+    "ties": (_largest, agreed),
+    "breadcrumbs": (_band, summed),
+    "breadcrumbs_ties": (_band, agreed),
+    "dare_linear": (_dare, summed),
+    "dare_ties": (_dare, agreed),
+    "della_linear": (_della, summed),
+    "della": (_della, agreed),
 }
-METHODS = frozenset({"linear", "slerp", "nuslerp", *FAMILY})
+METHODS = frozenset({"linear", "slerp", "nuslerp", "multislerp", "sce", *FAMILY})
 # Methods of mergekit that draw, whether there is a kernel for them here or not.
 RANDOMISED = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "arcee_fusion"})
 
@@ -79,6 +79,8 @@ def kernel_for(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Ke
     """The kernel of one output tensor, or None where only mergekit's will do."""
     if task.method_name in FAMILY:
         return _arithmetic(task, inputs, tools)
+    if task.method_name in ("multislerp", "sce"):
+        return _of_all(task, inputs, tools)
     inlet = Inlet.of(task, inputs, base=None)
     if inlet is None:
         return None
@@ -91,15 +93,26 @@ def kernel_for(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Ke
     return None
 
 
+def _of_all(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Kernel | None:
+    """A kernel that reduces whole tensors in every merge."""
+    inlet = Inlet.of(task, inputs, base=task.base_model)
+    kind = MultiSlerp if task.method_name == "multislerp" else Sce
+    if inlet is None or not kind.suits(inlet):
+        return None
+    return kind(inlet, tools.workspace, tools.budget)
+
+
 def _arithmetic(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Kernel | None:
     inlet = Inlet.of(task, inputs, base=task.base_model)
     if inlet is None or inlet.base is None or inlet.work != torch.float32:
         return None
-    if not 1 <= len(inlet.sources) <= MAX_SOURCES:
+    if not 1 <= len(inlet.sources) <= max_rows(inlet.shape.numel()):
         return None
-    sparsifier_of, consensus = FAMILY[task.method_name]
+    sparsifier_of, combine = FAMILY[task.method_name]
     vectors = TaskVectors(inlet.base, inlet, tools.workspace, tools.budget)
+    if sparsifier_of is None:
+        return Arithmetic(vectors, None, combine, tools.workspace)
     sparsifier = sparsifier_of(vectors, tools)
     if sparsifier is None:
         return None
-    return Arithmetic(vectors, sparsifier, tools.workspace, consensus=consensus)
+    return Arithmetic(vectors, sparsifier, combine, tools.workspace)

@@ -8,6 +8,15 @@ from functools import cached_property
 import torch
 
 
+def amplification(weights: Sequence[float], divisor: torch.Tensor | None = None) -> float:
+    """How much larger than the largest entry a weighted sum can be, divided or not."""
+    bound = sum(map(abs, weights))
+    if divisor is None:
+        return bound
+    shrinks = abs(float(divisor))
+    return bound * max(1.0, 1.0 / shrinks) if shrinks > 0 else float("inf")
+
+
 class Magnitudes:
     """The largest magnitude in a few tensors, found when it is first asked for.
 
@@ -23,11 +32,3 @@ class Magnitudes:
         """Of all entries; NaN where one is NaN."""
         ends = [end.float() for tensor in self._tensors for end in torch.aminmax(tensor)]
         return float(torch.stack(ends).abs().max())
-
-    def of_sum(self, weights: Sequence[float], divisor: torch.Tensor | None = None) -> float:
-        """No weighted sum is larger, before or after it is divided."""
-        bound = sum(map(abs, weights)) * self.largest
-        if divisor is None:
-            return bound
-        shrinks = abs(float(divisor))
-        return bound * max(1.0, 1.0 / shrinks) if shrinks > 0 else float("inf")

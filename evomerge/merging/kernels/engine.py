@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from mergekit.common import dtype_from_name
@@ -17,7 +17,8 @@ from evomerge.merging.kernels.kernel import Kernel
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.uniforms import Uniforms
 from evomerge.merging.kernels.workspace import Workspace
-from evomerge.merging.structure import PlannedTensor, Structure, Values
+from evomerge.merging.structure import PlannedTensor, Structure
+from evomerge.merging.values import Values
 from evomerge.recipe import Recipe
 
 Kernels = Sequence[Kernel | None]  # one per tensor of a structure
@@ -25,28 +26,31 @@ Kernels = Sequence[Kernel | None]  # one per tensor of a structure
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """All that the entries of a merged tensor depend on.
+    """What the entries of a merged tensor depend on.
 
     Attributes:
         planned: Which tensor of which plan.
         values: Its parameters.
-        at: Place of its first random number in the stream of the merge; None: it came from
-            torch's own generator.
+        at: Place of its first random number in the stream of the merge, if it draws any.
+        is_all: Whether they depend on nothing else, like torch's own generator.
         threads: Some results depend on their number.
     """
 
     planned: PlannedTensor
     values: Values
-    at: int | None
+    at: int = 0
+    is_all: bool = True
     threads: int = field(default_factory=torch.get_num_threads)
 
     def repeats(self, last: Origin | None) -> bool:
         """Whether the last one is sure to have given the same tensor."""
         return (
             last is not None
-            and self.at is not None
+            and self.is_all
+            and last.is_all
             and self.planned is last.planned
-            and (self.at, self.threads) == (last.at, last.threads)
+            and self.at == last.at
+            and self.threads == last.threads
             and self.values.equal(last.values)
         )
 
@@ -65,8 +69,7 @@ class Merged(ABC):
     @property
     def stored(self) -> torch.dtype | None:
         """On disk; None: as it is computed."""
-        dtype: torch.dtype | None = dtype_from_name(self.origin.planned.out_dtype)
-        return dtype
+        return _dtype(self.origin.planned.out_dtype)
 
     @abstractmethod
     def tensor(self) -> torch.Tensor | None:
@@ -128,11 +131,12 @@ class ByKernel(Merged):
         if not home.is_contiguous():
             home.copy_(self.tensor())
             return False  # not looked at
-        casts = (self.kernel.work, self.stored or self.kernel.work)
+        work = self.kernel.work
+        casts = (work, self.stored or work)
         inputs = self.origin.planned.inputs
         done = inputs.release if inputs.is_passing else None
         output = Output(home, casts, self.workspace, done)
-        self.kernel.write(self.origin.values, output, self.origin.at or 0)
+        self.kernel.write(self.origin.values, output, self.origin.at)
         return output.is_surely_finite
 
 
@@ -164,25 +168,44 @@ class Engine:
         self, structure: Structure, kernels: Kernels, recipe: Recipe, deadline: Deadline
     ) -> Iterator[Merged]:
         """The tensors in mergekit's order, each to be used before the next is asked for."""
-        resolved = list(structure.values(recipe))
-        for (planned, values), kernel in zip(resolved, kernels, strict=True):
-            if kernel and planned.task.method_name in RANDOMISED and not kernel.admits(values):
-                kernels = [None] * len(kernels)
+        resolved = structure.values(recipe)
         uniforms, at = self._tools.uniforms, 0
         uniforms.restart()
-        for (planned, values), kernel in zip(resolved, kernels, strict=True):
+        for planned, values, kernel in _fitting(resolved, kernels):
             deadline.check()
-            if kernel is not None and kernel.admits(values):
-                uniforms.release(at)
+            if kernel is not None:
+                n_drawn = kernel.draws(values)
+                if n_drawn:
+                    uniforms.release(at)
                 yield ByKernel(Origin(planned, values, at), kernel, self._tools.workspace)
-                at += kernel.draws(values)
+                at += n_drawn
             elif _may_draw(planned):
-                merged = ByMergekit(Origin(planned, values, None))
+                merged = ByMergekit(Origin(planned, values, is_all=False))
                 _ = merged.result  # drawn now, whether it has a home or not
                 yield merged
             else:
-                yield ByMergekit(Origin(planned, values, 0))
+                yield ByMergekit(Origin(planned, values))
             planned.inputs.release()
+
+
+def _fitting(
+    resolved: Sequence[tuple[PlannedTensor, Values]], kernels: Kernels
+) -> Sequence[tuple[PlannedTensor, Values, Kernel | None]]:
+    """The tensors with the kernels that admit their values."""
+    found = [
+        (planned, values, kernel if kernel is not None and kernel.admits(values) else None)
+        for (planned, values), kernel in zip(resolved, kernels, strict=True)
+    ]
+    if all(kernel is not None or not _may_draw(planned) for planned, _, kernel in found):
+        return found
+    # One kernel that draws refuses: torch's generator must then make all numbers of the merge.
+    return [(planned, values, None) for planned, values, _ in found]
+
+
+@cache
+def _dtype(name: str | None) -> torch.dtype | None:
+    dtype: torch.dtype | None = dtype_from_name(name)
+    return dtype
 
 
 def _may_draw(planned: PlannedTensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,8 +12,9 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.sources import Inputs
-from evomerge.merging.structure import Values
+from evomerge.merging.values import Made, Values
 
+Entries = Sequence[Mapping[str, Any]]  # the parameters of each source
 _EXACT_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16, torch.bool)
 
 
@@ -53,14 +54,25 @@ class Settings:
 
     def __init__(self, models: Sequence[ModelReference]) -> None:
         self._models = models
-        self._places: list[int] | None = None
+        self._places: tuple[int, ...] = ()
 
     def of(self, values: Values) -> list[Mapping[str, Any]]:
         """One mapping per source."""
-        if self._places is None:
-            order = list(values.per_input)
-            self._places = [order.index(model) for model in self._models]
-        return [values.settings[place] for place in self._places]
+        return [values.settings[place] for place in self._order(values)]
+
+    def once(self, values: Values, make: Callable[[Entries, Mapping[str, Any]], Made]) -> Made:
+        """What is made of the sources' parameters and the shared ones.
+
+        It is made once for all tensors that share the values and the order of the sources.
+        """
+        key = (make, self._order(values))
+        return values.once(key, lambda: make(self.of(values), values.shared))
+
+    def _order(self, values: Values) -> tuple[int, ...]:
+        """The places of the sources among the inputs."""
+        if not self._places:
+            self._places = tuple(map(values.models.index, self._models))
+        return self._places
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
-from evomerge.merging.kernels.bounds import Magnitudes
-from evomerge.merging.kernels.kernel import Inlet, Settings
+from evomerge.merging.kernels.bounds import Magnitudes, amplification
+from evomerge.merging.kernels.kernel import Entries, Inlet, Settings
 from evomerge.merging.kernels.output import Output
-from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.kernels.reuse import Operands
+from evomerge.merging.kernels.workspace import Workspace, part, spans
 from evomerge.merging.sources import Inputs
-from evomerge.merging.structure import Values
+from evomerge.merging.values import Values
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """How the sources are added.
+
+    Attributes:
+        weights: Of each, shape (1,).
+        divisor: By which the sum is divided, shape (1,); None for nothing.
+        amplification: How much larger than an entry of a source the sum can be.
+    """
+
+    weights: tuple[torch.Tensor, ...]
+    divisor: torch.Tensor | None
+    amplification: float
+
+    @classmethod
+    def of(cls, entries: Entries, shared: Mapping[str, Any]) -> _Mix:
+        numbers = [float(entry["weight"]) for entry in entries]
+        row = torch.tensor(numbers, dtype=torch.float32)
+        divisor = row.unsqueeze(0).sum(dim=1) if shared["normalize"] else None
+        return cls(row.unsqueeze(1).unbind(), divisor, amplification(numbers, divisor))
 
 
 class Linear:
@@ -26,13 +53,11 @@ class Linear:
 
     def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace) -> None:
         self.shape, self.work = inlet.shape, inlet.work
-        self._models = [model for model, _ in inlet.sources]
-        self._settings = Settings(self._models)
-        self._sources = [source for _, source in inlet.sources]
-        self._inputs = inputs
+        self._settings = Settings([model for model, _ in inlet.sources])
+        self._operands = Operands(inlet, inputs)
+        self._magnitudes = Magnitudes([source for _, source in inlet.sources])
         self._workspace = workspace
-        self._magnitudes = Magnitudes(self._sources)
-        self._asked = 0
+        self._length = inlet.shape.numel()
 
     def draws(self, values: Values) -> int:
         """None."""
@@ -44,26 +69,15 @@ class Linear:
 
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""
-        self._keep()
-        weights = [float(settings["weight"]) for settings in self._settings.of(values)]
-        row = torch.tensor(weights, dtype=torch.float32)
-        divisor = row.unsqueeze(0).sum(dim=1) if values.shared["normalize"] else None
-        output.expect(self._magnitudes.of_sum(weights, divisor))
-        length = self._sources[0].numel()
-        zeros, columns = self._workspace.zeros, row.unsqueeze(1).unbind()
-        for start, stop in spans(length, self._workspace.block):
+        mix = self._settings.once(values, _Mix.of)
+        sources = self._operands.tensors()
+        output.expect(mix.amplification * self._magnitudes.largest)
+        for start, stop in spans(self._length, self._workspace.block):
             result = self._workspace.row("result", stop - start)
-            total = zeros(stop - start)
-            for source, weight in zip(self._sources, columns, strict=True):
-                block = self._workspace.float32(source[start:stop], "cast")
+            total = self._workspace.zeros(stop - start)
+            for source, weight in zip(sources, mix.weights, strict=True):
+                block = self._workspace.float32(part(source, start, stop), "cast")
                 total = torch.addcmul(total, block, weight, out=result)
-            if divisor is not None:
-                result.div_(divisor)
+            if mix.divisor is not None:
+                result.div_(mix.divisor)
             output.put(start, stop, result)
-
-    def _keep(self) -> None:
-        """Only where a second merge shows that a copy is used again."""
-        self._asked += 1
-        if self._asked > 1 and any(source.dtype != torch.float32 for source in self._sources):
-            kept = self._inputs.kept()
-            self._sources = [kept[model].view(-1) for model in self._models]

@@ -2,17 +2,20 @@
 
 mergekit sorts every task vector in every merge. The order does not depend on the point,
 so it is found once, by the same call, and the rank of every entry is kept; what a density
-keeps is then one comparison. No threshold would do instead: torch's sort leaves equal
+keeps is then one comparison. A threshold alone would not do: torch's sort leaves equal
 magnitudes in an order of its own, and task vectors of bfloat16 models are full of them.
+Where there is no room for ranks, that order is followed as far as the threshold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 
 from evomerge.merging.budget import Budget
+from evomerge.merging.kernels.selection import NONE, First, first, keys_of
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
 from evomerge.merging.kernels.workspace import Workspace, spans
@@ -28,7 +31,7 @@ class _Ranked(Everything):
     Args:
         vectors: Of one tensor.
         workspace: Block buffers.
-        budget: Keeps the ranks; without room a tensor is sorted in every merge.
+        budget: Keeps the ranks; without room a tensor is searched in every merge.
     """
 
     _descending: bool
@@ -73,9 +76,42 @@ class _Ranked(Everything):
     def _between(self, index: int, low: int, high: int) -> Pick:
         """Those with ranks from ``low`` up to ``high``."""
         ranks = self._kept_ranks(index)
-        if ranks is None:
-            return partial(self._mask, self._marked(index, low, high))
-        return partial(self._keep, ranks, low, high)
+        if ranks is not None:
+            return partial(self._keep, ranks, low, high)
+        ends: list[First] = []
+        for n_first in (low, high):
+            end = self._first(index, n_first) if n_first > 0 else NONE
+            if end is None:
+                return partial(self._mask, self._marked(index, low, high))
+            ends.append(end)
+        return partial(self._keep_between, ends)
+
+    def _first(self, index: int, n_first: int) -> First | None:
+        """The first so many in the order; None: only a sort would tell."""
+
+        def keys(start: int, stop: int) -> torch.Tensor:
+            own = self._workspace.row("keys", stop - start)
+            base = self._vectors.base(start, stop)
+            return self._keys(self._vectors.block(index, base, start, stop, own))
+
+        return first(self._vectors.length, n_first, keys)
+
+    def _keys(self, delta: torch.Tensor) -> torch.Tensor:
+        """In a buffer, smaller where an entry comes earlier."""
+        magnitudes = torch.abs(delta, out=self._workspace.row("keys", delta.numel()))
+        return keys_of(magnitudes, descending=self._descending)
+
+    def _keep_between(
+        self, ends: Sequence[First], delta: torch.Tensor, start: int, out: torch.Tensor
+    ) -> None:
+        """Those that are among the last of the ends and not among the others."""
+        length = delta.numel()
+        keys = self._keys(delta)
+        among = self._workspace.row("among", length, torch.bool)
+        chosen = self._workspace.row("chosen", length, torch.bool).zero_()
+        for end in ends:
+            chosen.logical_xor_(end.among(keys, start, among))
+        torch.mul(delta, self._workspace.row("kept", length).copy_(chosen), out=out)
 
     def _marked(self, index: int, low: int, high: int) -> torch.Tensor:
         """True where an entry is kept."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
-from evomerge.merging.kernels.workspace import Workspace
+from evomerge.merging.kernels.workspace import Workspace, part
 
 
 class Output:
@@ -29,16 +30,8 @@ class Output:
     ) -> None:
         self._done = done
         self._flat = home.view(-1)
-        last: torch.dtype = torch.float32
-        self._between = []
-        for dtype in casts:
-            if dtype != last:
-                self._between.append(dtype)
-            last = dtype
-        if self._between and self._between[-1] == home.dtype:
-            self._between.pop()
+        self._between, self._limit = _way(casts, home.dtype)
         self._workspace = workspace
-        self._limit = min(torch.finfo(dtype).max for dtype in (torch.float32, *casts, home.dtype))
         self._is_bounded = False
         self._sums: list[torch.Tensor] = []
 
@@ -56,7 +49,7 @@ class Output:
             rounded = self._workspace.row("rounded", stop - start, dtype)
             rounded.copy_(block)
             block = rounded
-        home = self._flat[start:stop]
+        home = part(self._flat, start, stop)
         home.copy_(block)
         if not self._is_bounded:
             self._sums.append(home.sum())
@@ -67,3 +60,20 @@ class Output:
     def is_surely_finite(self) -> bool:
         """Whether every block's sum is; a False may also be an overflow of a sum."""
         return not self._sums or bool(torch.isfinite(torch.stack(self._sums)).all())
+
+
+@cache
+def _way(
+    casts: tuple[torch.dtype, ...], home: torch.dtype
+) -> tuple[tuple[torch.dtype, ...], float]:
+    """The dtypes between float32 and the home's, and the largest number that all of them hold."""
+    between: list[torch.dtype] = []
+    last: torch.dtype = torch.float32
+    for dtype in casts:
+        if dtype != last:
+            between.append(dtype)
+        last = dtype
+    if between and between[-1] == home:
+        between.pop()
+    limit = min(torch.finfo(dtype).max for dtype in (torch.float32, *casts, home))
+    return tuple(between), limit

@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from evomerge.merging.kernels.bounds import Magnitudes
+from evomerge.merging.kernels.bounds import Magnitudes, amplification
 from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.reuse import Operands
 from evomerge.merging.kernels.workspace import Workspace, spans
 from evomerge.merging.sources import Inputs
 from evomerge.merging.spill import spilled
-from evomerge.merging.structure import Values
+from evomerge.merging.values import Values
 
 _CHUNK = 1 << 20  # elements that mergekit's slerp reduces at once
 _EPS = 1e-8
@@ -39,10 +40,9 @@ class _Spherical(ABC):
         self._models = [model for model, _ in inlet.sources]
         self._pair = [tensor for _, tensor in inlet.sources]
         self._magnitudes = Magnitudes(self._pair)
-        self._inputs = inputs
+        self._operands = Operands(inlet, inputs)
         self._workspace = workspace
         self._cosines: dict[int, torch.Tensor] = {}
-        self._asked = 0
 
     @abstractmethod
     def _cosine(self) -> torch.Tensor:
@@ -58,18 +58,11 @@ class _Spherical(ABC):
             self._cosines[threads] = self._cosine()
         return self._cosines[threads]
 
-    def _keep(self) -> None:
-        """Only where a second merge shows that a copy is used again."""
-        self._asked += 1
-        if self._asked > 1 and any(tensor.dtype != torch.float32 for tensor in self._pair):
-            kept = self._inputs.kept()
-            self._pair = [kept[model].view(-1) for model in self._models]
-
     def _write(
         self, first: float, second: float, divisor: torch.Tensor | None, output: Output
     ) -> None:
-        output.expect(self._magnitudes.of_sum([first, second], divisor))
-        one, other = self._pair
+        output.expect(amplification([first, second], divisor) * self._magnitudes.largest)
+        one, other = self._operands.tensors()
         unit = self._workspace.unit
         for start, stop in spans(one.numel(), self._workspace.block):
             total = self._workspace.row("result", stop - start)
@@ -113,7 +106,6 @@ class Slerp(_Spherical):
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""
         cosine = self._cosine_now()
-        self._keep()
         t = torch.tensor([[values.shared["t"]]], dtype=torch.float32)
         if cosine.abs() > _PARALLEL:
             first, second = 1 - t, t
@@ -145,7 +137,6 @@ class NuSlerp(_Spherical):
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""
         cosine = self._cosine_now()
-        self._keep()
         weights = [settings["weight"] for settings in self._settings.of(values)]
         total = sum(weights)
         t = 0.5 if abs(total) < _SMALL_TOTAL else weights[1] / total

@@ -48,11 +48,21 @@ def blockwise_sum(length: int, read: Read) -> torch.Tensor | None:
 @cache
 def _width(n_threads: int) -> int | None:
     """The width of vectors with which torch's own sums come out."""
+    return _width_of(torch.sum, n_threads)
+
+
+@cache
+def row_width() -> int | None:
+    """The same for the rows of a matrix, each of which one thread adds; None: with none."""
+    return _width_of(lambda trial: torch.stack([trial, trial]).sum(dim=1)[0], 1)
+
+
+def _width_of(torchs: Callable[[torch.Tensor], torch.Tensor], n_threads: int) -> int | None:
     generator = torch.Generator().manual_seed(0)
     trials = [torch.empty(length).exponential_(generator=generator) for length in _TRIED]
     for width in _WIDTHS:
         ours = [_sum(len(t), lambda a, b, t=t: t[a:b], n_threads, width) for t in trials]  # type: ignore[misc]  # mypy infers no lambda with a default
-        if all(torch.equal(one, trial.sum()) for one, trial in zip(ours, trials, strict=True)):
+        if all(torch.equal(one, torchs(trial)) for one, trial in zip(ours, trials, strict=True)):
             return width
     return None
 
@@ -71,21 +81,50 @@ def _sum_of_part(start: int, stop: int, read: Read, width: int) -> torch.Tensor:
     """What one thread adds."""
     if stop - start < width:
         return read(start, stop).sum()
-    lanes = _UNROLLED * width
-    n_rows = (stop - start) // lanes
-    cascade = _Cascade(n_rows, lanes)
-    whole = cascade.run**2  # rows that make one sum of sums
-    step = max(whole, _READ // lanes // whole * whole) * lanes
-    for low, high in spans(n_rows * lanes, step):
-        cascade.add(read(start + low, start + high).view(-1, lanes))
-    total = cascade.total().view(_UNROLLED, width)
-    rest = read(start + n_rows * lanes, stop) if start + n_rows * lanes < stop else total[0, :0]
-    n_vectors = len(rest) // width
-    for vector in rest[: n_vectors * width].view(-1, width):
-        total[0] += vector
-    for other in total[1:]:
-        total[0] += other
-    return _in_turn(torch.cat([rest[n_vectors * width :], total[0]]))
+    total = RowSum(stop - start, width)
+    for low, high in spans(stop - start, -(-_READ // total.unit) * total.unit):
+        total.add(read(start + low, start + high))
+    return total.total()
+
+
+class RowSum:
+    """The sum of entries that one thread of torch adds, as of each row of a matrix.
+
+    Args:
+        length: How many, at least one vector.
+        width: Numbers in a vector.
+
+    Attributes:
+        unit: Entries are added in multiples of so many, but for the last ones.
+    """
+
+    def __init__(self, length: int, width: int) -> None:
+        self._width = width
+        self._lanes = _UNROLLED * width
+        n_rows = length // self._lanes
+        self._cascade = _Cascade(n_rows, self._lanes)
+        self.unit = self._lanes * self._cascade.run**2
+        self._n_left = n_rows * self._lanes
+        self._rest = torch.empty(0)
+
+    def add(self, entries: torch.Tensor) -> None:
+        """Adds the next entries."""
+        n_whole = min(len(entries), self._n_left)
+        if n_whole:
+            self._cascade.add(entries[:n_whole].view(-1, self._lanes))
+            self._n_left -= n_whole
+        if n_whole < len(entries):
+            self._rest = entries[n_whole:].clone()
+
+    def total(self) -> torch.Tensor:
+        """The sum, once all entries are added."""
+        total = self._cascade.total().view(_UNROLLED, self._width)
+        n_vectors = len(self._rest) // self._width
+        for vector in self._rest[: n_vectors * self._width].view(-1, self._width):
+            total[0] += vector
+        for other in total[1:]:
+            total[0] += other
+        return _in_turn(torch.cat([self._rest[n_vectors * self._width :], total[0]]))
 
 
 class Blocks:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from evomerge.merging.budget import Budget
 from evomerge.merging.kernels.bounds import Magnitudes
 from evomerge.merging.kernels.kernel import Inlet, Settings
+from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.summation import Blocks, blockwise_sum
-from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.kernels.workspace import Workspace, part, spans
 from evomerge.merging.spill import spilled
 
 # (entries of a task vector, place of the first, where to write those that are kept)
@@ -31,6 +32,7 @@ class TaskVectors:
 
     Attributes:
         length: Elements of each.
+        n_sources: How many there are.
         settings: Finds the parameters of the sources.
         shape: Of the tensor.
     """
@@ -39,6 +41,7 @@ class TaskVectors:
         self, base: torch.Tensor, inlet: Inlet, workspace: Workspace, budget: Budget
     ) -> None:
         self.length = base.numel()
+        self.n_sources = len(inlet.sources)
         self.shape = inlet.shape
         self.settings = Settings([model for model, _ in inlet.sources])
         self._base = base
@@ -47,20 +50,20 @@ class TaskVectors:
         self._budget = budget
         self._magnitudes = Magnitudes([base, *self._sources])
         self._kept: list[torch.Tensor] = []
-        self._asked = 0
+        self._uses = Uses()
         self._norms: dict[tuple[int, int], torch.Tensor] = {}
 
     def base(self, start: int, stop: int) -> torch.Tensor:
         """A block of the base in float32; not to be changed."""
-        return self._workspace.float32(self._base[start:stop], "base")
+        return self._workspace.float32(part(self._base, start, stop), "base")
 
     def block(
         self, index: int, base: torch.Tensor, start: int, stop: int, out: torch.Tensor
     ) -> torch.Tensor:
         """A block of one task vector: in ``out``, or kept and not to be changed."""
         if self._kept:
-            return self._kept[index][start:stop]
-        source = self._sources[index][start:stop]
+            return part(self._kept[index], start, stop)
+        source = part(self._sources[index], start, stop)
         if source.dtype != torch.float32:
             source = out.copy_(source)
         return torch.sub(source, base, out=out)
@@ -111,11 +114,14 @@ class TaskVectors:
             delta = out
         return torch.abs(delta, out=out)
 
-    def largest(
-        self, weights: Sequence[float], divisor: torch.Tensor | None, scale: float
-    ) -> float:
-        """No entry of base plus ``scale`` times their weighted sum is larger."""
-        bound = 2 * self._magnitudes.of_sum(weights, divisor)
+    def largest(self, amplification: float, scale: float) -> float:
+        """No entry of base plus ``scale`` times their weighted sum is larger.
+
+        Args:
+            amplification: How much larger than the largest of their entries the sum can be.
+            scale: Of the sum.
+        """
+        bound = 2 * amplification * self._magnitudes.largest
         return self._magnitudes.largest + max(1.0, abs(scale)) * bound
 
     def norm(self, index: int) -> torch.Tensor:
@@ -127,8 +133,7 @@ class TaskVectors:
 
     def keep(self) -> None:
         """Keeps all task vectors of this tensor if this is not the first merge."""
-        self._asked += 1
-        if self._asked == 1 or self._kept:
+        if not self._uses.again() or self._kept:
             return
         if self._budget.grants(self, 4 * self.length * len(self._sources)):
             self._kept = [self._difference(source) for source in self._sources]

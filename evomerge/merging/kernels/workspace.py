@@ -52,7 +52,11 @@ class Workspace:
         if length > self._zeros.numel():
             del self._zeros
             self._zero_length = length
-        return self._zeros[:length]
+            self._forget("zeros", torch.float32)
+        key = ("zeros", torch.float32, length)
+        if key not in self._views:
+            self._views[key] = self._zeros[:length]
+        return self._views[key]
 
     _zero_length = 0
 
@@ -65,9 +69,18 @@ class Workspace:
         if buffer is None or buffer.numel() < length:
             buffer = torch.empty(max(length, self.block), dtype=dtype)
             self._buffers[name, dtype] = buffer
-            for key in [key for key in self._views if key[:2] == (name, dtype)]:
-                del self._views[key]
+            self._forget(name, dtype)
         return buffer
+
+    def _forget(self, name: str, dtype: torch.dtype) -> None:
+        """Drops the views of a buffer."""
+        for key in [key for key in self._views if key[:2] == (name, dtype)]:
+            del self._views[key]
+
+
+def part(flat: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """A stretch of a flat tensor; the tensor itself where it is all of it, which costs no view."""
+    return flat if stop - start == flat.numel() else flat[start:stop]
 
 
 def spans(length: int, step: int) -> Iterator[tuple[int, int]]:

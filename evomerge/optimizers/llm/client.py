@@ -31,6 +31,12 @@ _LONGEST_REASON = 300  # characters of what a server says of an error
 _PIECE = 8  # characters of a key that must not be seen together
 _NO_KEY = "none-needed"  # what a local server is given
 _TALKATIVE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")  # log what servers echo
+_PROBLEMS = {  # how an answer ends -> what is wrong with it, to the model and in a word or two
+    "refusal": ("you refused", "refusal"),
+    "length": ("it was cut off: it is too long", "cut off"),
+    "content_filter": ("it was filtered out", "filtered out"),
+}
+_CAUSES = {401: "key refused", 403: "key refused", 408: "time-out", 429: "rate limit"}
 _WAIT = (408, 409, 425, 429)  # statuses that pass, like all from 500
 
 
@@ -43,12 +49,14 @@ class Answer:
         problem: Why the text is not what it wanted to say, e.g. a refusal; empty if it is.
         prompt_tokens: As the server counts them, 0 where it does not.
         completion_tokens: The same of the reply.
+        cause: Of the problem, in a word or two.
     """
 
     text: str
     problem: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cause: str = ""
 
 
 class NoAnswerError(Exception):
@@ -60,6 +68,7 @@ class NoAnswerError(Exception):
         wait: Seconds that the server asks for, None where it names none.
         is_too_long: Whether a shorter prompt may succeed.
         status: Of HTTP, None where nobody answered.
+        cause: The reason in a word or two.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class NoAnswerError(Exception):
         wait: float | None = None,
         is_too_long: bool = False,
         status: int | None = None,
+        cause: str = "wrong answer",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -77,6 +87,7 @@ class NoAnswerError(Exception):
         self.wait = wait
         self.is_too_long = is_too_long
         self.status = status
+        self.cause = cause
 
 
 class ChatModel(Protocol):
@@ -89,8 +100,11 @@ class ChatModel(Protocol):
             NoAnswerError: there is none.
         """
 
-    def probe(self, seconds: float) -> None:
+    def probe(self, seconds: float) -> tuple[str, ...]:
         """Asks for nothing but a sign of life, which costs nothing.
+
+        Returns:
+            The models it lists; empty where it lists none.
 
         Raises:
             NoAnswerError: nobody answers, or refuses the key.
@@ -134,14 +148,14 @@ class Endpoint:
                 answer = _answer(_read(response.iter_bytes(), end))
         return replace(answer, text=redacted(answer.text, self._secret()))
 
-    def probe(self, seconds: float) -> None:
+    def probe(self, seconds: float) -> tuple[str, ...]:
         """See :class:`ChatModel`; it asks for the list of models."""
         end = time.monotonic() + seconds
         with (
             self._connected(seconds) as client,
             client.models.with_streaming_response.list() as response,
         ):
-            _read(response.iter_bytes(), end)
+            return _listed(_read(response.iter_bytes(), end))
 
     def _secret(self) -> str:
         return os.environ.get(self._api_key_env, "").strip()
@@ -196,7 +210,7 @@ def _read(pieces: Iterator[bytes], end: float) -> bytes:
         if len(found) > _MAX_BYTES:
             raise NoAnswerError(f"the answer is longer than {_MAX_BYTES >> 20} MiB")
         if time.monotonic() > end:
-            raise NoAnswerError("the answer took too long")
+            raise NoAnswerError("the answer took too long", cause="time-out")
     return bytes(found)
 
 
@@ -212,10 +226,18 @@ def _answer(raw: bytes) -> Answer:
         tokens = [_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion")]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise NoAnswerError("what came is no chat completion") from None
-    problem = {"length": "it was cut off: it is too long", "content_filter": "it was filtered out"}
     said = text if isinstance(text, str) else ""
-    why = "you refused" if refusal else problem.get(str(ending), "")
-    return Answer(said, why, *tokens)
+    why, cause = _PROBLEMS["refusal"] if refusal else _PROBLEMS.get(str(ending), ("", ""))
+    return Answer(said, why, tokens[0], tokens[1], cause)
+
+
+def _listed(raw: bytes) -> tuple[str, ...]:
+    """The names in a list of models; empty where the body is none."""
+    try:
+        names = [model["id"] for model in json.loads(raw)["data"]]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ()
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def _count(value: Any) -> int:
@@ -229,10 +251,10 @@ def _no_answer(error: Exception, secret: str, seconds: float) -> NoAnswerError:
     if response is None:
         names = " ".join(kind.__name__ for kind in type(error).__mro__)
         if "Timeout" in names:
-            return NoAnswerError(f"no answer within {seconds:.3g} seconds")
+            return NoAnswerError(f"no answer within {seconds:.3g} seconds", cause="time-out")
         cause = error.__cause__
         why = said if cause is None else _shortened(redacted(str(cause)[:_LONGEST_ERROR], secret))
-        return NoAnswerError(f"no answer ({type(error).__name__}: {why})")
+        return NoAnswerError(f"no answer ({type(error).__name__}: {why})", cause="no connection")
     status = int(response.status_code)
     is_too_long = status in (400, 413, 422) and ("context" in said or "too long" in said)
     return NoAnswerError(
@@ -241,6 +263,7 @@ def _no_answer(error: Exception, secret: str, seconds: float) -> NoAnswerError:
         wait=_wait(response.headers.get("retry-after", "")),
         is_too_long=is_too_long,
         status=status,
+        cause="prompt too long" if is_too_long else _CAUSES.get(status, f"HTTP status {status}"),
     )
 
 

@@ -50,6 +50,7 @@ class Attempt:
         correction: What was asked for beside the prompt, empty the first time.
         answer: Empty where none came.
         problem: Why it is no proposal, empty if it is one.
+        cause: The same in a word or two.
         was_silent: Whether nobody answered, or not in time, or not as a model does.
         seconds: From request to answer.
         waited: Seconds before the request, after one that failed.
@@ -58,6 +59,7 @@ class Attempt:
     correction: str = ""
     answer: Answer = field(default_factory=lambda: Answer(""))
     problem: str = ""
+    cause: str = ""
     was_silent: bool = False
     seconds: float = 0.0
     waited: float = 0.0
@@ -117,10 +119,11 @@ def converse(
             dialogue.proposal = _read(attempt.answer, read)
             break
         except ReplyError as error:
-            attempt.problem = str(error)
+            attempt.problem, attempt.cause = str(error), error.cause
             talk = _correction(attempt)
         except NoAnswerError as error:
             attempt.problem, attempt.was_silent = error.reason, error.status is None
+            attempt.cause = error.cause
             shorter = next(prompts, None) if error.is_too_long else None
             if shorter is not None:
                 dialogue.prompt, talk = shorter, []
@@ -149,7 +152,7 @@ def _wait(error: NoAnswerError, n_attempts: int) -> float:
 
 def _read(answer: Answer, read: Callable[[str], Proposal]) -> Proposal:
     if answer.problem:
-        raise ReplyError(answer.problem)
+        raise ReplyError(answer.problem, answer.cause or answer.problem)
     return read(answer.text)
 
 

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from evomerge.errors import Problem
+from evomerge.errors import Problem, nearest
 from evomerge.genome.schema import Genome
+from evomerge.harmless import one_line
 from evomerge.optimizers.context import Brief
 from evomerge.optimizers.llm.client import NoAnswerError
 from evomerge.optimizers.llm.prompt import Example, Situation, messages, n_characters
@@ -15,6 +16,7 @@ from evomerge.optimizers.llm.settings import LlmSettings
 from evomerge.space import Space
 
 _PROBE_SECONDS = 5.0
+_SHOWN = 10  # models of a list
 _VALUE_CHARACTERS = 8  # by which a value may be longer than the one it is estimated with
 _TASK_CHARACTERS = 120  # of a task's metrics, in each place where it is named
 
@@ -25,6 +27,51 @@ def all_obstacles(space: Space, genome: Genome, settings: LlmSettings) -> Iterat
     yield from found
     if settings.probe and not found:
         yield from _unreachable(settings)
+
+
+def all_oddities(settings: LlmSettings, n_before: int) -> Iterator[Problem]:
+    """What can hardly be meant.
+
+    Args:
+        settings: Whom to ask, and how.
+        n_before: Trials that other optimizers propose before it.
+    """
+    if settings.request_timeout > settings.generation_timeout:
+        yield Problem(
+            f"a request may take {settings.request_timeout:g} seconds, all of a generation "
+            f"together {settings.generation_timeout:g}",
+            where="request_timeout",
+            fix="Make it smaller, or raise generation_timeout.",
+        )
+    if (settings.prompt_price is None) != (settings.completion_price is None):
+        missing = "prompt_price" if settings.prompt_price is None else "completion_price"
+        yield Problem(
+            f"without {missing} no cost can be counted", where=missing, fix="Give both or none."
+        )
+    if n_before and settings.first_generation == "uniform":
+        yield Problem(
+            "the first generation is drawn anywhere, not where the optimizers before it arrived",
+            where="first_generation",
+            fix="Set it to start.",
+        )
+    yield from _unlisted(settings)
+
+
+def _unlisted(settings: LlmSettings) -> Iterator[Problem]:
+    """A model that its server does not name, which may be its list's fault."""
+    try:
+        listed = settings.connect().probe(_PROBE_SECONDS) if settings.probe else ()
+    except NoAnswerError:
+        return
+    if listed and settings.model not in listed:
+        known = ", ".join(one_line(name) for name in listed[:_SHOWN])
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        yield Problem(
+            f"{settings.base_url} lists no model {settings.model!r}"
+            f"{nearest(settings.model, listed)} (listed: {known}{more})",
+            where="model",
+            fix="Name one of them, unless the server loads what it does not list.",
+        )
 
 
 def _package() -> Iterator[Problem]:

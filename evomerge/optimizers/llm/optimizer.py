@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import Problem
-from evomerge.genome.schema import Genome
+from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.llm.dialogue import Clock, Dialogue, Patience, converse, shortening
-from evomerge.optimizers.llm.obstacles import all_obstacles
+from evomerge.optimizers.llm.obstacles import all_obstacles, all_oddities
 from evomerge.optimizers.llm.past import Past
 from evomerge.optimizers.llm.prompt import Situation, fitting, messages
 from evomerge.optimizers.llm.record import (
@@ -51,6 +51,7 @@ class Llm(Optimizer):
 
     Settings: ClassVar[type[Settings]] = LlmSettings
     clock: ClassVar[Clock] = Clock()
+    takes_migrants: ClassVar[bool] = True
     settings: LlmSettings
 
     @classmethod
@@ -64,6 +65,14 @@ class Llm(Optimizer):
         yield from super().obstacles(space, genome, settings)
         yield from all_obstacles(space, genome, settings)
 
+    @classmethod
+    def oddities(
+        cls, space: Space, link: OptimizerLink, settings: Any, n_before: int
+    ) -> Iterator[Problem]:
+        """Settings that undo one another, and a model that its server does not list."""
+        yield from super().oddities(space, link, settings, n_before)
+        yield from all_oddities(settings, n_before)
+
     @property
     def activity(self) -> str:
         """Whom the next ``ask`` waits for, and what that has cost so far."""
@@ -74,7 +83,13 @@ class Llm(Optimizer):
         priced = "" if cost is None else f", {cost:.2f} spent"
         return f"asking {self.settings.model} for generation {self._generation} ({spent}{priced})"
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for the model."""
+        return self._is_asking
+
     def _start(self) -> None:
+        self._is_asking = False
         levels = self.space.levels
         self._levels = np.array([n or 0 for n in levels])
         self._ordered = np.array(self.space.is_ordered)
@@ -164,7 +179,9 @@ class Llm(Optimizer):
         if kept is not None:
             return from_json(kept, self._generation, self.space)
         sigma = self.settings.sigma_low if self._past.has_improved else self.settings.sigma_high
+        self._is_asking = True
         dialogue = self._converse(sigma)
+        self._is_asking = False
         record = record_of(dialogue, sigma)
         total = self._bill + record.bill
         content = to_json(record, dialogue, self._generation, self.settings, total)
@@ -214,7 +231,8 @@ class Llm(Optimizer):
         self._evaluations = evaluations
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
-        self._past.add(genotypes, losses, self._evaluations, "before the search")
+        origin = "elsewhere" if self._generation else "before the search"
+        self._past.add(genotypes, losses, self._evaluations, origin)
         self._evaluations = ()
 
     def _tell(self, genotypes: Array, losses: Array) -> None:

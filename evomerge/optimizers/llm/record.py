@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,11 @@ class Record:
 def name_of(generation: int) -> str:
     """Under what a generation is kept."""
     return f"generation-{generation:04d}.json"
+
+
+def records_in(folder: Path) -> list[Path]:
+    """The file of each generation that is kept in a folder, in their order."""
+    return sorted(folder.glob("generation-*.json"))
 
 
 def record_of(dialogue: Dialogue, sigma: float) -> Record:
@@ -172,6 +178,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "correction": harmless(attempt.correction),
         "reply": harmless(attempt.answer.text),
         "problem": harmless(attempt.problem),
+        "cause": attempt.cause,
         "prompt_tokens": attempt.answer.prompt_tokens,
         "completion_tokens": attempt.answer.completion_tokens,
         "seconds": round(attempt.seconds, 3),

@@ -13,6 +13,7 @@ from evomerge.optimizers.llm.prompt import written
 from evomerge.space import Choice, Integer, Parameter, Real, Space, Value
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
+_BAD_JSON, _WRONG_SHAPE = "bad JSON", "wrong shape"
 _MOST = 8  # complaints, and names in one of them, that are told at once
 
 
@@ -30,7 +31,16 @@ class Proposal:
 
 
 class ReplyError(Exception):
-    """A reply that is no proposal; its text tells the model what to mend."""
+    """A reply that is no proposal; its text tells the model what to mend.
+
+    Args:
+        complaint: That text.
+        cause: The same in a word or two.
+    """
+
+    def __init__(self, complaint: str, cause: str) -> None:
+        super().__init__(complaint)
+        self.cause = cause
 
 
 def read_reply(text: str, space: Space) -> Proposal:
@@ -44,16 +54,16 @@ def read_reply(text: str, space: Space) -> Proposal:
     try:
         return _proposal(_object(text), space)
     except RecursionError:
-        raise ReplyError("the reply is nested too deeply") from None
+        raise ReplyError("the reply is nested too deeply", _BAD_JSON) from None
 
 
 def _proposal(found: dict[str, Any], space: Space) -> Proposal:
     if "mean" not in found:
-        raise ReplyError('the object lacks the key "mean"')
+        raise ReplyError('the object lacks the key "mean"', _WRONG_SHAPE)
     values = _named(found["mean"], space)
     complaints = [c for p in space for c in _complaints(p, values[p.name])]
     if complaints:
-        raise ReplyError(_few(complaints, "; "))
+        raise ReplyError(_few(complaints, "; "), "values out of range")
     thought = found.get("thought", "")
     point = {p.name: _value(p, values[p.name]) for p in space}
     return Proposal(point, thought if isinstance(thought, str) else json.dumps(thought))
@@ -61,21 +71,21 @@ def _proposal(found: dict[str, Any], space: Space) -> Proposal:
 
 def _object(text: str) -> dict[str, Any]:
     if not text.strip():
-        raise ReplyError("the reply is empty")
+        raise ReplyError("the reply is empty", _BAD_JSON)
     fenced = _FENCE.match(text)
     try:
         found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_each_once)
     except ValueError as error:
-        raise ReplyError(f"the reply is no JSON ({error})") from None
+        raise ReplyError(f"the reply is no JSON ({error})", _BAD_JSON) from None
     if not isinstance(found, dict):
-        raise ReplyError("the reply is JSON, but no object")
+        raise ReplyError("the reply is JSON, but no object", _WRONG_SHAPE)
     return found
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     twice = sorted(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
     if twice:
-        raise ReplyError(f"these keys stand twice: {_few(twice)}")
+        raise ReplyError(f"these keys stand twice: {_few(twice)}", _WRONG_SHAPE)
     return dict(pairs)
 
 
@@ -84,16 +94,17 @@ def _named(mean: Any, space: Space) -> dict[str, Any]:
     names = [parameter.name for parameter in space]
     if isinstance(mean, list):
         if len(mean) != len(names):
-            raise ReplyError(f'"mean" is a list of {len(mean)}, expected {len(names)} values')
+            complaint = f'"mean" is a list of {len(mean)}, expected {len(names)} values'
+            raise ReplyError(complaint, _WRONG_SHAPE)
         return dict(zip(names, mean, strict=True))
     if not isinstance(mean, dict):
-        raise ReplyError('"mean" is neither an object nor a list')
+        raise ReplyError('"mean" is neither an object nor a list', _WRONG_SHAPE)
     missing = [name for name in names if name not in mean]
     unknown = [name for name in mean if name not in set(names)]
     complaints = [f'"mean" lacks {_few(missing)}'] if missing else []
     complaints += [f'"mean" holds {_few(unknown)}, which are no parameters'] if unknown else []
     if complaints:
-        raise ReplyError("; ".join(complaints))
+        raise ReplyError("; ".join(complaints), _WRONG_SHAPE)
     return mean
 
 

@@ -7,8 +7,9 @@ import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from evomerge.genome.source import MisfitError
 from evomerge.optimizers.base import Settings
 from evomerge.optimizers.llm.client import ChatModel, Endpoint
 
@@ -63,6 +64,17 @@ class LlmSettings(Settings):
     prompt_price: float | None = Field(default=None, ge=0)
     completion_price: float | None = Field(default=None, ge=0)
     probe: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> LlmSettings:
+        if self.sigma_low > self.sigma_high:
+            raise MisfitError(
+                f"got {self.sigma_low:g}, above sigma_high ({self.sigma_high:g}): the search would "
+                "narrow where it stagnates",
+                "sigma_low",
+                fix="Exchange the two.",
+            )
+        return self
 
     @field_validator("base_url")
     @classmethod

@@ -1,0 +1,182 @@
+"""Optimizers that search side by side and send one another their best.
+
+Source: Tanese, Distributed genetic algorithms (1989), ICGA 3.
+Differs: the islands are optimizers of any kind, and every one sends its best trial to every
+other that can learn from trials made elsewhere in mid-run; they take turns, a generation each,
+so that each spends the same share of its budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.chain import Apart, Link
+from evomerge.optimizers.context import SearchContext
+from evomerge.space import Space
+from evomerge.trial import Evaluation
+
+Array = NDArray[np.float64]
+
+
+def label_of(position: int, name: str) -> str:
+    """How the label of what an island proposes begins; the first island is 1."""
+    return f"island {position + 1} {name}"
+
+
+@dataclass(frozen=True)
+class _Migrant:
+    """One trial."""
+
+    genotype: Array
+    losses: Array
+    evaluation: Evaluation | None
+
+    @property
+    def loss(self) -> float:
+        """The sum of its losses."""
+        return float(self.losses.sum())
+
+
+@dataclass
+class _Island:
+    """An optimizer and what it found.
+
+    Attributes:
+        link: What it is.
+        optimizer: Who proposes.
+        n_asked: Trials it proposed.
+        best: The best of them, the first of equals; None while all have failed.
+        known: Genotypes of the migrants it was told of.
+    """
+
+    link: Link
+    optimizer: Optimizer
+    n_asked: int = 0
+    best: _Migrant | None = None
+    known: set[bytes] = field(default_factory=set)
+
+    @property
+    def share(self) -> float:
+        """How much of its budget is spent."""
+        return self.n_asked / max(self.link.budget, 1)
+
+
+class Islands(Optimizer):
+    """Asks one optimizer after the other, each over the same space.
+
+    Args:
+        links: At least one island, in the order of their first turns.
+        space: See :class:`Optimizer`, like the rest.
+        migrate_every: Trials of all together between two migrations.
+        seed: The islands have seeds of their own; this one is not used.
+        n_objectives: Columns of the losses; every island can minimise so many.
+        context: What the islands may know and use; each keeps its things apart.
+    """
+
+    multi_objective: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        links: Sequence[Link],
+        space: Space,
+        *,
+        migrate_every: int,
+        seed: int,
+        n_objectives: int = 1,
+        context: SearchContext | None = None,
+    ) -> None:
+        self._links = tuple(links)
+        self._migrate_every = migrate_every
+        self.needs_documents = any(link.kind.needs_documents for link in links)
+        self.is_adaptive = any(link.kind.is_adaptive for link in links)
+        super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
+
+    def _start(self) -> None:
+        self._islands = [
+            _Island(link, self._settled(link, position))
+            for position, link in enumerate(self._links)
+        ]
+        self._evaluations: Sequence[Evaluation | None] = ()
+        self.population_size = max(one.optimizer.population_size for one in self._islands)
+
+    def _settled(self, link: Link, position: int) -> Optimizer:
+        keepsakes = Apart(self.context.keepsakes, f"{position}-{link.name}")
+        context = replace(self.context, keepsakes=keepsakes, budget=link.budget)
+        return link.make(self.space, context)
+
+    @property
+    def _turn(self) -> int:
+        """Whose turn it is: who spent the least of its budget, the first of equals."""
+        shares = [np.inf if one.optimizer.is_finished else one.share for one in self._islands]
+        return int(np.argmin(shares))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no island has anything more to ask."""
+        return all(one.optimizer.is_finished for one in self._islands)
+
+    @property
+    def activity(self) -> str:
+        """What the island whose turn it is does where that takes long."""
+        return self._islands[self._turn].optimizer.activity
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an island waits for somebody else."""
+        return any(one.optimizer.is_waiting for one in self._islands)
+
+    def recipe_config(self, row: int) -> dict[str, object] | None:
+        """The configuration of the island's own recipe."""
+        return self._islands[self._asking].optimizer.recipe_config(row)
+
+    def _ask(self) -> Array:
+        self._asking = self._turn
+        island = self._islands[self._asking]
+        asked = island.optimizer.ask()
+        island.n_asked += len(asked)
+        name, labels = label_of(self._asking, island.link.name), island.optimizer.labels
+        self.labels = tuple(
+            f"{name}, {label}" if label else name for label in labels or [""] * len(asked)
+        )
+        return asked
+
+    def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
+        self._evaluations = evaluations
+
+    def _learn(self, genotypes: Array, losses: Array) -> None:
+        evaluations, self._evaluations = self._evaluations, ()
+        for island in self._islands:
+            if not island.n_asked or island.optimizer.takes_migrants:
+                island.optimizer.tell(genotypes, losses, evaluations)
+
+    def _tell(self, genotypes: Array, losses: Array) -> None:
+        evaluations, self._evaluations = self._evaluations, ()
+        island = self._islands[self._asking]
+        island.optimizer.tell(genotypes, losses, evaluations)
+        seen = evaluations or [None] * len(genotypes)
+        for genotype, own, evaluation in zip(genotypes, losses, seen, strict=True):
+            one = _Migrant(genotype, np.atleast_1d(own), evaluation)
+            if np.isfinite(one.loss) and (island.best is None or one.loss < island.best.loss):
+                island.best = one
+        n_asked = sum(one.n_asked for one in self._islands)
+        if n_asked // self._migrate_every > (n_asked - len(genotypes)) // self._migrate_every:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        """Tells each island the best trial of each other, once."""
+        for island in self._islands:
+            bests = [one.best for one in self._islands if one is not island and one.best]
+            new = [best for best in bests if best.genotype.tobytes() not in island.known]
+            if new and island.optimizer.takes_migrants:
+                island.known |= {migrant.genotype.tobytes() for migrant in new}
+                island.optimizer.tell(
+                    np.stack([migrant.genotype for migrant in new]),
+                    np.stack([migrant.losses for migrant in new]),
+                    [migrant.evaluation for migrant in new],
+                )

@@ -1,0 +1,26 @@
+"""What the optimizers of a run tell of themselves: one line here adds a section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evomerge.report.dialogues import dialogues_section
+from evomerge.report.run import RecordedRun
+from evomerge.report.section import Section
+from evomerge.report.swarm_section import swarm_section
+from evomerge.report.training import training_section
+
+_SECTIONS: tuple[Callable[[RecordedRun], Section | None], ...] = (
+    swarm_section,
+    training_section,
+    dialogues_section,
+)
+
+
+def sections_of(run: RecordedRun) -> list[Section]:
+    """The sections of a run; none where its optimizers have nothing to tell.
+
+    Raises:
+        LedgerError: what an optimizer kept is broken.
+    """
+    return [section for make in _SECTIONS if (section := make(run)) is not None]
