@@ -1,7 +1,7 @@
 """Trials per hour of the same search done otherwise, in one run, the order alternated.
 
     python benchmarks/peers.py [skills] [large] [--trials N] [--peer-trials N] [--rounds N]
-                               [--threads N] [--dtype float32|bfloat16] [--quick]
+                               [--documents N] [--threads N] [--dtype float32|bfloat16] [--quick]
 
 - disk: merge into a folder with mergekit, lm-eval loads it (mergekit-evolve's default way);
 - memory: mergekit's in-memory plan writes into one live model, lm-eval builds its tasks anew
@@ -13,6 +13,9 @@ because the command does not start with current lm-eval. Each has two rows. By d
 lm-eval no batch size, which is a batch size of 1. ``--batch-size 16`` reaches the disk way only:
 the in-memory way wraps its model as ``HFLM(pretrained=model)`` and stays at 1; its second row
 is a change of its code. ``evomerge run`` stands at its default, ``batch_size: auto``.
+
+``large`` is four models of 120 million random weights and a 5-shot task of four options, whose
+shots are the same for all documents, as MMLU's are.
 
 All ways get the same recipes, tasks and dtype (``--dtype``; mergekit-evolve's own is bfloat16), and
 only whole trials are timed: no imports, no first reading of models and data. The score that each
@@ -71,6 +74,7 @@ dataset_path: json
 dataset_kwargs: {{data_files: {{test: {folder}/test.jsonl, train: {folder}/train.jsonl}}}}
 test_split: test
 fewshot_split: train
+fewshot_config: {{sampler: first_n}}
 output_type: multiple_choice
 doc_to_text: "{{{{text}}}}"
 doc_to_choice: "{{{{options}}}}"
@@ -211,8 +215,8 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def write_large(folder: Path) -> Path:
-    """Four models of 120 million random weights and a 5-shot task of 200 documents."""
+def write_large(folder: Path, n_documents: int) -> Path:
+    """Four models of 120 million random weights and a 5-shot task; its shots are MMLU's way."""
     vocabulary = {text: index for index, text in enumerate(["<unk>", "</s>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -225,7 +229,7 @@ def write_large(folder: Path) -> Path:
         LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder / name)
         fast.save_pretrained(folder / name)
     rng = random.Random(0)
-    for split, count in (("test", 200), ("train", 50)):
+    for split, count in (("test", n_documents), ("train", 50)):
         rows = [
             {
                 "text": " ".join(rng.choices(WORDS, k=40)),
@@ -241,13 +245,13 @@ def write_large(folder: Path) -> Path:
     return genome
 
 
-def written(name: str, folder: Path) -> Path:
+def written(name: str, folder: Path, n_documents: int) -> Path:
     """The genome of a workload."""
     if name == "skills":
         return Path("genomes/skills.yml")
     folder.mkdir()
     with quiet():
-        return write(folder, QUICK) if name == "quick" else write_large(folder)
+        return write(folder, QUICK) if name == "quick" else write_large(folder, n_documents)
 
 
 def main() -> None:
@@ -256,6 +260,7 @@ def main() -> None:
     parser.add_argument("--trials", default=8, type=int, help="of evomerge, in each round")
     parser.add_argument("--peer-trials", default=2, type=int, help="of the others, in each round")
     parser.add_argument("--rounds", default=2, type=int)
+    parser.add_argument("--documents", default=200, type=int, help="of large")
     parser.add_argument("--threads", default=2, type=int)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--quick", action="store_true", help="tiny models that tell nothing")
@@ -266,7 +271,7 @@ def main() -> None:
         folder = Path(temporary)
         datasets.config.HF_DATASETS_CACHE = folder / "datasets"
         for name in ["quick"] if arguments.quick else arguments.workloads:
-            compare(name, written(name, folder / name), arguments)
+            compare(name, written(name, folder / name, arguments.documents), arguments)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import reduce
 from io import StringIO
 from pathlib import Path
@@ -27,9 +28,10 @@ from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
 from evomerge.merging.alignment import n_unmoved, settled
 from evomerge.merging.budget import Budget
+from evomerge.merging.courier import Courier, Delivery
 from evomerge.merging.quiet import quiet_transformers
 from evomerge.merging.spill import spilled
-from evomerge.merging.window import Window, forget, is_mapped, tells_what_is_mapped
+from evomerge.merging.window import Window, expect, forget, is_mapped, tells_what_is_mapped
 
 _CPU = torch.device("cpu")
 _Entries = Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]
@@ -85,6 +87,7 @@ class Sources:
     ) -> None:
         self._device = torch.device(device)
         self._window = window or Window(None, self._device)
+        self._courier = Courier(self._device) if self._device.type == "cuda" else None
         self._passing: set[int] = set()  # ids of mapped tensors that do not stay
         self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
         self._views: dict[tuple[int, int], torch.Tensor] = {}  # of first rows
@@ -139,7 +142,7 @@ class Sources:
             elif is_mapped(tensor):
                 passing.append(tensor)
         self._inputs(stored).release()
-        return Inputs(entries, device=self._device, passing=passing)
+        return Inputs(entries, device=self._device, passing=passing, courier=self._courier)
 
     def _loaded(self, gather: GatherTensors) -> _Entries:
         """GatherTensors, with the cast to the recipe's dtype left for later."""
@@ -151,7 +154,9 @@ class Sources:
 
     def _inputs(self, tensors: _Entries) -> Inputs:
         passing = [tensor for tensor, _ in tensors.values() if id(tensor) in self._passing]
-        return Inputs(tensors, self._kept, device=self._device, passing=passing)
+        return Inputs(
+            tensors, self._kept, device=self._device, passing=passing, courier=self._courier
+        )
 
     def _first(self, tensor: torch.Tensor, n_rows: int | None) -> torch.Tensor:
         """The first rows of a resident tensor: always the same view of it."""
@@ -200,6 +205,7 @@ class Inputs:
             None: there is none.
         device: Where merges are computed.
         passing: Those of the tensors that do not stay in memory.
+        courier: Brings these to the device; None where it reads them as they are.
 
     Attributes:
         device: As given.
@@ -213,10 +219,13 @@ class Inputs:
         *,
         device: torch.device = _CPU,
         passing: Sequence[torch.Tensor] = (),
+        courier: Courier | None = None,
     ) -> None:
         self._tensors = tensors
         self._keep = keep
         self._passing = passing
+        self._courier = courier
+        self._coming: Future[Delivery] | None = None
         self.device = device
         self.is_passing = bool(passing)
 
@@ -226,14 +235,33 @@ class Inputs:
 
     def cast(self) -> dict[ModelReference, torch.Tensor]:
         """The tensors as mergekit's kernels get them; unchanged ones are not copied."""
-        kept = self.kept()
+        kept, here = self.kept(), self._received()
         return {
-            model: kept[model].to(self.device, dtype or kept[model].dtype)
+            model: here.get(id(kept[model]), kept[model]).to(
+                self.device, dtype or kept[model].dtype
+            )
             for model, (_, dtype) in self._tensors.items()
         }
 
+    def expect(self) -> None:
+        """Begins to read those that do not stay: they are merged next."""
+        if not self.is_passing:
+            return
+        if self._courier is None:
+            for tensor in self._passing:
+                expect(tensor)
+            return
+        not_kept = set(map(id, self.kept().values()))
+        sent = [tensor for tensor in self._passing if id(tensor) in not_kept]
+        self._coming = self._courier.send(sent) if sent else None
+
+    def _received(self) -> dict[int, torch.Tensor]:
+        coming, self._coming = self._coming, None
+        return {} if coming is None else coming.result().received()
+
     def release(self, start: int = 0, stop: int | None = None) -> None:
         """Gives the memory of those back that do not stay, from element to element."""
+        self._coming = None  # nobody asked for them
         for tensor in self._passing:
             forget(tensor.view(-1)[start:stop])
 

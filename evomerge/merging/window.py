@@ -18,7 +18,7 @@ import torch
 from evomerge.merging.budget import free_bytes
 
 _MAPS = Path("/proc/self/maps")
-_DONT_NEED = 4  # MADV_DONTNEED of Linux
+_WILL_NEED, _DONT_NEED = 3, 4  # MADV_WILLNEED and MADV_DONTNEED of Linux
 
 
 class Window:
@@ -66,6 +66,13 @@ def is_mapped(tensor: torch.Tensor) -> bool:
     return False
 
 
+def expect(tensor: torch.Tensor) -> None:
+    """Lets the system read a mapped tensor from its file while something else is computed."""
+    page = mmap.PAGESIZE
+    start = tensor.data_ptr() // page * page
+    _advise(start, tensor.data_ptr() + tensor.nbytes, _WILL_NEED)
+
+
 def forget(tensor: torch.Tensor) -> None:
     """Gives the memory of a tensor back that is mapped and was never written to.
 
@@ -77,5 +84,9 @@ def forget(tensor: torch.Tensor) -> None:
     start = tensor.data_ptr() // page * page
     stop = (tensor.data_ptr() + tensor.nbytes) // page * page
     if stop > start:
-        size = ctypes.c_size_t(stop - start)
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, _DONT_NEED)
+        _advise(start, stop, _DONT_NEED)
+
+
+def _advise(start: int, stop: int, advice: int) -> None:
+    size = ctypes.c_size_t(stop - start)
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, advice)

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from evomerge.merging import sources
 from evomerge.merging.kernels import workspace
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.resident import ResidentMerger
@@ -110,6 +111,39 @@ def test_a_merge_reads_through_a_window_of_one_block(
     merger.merge(second)
     assert len(seen) > 2 * N_TOKENS * 128 / BLOCK / EVERY
     assert max(seen) <= 2 * (PAGE + 2 * BLOCK) + TAILS < file_bytes(family) / 4
+
+
+def test_the_next_tensor_is_read_while_one_is_merged(
+    family: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merger = ResidentMerger(merge_seed=SEED, source_bytes=0, cache_bytes=0)
+    first, second, _ = recipes("linear", family)
+    merger.merge(first)
+    told: list[tuple[str, int]] = []
+    for name in ("expect", "forget"):
+
+        def tell(tensor: torch.Tensor, name: str = name) -> None:
+            told.append((name, tensor.data_ptr()))
+
+        monkeypatch.setattr(sources, name, tell)
+    merger.merge(second)
+    expected = [index for index, (what, _) in enumerate(told) if what == "expect"]
+    assert expected
+    for index in expected:
+        forgotten_next = next(place for what, place in told[index:] if what == "forget")
+        assert forgotten_next != told[index][1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ["linear", "ties"])
+def test_what_is_brought_to_a_gpu_merges_like_what_stays_there(
+    family: list[Path], method: str
+) -> None:
+    bringing = ResidentMerger(device="cuda", merge_seed=SEED, source_bytes=0, cache_bytes=0)
+    staying = ResidentMerger(device="cuda", merge_seed=SEED, cache_bytes=0)
+    for recipe in recipes(method, family):
+        merged, expected = weights(bringing, recipe), weights(staying, recipe)
+        assert all(torch.equal(merged[name], expected[name]) for name in expected)
 
 
 def test_sources_within_the_cap_stay(family: list[Path]) -> None:

@@ -171,8 +171,11 @@ class Engine:
         resolved = structure.values(recipe)
         uniforms, at = self._tools.uniforms, 0
         uniforms.restart()
-        for planned, values, kernel in _fitting(resolved, kernels):
+        fitting = _fitting(resolved, kernels)
+        for index, (planned, values, kernel) in enumerate(fitting):
             deadline.check()
+            for later, _, _ in fitting[index + 1 : index + 2]:
+                later.inputs.expect()
             if kernel is not None:
                 n_drawn = kernel.draws(values)
                 if n_drawn:
