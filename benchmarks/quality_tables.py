@@ -79,7 +79,8 @@ def _searches(space: str, rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row["space"] == space and "best" in row:
-            found.setdefault(row["optimizer"], {})[row["seed"]] = row
+            title = row["optimizer"].partition("=")[0]
+            found.setdefault(title, {})[row["seed"]] = row
     return {name: list(by_seed.values()) for name, by_seed in found.items()}
 
 

@@ -8,9 +8,9 @@ one by one, what is known is not run again, and --table only draws.
     python benchmarks/search_quality.py [--spaces wide ...] [--optimizers random tpe+cma_es ...]
                                         [--seeds 0 1 2] [--trials 100] [--quick] [--table]
 
-An optimizer is a name, names joined by + for a chain, or a YAML mapping as in a genome:
-'{name: llm, base_url: "http://localhost:8000/v1", model: M}'. One that cannot be used is left out
-with a line. --quick writes to a folder of its own and draws nothing.
+An optimizer is a name, names joined by + for a chain, or a title of your own and a block as in a
+genome: 'llm M={name: llm, base_url: "http://localhost:8000/v1", model: M}'. One that cannot be
+used is left out with a line. --quick writes to a folder of its own and draws nothing.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Plan:
     @property
     def override(self) -> str:
         """The optimizer's block of the genome."""
-        named = yaml.safe_load(self.optimizer)
-        block = named if isinstance(named, dict) else _block(self.optimizer.split("+"))
+        title, _, text = self.optimizer.partition("=")
+        block = yaml.safe_load(text) if text else _block(title.split("+"))
         return f"optimizer={json.dumps({**block, 'budget': self.trials, 'seed': self.seed})}"
 
 
