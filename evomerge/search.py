@@ -24,6 +24,7 @@ from evomerge.ledger import Ledger
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.gradient_lessons import seconds_in
 from evomerge.parents import is_parent, refuse_hopeless
 from evomerge.proposer import Proposer
 from evomerge.standing import Standing, anchored, finalists, winners
@@ -163,9 +164,10 @@ class Search:
         return "converged" if self.proposer.optimizer.is_finished else None
 
     def _seconds_spent(self) -> float:
-        """On the recorded trials, before this process."""
+        """On the recorded trials and epochs, before this process."""
         outcomes = (trial.outcome for trial in self.ledger.trials.values())
-        return sum(sum(o.seconds.values()) for o in outcomes) / self.executor.n_workers
+        trained = seconds_in(self.ledger.folder.optimizer)
+        return trained + sum(sum(o.seconds.values()) for o in outcomes) / self.executor.n_workers
 
     def _run_baselines(self) -> Generator[Event, None, None]:
         outcomes = yield from self._evaluate(self.baselines)

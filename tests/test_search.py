@@ -27,6 +27,8 @@ from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.merge_spaces import merge_space_for
 from evomerge.objective import Objective
 from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.context import Effort, Lesson
+from evomerge.optimizers.gradient_lessons import to_bytes
 from evomerge.search import Limits, Search
 from evomerge.trial import Candidate, MetricKey, Sample, TrialState
 from tests.contract.merge_space_cases import LLAMA
@@ -483,6 +485,18 @@ def test_time_spent_before_a_break_counts(tmp_path):
     lines = [line for line in ledger.read_text().splitlines() if '"kind":"ended"' not in line]
     spent = [line.replace('"seconds":{"merge":0.0}', '"seconds":{"merge":60.0}') for line in lines]
     ledger.write_text("\n".join(spent) + "\n")
+    *_, last = search(tmp_path, budget=50, timeout=500, resume=True).run()
+    assert last == RunFinished("timeout", N_BASELINES + 4)
+
+
+def test_time_of_training_before_a_break_counts(tmp_path):
+    list(search(tmp_path, budget=4).run())
+    folder = RunFolder(tmp_path)
+    lines = folder.ledger.read_text().splitlines()
+    folder.ledger.write_text("\n".join(x for x in lines if '"kind":"ended"' not in x) + "\n")
+    lesson = Lesson(np.zeros(2), b"", {}, effort=Effort(seconds=600.0))
+    RunKeepsakes(folder).keep("0-gradient/epoch-1.npz", to_bytes(lesson))
+    RunKeepsakes(folder).keep("0-gradient/epoch-2.npz", b"damaged")
     *_, last = search(tmp_path, budget=50, timeout=500, resume=True).run()
     assert last == RunFinished("timeout", N_BASELINES + 4)
 

@@ -15,7 +15,12 @@ from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.merge_spaces.reading import TOLERANCE, point_of
 from evomerge.methods import METHODS
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.chain import Chain, Link
+from evomerge.optimizers.context import SearchContext
+from evomerge.optimizers.islands import Islands
 from evomerge.recipe import Recipe
+from evomerge.space import Real, Space
 from tests.contract.merge_space_cases import CASES, build, definition
 from tests.recorded_runs import record_run
 
@@ -208,3 +213,129 @@ def test_what_cannot_be_a_seed_is_told_all_at_once(tmp_path, merge_space):
 
 def test_without_seeds_there_are_none(merge_space):
     assert seeds_of(genome_from(), merge_space) == []
+
+
+# Where the search begins
+
+CUBE = Space(tuple(Real(f"weight_{index}", 0.0, 1.0, initial=1 / 3) for index in range(12)))
+SEEDS = np.random.default_rng(1).uniform(0.7, 0.9, (5, 12))
+PARENTS = np.vstack([np.eye(12)[:3], np.full((1, 12), 1 / 3)])
+
+
+def heard_seeds(optimizer, seed_losses=(0.30, 0.17, 0.25, 0.28, 0.26)):
+    """Told of three models and their average, then of five seeds, the second the best of all."""
+    optimizer.tell(
+        np.vstack([PARENTS, SEEDS]), np.array([0.5, 0.6, 0.7, 0.4, *seed_losses]), [None] * 9
+    )
+    return optimizer
+
+
+def begun_from_seeds(name, *, size=None, seeds=SEEDS, told=heard_seeds, **settings):
+    kind = OPTIMIZERS[name]
+    context = SearchContext(experts=PARENTS[:3], seeds=seeds)
+    chosen = kind.Settings.model_validate(settings)
+    return told(kind(CUBE, seed=0, population_size=size, settings=chosen, context=context))
+
+
+def far(genotypes, place):
+    return float(np.sqrt(((genotypes - place) ** 2).mean()))
+
+
+def test_cma_es_begins_at_the_best_seed_and_looks_nearby():
+    asked = begun_from_seeds("cma_es", size=200).ask()
+    assert far(asked.mean(axis=0), SEEDS[1]) < 0.02
+    assert asked.std(axis=0).mean() == pytest.approx(1 / 20, rel=0.2)
+
+
+def test_cma_es_begins_where_it_did_when_no_seed_is_the_best():
+    def told(optimizer):
+        return heard_seeds(optimizer, (0.8, 0.9, 0.8, 0.9, np.inf))
+
+    with_seeds = begun_from_seeds("cma_es", told=told).ask()
+    np.testing.assert_array_equal(
+        begun_from_seeds("cma_es", told=told, seeds=None).ask(), with_seeds
+    )
+
+
+def test_a_swarm_of_as_many_as_the_seeds_is_the_seeds():
+    swarm = begun_from_seeds("swarm", size=5)
+    swarm.ask()
+    np.testing.assert_array_equal(swarm._own, SEEDS[[1, 2, 4, 3, 0]])
+    assert swarm._own_losses.tolist() == [0.17, 0.25, 0.26, 0.28, 0.30]
+
+
+def test_further_particles_begin_around_the_best_seed():
+    asked = begun_from_seeds("swarm", size=30).ask()
+    assert len(asked) == 25  # the losses of the five seeds are known
+    assert far(asked, SEEDS[1]) == pytest.approx(1 / 20, rel=0.2)
+
+
+def test_seeds_that_are_not_the_best_are_particles_before_the_models():
+    def told(optimizer):
+        return heard_seeds(optimizer, (0.8, 0.9, 0.7, 0.6, 0.65))
+
+    swarm = begun_from_seeds("swarm", size=7, told=told)
+    swarm.ask()
+    np.testing.assert_array_equal(swarm._own[:5], SEEDS[[3, 4, 2, 0, 1]])
+    np.testing.assert_array_equal(swarm._own[5:], PARENTS[:2])
+
+
+def test_niches_begin_around_the_best_seed_and_mate_the_seeds():
+    niches = begun_from_seeds("niches", n_startup_trials=13, spread=0.01)
+    points = []
+    for _ in range(4):
+        points.append(niches.ask()[0])
+        assert niches.labels == ("first point",)
+        niches.tell(points[-1][None], np.array([1.0]), [None])
+    assert sum(far(point, SEEDS[1]) < 0.03 for point in points) == 2  # the others lie anywhere
+    archived = [member.genotype.tolist() for member in niches._archive]
+    assert all(seed in archived for seed in SEEDS.tolist())
+
+
+def test_llm_begins_around_the_best_seed_when_it_begins_at_the_start():
+    asked = begun_from_seeds("llm", size=40, first_generation="start", sigma_high=0.05).ask()
+    np.testing.assert_allclose(asked[0], SEEDS[1])
+    assert far(asked[1:], SEEDS[1]) == pytest.approx(0.05, rel=0.2)
+
+
+def test_gradient_and_gp_hear_the_seeds_like_any_trial():
+    assert len(begun_from_seeds("gp")._study.trials) == 9
+    assert begun_from_seeds("gradient")._best[1].tolist() == SEEDS[1].tolist()
+
+
+def composed(kind, **arguments):
+    def make(space, context):
+        return OPTIMIZERS["cma_es"](space, seed=0, population_size=100, context=context)
+
+    links = [Link("cma_es", OPTIMIZERS["cma_es"], make, 100)] * 2
+    context = SearchContext(experts=PARENTS[:3], seeds=SEEDS)
+    return heard_seeds(kind(links, CUBE, seed=0, context=context, **arguments))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: composed(Chain), lambda: composed(Islands, migrate_every=500)]
+)
+def test_the_first_of_a_chain_and_every_island_begin_at_the_best_seed(make):
+    one = make()
+    asked = one.ask()
+    assert far(asked.mean(axis=0), SEEDS[1]) < 0.03
+    one.tell(asked, np.ones(len(asked)), [None] * len(asked))
+    assert far(one.ask().mean(axis=0), SEEDS[1]) < 0.03
+
+
+def test_a_later_link_begins_at_the_best_of_all_though_a_seed_was_the_best_before():
+    chain = composed(Chain)
+    asked = chain.ask()
+    losses = np.ones(len(asked))
+    losses[7] = 0.01
+    chain.tell(asked, losses, [None] * len(asked))
+    later = chain.ask().mean(axis=0)
+    assert far(later, asked[7]) < 0.02 < far(later, SEEDS[1])
+
+
+def test_a_seed_as_good_as_a_model_is_begun_at():
+    def told(optimizer):
+        return heard_seeds(optimizer, (0.4, 0.9, 0.9, 0.9, 0.9))
+
+    asked = begun_from_seeds("cma_es", size=200, told=told).ask()
+    assert far(asked.mean(axis=0), SEEDS[0]) < 0.02

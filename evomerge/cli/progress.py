@@ -44,6 +44,7 @@ class Progress:
         baselines: Origin -> scores, empty where it failed.
         history: Score of the best trial after each of the optimizer's trials.
         stage: What is being done right now; empty when nothing is.
+        is_proposing: Whether that is the optimizer's work, not a trial's.
         finished: What the run said at its end.
     """
 
@@ -58,6 +59,7 @@ class Progress:
     baselines: dict[str, tuple[Score, ...]] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
     stage: str = "loading models and tasks"
+    is_proposing: bool = False
     finished: RunFinished | None = None
     _working: dict[int, Candidate] = field(default_factory=dict)
     _judged: set[int] = field(default_factory=set)
@@ -94,6 +96,7 @@ class Progress:
 
     def see(self, event: Event) -> None:
         """Takes an event in."""
+        self.is_proposing = isinstance(event, Proposing)
         if isinstance(event, RunStarted):
             self.started = event
         elif isinstance(event, TrialStarted):

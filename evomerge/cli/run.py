@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from evomerge.cli.lines import LineView
     from evomerge.cli.live import LiveView
     from evomerge.genome import Genome
+    from evomerge.optimizers.base import Optimizer
     from evomerge.report.run import RecordedRun
 
-_STOPPING = "stopping when the running trial is finished; Ctrl-C again leaves now"
+_STOPPING = "stopping when {} is finished; Ctrl-C again leaves now"
 
 
 @click.command(
@@ -65,7 +66,7 @@ def run(
         from evomerge.events import Notice
         from evomerge.report.mirrors import Mirrors
 
-        compiled = compile_genome(definition, source, permissions, folder)
+        compiled = compile_genome(definition, source, permissions, fork or folder)
         search = search_for(compiled, folder, fork, view.show)
         folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
@@ -75,7 +76,7 @@ def run(
             search.stop()
             if search.proposer.optimizer.is_waiting:  # no trial is running that could be finished
                 raise KeyboardInterrupt
-            view.show(Notice(_STOPPING))
+            view.show(Notice(_STOPPING.format(_running(view, search.proposer.optimizer))))
 
         collect_again()
         try:
@@ -90,6 +91,12 @@ def run(
         raise StoppedError(f"{view.progress.ending}. {_how_to_continue(folder)}")
     _tell(folder, view.progress.ending, as_json)
     _refuse_without_scores(folder)
+
+
+def _running(view: LiveView | LineView, optimizer: Optimizer) -> str:
+    """What a first Ctrl-C lets come to its end."""
+    is_training = view.progress.is_proposing and optimizer.activity
+    return optimizer.activity.partition(":")[0] if is_training else "the running trial"
 
 
 def _refuse_without_scores(folder: Path) -> None:

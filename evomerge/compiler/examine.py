@@ -16,6 +16,7 @@ from evomerge.compiler.optimizer import (
     oddities,
     optimizer_for,
 )
+from evomerge.compiler.recorded import has_begun
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
@@ -26,7 +27,6 @@ from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
 from evomerge.inspection.facts import ModelFacts
 from evomerge.inspection.read import read_model
-from evomerge.ledger import RunFolder
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merging.describe import describe
@@ -117,13 +117,13 @@ def examine(
         merge_space = found.attempt(lambda: _merge_space(genome, models))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
-    has_begun = run_dir is not None and RunFolder(run_dir).ledger.is_file()
+    is_begun = has_begun(run_dir, source.data)
     if merge_space is not None:
         # A run that has begun has its seeds in its ledger: their files may be gone since.
-        heard = _Findings(source) if has_begun else found
+        heard = _Findings(source) if is_begun else found
         seeds = heard.attempt(lambda: seeds_of(genome, merge_space))
     if merge_space is not None and choice is not None:
-        optimizer = _fitting_optimizer(choice, genome, merge_space, found, has_begun=has_begun)
+        optimizer = _fitting_optimizer(choice, genome, merge_space, found, is_begun=is_begun)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     subject = replace(
@@ -151,22 +151,19 @@ def _fitting_optimizer(
     merge_space: MergeSpace,
     found: _Findings,
     *,
-    has_begun: bool,
+    is_begun: bool,
 ) -> Optimizer | None:
     """The optimizer, None where something keeps it from searching the space.
 
-    A run that has begun may be finished, or go on without what is missing now.
+    A run of this very genome may be finished, or go on without what is missing now.
     """
     in_the_way = obstacles(choice, genome, merge_space.space)
-    report = warning if has_begun else error_finding
+    report = warning if is_begun else error_finding
     found.add(report(p.what, p.where, p.fix) for p in in_the_way)
-    if in_the_way and not has_begun:
+    if in_the_way and not is_begun:
         return None
-    if not in_the_way:
-        found.add(
-            warning(p.what, p.where, p.fix) for p in oddities(choice, genome, merge_space.space)
-        )
-        found.add(note(p.what, p.where, p.fix) for p in deaf_islands(choice, genome.optimizer))
+    found.add(warning(p.what, p.where, p.fix) for p in oddities(choice, genome, merge_space.space))
+    found.add(note(p.what, p.where, p.fix) for p in deaf_islands(choice, genome.optimizer))
     return optimizer_for(choice, genome, merge_space.space)
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from evomerge import __version__
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.errors import EvomergeError, ModelError
+from evomerge.compiler.recorded import genome_changes, genome_digest
+from evomerge.errors import EvomergeError, LedgerError, ModelError, Problem
 from evomerge.evaluators.contents import members_of
 from evomerge.files import digest
-from evomerge.genome.difference import differences
-from evomerge.genome.source import read_yaml
-from evomerge.ledger import Ledger
+from evomerge.ledger import Ledger, RunFolder
 from evomerge.provenance import versions
 from evomerge.space import to_data
 
@@ -33,7 +32,7 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
     return {
         "evomerge": __version__,
         "genome": compiled.source.name,
-        "genome_digest": digest(compiled.source.data),
+        "genome_digest": genome_digest(compiled.source.data),
         "seed": compiled.genome.seed,
         "merge_seed": workshop.seed,
         "threads": workshop.threads or torch.get_num_threads(),
@@ -73,9 +72,7 @@ def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
         genome: Content of the genome of today.
     """
     then = ledger.header
-    found = []
-    if then["genome_digest"] != now["genome_digest"]:
-        found += _genome_changes(ledger, genome)
+    found = genome_changes(ledger, genome)
     for name in _changed(then["models"], now["models"]):
         found.append(f"model {name}: its files are others than when the run began")
     for split in dict.fromkeys((*then["tasks"], *now["tasks"])):
@@ -89,13 +86,36 @@ def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
     return found
 
 
-def _genome_changes(ledger: Ledger, genome: Any) -> list[str]:
+def other_run(folder: RunFolder, changes: list[str]) -> LedgerError:
+    """The refusal to mix scores that cannot be compared, one line per change."""
+    listed = "".join(f"\n  {change}" for change in changes)
+    return LedgerError(
+        "the folder holds a run that began with something else",
+        where=str(folder.path),
+        fix="Put it back to continue that run, add --fork NEW_RUN to start one with what still "
+        f"holds, or choose another folder with --run-dir. What changed:{listed}",
+    )
+
+
+def refusal(folder: RunFolder, genome: Any, compiled: Compiled | None) -> tuple[Problem, ...]:
+    """Why a run would not go on in a folder; nothing where it would, or would begin there.
+
+    Args:
+        folder: Of the run.
+        genome: Content of the genome of today.
+        compiled: The same compiled; None where it has errors: then it alone is compared.
+    """
+    if not folder.ledger.is_file():
+        return ()
     try:
-        stored = read_yaml(ledger.folder.genome).data
-    except EvomergeError:
-        return ["genome: another one, and the run folder's genome.yml cannot be read"]
-    lines = [f"genome {line}" for line in differences(stored, genome)]
-    return lines or ["genome: the run folder's genome.yml was edited after the run began"]
+        ledger = Ledger.open(folder, read_only=True)
+        if compiled is None:
+            changes = genome_changes(ledger, genome)
+        else:
+            changes = what_changed(ledger, header_of(compiled), genome)
+    except EvomergeError as error:
+        return error.problems
+    return other_run(folder, changes).problems if changes else ()
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

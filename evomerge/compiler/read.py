@@ -10,12 +10,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from evomerge.compiler.examine import Examination, examine
+from evomerge.compiler.identity import refusal
 from evomerge.compiler.optimizer import optimizer_problems
 from evomerge.errors import GenomeError, Problem
 from evomerge.findings import error
 from evomerge.genome.load import in_order, read_source, validate_genome
 from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
+from evomerge.ledger import RunFolder
 from evomerge.permissions import Permissions
 
 
@@ -58,7 +60,13 @@ def examine_file(
     except GenomeError as mistakes:
         return Examination(tuple(error(p.what, p.where, p.fix) for p in mistakes.problems))
     run_dir = None if run_dir_of is None else run_dir_of(path, genome)
-    return examine(genome, source, permissions or Permissions(), run_dir)
+    examination = examine(genome, source, permissions or Permissions(), run_dir)
+    if run_dir is None:
+        return examination
+    refused = refusal(RunFolder(run_dir), source.data, examination.compiled)
+    if not refused:
+        return examination
+    return Examination((*(error(p.what, p.where, p.fix) for p in refused), *examination.findings))
 
 
 def _of_optimizer(source: Source) -> list[Problem]:

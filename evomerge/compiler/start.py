@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,19 +11,21 @@ import numpy as np
 
 from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.fork import fork
-from evomerge.compiler.identity import Header, header_of, what_changed
+from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
 from evomerge.compiler.trainer import trainer_maker
-from evomerge.errors import LedgerError
 from evomerge.events import Proposing
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.findings import Severity
 from evomerge.genome.load import to_yaml
+from evomerge.genome.merge import MergeDefinition
 from evomerge.inspection.fingerprint import folders_of
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.merge_spaces.parameters import short_names
+from evomerge.merge_spaces.places import places_of
 from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.search import Limits, Search
 from evomerge.trial import SEED, Candidate
@@ -50,19 +52,19 @@ def search_for(
     genome, objectives = compiled.genome, compiled.tasks.objectives
     ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir)
     limits = genome.optimizer
-    executor = _executor(compiled, ledger)
+    executor, seeds = _executor(compiled, ledger), _seeds(compiled, ledger)
     return Search(
         merge_space=compiled.merge_space,
         optimizer=optimizer_for(
             compiled.choice,
             genome,
             compiled.merge_space.space,
-            _context(compiled, ledger, executor, hear or _deaf),
+            _context(compiled, ledger, executor, seeds, hear or _deaf),
         ),
         objective=objectives["tasks"],
         executor=executor,
         ledger=ledger,
-        baselines=[*baselines(compiled.merge_space), *_seeds(compiled, ledger)],
+        baselines=[*baselines(compiled.merge_space), *seeds],
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
@@ -82,7 +84,13 @@ def _deaf(event: Proposing) -> None:
     """Nobody wants to know."""
 
 
-def _context(compiled: Compiled, ledger: Ledger, executor: Executor, hear: Hear) -> SearchContext:
+def _context(
+    compiled: Compiled,
+    ledger: Ledger,
+    executor: Executor,
+    seeds: Sequence[Candidate],
+    hear: Hear,
+) -> SearchContext:
     """What the optimizer may know and use."""
 
     def say(activity: str, share: float) -> None:
@@ -91,21 +99,36 @@ def _context(compiled: Compiled, ledger: Ledger, executor: Executor, hear: Hear)
     merge_space, definition = compiled.merge_space, compiled.genome.genome
     points = [merge_space.source_point(index) for index in range(len(definition.models))]
     experts = [merge_space.space.encode(point) for point in points if point is not None]
+    models, base = shown_models(definition)
     brief = Brief(
-        models=tuple(source.model.text for source in definition.models),
-        base=definition.base_model.text if definition.base_model else "",
+        models=models,
+        base=base,
         merge_method=definition.merge_method,
         tasks=tuple(map(str, compiled.tasks.objectives["tasks"].keys)),
+        weights={task.name: float(task.weight) for task in compiled.genome.tasks},
     )
     keepsakes = RunKeepsakes(ledger.folder)
+    begun = [seed.genotype for seed in seeds if seed.genotype is not None]
     return SearchContext(
         experts=np.stack(experts) if experts else None,
+        seeds=np.stack(begun) if begun else None,
+        places=places_of(merge_space),
         brief=brief,
         keepsakes=keepsakes,
         trainer=trainer_maker(compiled, executor, keepsakes, ledger.folder.optimizer, say),
         folder=ledger.folder.path,
         say=say,
     )
+
+
+def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
+    """The models as parameters name them, and the base: folders of this machine stay here."""
+    models, base = tuple(source.model for source in definition.models), definition.base_model
+    names = short_names(models)
+    if base is None:
+        return tuple(names), ""
+    own = dict(zip(models, names, strict=True))
+    return tuple(names), own.get(base) or short_names((*models, base))[-1]
 
 
 def _executor(compiled: Compiled, ledger: Ledger) -> Executor:
@@ -143,7 +166,7 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
     changes = what_changed(ledger, header, compiled.source.data)
     if changes:
         ledger.close()
-        raise _other_run(folder, changes)
+        raise other_run(folder, changes)
     return ledger, [*ledger.repairs, *_machine_notes(ledger.header, header)]
 
 
@@ -156,14 +179,3 @@ def _machine_notes(then: Header, now: Header) -> list[str]:
         for key, value in now["machine"].items()
         if value != before.get(key)
     ]
-
-
-def _other_run(folder: RunFolder, changes: list[str]) -> LedgerError:
-    """The refusal to mix scores that cannot be compared, one line per change."""
-    listed = "".join(f"\n  {change}" for change in changes)
-    return LedgerError(
-        "the folder holds a run that began with something else",
-        where=str(folder.path),
-        fix="Put it back to continue that run, add --fork NEW_RUN to start one with what still "
-        f"holds, or choose another folder with --run-dir. What changed:{listed}",
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -99,6 +100,8 @@ class Optimizer(ABC):
         self.context = context if context is not None else SearchContext()
         self.labels: tuple[str, ...] = ()
         self._asked: NDArray[np.float64] | None = None
+        self._has_begun = False
+        self._before: list[tuple[float, NDArray[np.float64]]] = []
         self._start()
 
     @classmethod
@@ -168,6 +171,8 @@ class Optimizer(ABC):
         """
         if self._asked is not None:
             raise RuntimeError("ask() was called twice without tell() in between")
+        if not self._has_begun:
+            self._begin_at_seed()
         asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
         self._asked = asked
         return np.array(asked)
@@ -193,12 +198,29 @@ class Optimizer(ABC):
         if evaluations:
             self._see(evaluations)
         if self._asked is None:
+            if not self._has_begun:
+                sums = losses.reshape(len(losses), -1).sum(axis=1)
+                self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
             self._learn(genotypes.copy(), losses)
             return
         if not np.array_equal(genotypes, self._asked):
             raise ValueError("tell() got other genotypes than the ones asked")
         asked, self._asked = self._asked, None
         self._tell(asked, losses)
+
+    def _begin_at_seed(self) -> None:
+        """Begins where a seed is that no trial made before the search is better than."""
+        self._has_begun = True
+        before, self._before = self._before, []
+        seeds = self.context.seeds
+        if seeds is None or self.context.begins_at_best or not before:
+            return
+        least = min(loss for loss, _ in before)
+        best = [genotype for loss, genotype in before if loss == least]
+        found = [genotype for genotype in best if (seeds == genotype).all(axis=1).any()]
+        if found and np.isfinite(least):
+            self.space = self.space.starting_at(found[0])
+            self.context = replace(self.context, begins_at_best=True)
 
     def _checked(
         self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]

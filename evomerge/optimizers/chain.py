@@ -1,7 +1,9 @@
 """Optimizers that follow one another.
 
 Each link begins at the best trial so far and is told every trial made before it, so that what
-one learned the next need not pay for again.
+one learned the next need not pay for again. What was scored by a recipe that no point of the
+space means may give the place to begin at, but its loss is nobody's who searches the space: the
+links after it are not told.
 """
 
 from __future__ import annotations
@@ -41,11 +43,26 @@ class Link:
 
 @dataclass(frozen=True)
 class Told:
-    """What one ``tell`` said."""
+    """What one ``tell`` said.
+
+    Attributes:
+        genotypes: Shape (k, n_dims).
+        losses: Shape (k,) or (k, n_objectives).
+        evaluations: Of each; empty where nobody knows.
+        is_meant: Whether the recipe that was scored is the genotype's own, shape (k,).
+    """
 
     genotypes: Array
     losses: Array
     evaluations: Sequence[Evaluation | None]
+    is_meant: NDArray[np.bool_]
+
+    @property
+    def meant(self) -> Told:
+        """The trials that say something of their genotypes."""
+        kept = np.flatnonzero(self.is_meant)
+        evaluations = [self.evaluations[i] for i in kept.tolist()] if self.evaluations else ()
+        return Told(self.genotypes[kept], self.losses[kept], evaluations, self.is_meant[kept])
 
 
 class Chain(Optimizer):
@@ -95,8 +112,9 @@ class Chain(Optimizer):
             begins_at_best=space is not self.space,
         )
         optimizer = link.make(space, context)
-        for told in self._told:
-            optimizer.tell(told.genotypes, told.losses, told.evaluations)
+        for told in (one.meant for one in self._told):
+            if len(told.genotypes):
+                optimizer.tell(told.genotypes, told.losses, told.evaluations)
         return optimizer
 
     @property
@@ -122,6 +140,8 @@ class Chain(Optimizer):
         asked = self._current.ask()
         wanted = asked[: self._left] if self._position < len(self._links) - 1 else asked
         self._is_whole = len(wanted) == len(asked)
+        own = [self._current.recipe_config(row) for row in range(len(wanted))]
+        self._is_meant = np.array([config is None for config in own])
         name, labels = self._links[self._position].name, self._current.labels
         self.labels = tuple(
             f"{name}, {label}" if label else name
@@ -155,19 +175,19 @@ class Chain(Optimizer):
         self._evaluations = evaluations
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
-        told = self._remember(genotypes, losses)
+        told = self._remember(genotypes, losses, np.ones(len(genotypes), dtype=bool))
         self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
-        told = self._remember(genotypes, losses)
+        told = self._remember(genotypes, losses, self._is_meant)
         self._left -= len(genotypes)
         if self._is_whole:
             self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 
-    def _remember(self, genotypes: Array, losses: Array) -> Told:
-        told = Told(genotypes, losses, self._evaluations)
+    def _remember(self, genotypes: Array, losses: Array, is_meant: NDArray[np.bool_]) -> Told:
+        told = Told(genotypes, losses, self._evaluations, is_meant)
         self._evaluations = ()
         self._told.append(told)
         return told

@@ -6,7 +6,8 @@ Differs: the package is told ranks, not losses, so only the order of the losses 
 generation of equal losses (all failed, say) is not told at all; samples outside the cube are
 clipped, not drawn again, which found optima near its faces 2 to 8 times closer and costs one
 draw in any dimension; the start lies halfway to the best trial made elsewhere (at a bad one it
-loses little, where starting right there was trapped); after convergence the search starts again
+loses little, where starting right there was trapped), or at it where it is a seed or what
+another optimizer of a chain found; after convergence the search starts again
 from a random mean, with the population it had (IPOP would double it); two ordered levels count
 as a choice.
 """
@@ -39,8 +40,8 @@ class CmaEsSettings(Settings):
     """Settings of ``cma_es``.
 
     Attributes:
-        sigma: First standard deviation, as a share of each range; 1/6, or 1/20 where another
-            optimizer of a chain found the place it begins at.
+        sigma: First standard deviation, as a share of each range; 1/6, or 1/20 where a seed, or
+            what another optimizer of a chain found, is the place it begins at.
     """
 
     sigma: float | None = Field(default=None, gt=0, le=1)

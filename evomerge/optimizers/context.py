@@ -114,12 +114,14 @@ class Brief:
         base: Name of the base, empty without one.
         merge_method: How they are merged.
         tasks: Name of each task, as "name (metric)".
+        weights: Name of a task -> how much it counts; 1 for one that is not named.
     """
 
     models: tuple[str, ...] = ()
     base: str = ""
     merge_method: str = ""
     tasks: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def _unheard(activity: str, share: float) -> None:
@@ -132,16 +134,22 @@ class SearchContext:
 
     Attributes:
         experts: Genotypes of the parents that are points of the space, shape (k, n_dims).
+        seeds: Those of the merges that the user asked to begin from, shape (k, n_dims).
+        places: Per coordinate the number of the place in the model that it belongs to, from the
+            first layers to the last; None where nobody knows, or there is one place.
         brief: What is searched, in words.
         keepsakes: Where it keeps what must not be paid for twice.
         trainer: Makes a trainer from the optimizer's settings; None where there is no model.
         budget: Trials it will be asked for.
-        begins_at_best: Whether the space starts at the best trial of an optimizer before it.
+        begins_at_best: Whether the space starts at the best trial of an optimizer before it, or
+            at a seed that nothing known is better than.
         folder: The run folder; None where there is none.
         say: Tells people what an ``ask`` does, and which share of it is done, from 0 to 1.
     """
 
     experts: NDArray[np.float64] | None = None
+    seeds: NDArray[np.float64] | None = None
+    places: NDArray[np.intp] | None = None
     brief: Brief = Brief()
     keepsakes: Keepsakes = field(default_factory=InMemory)
     trainer: Callable[[Any], Trainer] | None = None

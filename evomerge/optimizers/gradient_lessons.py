@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -52,6 +54,15 @@ def from_bytes(content: bytes) -> Lesson:
             told.get("folder"),
             Effort(**told.get("effort", {})),
         )
+
+
+def seconds_in(folder: Path) -> float:
+    """Seconds of training that are kept anywhere below a folder; a damaged file counts nothing."""
+    found = 0.0
+    for path in folder.rglob("epoch-*.npz"):
+        with suppress(ValueError, LookupError, TypeError, OSError, BadZipFile):
+            found += from_bytes(path.read_bytes()).effort.seconds
+    return found
 
 
 def lessons_in(folder: Path) -> Iterator[tuple[int, Path]]:

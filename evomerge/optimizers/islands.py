@@ -2,8 +2,9 @@
 
 Source: Tanese, Distributed genetic algorithms (1989), ICGA 3.
 Differs: the islands are optimizers of any kind, and every one sends its best trial to every
-other that can learn from trials made elsewhere in mid-run; they take turns, a generation each,
-so that each spends the same share of its budget.
+other that can learn from trials made elsewhere in mid-run; they take turns, a generation each.
+Each spends its own budget, its last generation cut to what is left of it; where one has no more
+to ask before that, the others share what it leaves by going on in turns.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class _Island:
         n_asked: Trials it proposed.
         best: The best of them, the first of equals; None while all have failed.
         known: Genotypes of the migrants it was told of.
+        is_cut: Whether its last generation was, so that it can be told and asked nothing more.
     """
 
     link: Link
@@ -60,6 +62,12 @@ class _Island:
     n_asked: int = 0
     best: _Migrant | None = None
     known: set[bytes] = field(default_factory=set)
+    is_cut: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has nothing more to ask."""
+        return self.is_cut or self.optimizer.is_finished
 
     @property
     def share(self) -> float:
@@ -113,13 +121,13 @@ class Islands(Optimizer):
     @property
     def _turn(self) -> int:
         """Whose turn it is: who spent the least of its budget, the first of equals."""
-        shares = [np.inf if one.optimizer.is_finished else one.share for one in self._islands]
+        shares = [np.inf if one.is_over else one.share for one in self._islands]
         return int(np.argmin(shares))
 
     @property
     def is_finished(self) -> bool:
         """Whether no island has anything more to ask."""
-        return all(one.optimizer.is_finished for one in self._islands)
+        return all(one.is_over for one in self._islands)
 
     @property
     def activity(self) -> str:
@@ -139,12 +147,23 @@ class Islands(Optimizer):
         self._asking = self._turn
         island = self._islands[self._asking]
         asked = island.optimizer.ask()
-        island.n_asked += len(asked)
+        wanted = asked[: self._room_of(island)]
+        island.is_cut = len(wanted) < len(asked)
+        island.n_asked += len(wanted)
         name, labels = label_of(self._asking, island.link.name), island.optimizer.labels
         self.labels = tuple(
-            f"{name}, {label}" if label else name for label in labels or [""] * len(asked)
+            f"{name}, {label}" if label else name
+            for label in (labels or [""] * len(asked))[: len(wanted)]
         )
-        return asked
+        return wanted
+
+    def _room_of(self, island: _Island) -> int | None:
+        """Trials left of its budget; None where it may spend what others leave, or is the last."""
+        others = [one for one in self._islands if one is not island]
+        is_left_some = any(one.optimizer.is_finished and one.share < 1 for one in others)
+        if is_left_some or all(one.is_over or one.share >= 1 for one in others):
+            return None
+        return island.link.budget - island.n_asked
 
     def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
         self._evaluations = evaluations
@@ -152,17 +171,20 @@ class Islands(Optimizer):
     def _learn(self, genotypes: Array, losses: Array) -> None:
         evaluations, self._evaluations = self._evaluations, ()
         for island in self._islands:
-            if not island.n_asked or island.optimizer.takes_migrants:
+            if not island.n_asked or (island.optimizer.takes_migrants and not island.is_cut):
                 island.optimizer.tell(genotypes, losses, evaluations)
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         evaluations, self._evaluations = self._evaluations, ()
         island = self._islands[self._asking]
-        island.optimizer.tell(genotypes, losses, evaluations)
+        if not island.is_cut:
+            island.optimizer.tell(genotypes, losses, evaluations)
         seen = evaluations or [None] * len(genotypes)
-        for genotype, own, evaluation in zip(genotypes, losses, seen, strict=True):
-            one = _Migrant(genotype, np.atleast_1d(own), evaluation)
-            if np.isfinite(one.loss) and (island.best is None or one.loss < island.best.loss):
+        for row, (genotype, own) in enumerate(zip(genotypes, losses, strict=True)):
+            one = _Migrant(genotype, np.atleast_1d(own), seen[row])
+            is_meant = island.optimizer.recipe_config(row) is None  # else no loss of the genotype
+            is_better = island.best is None or one.loss < island.best.loss
+            if is_meant and is_better and np.isfinite(one.loss):
                 island.best = one
         n_asked = sum(one.n_asked for one in self._islands)
         if n_asked // self._migrate_every > (n_asked - len(genotypes)) // self._migrate_every:
@@ -173,7 +195,7 @@ class Islands(Optimizer):
         for island in self._islands:
             bests = [one.best for one in self._islands if one is not island and one.best]
             new = [best for best in bests if best.genotype.tobytes() not in island.known]
-            if new and island.optimizer.takes_migrants:
+            if new and island.optimizer.takes_migrants and not island.is_cut:
                 island.known |= {migrant.genotype.tobytes() for migrant in new}
                 island.optimizer.tell(
                     np.stack([migrant.genotype for migrant in new]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from evomerge.trial import Document, Evaluation, Metric
 
 Array = NDArray[np.float64]
-Documents = tuple[tuple[str, int], ...]  # task and document
+Documents = tuple[tuple[str, str, int], ...]  # task of the search, its member, document
+_ALIKE: Mapping[str, float] = {}  # every task weighs 1
 
 
 @dataclass(frozen=True)
@@ -32,55 +33,77 @@ class Member:
     resources: Array = field(default_factory=lambda: np.zeros(0))
 
 
-def shared_fitness(scores: Array, alpha: float) -> Array:
+@dataclass(frozen=True)
+class Supply:
+    """What documents have to give, and who gets how much out of them.
+
+    Attributes:
+        scores: s, what each trial gets out of each document; shape (P, n_documents), >= 0.
+        capacities: c, what each document is worth; shape (n_documents,), >= 0.
+    """
+
+    scores: Array
+    capacities: Array
+
+
+def shared_fitness(supply: Supply, alpha: float) -> Array:
     """What each trial has of the documents when those that solve one share it; shape (P,).
 
-    Args:
-        scores: Shape (P, n_documents), >= 0.
-        alpha: 0 shares nothing.
+    With alpha 0 nothing is shared. ``f_p = sum_j c_j s_pj / z_j^alpha``, z_j the sum of s_pj over
+    the archive.
     """
-    fitness: Array = _shared(scores, scores, alpha).sum(axis=1)  # f_p = sum_j s_pj / z_j^alpha
+    fitness: Array = _shared(supply.scores, supply, alpha).sum(axis=1)
     return fitness
 
 
-def attraction(scores: Array, first: int, alpha: float) -> Array:
+def attraction(supply: Supply, first: int, alpha: float) -> Array:
     """How much each trial gets out of documents beyond what the first parent gets; shape (P,)."""
-    surplus = np.maximum(scores - scores[first], 0.0)
-    wanted: Array = _shared(surplus, scores, alpha).sum(axis=1)
+    surplus = np.maximum(supply.scores - supply.scores[first], 0.0)
+    wanted: Array = _shared(surplus, supply, alpha).sum(axis=1)
     return wanted
 
 
-def _shared(amounts: Array, scores: Array, alpha: float) -> Array:
-    capacity = scores.sum(axis=0) ** alpha  # z_j^alpha; where z_j is 0 every amount is
-    shared: Array = np.divide(amounts, capacity, out=np.zeros_like(amounts), where=capacity > 0)
-    return shared
+def _shared(amounts: Array, supply: Supply, alpha: float) -> Array:
+    crowd = supply.scores.sum(axis=0) ** alpha  # z_j^alpha; where z_j is 0 every amount is
+    shared: Array = np.divide(amounts, crowd, out=np.zeros_like(amounts), where=crowd > 0)
+    return supply.capacities * shared
 
 
-def least_fit(archive: Sequence[Member], alpha: float) -> int:
+def least_fit(
+    archive: Sequence[Member], alpha: float, task_weights: Mapping[str, float] = _ALIKE
+) -> int:
     """Who has to leave: the one of the lowest shared fitness, but never the best trial.
 
     Among equals the one of the larger loss, then the later one.
     """
-    fitness = shared_fitness(score_matrix(archive), alpha)
+    fitness = shared_fitness(supply_of(archive, task_weights), alpha)
     losses = np.array([member.loss for member in archive])
     others = np.arange(len(archive)) != int(np.argmin(losses))
     order = np.lexsort((-np.arange(len(archive)), -losses, fitness))
     return int(next(index for index in order if others[index]))
 
 
-def score_matrix(archive: Sequence[Member]) -> Array:
-    """What each trial gets out of each document, shape (P, n_documents), >= 0.
+def supply_of(archive: Sequence[Member], task_weights: Mapping[str, float] = _ALIKE) -> Supply:
+    """What the documents give to the trials of an archive.
 
     Documents that not all have answered do not count; where there are none at all, it is one
-    column of ranks, 1 the best.
+    column of ranks, 1 the best. Each task has its weight, shared by its documents; capacities are
+    1 where tasks and numbers of documents are alike.
+
+    Args:
+        archive: Any number of trials.
+        task_weights: Task -> how much it counts, >= 0; 1 for one that is not named.
     """
     documents, raw = _answered_by_all(archive)
     if not documents:
         losses = np.array([member.loss for member in archive])
-        return np.array([[float((losses >= loss).mean())] for loss in losses])
-    sizes = Counter(task for task, _ in documents)
-    weights = np.array([len(documents) / (len(sizes) * sizes[task]) for task, _ in documents])
-    return weights * _within_one(raw)
+        ranks = [[float((losses >= loss).mean())] for loss in losses]
+        return Supply(np.array(ranks).reshape(-1, 1), np.ones(1))
+    sizes = Counter(task for task, _, _ in documents)
+    weights = {task: task_weights.get(task, 1.0) for task in sizes}
+    total = sum(weights.values()) or 1.0
+    capacities = [len(documents) * weights[t] / (total * sizes[t]) for t, _, _ in documents]
+    return Supply(_within_one(raw), np.array(capacities))
 
 
 def _answered_by_all(archive: Sequence[Member]) -> tuple[Documents, Array]:
@@ -108,7 +131,7 @@ def _within_one(raw: Array) -> Array:
 def resources_of(evaluation: Evaluation) -> tuple[Documents, Array]:
     """What a trial got out of each document, by the metric of its task, higher is better."""
     metrics: dict[str, Metric | None] = {}
-    found: dict[tuple[str, int], float] = {}
+    found: dict[tuple[str, str, int], float] = {}
     for document in evaluation.documents:
         if document.task not in metrics:
             metrics[document.task] = _metric_of(document, evaluation.metrics)
@@ -116,7 +139,7 @@ def resources_of(evaluation: Evaluation) -> tuple[Documents, Array]:
         value = None if metric is None else document.values.get(_name(metric))
         if metric is not None and value is not None:
             sign = 1.0 if metric.higher_is_better else -1.0
-            found[document.task, document.doc_id] = sign * value
+            found[metric.key.task, document.task, document.doc_id] = sign * value
     return tuple(found), np.array(list(found.values()))
 
 

@@ -7,8 +7,9 @@ paper has SLERP, as a cube has no origin from which angles could be measured; ch
 integers come from either parent. Children are mutated, as the archive begins with no trained
 networks but with points, between which mixing alone contracts. The best trial is never
 dropped; where nobody is better than the first parent at anything, the second is drawn by
-fitness (the original divides 0 by 0); tasks count alike, however many documents they have.
-Without documents, ranks are the one resource.
+fitness (the original divides 0 by 0); what a document has to give is its task's weight divided by
+the task's documents. Coordinates are cut from the first layers to the last, whatever their order
+in the space. Without documents, ranks are the one resource.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.niche_archive import (
     Member,
+    Supply,
     attraction,
     least_fit,
     resources_of,
-    score_matrix,
     shared_fitness,
+    supply_of,
 )
 from evomerge.seeding import stream
 from evomerge.space import Space
@@ -106,6 +108,8 @@ class Niches(Optimizer):
         self._evaluations: Sequence[Evaluation | None] = ()
         self._first_points: list[Array] | None = None
         self._proposed: set[bytes] = set()
+        places = self.context.places
+        self._depths = np.arange(self.space.n_dims) if places is None else _ranks(places)
 
     def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
         self._evaluations = evaluations
@@ -123,7 +127,8 @@ class Niches(Optimizer):
             if np.isfinite(loss):
                 self._archive.append(self._member(genotype, loss, evaluation))
                 if len(self._archive) > self.settings.archive_size:
-                    del self._archive[least_fit(self._archive, self.settings.alpha)]
+                    weights = self.context.brief.weights
+                    del self._archive[least_fit(self._archive, self.settings.alpha, weights)]
 
     def _member(self, genotype: Array, loss: float, evaluation: Evaluation | None) -> Member:
         """A trial as the archive knows it, with the names of documents held once for all."""
@@ -136,50 +141,50 @@ class Niches(Optimizer):
         if self._first_points is None:
             n_points = self.settings.n_startup_trials - len(self._archive)
             self._first_points = first_points(self.space, n_points, self.settings, self._random)
-        scores = score_matrix(self._archive)
-        proposals = [self._new(scores) for _ in range(self.population_size)]
+        supply = supply_of(self._archive, self.context.brief.weights)
+        proposals = [self._new(supply) for _ in range(self.population_size)]
         self.labels = tuple(label for _, label in proposals)
         return np.array([genotype for genotype, _ in proposals])
 
-    def _new(self, scores: Array) -> tuple[Array, str]:
+    def _new(self, supply: Supply) -> tuple[Array, str]:
         """A genotype that was not proposed before, if one is found, and what to call it."""
         for _ in range(_MAX_DRAWS):
-            genotype, label = self._proposal(scores)
+            genotype, label = self._proposal(supply)
             if genotype.tobytes() not in self._proposed:
                 break
         self._proposed.add(genotype.tobytes())
         return genotype, label
 
-    def _proposal(self, scores: Array) -> tuple[Array, str]:
+    def _proposal(self, supply: Supply) -> tuple[Array, str]:
         if self._first_points:
             return self._first_points.pop(), "first point"
         if len(self._archive) < 2:
             return snapped(self._random.random(self.space.n_dims), self.space), "random point"
-        return self._child(scores), "child"
+        return self._child(supply), "child"
 
-    def _child(self, scores: Array) -> Array:
-        fitness = shared_fitness(scores, self.settings.alpha)
+    def _child(self, supply: Supply) -> Array:
+        fitness = shared_fitness(supply, self.settings.alpha)
         first = self._drawn(fitness)
         child = self._archive[first].genotype
         if self.settings.crossover:
-            mate = self._archive[self._mate(first, scores, fitness)].genotype
+            mate = self._archive[self._mate(first, supply, fitness)].genotype
             n_dims = self.space.n_dims
             split = self._random.integers(n_dims + 1) if self.settings.split_point else n_dims
-            shares = shares_of(n_dims, int(split), self._random.random())
+            shares = shares_of(n_dims, int(split), self._random.random())[self._depths]
             mixed = shares * child + (1 - shares) * mate
             either = np.where(self._random.random(n_dims) < shares, child, mate)
             child = np.where(_is_continuous(self.space), mixed, either)
         return self._mutated(child)
 
-    def _mate(self, first: int, scores: Array, fitness: Array) -> int:
+    def _mate(self, first: int, supply: Supply, fitness: Array) -> int:
         """The second parent, another than the first."""
-        wanted = np.zeros(len(scores))
+        wanted = np.zeros(len(fitness))
         if self.settings.matchmaker:
-            wanted = attraction(scores, first, self.settings.alpha)
+            wanted = attraction(supply, first, self.settings.alpha)
         if not wanted.any():
-            wanted = np.where(np.arange(len(scores)) == first, 0.0, fitness)
+            wanted = np.where(np.arange(len(fitness)) == first, 0.0, fitness)
         if not wanted.any():
-            wanted = (np.arange(len(scores)) != first).astype(float)
+            wanted = (np.arange(len(fitness)) != first).astype(float)
         return self._drawn(wanted)
 
     def _drawn(self, wanted: Array) -> int:
@@ -195,7 +200,7 @@ class Niches(Optimizer):
 
 
 def shares_of(n_dims: int, split: int, share: float) -> Array:
-    """What the first parent gives to each coordinate: ``share``, after the split what is left."""
+    """What the first parent gives along the model: ``share``, after the split what is left."""
     return np.where(np.arange(n_dims) < split, share, 1 - share)
 
 
@@ -221,6 +226,13 @@ def snapped(genotype: Array, space: Space) -> Array:
     levels = np.array([n or 1 for n in space.levels])
     middles = (np.minimum((inside * levels).astype(int), levels - 1) + 0.5) / levels
     return np.where(_is_continuous(space), inside, middles)
+
+
+def _ranks(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many coordinates lie before each, by their places; those of one place as they stand."""
+    ranks = np.empty(len(places), dtype=np.intp)
+    ranks[np.argsort(places, kind="stable")] = np.arange(len(places))
+    return ranks
 
 
 def _is_continuous(space: Space) -> NDArray[np.bool_]:

@@ -5,28 +5,32 @@ been at, to the best of the swarm, and away from the worst.
 
 Source: Feng et al., Model Swarms (2024), arXiv:2410.11163; equations in ``swarm_motion.py``.
 Differs: particles are genotypes, not checkpoints: same equations, nothing rounded, nothing
-written, and a step may be drawn per coordinate (``draws``). They stay in the cube: one that
+written. Where places of the model (layer groups, filters) have weights of their own, each draws
+its own steps: with the paper's one draw a swarm would never leave the sums of its first particles
+(``draws``). Coordinates that are shares of what is left (weights >= 0 that sum to 1) are no
+weights: there a particle is no affine sum of models, as it is where weights may be negative.
+Particles stay in the cube: one that
 would leave it bounces off the face (of four ways tried the best by a little), and a child is
 drawn from as much of the paper's line as lies inside. Uniform average and other known trials
 join the first particles and count among the best. A restarted particle waits for its patience
 anew (the authors' code restarts it every iteration from then on). A dropped evaluation has no
 loss, where their code books the last one again, and an iteration without any shortens no step.
-A failed trial is never the worst place. Ties keep the earlier place. Where another optimizer of
-a chain came before, particles begin around the best place it found.
+A failed trial is never the worst place. Ties keep the earlier place. Seeds are the first
+particles; where one of them is the best trial known, or another optimizer of a chain came before,
+the others begin around the best place.
 """
 
 from __future__ import annotations
 
 import json
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from evomerge.genome.source import MisfitError
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.swarm_motion import Pulls, bounced, child, moved, shares
+from evomerge.optimizers.swarm_settings import SwarmSettings
 from evomerge.seeding import stream
 
 Array = NDArray[np.float64]
@@ -35,63 +39,6 @@ Rows = NDArray[np.intp]
 START = "swarm-start.json"  # the keepsake that says which particles began at known trials
 _SAME = 1e-12  # coordinates this near are the same place
 _NEARBY = 1 / 20  # standard deviation of the first places around one that another found
-_MOST_DROPPED = 0.99  # beyond, a swarm moves for ever before anyone is evaluated
-
-
-class SwarmSettings(Settings):
-    """Settings of ``swarm``.
-
-    Attributes:
-        inertia: How much of the last step is kept, before the four are scaled to sum 1.
-        cognitive: Pull to the particle's own best place, likewise.
-        social: Pull to the swarm's best place, likewise.
-        repel: Push from the swarm's worst place, likewise; 0 switches it off.
-        randomness: Whether the four are each multiplied by a random number in (0, 1] first.
-        draws: Whether that number, and where a child lies between its parents, is drawn once
-            for the whole particle (``model``) or for each coordinate (``coordinate``).
-        step_length: Of the first move.
-        step_length_factor: What each move multiplies it by.
-        minimum_step_length: Below which it does not go.
-        initial_velocity: ``zero``; ``random``: towards another particle; ``best``: towards the
-            best one.
-        restart: Whether a particle that no longer improves goes back to its best place, at rest.
-        restart_patience: Evaluations without a better one after which it does.
-        stale_iterations: Iterations without a better best after which the search is over; None
-            never. The paper has 10; here the budget ends a search.
-        max_iterations: Moves of the swarm; None for as many as the budget has. The paper has 50.
-        particle_dropout: Chance that a particle moves but is not evaluated.
-        iteration_dropout: Chance that this happens to all of them at once.
-    """
-
-    inertia: float = Field(default=0.4, ge=0)
-    cognitive: float = Field(default=0.3, ge=0)
-    social: float = Field(default=0.3, ge=0)
-    repel: float = Field(default=0.3, ge=0)
-    randomness: bool = True
-    draws: Literal["model", "coordinate"] = "model"
-    step_length: float = Field(default=1.0, gt=0)
-    step_length_factor: float = Field(default=0.95, gt=0, le=1)
-    minimum_step_length: float = Field(default=0.1, ge=0)
-    initial_velocity: Literal["zero", "random", "best"] = "random"
-    restart: bool = True
-    restart_patience: int = Field(default=5, ge=1)
-    stale_iterations: int | None = Field(default=None, ge=1)
-    max_iterations: int | None = Field(default=None, ge=1)
-    particle_dropout: float = Field(default=0.0, ge=0, le=_MOST_DROPPED)
-    iteration_dropout: float = Field(default=0.0, ge=0, le=_MOST_DROPPED)
-
-    @model_validator(mode="after")
-    def _something_moves(self) -> SwarmSettings:
-        if not any((self.inertia, self.cognitive, self.social, self.repel)):
-            raise ValueError("inertia, cognitive, social and repel are all 0: nothing would move")
-        if self.minimum_step_length > self.step_length:
-            raise MisfitError(
-                f"got {self.minimum_step_length:g}, above step_length ({self.step_length:g}), "
-                "which only falls",
-                "minimum_step_length",
-                fix="Make it smaller, or raise step_length.",
-            )
-        return self
 
 
 class Swarm(Optimizer):
@@ -111,6 +58,7 @@ class Swarm(Optimizer):
 
     def _start(self) -> None:
         self._rng = stream(self.seed, "optimizer")
+        self._drawn_alike = self._groups()
         self._iteration = -1
         self._step = self.settings.step_length
         self._n_stale = 0
@@ -168,11 +116,13 @@ class Swarm(Optimizer):
         return np.array([row for row, loss in enumerate(known) if loss is None], dtype=int)
 
     def _first_places(self) -> Array:
-        """Experts, other known trials, then children of these; random places without two."""
+        """Seeds, experts, other known trials, then children; random places without two."""
         count = self.population_size
         if self.context.begins_at_best:
             return self._places_nearby(count)
-        places = list(self._experts()[:count])
+        seeds = self._seeds()
+        experts = [one for one in self._experts() if not any(_is_same(one, s) for s in seeds)]
+        places = [*seeds, *experts][:count]
         for index in np.argsort(self._known_losses, kind="stable"):
             is_new = not any(_is_same(self._known_places[index], place) for place in places)
             if is_new and len(places) < max(count // 2, 1):
@@ -184,16 +134,34 @@ class Swarm(Optimizer):
             return np.vstack([*places, self._rng.random((missing, self.space.n_dims))])
         while len(places) < count:
             first, second = self._rng.choice(len(places), size=2, replace=False)
-            places.append(child(places[first], places[second], self._rng.random(self._width)))
+            draws = self._rng.random(self._width)
+            places.append(child(places[first], places[second], draws, self._drawn_alike))
         return np.stack(places)
 
     def _places_nearby(self, count: int) -> Array:
-        """The best place so far, and others around it: to leave what was found is to lose it."""
+        """The best place so far, and others around it: to leave what was found is to lose it.
+
+        Where it is a seed, the other seeds are the next particles.
+        """
         centre = self.space.initial if self._best is None else self._best[1]
         steps = _NEARBY * self._rng.standard_normal((count, self.space.n_dims))
         steps[0] = 0.0
         places, _ = bounced(centre + steps, steps)
+        seeds = self._seeds()
+        others = [one for one in seeds if not _is_same(one, centre)][: count - 1]
+        if others and len(others) < len(seeds):
+            places[1 : 1 + len(others)] = others
         return places
+
+    def _seeds(self) -> list[Array]:
+        """The seeds whose losses are known, the best first, each place once."""
+        found: list[Array] = []
+        seeds = () if self.context.seeds is None else self.context.seeds
+        for place in self._known_places[np.argsort(self._known_losses, kind="stable")]:
+            is_new = not any(_is_same(place, one) for one in found)
+            if is_new and any(_is_same(place, seed) for seed in seeds):
+                found.append(place)
+        return found
 
     def _experts(self) -> Array:
         """The parents; the best first where there are more than particles."""
@@ -230,10 +198,19 @@ class Swarm(Optimizer):
 
     # One iteration
 
+    def _groups(self) -> Rows:
+        """Per coordinate the number of the draw that it shares with others; shape (n_dims,)."""
+        n_dims, places = self.space.n_dims, self.context.places
+        if self.settings.draws == "coordinate":
+            return np.arange(n_dims)
+        if self.settings.draws == "model" or places is None:
+            return np.zeros(n_dims, dtype=int)
+        return places
+
     @property
     def _width(self) -> int:
         """How many numbers one draw has."""
-        return self.space.n_dims if self.settings.draws == "coordinate" else 1
+        return int(self._drawn_alike.max()) + 1
 
     def _move(self) -> None:
         """Moves every particle by what was known when the iteration began."""
@@ -252,7 +229,8 @@ class Swarm(Optimizer):
             [settings.inertia, settings.cognitive, settings.social, settings.repel]
         )
         draws = 1.0 - self._rng.random(shape) if settings.randomness else np.ones(shape)
-        after = moved(places, self._velocities, pulls, shares(strengths, draws), self._step)
+        portions = shares(strengths, draws)[..., self._drawn_alike]
+        after = moved(places, self._velocities, pulls, portions, self._step)
         self._places, self._velocities = bounced(*after)
         unproven = ~np.isfinite(self._own_losses)
         self._own[unproven] = self._places[unproven]

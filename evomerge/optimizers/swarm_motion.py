@@ -55,7 +55,8 @@ def moved(
         places: Where the particles are.
         velocities: Their last steps.
         pulls: What draws them.
-        portions: Of :func:`shares`, shape (4, k, 1) or (4, k, n_dims).
+        portions: Of :func:`shares`, shape (4, k, 1) or (4, k, n_dims); alike where weights are to
+            stay sums of models.
         step: The step length.
     """
     inertia, cognitive, social, repel = portions
@@ -79,20 +80,20 @@ def bounced(places: Array, velocities: Array) -> tuple[Array, Array]:
     )
 
 
-def child(first: Array, second: Array, draws: Array) -> Array:
+def child(first: Array, second: Array, draws: Array, groups: NDArray[np.intp]) -> Array:
     """``t * first + (1 - t) * second`` with t = 2u, less where the cube ends earlier.
 
     Args:
         first: A genotype; t = 1 gives it back.
         second: Another one; t = 0 gives it back.
-        draws: u in [0, 1), shape (1,) for one t, or (n_dims,) for one per coordinate.
+        draws: u in [0, 1), one for each group of coordinates that have one t.
+        groups: Per coordinate the number of its group, shape (n_dims,).
     """
     way = first - second
     room = np.where(way > 0, 1.0 - second, second)
     away = np.abs(way)
     longest = np.divide(room, away, out=np.full_like(away, _LONGEST), where=away > 0)
-    longest = np.minimum(longest, _LONGEST)
-    if draws.shape != longest.shape:
-        longest = longest.min(keepdims=True)
-    born: Array = np.clip(second + longest * draws * way, 0.0, 1.0)  # rounding only
+    shortest = np.full(len(draws), _LONGEST)
+    np.minimum.at(shortest, groups, longest)
+    born: Array = np.clip(second + (shortest * draws)[groups] * way, 0.0, 1.0)  # rounding only
     return born

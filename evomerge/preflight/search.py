@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.errors import EvomergeError
-from evomerge.findings import Finding, warning
+from evomerge.findings import Finding, note, warning
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.plan.trials import Trials, trials_of
@@ -113,6 +113,18 @@ def patience(subject: Subject) -> Iterator[Finding]:
             "optimizer.patience",
             "Make it smaller, or leave it out.",
         )
+
+
+def untold_losses(subject: Subject) -> Iterator[Finding]:
+    """Links of a chain that score what no point of the space means, before others."""
+    chain = subject.genome.optimizer.chain or ()
+    for index, link in enumerate(chain[:-1]):
+        if link.name == "gradient" and link.settings.get("granularity") == "column":
+            yield note(
+                "what it learns per column is scored as a checkpoint, no point of the space means "
+                "it: the next link begins where it ended, and is not told its scores",
+                f"optimizer.chain[{index}].granularity",
+            )
 
 
 def idle_parameters(subject: Subject) -> Iterator[Finding]:

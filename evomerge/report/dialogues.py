@@ -71,8 +71,7 @@ def _cause(attempt: Mapping[str, Any]) -> str:
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    causes = entry["causes"]
-    mended = causes[:-1] if entry["fallback"] else causes
+    mended = () if entry["fallback"] else entry["causes"]
     return (
         str(entry["generation"]),
         f"{entry['sigma']:g}",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from evomerge.best import best_content, recipe_of
 from evomerge.errors import RunError
+from evomerge.genome.models import ModelName
 from evomerge.harmless import harmless
 from evomerge.ledger import RunFolder
 from evomerge.merge_spaces.adapter_sum import sum_in
@@ -65,7 +70,7 @@ class Export:
             return self
         from evomerge.merging.factors import placed  # loads torch; a plain recipe must not
 
-        recipe = placed(self.recipe, self.run_dir or Path(), beside)
+        recipe = placed(self.recipe, self.run_dir or Path(), beside.absolute())
         return replace(self, content={**self.content, "recipe": dict(recipe.config)})
 
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
@@ -97,6 +102,7 @@ class Export:
         )
         if sum_in(self.recipe) is not None:
             yield "Its adapter is written where the recipe is: export it with -o FILE."
+        yield from _where_to_build(self.recipe)
         yield "Build it:"
         yield f"  {self.command(recipe_file, out)}"
         if _is_random(self.recipe):
@@ -193,6 +199,34 @@ def _own_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _text(value: float, content: Mapping[str, Any]) -> str:
     return score_text(Score(value, content["stderr"], content["n"]))
+
+
+def _where_to_build(recipe: Recipe) -> Iterator[str]:
+    """What mergekit makes of a folder's name that is no full path."""
+    names = {part for model in _models_in(recipe.config) for part in (model.path, model.lora)}
+    folders = sorted(name for name in names if name and _is_relative_folder(name))
+    if folders:
+        yield f"Folders named here ({', '.join(folders)}) are below {Path.cwd()}: build it there."
+    if any(name.count("/") <= 1 for name in folders):  # the form of a name on the Hub
+        yield "Without a network add --no-write-model-card: for that mergekit asks the Hub of them."
+
+
+def _is_relative_folder(name: str) -> bool:
+    return not os.path.isabs(name) and os.path.isdir(name)  # Path raises for too long a name
+
+
+def _models_in(value: Any) -> Iterator[ModelName]:
+    """Every model that a configuration names."""
+    if isinstance(value, Mapping):
+        for key in ("model", "base_model"):
+            with suppress(ValidationError):  # a stranger's file: mergekit will refuse it too
+                yield ModelName.model_validate(value.get(key))
+        for key, part in value.items():
+            if key not in ("model", "base_model"):
+                yield from _models_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _models_in(part)
 
 
 def _has_adapters(value: Any) -> bool:

@@ -82,7 +82,7 @@ def _told(end: dict[str, Any]) -> Iterator[str]:
 
 def _vote_text(result: Vote) -> str:
     if result.score is None:
-        return f"none, {result.reason}"
+        return f"not taken: {result.reason}"
     return f"{score_text(result.score)} by {len(result.voters)} particles"
 
 

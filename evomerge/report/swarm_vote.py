@@ -21,6 +21,10 @@ from evomerge.trial import Document, Evaluation, Trial
 
 N_VOTERS = 10  # the paper's
 _FEWEST = 2
+_SCORED = {  # splits on which a run scores few
+    "validation": "of what it found a run scores its finalists on validation, no others",
+    "holdout": "of what it found a run scores the winner alone on holdout",
+}
 _PRECISION = 1e-6  # relative; between a recorded metric and the mean of its documents
 
 _Place = tuple[str, int]  # task and document
@@ -62,22 +66,31 @@ def vote(history: SwarmHistory, trials: Sequence[Trial], split: str) -> Vote:
         trials: Best first; of the first ten those vote that were scored on the split.
         split: ``tasks``, ``validation`` or ``holdout``.
     """
-    run = history.run
+    run, best = history.run, trials[:N_VOTERS]
     voters: dict[int, _Voter] = {}
-    for trial in trials[:N_VOTERS]:
+    for trial in best:
         trial_id = trial.candidate.trial_id
         evaluation, utility = run.evaluation(split, trial_id), history.utility(trial)
         if evaluation is not None and utility is not None:
             voters[trial_id] = _Voter(utility, evaluation)
     try:
+        if len(voters) < _FEWEST:
+            raise NoVoteError(_too_few(len(best), [*voters], split))
         return Vote(tuple(voters), _score(run, split, list(voters.values())))
     except NoVoteError as error:
         return Vote(tuple(voters), None, str(error))
 
 
+def _too_few(n_best: int, voters: Sequence[int], split: str) -> str:
+    """Who was scored on a split, and why not more."""
+    if n_best < _FEWEST:
+        return "it takes two particles"
+    who = f"only trial {voters[0]}" if voters else "none"
+    rule = f"; {_SCORED[split]}" if split in _SCORED else ""
+    return f"of the {n_best} best particles {who} was scored there{rule}"
+
+
 def _score(run: RecordedRun, split: str, voters: Sequence[_Voter]) -> Score:
-    if len(voters) < _FEWEST:
-        raise NoVoteError(f"{len(voters)} of the particles were scored there")
     objective = run.standing.objective if split == "tasks" else run.finals[split]
     parts = []
     for index, key in enumerate(objective.keys):

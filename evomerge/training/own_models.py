@@ -22,7 +22,7 @@ def recipe_of(name: str) -> dict[str, Any]:
 
 
 def located(recipe: Recipe, run_dir: Path | None) -> Recipe:
-    """A recipe that builds outside its run: a model of the run's own is named by its path.
+    """A recipe that builds anywhere: a model of the run's own is named by its full path.
 
     Args:
         recipe: Of a run; any other is given back as it is.
@@ -32,4 +32,4 @@ def located(recipe: Recipe, run_dir: Path | None) -> Recipe:
     name = models[0].get("model") if isinstance(models[0], dict) else None
     if run_dir is None or not (isinstance(name, str) and _NAME.fullmatch(name)):
         return recipe
-    return Recipe(recipe_of(str(run_dir / name)))
+    return Recipe(recipe_of(str(run_dir.absolute() / name)))

@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.console import Console
 from evomerge.cli.lines import LineView
 from evomerge.cli.live import LiveView, sparkline
 from evomerge.cli.progress import Progress, duration
+from evomerge.cli.run import _running
 from evomerge.events import (
     FinalScored,
     Proposing,
@@ -19,6 +21,18 @@ from evomerge.events import (
     TrialStarted,
 )
 from tests.recorded_runs import FAILED_TRIAL, record_run
+
+
+def test_a_first_ctrl_c_says_what_is_finished_yet():
+    def running(event, activity):
+        view = LineView(Progress(("score",)))
+        view.progress.see(event)
+        return _running(view, SimpleNamespace(activity=activity))
+
+    training = "epoch 2 of 3: training"
+    assert running(Proposing(training, 0.5), training) == "epoch 2 of 3"
+    assert running(StageStarted(7, "evaluate"), training) == "the running trial"
+    assert running(Proposing("", 1.0), "") == "the running trial"
 
 
 class Clock:

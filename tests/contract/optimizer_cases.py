@@ -1,14 +1,19 @@
-"""Optimizers as the contract suites build them: what some need beside a space."""
+"""Optimizers as the contract suites build them: what some need beside a space.
+
+Chains and islands stand among them, each made of two that are there too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.context import InMemory, Keepsakes, SearchContext
+from evomerge.optimizers.islands import Islands
 from evomerge.space import Real, Space
 from tests.optimizers.toy_trainer import FormulaTrainer, Slope, ToyTrainer
 from tests.scripted_llm import ScriptedSettings
@@ -25,6 +30,72 @@ EXTRAS: Mapping[str, Callable[[Keepsakes], dict[str, Any]]] = {
 }
 
 
+def _links(seed: int, size: int | None, budgets: Mapping[str, int]) -> list[Link]:
+    def maker(index: int, name: str) -> Callable[[Space, SearchContext], Optimizer]:
+        def make(space: Space, context: SearchContext) -> Optimizer:
+            own = 2 * seed + index
+            return OPTIMIZERS[name](space, seed=own, population_size=size, context=context)
+
+        return make
+
+    return [
+        Link(name, OPTIMIZERS[name], maker(index, name), budget)
+        for index, (name, budget) in enumerate(budgets.items())
+    ]
+
+
+class ChainOfTwo(Chain):
+    """CMA-ES, then niches from what it found."""
+
+    multi_objective: ClassVar[bool] = False
+    min_population_size: ClassVar[int] = 4
+
+    @classmethod
+    def default_population_size(cls, n_dims: int) -> int:
+        return cls.min_population_size
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        population_size: int | None = None,
+        n_objectives: int = 1,
+        settings: Settings | None = None,
+        context: SearchContext | None = None,
+    ) -> None:
+        links = _links(seed, population_size, {"cma_es": 30, "niches": 200})
+        super().__init__(links, space, seed=seed, n_objectives=n_objectives, context=context)
+
+
+class IslandsOfTwo(Islands):
+    """CMA-ES and niches side by side; the second hears of the best of the first."""
+
+    multi_objective: ClassVar[bool] = False
+    min_population_size: ClassVar[int] = 4
+
+    @classmethod
+    def default_population_size(cls, n_dims: int) -> int:
+        return cls.min_population_size
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        population_size: int | None = None,
+        n_objectives: int = 1,
+        settings: Settings | None = None,
+        context: SearchContext | None = None,
+    ) -> None:
+        links = _links(seed, population_size, {"cma_es": 100, "niches": 100})
+        arguments: dict[str, Any] = {"n_objectives": n_objectives, "context": context}
+        super().__init__(links, space, migrate_every=10, seed=seed, **arguments)
+
+
+COMPOSED: Mapping[str, type[Optimizer]] = {"chain": ChainOfTwo, "islands": IslandsOfTwo}
+NAMES = tuple(sorted((*OPTIMIZERS, *COMPOSED)))
+
 _TRAINED = ("gradient",)  # these go down a slope
 
 
@@ -39,7 +110,7 @@ class Case:
 
     def __init__(self, name: str, slope: Slope | None = None) -> None:
         self.name = name
-        self.kind = OPTIMIZERS[name]
+        self.kind = COMPOSED[name] if name in COMPOSED else OPTIMIZERS[name]
         self._slope = slope
 
     @property

@@ -97,7 +97,7 @@ def test_an_export_writes_the_adapter_beside_the_recipe(place, winner):
     recipe = yaml.safe_load((place / "winner" / "recipe.yml").read_text())
     (source,) = recipe["slices"][0]["sources"]
     base, _, adapter = source["model"].partition("+")
-    assert (base, Path(adapter).parent) == ("models/base", Path("winner"))
+    assert (base, Path(adapter).parent) == ("models/base", place / "winner")
     sum_file = Path("out", "adapters", f"{Path(adapter).name}.json")
     coefficients = json.loads(sum_file.read_text())["coefficients"]
     parts = [load_file(place / "loras" / name / WEIGHTS) for name in "abc"]

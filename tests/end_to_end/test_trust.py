@@ -9,12 +9,17 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.read import examine_file
 from evomerge.errors import GenomeError, LedgerError, LostFileError, RunError
 from evomerge.events import TrialStarted
+from evomerge.files import digest
+from evomerge.findings import Severity, problems
 from evomerge.genome import load_genome
+from evomerge.genome.source import read_yaml
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.permissions import Permissions
 from tests.end_to_end.conftest import ROOT
@@ -56,6 +61,61 @@ def test_a_changed_genome_is_refused_with_what_changed(begin):
     with pytest.raises(LedgerError, match=r"genome optimizer.budget: was 1, now 6") as caught:
         begin()
     assert "--fork NEW_RUN" in str(caught.value)
+
+
+@pytest.fixture
+def refused(workplace):
+    """What a check of the genome says that keeps a run from going on in out/."""
+
+    def errors(*overrides):
+        file, folder = workplace / "genome.yml", workplace / "out"
+        found = examine_file(file, overrides, run_dir_of=lambda *_: folder)
+        assert found.has_errors == bool(problems(found.findings, Severity.ERROR))
+        return "\n".join(map(str, problems(found.findings, Severity.ERROR)))
+
+    return errors
+
+
+def test_a_check_refuses_what_a_run_would_refuse(begin, refused, workplace):
+    list(begin(SHORT).run())
+    assert refused(SHORT) == ""
+    changed = refused("optimizer.budget=2")
+    assert "out: the folder holds a run that began with something else" in changed
+    assert "genome optimizer.budget: was 1, now 2" in changed
+    untrained = refused("optimizer={name: gradient, budget: 1, losses: {nll: 0}}")
+    assert "losses" in untrained.partition("out: the folder holds")[2]
+    assert "no such file" in refused(SHORT, "optimizer.seed_from=gone.yml")
+    tiny_model(workplace / "models" / "model_1", base=workplace / "models" / "base", seed=9)
+    assert "model models/model_1: its files are others" in refused(SHORT)
+
+
+def test_a_check_of_a_broken_ledger_says_so(begin, refused, workplace):
+    list(begin(SHORT).run())
+    ledger = workplace / "out" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"kind":"trial"', '"kind":"nothing"', 1))
+    assert "ledger.jsonl: line" in refused(SHORT)
+
+
+def test_a_run_may_be_moved_whatever_its_genome_says_of_its_folder(begin, workplace):
+    list(begin(SHORT, "run_dir=out").run())
+    shutil.move(workplace / "out", workplace / "moved")
+    for overrides in ((SHORT,), (SHORT, "run_dir=moved"), (SHORT, "run_dir=out")):
+        moved = begin(*overrides, folder="moved")
+        assert len(moved.ledger.trials) == 5
+        moved.ledger.close()
+    with pytest.raises(LedgerError, match=r"budget: was 1, now 2$"):
+        begin("optimizer.budget=2", folder="moved")
+
+
+def test_a_ledger_that_counts_its_folder_as_part_of_the_run_goes_on(begin, workplace):
+    search = begin(SHORT, "run_dir=out")
+    list(search.run())
+    new = search.ledger.header["genome_digest"]
+    old = digest(read_yaml(workplace / "out" / "genome.yml").data)
+    assert new != old
+    ledger = workplace / "out" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace(new, old))
+    assert begin(SHORT).ledger.trials
 
 
 def test_a_changed_model_is_refused(begin, workplace):
@@ -109,6 +169,8 @@ def test_a_search_begins_from_an_earlier_run_and_goes_on_whatever_that_found_sin
     assert found(again) == whole
     origins = [trial.candidate.origin for trial in again.ledger.trials.values()]
     assert sum(origin.startswith("seed before, trial") for origin in origins) == 2
+    seeds = [c.genotype for c in again.baselines if c.origin.startswith("seed before, trial")]
+    np.testing.assert_array_equal(again.proposer.optimizer.context.seeds, seeds)
 
 
 def test_the_reference_engine_finds_what_the_fast_one_finds(begin):

@@ -23,6 +23,7 @@ class Scribe(Optimizer):
     multi_objective: ClassVar[bool] = True
     value = 0.5
     ends_after = 1000
+    is_meant = True  # a point of the space means what it has scored
 
     def _start(self):
         self.heard, self.n_asked = [], 0
@@ -36,7 +37,7 @@ class Scribe(Optimizer):
         return f"thinking of {self.value}"
 
     def recipe_config(self, row):
-        return {"row": row, "value": self.value}
+        return None if self.is_meant else {"row": row, "value": self.value}
 
     def _ask(self):
         self.n_asked += 1
@@ -66,8 +67,17 @@ class Workshop:
     def __init__(self):
         self.begun = []
 
-    def link(self, value, budget, size=1, ends_after=1000, kind=Scribe, n_objectives=1):
-        members = {"value": value, "ends_after": ends_after}
+    def link(
+        self,
+        value,
+        budget,
+        size=1,
+        ends_after=1000,
+        kind=Scribe,
+        n_objectives=1,
+        is_meant=True,
+    ):
+        members = {"value": value, "ends_after": ends_after, "is_meant": is_meant}
         one = type("One", (kind,), members)
 
         def make(space, context):
@@ -180,12 +190,30 @@ def test_it_is_finished_when_its_last_link_is(workshop):
 
 
 def test_activity_and_recipes_are_those_of_the_link_whose_turn_it_is(workshop):
-    chain = workshop.chain(workshop.link(0.1, 1), workshop.link(0.2, 1))
+    chain = workshop.chain(workshop.link(0.1, 1, is_meant=False), workshop.link(0.2, 1))
     assert chain.activity == "thinking of 0.1"
     chain.ask()
     assert chain.recipe_config(0) == {"row": 0, "value": 0.1}
     chain.tell(np.full((1, 2), 0.1), np.zeros(1))
     assert chain.activity == "thinking of 0.2"
+
+
+def test_what_no_point_means_places_the_next_link_but_its_loss_is_not_told(workshop):
+    links = (
+        workshop.link(0.1, 1),
+        workshop.link(0.3, 2, size=2, is_meant=False),
+        workshop.link(0.5, 1),
+    )
+    chain = workshop.chain(*links)
+    known = Evaluation(())
+    chain.tell(np.array([[0.9, 0.9]]), np.array([5.0]), [known])
+    step(chain, loss=3.0)
+    step(chain, loss=1.0)
+    np.testing.assert_allclose(workshop.begun[2].space.initial, [0.3, 0.3])
+    told = [("see", [known]), ("learn", [[0.9, 0.9]], [5.0]), ("learn", [[0.1, 0.1]], [3.0])]
+    assert workshop.begun[2].heard == told
+    own = [("tell", [[0.3, 0.3]] * 2, [1.0, 1.0])]
+    assert workshop.begun[1].heard == [*told, *own]
 
 
 def test_later_links_see_what_earlier_trials_were_made_from(workshop):

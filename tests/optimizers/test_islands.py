@@ -31,8 +31,18 @@ class Workshop:
     def __init__(self):
         self.built = []
 
-    def link(self, value, budget=10, size=1, kind=Open, ends_after=1000, n_objectives=1):
-        one = type("One", (kind,), {"value": value, "ends_after": ends_after})
+    def link(
+        self,
+        value,
+        budget=10,
+        size=1,
+        kind=Open,
+        ends_after=1000,
+        n_objectives=1,
+        is_meant=True,
+    ):
+        members = {"value": value, "ends_after": ends_after, "is_meant": is_meant}
+        one = type("One", (kind,), members)
 
         def make(space, context):
             arguments = {"population_size": size, "n_objectives": n_objectives}
@@ -71,6 +81,36 @@ def test_where_one_is_finished_the_others_go_on(workshop):
     assert asked == [0.1, 0.2, 0.2, 0.2]
 
 
+def test_the_last_generation_of_each_is_cut_to_what_is_left_of_its_budget(workshop):
+    links = [workshop.link(value, 5, size=size) for value, size in ((0.1, 3), (0.2, 1), (0.3, 4))]
+    one = islands(*links, every=6)
+    sizes = {0.1: [], 0.2: [], 0.3: []}
+    while sum(map(sum, sizes.values())) < 15:
+        asked = one.ask()
+        assert len(one.labels) == len(asked)
+        sizes[float(asked[0, 0])].append(len(asked))
+        one.tell(asked, np.full(len(asked), 1.0))
+    assert sizes[0.1] == [3, 2]
+    assert sizes[0.2] == [1] * 5
+    assert sizes[0.3][0] == 4
+    assert sum(sizes[0.3][:-1]) == 4  # the search itself cuts the very last to its budget
+    told = [len(heard[1]) for heard in workshop.built[0].heard if heard[0] == "tell"]
+    assert told == [3]  # of a cut one it hears nothing, nor of migrants later
+
+
+def test_what_one_leaves_of_its_budget_the_others_spend(workshop):
+    links = (
+        workshop.link(0.1, 6, size=2, ends_after=1),
+        workshop.link(0.2, 3, size=2),
+        workshop.link(0.3, 3, size=2),
+    )
+    one = islands(*links)
+    for _ in range(6):
+        step(one)
+    assert not one.is_finished
+    assert [island.n_asked for island in one._islands] == [2, 6, 4]
+
+
 def test_what_was_made_before_is_told_to_all(workshop):
     one = islands(workshop.link(0.1), workshop.link(0.2, kind=Scribe))
     one.tell(np.full((1, 2), 0.9), np.array([3.0]))
@@ -90,6 +130,15 @@ def test_the_best_of_each_migrates_to_the_others_when_it_is_time_and_once(worksh
         step(one, loss)
     heard = [entry for scribe in workshop.built for entry in scribe.heard if entry[0] == "learn"]
     assert len(heard) == 2  # the same genotypes are better now, but known
+
+
+def test_what_no_point_means_does_not_migrate(workshop):
+    one = islands(workshop.link(0.1, is_meant=False), workshop.link(0.2), every=2)
+    step(one, 1.0)
+    step(one, 2.0)
+    first, second = ([entry[0] for entry in scribe.heard] for scribe in workshop.built)
+    assert first == ["tell", "see", "learn"]
+    assert second == ["tell"]
 
 
 def test_failed_trials_do_not_migrate(workshop):
@@ -117,7 +166,7 @@ def test_of_several_losses_the_sum_decides(workshop):
 
 
 def test_labels_activity_and_recipes_are_those_of_the_island(workshop):
-    one = islands(workshop.link(0.1), workshop.link(0.2))
+    one = islands(workshop.link(0.1, is_meant=False), workshop.link(0.2))
     assert one.activity == "thinking of 0.1"
     one.ask()
     assert one.labels == ("island 1 scribe-0.1, row 0",)
@@ -167,6 +216,19 @@ def test_islands_that_are_replayed_go_on_as_if_they_had_never_stopped(stop):
     for (asked, labels), (expected, names) in zip(run(again, 30 - stop), whole[stop:], strict=True):
         np.testing.assert_array_equal(asked, expected)
         assert labels == names
+
+
+@pytest.mark.parametrize("budget", [24, 60, 61])
+def test_real_islands_spend_their_shares_to_the_trial(budget):
+    names = "cma_es, niches, {name: swarm, population_size: 8}"
+    one = optimizer_for(*compiled(f"{{islands: [{names}], budget: {budget}}}"))
+    labels = []
+    while len(labels) < budget:
+        asked = one.ask()
+        labels += one.labels
+        one.tell(asked, sphere(asked))
+    spent = [sum(label.startswith(f"island {i} ") for label in labels[:budget]) for i in (1, 2, 3)]
+    assert spent == [budget // 3 + (i < budget % 3) for i in range(3)]
 
 
 def test_each_seed_gives_another_run():

@@ -123,6 +123,15 @@ def test_noise_is_low_after_an_improvement_and_high_after_none():
     assert sigmas == [0.05, 0.05, 0.2, 0.05]
 
 
+def test_the_first_proposal_counts_as_after_an_improvement_though_the_parents_were_better():
+    optimizer = llm(proposal())
+    optimizer.tell(np.full((1, 3), 0.3), np.array([-1.0]))
+    for _ in range(3):
+        asked = optimizer.ask()
+        optimizer.tell(asked, sphere(asked))
+    assert [record(optimizer, generation)["sigma"] for generation in (1, 2)] == [0.05, 0.2]
+
+
 def test_a_mean_that_was_tried_already_is_not_tried_again():
     optimizer = llm(proposal())
     _, asked = second(optimizer)

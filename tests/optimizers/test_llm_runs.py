@@ -8,10 +8,12 @@ from importlib import util
 
 import pytest
 
-from evomerge.compiler.optimizer import chosen_optimizer, obstacles
+from evomerge.compiler.optimizer import chosen_optimizer, obstacles, oddities
+from evomerge.compiler.start import shown_models
 from evomerge.errors import GenomeError
 from evomerge.events import Proposing, RunFinished
 from evomerge.genome import validate_genome
+from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.source import parse_yaml
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
@@ -160,7 +162,7 @@ def test_the_key_is_in_no_file_prompt_or_log(tmp_path, caplog, capfd):
 # What a check says
 
 
-def said(settings="", rest=""):
+def asked_of(settings="", rest=""):
     text = (
         "genome: {models: [a, b, c], base_model: z, merge_method: task_arithmetic, granularity: "
         f"layer}}\ntasks: [x]\noptimizer: {{name: llm{settings and ', '}{settings}}}\n{rest}"
@@ -168,8 +170,73 @@ def said(settings="", rest=""):
     source = parse_yaml(text, "g.yml")
     genome = validate_genome(source)
     choice = chosen_optimizer(genome, source)
-    space = merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16").space
-    return [str(problem) for problem in obstacles(choice, genome, space)]
+    return choice, genome, merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16").space
+
+
+def said(settings="", rest=""):
+    return [str(problem) for problem in obstacles(*asked_of(settings, rest))]
+
+
+@pytest.mark.parametrize("answer", [(200, {"data": [{"id": "other"}]}), (500, {})])
+def test_a_check_asks_the_server_once(answer):
+    script = Script(answer)
+    with served(script) as url:
+        choice, genome, space = asked_of(f"base_url: '{url}'")
+        assert obstacles(choice, genome, space) == []
+        found = [str(problem) for problem in oddities(choice, genome, space)]
+    assert len(script.headers) == 1
+    assert any("lists no model 'gpt-4o'" in one for one in found) == (answer[0] == 200)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("http://models.example.com/v1", True),
+        ("https://models.example.com/v1", False),
+        ("http://localhost:8000/v1", False),
+        ("http://192.168.0.7:8000/v1", False),
+    ],
+)
+def test_a_key_that_would_travel_in_the_clear_is_warned_about(url, is_told):
+    found = [str(problem) for problem in oddities(*asked_of(f"base_url: '{url}', probe: false"))]
+    told = f"optimizer.base_url: the key, prompts and replies travel to {url} in the clear. Use"
+    assert any(one.startswith(told) for one in found) == is_told
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"base_url: 'http://127.0.0.1:8011/v1?api_key={KEY}'",
+        f"base_url: 'http://127.0.0.1:8011/v1#{KEY}'",
+        f"base_url: 'http://me:{KEY}@127.0.0.1:8011/v1'",
+        f"extra_body: {{api_key: {KEY}}}",
+        f"extra_body: {{a: [{{auth: {{access_token: {KEY}}}}}]}}",
+    ],
+)
+def test_a_key_in_a_genome_is_refused_and_not_repeated(settings):
+    with pytest.raises(GenomeError, match="environment variable that api_key_env names") as refused:
+        asked_of(settings)
+    assert KEY[:8] not in str(refused.value)
+
+
+def test_what_only_sounds_like_a_key_may_be_sent():
+    body = "{max_tokens: 9, stop_token_ids: [1], prompt_cache_key: a, logit_bias: {'1': 2}}"
+    assert asked_of(f"extra_body: {body}")
+
+
+def test_folders_of_this_machine_are_not_sent():
+    definition = MergeDefinition.model_validate(
+        {
+            "models": ["/home/me/secret/math", "/home/me/b+/home/me/loras/code"],
+            "base_model": "/home/me/base",
+            "merge_method": "linear",
+        }
+    )
+    assert shown_models(definition) == (("math", "code"), "base")
+    twins = definition.model_copy(
+        update={"base_model": definition.models[0].model, "models": definition.models[:1]}
+    )
+    assert shown_models(twins) == (("math",), "math")
 
 
 def test_a_server_that_answers_is_fine_whatever_its_list_of_models():

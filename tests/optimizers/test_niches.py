@@ -6,21 +6,24 @@ import numpy as np
 import pytest
 
 from evomerge.genome.schema import Genome
+from evomerge.optimizers.context import SearchContext
 from evomerge.optimizers.niche_archive import (
     Member,
+    Supply,
     attraction,
     least_fit,
     resources_of,
-    score_matrix,
     shared_fitness,
+    supply_of,
 )
 from evomerge.optimizers.niches import Niches, NichesSettings, first_points, shares_of
 from evomerge.space import Choice, Integer, Real, Space
 from evomerge.trial import Document, Evaluation, Metric, MetricKey
 
-# Three trials, four documents: the first solves two that others solve too, the second one of
-# them and one of its own, the third what the first does.
+# Three trials, four documents of one task: the first solves two that others solve too, the second
+# one of them and one of its own, the third what the first does.
 SCORES = np.array([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
+SUPPLY = Supply(SCORES, np.ones(4))
 LINE = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(4)))
 MIXED = Space(
     (Real("weight", 0.0, 1.0), Integer("start", 0, 3), Choice("method", ("linear", "ties")))
@@ -28,7 +31,7 @@ MIXED = Space(
 
 
 def member(row, loss=0.0, genotype=(0.5,)):
-    documents = tuple(("task", doc_id) for doc_id in range(len(row)))
+    documents = tuple(("task", "task", doc_id) for doc_id in range(len(row)))
     return Member(np.array(genotype), loss, documents, np.array(row, dtype=float))
 
 
@@ -48,27 +51,29 @@ def got_by(evaluation):
 def test_those_that_solve_a_document_share_it():
     # z = 3, 2, 1, 0
     expected = [1 / 3 + 1 / 2, 1 / 3 + 1, 1 / 3 + 1 / 2]
-    np.testing.assert_allclose(shared_fitness(SCORES, alpha=1.0), expected)
+    np.testing.assert_allclose(shared_fitness(SUPPLY, alpha=1.0), expected)
 
 
 def test_without_sharing_fitness_is_the_sum_of_scores():
-    np.testing.assert_allclose(shared_fitness(SCORES, alpha=0.0), [2.0, 2.0, 2.0])
+    np.testing.assert_allclose(shared_fitness(SUPPLY, alpha=0.0), [2.0, 2.0, 2.0])
 
 
 def test_alpha_is_the_power_of_what_all_get():
     expected = [1 / 9 + 1 / 4, 1 / 9 + 1, 1 / 9 + 1 / 4]
-    np.testing.assert_allclose(shared_fitness(SCORES, alpha=2.0), expected)
+    np.testing.assert_allclose(shared_fitness(SUPPLY, alpha=2.0), expected)
 
 
 def test_a_partner_is_wanted_for_what_the_first_parent_lacks():
-    np.testing.assert_allclose(attraction(SCORES, 0, alpha=1.0), [0.0, 1.0, 0.0])
-    np.testing.assert_allclose(attraction(SCORES, 1, alpha=1.0), [1 / 2, 0.0, 1 / 2])
-    np.testing.assert_allclose(attraction(SCORES, 1, alpha=0.0), [1.0, 0.0, 1.0])
+    np.testing.assert_allclose(attraction(SUPPLY, 0, alpha=1.0), [0.0, 1.0, 0.0])
+    np.testing.assert_allclose(attraction(SUPPLY, 1, alpha=1.0), [1 / 2, 0.0, 1 / 2])
+    np.testing.assert_allclose(attraction(SUPPLY, 1, alpha=0.0), [1.0, 0.0, 1.0])
 
 
 def test_graded_scores_count_by_how_much_they_are_better():
     scores = np.array([[0.2, 0.5], [0.6, 0.1], [0.0, 0.0]])
-    np.testing.assert_allclose(attraction(scores, 0, alpha=1.0), [0.0, 0.4 / 0.8, 0.0])
+    np.testing.assert_allclose(
+        attraction(Supply(scores, np.ones(2)), 0, alpha=1.0), [0.0, 0.4 / 0.8, 0.0]
+    )
 
 
 def test_the_first_parent_gives_its_share_before_the_split_and_the_rest_after():
@@ -87,7 +92,7 @@ def test_the_best_trial_stays_though_it_is_the_least_fit():
     # fitness 1, 1, 1, 1: among equals the one of the largest loss
     assert least_fit(archive, alpha=1.0) == 2
     lone = [member([1, 0], 0.1), member([1, 1], 0.2), member([1, 1], 0.3)]
-    assert shared_fitness(score_matrix(lone), 1.0).argmin() == 0
+    assert shared_fitness(supply_of(lone), 1.0).argmin() == 0
     assert least_fit(lone, alpha=1.0) == 2
 
 
@@ -98,45 +103,76 @@ def test_a_specialist_outlives_what_is_better_on_the_mean():
     assert least_fit([*generalists, specialist], alpha=0.0) == 4
 
 
-def test_tasks_count_alike_however_many_documents_they_have():
-    documents = (("large", 0), ("large", 1), ("large", 2), ("small", 0))
-    archive = [Member(np.zeros(1), 0.0, documents, np.array([1.0, 1.0, 0.0, 1.0]))] * 2
-    np.testing.assert_allclose(score_matrix(archive)[0], [2 / 3, 2 / 3, 0.0, 2.0])
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
+def test_a_task_counts_by_its_weight_however_many_documents_it_has(alpha):
+    documents = tuple((task, task, i) for task, n in (("large", 3), ("small", 1)) for i in range(n))
+    rows = np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    archive = [Member(np.zeros(1), 0.0, documents, row) for row in rows]
+    # z = 1 everywhere: each has what its one task has to give
+    np.testing.assert_allclose(shared_fitness(supply_of(archive), alpha), [2.0, 2.0])
+    weighed = supply_of(archive, {"large": 3.0})
+    np.testing.assert_allclose(weighed.capacities, [1.0, 1.0, 1.0, 1.0])
+    np.testing.assert_allclose(shared_fitness(weighed, alpha), [3.0, 1.0])
+    np.testing.assert_allclose(attraction(weighed, 0, alpha), [0.0, 1.0])
+
+
+def test_capacities_are_what_is_shared_by_those_that_solve_a_document():
+    documents = tuple((task, task, i) for task, n in (("large", 3), ("small", 1)) for i in range(n))
+    rows = np.array([[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
+    archive = [Member(np.zeros(1), 0.0, documents, row) for row in rows]
+    supply = supply_of(archive)
+    np.testing.assert_allclose(supply.capacities, [2 / 3, 2 / 3, 2 / 3, 2.0])
+    # z = 2, 1, 0, 1
+    np.testing.assert_allclose(shared_fitness(supply, 1.0), [1 / 3 + 2 / 3 + 2.0, 1 / 3])
+
+
+def test_a_task_of_no_weight_feeds_nobody():
+    documents = (("good", "good", 0), ("idle", "idle", 0))
+    archive = [Member(np.zeros(1), 0.0, documents, row) for row in np.eye(2)]
+    np.testing.assert_allclose(shared_fitness(supply_of(archive, {"idle": 0.0}), 1.0), [2.0, 0.0])
+    nothing = supply_of(archive, {"idle": 0.0, "good": 0.0})
+    np.testing.assert_array_equal(shared_fitness(nothing, 1.0), [0.0, 0.0])
+
+
+def test_members_of_a_group_share_the_weight_of_the_group():
+    documents = (("group", "one", 0), ("group", "two", 0), ("lone", "lone", 0))
+    archive = [Member(np.zeros(1), 0.0, documents, np.ones(3))] * 2
+    np.testing.assert_allclose(supply_of(archive).capacities, [3 / 4, 3 / 4, 3 / 2])
 
 
 def test_documents_that_not_all_answered_do_not_count():
     archive = [member([1, 0, 1]), member([0, 1])]
-    np.testing.assert_array_equal(score_matrix(archive), [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(supply_of(archive).scores, [[1, 0], [0, 1]])
 
 
 def test_without_documents_ranks_are_the_one_resource():
     archive = [Member(np.zeros(1), loss) for loss in (0.3, -5.0, 7.0)]
-    np.testing.assert_allclose(score_matrix(archive), [[2 / 3], [1.0], [1 / 3]])
+    np.testing.assert_allclose(supply_of(archive).scores, [[2 / 3], [1.0], [1 / 3]])
 
 
 def test_scores_outside_one_are_measured_from_the_worst_to_the_best():
     archive = [member([-3.0]), member([-1.0]), member([-2.0])]
-    np.testing.assert_allclose(score_matrix(archive), [[0.0], [1.0], [0.5]])
+    np.testing.assert_allclose(supply_of(archive).scores, [[0.0], [1.0], [0.5]])
     broken = [member([-np.inf]), member([-1.0])]
-    np.testing.assert_allclose(score_matrix(broken), [[0.0], [1.0]])
+    np.testing.assert_allclose(supply_of(broken).scores, [[0.0], [1.0]])
 
 
 def test_a_document_is_read_by_the_metric_of_its_task_in_its_direction():
-    assert got_by(evaluation([0.0, 1.0])) == {("task", 0): 0.0, ("task", 1): 1.0}
+    assert got_by(evaluation([0.0, 1.0])) == {("task", "task", 0): 0.0, ("task", "task", 1): 1.0}
     turned = evaluation([2.0, 3.0], metric="perplexity", higher_is_better=False)
-    assert got_by(turned) == {("task", 0): -2.0, ("task", 1): -3.0}
+    assert got_by(turned) == {("task", "task", 0): -2.0, ("task", "task", 1): -3.0}
 
 
 def test_the_first_metric_of_a_task_is_the_genomes():
     metrics = [Metric(MetricKey("task", name), 0.5, None, 1, True) for name in ("acc_norm", "acc")]
     documents = (Document("task", 0, {"acc,none": 0.0, "acc_norm,none": 1.0}),)
-    assert got_by(Evaluation(tuple(metrics), documents)) == {("task", 0): 1.0}
+    assert got_by(Evaluation(tuple(metrics), documents)) == {("task", "task", 0): 1.0}
 
 
 def test_a_member_of_a_group_is_read_by_the_metric_of_the_group():
     metric = Metric(MetricKey("group", "acc"), 0.5, None, 2, True)
     documents = (Document("member", 0, {"acc,none": 1.0}), Document("other", 0, {"f1,none": 1.0}))
-    assert got_by(Evaluation((metric,), documents)) == {("member", 0): 1.0}
+    assert got_by(Evaluation((metric,), documents)) == {("group", "member", 0): 1.0}
 
 
 def learned(optimizer, genotypes, rows):
@@ -157,6 +193,24 @@ def test_children_of_complements_come_from_both_though_a_third_is_better_on_the_
         assert len(np.unique(np.round(child, 12))) <= 2
         assert child.min() + child.max() == pytest.approx(1.0) or np.ptp(child) < 1e-12
     assert len({int((child == child[0]).sum()) for child in children}) > 2  # the split moves
+
+
+def test_a_cut_separates_layers_whatever_the_order_of_the_coordinates():
+    """Two models, three places: the coordinates stand model by model, the cut runs by place."""
+    space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(6)))
+    settings = NichesSettings(n_startup_trials=2, mutation=0.0)
+    context = SearchContext(places=np.array([2, 0, 1, 2, 0, 1]))
+    optimizer = Niches(space, seed=0, settings=settings, context=context)
+    learned(optimizer, [[0.0] * 6, [1.0] * 6], [[1, 0], [0, 1]])
+    cuts = set()
+    for _ in range(40):
+        child = optimizer.ask()[0]
+        optimizer.tell(child[None], np.array([np.inf]))
+        along = child[[1, 4, 2, 5, 0, 3]]  # from the first place to the last
+        changes = np.flatnonzero(np.abs(np.diff(along)) > 1e-12)
+        assert len(changes) <= 1
+        cuts.update(changes.tolist())
+    assert cuts == {0, 1, 2, 3, 4}
 
 
 def test_switches_take_parts_away():

@@ -18,8 +18,9 @@ from evomerge.merging.describe import describe
 from evomerge.merging.resident import ResidentMerger
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.context import InMemory, SearchContext
-from evomerge.optimizers.swarm import START, Swarm, SwarmSettings
+from evomerge.optimizers.swarm import START, Swarm
 from evomerge.optimizers.swarm_motion import Array, Pulls, bounced, child, moved, shares
+from evomerge.optimizers.swarm_settings import SwarmSettings
 from evomerge.recipe import Recipe
 from evomerge.space import Real, Space
 from tests.tiny_models import tiny_family
@@ -28,6 +29,7 @@ from tests.tiny_models import tiny_family
 EXPERTS = 0.5 + 0.01 * np.array(
     [[1.0, 0.0, 2.0, 0.0, 1.0], [0.0, 1.0, 0.0, -1.0, 0.0], np.zeros(5)]
 )
+ONE = np.zeros(3, dtype=int)  # three coordinates that are drawn together
 
 
 def space(n_dims: int) -> Space:
@@ -95,14 +97,14 @@ def test_the_four_shares_are_the_strengths_times_the_draws_scaled_to_one() -> No
 
 def test_a_child_lies_between_its_parents_or_as_far_beyond_the_first() -> None:
     first, second = np.array([0.5, 0.4, 0.3]), np.array([0.4, 0.4, 0.4])
-    np.testing.assert_allclose(child(first, second, np.array([0.25])), [0.45, 0.4, 0.35])
-    np.testing.assert_allclose(child(first, second, np.array([0.75])), [0.55, 0.4, 0.25])
+    np.testing.assert_allclose(child(first, second, np.array([0.25]), ONE), [0.45, 0.4, 0.35])
+    np.testing.assert_allclose(child(first, second, np.array([0.75]), ONE), [0.55, 0.4, 0.25])
 
 
 def test_a_child_is_drawn_from_what_lies_inside_the_cube() -> None:
     first, second = np.array([0.75, 0.5, 0.5]), np.array([0.25, 0.5, 0.5])  # leaves at t = 1.5
-    np.testing.assert_allclose(child(first, second, np.array([1.0])), [1.0, 0.5, 0.5])
-    np.testing.assert_allclose(child(first, second, np.array([0.5])), [0.625, 0.5, 0.5])
+    np.testing.assert_allclose(child(first, second, np.array([1.0]), ONE), [1.0, 0.5, 0.5])
+    np.testing.assert_allclose(child(first, second, np.array([0.5]), ONE), [0.625, 0.5, 0.5])
 
 
 def test_particles_bounce_off_the_faces_of_the_cube() -> None:
@@ -161,6 +163,37 @@ def test_every_particle_is_an_affine_sum_of_the_experts() -> None:
     np.testing.assert_allclose(coefficients.sum(axis=0), 1.0, atol=1e-9)
     np.testing.assert_allclose(coefficients.T @ EXPERTS, places, atol=1e-9)
     assert coefficients.min() < 0 or coefficients.max() > 1  # it does look beyond them
+
+
+PLACES = np.array([0, 1, 2, 0, 1, 2])  # two weights in each of three places
+
+
+def test_draws_per_place_leave_the_experts_hull_but_in_no_place() -> None:
+    """Each place holds an affine sum of what the experts hold there; the sums differ."""
+    experts = 0.5 + 0.01 * np.repeat([[1.0, 0.0], [0.0, 1.0], [-1.0, -0.5]], 3, axis=1)[:2]
+    context = SearchContext(experts=experts, places=PLACES)
+    optimizer = Swarm(space(6), seed=0, population_size=6, context=context)
+    optimizer.tell(experts, slope(experts))
+    places = np.vstack([places for places, _ in go_on(optimizer, 4)])
+    assert np.linalg.matrix_rank(places - experts[0], tol=1e-6) == 3  # one number in each place
+    for place in range(3):
+        here = places[:, place == PLACES]
+        ends = experts[:, place == PLACES]
+        share = (here - ends[0]) @ (ends[1] - ends[0]) / ((ends[1] - ends[0]) ** 2).sum()
+        np.testing.assert_allclose(here, ends[0] + share[:, None] * (ends[1] - ends[0]), atol=1e-9)
+
+
+def test_with_one_place_the_default_is_the_papers_own_draw() -> None:
+    own = go_on(swarm(experts=EXPERTS, draws="model"), 4)
+    for (places, _), (expected, _) in zip(go_on(swarm(experts=EXPERTS), 4), own, strict=True):
+        np.testing.assert_array_equal(places, expected)
+
+
+def test_children_are_drawn_for_each_place_from_what_lies_inside_there() -> None:
+    first, second = np.array([0.75, 0.5, 0.5]), np.array([0.25, 0.5, 0.4])
+    groups = np.array([0, 0, 1])
+    born = child(first, second, np.array([0.5, 0.75]), groups)  # t up to 1.5 and 2
+    np.testing.assert_allclose(born, [0.625, 0.5, 0.55])
 
 
 def test_draws_per_coordinate_leave_the_experts_hull() -> None:
@@ -375,6 +408,33 @@ def test_it_beats_random_search_on_a_rotated_ellipsoid_in_20_dimensions() -> Non
         return float(np.median(found))
 
     assert median("swarm") < median("random")
+
+
+def test_with_experts_and_places_it_beats_random_search_in_20_dimensions() -> None:
+    """Four models in five places; the best weights differ from place to place."""
+    target = np.random.default_rng(3).dirichlet(np.ones(4), size=5).T.ravel()
+    experts = np.kron(np.eye(4), np.ones(5))
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(20, 20)))
+    ellipsoid = 100.0 ** (np.arange(20) / 19)
+
+    def median(name: str, loss: Any) -> float:
+        context = SearchContext(experts=experts, places=np.tile(np.arange(5), 4))
+        found = []
+        for seed in range(3):
+            optimizer = OPTIMIZERS[name](space(20), seed=seed, population_size=20, context=context)
+            optimizer.tell(experts, loss(experts))
+            losses = [loss(places) for places, _ in go_on(optimizer, 10, loss)]
+            found.append(np.concatenate(losses).min())
+        return float(np.median(found))
+
+    def steep(places: Array) -> Array:
+        return np.asarray((((places - target) @ rotation.T) ** 2) @ ellipsoid)
+
+    def sphere(places: Array) -> Array:
+        return np.asarray(((places - target) ** 2).sum(axis=1))
+
+    for loss in (sphere, steep):
+        assert median("swarm", loss) < median("random", loss) / 2
 
 
 def test_after_another_optimizer_particles_begin_around_the_best_place():

@@ -33,6 +33,22 @@ def sentences(rule, *arguments):
     return [str(finding) for finding in rule(subject(*arguments))]
 
 
+@pytest.mark.parametrize(
+    ("chain", "n_notes"),
+    [
+        ("[{name: gradient, granularity: column}, cma_es]", 1),
+        ("[gradient, cma_es]", 0),
+        ("[cma_es, {name: gradient, granularity: column}]", 0),
+    ],
+)
+def test_scores_that_the_next_link_is_not_told_are_noted(chain, n_notes):
+    found = sentences(search.untold_losses, "", f"optimizer: {{chain: {chain}, budget: 9}}")
+    assert len(found) == n_notes
+    for sentence in found:
+        assert sentence.startswith("optimizer.chain[0].granularity: what it learns per column")
+        assert "is not told its scores" in sentence
+
+
 COARSER = {
     "granularity: layer": "Set granularity: layers and layer_granularity: 16",
     "granularity: layers, layer_granularity: 2": "Set layer_granularity: 16",

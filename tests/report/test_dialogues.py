@@ -66,6 +66,9 @@ def test_each_generation_says_what_it_took_and_why_it_fell_back(folder):
     assert [entry["fallback"] for entry in data] == [cause for _, cause in GENERATIONS]
     assert [entry["n_requests"] for entry in data] == [len(r) for r, _ in GENERATIONS]
     assert data[1]["causes"] == ["bad JSON", "wrong shape"]
+    mended = section.head.index("mended")
+    told = [row[mended] for row in section.rows]
+    assert told == ["", "bad JSON, wrong shape", *[""] * 5]  # what fell back was not mended
     total = section.data["total"]
     assert total["fallbacks"] == {
         "no connection": 2,

@@ -1,6 +1,7 @@
 """What export writes is plain mergekit YAML, and its comments tell the truth."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -57,6 +58,27 @@ def test_the_command_names_a_cache_where_there_are_adapters(folder, model):
     recipe = {"merge_method": "passthrough", "models": [{"model": model}]}
     with_adapter = Export({**export.content, "recipe": recipe})
     assert with_adapter.command("r.yml", "out").endswith("--lora-merge-cache lora-cache")
+
+
+def test_a_checkpoint_of_the_run_is_named_in_full(folder, monkeypatch):
+    (export,) = winners_of(folder)
+    monkeypatch.chdir(folder)
+    name = f"optimizer/columns/{'0' * 16}/model"
+    recipe = {"merge_method": "passthrough", "models": [{"model": name}]}
+    of_columns = Export({**export.content, "recipe": recipe}, Path())
+    assert yaml.safe_load(of_columns.to_yaml())["models"] == [{"model": str(folder / name)}]
+
+
+def test_folders_that_are_not_named_in_full_are_told(folder, tmp_path, monkeypatch):
+    (export,) = winners_of(folder)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "deep" / "own").mkdir(parents=True)
+    for name, is_like_hub in (("mine", True), ("mine/deep/own", False)):
+        adapted = {"merge_method": "passthrough", "models": [{"model": f"{name}+/abs/lora"}]}
+        text = Export({**export.content, "recipe": adapted}).to_yaml()
+        assert f"# Folders named here ({name}) are below {tmp_path}: build it there." in text
+        assert ("add --no-write-model-card" in text) == is_like_hub
+    assert "Folders named here" not in export.to_yaml()
 
 
 def test_a_metric_that_is_not_the_tasks_own_is_not_told(folder):

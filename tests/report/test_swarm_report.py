@@ -201,7 +201,11 @@ def test_only_those_vote_that_were_scored_on_the_split(tmp_path: Path) -> None:
     assert vote(history, history.ending, "holdout").voters == (4, 1)
     alone = vote(history, history.starting[:2], "holdout")
     assert (alone.voters, alone.score) == ((0,), None)
-    assert alone.reason == "1 of the particles were scored there"
+    assert alone.reason == (
+        "of the 2 best particles only trial 0 was scored there; "
+        "of what it found a run scores the winner alone on holdout"
+    )
+    assert vote(history, history.ending[:1], "holdout").reason == "it takes two particles"
 
 
 def test_a_metric_that_answers_do_not_fix_has_no_vote(tmp_path: Path) -> None:

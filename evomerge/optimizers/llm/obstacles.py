@@ -15,7 +15,6 @@ from evomerge.optimizers.llm.prompt import Example, Situation, messages, n_chara
 from evomerge.optimizers.llm.settings import LlmSettings
 from evomerge.space import Space
 
-_PROBE_SECONDS = 5.0
 _SHOWN = 10  # models of a list
 _VALUE_CHARACTERS = 8  # by which a value may be longer than the one it is estimated with
 _TASK_CHARACTERS = 120  # of a task's metrics, in each place where it is named
@@ -54,14 +53,19 @@ def all_oddities(settings: LlmSettings, n_before: int) -> Iterator[Problem]:
             where="first_generation",
             fix="Set it to start.",
         )
+    if settings.is_overheard:
+        yield Problem(
+            f"the key, prompts and replies travel to {settings.base_url} in the clear",
+            where="base_url",
+            fix="Use https.",
+        )
     yield from _unlisted(settings)
 
 
 def _unlisted(settings: LlmSettings) -> Iterator[Problem]:
     """A model that its server does not name, which may be its list's fault."""
-    try:
-        listed = settings.connect().probe(_PROBE_SECONDS) if settings.probe else ()
-    except NoAnswerError:
+    listed = settings.sign_of_life if settings.probe else ()
+    if isinstance(listed, NoAnswerError):
         return
     if listed and settings.model not in listed:
         known = ", ".join(one_line(name) for name in listed[:_SHOWN])
@@ -122,19 +126,19 @@ def smallest_prompt(space: Space, genome: Genome) -> int:
 
 
 def _unreachable(settings: LlmSettings) -> Iterator[Problem]:
-    try:
-        settings.connect().probe(_PROBE_SECONDS)
-    except NoAnswerError as error:
-        if error.status in (401, 403):
-            yield Problem(
-                f"{settings.base_url} refuses the key ({error.reason})",
-                where="api_key_env",
-                fix=f"Put a valid one into {settings.api_key_env}.",
-            )
-        elif error.status is None:
-            yield Problem(
-                f"{settings.base_url}: {error.reason}",
-                where="base_url",
-                fix="Start the server or mend the URL; with probe: false a run begins without "
-                "it and draws its steps around the best trial meanwhile.",
-            )
+    answer = settings.sign_of_life
+    if not isinstance(answer, NoAnswerError):
+        return
+    if answer.status in (401, 403):
+        yield Problem(
+            f"{settings.base_url} refuses the key ({answer.reason})",
+            where="api_key_env",
+            fix=f"Put a valid one into {settings.api_key_env}.",
+        )
+    elif answer.status is None:
+        yield Problem(
+            f"{settings.base_url}: {answer.reason}",
+            where="base_url",
+            fix="Start the server or mend the URL; with probe: false a run begins without "
+            "it and draws its steps around the best trial meanwhile.",
+        )

@@ -178,7 +178,9 @@ class Llm(Optimizer):
         kept = self._kept()
         if kept is not None:
             return from_json(kept, self._generation, self.space)
-        sigma = self.settings.sigma_low if self._past.has_improved else self.settings.sigma_high
+        is_first = self._generation == 1  # as in the original, it counts as an improvement
+        is_near = is_first or self._past.has_improved
+        sigma = self.settings.sigma_low if is_near else self.settings.sigma_high
         self._is_asking = True
         dialogue = self._converse(sigma)
         self._is_asking = False

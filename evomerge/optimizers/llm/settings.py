@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -11,10 +13,16 @@ from pydantic import Field, field_validator, model_validator
 
 from evomerge.genome.source import MisfitError
 from evomerge.optimizers.base import Settings
-from evomerge.optimizers.llm.client import ChatModel, Endpoint
+from evomerge.optimizers.llm.client import ChatModel, Endpoint, NoAnswerError
 
 _OURS = ("messages", "model", "response_format", "stream", "temperature")  # not for extra_body
 _KEY_NAME = re.compile(r"([A-Z][A-Z0-9_]*_)?API_KEY")
+_MAY_HOLD_KEY = re.compile(r"//[^/]*@|[?#]")
+_CREDENTIAL = re.compile(  # a field's name in lower case, letters and digits alone
+    r"key|token|auth|bearer|.*(apikey|(access|secret|private|auth|subscription)key|passw(or)?d|"
+    r"secret|authorization|credentials?|(access|auth|api|bearer|refresh|session|id|hf)token)"
+)
+_PROBE_SECONDS = 5.0
 
 
 class LlmSettings(Settings):
@@ -79,6 +87,11 @@ class LlmSettings(Settings):
     @field_validator("base_url")
     @classmethod
     def _is_plain_url(cls, value: str) -> str:
+        if _MAY_HOLD_KEY.search(value):  # not shown
+            raise ValueError(
+                "holds a name, a password, a query or a fragment, expected a plain URL: the key "
+                "belongs in the environment variable that api_key_env names"
+            )
         try:
             parts = urlsplit(value)
             has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -86,8 +99,6 @@ class LlmSettings(Settings):
             has_host = False
         if not has_host or parts.scheme not in ("http", "https") or re.search(r"\s", value):
             raise ValueError(f"got {value!r}, expected an http or https URL")
-        if "@" in parts.netloc:
-            raise ValueError("holds a name or password; the key belongs in the environment")
         return value.rstrip("/")
 
     @field_validator("api_key_env")
@@ -105,6 +116,12 @@ class LlmSettings(Settings):
         taken = [name for name in _OURS if name in value]
         if taken:
             raise ValueError(f"holds {', '.join(taken)}, which evomerge sets itself")
+        secrets = [name for name in _names_in(value) if _CREDENTIAL.fullmatch(_plain(name))]
+        if secrets:  # their values are not shown
+            raise ValueError(
+                f"holds {', '.join(secrets)}: the key belongs in the environment variable that "
+                "api_key_env names, as this file is copied into the run folder"
+            )
         return value
 
     @property
@@ -116,6 +133,19 @@ class LlmSettings(Settings):
         except ValueError:
             return "." not in host or host.endswith((".local", ".localhost"))
         return address.is_private or address.is_loopback or address.is_link_local
+
+    @property
+    def is_overheard(self) -> bool:
+        """Whether a key would cross other networks for anyone to read."""
+        return self.base_url.lower().startswith("http:") and not self.is_local
+
+    @cached_property
+    def sign_of_life(self) -> tuple[str, ...] | NoAnswerError:
+        """The models that the server lists, or why it does not answer; asked once."""
+        try:
+            return self.connect().probe(_PROBE_SECONDS)
+        except NoAnswerError as error:
+            return error
 
     @property
     def body(self) -> dict[str, Any]:
@@ -132,3 +162,18 @@ class LlmSettings(Settings):
         return Endpoint(
             self.base_url, self.api_key_env, self.model, self.body, is_local=self.is_local
         )
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    """Every name of a field, however deep."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield str(name)
+            yield from _names_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _names_in(part)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,57 @@
+"""The genome that a run folder holds, against the one of today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import EvomergeError
+from evomerge.files import digest
+from evomerge.genome.difference import differences
+from evomerge.genome.source import read_yaml
+from evomerge.ledger import Ledger, RunFolder
+
+_WHERE_KEPT = "run_dir"  # a run may be moved
+
+
+def genome_digest(genome: Any) -> str:
+    """Of all that makes a run itself: everything but where it is kept."""
+    return digest(_itself(genome))
+
+
+def has_begun(run_dir: Path | None, genome: Any) -> bool:
+    """Whether a folder holds a run of this very genome.
+
+    Args:
+        run_dir: The run folder; None: there is none.
+        genome: Content of the genome of today.
+    """
+    if run_dir is None or not RunFolder(run_dir).ledger.is_file():
+        return False
+    try:
+        stored = read_yaml(RunFolder(run_dir).genome).data
+    except EvomergeError:
+        return False
+    return not [*differences(_itself(stored), _itself(genome))]
+
+
+def genome_changes(ledger: Ledger, genome: Any) -> list[str]:
+    """One line for each key of the genome that is not as it was when the run began."""
+    recorded = ledger.header["genome_digest"]
+    if recorded in (genome_digest(genome), digest(genome)):
+        return []
+    try:
+        stored = read_yaml(ledger.folder.genome).data
+    except EvomergeError:
+        return ["genome: another one, and the run folder's genome.yml cannot be read"]
+    lines = [f"genome {line}" for line in differences(_itself(stored), _itself(genome))]
+    if lines or recorded in (genome_digest(stored), digest(stored)):
+        return lines
+    return ["genome: the run folder's genome.yml was edited after the run began"]
+
+
+def _itself(genome: Any) -> Any:
+    if not isinstance(genome, Mapping):
+        return genome
+    return {key: value for key, value in genome.items() if key != _WHERE_KEPT}

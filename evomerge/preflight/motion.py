@@ -1,0 +1,47 @@
+"""What a swarm's particles are in the space at hand: sums of models, or something near it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evomerge.findings import Finding, note
+from evomerge.genome.schema import OptimizerBlock
+from evomerge.merge_spaces.places import has_shares, places_of
+from evomerge.preflight.subject import Subject
+
+
+def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
+    """One draw for all places: particles stay sums of those the swarm began with."""
+    if subject.merge_space is None or places_of(subject.merge_space) is None:
+        return
+    for place, draws in _swarms(subject.genome.optimizer):
+        if draws == "model":
+            yield note(
+                "the swarm stays among the sums of its first particles (models, average, base): "
+                f"of {subject.merge_space.space.n_dims} parameters it varies a few combinations, "
+                "however large the budget",
+                f"{place}.draws",
+                "Leave draws out: each place of the model is then drawn for itself.",
+            )
+
+
+def swarm_in_shares(subject: Subject) -> Iterator[Finding]:
+    """Coordinates in which a sum of two merges is no sum of their models."""
+    if subject.merge_space is None or not has_shares(subject.merge_space):
+        return
+    for place, _ in _swarms(subject.genome.optimizer):
+        yield note(
+            "weights >= 0 that sum to 1 are searched as shares of what is left, so that particles "
+            "are no exact sums of one another, as the paper's are",
+            place,
+            "genome.allow_negative_weights: true moves in the weights themselves.",
+        )
+
+
+def _swarms(block: OptimizerBlock) -> Iterator[tuple[str, object]]:
+    """Where each swarm of a genome stands, and what it draws."""
+    key = "chain" if block.chain else "islands"
+    for index, link in enumerate(block.links):
+        if link.name == "swarm":
+            place = f"optimizer.{key}[{index}]" if block.parts else "optimizer"
+            yield place, link.settings.get("draws")
