@@ -206,7 +206,7 @@ def _where_to_build(recipe: Recipe) -> Iterator[str]:
     names = {part for model in _models_in(recipe.config) for part in (model.path, model.lora)}
     folders = sorted(name for name in names if name and _is_relative_folder(name))
     if folders:
-        yield f"Folders named here ({', '.join(folders)}) are below {Path.cwd()}: build it there."
+        yield f"Build it where these folders are: {', '.join(folders)}."
     if any(name.count("/") <= 1 for name in folders):  # the form of a name on the Hub
         yield "Without a network add --no-write-model-card: for that mergekit asks the Hub of them."
 

@@ -76,9 +76,10 @@ def test_folders_that_are_not_named_in_full_are_told(folder, tmp_path, monkeypat
     for name, is_like_hub in (("mine", True), ("mine/deep/own", False)):
         adapted = {"merge_method": "passthrough", "models": [{"model": f"{name}+/abs/lora"}]}
         text = Export({**export.content, "recipe": adapted}).to_yaml()
-        assert f"# Folders named here ({name}) are below {tmp_path}: build it there." in text
+        assert f"# Build it where these folders are: {name}." in text
+        assert str(tmp_path) not in text
         assert ("add --no-write-model-card" in text) == is_like_hub
-    assert "Folders named here" not in export.to_yaml()
+    assert "Build it where" not in export.to_yaml()
 
 
 def test_a_metric_that_is_not_the_tasks_own_is_not_told(folder):
