@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,11 @@ class Told:
         return Told(self.genotypes[kept], self.losses[kept], evaluations, self.is_meant[kept])
 
 
-class Chain(Optimizer):
-    """Asks one optimizer after the other.
+class Composite(Optimizer):
+    """Is made of other optimizers.
 
     Args:
-        links: At least one, in their order.
+        links: At least one.
         space: See :class:`Optimizer`, like the rest.
         seed: The links have seeds of their own; this one is not used.
         n_objectives: Columns of the losses; every link can minimise so many.
@@ -92,6 +92,24 @@ class Chain(Optimizer):
         self.is_adaptive = any(link.kind.is_adaptive for link in links)
         super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
 
+    def _made(self, position: int, space: Space, **changes: Any) -> Optimizer:
+        """One of them, in a context of its own."""
+        link = self._links[position]
+        keepsakes = Apart(self.context.keepsakes, f"{position}-{link.name}")
+        return link.make(space, replace(self.context, keepsakes=keepsakes, **changes))
+
+
+class Chain(Composite):
+    """Asks one optimizer after the other.
+
+    Args:
+        links: At least one, in their order.
+        space: See :class:`Optimizer`, like the rest.
+        seed: The links have seeds of their own; this one is not used.
+        n_objectives: Columns of the losses; every link can minimise so many.
+        context: What the links may know and use; each keeps its things apart.
+    """
+
     def _start(self) -> None:
         self._told: list[Told] = []
         self._evaluations: Sequence[Evaluation | None] = ()
@@ -103,15 +121,9 @@ class Chain(Optimizer):
         self._move_on()
 
     def _begin(self, space: Space) -> Optimizer:
-        link = self._links[self._position]
-        keepsakes = Apart(self.context.keepsakes, f"{self._position}-{link.name}")
-        context = replace(
-            self.context,
-            keepsakes=keepsakes,
-            budget=self._left,
-            begins_at_best=space is not self.space,
+        optimizer = self._made(
+            self._position, space, budget=self._left, begins_at_best=space is not self.space
         )
-        optimizer = link.make(space, context)
         for told in (one.meant for one in self._told):
             if len(told.genotypes):
                 optimizer.tell(told.genotypes, told.losses, told.evaluations)

@@ -10,14 +10,13 @@ to ask before that, the others share what it leaves by going on in turns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.chain import Apart, Link
+from evomerge.optimizers.chain import Composite, Link
 from evomerge.optimizers.context import SearchContext
 from evomerge.space import Space
 from evomerge.trial import Evaluation
@@ -75,7 +74,7 @@ class _Island:
         return self.n_asked / max(self.link.budget, 1)
 
 
-class Islands(Optimizer):
+class Islands(Composite):
     """Asks one optimizer after the other, each over the same space.
 
     Args:
@@ -87,8 +86,6 @@ class Islands(Optimizer):
         context: What the islands may know and use; each keeps its things apart.
     """
 
-    multi_objective: ClassVar[bool] = True
-
     def __init__(
         self,
         links: Sequence[Link],
@@ -99,24 +96,16 @@ class Islands(Optimizer):
         n_objectives: int = 1,
         context: SearchContext | None = None,
     ) -> None:
-        self._links = tuple(links)
         self._migrate_every = migrate_every
-        self.needs_documents = any(link.kind.needs_documents for link in links)
-        self.is_adaptive = any(link.kind.is_adaptive for link in links)
-        super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
+        super().__init__(links, space, seed=seed, n_objectives=n_objectives, context=context)
 
     def _start(self) -> None:
         self._islands = [
-            _Island(link, self._settled(link, position))
+            _Island(link, self._made(position, self.space, budget=link.budget))
             for position, link in enumerate(self._links)
         ]
         self._evaluations: Sequence[Evaluation | None] = ()
         self.population_size = max(one.optimizer.population_size for one in self._islands)
-
-    def _settled(self, link: Link, position: int) -> Optimizer:
-        keepsakes = Apart(self.context.keepsakes, f"{position}-{link.name}")
-        context = replace(self.context, keepsakes=keepsakes, budget=link.budget)
-        return link.make(self.space, context)
 
     @property
     def _turn(self) -> int:

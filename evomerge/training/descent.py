@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.optimizers.gradient_settings import GradientSettings
+
 Array = NDArray[np.floating[Any]]
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -43,6 +45,19 @@ class Descent:
     mofo: float | None = None
     clip: float | None = None
     stretches: tuple[slice, ...] = ()
+
+    @classmethod
+    def of(cls, settings: GradientSettings, stretches: tuple[slice, ...] = ()) -> Descent:
+        """As the settings of the optimizer have it."""
+        return cls(
+            settings.learning_rate,
+            settings.schedule,
+            settings.warmup,
+            settings.weight_decay,
+            mofo=settings.mofo,
+            clip=settings.clip,
+            stretches=stretches,
+        )
 
     def rate(self, step: int, n_steps: int) -> float:
         """The learning rate of step ``step`` of ``n_steps``, counted from 0."""

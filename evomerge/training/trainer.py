@@ -82,15 +82,7 @@ class GradientTrainer:
         self._teachers = teachers
         self._checkpoints = checkpoints
         self._say = say or _unheard
-        self._descent = Descent(
-            settings.learning_rate,
-            settings.schedule,
-            settings.warmup,
-            settings.weight_decay,
-            mofo=settings.mofo,
-            clip=settings.clip,
-            stretches=mixture.trained.stretches,
-        )
+        self._descent = Descent.of(settings, mixture.trained.stretches)
         self._angles: torch.Tensor | None = None
         if settings.losses.weighted_overlap:
             self._angles = mixture.angles()

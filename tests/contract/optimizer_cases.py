@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.context import InMemory, Keepsakes, SearchContext
 from evomerge.optimizers.islands import Islands
@@ -44,53 +44,37 @@ def _links(seed: int, size: int | None, budgets: Mapping[str, int]) -> list[Link
     ]
 
 
-class ChainOfTwo(Chain):
+class _Composed:
+    """What the suites ask of a class, for optimizers that are made of two others."""
+
+    multi_objective: ClassVar[bool] = False
+    min_population_size: ClassVar[int] = 4
+
+    @classmethod
+    def default_population_size(cls, n_dims: int) -> int:
+        return cls.min_population_size
+
+
+class ChainOfTwo(_Composed, Chain):
     """CMA-ES, then niches from what it found."""
 
-    multi_objective: ClassVar[bool] = False
-    min_population_size: ClassVar[int] = 4
-
-    @classmethod
-    def default_population_size(cls, n_dims: int) -> int:
-        return cls.min_population_size
-
     def __init__(
-        self,
-        space: Space,
-        *,
-        seed: int,
-        population_size: int | None = None,
-        n_objectives: int = 1,
-        settings: Settings | None = None,
-        context: SearchContext | None = None,
+        self, space: Space, *, seed: int, population_size: int | None = None, **others: Any
     ) -> None:
         links = _links(seed, population_size, {"cma_es": 30, "niches": 200})
-        super().__init__(links, space, seed=seed, n_objectives=n_objectives, context=context)
+        others.pop("settings", None)  # the links have their own
+        super().__init__(links, space, seed=seed, **others)
 
 
-class IslandsOfTwo(Islands):
+class IslandsOfTwo(_Composed, Islands):
     """CMA-ES and niches side by side; the second hears of the best of the first."""
 
-    multi_objective: ClassVar[bool] = False
-    min_population_size: ClassVar[int] = 4
-
-    @classmethod
-    def default_population_size(cls, n_dims: int) -> int:
-        return cls.min_population_size
-
     def __init__(
-        self,
-        space: Space,
-        *,
-        seed: int,
-        population_size: int | None = None,
-        n_objectives: int = 1,
-        settings: Settings | None = None,
-        context: SearchContext | None = None,
+        self, space: Space, *, seed: int, population_size: int | None = None, **others: Any
     ) -> None:
         links = _links(seed, population_size, {"cma_es": 100, "niches": 100})
-        arguments: dict[str, Any] = {"n_objectives": n_objectives, "context": context}
-        super().__init__(links, space, migrate_every=10, seed=seed, **arguments)
+        others.pop("settings", None)  # the links have their own
+        super().__init__(links, space, migrate_every=10, seed=seed, **others)
 
 
 COMPOSED: Mapping[str, type[Optimizer]] = {"chain": ChainOfTwo, "islands": IslandsOfTwo}

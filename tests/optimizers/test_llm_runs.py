@@ -227,8 +227,8 @@ def test_what_only_sounds_like_a_key_may_be_sent():
 def test_folders_of_this_machine_are_not_sent():
     definition = MergeDefinition.model_validate(
         {
-            "models": ["/home/me/secret/math", "/home/me/b+/home/me/loras/code"],
-            "base_model": "/home/me/base",
+            "models": ["/experts/secret/math", "/experts/b+/experts/loras/code"],
+            "base_model": "/experts/base",
             "merge_method": "linear",
         }
     )

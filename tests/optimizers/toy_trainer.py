@@ -55,14 +55,7 @@ class FormulaTrainer:
 
     def __init__(self, slope: Slope, settings: GradientSettings) -> None:
         self.slope, self.settings = slope, settings
-        self.descent = Descent(
-            settings.learning_rate,
-            settings.schedule,
-            settings.warmup,
-            settings.weight_decay,
-            mofo=settings.mofo,
-            clip=settings.clip,
-        )
+        self.descent = Descent.of(settings)
 
     def epoch(
         self, index: int, genotype: NDArray[np.float64], state: bytes | None, seed: int

@@ -18,8 +18,8 @@ from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.norm import Norm, norm_width
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Uses
-from evomerge.merging.kernels.summation import RowSum, row_width
-from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.kernels.summation import row_spans, row_sums, row_width
+from evomerge.merging.kernels.workspace import Workspace
 from evomerge.merging.values import Values
 
 _HELD = 1 << 22  # elements: two vectors of so many are held, in 32 MiB
@@ -156,17 +156,7 @@ class MultiSlerp:
         output.put(start, stop, result)
 
     def _steps(self) -> Sequence[tuple[int, int]]:
-        return list(spans(self._length, self._step))
-
-    @property
-    def _step(self) -> int:
-        unit = self._sums()[0].unit
-        return -(-self._workspace.block // unit) * unit
-
-    def _sums(self) -> list[RowSum]:
-        width = row_width()
-        assert width is not None
-        return [RowSum(self._length, width) for _ in self._sources]
+        return row_spans(self._length, self._workspace.block)
 
     def _vectors(self, start: int, stop: int) -> list[torch.Tensor]:
         """Blocks of the sources minus the base; not to be changed."""
@@ -213,7 +203,7 @@ class MultiSlerp:
 
     def _dots(self, point: _Point, direction: _Direction) -> torch.Tensor:
         """How far each unit vector lies along the mean."""
-        sums = self._sums()
+        sums = row_sums(len(self._sources), self._length)
         for start, stop in self._steps():
             units = self._units(start, stop, point)
             ahead = direction(start, stop, units)

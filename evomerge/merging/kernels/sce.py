@@ -16,8 +16,8 @@ from evomerge.merging.kernels.kernel import Inlet
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.selection import NONE, First, first, keys_of
-from evomerge.merging.kernels.summation import RowSum, row_width
-from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.kernels.summation import row_spans, row_sums, row_width
+from evomerge.merging.kernels.workspace import Workspace
 from evomerge.merging.spill import spilled
 from evomerge.merging.values import Values
 
@@ -152,7 +152,7 @@ class Sce:
 
     def _weights(self, chosen: First | None) -> torch.Tensor:
         """The share of each task vector in the energy of all."""
-        sums = self._sums()
+        sums = row_sums(len(self._sources), self._length)
         for start, stop in self._steps():
             for vector, total in zip(self._selected(start, stop, chosen), sums, strict=True):
                 own = self._workspace.row("square", stop - start)
@@ -182,14 +182,8 @@ class Sce:
             total = torch.add(total, agrees.mul_(vector), out=merged)
         return merged.div_(divisor.clamp_(min=_SMALL_WEIGHT))
 
-    def _sums(self) -> list[RowSum]:
-        width = row_width()
-        assert width is not None
-        return [RowSum(self._length, width) for _ in self._sources]
-
     def _steps(self) -> list[tuple[int, int]]:
-        unit = self._sums()[0].unit
-        return list(spans(self._length, -(-self._workspace.block // unit) * unit))
+        return row_spans(self._length, self._workspace.block)
 
     def _keep(self) -> None:
         if not self._uses.again() or self._kept:

@@ -87,6 +87,24 @@ def _sum_of_part(start: int, stop: int, read: Read, width: int) -> torch.Tensor:
     return total.total()
 
 
+def row_sums(n_rows: int, length: int) -> list[RowSum]:
+    """A sum for each row of a matrix of that many columns.
+
+    Raises:
+        RuntimeError: the installed torch adds in another order (``row_width``).
+    """
+    width = row_width()
+    if width is None:
+        raise RuntimeError("torch adds the rows of a matrix in an unknown order")
+    return [RowSum(length, width) for _ in range(n_rows)]
+
+
+def row_spans(length: int, block: int) -> list[tuple[int, int]]:
+    """Starts and stops of blocks of about that size, which ``RowSum`` takes."""
+    unit = row_sums(1, length)[0].unit
+    return list(spans(length, -(-block // unit) * unit))
+
+
 class RowSum:
     """The sum of entries that one thread of torch adds, as of each row of a matrix.
 
