@@ -7,11 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from evomerge.errors import RunError
+from evomerge.files import scratch
 from evomerge.recipe import Recipe
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
@@ -77,10 +77,10 @@ def build(
         ModelError: a model has its weights in pickle files.
     """
     recipe = _readable(recipe, allow_pickle)
-    with tempfile.TemporaryDirectory() as temporary:
-        recipe_file = Path(temporary) / "recipe.yml"
+    with scratch() as temporary:
+        recipe_file = temporary / "recipe.yml"
         recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
-        cache = lora_cache or Path(temporary) / "lora"
+        cache = lora_cache or temporary / "lora"
         _fold(recipe, cache, trust_remote_code)
         command = [sys.executable, "-m", _MODULE, str(recipe_file), str(out)]
         command += [*_options(merge_seed, cache), "--device", device]

@@ -7,7 +7,6 @@ transformers reads them back. So they are what a user of the built folder would 
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from transformers import (
 )
 
 from evomerge.errors import ModelError
-from evomerge.files import canonical_json
+from evomerge.files import canonical_json, scratch
 from evomerge.merging.structure import Structure
 
 _MODEL_FILES = ("config.json", "generation_config.json")
@@ -69,8 +68,7 @@ class Outputs:
         Raises:
             ModelError: the model that gives the tokenizer has none.
         """
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
+        with scratch() as folder:
             self.write(structure, folder)
             return Output(
                 config=AutoConfig.from_pretrained(

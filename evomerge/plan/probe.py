@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvaluationError
-from evomerge.files import write_missing
+from evomerge.files import scratch, write_missing
 from evomerge.plan.trials import Trials
 from evomerge.trial import Candidate, Outcome, TrialState
 
@@ -75,8 +74,8 @@ def probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
         EvaluationError: that trial failed.
         RunError: a model's file is gone.
     """
-    with tempfile.TemporaryDirectory(prefix="evomerge-probe-") as run_dir:
-        return _probe(merge_space, replace(workshop, run_dir=Path(run_dir)), trials)
+    with scratch() as run_dir:
+        return _probe(merge_space, replace(workshop, run_dir=run_dir), trials)
 
 
 def _probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:

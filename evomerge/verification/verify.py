@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvomergeError, GenomeError, NoRunError
+from evomerge.files import scratch
 from evomerge.findings import Finding
 from evomerge.genome import Genome
 from evomerge.permissions import Permissions
@@ -103,9 +103,9 @@ class Verification:
 
         report(0.0)
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
-        with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as beside:
+        with scratch() as beside:
             build(
-                located(placed(winner.trial.candidate.recipe, run_dir, Path(beside)), run_dir),
+                located(placed(winner.trial.candidate.recipe, run_dir, beside), run_dir),
                 folder,
                 merge_seed=header["merge_seed"],
                 threads=header["threads"],
@@ -222,8 +222,8 @@ def _dtype(winner: Recorded) -> str:
 def _folder(own: Path | None) -> Iterator[Path]:
     """The folder to build into; what was begun in it is removed where the work stops."""
     if own is None:
-        with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as temporary:
-            yield Path(temporary) / "model"
+        with scratch() as temporary:
+            yield temporary / "model"
         return
     was_there = own.exists()
     try:
