@@ -17,6 +17,7 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from evomerge.merging.budget import Budget
 from evomerge.merging.kernels.arithmetic import Arithmetic
 from evomerge.merging.kernels.combination import Combine, agreed, summed
+from evomerge.merging.kernels.fused import Fusion
 from evomerge.merging.kernels.kernel import Inlet, Kernel
 from evomerge.merging.kernels.linear import Linear
 from evomerge.merging.kernels.magnitude import Band, Largest
@@ -39,6 +40,7 @@ class Tools:
     workspace: Workspace
     uniforms: Uniforms
     budget: Budget
+    fusion: Fusion
 
 
 def _largest(vectors: TaskVectors, tools: Tools) -> Sparsifier:
@@ -85,7 +87,7 @@ def kernel_for(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Ke
     if inlet is None:
         return None
     if task.method_name == "linear":
-        return Linear(inlet, inputs, tools.workspace)
+        return Linear(inlet, inputs, tools.workspace, tools.fusion)
     if task.method_name == "slerp" and len(inlet.sources) == 2:
         return Slerp(inlet.beginning_with(task.base_model), inputs, tools.workspace)
     if task.method_name == "nuslerp" and task.base_model is None and inlet.work == torch.float32:
@@ -111,8 +113,8 @@ def _arithmetic(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> K
     sparsifier_of, combine = FAMILY[task.method_name]
     vectors = TaskVectors(inlet.base, inlet, tools.workspace, tools.budget)
     if sparsifier_of is None:
-        return Arithmetic(vectors, None, combine, tools.workspace)
+        return Arithmetic(vectors, None, combine, tools.workspace, tools.fusion)
     sparsifier = sparsifier_of(vectors, tools)
     if sparsifier is None:
         return None
-    return Arithmetic(vectors, sparsifier, combine, tools.workspace)
+    return Arithmetic(vectors, sparsifier, combine, tools.workspace, tools.fusion)

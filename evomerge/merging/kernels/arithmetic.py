@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from evomerge.merging.kernels.combination import Columns, Combine, Mix, summed
+from evomerge.merging.kernels.fused import ARITHMETIC, Fusion
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.row_sums import adds_as_known, lane_columns
 from evomerge.merging.kernels.sparsify import Keep, Sparsifier
@@ -25,6 +26,7 @@ class Arithmetic:
         sparsifier: What becomes of them first; None: nothing, whatever the density says.
         combine: How they are added.
         workspace: Block buffers.
+        fusion: Compiled sums.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Arithmetic:
         sparsifier: Sparsifier | None,
         combine: Combine,
         workspace: Workspace,
+        fusion: Fusion,
     ) -> None:
         self.shape, self.work = vectors.shape, torch.float32
         self._vectors = vectors
         self._sparsifier = sparsifier
         self._combine = combine
         self._workspace = workspace
+        self._fusion = fusion
 
     def draws(self, values: Values) -> int:
         """One number per element of each task vector that is thinned at random."""
@@ -59,13 +63,19 @@ class Arithmetic:
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""
         vectors = self._vectors
-        vectors.keep()
-        keeps = self._keeps(values, at)
         mix = vectors.settings.once(values, Mix.of)
         factor = values.shared["lambda"]
+        lanes = lane_columns(vectors.length, vectors.n_sources)
+        if self._sparsifier is None:
+            output.expect(vectors.largest(mix.amplification, factor))
+            if not lanes and self._fusion.fills(
+                output, ARITHMETIC, mix.scalars, mix.divisor, vectors.stored
+            ):
+                return
+        vectors.keep()
+        keeps = self._keeps(values, at)
         if self._combine is summed and all(scale is None for _, scale in keeps):
             output.expect(vectors.largest(mix.amplification, factor))
-        lanes = lane_columns(vectors.length, vectors.n_sources)
         step = self._sparsifier.step if self._sparsifier else self._workspace.block
         for start, stop in spans(vectors.length, step):
             base = vectors.base(start, stop)

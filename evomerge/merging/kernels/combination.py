@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from evomerge.merging.kernels.bounds import amplification
+from evomerge.merging.kernels.fused import scalars_of
 from evomerge.merging.kernels.kernel import Entries
 from evomerge.merging.kernels.row_sums import sum_in_lanes
 from evomerge.merging.kernels.workspace import Workspace
@@ -34,11 +35,13 @@ class Mix:
 
     Attributes:
         weights: Of each.
+        scalars: They and lambda, for a compiled sum.
         divisor: By which the sum is divided, shape (1,); None for nothing.
         amplification: How much larger than the largest entry the sum can be.
     """
 
     weights: Sequence[float]
+    scalars: torch.Tensor
     divisor: torch.Tensor | None
     amplification: float
 
@@ -50,7 +53,8 @@ class Mix:
         if shared["normalize"]:
             divisor = torch.tensor(weights, dtype=torch.float32).unsqueeze(-1).sum(dim=0)
             divisor[divisor.abs() < _SMALL_DIVISOR] = 1
-        return cls(weights, divisor, amplification(weights, divisor))
+        scalars = scalars_of(weights, shared["lambda"])
+        return cls(weights, scalars, divisor, amplification(weights, divisor))
 
 
 def summed(

@@ -13,6 +13,7 @@ from mergekit.common import dtype_from_name
 from evomerge.deadline import Deadline
 from evomerge.merging.budget import Budget
 from evomerge.merging.kernels import RANDOMISED, Tools, kernel_for
+from evomerge.merging.kernels.fused import Fusion
 from evomerge.merging.kernels.kernel import Kernel
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.uniforms import Uniforms
@@ -152,7 +153,8 @@ class Engine:
     def __init__(self, *, fast: bool, merge_seed: int, budget: Budget) -> None:
         workspace = Workspace()
         self._fast = fast
-        self._tools = Tools(workspace, Uniforms(merge_seed, budget, workspace), budget)
+        uniforms = Uniforms(merge_seed, budget, workspace)
+        self._tools = Tools(workspace, uniforms, budget, Fusion())
 
     def kernels(self, structure: Structure) -> Kernels:
         """The kernels of a structure, made once; what they keep goes with them."""

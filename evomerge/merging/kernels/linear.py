@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from evomerge.merging.kernels.bounds import Magnitudes, amplification
+from evomerge.merging.kernels.fused import LINEAR, Fusion, scalars_of
 from evomerge.merging.kernels.kernel import Entries, Inlet, Settings
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Operands
@@ -23,11 +24,13 @@ class _Mix:
 
     Attributes:
         weights: Of each, shape (1,).
+        scalars: The same for a compiled sum.
         divisor: By which the sum is divided, shape (1,); None for nothing.
         amplification: How much larger than an entry of a source the sum can be.
     """
 
     weights: tuple[torch.Tensor, ...]
+    scalars: torch.Tensor
     divisor: torch.Tensor | None
     amplification: float
 
@@ -36,7 +39,8 @@ class _Mix:
         numbers = [float(entry["weight"]) for entry in entries]
         row = torch.tensor(numbers, dtype=torch.float32)
         divisor = row.unsqueeze(0).sum(dim=1) if shared["normalize"] else None
-        return cls(row.unsqueeze(1).unbind(), divisor, amplification(numbers, divisor))
+        weights = row.unsqueeze(1).unbind()
+        return cls(weights, scalars_of(numbers), divisor, amplification(numbers, divisor))
 
 
 class Linear:
@@ -49,10 +53,13 @@ class Linear:
         inlet: The sources.
         inputs: Keeps them in float32 from the second merge on, where there is room.
         workspace: Block buffers.
+        fusion: Compiled sums.
     """
 
-    def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace) -> None:
+    def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace, fusion: Fusion) -> None:
         self.shape, self.work = inlet.shape, inlet.work
+        self._sources = [source for _, source in inlet.sources]
+        self._fusion = fusion
         self._settings = Settings([model for model, _ in inlet.sources])
         self._operands = Operands(inlet, inputs)
         self._magnitudes = Magnitudes([source for _, source in inlet.sources])
@@ -70,8 +77,10 @@ class Linear:
     def write(self, values: Values, output: Output, at: int) -> None:
         """Fills the output."""
         mix = self._settings.once(values, _Mix.of)
-        sources = self._operands.tensors()
         output.expect(mix.amplification * self._magnitudes.largest)
+        if self._fusion.fills(output, LINEAR, mix.scalars, mix.divisor, self._sources):
+            return
+        sources = self._operands.tensors()
         for start, stop in spans(self._length, self._workspace.block):
             result = self._workspace.row("result", stop - start)
             total = self._workspace.zeros(stop - start)

@@ -43,16 +43,33 @@ class Output:
         """
         self._is_bounded = bound < self._limit / 2
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether float32 results are rounded once, to the home's dtype."""
+        return not self._between
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the home."""
+        return self._flat.dtype
+
+    def home(self, start: int, stop: int) -> torch.Tensor:
+        """Elements ``start`` to ``stop``, to be filled."""
+        return part(self._flat, start, stop)
+
     def put(self, start: int, stop: int, block: torch.Tensor) -> None:
         """Writes float32 results to elements ``start`` to ``stop``."""
         for dtype in self._between:
             rounded = self._workspace.row("rounded", stop - start, dtype)
             rounded.copy_(block)
             block = rounded
-        home = part(self._flat, start, stop)
-        home.copy_(block)
+        self.home(start, stop).copy_(block)
+        self.filled(start, stop)
+
+    def filled(self, start: int, stop: int) -> None:
+        """Notes that elements ``start`` to ``stop`` are written."""
         if not self._is_bounded:
-            self._sums.append(home.sum())
+            self._sums.append(self.home(start, stop).sum())
         if self._done is not None:
             self._done(start, stop)
 

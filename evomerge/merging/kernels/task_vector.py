@@ -35,6 +35,7 @@ class TaskVectors:
         n_sources: How many there are.
         settings: Finds the parameters of the sources.
         shape: Of the tensor.
+        stored: Base and sources, as they are stored.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class TaskVectors:
         self._sources = [source for _, source in inlet.sources]
         self._workspace = workspace
         self._budget = budget
-        self._magnitudes = Magnitudes([base, *self._sources])
+        self.stored = [base, *self._sources]
+        self._magnitudes = Magnitudes(self.stored)
         self._kept: list[torch.Tensor] = []
         self._uses = Uses()
         self._norms: dict[tuple[int, int], torch.Tensor] = {}

@@ -1,0 +1,214 @@
+"""Weighted sums in one pass over memory, compiled by ``torch.compile`` once that pays.
+
+Operation by operation, a sum reads and writes its blocks again and again; compiled into one loop
+it reads each source as it is stored and writes each result once. Compiling takes seconds, so it
+begins when sums have read so much that these seconds would have been saved. Before a compiled sum
+is used, it is compared with torch's own operations, to the bit. Where there is no compiler, or it
+rounds otherwise, everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.workspace import part, spans
+
+Tensors = Sequence[torch.Tensor]
+# (home, scalars, divisor or None for nothing, what is read) -> None
+Fill = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, Tensors], None]
+
+# Entries read, after which compiling pays. On two cores of an EPYC 9xx5, entry by entry of four
+# sources of 26 to 124 million parameters, 0.08 ns each are saved, and compiling takes about 5 s.
+PAYS_AFTER = 60e9
+_SMALL = 1 << 15  # entries: beside the call, nothing is saved
+_STEP = 1 << 22  # entries of a source that streams; a thread's part stays in long runs
+_TRIED = 40_009  # entries on which a compiled sum is compared
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum in two ways that round alike.
+
+    Attributes:
+        compiled: What is compiled.
+        plain: The same by torch's own operations.
+        contract: Whether products are rounded before they are added ("off") or not ("fast").
+    """
+
+    compiled: Fill
+    plain: Fill
+    contract: str
+
+
+def scalars_of(weights: Sequence[float], factor: float = 1.0) -> torch.Tensor:
+    """What a sum needs beside its entries, in float32: where it starts, its factor, its weights."""
+    return torch.tensor([0.0, factor, *weights], dtype=torch.float32)
+
+
+class Fusion:
+    """Compiled sums of one merger.
+
+    Args:
+        pays_after: Entries that sums have to read before any is compiled.
+    """
+
+    def __init__(self, pays_after: float | None = None) -> None:
+        self._left = PAYS_AFTER if pays_after is None else pays_after
+        self._known: dict[tuple[Any, ...], Fill | None] = {}
+
+    def fills(
+        self,
+        output: Output,
+        kind: Sum,
+        scalars: torch.Tensor,
+        divisor: torch.Tensor | None,
+        tensors: Tensors,
+    ) -> bool:
+        """Fills an output with a sum, if that is compiled or is worth it by now.
+
+        Args:
+            output: Where to.
+            kind: Of sum.
+            scalars: As :func:`scalars_of` gives them.
+            divisor: Of the sum, shape (1,), float32; None for nothing.
+            tensors: What it reads, flat.
+        """
+        length = tensors[0].numel()
+        if length < _SMALL or not output.is_direct:
+            return False
+        if self._left > 0:
+            self._left -= length * len(tensors)
+            return False
+        fill = self._fill(kind, divisor is not None, tensors, output.dtype)
+        if fill is None:
+            return False
+        for start, stop in spans(length, _STEP):
+            parts = [part(tensor, start, stop) for tensor in tensors]
+            fill(output.home(start, stop), scalars, divisor, parts)
+            output.filled(start, stop)
+        return True
+
+    def _fill(
+        self, kind: Sum, has_divisor: bool, tensors: Tensors, home: torch.dtype
+    ) -> Fill | None:
+        dtypes = [tensor.dtype for tensor in tensors]
+        key = (kind, has_divisor, *dtypes, home)
+        if key not in self._known:
+            self._known[key] = _compiled(kind, has_divisor, dtypes, home)
+        return self._known[key]
+
+
+def _compiled(
+    kind: Sum, has_divisor: bool, dtypes: Sequence[torch.dtype], home: torch.dtype
+) -> Fill | None:
+    """The sum in one loop; None where it cannot be compiled or rounds otherwise."""
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
+        "cpp.enable_floating_point_contract_flag": kind.contract,
+        "cpp.dynamic_threads": True,
+        "compile_threads": 1,
+    }
+    compiled: Fill = torch.compile(kind.compiled, dynamic=True, fullgraph=True, options=options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.compile's, for its developers
+            is_equal = _agrees(compiled, kind.plain, has_divisor, dtypes, home)
+    except Exception as error:  # no compiler, a broken one: torch has no one name
+        _tell(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        return None
+    if not is_equal:
+        _tell("the compiler rounds in other places")
+    return compiled if is_equal else None
+
+
+def _agrees(
+    compiled: Fill, plain: Fill, has_divisor: bool, dtypes: Sequence[torch.dtype], home: torch.dtype
+) -> bool:
+    """Whether a compiled sum gives the bits of the plain one, for numbers of many sizes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(length: int) -> torch.Tensor:
+        return torch.randn(length, generator=generator)
+
+    tensors = [_with_zeros(draw(_TRIED)).to(dtype) for dtype in dtypes]
+    divisor = draw(1).exp() if has_divisor else None
+    found = [torch.empty(_TRIED, dtype=home) for _ in range(2)]
+    scalars = scalars_of(draw(len(dtypes)).tolist(), factor=0.7)
+    for fill, out in zip((compiled, plain), found, strict=True):
+        fill(out, scalars, divisor, tensors)
+    one, other = (out.view(torch.uint8) for out in found)
+    return torch.equal(one, other)
+
+
+def _with_zeros(row: torch.Tensor) -> torch.Tensor:
+    """A row whose beginning has positive and negative zeros."""
+    row[:64] = 0.0
+    row[:64:2].neg_()
+    return row
+
+
+def _tell(reason: str) -> None:
+    logging.getLogger(__name__).info("sums are not compiled: %s", reason)
+
+
+class NotCompiledError(Exception):
+    """torch.compile is switched off; operation by operation nothing is gained."""
+
+
+def _refuse_eager() -> None:
+    if not torch.compiler.is_compiling():
+        raise NotCompiledError
+
+
+def _linear(
+    home: torch.Tensor, scalars: torch.Tensor, divisor: torch.Tensor | None, tensors: Tensors
+) -> None:
+    _refuse_eager()
+    total = scalars[0]
+    for index, source in enumerate(tensors):
+        total = total + source.float() * scalars[2 + index]
+    home.copy_(total if divisor is None else total / divisor)
+
+
+def _plain_linear(
+    home: torch.Tensor, scalars: torch.Tensor, divisor: torch.Tensor | None, tensors: Tensors
+) -> None:
+    total = torch.zeros(len(home))
+    for source, weight in zip(tensors, scalars[2:].unsqueeze(1).unbind(), strict=False):
+        total = torch.addcmul(total, source.float(), weight)
+    home.copy_(total if divisor is None else total / divisor)
+
+
+def _arithmetic(
+    home: torch.Tensor, scalars: torch.Tensor, divisor: torch.Tensor | None, tensors: Tensors
+) -> None:
+    _refuse_eager()
+    base = tensors[0].float()
+    total = scalars[0]
+    for index, source in enumerate(tensors[1:]):
+        total = total + (source.float() - base) * scalars[2 + index]
+    if divisor is not None:
+        total = total / divisor
+    home.copy_(base + total * scalars[1])
+
+
+def _plain_arithmetic(
+    home: torch.Tensor, scalars: torch.Tensor, divisor: torch.Tensor | None, tensors: Tensors
+) -> None:
+    base, *sources = (tensor.float() for tensor in tensors)
+    total = torch.zeros(len(home))
+    for source, weight in zip(sources, scalars[2:].unsqueeze(1).unbind(), strict=False):
+        total = total + (source - base) * weight
+    if divisor is not None:
+        total = total / divisor
+    home.copy_(base + total * scalars[1])
+
+
+LINEAR = Sum(_linear, _plain_linear, contract="fast")
+ARITHMETIC = Sum(_arithmetic, _plain_arithmetic, contract="off")
