@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.threads import one_thread
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space
 
@@ -84,19 +85,26 @@ class CmaEs(Optimizer):
             self._strategy = self._begin(self.space.initial, sigma=_NEARBY, margin=0.0)
         elif self._strategy is None:
             self._strategy = self._begin(self._first_mean())
-        return self._strategy.ask()
+        with one_thread():
+            return self._strategy.ask()
 
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        with one_thread():
+            is_at_its_end = self._update(losses)
+        if is_at_its_end:
+            self._n_flat = 0
+            random = stream(self.seed, "optimizer", "restart", self._n_starts)
+            self._strategy = self._begin(random.random(self.space.n_dims))
+
+    def _update(self, losses: NDArray[np.float64]) -> bool:
+        """Tells the strategy; whether it is to begin anew."""
         assert self._strategy is not None  # tell follows ask
         if np.all(losses == losses[0]):
             self._n_flat += 1
         else:
             self._n_flat = 0
             self._strategy.tell(np.argsort(np.argsort(losses, kind="stable")).tolist())
-        if self._n_flat == _MAX_FLAT or self._strategy.should_stop():
-            self._n_flat = 0
-            random = stream(self.seed, "optimizer", "restart", self._n_starts)
-            self._strategy = self._begin(random.random(self.space.n_dims))
+        return self._n_flat == _MAX_FLAT or self._strategy.should_stop()
 
     def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
         finite = np.isfinite(losses)

@@ -25,6 +25,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial, create_trial
 
 from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.threads import one_thread
 from evomerge.seeding import stream_seed
 from evomerge.space import Space
 
@@ -44,14 +45,14 @@ class OptunaOptimizer(Optimizer):
         self._levels = self.space.levels
         self._distributions = distributions_of(self.space)
         self._trials: list[Trial] = []
-        with _quiet():
+        with _inside_optuna():
             self._study = optuna.create_study(
                 sampler=self._sampler(stream_seed(self.seed, "optimizer")),
                 directions=["minimize"] * self.n_objectives,
             )
 
     def _ask(self) -> NDArray[np.float64]:
-        with _quiet():
+        with _inside_optuna():
             # A copy: Optuna keeps what it is given.
             self._trials = [
                 self._study.ask(dict(self._distributions)) for _ in range(self.population_size)
@@ -60,7 +61,7 @@ class OptunaOptimizer(Optimizer):
 
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
         rows = losses.reshape(len(losses), -1).tolist()
-        with _quiet():
+        with _inside_optuna():
             for trial, row in zip(self._trials, rows, strict=True):
                 self._study.tell(trial, row)
 
@@ -111,12 +112,12 @@ def _distribution(n_levels: int | None, is_ordered: bool) -> BaseDistribution:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back Optuna's line per trial and its notes on failed trials and new features."""
+def _inside_optuna() -> Iterator[None]:
+    """One thread, without a line per trial and notes on failed trials and new features."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), one_thread():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # Losses of inf are failed trials, which the Gaussian process clips and says so.
             warnings.filterwarnings("ignore", message="Clip non-finite values")

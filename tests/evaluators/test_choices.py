@@ -67,6 +67,11 @@ def answer(task, values):
         request.filtered_resps = {}
 
 
+def judge(task, **settings):
+    """What is judged at once of the responses that were given."""
+    return judged(Leaf("many", task, **settings), [one.resps[0] for one in task.instances])
+
+
 def by_lm_eval(task):
     """Per document what lm-eval makes of it."""
     task.apply_filters()
@@ -95,7 +100,7 @@ def test_all_documents_at_once_are_judged_as_one_by_one(built, kind, kinds):
     task = built(ANSWERS[kind])
     for seed in range(5):
         answer(task, likelihoods(random.Random(seed), kinds))
-        found = judged(Leaf("many", task))
+        found = judge(task)
         expected = by_lm_eval(task)
         assert [{k.partition(",")[0]: v for k, v in d.values.items()} for d in found.documents] == (
             expected
@@ -111,7 +116,7 @@ def test_the_answer_is_the_first_of_the_most_likely_options(built):
     asked = {}
     for request in task.instances:
         asked.setdefault(request.doc_id, []).append(request.resps[0][0])
-    found = judged(Leaf("many", task)).documents
+    found = judge(task).documents
     assert [d.answer for d in found] == [
         max(range(len(row)), key=row.__getitem__) for row in asked.values()
     ]
@@ -121,7 +126,7 @@ def test_documents_keep_their_numbers_where_they_are_drawn(built):
     task = built()
     task.build_all_requests(samples=[3, 7, 20])
     answer(task, likelihoods(random.Random(0), PLAIN))
-    found = judged(Leaf("many", task, samples=[3, 7, 20])).documents
+    found = judge(task, samples=[3, 7, 20]).documents
     assert [d.doc_id for d in found] == [3, 7, 20]
 
 
@@ -137,4 +142,4 @@ def test_documents_keep_their_numbers_where_they_are_drawn(built):
 def test_what_is_not_plain_is_left_to_lm_eval(built, old, more):
     task = built(old, more)
     answer(task, likelihoods(random.Random(0), PLAIN))
-    assert judged(Leaf("many", task)) is None
+    assert judge(task) is None

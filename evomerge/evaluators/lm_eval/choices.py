@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product, repeat
+from operator import itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -48,25 +50,32 @@ class Judged:
     documents: list[Document]
 
 
-def judged(leaf: Leaf) -> Judged | None:
-    """All documents of a task whose requests are answered; None where lm-eval has to judge."""
+def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
+    """All documents of a task; None where lm-eval has to judge.
+
+    Args:
+        leaf: The task.
+        responses: One per request, in their order.
+    """
     choices = _choices_of(leaf.task)
     if choices is None:
         return None
-    likelihoods = choices.likelihoods()
+    likelihoods = choices.likelihoods(responses)
     hits = choices.hits(likelihoods)
     pairs = [(metric, name) for name in choices.filters for metric in hits]
     labels = [f"{metric},{name}" for metric, name in pairs]
     # Documents with the same values share one mapping.
-    mappings = {
-        one: dict(zip(labels, one * len(choices.filters), strict=True))
+    mappings = [
+        dict(zip(labels, one * len(choices.filters), strict=True))
         for one in product((0.0, 1.0), repeat=len(hits))
-    }
+    ]
     # With `samples` lm-eval counts documents by their place among those chosen.
     at = choices.positions if leaf.samples is None else [leaf.samples[p] for p in choices.positions]
-    values = map(mappings.__getitem__, zip(*hits.values(), strict=True))
-    documents = map(Document, repeat(leaf.name), at, values, chosen(likelihoods))
-    return Judged({(metric, name): hits[metric] for metric, name in pairs}, list(documents))
+    places = reduce(lambda place, hit: 2 * place + hit, hits.values()).tolist()
+    values = map(mappings.__getitem__, places)
+    documents = map(Document._make, zip(repeat(leaf.name), at, values, chosen(likelihoods)))
+    lists = {metric: hit.astype(float).tolist() for metric, hit in hits.items()}
+    return Judged({(metric, name): lists[metric] for metric, name in pairs}, list(documents))
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Choices:
 
     Attributes:
         positions: lm-eval's number of each document, in the order of the requests.
-        requests: One per option, document by document.
+        order: Numbers of the requests, one per option, document by document.
         filters: Names of the task's filters, all of which take the first response.
         right: The right option of each document, shape (documents,).
         places: Where the requests stand in (documents, options), flat.
@@ -83,7 +92,7 @@ class Choices:
     """
 
     positions: list[int]
-    requests: list[Instance]
+    order: NDArray[np.int64]
     filters: list[str]
     right: NDArray[np.int64]
     places: NDArray[np.int64]
@@ -94,13 +103,15 @@ class Choices:
         """The documents of a task with requests; None where lm-eval itself has to judge them."""
         if not _is_plain(task):
             return None
-        asked: dict[int, list[Instance]] = defaultdict(list)
-        for instance in task.instances:
-            asked[instance.doc_id].append(instance)
-        groups = [sorted(group, key=lambda request: request.idx) for group in asked.values()]
-        options = [task.doc_to_choice(group[0].doc) for group in groups]
-        answer = task.doc_to_text if task.multiple_input else task.doc_to_target
-        given = [answer(group[0].doc) for group in groups]
+        asked: dict[int, list[tuple[int, Instance]]] = defaultdict(list)
+        for number, instance in enumerate(task.instances):
+            asked[instance.doc_id].append((number, instance))
+        groups = [sorted(group, key=lambda one: one[1].idx) for group in asked.values()]
+        documents = [group[0][1].doc for group in groups]
+        options = list(map(task.doc_to_choice, documents))
+        given = list(
+            map(task.doc_to_text if task.multiple_input else task.doc_to_target, documents)
+        )
         counts = list(map(len, groups))
         if not groups or counts != list(map(len, options)) or min(counts) < 2:
             return None
@@ -116,23 +127,24 @@ class Choices:
             divisors[metric].flat[places] = lengths
         return cls(
             list(asked),
-            [request for group in groups for request in group],
+            np.array([number for group in groups for number, _ in group]),
             [ensemble.name for ensemble in task._filters],
             np.array(right),
             np.array(places),
             divisors,
         )
 
-    def likelihoods(self) -> NDArray[np.float64]:
+    def likelihoods(self, responses: Sequence[Any]) -> NDArray[np.float64]:
         """What the requests were answered, shape (documents, options); -inf beyond a document's."""
+        given = np.fromiter(map(itemgetter(0), responses), np.float64, len(responses))
         found = np.full(next(iter(self.divisors.values())).shape, -np.inf)
-        found.flat[self.places] = [request.resps[0][0] for request in self.requests]
+        found.flat[self.places] = given[self.order]
         return found
 
-    def hits(self, likelihoods: NDArray[np.float64]) -> dict[str, list[float]]:
-        """Metric -> 1.0 per document where the best option is the right one, else 0.0."""
+    def hits(self, likelihoods: NDArray[np.float64]) -> dict[str, NDArray[np.int64]]:
+        """Metric -> 1 per document where the best option is the right one, else 0."""
         return {
-            metric: (np.argmax(likelihoods / divisor, axis=1) == self.right).astype(float).tolist()
+            metric: (np.argmax(likelihoods / divisor, axis=1) == self.right).astype(np.int64)
             for metric, divisor in self.divisors.items()
         }
 
@@ -170,6 +182,7 @@ def _is_plain(task: Any) -> bool:
     )
     return (
         is_fixed
+        and all(instance.repeats == 1 for instance in task.instances)
         and takes_first
         and bool(task._filters)
         and config.process_results is None

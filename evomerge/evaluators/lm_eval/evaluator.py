@@ -22,7 +22,8 @@ from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.memory import freed_on_shortage, is_shortage
-from evomerge.evaluators.lm_eval.scoring import respond, score
+from evomerge.evaluators.lm_eval.requests import Requests
+from evomerge.evaluators.lm_eval.scoring import score
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
 from evomerge.seeding import stream_seed
 from evomerge.trial import Evaluation, MetricKey
@@ -46,6 +47,7 @@ class LmEval(Evaluator):
 
     _entries: tuple[Entry, ...] | None = None
     _language_model: LiveLanguageModel | None = None
+    _requests: Requests  # of that language model
     _contents: tuple[TaskContents, ...] | None = None
     _facts: tuple[TaskFacts, ...] | None = None
 
@@ -81,14 +83,14 @@ class LmEval(Evaluator):
         language_model.bind(model.module, deadline, batch_divisor)
         with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
             try:
-                respond(language_model, self._leaves())
+                responses = self._requests.ask(language_model)
             # What torch and transformers raise when memory, shapes or token ids do not fit.
             except (RuntimeError, ValueError, IndexError, MemoryError) as error:
                 if is_shortage(error):
                     what = " ".join(str(error).split())
                     raise OutOfMemoryError(f"out of memory: {what}") from error
                 raise EvaluationError(f"the forward pass failed: {error}") from error
-            return score(entries)
+            return score(entries, responses)
 
     def identity(self) -> Mapping[str, str]:
         """Task name -> digest of its documents, its settings and the metric read from it."""
@@ -170,7 +172,7 @@ class LmEval(Evaluator):
             language_model = self._language_model_of(model.tokenizer)
             with self.inside():
                 self._build_requests(language_model)
-            self._language_model = language_model
+            self._language_model, self._requests = language_model, Requests(self._leaves())
         return language_model
 
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:

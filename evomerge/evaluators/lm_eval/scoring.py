@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -22,7 +22,7 @@ from lm_eval.api.metrics import (
 from evomerge.errors import EvaluationError
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.choices import judged
-from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Document, Evaluation, Metric, MetricKey
@@ -38,29 +38,8 @@ PER_DOCUMENT = (perplexity, weighted_perplexity, bits_per_byte)
 NO_STDERR = "N/A"  # lm-eval's word, also understood by its groups
 
 
-def respond(model: LiveLanguageModel, leaves: Iterable[Leaf]) -> None:
-    """Lets the model answer every request of the tasks, all tasks together.
-
-    Raises:
-        EvaluationError: every log-likelihood is NaN.
-    """
-    by_kind: dict[str, list[Instance]] = defaultdict(list)
-    for leaf in leaves:
-        for instance in leaf.task.instances:
-            instance.resps = []
-            if instance.filtered_resps:
-                instance.filtered_resps = {}
-            by_kind[instance.request_type] += [instance] * instance.repeats
-    for kind, requests in by_kind.items():
-        responses = getattr(model, kind)(requests, disable_tqdm=True)
-        for request, response in zip(requests, responses, strict=True):
-            request.resps.append(response)
-        if kind.startswith("loglikelihood") and all(map(_is_nan, responses)):
-            raise EvaluationError("every log-likelihood is NaN, expected numbers")
-
-
-def score(entries: Sequence[Entry]) -> Evaluation:
-    """Metrics and documents of the answers given by `respond`.
+def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
+    """Metrics and documents of what a model responded.
 
     Metrics without a direction are left out, and extra ones that are not finite.
 
@@ -72,7 +51,7 @@ def score(entries: Sequence[Entry]) -> Evaluation:
     for entry in entries:
         results: dict[str, dict[str, Any]] = {}
         for leaf in entry.leaves:
-            raw = _process(leaf, documents)
+            raw = _process(leaf, responses[leaf.task], documents)
             results[leaf.name] = _aggregate(leaf.task, raw)
             counts = {pair: len(values) for pair, values in raw.items()}
             found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
@@ -86,16 +65,20 @@ def score(entries: Sequence[Entry]) -> Evaluation:
     own = [found[entry.key] for entry in entries]
     others = [metric for key, metric in found.items() if metric not in own]
     finite = (metric for metric in others if math.isfinite(metric.value))
-    return Evaluation((*own, *finite), tuple(documents), samples_of(entries))
+    return Evaluation((*own, *finite), tuple(documents), samples_of(entries, responses))
 
 
-def _process(leaf: Leaf, documents: list[Document]) -> dict[metrics.MetricFilter, list[Any]]:
+def _process(
+    leaf: Leaf, responses: Sequence[Any], documents: list[Document]
+) -> dict[metrics.MetricFilter, list[Any]]:
     """Runs filters and per-document metrics; appends the leaf's documents."""
-    at_once = judged(leaf)
+    at_once = judged(leaf, responses)
     if at_once is not None:
         documents += at_once.documents
         return at_once.values
     task = leaf.task
+    for instance, given in answered(task, responses):
+        instance.resps, instance.filtered_resps = given, {}
     task.apply_filters()
     requests_of: dict[int, list[Instance]] = defaultdict(list)
     for instance in task.instances:
@@ -190,7 +173,3 @@ def _answer(task: Any, requests: Sequence[Instance]) -> int | str | None:
         answer = next(iter(requests[0].filtered_resps.values()))
         return str(answer[0] if isinstance(answer, list) and answer else answer)
     return None
-
-
-def _is_nan(response: Any) -> bool:
-    return math.isnan(response[0] if isinstance(response, tuple) else response)

@@ -1,0 +1,72 @@
+"""What tasks ask of a model, kind by kind: put together once, answered by model after model."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from evomerge.errors import EvaluationError
+from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.tasks import Leaf
+
+# Task -> its responses in the order of its requests, as many of each as it is repeated.
+Responses = Mapping[Any, Sequence[Any]]
+
+
+class Requests:
+    """All requests of some tasks.
+
+    Args:
+        leaves: The tasks, their requests built.
+    """
+
+    def __init__(self, leaves: Iterable[Leaf]) -> None:
+        self._tasks = [leaf.task for leaf in leaves]
+        self._by_kind: dict[str, list[Instance]] = defaultdict(list)
+        self._kinds: dict[Any, list[str]] = {}  # of the requests of a task
+        for task in self._tasks:
+            asked = [one for one in task.instances for _ in range(one.repeats)]
+            self._kinds[task] = [one.request_type for one in asked]
+            for one in asked:
+                self._by_kind[one.request_type].append(one)
+
+    def ask(self, model: LiveLanguageModel) -> Responses:
+        """Lets a model answer all of them, all tasks together.
+
+        Raises:
+            EvaluationError: every log-likelihood is NaN.
+        """
+        given = {kind: iter(self._asked(model, kind)) for kind in self._by_kind}
+        found: dict[Any, Sequence[Any]] = {}
+        for task in self._tasks:
+            kinds = self._kinds[task]
+            if len(set(kinds)) == 1:
+                found[task] = list(islice(given[kinds[0]], len(kinds)))
+            else:
+                found[task] = [next(given[kind]) for kind in kinds]
+        return found
+
+    def _asked(self, model: LiveLanguageModel, kind: str) -> Sequence[Any]:
+        requests = self._by_kind[kind]
+        responses: Sequence[Any] = getattr(model, kind)(requests, disable_tqdm=True)
+        if len(responses) != len(requests):
+            raise EvaluationError(f"{len(requests)} requests got {len(responses)} responses")
+        if kind.startswith("loglikelihood") and all(map(_is_nan, responses)):
+            raise EvaluationError("every log-likelihood is NaN, expected numbers")
+        return responses
+
+
+def answered(task: Any, responses: Sequence[Any]) -> Iterator[tuple[Instance, list[Any]]]:
+    """Each request of a task and its responses."""
+    rest = iter(responses)
+    for instance in task.instances:
+        yield instance, list(islice(rest, instance.repeats))
+
+
+def _is_nan(response: Any) -> bool:
+    return math.isnan(response[0] if isinstance(response, tuple) else response)
