@@ -9,7 +9,8 @@ lie within rounding of each other would flip. This table is the evidence for the
 
 - packed: every pass is filled with trees, what they share stands in each of them;
 - prefix: what rows share is read once and kept, each row continues it alone;
-- rule: trees of up to so many tokens, on a kept prefix where that is long and many continue it.
+- rule: trees of up to so many tokens, on a kept prefix where that is long and many continue it,
+  or where it is so long that reading it without a mask pays on this device.
 
 The model and its tasks are those of `scoring.py`; layouts take turns, the best of several counts.
 """
@@ -31,7 +32,7 @@ from evomerge.evaluators.lm_eval import trees
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 
 ENDLESS = 1 << 40
-PACKED = {"TREE_TOKENS": ENDLESS, "STEM_TOKENS": ENDLESS}
+PACKED = {"TREE_TOKENS": ENDLESS, "STEM_TOKENS": ENDLESS, "ALONE_TOKENS": {}}
 RULE = {name: getattr(trees, name) for name in (*PACKED, "TOKENS_AFTER_STEM")}
 # From how many tokens on something shared is kept: the examples, not also each document's context,
 # which would be read with the examples before it.
@@ -47,7 +48,7 @@ class LaidOut:
         constants: Of `trees`.
     """
 
-    def __init__(self, module: Any, batch: Any, constants: dict[str, int]) -> None:
+    def __init__(self, module: Any, batch: Any, constants: dict[str, Any]) -> None:
         self._constants = constants
         self._model = LiveLanguageModel(tokenizer(), batch)
         self._model.bind(module)
@@ -60,7 +61,7 @@ class LaidOut:
 
 def layouts_of(module: Any, batch: Any, name: str) -> dict[str, LaidOut]:
     """One model for each layout of a workload."""
-    prefix = {"TREE_TOKENS": 0, "TOKENS_AFTER_STEM": 0, "STEM_TOKENS": KEPT_FROM[name]}
+    prefix = {**RULE, "TREE_TOKENS": 0, "TOKENS_AFTER_STEM": 0, "STEM_TOKENS": KEPT_FROM[name]}
     found = {"packed": PACKED, "prefix": prefix, "rule": RULE}
     return {label: LaidOut(module, batch, constants) for label, constants in found.items()}
 

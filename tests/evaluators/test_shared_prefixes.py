@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 
 import pytest
@@ -153,10 +154,12 @@ def restored(stem, tree):
         yield row
 
 
-def test_every_row_is_found_in_one_tree():
+@pytest.mark.parametrize("alone", [3, 10, math.inf])
+def test_every_row_is_found_in_one_tree(alone):
     rows = [*rows_in(30, 20, 12), *rows_in(3, 5, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4, 5)]
     n_read = {row: 1 + index % 2 for index, row in enumerate(rows)}
-    found = [row for stem, part in lay_out(n_read) for tree in part for row in restored(stem, tree)]
+    laid_out = lay_out(n_read, alone=alone)
+    found = [row for stem, part in laid_out for tree in part for row in restored(stem, tree)]
     assert sorted(found) == sorted(rows)
 
 
@@ -168,6 +171,16 @@ def test_a_prompt_shared_by_many_rows_is_a_stem_and_counted_once():
     assert sum(map(len, part)) == len({row[:end] for row in rows for end in range(21, 33)})
     ((_, apart),) = lay_out_apart(n_read)
     assert sum(map(len, apart)) == 30 * 32
+
+
+def test_a_long_prompt_of_few_rows_is_read_alone_where_that_is_faster():
+    lengths = (40, 60, 80)
+    n_read = {(length, *row): 2 for length in lengths for row in rows_in(4, length - 1, 3)}
+    (packed,) = lay_out(n_read, alone=100)
+    assert (packed.stem, len(packed.trees)) == ((), 3)
+    apart = lay_out(n_read, alone=60)
+    assert sorted(len(stem) for stem, _ in apart) == [0, 60, 80]
+    assert [len(tree.places) for _, part in apart for tree in part] == [4, 4, 4]
 
 
 def test_what_is_read_is_never_in_a_stem():

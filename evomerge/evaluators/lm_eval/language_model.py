@@ -39,7 +39,7 @@ from evomerge.evaluators.lm_eval.likelihoods import (
 )
 from evomerge.evaluators.lm_eval.sharing import may_share
 from evomerge.evaluators.lm_eval.tree_passes import read_stem, row_logits, tree_logits
-from evomerge.evaluators.lm_eval.trees import lay_out, lay_out_apart
+from evomerge.evaluators.lm_eval.trees import alone_on, lay_out, lay_out_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # takes a second to load; a check has no model
@@ -245,7 +245,8 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
             self._check_length(texts, continuation)
         readers = rows_of(requests, self.max_length)
         read = n_read(requests, readers)
-        branchings = lay_out(read, budget.tokens) if self.shares else lay_out_apart(read)
+        alone = alone_on(self._device.type)
+        branchings = lay_out(read, budget.tokens, alone) if self.shares else lay_out_apart(read)
         return [
             (
                 stem,

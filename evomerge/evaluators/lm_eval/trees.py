@@ -22,6 +22,14 @@ TREE_TOKENS = 256
 # A stem is worth a pass of its own from so many tokens on, before so many tokens of branches.
 STEM_TOKENS = 32
 TOKENS_AFTER_STEM = 1024
+# What all rows of a tree share is read alone from so many tokens on: without a mask, one by one.
+# A CPU gains by it; other devices want many rows in a pass (`benchmarks/layouts.py`).
+ALONE_TOKENS = {"cpu": 192}
+
+
+def alone_on(device: str) -> float:
+    """Tokens from which on a stem is read alone on a type of device."""
+    return ALONE_TOKENS.get(device, inf)
 
 
 @dataclass(frozen=True)
@@ -56,15 +64,16 @@ class Branching(NamedTuple):
     trees: list[Tree]
 
 
-def lay_out(n_read: Mapping[Row, int], most: float = inf) -> list[Branching]:
+def lay_out(n_read: Mapping[Row, int], most: float = inf, alone: float = inf) -> list[Branching]:
     """Trees of all rows.
 
     Args:
         n_read: Row -> how many of its last positions are read, at least 1. No stem holds one.
         most: Tokens of a tree of several rows at most, with its stem.
+        alone: Tokens from which on what the rows of a tree share is its stem.
     """
     branchings = []
-    for stem, groups in cut(n_read, most).items():
+    for stem, groups in cut(n_read, most, alone).items():
         trees = [_tree(rows, len(stem), n_read) for rows in groups]
         branchings.append(Branching(stem, sorted(trees, key=len, reverse=True)))
     return branchings
@@ -76,7 +85,9 @@ def lay_out_apart(n_read: Mapping[Row, int]) -> list[Branching]:
     return [Branching((), trees)]
 
 
-def cut(n_read: Mapping[Row, int], most: float = inf) -> dict[Row, list[list[Row]]]:
+def cut(
+    n_read: Mapping[Row, int], most: float = inf, alone: float = inf
+) -> dict[Row, list[list[Row]]]:
     """Stem -> the groups of rows that continue it, each of them one tree; see `lay_out`."""
     found: dict[Row, list[list[Row]]] = {}
     pending: list[tuple[list[Row], Row]] = [(sorted(n_read), ())] if n_read else []
@@ -88,7 +99,9 @@ def cut(n_read: Mapping[Row, int], most: float = inf) -> dict[Row, list[list[Row
         is_stem = n_shared >= STEM_TOKENS
         is_small = n_branches <= TREE_TOKENS or (is_stem and n_branches < TOKENS_AFTER_STEM)
         if len(rows) == 1 or (is_small and depth + n_branches <= most):
-            found.setdefault(stem, []).append(rows)
+            # Under a stem of its own this would be read a second time.
+            stands_alone = not stem and len(rows) > 1 and depth >= alone
+            found.setdefault(rows[0][:depth] if stands_alone else stem, []).append(rows)
             continue
         own = rows[0][:depth] if is_stem else stem
         pending += [(part, own) for part in reversed(_split(rows, depth))]
