@@ -120,6 +120,40 @@ def test_without_a_compiler_or_its_roundings_torch_adds_as_before(
     assert [record.message for record in caplog.records] == [f"sums are not compiled: {reason}"]
 
 
+def test_a_compiled_sum_that_fails_later_is_added_by_torch_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = []
+
+    def compile_(function: Any, **_: Any) -> Any:
+        def fails_from_the_third_on(*arguments: Any) -> None:
+            LINEAR.plain(*arguments)
+            calls.append(arguments)
+            if len(calls) > 2:
+                raise RuntimeError("recompile limit")
+
+        return fails_from_the_third_on
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    caplog.set_level(logging.INFO, logger=fused.__name__)
+    fusion = Fusion(pays_after=0)
+    outputs = [Output(torch.empty(LENGTH), (torch.float32,) * 2, Workspace()) for _ in range(4)]
+    sources = [torch.ones(LENGTH)]
+    filled = [fusion.fills(out, LINEAR, scalars_of([2.0]), None, sources) for out in outputs]
+    assert filled == [True, False, False, False]
+    assert "RuntimeError: recompile limit" in caplog.text
+
+
+@pytest.mark.parametrize("length", [1, 7, fused._STEP, fused._STEP + 1, 3 * fused._STEP - 1])
+def test_no_part_is_tiny(length: int) -> None:
+    parts = list(fused._parts(length))
+    assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+    assert parts[-1][1] == length
+    sizes = [stop - start for start, stop in parts]
+    assert max(sizes) <= fused._STEP
+    assert max(sizes) - min(sizes) < len(sizes) + 1
+
+
 def test_where_compiling_is_switched_off_nothing_runs_in_more_passes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ Fill = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, Tensors], None
 # sources of 26 to 124 million parameters, 0.08 ns each are saved, and compiling takes about 5 s.
 PAYS_AFTER = 60e9
 _SMALL = 1 << 15  # entries: beside the call, nothing is saved
-_STEP = 1 << 22  # entries of a source that streams; a thread's part stays in long runs
+_STEP = 1 << 22  # entries at a time, of sources that stream
 _TRIED = 40_009  # entries on which a compiled sum is compared
 
 
@@ -86,23 +86,27 @@ class Fusion:
         if self._left > 0:
             self._left -= length * len(tensors)
             return False
-        fill = self._fill(kind, divisor is not None, tensors, output.dtype)
+        dtypes = [tensor.dtype for tensor in tensors]
+        key = (kind, divisor is not None, *dtypes, output.dtype, torch.get_num_threads())
+        if key not in self._known:
+            self._known[key] = _compiled(kind, divisor is not None, dtypes, output.dtype)
+        fill = self._known[key]
         if fill is None:
             return False
-        for start, stop in spans(length, _STEP):
-            parts = [part(tensor, start, stop) for tensor in tensors]
-            fill(output.home(start, stop), scalars, divisor, parts)
-            output.filled(start, stop)
-        return True
+        try:
+            for start, stop in _parts(length):
+                parts = [part(tensor, start, stop) for tensor in tensors]
+                fill(output.home(start, stop), scalars, divisor, parts)
+                output.filled(start, stop)
+        except Exception as error:  # compiled anew, for whatever reason torch has, and in vain
+            _tell(_reason(error))
+            self._known[key] = None
+        return self._known[key] is not None
 
-    def _fill(
-        self, kind: Sum, has_divisor: bool, tensors: Tensors, home: torch.dtype
-    ) -> Fill | None:
-        dtypes = [tensor.dtype for tensor in tensors]
-        key = (kind, has_divisor, *dtypes, home)
-        if key not in self._known:
-            self._known[key] = _compiled(kind, has_divisor, dtypes, home)
-        return self._known[key]
+
+def _parts(length: int) -> Iterator[tuple[int, int]]:
+    """Starts and stops of parts of about one length: torch compiles tiny ones anew."""
+    return spans(length, -(-length // -(-length // _STEP)))
 
 
 def _compiled(
@@ -120,7 +124,7 @@ def _compiled(
             warnings.simplefilter("ignore")  # torch.compile's, for its developers
             is_equal = _agrees(compiled, kind.plain, has_divisor, dtypes, home)
     except Exception as error:  # no compiler, a broken one: torch has no one name
-        _tell(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        _tell(_reason(error))
         return None
     if not is_equal:
         _tell("the compiler rounds in other places")
@@ -151,6 +155,10 @@ def _with_zeros(row: torch.Tensor) -> torch.Tensor:
     row[:64] = 0.0
     row[:64:2].neg_()
     return row
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _tell(reason: str) -> None:
