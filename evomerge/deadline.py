@@ -23,6 +23,11 @@ class Deadline:
         self._clock = clock
         self._started = clock()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self._seconds is not None
+
     def check(self) -> None:
         """Does nothing in time.
 

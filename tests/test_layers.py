@@ -21,7 +21,7 @@ LAYERS = [
         "provenance",
         "harmless",
     ],
-    ["deadline", "lock"],
+    ["deadline", "lock", "threads"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
     [

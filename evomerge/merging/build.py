@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from evomerge.errors import RunError
@@ -16,6 +17,7 @@ from evomerge.recipe import Recipe
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
 LINES_KEPT = 20  # of mergekit's output in an error
+_SECONDS_TO_END = 5.0  # before it is killed
 _BAR = re.compile(r"(\d+)%\|")
 _GRAPH = "Executing graph"  # the bar of the merge itself
 
@@ -105,6 +107,9 @@ def _run(command: Sequence[str], environment: Mapping[str, str], out: Path, repo
             said = list(_told(process.stdout or (), report))
         except BaseException:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_SECONDS_TO_END)
+            process.kill()
             raise
     if process.returncode:
         raise RunError(_reason(said), where=str(out))

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evomerge.optimizers.base import Optimizer, Settings
-from evomerge.optimizers.threads import one_thread
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space
+from evomerge.threads import one_thread
 
 if TYPE_CHECKING:
     from cmaes import CatCMAwM

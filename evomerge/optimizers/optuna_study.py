@@ -25,9 +25,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial, create_trial
 
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.threads import one_thread
 from evomerge.seeding import stream_seed
 from evomerge.space import Space
+from evomerge.threads import one_thread
 
 
 class OptunaOptimizer(Optimizer):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evomerge.merging.structure import PlannedTensor
 from evomerge.merging.values import Values
+from evomerge.threads import one_thread
 
 Array = NDArray[np.float64]
 SERIAL = 1e6  # serial numbers begin here: no weight is as large
@@ -158,7 +159,8 @@ class Reach:
         acts[each, self._first[rows, columns]] = 1 - fraction
         acts[each, self._second[rows, columns]] += fraction
         missing = (weights - self.weights(torch.from_numpy(start)))[rows, columns]
-        found = np.linalg.lstsq(acts[:, : self.n_values].numpy(), missing.numpy(), rcond=None)
+        with one_thread():
+            found = np.linalg.lstsq(acts[:, : self.n_values].numpy(), missing.numpy(), rcond=None)
         return np.asarray(start + found[0])
 
     def bounds(self, low: Array, high: Array) -> tuple[torch.Tensor, torch.Tensor]:

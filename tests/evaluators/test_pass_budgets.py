@@ -162,6 +162,15 @@ def test_the_tokens_of_a_pass_are_what_the_plan_counts(make, passes, live_model)
     assert make("tiny_choice").tokens_per_pass("cpu", 9000) == 9000
 
 
+def test_one_long_row_does_not_pad_many_short_ones():
+    rows = ["x" * n for n in (103, 101, 52, 52, 51, 50, 50)]
+    parts = [[len(row) for row in part] for part in Budget(tokens=4096).split_by_length(rows)]
+    assert parts == [[103, 101], [52, 52, 51, 50, 50]]
+    assert [len(part) for part in Budget(tokens=4096).split_by_length(rows[2:])] == [5]
+    few = ["x" * n for n in (60, 30, 30)]  # a pass of its own would cost as much
+    assert [len(part) for part in Budget(tokens=4096).split_by_length(few)] == [3]
+
+
 def test_rows_are_split_by_tokens_and_by_count():
     rows = ["aaaa", "aaa", "aa", "a", "a"]
     assert list(Budget(tokens=8).split(rows)) == [["aaaa", "aaa"], ["aa", "a", "a"]]

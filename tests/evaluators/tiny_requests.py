@@ -23,6 +23,7 @@ def small_trees(monkeypatch) -> None:
     monkeypatch.setattr(trees, "TREE_TOKENS", 40)
     monkeypatch.setattr(trees, "STEM_TOKENS", 8)
     monkeypatch.setattr(trees, "TOKENS_AFTER_STEM", 120)
+    monkeypatch.setattr(trees, "ALONE_TOKENS", {"cpu": 12})
 
 
 def build(architecture: str, **settings):

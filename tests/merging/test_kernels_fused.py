@@ -91,7 +91,9 @@ def test_compiled_sums_are_rounded_once(
 @needs_compiler
 def test_a_sum_is_compiled_once_so_much_was_read_that_it_pays() -> None:
     fusion = Fusion(pays_after=3 * LENGTH)
-    assert [fill(fusion) for _ in range(4)] == [False, False, True, True]
+    assert [fill(fusion) for _ in range(4)] == [False, True, True, True]
+    fusion.is_allowed = False
+    assert not fill(fusion)
 
 
 def test_small_tensors_are_not_worth_the_call(compiled: list[Any]) -> None:
@@ -118,6 +120,31 @@ def test_without_a_compiler_or_its_roundings_torch_adds_as_before(
     assert [fill(fusion) for _ in range(3)] == [False] * 3
     reason = "RuntimeError: no g++" if is_broken else "the compiler rounds in other places"
     assert [record.message for record in caplog.records] == [f"sums are not compiled: {reason}"]
+
+
+def test_where_torch_refuses_to_compile_it_adds_as_before(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compile_(function: Any, **_: Any) -> Any:
+        raise RuntimeError("Unexpected type of attr")
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    caplog.set_level(logging.INFO, logger=fused.__name__)
+    assert not fill(Fusion(pays_after=0))
+    assert "RuntimeError: Unexpected type of attr" in caplog.text
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_many_kinds_of_sums_are_compiled_each() -> None:
+    """torch compiles the same code for eight kinds of arguments at most."""
+    fusion = Fusion(pays_after=0)
+    for n_sources in range(1, 12):
+        home = torch.empty(LENGTH)
+        output = Output(home, (torch.float32, torch.float32), Workspace())
+        sources = [torch.ones(LENGTH)] * n_sources
+        assert fusion.fills(output, LINEAR, scalars_of([1.0] * n_sources), None, sources)
+        assert torch.equal(home, torch.full((LENGTH,), float(n_sources)))
 
 
 def test_a_compiled_sum_that_fails_later_is_added_by_torch_again(
@@ -150,8 +177,9 @@ def test_no_part_is_tiny(length: int) -> None:
     assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
     assert parts[-1][1] == length
     sizes = [stop - start for start, stop in parts]
-    assert max(sizes) <= fused._STEP
-    assert max(sizes) - min(sizes) < len(sizes) + 1
+    assert max(sizes) <= fused._STEP + 64
+    assert max(sizes) - min(sizes) < 64 * len(sizes)
+    assert all(start % 64 == 0 for start, _ in parts)
 
 
 def test_where_compiling_is_switched_off_nothing_runs_in_more_passes(

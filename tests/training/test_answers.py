@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.answers import answers_of
+from evomerge.evaluators.lm_eval.requests import Requests
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
 from evomerge.training.passes import Pass, Text
@@ -54,10 +55,12 @@ def test_the_likelihood_of_a_right_answer_is_what_lm_eval_scores(place, model, n
     found = [float(part.sum()) for part in each.split([text.n_read for text in texts])]
     leaf = evaluator.loaded()[0].leaves[0]
     requests = leaf.task.instances
+    responses = Requests([leaf]).ask(evaluator.language_model_for(model))[leaf.task]
+    likelihoods = {id(r): found[0] for r, found in zip(requests, responses, strict=True)}
     if name == "tiny_choice":
         gold = [row["answer"] for row in rows(place)]
         requests = [r for r in requests if r.idx == gold[r.doc_id]]
-    assert found == pytest.approx([request.resps[0][0] for request in requests], abs=1e-4)
+    assert found == pytest.approx([likelihoods[id(r)] for r in requests], abs=1e-4)
     assert len(evaluation.metrics) >= 1
 
 

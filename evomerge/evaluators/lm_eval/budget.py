@@ -20,6 +20,7 @@ S = TypeVar("S", bound=Sized)
 # elsewhere it is what keeps the device busy, and halved until the longest items fit.
 TOKENS_PER_PASS = {"cpu": 4096, "mps": 4096}
 TOKENS_PER_PASS_ELSEWHERE = 16384
+TOKENS_OF_A_PASS = 64  # what a further pass costs beside its tokens
 UNTRIED = ("cpu",)  # memory that grows by swapping tells nothing
 
 
@@ -41,7 +42,7 @@ class Budget:
     rows: int | None = None
 
     def split(self, items: Sequence[S], extra: int = 0) -> Iterator[list[S]]:
-        """Splits rows or trees into forward passes.
+        """Splits rows or trees into as few forward passes as there are.
 
         Args:
             items: What is read, ordered by falling length.
@@ -49,11 +50,35 @@ class Budget:
         """
         start = 0
         while start < len(items):
-            count = max(1, self.tokens // (len(items[start]) + extra))
-            if self.rows is not None:
-                count = min(count, self.rows)
-            yield list(items[start : start + count])
-            start += count
+            stop = start + self._room(items[start], extra)
+            yield list(items[start:stop])
+            start = stop
+
+    def split_by_length(self, items: Sequence[S], extra: int = 0) -> Iterator[list[S]]:
+        """The same into further passes where padding would cost more than these."""
+        start = 0
+        while start < len(items):
+            batch = list(items[start : start + self._room(items[start], extra)])
+            batch = batch[: _worth_their_padding(list(map(len, batch)))]
+            yield batch
+            start += len(batch)
+
+    def _room(self, longest: S, extra: int) -> int:
+        """How many items of a pass, the longest of which is given."""
+        count = max(1, self.tokens // (len(longest) + extra))
+        return count if self.rows is None else min(count, self.rows)
+
+
+def _worth_their_padding(lengths: Sequence[int]) -> int:
+    """How many of some items to read in one pass, where padding may cost more than a pass.
+
+    Args:
+        lengths: Of the items, falling.
+    """
+    n_all = len(lengths)
+    saved = [(n_all - cut) * (lengths[0] - lengths[cut]) for cut in range(1, n_all)]
+    most = max(saved, default=0)
+    return saved.index(most) + 1 if most > TOKENS_OF_A_PASS else n_all
 
 
 class PassBudgets:

@@ -170,6 +170,7 @@ class LmEval(Evaluator):
         language_model = self._language_model
         if language_model is None or language_model.tokenizer is not model.tokenizer:
             language_model = self._language_model_of(model.tokenizer)
+            self._language_model = None  # its requests are gone, whatever comes of these
             with self.inside():
                 self._build_requests(language_model)
             self._language_model, self._requests = language_model, Requests(self._leaves())

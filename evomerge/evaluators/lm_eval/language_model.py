@@ -227,7 +227,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
 
         def stages() -> list[Stage]:
             budget = self.budgets.of(kind, longest)
-            key = (kind, self.max_length, self.shares, budget)
+            key = (kind, self.max_length, self.shares, self._device.type, budget)
             planned: list[Stage] = self._once(key, requests, lambda: self._planned(encoded, budget))
             return planned
 
@@ -252,7 +252,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
                 stem,
                 [
                     scoring_pass(batch, stem, requests, readers)
-                    for batch in budget.split(trees, len(stem))
+                    for batch in budget.split_by_length(trees, len(stem))
                 ],
             )
             for stem, trees in branchings

@@ -170,6 +170,7 @@ class Engine:
         self, structure: Structure, kernels: Kernels, recipe: Recipe, deadline: Deadline
     ) -> Iterator[Merged]:
         """The tensors in mergekit's order, each to be used before the next is asked for."""
+        self._tools.fusion.is_allowed = not deadline.is_set
         resolved = structure.values(recipe)
         uniforms, at = self._tools.uniforms, 0
         uniforms.restart()

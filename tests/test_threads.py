@@ -6,8 +6,8 @@ import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from evomerge.optimizers.cma_es import CmaEs
-from evomerge.optimizers.threads import one_thread
 from evomerge.space import Real, Space
+from evomerge.threads import one_thread
 
 
 def _asked(n_threads: int) -> np.ndarray:
