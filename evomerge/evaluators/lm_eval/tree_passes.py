@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,11 +58,40 @@ def block_of(trees: Sequence[Tree], stem: Row) -> Block:
     )
 
 
+class Desk:
+    """Where one layer after the other lays a stem before what continues it.
+
+    New memory for every layer takes several times as long as filling it.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, torch.Tensor] = {}
+
+    def laid(self, name: str, stem: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """One stem before each row, along the tokens; holds until the next call for this name."""
+        rows, heads, n_new, size = new.shape
+        shape = (rows, heads, stem.shape[-2] + n_new, size)
+        place = self._places.get(name)
+        if place is None or place.numel() < prod(shape):
+            place = self._places[name] = new.new_empty(prod(shape))
+        return torch.cat(
+            [stem.expand(rows, -1, -1, -1), new], dim=-2, out=place[: prod(shape)].view(shape)
+        )
+
+
 class StemLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # theirs
-    """Keys and values of a stem in one layer; what continues it is seen and not kept."""
+    """Keys and values of a stem in one layer; what continues it is seen and not kept.
+
+    Args:
+        desk: Shared by all layers.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # theirs
+        self._desk = desk
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -70,14 +101,18 @@ class StemLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # theirs
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
             return key_states, value_states
-        return _behind(self.keys, key_states), _behind(self.values, value_states)
+        return (
+            self._desk.laid("keys", self.keys, key_states),
+            self._desk.laid("values", self.values, value_states),
+        )
 
 
 def read_stem(module: PreTrainedModel, stem: Row) -> Cache | None:
     """Computes a stem; None where it is empty."""
     if not stem:
         return None
-    kept = Cache(layer_class_to_replicate=StemLayer)
+    layer: Any = partial(StemLayer, Desk())
+    kept = Cache(layer_class_to_replicate=layer)
     logits_at(
         module,
         torch.tensor([[0], [len(stem) - 1]]),
@@ -156,11 +191,6 @@ def _masks(
     before = torch.arange(n_stem, device=ends.device).expand(n_rows, n_stem)
     keys = torch.cat([before, positions], dim=-1)
     return attention_masks(module, visible, positions[:, :, None] - keys[:, None, :])
-
-
-def _behind(stem: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """One stem before each row, along the tokens."""
-    return torch.cat([stem.expand(len(new), -1, -1, -1), new], dim=-2)
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
