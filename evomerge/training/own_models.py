@@ -28,8 +28,7 @@ def located(recipe: Recipe, run_dir: Path | None) -> Recipe:
         recipe: Of a run; any other is given back as it is.
         run_dir: The run folder; None: where the process is.
     """
-    models = recipe.config.get("models") or [{}]
-    name = models[0].get("model") if isinstance(models[0], dict) else None
-    if run_dir is None or not (isinstance(name, str) and _NAME.fullmatch(name)):
-        return recipe
-    return Recipe(recipe_of(str(run_dir.absolute() / name)))
+    match recipe.config.get("models"):
+        case [{"model": str(name)}, *_] if run_dir is not None and _NAME.fullmatch(name):
+            return Recipe(recipe_of(str(run_dir.absolute() / name)))
+    return recipe

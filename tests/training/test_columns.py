@@ -219,6 +219,14 @@ def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(fami
     trainer.restore(lesson)
 
 
+@pytest.mark.parametrize(
+    "models", [-1, "text", [], [3], [{}], [{"model": 4}], {"model": "a"}, None]
+)
+def test_what_names_no_model_of_a_run_stays_as_it_is(models, tmp_path):
+    recipe = Recipe({"merge_method": "linear", "models": models})
+    assert located(recipe, tmp_path) is recipe
+
+
 def test_angles_of_columns_are_those_between_columns_of_task_vectors(family):
     mixture = columns_of(family.space())
     angles = mixture.angles()
