@@ -91,12 +91,15 @@ def remove_unfinished(folder: Path) -> None:
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def scratch(above: Path | None = None) -> Iterator[Path]:
     """A folder for as long as the block takes, however that ends.
 
     A Ctrl-C while :class:`tempfile.TemporaryDirectory` makes its folder leaves the folder.
+
+    Args:
+        above: Where it is made; None: where the system has temporary files.
     """
-    folder = Path(tempfile.gettempdir()) / f"{SCRATCH}{uuid4().hex}"
+    folder = (above or Path(tempfile.gettempdir())) / f"{SCRATCH}{uuid4().hex}"
     try:
         folder.mkdir(mode=0o700)
         yield folder

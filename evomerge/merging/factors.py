@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 
 from evomerge.errors import MergeError
-from evomerge.files import write_atomic, writing
+from evomerge.files import scratch, write_atomic, writing
 from evomerge.genome.models import ModelName
 from evomerge.inspection.read import ADAPTER_WEIGHTS
 from evomerge.inspection.repository import open_repository
@@ -91,16 +89,12 @@ def write_adapter(adapter_sum: AdapterSum, folder: Path) -> None:
     config = read_config(adapter_sum.models[0])
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        write_atomic(unfinished / CONFIG, config)
-        write_atomic(unfinished / ADAPTER_WEIGHTS, save(tensors, {"format": "pt"}))
-        unfinished.chmod(0o755)
-        with writing(folder):
+        with scratch(folder.parent) as unfinished:
+            write_atomic(unfinished / CONFIG, config)
+            write_atomic(unfinished / ADAPTER_WEIGHTS, save(tensors, {"format": "pt"}))
+            unfinished.chmod(0o755)
             if not folder.exists():  # else another process was faster
                 unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def placed(recipe: Recipe, run_dir: Path, beside: Path) -> Recipe:

@@ -26,6 +26,7 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
+from evomerge.files import scratch
 from evomerge.merging.alignment import n_unmoved, settled
 from evomerge.merging.budget import Budget
 from evomerge.merging.courier import Courier, Delivery
@@ -53,11 +54,11 @@ def fold_adapters(config: MergeConfiguration, cache: Path, *, trust_remote_code:
         if model.lora is None:
             continue
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as temporary, quiet_transformers():
+        with scratch(cache) as temporary, quiet_transformers():
             target = cache / Path(model.model._unique_id() + "_" + model.lora._unique_id())
             if target.exists():
                 continue
-            merged = model.merged(cache_dir=temporary, trust_remote_code=trust_remote_code)
+            merged = model.merged(cache_dir=str(temporary), trust_remote_code=trust_remote_code)
             with contextlib.suppress(FileExistsError):  # another worker was faster
                 shutil.move(merged.model.path, target)
 

@@ -114,7 +114,8 @@ class Export:
 
     def command(self, recipe_file: str, out: str) -> str:
         """What builds the model from the file."""
-        cache = _LORA_CACHE if _has_adapters(self.recipe.config) else ""
+        has_adapters = any(model.lora for model in _models_in(self.recipe.config))
+        cache = _LORA_CACHE if has_adapters else ""
         seed = int(self.content["merge_seed"])
         return mergekit_command(recipe_file, out, seed, lora_cache=cache)
 
@@ -227,15 +228,6 @@ def _models_in(value: Any) -> Iterator[ModelName]:
     elif isinstance(value, list):
         for part in value:
             yield from _models_in(part)
-
-
-def _has_adapters(value: Any) -> bool:
-    """Whether a ``model+lora``, or its long form, stands anywhere in a configuration."""
-    if isinstance(value, Mapping):
-        names = [value.get("model"), value.get("base_model")]
-        has_text = any(isinstance(name, str) and "+" in name for name in names)
-        return has_text or "lora" in value or any(map(_has_adapters, value.values()))
-    return isinstance(value, list) and any(map(_has_adapters, value))
 
 
 def _is_random(recipe: Recipe) -> bool:

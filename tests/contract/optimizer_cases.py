@@ -45,10 +45,24 @@ def _links(seed: int, size: int | None, budgets: Mapping[str, int]) -> list[Link
 
 
 class _Composed:
-    """What the suites ask of a class, for optimizers that are made of two others."""
+    """What the suites ask of a class, for optimizers that are made of two others.
+
+    Attributes:
+        budgets: Optimizer -> trials it may propose.
+        own: What its class takes beside the links.
+    """
 
     multi_objective: ClassVar[bool] = False
     min_population_size: ClassVar[int] = 4
+    budgets: ClassVar[Mapping[str, int]]
+    own: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self, space: Space, *, seed: int, population_size: int | None = None, **others: Any
+    ) -> None:
+        others.pop("settings", None)  # the links have their own
+        links: Any = _links(seed, population_size, self.budgets)
+        super().__init__(links, space, seed=seed, **self.own, **others)
 
     @classmethod
     def default_population_size(cls, n_dims: int) -> int:
@@ -58,23 +72,14 @@ class _Composed:
 class ChainOfTwo(_Composed, Chain):
     """CMA-ES, then niches from what it found."""
 
-    def __init__(
-        self, space: Space, *, seed: int, population_size: int | None = None, **others: Any
-    ) -> None:
-        links = _links(seed, population_size, {"cma_es": 30, "niches": 200})
-        others.pop("settings", None)  # the links have their own
-        super().__init__(links, space, seed=seed, **others)
+    budgets: ClassVar = {"cma_es": 30, "niches": 200}
 
 
 class IslandsOfTwo(_Composed, Islands):
     """CMA-ES and niches side by side; the second hears of the best of the first."""
 
-    def __init__(
-        self, space: Space, *, seed: int, population_size: int | None = None, **others: Any
-    ) -> None:
-        links = _links(seed, population_size, {"cma_es": 100, "niches": 100})
-        others.pop("settings", None)  # the links have their own
-        super().__init__(links, space, migrate_every=10, seed=seed, **others)
+    budgets: ClassVar = {"cma_es": 100, "niches": 100}
+    own: ClassVar = {"migrate_every": 10}
 
 
 COMPOSED: Mapping[str, type[Optimizer]] = {"chain": ChainOfTwo, "islands": IslandsOfTwo}

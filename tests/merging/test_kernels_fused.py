@@ -196,12 +196,12 @@ def test_the_plain_sums_tell_one_rounding_from_two(kind: fused.Sum) -> None:
     """What compiled sums are compared with would notice the other way of adding."""
     draw = torch.Generator().manual_seed(0)
     tensors = [torch.randn(4099, generator=draw) for _ in range(3)]
-    scalars = scalars_of([0.3, 0.7, -0.2])
+    scalars = scalars_of([0.3, 0.7, -0.2][kind.n_bases :])
     rounded, other = torch.empty(4099), torch.empty(4099)
     kind.plain(rounded, scalars, None, tensors)
     total = torch.zeros(4099)
     entries = tensors if kind is LINEAR else [one - tensors[0] for one in tensors[1:]]
-    for entry, weight in zip(entries, scalars[2:], strict=False):
+    for entry, weight in zip(entries, scalars[2:], strict=True):
         product = entry.double() * weight.double()
         in_two, in_one = total + product.float(), (total.double() + product).float()
         total = in_two if kind is LINEAR else in_one

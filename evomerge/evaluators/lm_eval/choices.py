@@ -109,9 +109,8 @@ class Choices:
         groups = [sorted(group, key=lambda one: one[1].idx) for group in asked.values()]
         documents = [group[0][1].doc for group in groups]
         options = list(map(task.doc_to_choice, documents))
-        given = list(
-            map(task.doc_to_text if task.multiple_input else task.doc_to_target, documents)
-        )
+        answer = task.doc_to_text if task.multiple_input else task.doc_to_target
+        given = list(map(answer, documents))
         counts = list(map(len, groups))
         if not groups or counts != list(map(len, options)) or min(counts) < 2:
             return None

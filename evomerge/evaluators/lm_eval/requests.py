@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -28,12 +29,13 @@ class Requests:
     def __init__(self, leaves: Iterable[Leaf]) -> None:
         self._tasks = [leaf.task for leaf in leaves]
         self._by_kind: dict[str, list[Instance]] = defaultdict(list)
-        self._kinds: dict[Any, list[str]] = {}  # of the requests of a task
+        self._runs: dict[Any, list[tuple[str, int]]] = {}  # task -> its requests, kind after kind
         for task in self._tasks:
-            asked = [one for one in task.instances for _ in range(one.repeats)]
-            self._kinds[task] = [one.request_type for one in asked]
-            for one in asked:
-                self._by_kind[one.request_type].append(one)
+            self._runs[task] = []
+            for kind, run in groupby(task.instances, key=attrgetter("request_type")):
+                asked = [one for one in run for _ in range(one.repeats)]
+                self._runs[task].append((kind, len(asked)))
+                self._by_kind[kind] += asked
 
     def ask(self, model: LiveLanguageModel) -> Responses:
         """Lets a model answer all of them, all tasks together.
@@ -42,14 +44,10 @@ class Requests:
             EvaluationError: every log-likelihood is NaN.
         """
         given = {kind: iter(self._asked(model, kind)) for kind in self._by_kind}
-        found: dict[Any, Sequence[Any]] = {}
-        for task in self._tasks:
-            kinds = self._kinds[task]
-            if len(set(kinds)) == 1:
-                found[task] = list(islice(given[kinds[0]], len(kinds)))
-            else:
-                found[task] = [next(given[kind]) for kind in kinds]
-        return found
+        return {
+            task: [one for kind, n in self._runs[task] for one in islice(given[kind], n)]
+            for task in self._tasks
+        }
 
     def _asked(self, model: LiveLanguageModel, kind: str) -> Sequence[Any]:
         requests = self._by_kind[kind]

@@ -90,7 +90,7 @@ class StemLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # theirs
     values: torch.Tensor
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # theirs
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers' own has no types
         self._desk = desk
 
     def update(

@@ -66,16 +66,17 @@ class Arithmetic:
         mix = vectors.settings.once(values, Mix.of)
         factor = values.shared["lambda"]
         lanes = lane_columns(vectors.length, vectors.n_sources)
-        if self._sparsifier is None:
+        if self._sparsifier is not None:
+            vectors.keep()
+        keeps = self._keeps(values, at)
+        if self._combine is summed and all(scale is None for _, scale in keeps):
             output.expect(vectors.largest(mix.amplification, factor))
+        if self._sparsifier is None:
             if not lanes and self._fusion.fills(
                 output, ARITHMETIC, mix.scalars, mix.divisor, vectors.stored
             ):
                 return
-        vectors.keep()
-        keeps = self._keeps(values, at)
-        if self._combine is summed and all(scale is None for _, scale in keeps):
-            output.expect(vectors.largest(mix.amplification, factor))
+            vectors.keep()
         step = self._sparsifier.step if self._sparsifier else self._workspace.block
         for start, stop in spans(vectors.length, step):
             base = vectors.base(start, stop)

@@ -43,11 +43,13 @@ class Sum:
         compiled: What is compiled.
         plain: The same by torch's own operations.
         contract: Whether products are rounded before they are added ("off") or not ("fast").
+        n_bases: How many tensors come before those that have weights.
     """
 
     compiled: Fill
     plain: Fill
     contract: str
+    n_bases: int = 0
 
 
 def scalars_of(weights: Sequence[float], factor: float = 1.0) -> torch.Tensor:
@@ -101,15 +103,19 @@ class Fusion:
         fill = self._known[key]
         if fill is None:
             return False
-        try:
-            for start, stop in _parts(length):
-                parts = [part(tensor, start, stop) for tensor in tensors]
-                fill(output.home(start, stop), scalars, divisor, parts)
-                output.filled(start, stop)
-        except Exception as error:  # compiled anew, for whatever reason torch has, and in vain
-            _tell(_reason(error))
-            self._known[key] = None
-        return self._known[key] is not None
+        for start, stop in _parts(length):
+            parts = [part(tensor, start, stop) for tensor in tensors]
+            home = output.home(start, stop)
+            try:
+                fill(home, scalars, divisor, parts)
+            # torch compiles anew where it likes; what it raises then has no common name. Nothing is
+            # lost: the caller adds operation by operation, and the log says why.
+            except Exception as error:
+                _tell(_reason(error))
+                self._known[key] = None
+                return False
+            output.filled(start, stop)
+        return True
 
 
 def _parts(length: int) -> Iterator[tuple[int, int]]:
@@ -128,8 +134,10 @@ def _compiled(
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.compile's, for its developers
-            is_equal = _agrees(compiled, kind.plain, has_divisor, dtypes, home)
-    except Exception as error:  # no compiler, a broken one: torch has no one name
+            is_equal = _agrees(compiled, kind, has_divisor, dtypes, home)
+    # No compiler, a broken one, options of another version: what torch raises has no common name.
+    # Nothing is lost: sums are added operation by operation, and the log says why.
+    except Exception as error:
         _tell(_reason(error))
         return None
     if not is_equal:
@@ -160,7 +168,7 @@ _NUMBERS = count()
 
 
 def _agrees(
-    compiled: Fill, plain: Fill, has_divisor: bool, dtypes: Sequence[torch.dtype], home: torch.dtype
+    compiled: Fill, kind: Sum, has_divisor: bool, dtypes: Sequence[torch.dtype], home: torch.dtype
 ) -> bool:
     """Whether a compiled sum gives the bits of the plain one, for numbers of many sizes."""
     generator = torch.Generator().manual_seed(0)
@@ -173,8 +181,8 @@ def _agrees(
     tensors = [_with_zeros(draw(_TRIED) * s).to(d) for s, d in zip(sizes, dtypes, strict=True)]
     divisor = draw(1).exp() if has_divisor else None
     found = [torch.empty(_TRIED, dtype=home) for _ in range(2)]
-    scalars = scalars_of(draw(len(dtypes)).tolist(), factor=0.7)
-    for fill, out in zip((compiled, plain), found, strict=True):
+    scalars = scalars_of(draw(len(dtypes) - kind.n_bases).tolist(), factor=0.7)
+    for fill, out in zip((compiled, kind.plain), found, strict=True):
         fill(out, scalars, divisor, tensors)
     one, other = (out.view(torch.uint8) for out in found)
     return torch.equal(one, other)
@@ -218,7 +226,7 @@ def _plain_linear(
     home: torch.Tensor, scalars: torch.Tensor, divisor: torch.Tensor | None, tensors: Tensors
 ) -> None:
     total = torch.zeros(len(home))
-    for source, weight in zip(tensors, scalars[2:].unsqueeze(1).unbind(), strict=False):
+    for source, weight in zip(tensors, scalars[2:].unsqueeze(1).unbind(), strict=True):
         total = torch.addcmul(total, source.float(), weight)
     home.copy_(total if divisor is None else total / divisor)
 
@@ -241,7 +249,7 @@ def _plain_arithmetic(
 ) -> None:
     base, *sources = (tensor.float() for tensor in tensors)
     total = torch.zeros(len(home))
-    for source, weight in zip(sources, scalars[2:].unsqueeze(1).unbind(), strict=False):
+    for source, weight in zip(sources, scalars[2:].unsqueeze(1).unbind(), strict=True):
         total = total + (source - base) * weight
     if divisor is not None:
         total = total / divisor
@@ -249,4 +257,4 @@ def _plain_arithmetic(
 
 
 LINEAR = Sum(_linear, _plain_linear, contract="fast")
-ARITHMETIC = Sum(_arithmetic, _plain_arithmetic, contract="off")
+ARITHMETIC = Sum(_arithmetic, _plain_arithmetic, contract="off", n_bases=1)
