@@ -9,17 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from evomerge.errors import LostFileError
 
-SCRATCH = "evomerge-"  # how the folders of :func:`scratch` begin
 _UNFINISHED = ".unfinished"
 
 
@@ -88,23 +85,6 @@ def remove_unfinished(folder: Path) -> None:
     """Removes what a killed :func:`write_atomic` left where this process alone writes."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def scratch(above: Path | None = None) -> Iterator[Path]:
-    """A folder for as long as the block takes, however that ends.
-
-    A Ctrl-C while :class:`tempfile.TemporaryDirectory` makes its folder leaves the folder.
-
-    Args:
-        above: Where it is made; None: where the system has temporary files.
-    """
-    folder = (above or Path(tempfile.gettempdir())) / f"{SCRATCH}{uuid4().hex}"
-    try:
-        folder.mkdir(mode=0o700)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def append_line(path: Path, line: str) -> None:

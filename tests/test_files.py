@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.errors import LostFileError
-from evomerge.files import append_line, canonical_json, digest, scratch, write_atomic
+from evomerge.files import append_line, canonical_json, digest, write_atomic
 
 
 def test_an_atomic_write_replaces_the_content_and_leaves_nothing_else(tmp_path):
@@ -52,23 +50,3 @@ def test_equal_values_have_equal_digests_whatever_the_order_of_keys(value):
 def test_refuses_numbers_that_json_does_not_have(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"x": value})
-
-
-def test_a_scratch_folder_goes_with_what_is_in_it():
-    with scratch() as folder:
-        (folder / "below").mkdir()
-    assert not folder.exists()
-
-
-def test_a_ctrl_c_while_a_scratch_folder_is_made_leaves_none(tmp_path, monkeypatch):
-    made = Path.mkdir
-
-    def interrupted(self, *args, **kwargs):
-        made(self, *args, **kwargs)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(Path, "mkdir", interrupted)
-    with pytest.raises(KeyboardInterrupt), scratch():
-        pytest.fail("the block began")
-    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ LAYERS = [
         "provenance",
         "harmless",
     ],
-    ["deadline", "lock", "threads"],
+    ["deadline", "lock", "threads", "guardian", "lifetime", "scratch"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
     [

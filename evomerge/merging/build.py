@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from evomerge.errors import RunError
-from evomerge.files import scratch
 from evomerge.recipe import Recipe
+from evomerge.scratch import scratch
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
 LINES_KEPT = 20  # of mergekit's output in an error

@@ -17,13 +17,14 @@ import torch
 from safetensors.torch import load, save
 
 from evomerge.errors import MergeError
-from evomerge.files import scratch, write_atomic, writing
+from evomerge.files import write_atomic, writing
 from evomerge.genome.models import ModelName
 from evomerge.inspection.read import ADAPTER_WEIGHTS
 from evomerge.inspection.repository import open_repository
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.merging.kernels.engine import Merged, Origin
 from evomerge.recipe import Recipe
+from evomerge.scratch import scratch
 
 CONFIG = "adapter_config.json"
 _PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"

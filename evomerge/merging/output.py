@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from evomerge.errors import ModelError
-from evomerge.files import canonical_json, scratch
+from evomerge.files import canonical_json
 from evomerge.merging.structure import Structure
+from evomerge.scratch import scratch
 
 _MODEL_FILES = ("config.json", "generation_config.json")
 # These say where a file came from, never what a model does.

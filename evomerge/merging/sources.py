@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -26,13 +25,13 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
-from evomerge.files import scratch
 from evomerge.merging.alignment import n_unmoved, settled
 from evomerge.merging.budget import Budget
 from evomerge.merging.courier import Courier, Delivery
 from evomerge.merging.quiet import quiet_transformers
 from evomerge.merging.spill import spilled
 from evomerge.merging.window import Window, expect, forget, is_mapped, tells_what_is_mapped
+from evomerge.scratch import scratch, scratch_root
 
 _CPU = torch.device("cpu")
 _Entries = Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]
@@ -95,8 +94,8 @@ class Sources:
         self._casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
         self._budget = budget or Budget(0, self._device)
         if lora_cache is None:
-            # Made only when a recipe has an adapter: a killed process cannot clean up.
-            lora_cache = Path(tempfile.gettempdir()) / f"evomerge-lora-{secrets.token_hex(8)}"
+            # Made only when a recipe has an adapter.
+            lora_cache = scratch_root() / f"lora-{secrets.token_hex(8)}"
             weakref.finalize(self, shutil.rmtree, lora_cache, ignore_errors=True)
         self._lora_cache = lora_cache
         self.options = MergeOptions(

@@ -12,6 +12,8 @@ import tempfile
 
 import torch
 
+from evomerge.scratch import scratch_root
+
 _SMALL = 1 << 20  # bytes that need no file
 
 
@@ -23,7 +25,7 @@ def spilled(shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> torch.Te
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes <= _SMALL or not hasattr(os, "posix_fallocate"):
         return torch.empty(shape, dtype=dtype)
-    with tempfile.NamedTemporaryFile(prefix="evomerge-") as file:
+    with tempfile.NamedTemporaryFile(dir=scratch_root()) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, n_bytes)  # else a full disk ends the process
         except OSError:

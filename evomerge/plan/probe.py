@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvaluationError
-from evomerge.files import scratch, write_missing
+from evomerge.files import write_missing
 from evomerge.plan.trials import Trials
+from evomerge.scratch import scratch
 from evomerge.trial import Candidate, Outcome, TrialState
 
 if TYPE_CHECKING:

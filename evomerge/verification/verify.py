@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvomergeError, GenomeError, NoRunError
-from evomerge.files import scratch
 from evomerge.findings import Finding
 from evomerge.genome import Genome
 from evomerge.permissions import Permissions
 from evomerge.report.run import Split
+from evomerge.scratch import scratch
 from evomerge.training.own_models import located
 from evomerge.verification import obstacles
 from evomerge.verification.comparison import (

@@ -1,0 +1,96 @@
+"""The process that tidies up after another one, however that one ended.
+
+``python -m evomerge.guardian OWNER TOKEN`` reads its standard input until it closes, which the
+system sees to when the owner is gone. Then it ends every process that carries the token in its
+environment, and removes the folders that it was told of. It has a session of its own, so that
+what ends the owner's group or terminal does not end it too.
+
+Input: a path in JSON a line; between lines the bytes of signals, which Python's own handler of
+signals writes as they come (``signal.set_wakeup_fd``). After one that asks the owner to leave,
+it has :data:`SECONDS_TO_LEAVE` before it is killed: it may be deep in a call that never returns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+MARK = "EVOMERGE_OWNED_BY"  # the variable whose value is the token
+SECONDS_TO_LEAVE = 10.0
+LEAVING = bytes(filter(None, (getattr(signal, name, 0) for name in ("SIGHUP", "SIGTERM"))))
+_LOOKS_EVERY = 0.5  # seconds: a child of the owner by fork may hold the pipe open
+_ROUNDS, _PAUSE = 100, 0.05  # seconds: until the system has ended them, and what they started
+
+
+def main(owner: int, token: str) -> None:
+    """Waits for the end of the owner, then tidies up."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    folders = list(told(owner))
+    end_marked(token)
+    remove(folders)
+
+
+def told(owner: int) -> Iterator[str]:
+    """The folders named on standard input, until the owner closes it or is gone."""
+    rest, leaves_by = b"", math.inf
+    while os.getppid() == owner:
+        if time.monotonic() > leaves_by:
+            os.kill(owner, signal.SIGKILL)
+        if not select.select([0], [], [], _LOOKS_EVERY)[0]:
+            continue
+        chunk = os.read(0, 1 << 16)
+        if not chunk:
+            return
+        if set(chunk) & set(LEAVING):
+            leaves_by = min(leaves_by, time.monotonic() + SECONDS_TO_LEAVE)
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from map(_path, lines)
+
+
+def _path(line: bytes) -> str:
+    path: str = json.loads(line.translate(None, delete=bytes(range(32))))
+    return path
+
+
+def end_marked(token: str) -> None:
+    """Kills every process that carries the token, those they start meanwhile too."""
+    import psutil  # only now: the guardian of a long run is small
+
+    for _ in range(_ROUNDS):
+        found = [p for p in psutil.process_iter() if p.pid != os.getpid() and _has(p, token)]
+        if not found:
+            return
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(_PAUSE)
+
+
+def _has(process: object, token: str) -> bool:
+    """Whether a process carries the token; those of other people cannot be asked."""
+    import psutil
+
+    try:
+        return bool(process.environ().get(MARK) == token)  # type: ignore[attr-defined]  # psutil has no types
+    except (psutil.Error, OSError):
+        return False
+
+
+def remove(folders: Iterable[str]) -> None:
+    """Removes folders with all that is in them; those that are gone are none."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

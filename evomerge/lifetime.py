@@ -1,0 +1,146 @@
+"""What must not outlive this process: the processes it starts, and its temporary folders.
+
+Nothing that runs inside a process can act after ``kill -9``. So another one, the guardian, waits
+for the end of this one. On Linux workers also ask the system to end with it, in case somebody
+ends the guardian first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+from evomerge.guardian import MARK
+
+_SECONDS_TO_TIDY = 5.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Guardian:
+    """The owner's side of :mod:`evomerge.guardian`."""
+
+    def __init__(self) -> None:
+        self.token = uuid4().hex
+        self.pid = os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_told_of_signals = False
+
+    def start(self) -> None:
+        """Starts it, unless it runs; forgets about itself when this process ends in order."""
+        if self._process is not None:
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "evomerge.guardian", str(self.pid), self.token],
+            stdin=subprocess.PIPE,
+            # It must keep nobody waiting who reads what this process says.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        atexit.register(self.stop)
+        if self._is_told_of_signals:
+            self.hear_signals()
+
+    def hear_signals(self) -> None:
+        """From now on a SIGTERM or SIGHUP that this process does not follow is followed."""
+        self._is_told_of_signals = True
+        is_main = threading.current_thread() is threading.main_thread()
+        if self._process is None or self._process.stdin is None or not is_main:
+            return
+        handle = self._process.stdin.fileno()
+        os.set_blocking(handle, False)
+        signal.set_wakeup_fd(handle, warn_on_full_buffer=False)
+
+    def remove_later(self, folder: Path) -> None:
+        """Has a folder removed at the end of this process, if it is there then."""
+        self.start()
+        if self._process is None or self._process.stdin is None:
+            raise RuntimeError("the guardian has no standard input")
+        try:
+            os.write(self._process.stdin.fileno(), f"{json.dumps(str(folder))}\n".encode())
+        except OSError as error:  # somebody ended it: the next start of evomerge tidies up
+            logging.getLogger(__name__).warning("nobody guards %s (%s)", folder, error)
+
+    def stop(self) -> None:
+        """Lets it tidy up, and waits until it has."""
+        if self._process is None or self.pid != os.getpid() or self._process.stdin is None:
+            return
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+        with suppress(OSError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_TIDY)
+
+
+_guardians: list[Guardian] = []  # one per process: a fork has its parent's as well
+
+
+def guardian() -> Guardian:
+    """This process's own, not yet started."""
+    if not _guardians or _guardians[-1].pid != os.getpid():
+        _guardians.append(Guardian())
+    return _guardians[-1]
+
+
+@contextmanager
+def own_children() -> Iterator[None]:
+    """Whatever is started inside, by whomever, ends with this process."""
+    guardian().start()
+    before = os.environ.get(MARK)
+    os.environ[MARK] = guardian().token
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(MARK, None)
+        else:
+            os.environ[MARK] = before
+
+
+def own_forks() -> None:
+    """Forks of this process, which keep its environment of old, end with it too (Linux)."""
+    if sys.platform == "linux" and not _forking:
+        _forking.append(os.getpid())
+        _libc()  # a fork of many threads must not load it
+        os.register_at_fork(before=_note_parent, after_in_child=_end_with_it)
+
+
+_forking: list[int] = []  # the process that forks, once its forks are to end with it
+
+
+def _note_parent() -> None:
+    _forking[0] = os.getpid()
+
+
+def _end_with_it() -> None:
+    end_with_parent(_forking[0])
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def end_with_parent(parent: int) -> None:
+    """Has the system end this process with its parent, where it can (Linux).
+
+    Args:
+        parent: Process id; this process ends now if that one is gone already.
+    """
+    if sys.platform == "linux":
+        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.name == "posix" and os.getppid() != parent:
+        os._exit(1)
