@@ -12,6 +12,7 @@
         EvaluationError   its scores could not be computed
           OutOfMemoryError  the batch did not fit
         TrialTimeoutError it took longer than the genome allows
+      SearchTimeoutError  the search is over: what ran says nothing            -
       RunError            the run stopped                                     exit 1
         LedgerError       the run folder contradicts itself
           NoRunError      what was named as a run is none                     exit 2
@@ -123,6 +124,10 @@ class TrialTimeoutError(CandidateError):
     """A candidate took longer than the genome allows."""
 
 
+class SearchTimeoutError(EvomergeError):
+    """The time of the search is over; what was running is not recorded."""
+
+
 class RunError(EvomergeError):
     """The run cannot go on."""
 
@@ -145,3 +150,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """``"; did you mean 'x'?"`` for the closest known name, or an empty string."""
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def told(error: BaseException) -> str:
+    """Kind and text of an error that others raised, in one line; some have no text."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

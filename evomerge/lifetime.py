@@ -63,6 +63,12 @@ class Guardian:
         os.set_blocking(handle, False)
         signal.set_wakeup_fd(handle, warn_on_full_buffer=False)
 
+    def ignore_signals(self) -> None:
+        """Undoes :meth:`hear_signals`; what was heard stays heard."""
+        self._is_told_of_signals = False
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+
     def remove_later(self, folder: Path) -> None:
         """Has a folder removed at the end of this process, if it is there then."""
         self.start()
@@ -77,8 +83,7 @@ class Guardian:
         """Lets it tidy up, and waits until it has."""
         if self._process is None or self.pid != os.getpid() or self._process.stdin is None:
             return
-        if threading.current_thread() is threading.main_thread():
-            signal.set_wakeup_fd(-1)
+        self.ignore_signals()
         with suppress(OSError):
             self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
@@ -96,9 +101,32 @@ def guardian() -> Guardian:
 
 
 @contextmanager
+def own_process() -> Iterator[None]:
+    """The process is evomerge's alone: whatever is started inside ends with it.
+
+    It leaves within :data:`evomerge.guardian.SECONDS_TO_LEAVE` when a signal asks it to, once it
+    has a guardian: that is, once it has made a temporary folder or started a process.
+    """
+    _own_forks()
+    guardian().hear_signals()
+    try:
+        with _marked():
+            yield
+    finally:
+        guardian().ignore_signals()
+        _forking.clear()
+
+
+@contextmanager
 def own_children() -> Iterator[None]:
     """Whatever is started inside, by whomever, ends with this process."""
     guardian().start()
+    with _marked():
+        yield
+
+
+@contextmanager
+def _marked() -> Iterator[None]:
     before = os.environ.get(MARK)
     os.environ[MARK] = guardian().token
     try:
@@ -110,23 +138,30 @@ def own_children() -> Iterator[None]:
             os.environ[MARK] = before
 
 
-def own_forks() -> None:
+def _own_forks() -> None:
     """Forks of this process, which keep its environment of old, end with it too (Linux)."""
-    if sys.platform == "linux" and not _forking:
-        _forking.append(os.getpid())
+    if sys.platform == "linux":
         _libc()  # a fork of many threads must not load it
-        os.register_at_fork(before=_note_parent, after_in_child=_end_with_it)
+        _forking[:] = [os.getpid()]
+        _watch_forks()
 
 
-_forking: list[int] = []  # the process that forks, once its forks are to end with it
+_forking: list[int] = []  # the process that forks, while its forks are to end with it
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(before=_note_parent, after_in_child=_end_with_it)
 
 
 def _note_parent() -> None:
-    _forking[0] = os.getpid()
+    if _forking:
+        _forking[0] = os.getpid()
 
 
 def _end_with_it() -> None:
-    end_with_parent(_forking[0])
+    if _forking:
+        end_with_parent(_forking[0])
 
 
 @cache

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from evomerge.alarm import OverdueError, ended_in_time
 from evomerge.best import write_best, write_front
-from evomerge.errors import LedgerError
+from evomerge.deadline import Deadline
 from evomerge.events import (
     Event,
     FinalScored,
@@ -19,12 +19,11 @@ from evomerge.events import (
 )
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.files import write_missing
-from evomerge.genome.schema import N_FINALISTS
 from evomerge.ledger import Ledger
+from evomerge.limits import Limits
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.gradient_lessons import seconds_in
 from evomerge.parents import is_parent, refuse_hopeless
 from evomerge.proposer import Proposer
 from evomerge.standing import Standing, anchored, finalists, winners
@@ -33,25 +32,12 @@ from evomerge.trial import Candidate, Outcome, Trial
 Evaluating = Generator[Event, None, list[Outcome]]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How far a search goes.
-
-    Attributes:
-        budget: Trials the optimizer proposes.
-        patience: Trials without a better one, None for no such limit.
-        timeout: Seconds, None for no such limit; the running trial is finished.
-        finalists: Best trials that are scored again after the search.
-    """
-
-    budget: int
-    patience: int | None = None
-    timeout: float | None = None
-    finalists: int = N_FINALISTS
-
-
 class _StoppedError(Exception):
     """The user asked the run to stop, and the running trials are finished."""
+
+
+class _OverError(Exception):
+    """The time of the search is over, and what ran is given up."""
 
 
 class Search:
@@ -99,6 +85,7 @@ class Search:
         self.standing = Standing(objective)
         self._trial_of: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
         self._n_recorded = len(ledger.trials)
+        self._deadline = Deadline()  # of the search; its time begins with the run
         self._is_stopping = False
         self._is_winner_written = True
 
@@ -122,7 +109,7 @@ class Search:
         self.executor.stop()
 
     def _run(self) -> Iterator[Event]:
-        started = time.monotonic() - self._seconds_spent()
+        self._deadline = self.limits.deadline(self.ledger, self.executor.n_workers)
         yield RunStarted(
             str(self.ledger.folder.path),
             self.limits.budget,
@@ -131,43 +118,73 @@ class Search:
             self.warnings,
             self.notes,
         )
-        yield from self._run_baselines()
-        n_proposed = 0
-        while (reason := self._reason_to_stop(n_proposed, started)) is None:
-            if self._is_stopping:
-                raise _StoppedError
-            if self.proposer.optimizer.activity:
-                yield Proposing(self.proposer.optimizer.activity)
-            asked = self.proposer.ask(len(self.baselines) + n_proposed)
-            candidates = asked[: self.limits.budget - n_proposed]
-            outcomes = yield from self._evaluate(candidates)
-            n_proposed += len(candidates)
-            if len(candidates) == len(asked):
-                self.proposer.tell(candidates, outcomes, self.standing.objective)
+        try:
+            yield from self._run_baselines()
+            reason = yield from self._propose()
+        except _OverError:
+            reason = self._time_is_over()
         if reason == "timeout" and not self.ledger.ended:  # the others follow from the trials
             self.ledger.record_end(reason)
         yield from self._run_finals()
         yield RunFinished(reason, len(self.ledger.trials))
 
-    def _reason_to_stop(self, n_proposed: int, started: float) -> str | None:
+    def _propose(self) -> Generator[Event, None, str]:
+        """Generation after generation; why there is no further one."""
+        n_proposed = 0
+        while (reason := self._reason_to_stop(n_proposed)) is None:
+            if self._is_stopping:
+                raise _StoppedError
+            if self.proposer.optimizer.activity:
+                yield Proposing(self.proposer.optimizer.activity)
+            asked = self._ask(n_proposed)
+            candidates = asked[: self.limits.budget - n_proposed]
+            outcomes = yield from self._evaluate(candidates)
+            n_proposed += len(candidates)
+            if len(candidates) == len(asked):
+                self.proposer.tell(candidates, outcomes, self.standing.objective)
+        return reason
+
+    def _ask(self, n_proposed: int) -> list[Candidate]:
+        """The next candidates; what was recorded before is asked for again however long it takes.
+
+        An epoch of training that is interrupted leaves the model of the trials half way.
+        """
+        deadline = Deadline() if self._is_replaying(n_proposed) else self._deadline
+        try:
+            return ended_in_time(
+                deadline, lambda: self.proposer.ask(len(self.baselines) + n_proposed)
+            )
+        except OverdueError:
+            self.executor.forget_workers()
+            raise _OverError from None
+
+    def _is_replaying(self, n_proposed: int) -> bool:
+        return len(self.baselines) + n_proposed < self._n_recorded
+
+    def _reason_to_stop(self, n_proposed: int) -> str | None:
         limits = self.limits
         if n_proposed >= limits.budget:
             return "budget"
-        is_replaying = len(self.baselines) + n_proposed < self._n_recorded
-        if self.ledger.ended and not is_replaying:
-            return self.ledger.ended
-        is_over = limits.timeout is not None and time.monotonic() - started >= limits.timeout
-        if is_over and not is_replaying:
-            return "timeout"
+        if not self._is_replaying(n_proposed):
+            if self.ledger.ended:
+                return self.ledger.ended
+            if self._deadline.left <= 0:
+                return "timeout"
         if limits.patience is not None and n_proposed - self._last_improvement() >= limits.patience:
             return "patience"
         return "converged" if self.proposer.optimizer.is_finished else None
 
-    def _seconds_spent(self) -> float:
-        """On the recorded trials and epochs, before this process."""
-        outcomes = (trial.outcome for trial in self.ledger.trials.values())
-        trained = seconds_in(self.ledger.folder.optimizer)
-        return trained + sum(sum(o.seconds.values()) for o in outcomes) / self.executor.n_workers
+    def _time_is_over(self) -> str:
+        """Why a search ends whose last trials are given up.
+
+        Raises:
+            RunError: not one baseline was scored.
+        """
+        if not self.standing.complete:
+            raise self.limits.too_short()
+        if len(self.standing.trials) < len(self.baselines):
+            self.standing = self.standing.with_anchors()
+        return "timeout"
 
     def _run_baselines(self) -> Generator[Event, None, None]:
         outcomes = yield from self._evaluate(self.baselines)
@@ -196,14 +213,15 @@ class Search:
         waiting: dict[str, Candidate] = {}
         for candidate in candidates:
             write_missing(self.ledger.folder.path, self.merge_space.files(candidate.point))
-            recorded = self._recorded(candidate)
+            recorded = self.ledger.recorded_outcome(candidate)
             known = recorded or self.ledger.known_outcome("tasks", candidate.recipe.digest)
             if known is not None:
                 outcomes[candidate.trial_id] = known
                 yield from self._finish(candidate, known, was_recorded=recorded is not None)
             elif candidate.recipe.digest not in self._trial_of:
                 waiting.setdefault(candidate.recipe.digest, candidate)
-        for event in self._working([Job(candidate) for candidate in waiting.values()]):
+        end = self._deadline.search_end
+        for event in self._working([Job(one, search_end=end) for one in waiting.values()]):
             if isinstance(event, JobFinished):
                 outcomes[event.job.candidate.trial_id] = event.outcome
                 yield from self._finish(event.job.candidate, event.outcome)
@@ -217,15 +235,17 @@ class Search:
         return [outcomes[candidate.trial_id] for candidate in candidates]
 
     def _working(self, jobs: Sequence[Job]) -> Iterator[Event | JobFinished]:
-        """What the executor does; ends the run where it was told to stop."""
+        """What the executor does; ends the search where it did not do all of it."""
         n_open = len(jobs)
+        if self.ledger.ended and any(job.split == "tasks" for job in jobs):
+            raise _OverError  # as it was when that was written
         if jobs and not self._is_winner_written:  # a kill came between the ledger and best.yml
             self._write_winner(self._leaders()[0])
         for event in self.executor.run(jobs):
             n_open -= isinstance(event, JobFinished)
             yield event
-        if self._is_stopping and n_open:
-            raise _StoppedError
+        if n_open:
+            raise _StoppedError if self._is_stopping else _OverError
 
     def _keep_batch(self, outcome: Outcome, *, is_news: bool) -> Iterator[Event]:
         """A batch that was too large once stays smaller: scores must not depend on luck."""
@@ -239,26 +259,9 @@ class Search:
             )
 
     def _twin(self, candidate: Candidate) -> Outcome:
-        """The outcome of the trial that had the same recipe, with its documents."""
-        trial_id = self._trial_of[candidate.recipe.digest]
-        outcome = replace(self.ledger.trials[trial_id].outcome, seconds={})
-        if outcome.evaluation is None:
-            return outcome
-        documents = self.ledger.documents(trial_id)
-        return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
-
-    def _recorded(self, candidate: Candidate) -> Outcome | None:
-        trial = self.ledger.trials.get(candidate.trial_id)
-        if trial is None:
-            return None
-        if trial.candidate.recipe.digest != candidate.recipe.digest:
-            raise LedgerError(
-                f"trial {candidate.trial_id} is another one than the optimizer proposes now",
-                where=str(self.ledger.folder.ledger),
-                fix="Resume with the genome and the versions of the ledger's first line, or "
-                "start a new run folder.",
-            )
-        return trial.outcome
+        """The outcome of the trial that had the same recipe; it took no time."""
+        outcome = self.ledger.whole_outcome(self._trial_of[candidate.recipe.digest])
+        return replace(outcome, seconds={})
 
     def _finish(
         self, candidate: Candidate, outcome: Outcome, *, was_recorded: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evomerge.deadline import Deadline
 from evomerge.errors import LostFileError
 from evomerge.executors.base import ExecutorEvent, Job
 from evomerge.executors.serial import Serial
@@ -35,7 +36,13 @@ class FormulaWorker:
     does where a file is missing, ``"hangs"`` never ends, ``"lost"`` finds a file gone.
     """
 
-    def run(self, candidate: Candidate, split: str, batch_divisor: int) -> Iterator[str]:
+    def run(
+        self,
+        candidate: Candidate,
+        split: str,
+        batch_divisor: int,
+        deadline: Deadline | None = None,
+    ) -> Iterator[str]:
         yield "merge"
         config = candidate.recipe.config
         if config.get("dies"):
@@ -74,6 +81,7 @@ class Recording(Serial):
         self.digests: list[str] = []
         self.is_closed = False
         self.fails = set(fails)
+        self.cuts: set[int] = set()  # ids of trials that run when the time is over
         self.short_of_memory = -1  # id of the trial that needs half the batch
         self.samples: tuple[Sample, ...] = ()
 
@@ -81,6 +89,8 @@ class Recording(Serial):
         for job in jobs:
             self.jobs.append((job.candidate.trial_id, job.split))
             self.digests.append(job.candidate.recipe.digest)
+            if job.search_end is not None and job.candidate.trial_id in self.cuts:
+                continue
             for event in super().run([job]):
                 outcome = getattr(event, "outcome", None)
                 yield event if outcome is None else type(event)(job, self._changed(job, outcome))

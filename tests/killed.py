@@ -179,8 +179,8 @@ def _die_at_nth(owner: Any, name: str, n: int, *, halfway: bool = False) -> None
         calls[0] += 1
         if calls[0] == n:
             if halfway:
-                path, line = arguments
-                path.open("a", encoding="utf-8").write(line[: len(line) // 2])
+                file, line = arguments
+                original(file, line[: len(line) // 2])
             _die()
         return original(*arguments, **settings)
 
@@ -200,9 +200,9 @@ def _in_worker(n: int) -> None:
 
 
 def _in_ledger_line(n: int) -> None:
-    from evomerge.ledger import history as ledger
+    from evomerge.ledger.store import LedgerFile
 
-    _die_at_nth(ledger, "append_line", n, halfway=True)
+    _die_at_nth(LedgerFile, "append", n, halfway=True)
 
 
 def _before_best_is_renamed(n: int) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
         "provenance",
         "harmless",
     ],
-    ["deadline", "lock", "threads", "guardian", "lifetime", "scratch"],
+    ["deadline", "alarm", "lock", "threads", "guardian", "lifetime", "scratch"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
     [
@@ -37,7 +37,7 @@ LAYERS = [
         "evaluators",
     ],
     ["executors", "proposer", "training"],
-    ["search", "report", "preflight", "plan"],
+    ["limits", "search", "report", "preflight", "plan"],
     ["compiler"],
     ["verification", "doctor", "starter"],
     ["cli", "__main__"],

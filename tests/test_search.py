@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
@@ -11,6 +12,7 @@ import yaml
 
 from evomerge.best import recipe_of
 from evomerge.cli.interrupt import stopped_by_interrupt
+from evomerge.deadline import Deadline
 from evomerge.errors import LedgerError, RunError
 from evomerge.events import (
     FinalScored,
@@ -24,12 +26,13 @@ from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.tasks import Task
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
+from evomerge.limits import Limits
 from evomerge.merge_spaces import merge_space_for
 from evomerge.objective import Objective
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.context import Effort, Lesson
 from evomerge.optimizers.gradient_lessons import to_bytes
-from evomerge.search import Limits, Search
+from evomerge.search import Search
 from evomerge.trial import Candidate, MetricKey, Sample, TrialState
 from tests.contract.merge_space_cases import LLAMA
 from tests.contract.optimizer_cases import extras
@@ -208,10 +211,67 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
     assert 6 <= last.n_trials - N_BASELINES <= 12
 
 
-def test_a_timeout_lets_the_running_generation_finish(tmp_path):
-    run = search(tmp_path, budget=50, timeout=1e-9)
-    *_, last = run.run()
-    assert last == RunFinished("timeout", N_BASELINES)
+def cut_search(path, cuts, **settings):
+    """A search whose time is over while some trials run."""
+    run = search(path, **{"budget": 50, "timeout": 1000.0, **settings})
+    run.executor.cuts = set(cuts)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("cuts", "left"),
+    [
+        (range(10, 50), range(10)),
+        (range(9, 50), range(9)),
+        # Several workers: what was slower than its neighbours is given up.
+        ([6, 8], [0, 1, 2, 3, 4, 5, 7]),
+        (range(5, 50), range(5)),
+        ([1, 4], [0, 2, 3]),
+    ],
+)
+def test_what_runs_when_the_time_is_over_is_not_recorded_and_the_rest_counts(tmp_path, cuts, left):
+    run = cut_search(tmp_path, cuts, finals=final("worst"))
+    events = list(run.run())
+    assert events[-1] == RunFinished("timeout", len(left))
+    assert sorted(run.ledger.trials) == list(left)
+    assert {split for split, _ in run.ledger.finals} == {"validation", "holdout"}
+    assert not any(set(cuts) & set(ids) for ids in run.ledger.told)
+    best = run.ledger.folder.best.read_text()
+    again = search(tmp_path, budget=50, timeout=1000.0, finals=final("worst"), resume=True)
+    replayed = list(again.run())
+    assert again.executor.jobs == []
+    assert replayed[-1] == events[-1]
+    assert history(again.ledger) == history(run.ledger)
+    assert run.ledger.folder.best.read_text() == best
+
+
+def test_a_search_over_before_a_model_was_scored_says_so_and_may_be_tried_again(tmp_path):
+    run = cut_search(tmp_path, range(N_BASELINES))
+    with pytest.raises(RunError, match=r"optimizer.timeout: .* before a single model was scored"):
+        list(run.run())
+    again = search(tmp_path, budget=4, timeout=1000.0, resume=True)
+    *_, last = again.run()
+    assert last == RunFinished("budget", N_BASELINES + 4)
+
+
+class Sleepless(OPTIMIZERS["random"]):
+    """Proposes nothing, for ever."""
+
+    def _ask(self):
+        signal.pause()
+
+
+def test_an_optimizer_that_ponders_when_the_time_is_over_is_interrupted(tmp_path):
+    run = search(tmp_path, budget=50, timeout=1000.0)
+    run.proposer.optimizer = Sleepless(run.merge_space.space, seed=0)
+    for event in run.run():
+        if isinstance(event, TrialFinished) and event.candidate.trial_id == N_BASELINES - 1:
+            run.proposer.tell = lambda *_: vars(run).update(_deadline=nearly_over())
+    assert event == RunFinished("timeout", N_BASELINES)
+
+
+def nearly_over():
+    return Deadline(search_end=time.monotonic() + 0.1)
 
 
 def final(name):
@@ -471,8 +531,7 @@ def test_the_batch_of_a_resumed_run_grows_smaller_where_that_of_the_whole_run_di
 
 
 def test_a_run_that_ended_by_its_timeout_has_ended(tmp_path):
-    first = search(tmp_path, budget=50, timeout=1e-9)
-    list(first.run())
+    list(cut_search(tmp_path, range(N_BASELINES, 50)).run())
     again = search(tmp_path, budget=50, timeout=1e9, resume=True)
     *_, last = again.run()
     assert last == RunFinished("timeout", N_BASELINES)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from evomerge.deadline import Deadline
 from evomerge.errors import (
     EvaluationError,
     LostFileError,
     MergeError,
     OutOfMemoryError,
+    SearchTimeoutError,
     TrialTimeoutError,
 )
 from evomerge.executors.worker import Worker
@@ -38,13 +40,14 @@ class Scripted:
 
     def evaluate(self, model, deadline, batch_divisor):
         self.divisors.append(batch_divisor)
+        self.deadlines.append(deadline)
         self._next("evaluate")
         return Evaluation(())
 
 
-def finished(script, split="tasks", divisor=1, trial_timeout=None):
-    worker = Worker(script, {"tasks": script, "holdout": script}, trial_timeout)
-    steps, stages = worker.run(CANDIDATE, split, divisor), []
+def finished(script, split="tasks", divisor=1, deadline=None):
+    worker = Worker(script, {"tasks": script, "holdout": script})
+    steps, stages = worker.run(CANDIDATE, split, divisor, deadline), []
     while True:
         try:
             stages.append(next(steps))
@@ -84,6 +87,8 @@ def test_memory_that_runs_out_twice_fails_the_trial():
         ("evaluate", EvaluationError("every log-likelihood is NaN"), "evaluate: every log"),
         ("evaluate", TrialTimeoutError("took longer than 3 seconds"), "evaluate: took longer"),
         ("evaluate", KeyError("exact"), "evaluate: KeyError: 'exact'"),
+        ("evaluate", MemoryError(), "evaluate: MemoryError"),
+        ("merge", AssertionError(), "merge: AssertionError"),
     ],
 )
 def test_what_a_candidate_causes_is_a_failed_outcome_with_its_reason(stage, error, reason):
@@ -98,12 +103,14 @@ def test_what_would_fail_every_candidate_is_raised():
         finished(Scripted(merge=[LostFileError("is gone")]))
 
 
-@pytest.mark.parametrize(("split", "is_limited"), [("tasks", True), ("holdout", False)])
-def test_only_trials_of_the_search_are_timed(split, is_limited):
-    script = Scripted()
-    finished(script, split, trial_timeout=1e-12)
-    if is_limited:
-        with pytest.raises(TrialTimeoutError, match="longer than 1e-12 seconds"):
-            script.deadlines[0].check()
-    else:
-        script.deadlines[0].check()
+@pytest.mark.parametrize("stage", ["merge", "evaluate"])
+def test_a_search_that_is_over_says_nothing_of_the_candidate(stage):
+    with pytest.raises(SearchTimeoutError):
+        finished(Scripted(**{stage: [SearchTimeoutError("the time of the search is over")]}))
+
+
+@pytest.mark.parametrize("split", ["tasks", "holdout"])
+def test_every_step_of_a_trial_is_given_its_deadline_on_every_split(split):
+    script, deadline = Scripted(), Deadline(1.0)
+    finished(script, split, deadline=deadline)
+    assert script.deadlines == [deadline, deadline]

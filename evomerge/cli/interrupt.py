@@ -1,15 +1,54 @@
-"""Ctrl-C during a run: once finishes the running trial, twice leaves now."""
+"""Signals that end a command: Ctrl-C, SIGTERM, a terminal that was closed.
+
+During a run, Ctrl-C once finishes the running trial, twice leaves now. SIGTERM and SIGHUP leave
+now, from anywhere: they unwind the command as a second Ctrl-C does, so that locks, folders and
+workers go. What does not come to its end that way, the guardian kills.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from evomerge.lifetime import own_process
+
+_STREAMS = (0, 1, 2)  # standard input, output, error
+
 
 class StoppedError(Exception):
-    """The user stopped the command; the text says what to do next."""
+    """The user stopped the command; the text says what to do next.
+
+    Args:
+        what: One sentence.
+        interrupt: What stopped it; None for a first Ctrl-C, which let it finish its trial.
+    """
+
+    def __init__(self, what: str, interrupt: KeyboardInterrupt | None = None) -> None:
+        super().__init__(what)
+        self.exit_code = exit_code_of(interrupt)
+
+
+class Terminated(KeyboardInterrupt):  # named as the exception it refines
+    """A signal that asks the process to leave.
+
+    Args:
+        signum: Which.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+def exit_code_of(interrupt: BaseException | None) -> int:
+    """128 and the number of the signal, as shells have it."""
+    signum = interrupt.signum if isinstance(interrupt, Terminated) else signal.SIGINT
+    return 128 + signum
 
 
 @contextmanager
@@ -25,3 +64,46 @@ def stopped_by_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def terminated_by_signals() -> Iterator[None]:
+    """Raises Terminated at the first SIGTERM or SIGHUP inside; those after it change nothing.
+
+    One that is ignored already stays so: ``nohup`` asks for that.
+    """
+    terminals = [stream for stream in _STREAMS if os.isatty(stream)]
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    heard = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+        silence(terminals)
+        raise Terminated(signum)
+
+    before = {number: signal.signal(number, leave) for number in heard}
+    try:
+        with own_process():
+            yield
+    except OSError as error:
+        if error.errno != errno.EIO or not silence(terminals):
+            raise
+        raise Terminated(getattr(signal, "SIGHUP", signal.SIGTERM)) from error
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is leave:  # else it is leaving, and goes on doing so
+                signal.signal(number, handler)
+
+
+def silence(terminals: list[int]) -> bool:
+    """Lets what is written to terminals that are gone vanish; whether any is."""
+    gone = [stream for stream in terminals if not os.isatty(stream)]
+    if gone:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in gone:
+            os.dup2(nowhere, stream)
+            terminals.remove(stream)
+        os.close(nowhere)
+        sys.stderr.flush()
+    return bool(gone)

@@ -14,16 +14,13 @@ from evomerge.cli.doctor import doctor
 from evomerge.cli.export import export
 from evomerge.cli.garbage import collecting_later
 from evomerge.cli.init import init
-from evomerge.cli.interrupt import StoppedError
+from evomerge.cli.interrupt import StoppedError, exit_code_of, terminated_by_signals
 from evomerge.cli.listing import list_names
 from evomerge.cli.run import run
 from evomerge.cli.schema import schema
 from evomerge.cli.show import show
 from evomerge.cli.verify import verify
 from evomerge.errors import EvomergeError, Problem
-
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
 
 _EXAMPLES = """\b
 Examples:
@@ -53,8 +50,8 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: What to run instead of the process's own arguments.
     """
     try:
-        with collecting_later():
-            sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False) or 0)
+        with terminated_by_signals(), collecting_later():
+            sys.exit(_main(arguments))
     except EvomergeError as error:
         for problem in error.problems:
             click.echo(_sentence(problem), err=True)
@@ -64,10 +61,20 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except StoppedError as error:
         click.echo(str(error), err=True)
-        sys.exit(_INTERRUPTED)
-    except (click.Abort, KeyboardInterrupt):
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
         click.echo("Stopped.", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(exit_code_of(interrupt))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    """Runs the command line; click takes what ends a prompt for an answer for an end everywhere."""
+    try:
+        return main.main(arguments, prog_name="evomerge", standalone_mode=False) or 0
+    except click.Abort as abort:
+        if abort.__cause__ is None:
+            raise
+        raise abort.__cause__ from None
 
 
 def _sentence(problem: Problem) -> str:

@@ -86,7 +86,7 @@ def run(
                     for notice in mirrors.see(event):
                         view.show(notice)
         except KeyboardInterrupt as interrupt:
-            raise StoppedError(f"stopped. {_how_to_continue(folder)}") from interrupt
+            raise StoppedError(f"stopped. {_how_to_continue(folder)}", interrupt) from interrupt
     if view.progress.is_stopped:
         raise StoppedError(f"{view.progress.ending}. {_how_to_continue(folder)}")
     _tell(folder, view.progress.ending, as_json)

@@ -66,7 +66,7 @@ def verify(
                 _tell(verdict)
                 is_equal = is_equal and not verdict.differences
         except KeyboardInterrupt as interrupt:
-            raise StoppedError("Stopped; nothing more was compared.") from interrupt
+            raise StoppedError("Stopped; nothing more was compared.", interrupt) from interrupt
     if not is_equal:
         context.exit(1)
 

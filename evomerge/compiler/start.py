@@ -23,11 +23,12 @@ from evomerge.genome.merge import MergeDefinition
 from evomerge.inspection.fingerprint import folders_of
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
+from evomerge.limits import Limits
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.parameters import short_names
 from evomerge.merge_spaces.places import places_of
 from evomerge.optimizers.context import Brief, SearchContext
-from evomerge.search import Limits, Search
+from evomerge.search import Search
 from evomerge.trial import SEED, Candidate
 
 Hear = Callable[[Proposing], None]

@@ -48,7 +48,6 @@ def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
         genome.seed,
         device_for(genome.evaluation.device),
         _threads(genome),
-        genome.execution.trial_timeout,
         permissions,
     )
     loaded = LoadedTasks(workshop)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from evomerge.lifetime import own_children
+
 TIMEOUT = 60.0  # seconds for all packages
 _PROBE = "evomerge.doctor.probe"
 
@@ -49,14 +51,15 @@ def _child(modules: Sequence[str], timeout: float) -> tuple[list[str], str]:
     """What the process wrote, and how it ended if not well."""
     command = [sys.executable, "-m", _PROBE, *modules]
     try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        with own_children():
+            done = subprocess.run(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
     except subprocess.TimeoutExpired as late:
         written = late.stdout or b""
         text = written.decode() if isinstance(written, bytes) else written

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from evomerge.errors import EvomergeError, RunError
+from evomerge.deadline import Deadline
+from evomerge.errors import EvomergeError, RunError, told
 from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors.worker import Worker
-from evomerge.trial import Candidate, Outcome
+from evomerge.trial import Candidate, Outcome, TrialState
 
 WorkerFactory = Callable[[], Worker]
+LOADING = "loading"  # the stage before the first: the worker is built
 
 
 @dataclass(frozen=True)
 class Job:
-    """A candidate, and the split of tasks it is to be judged on."""
+    """A candidate, and the split of tasks it is to be judged on.
+
+    Attributes:
+        candidate: What to try.
+        split: Which tasks.
+        search_end: When, by ``time.monotonic``, its outcome is no longer asked for; None: never.
+    """
 
     candidate: Candidate
     split: str = "tasks"
+    search_end: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody asks for it any more."""
+        return self.search_end is not None and time.monotonic() > self.search_end
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,8 @@ class Executor(ABC):
     Args:
         make_worker: Builds a worker; called where the worker is to live.
         n_workers: Jobs at once, >= 1.
-        trial_timeout: Seconds after which a worker ends its trial by itself; None for no limit.
-            An executor that can, ends a worker that does not.
+        trial_timeout: Seconds that a trial may take on any split, and the building of a worker;
+            None for no limit. A trial that does not end by itself is ended.
 
     Attributes:
         batch_divisor: What the batch of every job begun from now on is divided by.
@@ -57,12 +72,14 @@ class Executor(ABC):
         self.trial_timeout = trial_timeout
         self.batch_divisor = 1
         self._is_stopping = False
+        self._has_loaded = False  # some worker was built in time
 
     @abstractmethod
     def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
         """Yields one JobFinished per job, in any order, and what happens in between.
 
-        After :meth:`stop` no further job is begun; those begun are finished.
+        After :meth:`stop` no further job is begun; those begun are finished. Once the search of
+        a job is over, it is not begun, or given up wherever it is, without an outcome.
 
         Raises:
             RunError: what failed would fail every job: no worker can be built, a file is gone.
@@ -72,8 +89,33 @@ class Executor(ABC):
         """Begins no further job."""
         self._is_stopping = True
 
+    def forget_workers(self) -> None:  # noqa: B027  # workers elsewhere are ended, not interrupted
+        """Builds workers anew that were interrupted at any place; their state is not known."""
+
     def close(self) -> None:  # noqa: B027  # most executors hold nothing
         """Ends workers and frees what they hold."""
+
+    def deadline(self, job: Job) -> Deadline:
+        """By when a job that begins now has to be done."""
+        return Deadline(self.trial_timeout, search_end=job.search_end)
+
+    def given_up(self, job: Job, stage: str, deadline: Deadline) -> Iterator[JobFinished]:
+        """What becomes of a job that was ended at a stage: a failure, or nothing is said of it.
+
+        Raises:
+            RunError: no worker could ever be built in time.
+        """
+        if self.trial_timeout is None or deadline.moment == job.search_end:
+            return
+        if stage == LOADING and not self._has_loaded:
+            raise RunError(
+                f"no worker was ready after {self.trial_timeout:g} seconds",
+                where="execution.trial_timeout",
+                fix="Allow more: starting a worker has the same limit as a trial.",
+            )
+        limit = f"took longer than {self.trial_timeout:g} seconds and did not end by itself"
+        spent = {stage.partition(" ")[0]: deadline.clock() - deadline.began}
+        yield JobFinished(job, Outcome(TrialState.FAILED, None, f"{stage}: {limit}", spent))
 
 
 def built(make_worker: WorkerFactory) -> Worker:
@@ -88,7 +130,7 @@ def built(make_worker: WorkerFactory) -> Worker:
         raise
     except Exception as error:  # a device, a driver, a package: anything may be missing
         raise RunError(
-            f"no worker can be started ({type(error).__name__}: {error})",
+            f"no worker can be started ({told(error)})",
             where="execution",
             fix="Run `evomerge doctor`.",
         ) from error

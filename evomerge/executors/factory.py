@@ -24,7 +24,6 @@ class Workshop:
         seed: Root seed.
         device: Where the live model is.
         threads: Threads of the arithmetic; None leaves torch's own choice.
-        trial_timeout: Seconds a trial may take; None for no limit.
         permissions: What the user allows models and tasks.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
         run_dir: The run folder, where recipes may name sums of adapters; None: they do not.
@@ -36,7 +35,6 @@ class Workshop:
     seed: int
     device: str
     threads: int | None = None
-    trial_timeout: float | None = None
     permissions: Permissions = field(default_factory=Permissions)
     folders: tuple[Path, ...] = ()
     run_dir: Path | None = None
@@ -75,4 +73,4 @@ class Workshop:
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()
-        return Worker(merger, scoring, self.trial_timeout, self.run_dir)
+        return Worker(merger, scoring, self.run_dir)

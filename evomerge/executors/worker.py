@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.deadline import Deadline
-from evomerge.errors import CandidateError, OutOfMemoryError, Problem, RunError
+from evomerge.errors import (
+    CandidateError,
+    OutOfMemoryError,
+    Problem,
+    RunError,
+    SearchTimeoutError,
+    told,
+)
 from evomerge.evaluators.base import Evaluator
 from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
@@ -26,7 +33,6 @@ class Worker:
     Args:
         merger: Writes a recipe's weights into the live model.
         evaluators: Split name -> evaluator.
-        trial_timeout: Seconds a trial of the search may take; None for no limit.
         run_dir: The run folder, in which recipes may name models; None: they do not.
     """
 
@@ -34,21 +40,26 @@ class Worker:
         self,
         merger: ResidentMerger,
         evaluators: Mapping[str, Evaluator],
-        trial_timeout: float | None = None,
         run_dir: Path | None = None,
     ) -> None:
         self.merger = merger
         self.evaluators = evaluators
-        self.trial_timeout = trial_timeout
         self._run_dir = run_dir
 
-    def run(self, candidate: Candidate, split: str, batch_divisor: int = 1) -> Stages:
+    def run(
+        self,
+        candidate: Candidate,
+        split: str,
+        batch_divisor: int = 1,
+        deadline: Deadline | None = None,
+    ) -> Stages:
         """Merges and scores; never raises for what a candidate can cause.
 
         Args:
             candidate: What to try.
             split: Which tasks.
             batch_divisor: What the batch is divided by, as earlier trials needed.
+            deadline: By when; looked at between tensors and between forward passes.
 
         Yields:
             The name of each stage as it begins.
@@ -58,10 +69,10 @@ class Worker:
 
         Raises:
             RunError: what failed would fail every candidate: a model's file is gone.
+            SearchTimeoutError: the search is over.
         """
-        clock = _Stages()
+        clock, deadline = _Stages(), deadline or Deadline()
         try:
-            deadline = Deadline(self.trial_timeout if split == "tasks" else None)
             yield clock.enter("merge")
             model = self.merger.merge(located(candidate.recipe, self._run_dir), deadline)
             yield clock.enter("evaluate")
@@ -72,13 +83,13 @@ class Worker:
                 needed *= 2
                 yield clock.enter("evaluate with half the batch")
                 evaluation = self._evaluate(split, model, deadline, needed)
-        except RunError:
+        except (RunError, SearchTimeoutError):
             raise
         # Where half the batch did not help either, the batch was not what was wrong.
         except CandidateError as error:
             return clock.failed(_reason(error.problems[0]), batch_divisor)
         except Exception as error:  # one bad candidate never ends a run; the reason is kept
-            return clock.failed(f"{type(error).__name__}: {error}", batch_divisor)
+            return clock.failed(told(error), batch_divisor)
         return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), needed)
 
     def _evaluate(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import LedgerError, NoRunError
-from evomerge.files import append_line, canonical_json, remove_unfinished, write_atomic, writing
+from evomerge.files import canonical_json, remove_unfinished, write_atomic, writing
 from evomerge.ledger.documents import read_documents, write_documents
 from evomerge.ledger.folder import RunFolder
 from evomerge.ledger.lines import (
@@ -25,8 +25,9 @@ from evomerge.ledger.lines import (
     trial_of,
 )
 from evomerge.ledger.shape import event_in, header_in
+from evomerge.ledger.store import LedgerFile
 from evomerge.lock import RunLock
-from evomerge.trial import Document, Outcome, Trial
+from evomerge.trial import Candidate, Document, Outcome, Trial
 
 _BROKEN_FIX = (
     "Restore the file from a copy, or add --fork NEW_RUN to start a run with the trials that can "
@@ -47,6 +48,7 @@ class Ledger:
         ended: Why the search proposes no more; empty while it does.
         known: (split, recipe digest) -> what another run found, for a run that was forked.
         lock: Held while this process writes the folder.
+        file: Held open for the same time.
         repairs: What was mended when it was opened.
     """
 
@@ -58,6 +60,7 @@ class Ledger:
     ended: str = ""
     known: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     lock: RunLock | None = None
+    file: LedgerFile | None = None
     repairs: list[str] = field(default_factory=list)
 
     @classmethod
@@ -105,10 +108,14 @@ class Ledger:
         events = [first, *map(known_line, known)]
         # Whole or not at all: a run killed right here is started again by the same command.
         write_atomic(folder.ledger, "".join(canonical_json(event) + "\n" for event in events))
+        ledger.file = LedgerFile(folder)
         return ledger
 
     def close(self) -> None:
         """Lets other processes write the folder."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
         if self.lock is not None:
             self.lock.release()
             self.lock = None
@@ -139,6 +146,7 @@ class Ledger:
                 remove_unfinished(place)
             repairs = _cut_torn_tail(folder.ledger)
             ledger = cls._replayed(folder, salvage)
+            ledger.file = LedgerFile(folder)
         except BaseException:
             lock.release()
             raise
@@ -178,30 +186,55 @@ class Ledger:
     def record_trial(self, trial: Trial) -> None:
         """Adds a finished trial, its documents first; these stay in their file alone."""
         documents = self.folder.documents(trial.candidate.trial_id, "tasks")
-        write_documents(documents, trial.outcome)
-        self._append({"kind": "trial", **trial_line(trial)})
+        self._write({"kind": "trial", **trial_line(trial)}, documents, trial.outcome)
         slim = Trial(trial.candidate, trial.outcome.without_documents())
         self.trials[trial.candidate.trial_id] = slim
 
     def record_final(self, trial_id: int, split: str, outcome: Outcome) -> None:
         """Adds a finalist's result on a split."""
-        write_documents(self.folder.documents(trial_id, split), outcome)
-        self._append({"kind": "final", "id": trial_id, "split": split, **outcome_line(outcome)})
+        line = {"kind": "final", "id": trial_id, "split": split, **outcome_line(outcome)}
+        self._write(line, self.folder.documents(trial_id, split), outcome)
         self.finals[(split, trial_id)] = outcome.without_documents()
 
     def record_told(self, trial_ids: tuple[int, ...]) -> None:
         """Notes that the optimizer heard these trials, in this order."""
-        self._append({"kind": "told", "ids": list(trial_ids)})
+        self._write({"kind": "told", "ids": list(trial_ids)})
         self.told.append(trial_ids)
 
     def record_end(self, reason: str) -> None:
         """Notes why the search proposes no more."""
-        self._append({"kind": "ended", "reason": reason})
+        self._write({"kind": "ended", "reason": reason})
         self.ended = reason
+
+    def recorded_outcome(self, candidate: Candidate) -> Outcome | None:
+        """What came of a candidate; None where it was not tried yet.
+
+        Raises:
+            LedgerError: its trial was of another recipe.
+        """
+        trial = self.trials.get(candidate.trial_id)
+        if trial is None:
+            return None
+        if trial.candidate.recipe.digest != candidate.recipe.digest:
+            raise LedgerError(
+                f"trial {candidate.trial_id} is another one than the optimizer proposes now",
+                where=str(self.folder.ledger),
+                fix="Resume with the genome and the versions of the ledger's first line, or "
+                "start a new run folder.",
+            )
+        return trial.outcome
 
     def documents(self, trial_id: int, split: str = "tasks") -> tuple[Document, ...]:
         """Per-document results of a trial, empty where it failed."""
         return read_documents(self.folder.documents(trial_id, split))
+
+    def whole_outcome(self, trial_id: int) -> Outcome:
+        """What came of a trial, its documents included."""
+        outcome = self.trials[trial_id].outcome
+        if outcome.evaluation is None:
+            return outcome
+        documents = self.documents(trial_id)
+        return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
 
     def final_outcomes(self, split: str) -> dict[int, Outcome]:
         """Trial id -> outcome on a split that did not steer."""
@@ -215,8 +248,15 @@ class Ledger:
         documents = read_documents(self.folder.known(digest, split))
         return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
 
-    def _append(self, event: Mapping[str, Any]) -> None:
-        append_line(self.folder.ledger, canonical_json(event))
+    def _write(
+        self,
+        event: Mapping[str, Any],
+        documents: Path | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        if self.file is None:
+            raise RuntimeError("a ledger that was opened to be read, or is closed, was written")
+        self.file.write(canonical_json(event), documents.name if documents else "", outcome)
 
     def _read(self, event: Mapping[str, Any]) -> None:
         kind = event["kind"]

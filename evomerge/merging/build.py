@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from evomerge.errors import RunError
+from evomerge.lifetime import own_children
 from evomerge.recipe import Recipe
 from evomerge.scratch import scratch
 
@@ -89,20 +90,23 @@ def build(
         command += ["--num-threads", str(threads)] if threads else []
         command += ["--trust-remote-code"] if trust_remote_code else []
         command += ["--no-write-model-card"] if _is_offline() else []
-        environment = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+        environment = {"TMPDIR": str(temporary)}  # what it leaves there goes, too
+        environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
         _run(command, environment, out, report or _nobody)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], out: Path, report: Report) -> None:
-    """Runs mergekit to its end; it does not outlive a Ctrl-C."""
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={**os.environ, **environment},
-    ) as process:
+    """Runs mergekit to its end; it does not outlive a Ctrl-C, nor this process."""
+    with own_children():
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **environment},
+        )
+    with process:
         try:
             said = list(_told(process.stdout or (), report))
         except BaseException:

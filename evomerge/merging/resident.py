@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from evomerge.deadline import Deadline
-from evomerge.errors import LostFileError, MergeError
+from evomerge.errors import LostFileError, MergeError, told
 from evomerge.merging.budget import Budget
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub import reachable
@@ -168,12 +168,12 @@ class ResidentMerger:
                 module = self._written(plan, merged if change is None else change(merged))
             except (OSError, SafetensorError) as error:
                 raise LostFileError(
-                    f"a model cannot be read ({_reason(error)})",
+                    f"a model cannot be read ({told(error)})",
                     where="merge",
                     fix="Put its files back; the same command then continues the run.",
                 ) from error
             except _FAILURES as error:
-                raise MergeError(_reason(error), where="merge") from error
+                raise MergeError(told(error), where="merge") from error
         module.generation_config = plan.output.generation
         return LiveModel(module=module, tokenizer=plan.output.tokenizer)
 
@@ -228,9 +228,3 @@ class _Plan:
     output: Output
     kernels: Kernels
     weights_key: _WeightsKey | None = None
-
-
-def _reason(error: Exception) -> str:
-    """What mergekit says, on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

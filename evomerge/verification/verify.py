@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evomerge.errors import EvomergeError, GenomeError, NoRunError
+from evomerge.errors import GenomeError, NoRunError
 from evomerge.findings import Finding
 from evomerge.genome import Genome
 from evomerge.permissions import Permissions
@@ -228,7 +228,7 @@ def _folder(own: Path | None) -> Iterator[Path]:
     was_there = own.exists()
     try:
         yield own
-    except (EvomergeError, KeyboardInterrupt):
+    except BaseException:
         shutil.rmtree(own, ignore_errors=True)
         if was_there:
             own.mkdir()

@@ -17,12 +17,13 @@ from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.source import parse_yaml
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
+from evomerge.limits import Limits
 from evomerge.merge_spaces import merge_space_for
 from evomerge.optimizers.context import SearchContext
 from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.optimizer import Llm
 from evomerge.optimizers.llm.settings import LlmSettings
-from evomerge.search import Limits, Search
+from evomerge.search import Search
 from tests.contract.merge_space_cases import LLAMA
 from tests.fake_executor import Recording
 from tests.scripted_llm import Script, completion, recombined, served, slow

@@ -13,7 +13,7 @@ from mergekit.common import dtype_from_name
 from evomerge.deadline import Deadline
 from evomerge.merging.budget import Budget
 from evomerge.merging.kernels import RANDOMISED, Tools, kernel_for
-from evomerge.merging.kernels.fused import Fusion
+from evomerge.merging.kernels.fused import SECONDS_TO_COMPILE, Fusion
 from evomerge.merging.kernels.kernel import Kernel
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.uniforms import Uniforms
@@ -170,7 +170,7 @@ class Engine:
         self, structure: Structure, kernels: Kernels, recipe: Recipe, deadline: Deadline
     ) -> Iterator[Merged]:
         """The tensors in mergekit's order, each to be used before the next is asked for."""
-        self._tools.fusion.is_allowed = not deadline.is_set
+        self._tools.fusion.is_allowed = deadline.left > SECONDS_TO_COMPILE
         resolved = structure.values(recipe)
         uniforms, at = self._tools.uniforms, 0
         uniforms.restart()

@@ -29,6 +29,7 @@ Fill = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, Tensors], None
 # Entries read, after which compiling pays: on two cores, 26 to 124 million parameters and four
 # sources, 0.06 ns are saved on each; a sum that torch's cache on disk knows takes 4 s, another 8.
 PAYS_AFTER = 60e9
+SECONDS_TO_COMPILE = 60.0  # to be left, also on a busy machine: nobody can end it half way
 _SMALL = 1 << 15  # entries: beside the call, nothing is saved
 _STEP = 1 << 22  # entries at a time, of sources that stream
 _ALIGNED = 64  # entries, so that no vector crosses a line of the cache

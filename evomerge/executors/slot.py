@@ -1,0 +1,108 @@
+"""One worker process: this side of it, and its own.
+
+Jobs go there; back come the stages, first that it has been loaded, and the outcome.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from evomerge.deadline import Deadline
+from evomerge.errors import EvomergeError
+from evomerge.executors.base import LOADING, Job, WorkerFactory, built
+from evomerge.lifetime import end_with_parent, own_children
+from evomerge.scratch import scratch_root, share_root
+from evomerge.trial import Outcome
+
+Message = str | Outcome | EvomergeError  # a stage, a result, why no trial can succeed
+
+
+class Slot:
+    """One worker process, and the job it has in hand.
+
+    Args:
+        make_worker: Called in the process.
+
+    Attributes:
+        job: None while it is idle.
+        stage: Of the job.
+        deadline: By when the worker has to be loaded, then the job to be done.
+    """
+
+    def __init__(self, make_worker: WorkerFactory) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, child = context.Pipe()
+        arguments = (child, make_worker, scratch_root(), os.getpid())
+        self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
+        with own_children():
+            self.process.start()
+        child.close()
+        self.job: Job | None = None
+        self.stage = LOADING
+        self.deadline = Deadline()
+
+    def give(self, job: Job, batch_divisor: int, trial_timeout: float | None) -> None:
+        """Sends a job."""
+        self.job, self.stage = job, LOADING
+        self.deadline = Deadline(trial_timeout, search_end=job.search_end)
+        with suppress(ConnectionError):  # it died idle: it is buried when it is heard next
+            self.connection.send((job, batch_divisor, trial_timeout))
+
+    def hear(self, trial_timeout: float | None) -> Message:
+        """The next message; raises EOFError where the process died."""
+        message: Message = self.connection.recv()
+        if isinstance(message, str) and self.job is not None:
+            self.stage = message
+            if message == LOADING:  # which is over: the job begins now
+                self.deadline = Deadline(trial_timeout, search_end=self.job.search_end)
+        return message
+
+    def dismiss(self) -> None:
+        """Asks the process to leave; one at work would not hear."""
+        self.connection.close()
+        if self.job is not None:
+            self.process.kill()
+
+    def end(self, moment: float) -> None:
+        """Waits for the process until a moment of ``time.monotonic``, then makes it leave."""
+        self.process.join(max(moment - time.monotonic(), 0.0))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _work(connection: Connection, make_worker: WorkerFactory, root: Path, controller: int) -> None:
+    """The life of a worker process: until the other side is gone.
+
+    Ctrl-C reaches every process of a terminal; whether a trial ends is for the other side to say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(controller)
+    share_root(root)
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        _serve(connection, make_worker)
+
+
+def _serve(connection: Connection, make_worker: WorkerFactory) -> None:
+    """Jobs in, stages and outcomes out."""
+    worker = None
+    while True:
+        job, batch_divisor, trial_timeout = connection.recv()
+        try:
+            worker = worker or built(make_worker)
+            connection.send(LOADING)
+            deadline = Deadline(trial_timeout, search_end=job.search_end)
+            steps = worker.run(job.candidate, job.split, batch_divisor, deadline)
+            while True:
+                connection.send(next(steps))
+        except StopIteration as finished:
+            connection.send(finished.value)
+        except EvomergeError as error:
+            connection.send(error)
