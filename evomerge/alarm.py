@@ -43,6 +43,10 @@ def ended_in_time(deadline: Deadline, work: Callable[[], T]) -> T:
             found = work()
         finally:
             bell.is_on = False
+    except Exception:
+        if bell.has_rung:
+            raise OverdueError from None
+        raise
     finally:  # again: it may have rung right there
         bell.is_on = False
         bell.stop()

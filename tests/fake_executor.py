@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from evomerge.deadline import Deadline
-from evomerge.errors import LostFileError
+from evomerge.errors import LostFileError, TrialTimeoutError
 from evomerge.executors.base import ExecutorEvent, Job
 from evomerge.executors.serial import Serial
 from evomerge.recipe import Recipe
@@ -33,7 +36,8 @@ class FormulaWorker:
     """Stands in for a worker: no model, no merge.
 
     Recipes with ``"fails"`` give a failed outcome, ``"dies"`` ends the process, ``"dies_once"``
-    does where a file is missing, ``"hangs"`` never ends, ``"lost"`` finds a file gone.
+    does where a file is missing, ``"lost"`` finds a file gone. ``"hangs"`` names a stage that
+    never ends, ``"how"`` in which way; ``"works"`` one that looks at its deadline for ever.
     """
 
     def run(
@@ -42,7 +46,15 @@ class FormulaWorker:
         split: str,
         batch_divisor: int,
         deadline: Deadline | None = None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Outcome]:
+        try:
+            return (yield from self._run(candidate, batch_divisor, deadline))
+        except TrialTimeoutError as error:
+            return Outcome(TrialState.FAILED, failure=str(error))
+
+    def _run(
+        self, candidate: Candidate, batch_divisor: int, deadline: Deadline | None
+    ) -> Generator[str, None, Outcome]:
         yield "merge"
         config = candidate.recipe.config
         if config.get("dies"):
@@ -53,15 +65,56 @@ class FormulaWorker:
             os._exit(3)
         if config.get("fails"):
             return Outcome(TrialState.FAILED, failure="merge: ValueError: on purpose")
-        if config.get("hangs"):
-            signal.pause()
+        self._hang("merge", config, deadline)
         if config.get("lost"):
             raise LostFileError("is gone", where="model.safetensors", fix="Put it back.")
         yield "evaluate"
+        self._hang("evaluate", config, deadline)
         values = zip(("near", "small"), scores_of(candidate.recipe), strict=True)
         metrics = tuple(Metric(MetricKey(t, "acc"), v, 0.01, 10, True) for t, v in values)
         evaluation = Evaluation(metrics)
         return Outcome(TrialState.COMPLETE, evaluation, "", {"merge": 0.0}, batch_divisor)
+
+    def _hang(self, stage: str, config: Mapping[str, Any], deadline: Deadline | None) -> None:
+        while config.get("works") == stage and deadline is not None:
+            deadline.check()  # for ever, but for the deadline
+        if config.get("hangs") == stage:
+            WAYS_TO_HANG[config.get("how", "sleeps")]()
+
+
+def _sleeps() -> None:
+    signal.pause()
+
+
+def _loops() -> None:
+    while True:
+        pass
+
+
+def _reads() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        one.recv(1)
+
+
+def _swallows() -> None:
+    """Takes the first exception for its own, and is done: a score would come of it."""
+    with suppress(BaseException):
+        signal.pause()
+
+
+def _swallows_for_long() -> None:
+    for _ in range(3):
+        _swallows()
+
+
+WAYS_TO_HANG = {
+    "sleeps": _sleeps,
+    "loops": _loops,
+    "reads": _reads,
+    "swallows": _swallows,
+    "swallows for long": _swallows_for_long,
+}
 
 
 def formula_worker() -> FormulaWorker:
@@ -106,6 +159,18 @@ class Recording(Serial):
 
     def close(self) -> None:
         self.is_closed = True
+
+
+@dataclass(frozen=True)
+class SlowToLoad:
+    """A worker factory that never comes back while a file is there."""
+
+    path: str
+
+    def __call__(self) -> FormulaWorker:
+        while Path(self.path).exists():
+            signal.pause()
+        return FormulaWorker()
 
 
 @dataclass(frozen=True)
