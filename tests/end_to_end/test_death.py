@@ -1,0 +1,111 @@
+"""Whatever ends a command leaves no process, no temporary folder, and loses no trial."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+
+import pytest
+
+from evomerge.ledger import RunFolder
+from tests.end_to_end.conftest import GENOME, make_workplace
+from tests.end_to_end.dying import EXIT_CODES, WAYS, Command, with_hooks
+from tests.killed import n_trials
+from tests.tiny_models import tiny_family
+
+CMA = "{name: cma_es, budget: 6, population_size: 4}"
+GRADIENT = "{name: gradient, epochs: 6, batch_size: 1, budget: 6}"
+ONE, TWO = "optimizer.budget=8", "execution.workers=2"
+# Where it is -> what the tasks wait at, and the overrides.
+PLACES = {
+    "serial, a search trial": ("search 1", (ONE,)),
+    "two workers that hang": ("search 1", (TWO, "optimizer.budget=16")),
+    "loading": ("import", (ONE,)),
+    "workers loading": ("import in a worker", (TWO, ONE)),
+    "serial, validation": ("validation 1", (ONE,)),
+    "two workers, holdout": ("holdout 0", (TWO, ONE)),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A workplace whose tasks can be told to stop."""
+    template = tmp_path_factory.mktemp("template")
+    tiny_family(template / "models")
+    return with_hooks(make_workplace(template, tmp_path_factory.mktemp("death") / "place"))
+
+
+def found(folder):
+    """All that a run found; workers finish in any order."""
+    lines = [json.loads(line) for line in RunFolder(folder).ledger.read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds", None)
+    documents = {p.name: gzip.decompress(p.read_bytes()) for p in folder.glob("documents/*.gz")}
+    best = RunFolder(folder).best.read_text()
+    return sorted(json.dumps(line, sort_keys=True) for line in lines), documents, best
+
+
+def killed_in_every_way(command, run, moment, exit_codes=EXIT_CODES):
+    """Continues a command again and again, and ends it; then to its end."""
+    for way in WAYS:
+        before = n_trials(run)
+        assert command.ended(way, moment) == exit_codes[way]
+        assert command.left() == []
+        assert n_trials(run) >= before
+    command.run()
+    assert command.left() == []
+    assert not [path for path in run.rglob("*") if "unfinished" in path.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", sorted(PLACES))
+def test_a_run_ended_in_every_way_leaves_nothing_and_becomes_the_uninterrupted_run(place, where):
+    stop, overrides = PLACES[where]
+    settings = [part for override in overrides for part in ("--set", override)]
+    Command(place, ("run", "genome.yml", "--run-dir", "whole", *settings)).run()
+    command = Command(place, ("run", "genome.yml", "--run-dir", "out", *settings))
+    (place / "tasks" / "hang").write_text(stop)
+    killed_in_every_way(command, place / "out", (place / "tasks" / "reached").exists)
+    assert found(place / "out") == found(place / "whole")
+    for name in ("out", "whole"):
+        shutil.rmtree(place / name)
+
+
+@pytest.mark.slow
+def test_training_ended_in_every_way_leaves_nothing_and_becomes_the_uninterrupted_run(place):
+    (place / "trained.yml").write_text(GENOME.replace(CMA, GRADIENT))
+    columns = ("--set", "optimizer.granularity=column")
+    Command(place, ("run", "trained.yml", "--run-dir", "whole", *columns)).run()
+    command = Command(place, ("run", "trained.yml", "--run-dir", "out", *columns))
+    epochs = place / "out" / "optimizer"
+    n_before = [0]
+
+    def is_training():
+        """An epoch is kept that was not when the last one was ended: the next one is trained."""
+        n_now = len(list(epochs.glob("epoch-*.npz")))
+        if n_now <= n_before[0]:
+            return False
+        n_before[0] = n_now
+        return True
+
+    killed_in_every_way(command, place / "out", is_training)
+    ledgers = [found(place / name) for name in ("out", "whole")]
+    assert ledgers[0][1:] == ledgers[1][1:]
+    for name in ("out", "whole"):
+        shutil.rmtree(place / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["verify", "export"])
+def test_a_build_ended_in_every_way_leaves_nothing(place, name):
+    Command(place, ("run", "genome.yml", "--run-dir", "built", "--set", ONE)).run()
+    arguments = {
+        "verify": ("verify", "built"),
+        "export": ("export", "built", "-o", "winner.yml", "--build", "model"),
+    }
+    command = Command(place, arguments[name])
+    killed_in_every_way(
+        command, place / "built", lambda: command.child("mergekit.scripts.run_yaml")
+    )
+    shutil.rmtree(place / "built")
