@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples on every machine: a suite that is red by chance tells nobody anything. New ones
+# are looked for with --hypothesis-profile new.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", deadline=None)
+hypothesis.settings.load_profile("fixed")
 
 GOLDEN = Path(__file__).parent / "golden"
 
