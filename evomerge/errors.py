@@ -17,6 +17,7 @@
         LedgerError       the run folder contradicts itself
           NoRunError      what was named as a run is none                     exit 2
         LostFileError     a file is gone, unreadable or cannot be written
+          UnreadableError   it cannot be read
 
 Every message reads ``WHERE: WHAT, got, expected. FIX.``
 """
@@ -144,6 +145,10 @@ class NoRunError(LedgerError):
 
 class LostFileError(RunError):
     """A file the run needs is gone or unreadable, or the disk takes no more."""
+
+
+class UnreadableError(LostFileError, OSError):
+    """A file cannot be read; an OSError too, for those who handle what the system says."""
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

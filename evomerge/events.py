@@ -30,6 +30,19 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """The run gets ready for its first trial, and it takes long.
+
+    Attributes:
+        activity: What it does.
+        share: How much of that is done, from 0 to 1.
+    """
+
+    activity: str
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
 class Proposing:
     """The optimizer is at work on its next proposals, and it may take long.
 
@@ -107,6 +120,7 @@ class RunFinished:
 
 Event = (
     RunStarted
+    | Preparing
     | Proposing
     | TrialStarted
     | StageStarted

@@ -23,6 +23,7 @@ CALLS = {
         "own few-shot",
         "2 of 2 texts equal",
     ),
+    "identity.py --gigabytes 0": ("first time", "afterwards"),
     "layouts.py --documents 2 --repeats 1 --threads 1": ("packed", "prefix", "zero-shot"),
 }
 

@@ -17,6 +17,7 @@ LAYERS = [
         "registry",
         "seeding",
         "files",
+        "reading",
         "sizes",
         "provenance",
         "harmless",

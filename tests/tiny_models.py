@@ -1,7 +1,8 @@
 """Tiny random models with a real tokenizer file, in five architectures, built on the spot.
 
 A family is a base and fine-tunes of it: the base's weights plus noise, so that task vectors
-are small and differ in sign, as in life. Everything depends on the seed alone.
+are small and differ in sign, as in life. Everything depends on the seed alone, and on the one
+of the whole suite: ``pytest --model-seed 1`` asks the same of other weights.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from transformers import (
 
 ARCHITECTURES = ("llama", "qwen2", "mistral", "gpt_neox", "gemma2")
 VOCAB_SIZE = 96
+SUITE_SEED = 0  # set by pytest --model-seed; what holds must hold for any weights
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 
 _CORPUS = (
@@ -39,6 +41,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 64, "rotary_pct": 0.5},
     "gemma2": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
 }
+
+
+def of_suite(seed: int) -> int:
+    """A seed of a test, moved by the suite's own."""
+    return seed + 1000 * SUITE_SEED
 
 
 @cache
@@ -89,7 +96,7 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
 
 def _perturb(model: PreTrainedModel, seed: int, scale: float) -> None:
     """Adds noise to every parameter, norms and biases too."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(of_suite(seed))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += scale * torch.randn(parameter.shape, generator=generator)
@@ -124,7 +131,7 @@ def tiny_model(
     tokenizer = tiny_tokenizer(extra_tokens)
     config = tiny_config(architecture, **{"vocab_size": len(tokenizer), **settings})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(of_suite(seed))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if base is not None:
         source = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)

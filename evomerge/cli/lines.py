@@ -7,7 +7,15 @@ from types import TracebackType
 import click
 
 from evomerge.cli.progress import Progress
-from evomerge.events import Event, FinalScored, Notice, Proposing, RunStarted, TrialFinished
+from evomerge.events import (
+    Event,
+    FinalScored,
+    Notice,
+    Preparing,
+    Proposing,
+    RunStarted,
+    TrialFinished,
+)
 from evomerge.objective import Score
 from evomerge.report.text import score_text
 
@@ -42,14 +50,14 @@ class LineView:
                 click.echo(line, err=True)
         elif isinstance(event, TrialFinished) and not event.was_recorded:
             click.echo(_trial(event), err=True)
-        elif isinstance(event, Proposing):
-            self._propose(event)
+        elif isinstance(event, Preparing | Proposing):
+            self._work(event)
         elif isinstance(event, FinalScored):
             click.echo(_final(event), err=True)
         elif isinstance(event, Notice):
             click.echo(f"note: {event.message}", err=True)
 
-    def _propose(self, event: Proposing) -> None:
+    def _work(self, event: Preparing | Proposing) -> None:
         """A line when something begins, and one per tenth of it at most."""
         tenth = int(10 * event.share)
         if not event.share or tenth != self._told_tenth:

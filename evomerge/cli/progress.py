@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from evomerge.events import (
     Event,
     FinalScored,
+    Preparing,
     Proposing,
     RunFinished,
     RunStarted,
@@ -101,7 +102,7 @@ class Progress:
             self.started = event
         elif isinstance(event, TrialStarted):
             self._start(event.candidate)
-        elif isinstance(event, Proposing):
+        elif isinstance(event, Preparing | Proposing):
             self.stage = event.activity
         elif isinstance(event, StageStarted):
             self.stage = f"{self._name(event.trial_id)}: {event.stage}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from evomerge import __version__
@@ -16,10 +16,17 @@ from evomerge.provenance import versions
 from evomerge.space import to_data
 
 Header = Mapping[str, Any]
+Hear = Callable[[str, float], None]
 
 
-def header_of(compiled: Compiled) -> dict[str, Any]:
+def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
     """Line 1 of the ledger of a run that begins now.
+
+    Every byte of the models is read, once in their lifetime.
+
+    Args:
+        compiled: What is searched.
+        hear: Is told what is done, and the share of it that is done, from 0 to 1.
 
     Raises:
         ModelError: a model's files cannot be read.
@@ -39,7 +46,7 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
         "device": workshop.device,
         "machine": machine_of(workshop.device),
         "versions": versions(),
-        "models": _fingerprints(compiled),
+        "models": _fingerprints(compiled, hear),
         "tasks": {split: dict(e.identity()) for split, e in compiled.tasks.evaluators.items()},
         "members": {
             split: members_of(e.contents()) for split, e in compiled.tasks.evaluators.items()
@@ -50,17 +57,19 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def _fingerprints(compiled: Compiled) -> dict[str, str]:
-    from evomerge.inspection.fingerprint import fingerprint
+def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
+    from evomerge.inspection.fingerprint import fingerprints
 
-    found = {}
-    for model in all_models(compiled.genome):
-        name = model if isinstance(model, str) else digest(model)
-        try:
-            found[name] = fingerprint(model)
-        except (OSError, ValueError) as error:
-            raise ModelError(" ".join(str(error).split()), where=str(model)) from error
-    return found
+    def tell(share: float) -> None:
+        if hear is not None:
+            hear(f"reading every byte of the models, once: {share:.0%}", share)
+
+    models = all_models(compiled.genome)
+    names = [model if isinstance(model, str) else digest(model) for model in models]
+    try:
+        return dict(zip(names, fingerprints(models, tell), strict=True))
+    except (OSError, ValueError) as error:
+        raise ModelError(" ".join(str(error).split()), where="genome.models") from error
 
 
 def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:

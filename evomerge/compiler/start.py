@@ -14,7 +14,7 @@ from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
 from evomerge.compiler.trainer import trainer_maker
-from evomerge.events import Proposing
+from evomerge.events import Preparing, Proposing
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.findings import Severity
@@ -31,7 +31,7 @@ from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.search import Search
 from evomerge.trial import SEED, Candidate
 
-Hear = Callable[[Proposing], None]
+Hear = Callable[[Preparing | Proposing], None]
 
 
 def search_for(
@@ -50,8 +50,8 @@ def search_for(
         LedgerError: the folder holds another run, or is being written.
         LostFileError: the folder cannot be written.
     """
-    genome, objectives = compiled.genome, compiled.tasks.objectives
-    ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir)
+    genome, objectives, hear = compiled.genome, compiled.tasks.objectives, hear or _deaf
+    ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir, hear)
     limits = genome.optimizer
     executor, seeds = _executor(compiled, ledger), _seeds(compiled, ledger)
     return Search(
@@ -60,7 +60,7 @@ def search_for(
             compiled.choice,
             genome,
             compiled.merge_space.space,
-            _context(compiled, ledger, executor, seeds, hear or _deaf),
+            _context(compiled, ledger, executor, seeds, hear),
         ),
         objective=objectives["tasks"],
         executor=executor,
@@ -81,7 +81,7 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 
-def _deaf(event: Proposing) -> None:
+def _deaf(event: Preparing | Proposing) -> None:
     """Nobody wants to know."""
 
 
@@ -149,10 +149,10 @@ def _executor(compiled: Compiled, ledger: Ledger) -> Executor:
 
 
 def _ledger(
-    compiled: Compiled, folder: RunFolder, fork_dir: Path | None
+    compiled: Compiled, folder: RunFolder, fork_dir: Path | None, hear: Hear
 ) -> tuple[Ledger, list[str]]:
     """The ledger to write, and what its user should know of it."""
-    header = header_of(compiled)
+    header = header_of(compiled, lambda activity, share: hear(Preparing(activity, share)))
     target = folder if fork_dir is None else RunFolder(fork_dir)
     if target.ledger.is_file():
         return _continued(compiled, header, target)

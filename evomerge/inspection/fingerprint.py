@@ -1,49 +1,64 @@
-"""Whether a model is still the one it was: a digest that costs a few reads, not all weights.
-
-Training changes nearly every weight, so a few blocks of every file tell two checkpoints
-apart; sizes, headers and all small files are read whole.
-"""
+"""Whether a model is still the one it was: a digest of every byte that is loaded of it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from evomerge.inspection.digests import Digests
 from evomerge.inspection.snapshot import commit_of
+from evomerge.reading import is_file, is_folder, listed
 
 if TYPE_CHECKING:
     from mergekit.common import ModelPath
 
-SMALL = 1 << 20  # bytes up to which a file is read whole
-N_BLOCKS, BLOCK = 32, 4096  # read of a larger one, evenly spread, its beginning and end among them
+# What transformers, tokenizers and mergekit read of a folder.
 _READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt", ".py")
+_TEMPLATES = "additional_chat_templates"  # the one folder inside a model that transformers reads
+_MUCH = 1 << 30  # bytes: about a second of one core
+
+Share = Callable[[float], None]
+
+
+def fingerprints(models: Iterable[Any], hear: Share | None = None) -> list[str]:
+    """For each model a digest of what its files hold; for a model on the Hub its commit.
+
+    Files that were digested before, by any command, and have not changed are not read again.
+
+    Args:
+        models: As recipes name them.
+        hear: Is told how much of what must be read is read, from 0 to 1, where it takes long.
+
+    Raises:
+        UnreadableError: a file cannot be read.
+        OSError: the Hub cannot be reached.
+        ValueError: the Hub does not say which commit it is.
+    """
+    parts = [_parts(model) for model in models]
+    folders = dict.fromkeys(Path(p.path) for some in parts for p in some if is_folder(p.path))
+    files = {folder: list(_files(folder)) for folder in folders}
+    digests = Digests()
+    if hear is not None:
+        digests.hear = _Progress(digests.unread(chain(*files.values())), hear)
+    known = {folder: _of_files(folder, own, digests) for folder, own in files.items()}
+    return [
+        "+".join(known.get(Path(p.path)) or commit_of(p.path, p.revision) for p in some)
+        for some in parts
+    ]
 
 
 def fingerprint(model: Any) -> str:
-    """Digest of what a model's files hold; for a model on the Hub its commit.
-
-    Args:
-        model: As a recipe names it.
-
-    Raises:
-        OSError: a file cannot be read.
-        ValueError: the Hub does not say which commit it is.
-    """
-    return "+".join(
-        _of_folder(Path(part.path))
-        if Path(part.path).is_dir()
-        else commit_of(part.path, part.revision)
-        for part in _parts(model)
-    )
+    """The digest of one model; see :func:`fingerprints`."""
+    return fingerprints([model])[0]
 
 
 def folders_of(model: Any) -> tuple[Path, ...]:
     """The local folders of a model as a recipe names it: its own and its adapter's."""
-    paths = (Path(part.path) for part in _parts(model))
-    return tuple(path for path in paths if path.is_dir())
+    return tuple(Path(part.path) for part in _parts(model) if is_folder(part.path))
 
 
 def _parts(model: Any) -> list[ModelPath]:
@@ -53,22 +68,36 @@ def _parts(model: Any) -> list[ModelPath]:
     return [part for part in (reference.model, reference.lora) if part is not None]
 
 
-def _of_folder(folder: Path) -> str:
-    digest = hashlib.sha256()
-    files = (p for p in folder.iterdir() if p.suffix in _READ and p.name != "README.md")
-    for file in sorted(files, key=lambda path: path.name):
-        size = file.stat().st_size
-        digest.update(f"{file.name}\x1f{size}\x1f".encode())
-        for block in _blocks(file, size):
-            digest.update(block)
-    return digest.hexdigest()
+def _files(folder: Path) -> Iterator[Path]:
+    for place in (folder, folder / _TEMPLATES):
+        entries = listed(place) if is_folder(place) else []
+        yield from (
+            p for p in entries if p.suffix in _READ and p.name != "README.md" and is_file(p)
+        )
 
 
-def _blocks(file: Path, size: int) -> Iterator[bytes]:
-    with file.open("rb") as content:
-        if size <= SMALL:
-            yield content.read()
-            return
-        for index in range(N_BLOCKS):
-            content.seek((size - BLOCK) * index // (N_BLOCKS - 1), os.SEEK_SET)
-            yield content.read(BLOCK)
+def _of_files(folder: Path, files: Iterable[Path], digests: Digests) -> str:
+    found = hashlib.sha256()
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        # surrogateescape: a name on Linux is bytes, and need not be UTF-8
+        found.update(name.encode(errors="surrogateescape") + b"\0")
+        found.update(bytes.fromhex(digests.of(file).whole))
+    return found.hexdigest()
+
+
+class _Progress:
+    """Adds up what threads read, and tells of it a hundred times where it is much."""
+
+    def __init__(self, total: int, tell: Share) -> None:
+        self._total, self._tell = total, tell
+        self._done, self._told = 0, -1
+        self._lock = Lock()
+
+    def __call__(self, n_bytes: int) -> None:
+        with self._lock:
+            self._done += n_bytes
+            percent = 100 * self._done // self._total
+            if self._total >= _MUCH and percent > self._told:
+                self._told = percent
+                self._tell(percent / 100)

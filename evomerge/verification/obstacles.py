@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evomerge.compiler.fork import SCORING_PACKAGES
-from evomerge.errors import ModelError
+from evomerge.errors import EvomergeError, ModelError
 from evomerge.files import digest
 from evomerge.findings import Finding, Severity, error, warning
 from evomerge.genome import Genome
@@ -106,7 +106,7 @@ def _changed(recorded: Mapping[str, str], models: Sequence[ModelFacts]) -> Itera
         key = reference if isinstance(reference, str) else digest(reference)
         try:
             now = fingerprint(reference)
-        except (OSError, ValueError) as why:
+        except (EvomergeError, OSError, ValueError) as why:
             yield error(" ".join(str(why).split()), model.name, _BACK)
             continue
         if recorded.get(key, now) != now:

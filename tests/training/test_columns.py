@@ -17,7 +17,7 @@ from evomerge.training.descent import State
 from evomerge.training.own_models import located, recipe_of
 from tests.training.test_mixture import METHODS, PLACES, Storages, gradient_at, loss_of
 from tests.training.test_trainer import EVERYTHING, trainer_of
-from tests.training.tiny_mixtures import LAYOUTS, mixture_of, somewhere
+from tests.training.tiny_mixtures import LAYOUTS, mixture_of, order_of_sums, somewhere
 
 
 def columns_of(space):
@@ -90,7 +90,7 @@ def test_columns_of_a_tensor_add_up_to_its_one_weight(family):
     for place in mixture.columns.places:
         table = mixture.columns.rows(by_column, place)
         added[list(place.acting.values())] += table.sum(axis=1)
-    np.testing.assert_allclose(added, by_tensor, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(added, by_tensor, rtol=0, atol=order_of_sums(scalars, by_tensor))
 
 
 def test_a_column_moves_what_reads_its_input_and_nothing_else(family):

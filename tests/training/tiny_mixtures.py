@@ -16,6 +16,7 @@ from evomerge.merging.describe import describe
 from evomerge.merging.resident import ResidentMerger
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.mixture import Mixture
+from tests.rounding import rounding
 from tests.tiny_models import tiny_family
 
 # Layouts of weights, from one number per model to one per tensor.
@@ -71,6 +72,12 @@ class Family:
 
 def mixture_of(space: ParameterSpace) -> Mixture:
     return Mixture(ResidentMerger(cache_bytes=0), Coefficients(space))
+
+
+def order_of_sums(mixture: Mixture, gradient: np.ndarray) -> float:
+    """How far two orders of adding up a gradient of weights may end: over all entries it adds."""
+    module = mixture.at(somewhere(mixture)).module
+    return rounding(gradient, sum(parameter.numel() for parameter in module.parameters()))
 
 
 def somewhere(mixture: Mixture, seed: int = 0) -> np.ndarray:
