@@ -157,6 +157,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def why(error: BaseException) -> str:
+    """The text of an error that others raised, in one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def told(error: BaseException) -> str:
     """Kind and text of an error that others raised, in one line; some have no text."""
     text = " ".join(str(error).split())

@@ -43,18 +43,23 @@ def main(owner: int, token: str) -> None:
 def told(owner: int) -> Iterator[str]:
     """The folders named on standard input, until the owner closes it or is gone."""
     rest, leaves_by = b"", math.inf
-    while os.getppid() == owner:
-        if time.monotonic() > leaves_by:
-            os.kill(owner, signal.SIGKILL)
-        if not select.select([0], [], [], _LOOKS_EVERY)[0]:
-            continue
-        chunk = os.read(0, 1 << 16)
-        if not chunk:
-            return
+    while chunk := heard(owner, leaves_by):
         if set(chunk) & set(LEAVING):
             leaves_by = min(leaves_by, time.monotonic() + SECONDS_TO_LEAVE)
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from map(_path, lines)
+        yield from map(_path, filter(bytes.strip, lines))
+
+
+def heard(owner: int, leaves_by: float) -> bytes:
+    """What comes next on standard input; empty at its end, or where the owner is gone."""
+    while True:
+        is_there = os.getppid() == owner  # before the look: what it wrote last is read even so
+        if select.select([0], [], [], _LOOKS_EVERY if is_there else 0.0)[0]:
+            return os.read(0, 1 << 16)
+        if not is_there:
+            return b""
+        if time.monotonic() > leaves_by:
+            os.kill(owner, signal.SIGKILL)
 
 
 def _path(line: bytes) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
+import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -119,6 +121,26 @@ WAYS_TO_HANG = {
 
 def formula_worker() -> FormulaWorker:
     return FormulaWorker()
+
+
+def hangs_loaded() -> FormulaWorker:
+    """Tells that it is there, then never comes back."""
+    worker = FormulaWorker()
+    worker.run = _hanging  # type: ignore[method-assign,assignment]
+    return worker
+
+
+def _hanging(*_: Any) -> Generator[str, None, Outcome]:
+    yield "merge"
+    signal.pause()
+    raise AssertionError
+
+
+def forgets_its_parent() -> FormulaWorker:
+    """The same, and the system is told not to end it with its controller."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+    return hangs_loaded()
 
 
 def broken_worker() -> FormulaWorker:

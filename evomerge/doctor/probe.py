@@ -13,6 +13,8 @@ import os
 import sys
 from typing import Any
 
+from evomerge.errors import told
+
 
 def main() -> None:
     """Imports every module named on the command line."""
@@ -35,8 +37,7 @@ def main() -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:200]
+    return told(error)[:200]
 
 
 def _devices(torch: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from evomerge.errors import told
 from evomerge.events import Event, Notice, RunFinished, TrialFinished
 from evomerge.genome import Genome
 from evomerge.ledger import Ledger
@@ -50,7 +51,7 @@ class Mirrors:
                 self.write()
             except Exception as error:  # two libraries and a disk: anything may be wrong
                 if not self._has_failed:
-                    reason = f"{type(error).__name__}: {error}".rstrip(".")
+                    reason = told(error).rstrip(".")
                     yield Notice(f"report.html and study.journal could not be written ({reason})")
                 self._has_failed = True
             now = self.clock()

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from evomerge.errors import GenomeError, MissingExtraError
+from evomerge.errors import GenomeError, MissingExtraError, told
 from evomerge.optimizers.gradient_settings import Prompts
 from evomerge.optimizers.prompt_rows import rows_of, text_of
 from evomerge.training.passes import Text
@@ -63,9 +63,8 @@ def _of_dataset(prompts: Prompts) -> Iterator[Mapping[str, Any]]:
         yield from datasets.load_dataset(prompts.dataset, split=prompts.split, streaming=True)
     # The Hub, the network, the split, the format: anything may be missing.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise GenomeError(
-            f"the data set {prompts.dataset} cannot be read ({reason})",
+            f"the data set {prompts.dataset} cannot be read ({told(error)})",
             where="optimizer.prompts",
             fix="Save its texts as JSON lines and name that file.",
         ) from error

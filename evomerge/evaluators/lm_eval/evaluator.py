@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.models.utils import resolve_max_length
 
-from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError
+from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError, told, why
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.contents import TaskContents
 from evomerge.evaluators.facts import TaskFacts
@@ -87,9 +87,8 @@ class LmEval(Evaluator):
             # What torch and transformers raise when memory, shapes or token ids do not fit.
             except (RuntimeError, ValueError, IndexError, MemoryError) as error:
                 if is_shortage(error):
-                    what = " ".join(str(error).split())
-                    raise OutOfMemoryError(f"out of memory: {what}") from error
-                raise EvaluationError(f"the forward pass failed: {error}") from error
+                    raise OutOfMemoryError(f"out of memory: {why(error)}") from error
+                raise EvaluationError(f"the forward pass failed: {why(error)}") from error
             return score(entries, responses)
 
     def identity(self) -> Mapping[str, str]:
@@ -201,8 +200,7 @@ class LmEval(Evaluator):
                 )
             # Templates and functions of the task run here, on every document.
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                what = f"the prompts of task {leaf.name!r} cannot be built ({reason})"
+                what = f"the prompts of task {leaf.name!r} cannot be built ({told(error)})"
                 raise GenomeError(what, where="tasks") from error
 
     def _chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:

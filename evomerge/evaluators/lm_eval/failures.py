@@ -40,7 +40,7 @@ def problem_of(
             if found is not None:
                 what, fix = found
                 return Problem(f"task {name!r} {what}", where, fix)
-    reason = f"{type(error).__name__}: {_first_line(error)}"
+    reason = ": ".join(filter(None, (type(error).__name__, _first_line(error))))
     return Problem(f"task {name!r} cannot be built ({reason})", where)
 
 

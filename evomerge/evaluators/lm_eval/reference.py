@@ -21,7 +21,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from evomerge.errors import RunError
+from evomerge.errors import RunError, why
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.memory import is_shortage
@@ -233,8 +233,7 @@ def _told_as(what: str, where: object) -> Iterator[None]:
     try:
         yield
     except (*_FAILURES, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{what} by lm-eval ({reason})", where=str(where)) from error
+        raise RunError(f"{what} by lm-eval ({why(error)})", where=str(where)) from error
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def _with_zeros(row: torch.Tensor) -> torch.Tensor:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return ": ".join(filter(None, (type(error).__name__, str(error).strip().partition("\n")[0])))
 
 
 def _tell(reason: str) -> None:

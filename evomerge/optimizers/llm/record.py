@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import LedgerError
+from evomerge.errors import LedgerError, told
 from evomerge.harmless import harmless
 from evomerge.optimizers.llm.dialogue import Attempt, Dialogue, tokens
 from evomerge.optimizers.llm.settings import LlmSettings
@@ -144,7 +144,7 @@ def from_json(content: bytes, generation: int, space: Space) -> Record:
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise LedgerError(
-            f"cannot be read as what the model proposed ({type(error).__name__}: {error})",
+            f"cannot be read as what the model proposed ({told(error)})",
             where=name_of(generation),
             fix="Put the file back as it was, or start a new run folder.",
         ) from error

@@ -1,0 +1,36 @@
+"""What is said of errors that others raise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evomerge.errors import told, why
+
+PACKAGE = Path(__file__).parents[1] / "evomerge"
+NAMELESS = re.compile(r"\{type\((\w+)\)\.__name__\}: \{(str\()?\1\b")
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "kind_and_text"),
+    [
+        (MemoryError(), "MemoryError", "MemoryError"),
+        (AssertionError(""), "AssertionError", "AssertionError"),
+        (TimeoutError("\n"), "TimeoutError", "TimeoutError"),
+        (ValueError("a\n  b"), "a b", "ValueError: a b"),
+        (KeyError("x"), "'x'", "KeyError: 'x'"),
+    ],
+)
+def test_an_error_without_a_text_is_named(error, text, kind_and_text):
+    assert why(error) == text
+    assert told(error) == kind_and_text
+
+
+@pytest.mark.parametrize(
+    "file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE))
+)
+def test_no_message_ends_where_the_text_of_an_error_would_stand(file):
+    if file.name != "errors.py":
+        assert NAMELESS.findall(file.read_text(encoding="utf-8")) == []
