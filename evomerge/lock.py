@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -48,5 +49,7 @@ class RunLock:
 
     def release(self) -> None:
         """Lets others write."""
-        self._owner.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is gone, or a file is in its place
+            if self._owner_id() == str(os.getpid()):
+                self._owner.unlink()
         self._lock.release()

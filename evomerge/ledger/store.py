@@ -44,7 +44,10 @@ class LedgerFile:
             self._lines = folder.ledger.read_bytes().splitlines(keepends=True)
             self._length = sum(map(len, self._lines))
             self._handle = os.open(folder.ledger, os.O_WRONLY | os.O_APPEND)
-            self._freed = weakref.finalize(self, os.close, self._handle)
+            handles = [self._handle]
+            if os.name == "posix":  # the number of a file that is held open is given to no other
+                handles.append(os.open(documents, os.O_RDONLY))
+            self._freed = weakref.finalize(self, _close, handles)
             self._expected = {
                 folder.ledger: _identity(os.fstat(self._handle)),
                 documents: _identity(documents.stat()),
@@ -125,6 +128,11 @@ class LedgerFile:
                 if not path.exists():
                     yield path
                     break
+
+
+def _close(handles: list[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 def _identity(found: os.stat_result) -> Identity:
