@@ -36,10 +36,10 @@ WATCHED = (
     ("evomerge.objective", "Objective.losses", "objective and standing"),
     ("evomerge.objective", "Objective.scores", "objective and standing"),
     ("evomerge.standing", "Standing.with_trial", "objective and standing"),
-    ("evomerge.ledger.history", "write_documents", "ledger: documents"),
+    ("evomerge.ledger.store", "write_documents", "ledger: documents"),
     ("evomerge.ledger.history", "trial_line", "ledger: lines"),
     ("evomerge.ledger.history", "canonical_json", "ledger: lines"),
-    ("evomerge.ledger.history", "append_line", "ledger: lines"),
+    ("evomerge.ledger.store", "LedgerFile.append", "ledger: lines"),
     ("evomerge.search", "write_best", "best.yml"),
     ("os", "fsync", "waiting for the disk"),
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,12 @@ from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
 from evomerge.compiler.trainer import trainer_maker
+from evomerge.evaluators.base import Evaluator
 from evomerge.events import Preparing, Proposing
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
+from evomerge.executors.factory import Workshop
+from evomerge.executors.worker import Worker
 from evomerge.findings import Severity
 from evomerge.genome.load import to_yaml
 from evomerge.genome.merge import MergeDefinition
@@ -143,9 +145,24 @@ def _executor(compiled: Compiled, ledger: Ledger) -> Executor:
         run_dir=ledger.folder.path,
     )
     if execution.workers == 1:
-        make_worker = partial(workshop, tasks.evaluators)
+        make_worker = _FirstWith(workshop, tasks.evaluators)
         return EXECUTORS["serial"](make_worker, 1, execution.trial_timeout)
     return EXECUTORS["processes"](workshop, execution.workers, execution.trial_timeout)
+
+
+class _FirstWith:
+    """Builds workers, the first one with what was loaded already.
+
+    A later one takes the place of a worker that was interrupted: its tasks may be in any state.
+    """
+
+    def __init__(self, workshop: Workshop, evaluators: Mapping[str, Evaluator]) -> None:
+        self._workshop = workshop
+        self._loaded: Mapping[str, Evaluator] | None = evaluators
+
+    def __call__(self) -> Worker:
+        loaded, self._loaded = self._loaded, None
+        return self._workshop(loaded)
 
 
 def _ledger(

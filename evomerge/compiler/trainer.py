@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from evomerge.compiler.examine import Compiled
 from evomerge.errors import GenomeError
 from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
+from evomerge.executors.worker import Worker
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.optimizers.context import Keepsakes, Trainer
 from evomerge.optimizers.gradient_settings import GradientSettings
@@ -44,8 +45,19 @@ class _TrainerMaker:
     folder: Path
     say: Callable[[str, float], None]
 
+    _made: list[tuple[Worker, GradientSettings, Trainer]] = field(default_factory=list)
+
     def __call__(self, settings: GradientSettings) -> Trainer:
-        """A trainer; the worker of the trials is built now if it was not."""
+        """The trainer of an optimizer; a new one where the worker of the trials is another now."""
+        worker = self.executor.worker
+        self._made[:] = [made for made in self._made if made[0] is worker]
+        for _, own, trainer in self._made:
+            if own is settings:
+                return trainer
+        self._made.append((worker, settings, self._make(settings)))
+        return self._made[-1][-1]
+
+    def _make(self, settings: GradientSettings) -> Trainer:
         from evomerge.training.checkpoints import Checkpoints  # loads torch, as those below
         from evomerge.training.coefficients import Coefficients
         from evomerge.training.column_mixture import ColumnMixture

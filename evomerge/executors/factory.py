@@ -58,8 +58,10 @@ class Workshop:
         """A worker with a merger of its own."""
         import torch  # heavy; a worker is the first to need it
 
+        from evomerge.merging.quiet import lock_bars_in_this_process
         from evomerge.merging.resident import ResidentMerger
 
+        lock_bars_in_this_process()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         merger = ResidentMerger(

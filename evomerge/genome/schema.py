@@ -74,7 +74,7 @@ class OptimizerBlock(OptimizerLink):
         None, description="Stop after so many trials without a better one."
     )
     timeout: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="Stop after so many seconds; the running trial is finished."
+        None, description="Stop after so many seconds; what runs then is given up."
     )
 
     @classmethod
@@ -150,7 +150,9 @@ class Execution(Block):
 
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
     trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="Seconds a trial may take, baselines included; a longer one has failed."
+        None,
+        description="Seconds a trial may take on any split, baselines included, and the start of a "
+        "worker; a longer one is ended and has failed.",
     )
 
 

@@ -1,11 +1,13 @@
-"""Keeps transformers off the user's terminal."""
+"""Keeps transformers, and what it leaves, off the user's terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 
+from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm has no types
 from transformers.utils import logging as transformers_logging
 
 
@@ -22,3 +24,11 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_progress:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
+
+
+def lock_bars_in_this_process() -> None:
+    """Has progress bars take turns by a lock of the process, not by a semaphore of the system.
+
+    A process that is killed leaves its semaphore, and somebody else says so on the terminal.
+    """
+    tqdm.set_lock(threading.RLock())

@@ -139,7 +139,8 @@ class SearchContext:
             first layers to the last; None where nobody knows, or there is one place.
         brief: What is searched, in words.
         keepsakes: Where it keeps what must not be paid for twice.
-        trainer: Makes a trainer from the optimizer's settings; None where there is no model.
+        trainer: The trainer for the optimizer's settings, the same one while it trains the same
+            model; None where there is none.
         budget: Trials it will be asked for.
         begins_at_best: Whether the space starts at the best trial of an optimizer before it, or
             at a seed that nothing known is better than.

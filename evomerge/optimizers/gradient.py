@@ -60,7 +60,6 @@ class Gradient(Optimizer):
         self._state: bytes | None = None
         self._genotype: Array = self.space.initial
         self._config: Mapping[str, Any] | None = None
-        self._made: Trainer | None = None
 
     @property
     def _n_epochs(self) -> int:
@@ -115,16 +114,14 @@ class Gradient(Optimizer):
         return lesson
 
     def _trainer(self) -> Trainer:
-        """Made when it is first needed."""
-        if self._made is None:
-            if self.context.trainer is None:
-                raise RunError(
-                    "there is no model to train here",
-                    where="optimizer.name",
-                    fix="Use one worker and weights of whole models, or cma_es.",
-                )
-            self._made = self.context.trainer(self.settings)
-        return self._made
+        """Asked for every time: the model it trains may be another one by now."""
+        if self.context.trainer is None:
+            raise RunError(
+                "there is no model to train here",
+                where="optimizer.name",
+                fix="Use one worker and weights of whole models, or cma_es.",
+            )
+        return self.context.trainer(self.settings)
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         """Nothing: the texts teach."""

@@ -105,7 +105,7 @@ class Command:
             stdout=streams,
             stderr=streams,
             start_new_session=True,
-            preexec_fn=_take_terminal if terminal is not None else None,  # one thread
+            preexec_fn=_hear_of_terminals if terminal is None else _take_terminal,
         )
 
     def run(self) -> None:
@@ -168,7 +168,13 @@ class Command:
         return False
 
 
+def _hear_of_terminals() -> None:
+    """Also where the tests themselves run under ``nohup``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _take_terminal() -> None:
+    _hear_of_terminals()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
