@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 MARK = "EVOMERGE_OWNED_BY"  # the variable whose value is the token
-SECONDS_TO_LEAVE = 10.0
+SECONDS_TO_LEAVE = 30.0
 LEAVING = bytes(filter(None, (getattr(signal, name, 0) for name in ("SIGHUP", "SIGTERM"))))
 _LOOKS_EVERY = 0.5  # seconds: a child of the owner by fork may hold the pipe open
 _ROUNDS, _PAUSE = 100, 0.05  # seconds: until the system has ended them, and what they started

@@ -168,17 +168,17 @@ def test_a_worker_that_hangs_goes_without_the_guardian_and_the_next_start_tidies
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_who_does_not_follow_a_sigterm_is_killed(owner):
     process, root, _ = owner("""
         signal.signal(signal.SIGTERM, lambda *_: None)
-        import evomerge.guardian
         with own_process(), scratch():
             tell()
             while True:
                 time.sleep(1)
         """)
     process.terminate()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert process.wait(2 * PATIENCE) == -signal.SIGKILL
     assert comes(lambda: not root.exists())
 
 

@@ -21,7 +21,7 @@ from tests.end_to_end.conftest import ROOT
 
 MARK = "EVOMERGE_TEST_DEATH"  # other people's processes are not counted
 SECONDS_TO_BEGIN = 240.0
-SECONDS_TO_GO = 30.0
+SECONDS_TO_GO = 60.0
 
 HOOKS = '''
 import json, multiprocessing, time
