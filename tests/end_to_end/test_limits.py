@@ -16,7 +16,7 @@ from evomerge.training.descent import Descent
 from tests.end_to_end.conftest import GENOME
 from tests.end_to_end.dying import with_hooks
 
-LIMIT = 5
+LIMIT = 10
 BUSY = 4.0  # seconds by which a limit may be overshot there
 CMA = "{name: cma_es, budget: 6, population_size: 4}"
 GRADIENT = "{name: gradient, epochs: 6, batch_size: 1, budget: 6}"
@@ -48,22 +48,26 @@ N_BASELINES = 4
 
 
 def with_limit(run):
-    """The events of a run; its workers have the limit from when they are loaded to what failed."""
+    """The events of a run; its workers have the limit from their third trial to what failed.
+
+    On a busy machine a worker takes long to start.
+    """
+    n_finished = 0
     for event in run.run():
         yield event
-        if isinstance(event, TrialFinished) and event.candidate.trial_id == N_BASELINES - 1:
+        n_finished += isinstance(event, TrialFinished)
+        if n_finished == 2 and isinstance(event, TrialFinished):
             run.executor.trial_timeout = LIMIT
         has_failed = isinstance(event, TrialFinished) and event.outcome.failure
         if has_failed or (isinstance(event, FinalScored) and not event.scores):
-            run.executor.trial_timeout = None  # on a busy machine a worker takes long to start
+            run.executor.trial_timeout = None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("hang", ["search 5", "validation 0", "holdout 0"])
+@pytest.mark.parametrize("hang", ["search 3", "validation 0", "holdout 0"])
 def test_a_metric_that_never_ends_costs_its_trial_the_limit_and_no_more(begin, hang, workers):
     split = hang.partition(" ")[0]
-    hang = "search 3" if (split, workers) == ("search", 2) else hang  # each counts its own
     run = begin("optimizer.budget=4", f"execution.workers={workers}", hang=hang)
     events = list(with_limit(run))
     assert events[-1] == RunFinished("budget", N_BASELINES + 4)
@@ -94,15 +98,15 @@ def soon_over(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "hang"), [(1, "search 5"), (2, "search 3")])
-def test_a_search_ends_with_its_time_though_a_trial_hangs(begin, workers, hang):
-    overrides = ["optimizer.timeout=1000", f"execution.workers={workers}"]
-    run = begin(*overrides, hang=hang)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_ends_with_its_time_though_a_trial_hangs(begin, workers):
+    overrides = ["optimizer.timeout=1000", "optimizer.budget=300", f"execution.workers={workers}"]
+    run = begin(*overrides, hang="search 5")
     events = soon_over(run)
     overshoot = when_the_search_was_over(run, events)
     *_, last = events
     assert last == RunFinished("timeout", len(run.ledger.trials))
-    assert N_BASELINES <= len(run.ledger.trials) < N_BASELINES + 4
+    assert N_BASELINES <= len(run.ledger.trials) < N_BASELINES + 300
     within_limits(overshoot)
     again = begin(*overrides)
     replayed = list(again.run())
