@@ -21,7 +21,7 @@ LAYERS = [
         "provenance",
         "harmless",
     ],
-    ["deadline", "lock", "threads"],
+    ["deadline", "lock", "threads", "endpoint"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
     [
@@ -51,7 +51,7 @@ HEAVY = {
     "safetensors": MODELS,
     "lm_eval": (("evaluators",), ()),
     "optuna": (("optimizers", "report"), ()),
-    "openai": ((), ("optimizers",)),
+    "httpcore2": (("endpoint.network",), ("endpoint",)),
     "cmaes": (("optimizers",), ()),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),
