@@ -13,7 +13,6 @@ import unicodedata
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import AnyStr, Generic
-from urllib.parse import unquote
 
 HIDDEN = "[key]"
 WITHHELD = "[withheld: it holds the key in disguise]"
@@ -22,7 +21,7 @@ _SAMPLE = 5  # characters that are looked up first
 _LAYERS = 4  # of escapes, one inside the other, that are opened
 _CODES_PER_CHARACTER = 2  # hexadecimal digits
 _ESCAPE = re.compile(
-    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})|(?:\\x|0x)(?P<two>[0-9a-f]{2})"
+    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})|(?:\\x|0x|%)(?P<two>[0-9a-f]{2})"
     r"|\\u\{0{0,6}(?P<some>[0-9a-f]{1,5})\}|\\(?P<octal>[0-3][0-7]{2})|\\[nrtbfv]",
     re.IGNORECASE,
 )
@@ -148,7 +147,6 @@ def _opened(text: str) -> str:
     for _ in range(_LAYERS):
         before = text
         text = _ESCAPE.sub(_character, _BACKSLASHES.sub(r"\\", text))
-        text = unquote(text, errors="ignore") if "%" in text else text
         text = html.unescape(text) if "&" in text else text
         if text == before:
             break

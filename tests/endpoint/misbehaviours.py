@@ -242,6 +242,10 @@ COSTLY: dict[str, Part] = {
         b'{"' + b'":0,"'.join(b"%x" % i for i in range(_FULL // 14)) + b'":0}'
     ),
     "a million numbers": bombed(b"[" + b"1.5," * (_FULL // 4) + b"1]"),
+    "models without number": said(
+        answer(json.dumps({"data": [{"id": f"model-{i:07}-instruct"} for i in range(100_000)]}))
+    ),
+    "a model of a long name": said(answer(json.dumps({"data": [{"id": "gpt-4o" * 600_000}]}))),
     "depth": bombed(b"[" * (_FULL // 2)),
     "escapes": bombed(b'"' + b"\\u0061" * (_FULL // 12) + b'"'),
     "parts of the key": bombed(b'"' + (KEY[:7].encode() + b"!") * (_FULL // 8) + b'"'),

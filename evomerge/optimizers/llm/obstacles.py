@@ -15,6 +15,7 @@ from evomerge.optimizers.llm.settings import LlmSettings
 from evomerge.space import Space
 
 _SHOWN = 10  # models of a list
+_COMPARED = 1000  # models of a list, of which one may be meant
 _VALUE_CHARACTERS = 8  # by which a value may be longer than the one it is estimated with
 _TASK_CHARACTERS = 120  # of a task's metrics, in each place where it is named
 
@@ -71,7 +72,7 @@ def _unlisted(settings: LlmSettings) -> Iterator[Problem]:
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         yield Problem(
             f"{settings.base_url} lists no model {settings.model!r}"
-            f"{nearest(settings.model, listed)} (listed: {known}{more})",
+            f"{nearest(settings.model, listed[:_COMPARED])} (listed: {known}{more})",
             where="model",
             fix="Name one of them, unless the server loads what it does not list.",
         )
