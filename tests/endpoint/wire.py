@@ -37,8 +37,8 @@ class Wire:
         self.connection = connection
         self.path = head.split(b" ")[1].decode()
         fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
-        named = {name.lower(): value for name, value in fields.items()}
-        self.key = named[b"authorization"].removeprefix(b"Bearer ").decode()
+        self.fields = {name.lower(): value for name, value in fields.items()}
+        self.key = self.fields[b"authorization"].removeprefix(b"Bearer ").decode()
         self.body = json.loads(body) if body else None
         self.n_before = n_before
         self._over = over
