@@ -158,3 +158,43 @@ def test_no_proxy_stands_before_a_local_server(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with served(Script((200, completion("x")))) as url:
         assert ask(url).text == "x"
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        (f"{KEY[:9]}\n{KEY[9:]}", r"holds '\n' at position 10"),
+        (f"{KEY[:9]}\r\nX-Other: {KEY[9:]}", r"holds '\r' at position 10"),
+        (f"{KEY} # mine", "holds ' ' at position 33"),
+        (f"{KEY}\u00e9", r"holds '\xe9' at position 33"),
+        (f"\u201c{KEY}\u201d", r"holds '\u201c' at position 1"),
+        (f"{KEY}\udcff", r"holds '\udcff' at position 33"),
+        (f"{KEY}\x7f", r"holds '\x7f' at position 33"),
+    ],
+)
+def test_a_key_that_no_header_may_hold_is_told_and_not_shown(monkeypatch, key, shown):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    script = Script((200, completion("x")))
+    with served(script) as url, pytest.raises(NoAnswerError, match="OPENAI_API_KEY") as caught:
+        ask(url)
+    assert shown in caught.value.reason
+    assert not caught.value.may_pass
+    assert not any(KEY[i : i + 8] in caught.value.reason for i in range(len(KEY) - 7))
+    assert script.headers == []
+
+
+@pytest.mark.parametrize("key", [f"  {KEY}\n", f"\t{KEY}"])
+def test_what_stands_around_a_key_is_not_sent(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    script = Script((200, completion("x")))
+    with served(script) as url:
+        ask(url)
+    assert key_of(script.headers[0]) == KEY
+
+
+def test_the_message_of_an_error_is_told_in_short():
+    error = refusal((400, {"error": {"message": f"no\nsuch {'x' * 999}", "code": 7}}))
+    assert error.reason == f"HTTP status 400: no such {'x' * 292}"
+    assert refusal((400, {"error": "no"})).reason == "HTTP status 400: no"
+    assert refusal((400, {"detail": [1]})).reason == 'HTTP status 400: {"detail": [1]}'
+    assert refusal((502, b"<html>")).reason == "HTTP status 502: <html>"

@@ -272,6 +272,16 @@ def test_a_missing_key_is_told_with_its_variable(monkeypatch):
     ]
 
 
+def test_a_key_that_cannot_be_sent_is_told_without_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n{KEY}")
+    (problem,) = said("base_url: 'http://127.0.0.1:9/v1'")
+    assert problem == (
+        r"optimizer.api_key_env: the key in OPENAI_API_KEY holds '\n' at position 33, expected "
+        "letters, digits and signs of ASCII without a space or line break. Run `export "
+        "OPENAI_API_KEY=...` with the key alone."
+    )
+
+
 def test_a_prompt_that_overflows_is_refused_with_what_to_use():
     (problem,) = said("max_prompt_characters: 1500, probe: false")
     assert problem.startswith("optimizer.max_prompt_characters: a prompt about ")
