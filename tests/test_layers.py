@@ -22,7 +22,7 @@ LAYERS = [
         "provenance",
         "harmless",
     ],
-    ["deadline", "alarm", "lock", "threads", "guardian", "lifetime", "scratch"],
+    ["deadline", "alarm", "lock", "threads", "guardian", "lifetime", "scratch", "endpoint"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],
     ["merge_spaces", "optimizers", "objective"],
     [
@@ -52,7 +52,7 @@ HEAVY = {
     "safetensors": MODELS,
     "lm_eval": (("evaluators",), ()),
     "optuna": (("optimizers", "report"), ()),
-    "openai": ((), ("optimizers",)),
+    "httpcore2": (("endpoint.network",), ("endpoint",)),
     "cmaes": (("optimizers",), ()),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from evomerge.endpoint.chat import ChatModel, Endpoint
+from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.genome.source import MisfitError
 from evomerge.optimizers.base import Settings
-from evomerge.optimizers.llm.client import ChatModel, Endpoint, NoAnswerError
 
 _OURS = ("messages", "model", "response_format", "stream", "temperature")  # not for extra_body
 _KEY_NAME = re.compile(r"([A-Z][A-Z0-9_]*_)?API_KEY")
