@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from evomerge.errors import LostFileError
+from evomerge.reading import is_there
 
 SCRATCH = "evomerge-"  # how the folders of :func:`scratch` begin
 _UNFINISHED = ".unfinished"
@@ -64,7 +65,7 @@ def write_missing(folder: Path, files: Mapping[str, str]) -> None:
         LostFileError: the disk is full, or the folder cannot be written.
     """
     for name, content in files.items():
-        if not (folder / name).is_file():
+        if not is_there(folder / name):
             write_atomic(folder / name, content)
 
 

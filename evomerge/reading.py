@@ -121,6 +121,16 @@ def is_there(path: Path | str) -> bool:
     return os.path.lexists(path)
 
 
+def real_path(path: Path) -> Path:
+    """The full path with every link followed, as far as that can be.
+
+    Raises:
+        UnreadableError: no file can have the name.
+    """
+    with reading(path):
+        return Path(os.path.realpath(path))  # Path.resolve raises for links in a ring
+
+
 def kind_of(path: Path) -> str:
     """What has this name, where it leads if it is a link: ``a folder``; empty for a file.
 

@@ -20,6 +20,7 @@ LAYERS = [
         "reading",
         "sizes",
         "provenance",
+        "arrays",
         "harmless",
     ],
     ["deadline", "lock", "threads"],

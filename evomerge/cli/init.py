@@ -177,13 +177,14 @@ def _one(question: str, problem: Ask, *, may_be_empty: bool = True) -> str:
 def _model_problem(name: str) -> str:
     """Why a text can be neither a folder nor a Hub id; what is in them is for the check."""
     from evomerge.errors import nearest
+    from evomerge.reading import is_folder, listed
 
     path = Path(name).expanduser()
     parent = path.parent
-    if path.is_dir() or "+" in name or "@" in name:
+    if is_folder(path) or "+" in name or "@" in name:
         return ""
-    if parent.is_dir() and parent != Path():  # of something local, so meant as a folder
-        hint = nearest(path.name, sorted(entry.name for entry in parent.iterdir()))
+    if is_folder(parent) and parent != Path():  # of something local, so meant as a folder
+        hint = nearest(path.name, [entry.name for entry in listed(parent)])
         return f"{name}: no such folder in {parent}{hint or '.'}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         return f"{name}: no such folder, and Hub ids read owner/name."

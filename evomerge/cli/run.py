@@ -16,6 +16,7 @@ from evomerge.cli.arguments import (
 from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.permissions import Permissions
+from evomerge.reading import is_file
 
 if TYPE_CHECKING:
     from evomerge.cli.lines import LineView
@@ -120,7 +121,7 @@ def _how_to_continue(folder: Path) -> str:
 
 def default_run_dir(genome: Path, definition: Genome) -> Path:
     """Where a run goes unless the user says: the genome of a run folder continues that run."""
-    if (genome.parent / "ledger.jsonl").is_file():
+    if is_file(genome.parent / "ledger.jsonl"):
         return genome.parent
     if definition.run_dir is not None:
         return Path(definition.run_dir)

@@ -150,7 +150,7 @@ class _Ended(TypedDict):
 class _Document(TypedDict):
     task: Name
     doc_id: Count
-    values: dict[Name, float]
+    values: dict[Name, Finite]
     answer: int | str | None
 
 

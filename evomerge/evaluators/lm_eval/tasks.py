@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lm_eval.api.group import Group
@@ -15,6 +14,7 @@ from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.failures import problem_of
 from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.genome.tasks import Task
+from evomerge.reading import is_file, is_folder
 from evomerge.seeding import stream
 from evomerge.trial import MetricKey
 
@@ -92,7 +92,7 @@ def load(
 
 def _missing_folders(search_path: Sequence[str]) -> Iterator[Problem]:
     for position, folder in enumerate(search_path):
-        if not Path(folder).is_dir():
+        if not is_folder(folder):
             yield Problem(f"no folder {folder!r}", f"task_search_path[{position}]")
 
 
@@ -154,7 +154,7 @@ def _build(
     """lm-eval's task objects behind a name, and the group that holds them."""
     unread = index.unread_file_of(name)
     manager = index.manager_for(name) if unread is None else index.manager
-    if unread is None and name not in manager.task_index and not Path(name).is_file():
+    if unread is None and name not in manager.task_index and not is_file(name):
         what = f"unknown task {name!r}{nearest(name, manager.all_tasks)}"
         fix = "Check the spelling, or add the folder of its YAML to `task_search_path`."
         return Problem(what, f"{where}.name", fix)
