@@ -21,6 +21,7 @@ LAYERS = [
         "sizes",
         "provenance",
         "arrays",
+        "creating",
         "harmless",
     ],
     ["deadline", "lock", "threads"],

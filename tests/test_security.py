@@ -171,7 +171,7 @@ def test_a_pipe_in_place_of_a_genome_is_not_waited_for(run):
     os.mkfifo(run / "genome.yml")
     with pytest.raises(GenomeError, match="is a FIFO, expected a regular file"):
         load_genome(run / "genome.yml")
-    with pytest.raises(LedgerError, match="genome.yml: is a FIFO; a run holds files only"):
+    with pytest.raises(LedgerError, match=r"genome.yml: is a FIFO; a run holds files only"):
         load_run(run)
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli.arguments import permission_options
+from evomerge.cli.arguments import force_option, permission_options
 from evomerge.cli.interrupt import StoppedError
+from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ Ask = Callable[[str], str]
 @click.option("--method", help="Merge method. Default: task_arithmetic, without a base linear.")
 @click.option("--budget", type=click.IntRange(min=1), help=f"Trials. Default: {_BUDGET}.")
 @click.option("--yes", is_flag=True, help="Ask nothing; defaults for what no option says.")
-@click.option("--force", is_flag=True, help="Overwrite the file.")
+@force_option
 @permission_options
 @click.pass_context
 def init(
@@ -69,11 +70,11 @@ def init(
     Options answer questions beforehand; answers may also be piped, one per line.
     """
     from evomerge.cli.log import run_log
-    from evomerge.cli.output import write_result
+    from evomerge.cli.output import say, write_result
+    from evomerge.creating import refuse_occupied
     from evomerge.starter import start
 
-    if file.exists() and not force:
-        raise click.UsageError(f"{file} exists; choose another name or add --force.")
+    refuse_occupied(file, force=force)
     try:
         with run_log():
             answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
@@ -85,12 +86,12 @@ def init(
         raise StoppedError("Stopped; nothing was written.") from stop
     _tell(starter.examination.findings)
     if starter.examination.compiled is None:
-        click.echo(f"{file} is not written: a run could not begin.", err=True)
+        say(f"{one_name(file)} is not written: a run could not begin.")
         context.exit(2)
-    write_result(starter.text, file)
+    write_result(starter.text, file, force=force)
     n_dims = starter.examination.compiled.merge_space.space.n_dims
     click.echo(f"{n_dims} parameters for {answers.budget} trials")
-    click.echo(f"next    evomerge run {file}")
+    say(f"next    evomerge run {one_name(file)}", err=False)
 
 
 def _tell(findings: Sequence[Finding]) -> None:

@@ -149,7 +149,10 @@ def test_a_file_is_kept_unless_forced(run, place):
     (place / "my.yml").write_text("mine")
     done = run("my.yml", *MODELS, *TASK, "--yes")
     assert done.exit_code == 2
-    assert "my.yml exists; choose another name or add --force." in done.output
+    assert (
+        "my.yml: exists, and holds something else. Choose another name, or add --force"
+        in done.output
+    )
     assert (place / "my.yml").read_text() == "mine"
     assert run("my.yml", *MODELS, *TASK, "--yes", "--force").exit_code == 0
 
