@@ -35,6 +35,11 @@ def one_name(name: object) -> str:
     return _BREAKS.sub(_picture, harmless(str(name)))
 
 
+def escaped(json_text: str) -> str:
+    """JSON that means the same and is harmless: such characters are written by their codes."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", json_text)
+
+
 def shown(text: str) -> str:
     """The text as a message may hold it: harmless, and long lines without their middle."""
     return "\n".join(map(_shortened, harmless(text).split("\n")))

@@ -11,6 +11,7 @@ import click
 
 from evomerge.cli.arguments import force_option, permission_options
 from evomerge.cli.interrupt import StoppedError
+from evomerge.cli.output import say
 from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
 
@@ -70,7 +71,7 @@ def init(
     Options answer questions beforehand; answers may also be piped, one per line.
     """
     from evomerge.cli.log import run_log
-    from evomerge.cli.output import say, write_result
+    from evomerge.cli.output import write_result
     from evomerge.creating import refuse_occupied
     from evomerge.starter import start
 
@@ -78,7 +79,7 @@ def init(
     try:
         with run_log():
             answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
-            click.echo("checking models and tasks", err=True)
+            say("checking models and tasks")
             starter = start(answers, str(file), permissions)
     except (click.Abort, KeyboardInterrupt) as stop:
         if not sys.stdin.isatty():
@@ -90,13 +91,13 @@ def init(
         context.exit(2)
     write_result(starter.text, file, force=force)
     n_dims = starter.examination.compiled.merge_space.space.n_dims
-    click.echo(f"{n_dims} parameters for {answers.budget} trials")
+    say(f"{n_dims} parameters for {answers.budget} trials", err=False)
     say(f"next    evomerge run {one_name(file)}", err=False)
 
 
 def _tell(findings: Sequence[Finding]) -> None:
     for finding in findings:
-        click.echo(f"{finding.severity.value}: {finding}", err=True)
+        say(f"{finding.severity.value}: {finding}")
 
 
 def _answers(
@@ -148,7 +149,7 @@ def _asked_tasks(
 def _is_refused(text: str, problem: Ask) -> bool:
     what = problem(text)
     if what:
-        click.echo(what, err=True)
+        say(what)
     return bool(what)
 
 

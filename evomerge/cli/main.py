@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -16,6 +17,7 @@ from evomerge.cli.garbage import collecting_later
 from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.listing import list_names
+from evomerge.cli.output import say
 from evomerge.cli.run import run
 from evomerge.cli.schema import schema
 from evomerge.cli.show import show
@@ -60,10 +62,11 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
             click.echo(_sentence(problem), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        error.show(told := io.StringIO())  # it quotes arguments as they are
+        say(told.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except StoppedError as error:
-        click.echo(str(error), err=True)
+        say(str(error))
         sys.exit(_INTERRUPTED)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from evomerge.creating import create
-from evomerge.harmless import harmless, one_name
+from evomerge.harmless import escaped, harmless, one_name
 
 
 def write_result(text: str, output: Path | None, *, force: bool = False) -> None:
@@ -39,4 +39,4 @@ def say(text: str, *, err: bool = True) -> None:
 
 def print_json(content: Any) -> None:
     """Prints what a program reads."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    click.echo(escaped(json.dumps(content, indent=2, ensure_ascii=False)))

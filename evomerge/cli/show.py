@@ -90,6 +90,7 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from rich.console import Console
 
+    from evomerge.cli.plain import plain
     from evomerge.cli.sections import draw_section
     from evomerge.cli.tables import draw_final
     from evomerge.cli.trials import draw_trials
@@ -99,13 +100,13 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from evomerge.report.table import final_tables
 
     console = Console(highlight=False)
-    console.print(headline(run), style="dim", markup=False, soft_wrap=True)
+    console.print(plain(headline(run), "dim"), soft_wrap=True)
     if run.winners:
         draw_final(console, final_tables(run), every_split=True)
     plot = text_plot(curve_of(run), min(console.width, 90))
     if plot:
         console.print("\nconvergence", style="bold")
-        console.print("\n".join(plot), markup=False)
+        console.print(plain("\n".join(plot)))
     for section in sections_of(run):
         draw_section(console, section)
     draw_trials(console, run, title, trials)
