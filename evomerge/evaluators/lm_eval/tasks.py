@@ -12,9 +12,10 @@ from lm_eval.config.group import AggMetricConfig
 from evomerge.errors import GenomeError, Problem, nearest
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.failures import problem_of
+from evomerge.evaluators.lm_eval.folders import unreadable
 from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.genome.tasks import Task
-from evomerge.reading import is_file, is_folder
+from evomerge.reading import is_file
 from evomerge.seeding import stream
 from evomerge.trial import MetricKey
 
@@ -75,7 +76,10 @@ def load(
     Raises:
         GenomeError: every mistake found, together.
     """
-    problems = [*_missing_folders(search_path), *_repeated_names(tasks)]
+    problems = [*unreadable(search_path)]
+    if problems:
+        raise GenomeError.of(problems)
+    problems = [*_repeated_names(tasks)]
     index = TaskIndex(search_path)
     entries: list[Entry] = []
     for position, task in enumerate(tasks):
@@ -88,12 +92,6 @@ def load(
     if problems:
         raise GenomeError.of(problems)
     return tuple(entries)
-
-
-def _missing_folders(search_path: Sequence[str]) -> Iterator[Problem]:
-    for position, folder in enumerate(search_path):
-        if not is_folder(folder):
-            yield Problem(f"no folder {folder!r}", f"task_search_path[{position}]")
 
 
 def _repeated_names(tasks: Sequence[Task]) -> Iterator[Problem]:
