@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -56,6 +57,7 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         with collecting_later():
+            _refuse_impossible(arguments)
             sys.exit(main.main(arguments, prog_name="evomerge", standalone_mode=False) or 0)
     except EvomergeError as error:
         for problem in error.problems:
@@ -71,6 +73,17 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(_INTERRUPTED)
+
+
+def _refuse_impossible(arguments: Sequence[str] | None) -> None:
+    """Texts that no shell can give and no file can be named; click hands them to the system."""
+    for argument in arguments or ():
+        try:
+            has_null = b"\0" in os.fsencode(argument)
+        except UnicodeEncodeError:  # half of a character
+            has_null = True
+        if has_null:
+            raise click.UsageError(f"{argument!r} holds what no argument can.")
 
 
 def _sentence(problem: Problem) -> str:

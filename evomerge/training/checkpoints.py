@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from evomerge.errors import RunError
 from evomerge.files import writing
 from evomerge.merging.kernels.engine import Merged
-from evomerge.reading import is_file, is_folder, opened
+from evomerge.reading import is_file, is_folder, opened, real_path
 from evomerge.training.coefficients import Numbers
 from evomerge.training.column_mixture import ColumnMixture
 
@@ -77,13 +77,13 @@ class Checkpoints:
             RunError: its place is outside the run folder, or it is another model than it was.
         """
         folder = self._folder.parents[1] / name  # an absolute name stays what it is
-        if folder.resolve().parents[1] != self._folder.resolve():
+        if real_path(folder).parents[1] != real_path(self._folder):
             raise RunError(
                 f"a trained model is gone, and the run folder is {self._folder.parents[1]} now",
                 where=str(folder),
                 fix="Move the run folder back: its recipes name the models in it.",
             )
-        if self.write(values).resolve() != folder.resolve():
+        if real_path(self.write(values)) != real_path(folder):
             raise RunError(
                 "a trained model is gone, and training cannot be repeated to the bit here",
                 where=str(folder),
