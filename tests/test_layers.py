@@ -20,6 +20,8 @@ LAYERS = [
         "reading",
         "sizes",
         "provenance",
+        "arrays",
+        "creating",
         "harmless",
     ],
     ["deadline", "alarm", "lock", "threads", "guardian", "lifetime", "scratch", "endpoint"],

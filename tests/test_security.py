@@ -169,7 +169,9 @@ def test_bombs_end_in_sentences_within_bounded_memory(tmp_path):
 def test_a_pipe_in_place_of_a_genome_is_not_waited_for(run):
     (run / "genome.yml").unlink()
     os.mkfifo(run / "genome.yml")
-    with pytest.raises(GenomeError, match="not a file"):
+    with pytest.raises(GenomeError, match="is a FIFO, expected a regular file"):
+        load_genome(run / "genome.yml")
+    with pytest.raises(LedgerError, match=r"genome.yml: is a FIFO; a run holds files only"):
         load_run(run)
 
 

@@ -39,10 +39,12 @@ def _a_name(text: str) -> str:
 
 
 def _shallow(part: T) -> T:
-    """The part, if it is nested no deeper than a recipe is."""
+    """The part, if it is nested no deeper than a recipe is and its texts are harmless."""
     level: list[Any] = [part]
     for _ in range(MAX_DEPTH + 1):
         level = [item for one in level for item in _items(one)]
+        for text in (item for item in level if isinstance(item, str)):
+            _harmless_already(text)
     if level:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return part
@@ -56,7 +58,7 @@ def _a_recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 def _items(part: Any) -> list[Any]:
     if isinstance(part, dict):
-        return list(part.values())
+        return [*part.keys(), *part.values()]
     return part if isinstance(part, list) else []
 
 
@@ -150,7 +152,7 @@ class _Ended(TypedDict):
 class _Document(TypedDict):
     task: Name
     doc_id: Count
-    values: dict[Name, float]
+    values: dict[Name, Finite]
     answer: int | str | None
 
 
