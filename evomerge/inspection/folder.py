@@ -14,7 +14,7 @@ from evomerge.reading import is_file, is_folder, kind_of, listed, reading
 
 # How the names of files end that some loader opens.
 _OPENED = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt", ".py", ".md")
-_TEMPLATES = "additional_chat_templates"  # the one folder below it that transformers looks into
+TEMPLATES = "additional_chat_templates"  # the one folder below it that transformers looks into
 
 
 def regular_files(folder: Path) -> dict[str, int]:
@@ -25,8 +25,8 @@ def regular_files(folder: Path) -> dict[str, int]:
         UnreadableError: the folder cannot be read.
     """
     _refuse_special(folder)
-    if is_folder(folder / _TEMPLATES):
-        _refuse_special(folder / _TEMPLATES)
+    if is_folder(folder / TEMPLATES):
+        _refuse_special(folder / TEMPLATES)
     with reading(folder):
         return {path.name: os.stat(path).st_size for path in listed(folder) if is_file(path)}
 
