@@ -6,7 +6,6 @@ split over neighbouring fields) the whole text is withheld: whoever disguises a 
 
 from __future__ import annotations
 
-import html
 import re
 import string
 import unicodedata
@@ -21,10 +20,15 @@ _SAMPLE = 5  # characters that are looked up first
 _LAYERS = 4  # of escapes, one inside the other, that are opened
 _CODES_PER_CHARACTER = 2  # hexadecimal digits
 _ESCAPE = re.compile(
-    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})|(?:\\x|0x|%)(?P<two>[0-9a-f]{2})"
-    r"|\\u\{0{0,6}(?P<some>[0-9a-f]{1,5})\}|\\(?P<octal>[0-3][0-7]{2})|\\[nrtbfv]",
+    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})"
+    r"|(?:\\x|0x|%)(?P<two>[0-9a-f]{2})"
+    r"|(?:\\u\{|&\#x)0*(?P<some>[0-9a-f]{1,5})[};]?"
+    r"|&\#0*(?P<decimal>[0-9]{1,6});?"
+    r"|\\(?P<octal>[0-3][0-7]{2})"
+    r"|\\[nrtbfv]",  # stand for nothing that is seen
     re.IGNORECASE,
 )
+_BASES = {"decimal": 10, "octal": 8}
 _BACKSLASHES = re.compile(r"\\+")  # as many as there are escapes one inside the other
 _NAME = re.compile(r'"[^"]*"\s*:')  # of a field
 _LETTERS = string.ascii_letters + string.digits
@@ -146,19 +150,17 @@ def _opened(text: str) -> str:
     """The text with escapes of JSON, Python, URLs and HTML read, also one inside the other."""
     for _ in range(_LAYERS):
         before = text
-        text = _ESCAPE.sub(_character, _BACKSLASHES.sub(r"\\", text))
-        text = html.unescape(text) if "&" in text else text
+        text = _BACKSLASHES.sub(r"\\", text).replace("&amp;", "&")
+        text = _ESCAPE.sub(_character, text)
         if text == before:
             break
     return text
 
 
 def _character(found: re.Match[str]) -> str:
-    """What an escape stands for; a line break or the like stands for nothing."""
+    """What an escape stands for."""
     kind = found.lastgroup
-    if kind is None:
-        return ""
-    return chr(int(found[kind], 8 if kind == "octal" else 16))
+    return "" if kind is None else chr(int(found[kind], _BASES.get(kind, 16)))
 
 
 def _in_base64(code: bytes) -> Iterator[bytes]:

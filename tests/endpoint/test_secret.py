@@ -38,6 +38,8 @@ def test_a_text_with_a_key_in_disguise_is_withheld(text, around):
         f"{KEY[:7]} {KEY[9:16]}",
         "%zz &nope; \\q \\u12 &#9999999999; %",
         "\ud800 half a character",
+        "&#" + "9" * 5000,  # more digits than Python makes a number of
+        "\\u{" + "0" * 5000,
     ],
 )
 def test_a_text_without_the_key_stays_as_it_is(text):
