@@ -46,6 +46,20 @@ def test_a_text_without_the_key_stays_as_it_is(text):
     assert Secret("zz-another-key-9876").clean(text) == text
 
 
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("lm-studio", '{"model": "lmstudio-community/Llama-3-8B", "by": "LM Studio"}'),
+        ("not-needed", "This is not needed."),
+        ("sk-no-key-required", "NO KEY IS REQUIRED: none"),
+        ("local-key", "a local key"),
+        ("parameters", "the Para-meters"),
+    ],
+)
+def test_words_that_local_servers_are_given_for_a_key_withhold_nothing(word, text):
+    assert Secret(word).clean(text) == text
+
+
 def test_less_than_eight_characters_are_no_key():
     assert Secret("EMPTY").clean("EMPTY words") == "EMPTY words"
     assert Secret("").clean("anything") == "anything"
