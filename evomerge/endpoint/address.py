@@ -21,13 +21,23 @@ class Proxy:
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy that the environment names for a URL; None for none."""
+    """The proxy that the environment names for a URL; None for none.
+
+    Raises:
+        ValueError: what it names is none; not shown, as it may hold a password.
+    """
     target = urlsplit(url)
     proxies = getproxies()
     address = proxies.get(target.scheme) or proxies.get("all")
     if not address or proxy_bypass(target.netloc):
         return None
-    address = address if "://" in address else f"http://{address}"
+    try:
+        return _proxy(address if "://" in address else f"http://{address}")
+    except ValueError:
+        raise ValueError("the proxy that the environment names is no URL") from None
+
+
+def _proxy(address: str) -> Proxy:
     parts = urlsplit(address)
     auth = None
     if parts.username is not None:

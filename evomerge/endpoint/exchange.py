@@ -148,9 +148,10 @@ def _sent(
 def _reply(status: int, headers: Mapping[bytes, bytes], raw: bytes, secret: Secret) -> Reply:
     """What came, decoded and then cleaned."""
     packing = headers.get(b"content-encoding", b"identity").strip().lower()
-    if packing not in (b"identity", b""):
+    is_packed = packing not in (b"identity", b"")
+    if is_packed and status < 300:
         raise NoAnswerError("the answer is compressed, though plain text was asked for")
-    text = secret.clean(_read(raw))
+    text = "" if is_packed else secret.clean(_read(raw))
     return Reply(status, text, _data(text), _wait(secret.clean(_header(headers, b"retry-after"))))
 
 

@@ -6,25 +6,30 @@ split over neighbouring fields) the whole text is withheld: whoever disguises a 
 
 from __future__ import annotations
 
-import html
 import re
 import string
 import unicodedata
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import AnyStr, Generic
 
 HIDDEN = "[key]"
 WITHHELD = "[withheld: it holds the key in disguise]"
 _PIECE = 8  # characters of a key that must not be seen together
+_WORDS = 12  # letters of it, without a digit, by which it is told from words, however spelt
 _SAMPLE = 5  # characters that are looked up first
 _LAYERS = 4  # of escapes, one inside the other, that are opened
 _CODES_PER_CHARACTER = 2  # hexadecimal digits
 _ESCAPE = re.compile(
-    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})|(?:\\x|0x|%)(?P<two>[0-9a-f]{2})"
-    r"|\\u\{0{0,6}(?P<some>[0-9a-f]{1,5})\}|\\(?P<octal>[0-3][0-7]{2})|\\[nrtbfv]",
+    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})"
+    r"|(?:\\x|0x|%)(?P<two>[0-9a-f]{2})"
+    r"|(?:\\u\{|&\#x)0*(?P<some>[0-9a-f]{1,5})[};]?"
+    r"|&\#0*(?P<decimal>[0-9]{1,6});?"
+    r"|\\(?P<octal>[0-3][0-7]{2})"
+    r"|\\[nrtbfv]",  # stand for nothing that is seen
     re.IGNORECASE,
 )
+_BASES = {"decimal": 10, "octal": 8}
 _BACKSLASHES = re.compile(r"\\+")  # as many as there are escapes one inside the other
 _NAME = re.compile(r'"[^"]*"\s*:')  # of a field
 _LETTERS = string.ascii_letters + string.digits
@@ -48,7 +53,9 @@ class Secret:
         spellings = {value, value.lower(), value.upper()}
         codes = [spelling.encode() for spelling in spellings]
         loose = _loose(value.encode())
-        self._loose = _Stretches([loose, loose[::-1]], _PIECE)
+        both_ways = [loose, loose[::-1]]
+        self._loose = _Stretches(both_ways, _PIECE, lambda stretch: not stretch.isalpha())
+        self._letters = _Stretches(both_ways, _WORDS)
         numbers = [code.hex().encode() for code in codes]
         numbers += ["".join(map(str, code)).encode() for code in codes]
         self._numbers = _Stretches(numbers, _CODES_PER_CHARACTER * _PIECE)
@@ -79,7 +86,7 @@ class Secret:
     def _is_disguised_in(self, text: str) -> bool:
         for view in _views(text):
             loose = _loose(view)
-            if self._loose.are_in(loose) or self._numbers.are_in(loose):
+            if any(kind.are_in(loose) for kind in (self._loose, self._letters, self._numbers)):
                 return True
             if self._opened.are_in(view):
                 return True
@@ -94,14 +101,21 @@ class _Stretches(Generic[AnyStr]):
     Args:
         texts: Any number; of those shorter than ``length`` there is none.
         length: Of a stretch.
+        counts: Whether a stretch is looked for.
     """
 
-    def __init__(self, texts: Iterable[AnyStr], length: int) -> None:
+    def __init__(
+        self,
+        texts: Iterable[AnyStr],
+        length: int,
+        counts: Callable[[AnyStr], bool] = lambda stretch: True,
+    ) -> None:
         self._length = length
         self._step = length - _SAMPLE + 1
         self._all: set[AnyStr] = set()
         for text in texts:
-            self._all |= {text[i : i + length] for i in range(len(text) - length + 1)}
+            stretches = (text[i : i + length] for i in range(len(text) - length + 1))
+            self._all |= set(filter(counts, stretches))
         # However a stretch lies, a sample of it begins at a multiple of ``step``.
         self._samples: set[AnyStr] = set()
         for stretch in self._all:
@@ -146,19 +160,17 @@ def _opened(text: str) -> str:
     """The text with escapes of JSON, Python, URLs and HTML read, also one inside the other."""
     for _ in range(_LAYERS):
         before = text
-        text = _ESCAPE.sub(_character, _BACKSLASHES.sub(r"\\", text))
-        text = html.unescape(text) if "&" in text else text
+        text = _BACKSLASHES.sub(r"\\", text).replace("&amp;", "&")
+        text = _ESCAPE.sub(_character, text)
         if text == before:
             break
     return text
 
 
 def _character(found: re.Match[str]) -> str:
-    """What an escape stands for; a line break or the like stands for nothing."""
+    """What an escape stands for."""
     kind = found.lastgroup
-    if kind is None:
-        return ""
-    return chr(int(found[kind], 8 if kind == "octal" else 16))
+    return "" if kind is None else chr(int(found[kind], _BASES.get(kind, 16)))
 
 
 def _in_base64(code: bytes) -> Iterator[bytes]:

@@ -76,6 +76,7 @@ PROMPT: dict[str, Part] = {
     "speaks HTTP/9.9": said("HTTP/9.9 200 OK\r\n\r\n{}"),
     "answers with a TLS alert": said(b"\x15\x03\x03\x00\x02\x02\x28"),
     "a status of letters": said("HTTP/1.1 abc OK\r\n\r\n"),
+    "a status of 5000 digits in HTML": said(f"&#{'9' * 5000};\r\n\r\n"),
     "status 0": said("HTTP/1.1 000 No\r\n\r\n"),
     "status 999": in_status("999 What"),
     "status 99999": said("HTTP/1.1 99999 What\r\n\r\n"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from evomerge.endpoint.chat import Answer
@@ -190,6 +192,17 @@ def test_what_stands_around_a_key_is_not_sent(monkeypatch, key):
     with served(script) as url:
         ask(url)
     assert key_of(script.headers[0]) == KEY
+
+
+def test_what_is_packed_is_not_read_but_its_status():
+    script = Script((401, gzip.compress(b"no")), (200, gzip.compress(b"{}")))
+    script.extra["Content-Encoding"] = "gzip"
+    with served(script) as url:
+        with pytest.raises(NoAnswerError, match="401") as refused:
+            ask(url)
+        with pytest.raises(NoAnswerError, match="is compressed"):
+            ask(url)
+    assert (refused.value.status, refused.value.may_pass) == (401, False)
 
 
 def test_the_message_of_an_error_is_told_in_short():

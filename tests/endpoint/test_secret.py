@@ -38,10 +38,26 @@ def test_a_text_with_a_key_in_disguise_is_withheld(text, around):
         f"{KEY[:7]} {KEY[9:16]}",
         "%zz &nope; \\q \\u12 &#9999999999; %",
         "\ud800 half a character",
+        "&#" + "9" * 5000,  # more digits than Python makes a number of
+        "\\u{" + "0" * 5000,
     ],
 )
 def test_a_text_without_the_key_stays_as_it_is(text):
     assert Secret("zz-another-key-9876").clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("lm-studio", '{"model": "lmstudio-community/Llama-3-8B", "by": "LM Studio"}'),
+        ("not-needed", "This is not needed."),
+        ("sk-no-key-required", "NO KEY IS REQUIRED: none"),
+        ("local-key", "a local key"),
+        ("parameters", "the Para-meters"),
+    ],
+)
+def test_words_that_local_servers_are_given_for_a_key_withhold_nothing(word, text):
+    assert Secret(word).clean(text) == text
 
 
 def test_less_than_eight_characters_are_no_key():

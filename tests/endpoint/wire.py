@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from tests.scripted_llm import completion, recombined
 
 _BIG = 1 << 16
+_FOR_EVER = 15.0  # seconds: longer than any limit of a test, so that a limit that fails is seen
 
 
 class Wire:
@@ -42,6 +44,7 @@ class Wire:
         self.body = json.loads(body) if body else None
         self.n_before = n_before
         self._over = over
+        self._began = time.monotonic()
 
     # What is said
 
@@ -51,20 +54,22 @@ class Wire:
 
     def drip(self, *pieces: bytes | str) -> None:
         """Says pieces in turn, for ever, with pauses that a time limit for a read outlasts."""
-        while True:
+        while self._goes_on():
             for piece in pieces:
-                if self._over.wait(0.02):
-                    return
+                self._over.wait(0.02)
                 self.say(piece)
 
     def flood(self, piece: bytes) -> None:
         """Says a piece for ever, as fast as it is taken."""
         many = piece * max(1, _BIG // len(piece))
-        while not self._over.is_set():
+        while self._goes_on():
             self.say(many)
 
     def be_silent(self) -> None:
-        self._over.wait()
+        self._over.wait(_FOR_EVER)
+
+    def _goes_on(self) -> bool:
+        return not self._over.is_set() and time.monotonic() < self._began + _FOR_EVER
 
     def reset(self) -> None:
         """Ends the connection without a farewell."""
