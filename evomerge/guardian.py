@@ -1,6 +1,6 @@
 """The process that tidies up after another one, however that one ended.
 
-``python -m evomerge.guardian OWNER TOKEN`` reads its standard input until it closes, which the
+:mod:`evomerge.lifetime` starts it. It reads its standard input until that closes, which the
 system sees to when the owner is gone. Then it ends every process that carries the token in its
 environment, and removes the folders that it was told of. It has a session of its own, so that
 what ends the owner's group or terminal does not end it too.
@@ -18,7 +18,6 @@ import os
 import select
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -31,7 +30,12 @@ _ROUNDS, _PAUSE = 100, 0.05  # seconds: until the system has ended them, and wha
 
 
 def main(owner: int, token: str) -> None:
-    """Waits for the end of the owner, then tidies up."""
+    """Waits for the end of the owner, then tidies up.
+
+    Args:
+        owner: Its process id; this process is its child.
+        token: What the processes that go with it carry in their environment.
+    """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -95,7 +99,3 @@ def remove(folders: Iterable[str]) -> None:
     """Removes folders with all that is in them; those that are gone are none."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])

@@ -25,6 +25,13 @@ from uuid import uuid4
 from evomerge.guardian import MARK
 
 _SECONDS_TO_TIDY = 5.0
+# With -m, Python would look for modules in the folder of whoever gave the command first.
+_START = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from evomerge.guardian import main
+main(int(sys.argv[1]), sys.argv[2])
+"""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -42,7 +49,7 @@ class Guardian:
         if self._process is not None:
             return
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "evomerge.guardian", str(self.pid), self.token],
+            [sys.executable, "-c", _START, str(self.pid), self.token],
             stdin=subprocess.PIPE,
             # It must keep nobody waiting who reads what this process says.
             stdout=subprocess.DEVNULL,

@@ -226,3 +226,20 @@ def test_a_sweep_leaves_what_is_in_use_or_is_not_ours(tmp_path, monkeypatch):
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {used.name, "evomerge-notes", "elsewhere", "evomerge-link"}
     assert (linked / ".owner").is_file()
+
+
+def test_the_guardian_takes_no_module_from_the_folder_of_the_command(owner, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("psutil", "evomerge"):
+        (here / f"{name}.py").write_text("open('taken', 'w').close()\n")
+    monkeypatch.chdir(here)
+    process, root, _ = owner("""
+        with scratch():
+            tell()
+            signal.pause()
+        """)
+    process.kill()
+    process.wait(PATIENCE)
+    assert comes(lambda: not root.exists())
+    assert not (here / "taken").exists()

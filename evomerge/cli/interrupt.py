@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -105,5 +104,4 @@ def silence(terminals: list[int]) -> bool:
             os.dup2(nowhere, stream)
             terminals.remove(stream)
         os.close(nowhere)
-        sys.stderr.flush()
     return bool(gone)

@@ -33,8 +33,12 @@ calls = {}
 
 
 def stop(place):
-    """Comes no further where a test waits for it to be here."""
+    """Comes no further where a test waits for it to be here; one of all, or each."""
     hang = HERE / "hang"
+    if hang.is_file() and hang.read_text() == f"once, {place}":
+        hang.unlink(missing_ok=True)
+        while True:
+            time.sleep(0.1)
     while hang.is_file() and hang.read_text() == place:
         (HERE / "reached").touch()
         time.sleep(0.1)
@@ -88,6 +92,11 @@ class Command:
         return self.workplace / "tmp"
 
     @property
+    def log(self) -> Path:
+        """What it wrote where it had no terminal, and what others wrote of it afterwards."""
+        return self.workplace / f"{self._mark}.txt"
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """Its environment."""
         own = {MARK: self._mark, "TMPDIR": str(self.tmp), "PYTHONPATH": str(ROOT)}
@@ -96,17 +105,17 @@ class Command:
     def start(self, terminal: int | None = None) -> subprocess.Popen[bytes]:
         """Starts it in a session of its own, on a terminal where one is given."""
         self.tmp.mkdir(exist_ok=True)
-        streams = terminal if terminal is not None else subprocess.DEVNULL
-        return subprocess.Popen(
-            [sys.executable, "-m", "evomerge", *self.arguments],
-            cwd=self.workplace,
-            env=self.environment,
-            stdin=streams,
-            stdout=streams,
-            stderr=streams,
-            start_new_session=True,
-            preexec_fn=_hear_of_terminals if terminal is None else _take_terminal,
-        )
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "evomerge", *self.arguments],
+                cwd=self.workplace,
+                env=self.environment,
+                stdin=subprocess.DEVNULL if terminal is None else terminal,
+                stdout=log if terminal is None else terminal,
+                stderr=log if terminal is None else terminal,
+                start_new_session=True,
+                preexec_fn=_hear_of_terminals if terminal is None else _take_terminal,
+            )
 
     def run(self) -> None:
         """Runs it to its end."""

@@ -1,0 +1,107 @@
+"""Limits of time in runs with real models and tasks: what hangs is ended, and the run goes on."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from evomerge.compiler import compile_genome, search_for
+from evomerge.events import FinalScored, RunFinished, TrialFinished, TrialStarted
+from evomerge.genome import load_genome
+from evomerge.permissions import Permissions
+from evomerge.training.descent import Descent
+from tests.end_to_end.conftest import GENOME
+from tests.end_to_end.dying import with_hooks
+
+# The start of a worker has the same limit; on a busy machine it takes long.
+LIMIT = 40
+BUSY = 4.0  # seconds by which a limit may be overshot there
+CMA = "{name: cma_es, budget: 6, population_size: 4}"
+GRADIENT = "{name: gradient, epochs: 6, batch_size: 1, budget: 6}"
+
+
+@pytest.fixture
+def begin(workplace, monkeypatch):
+    """Sets up a run whose tasks stop where ``tasks/hang`` says."""
+    with_hooks(workplace)
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def set_up(*overrides, hang=""):
+        if hang:
+            (workplace / "tasks" / "hang").write_text(f"once, {hang}")
+        genome, source = load_genome(workplace / "genome.yml", overrides)
+        folder = workplace / "out"
+        return search_for(compile_genome(genome, source, Permissions(), folder), folder)
+
+    return set_up
+
+
+def within_limits(overshoot):
+    print(f"overshot by {overshoot:.2f} s")  # shown by -rP
+    assert overshoot < BUSY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("split", ["search", "validation", "holdout"])
+def test_a_metric_that_never_ends_costs_its_trial_the_limit_and_no_more(begin, split, workers):
+    overrides = [f"execution.trial_timeout={LIMIT}", f"execution.workers={workers}"]
+    run = begin("optimizer.budget=2", *overrides, hang=f"{split} 0")
+    events = list(run.run())
+    assert events[-1] == RunFinished("budget", 6)
+    recorded = [t.outcome for t in run.ledger.trials.values()]
+    finals = [outcome for (of, _), outcome in run.ledger.finals.items() if of == split]
+    (failed,) = [o for o in (recorded if split == "search" else finals) if o.failure]
+    assert "did not end by itself" in failed.failure
+    within_limits(failed.seconds["evaluate"] - LIMIT)
+    scored = [event.scores for event in events if isinstance(event, FinalScored)]
+    assert sum(not scores for scores in scored) == (split != "search")
+
+
+def when_the_search_was_over(run, events):
+    """Seconds from the end of the time of a search to the first thing that came after it."""
+    for event in events:
+        is_final = isinstance(event, TrialStarted) and run.ledger.ended
+        if is_final or isinstance(event, FinalScored):
+            return time.monotonic() - run._deadline.search_end
+    raise AssertionError("nothing came after the search")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "timeout"), [(1, 15), (2, 40)])
+def test_a_search_ends_with_its_time_though_a_trial_hangs(begin, workers, timeout):
+    """Some trials are finished before, as the first generation is."""
+    overrides = [f"optimizer.timeout={timeout}", f"execution.workers={workers}"]
+    run = begin("optimizer.budget=300", *overrides, hang="search 5")
+    events = run.run()
+    overshoot = when_the_search_was_over(run, events)
+    *_, last = events
+    assert last == RunFinished("timeout", len(run.ledger.trials))
+    assert 4 <= len(run.ledger.trials) < 304
+    within_limits(overshoot)
+    again = begin("optimizer.budget=300", *overrides)
+    replayed = list(again.run())
+    assert replayed[-1] == last
+    assert all(e.was_recorded for e in replayed if isinstance(e, TrialFinished))
+
+
+@pytest.mark.slow
+def test_an_epoch_of_training_ends_with_the_time_of_the_search(begin, workplace, monkeypatch):
+    (workplace / "genome.yml").write_text(GENOME.replace(CMA, GRADIENT))
+    step, n_steps = Descent.step, [0]
+
+    def stuck(self, *arguments):
+        n_steps[0] += 1
+        if n_steps[0] == 20:  # in the second epoch
+            signal.pause()
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Descent, "step", stuck)
+    run = begin("optimizer.timeout=15")
+    events = run.run()
+    within_limits(when_the_search_was_over(run, events))
+    *_, last = events
+    assert last == RunFinished("timeout", 5)
