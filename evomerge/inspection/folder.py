@@ -52,7 +52,12 @@ def shards_in(index: bytes) -> list[str]:
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError("it is no index of weights") from error
     names = sorted(set(map(str, places)))
-    outside = next((name for name in names if os.path.basename(name) != name or "\\" in name), None)
+    outside = next((name for name in names if not _is_plain(name)), None)
     if outside is not None:
         raise ValueError(f"it names {outside!r}, which is not in the model's own folder")
     return names
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of a file in the same folder, on any system."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")

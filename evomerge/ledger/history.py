@@ -27,7 +27,7 @@ from evomerge.ledger.lines import (
 from evomerge.ledger.shape import event_in, header_in
 from evomerge.ledger.store import LedgerFile
 from evomerge.lock import RunLock
-from evomerge.reading import is_folder, is_there, read_bytes
+from evomerge.reading import is_file, is_folder, is_there, read_bytes
 from evomerge.trial import Candidate, Document, Outcome, Trial
 
 MAX_BYTES = 1 << 30  # of a ledger; a trial takes a few thousand
@@ -82,12 +82,14 @@ class Ledger:
             known: Outcomes found by another run and still valid.
 
         Raises:
-            LedgerError: another process writes it.
+            LedgerError: another process writes it, or it holds files that a run writes and no
+                run.
             LostFileError: the folder cannot be written.
         """
         with writing(folder.path):
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
         folder.refuse_special()
+        _refuse_files_of_others(folder, genome)
         first = {"kind": "header", **header}
         try:
             header_in(json.loads(canonical_json(first)))  # as it will be read back
@@ -282,6 +284,18 @@ class Ledger:
         for trial_id in trial_ids:
             if trial_id not in self.trials:
                 raise ValueError(f"no trial {trial_id} stands above it")
+
+
+def _refuse_files_of_others(folder: RunFolder, genome: str) -> None:
+    """A folder without a ledger was no run; a genome.yml may be of one killed as it began."""
+    for path in (folder.genome, folder.best, folder.report, folder.journal, folder.log):
+        is_own = path == folder.genome and is_file(path) and read_bytes(path) == genome.encode()
+        if is_there(path) and not is_there(folder.ledger) and not is_own:
+            raise LedgerError(
+                f"holds {path.name} and no run; a run that begins there would write over it",
+                where=str(folder.path),
+                fix="Choose another folder with --run-dir, or move the file away.",
+            )
 
 
 def _why_no_run(path: Path) -> str:

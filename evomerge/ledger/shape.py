@@ -18,6 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
 from evomerge.harmless import harmless, offender
+from evomerge.space import from_data
 
 STRICT = ConfigDict(strict=True, extra="allow")
 _LARGEST = 10**9  # no run has as many trials, documents or threads
@@ -221,7 +222,9 @@ def header_in(line: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is none.
     """
-    return checked(_HEADER, line)
+    header = checked(_HEADER, line)
+    from_data(header["space"])
+    return header
 
 
 def event_in(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def flaws(folder: Path) -> Iterator[str]:
         folder: As mergekit wrote it.
     """
     try:
-        model = read_model(ModelName(path=str(folder)))
+        # As it is: a folder may have a name that no genome can hold.
+        model = read_model(ModelName.model_construct(path=str(folder)))
     except ModelError as error:
         yield error.problems[0].what
         return

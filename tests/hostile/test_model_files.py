@@ -14,7 +14,7 @@ MODEL = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
     "pytorch_model.bin.index.json", "adapter_config.json", "adapter_model.safetensors",
     "generation_config.json", "chat_template.jinja", "README.md", "added_tokens.json",
-    "additional_chat_templates",
+    "additional_chat_templates", "model.json",
 )  # fmt: skip
 TASKS = ("tasks/search.yaml", "tasks/search.jsonl", "tasks/stray.yaml")
 GENOMES = ("genome.yml",)
@@ -22,7 +22,7 @@ CASES = [
     *((f"models/model_1/{name}", kind) for name in MODEL for kind in THINGS),
     *((name, kind) for name in (*TASKS, *GENOMES) for kind in THINGS),
 ]
-FAST = set(CASES[:: max(len(CASES) // 24, 1)])
+FAST = set(CASES[:: max(len(CASES) // 16, 1)])
 
 
 @pytest.fixture

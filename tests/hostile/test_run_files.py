@@ -41,7 +41,10 @@ def run(recorded, tmp_path, monkeypatch) -> Path:
     return Path(shutil.copytree(recorded, tmp_path / "run"))
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*c, marks=[] if i % 9 == 0 else [pytest.mark.slow]) for i, c in enumerate(CASES)],
+)
 def test_a_run_is_shown_and_exported_or_a_sentence_says_why_not(run, name, kind):
     THINGS[kind](run / name)
     for arguments in SHOWS:
