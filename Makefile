@@ -29,7 +29,7 @@ experts: $(VENV)/installed ## Train the example's small experts (kept after the 
 
 demo: experts ## Make experts, search, show the result, export the recipe, build and score it
 	$(BIN)/evomerge run genomes/skills.yml --run-dir $(RUN)
-	$(BIN)/evomerge export $(RUN) -o $(RUN)/winner.yml
+	$(BIN)/evomerge export $(RUN) -o $(RUN)/winner.yml --force
 	rm -rf $(RUN)/model
 	$(BIN)/mergekit-yaml $(RUN)/winner.yml $(RUN)/model --quiet 2> $(RUN)/build.log || (cat $(RUN)/build.log; exit 1)
 	@echo "Built $(RUN)/model from $(RUN)/winner.yml; lm-eval scores it on the holdout documents:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -9,11 +10,13 @@ import yaml
 from evomerge.files import write_atomic, writing
 from evomerge.ledger import Ledger
 from evomerge.objective import Score
+from evomerge.reading import is_folder, listed
 from evomerge.recipe import Recipe
 from evomerge.standing import Standing
 from evomerge.trial import Metric, Trial
 
 FORMAT = 1
+_OF_FRONT = re.compile(r"trial-.*\.yml", re.DOTALL)
 
 
 def write_best(ledger: Ledger, standing: Standing, trial: Trial) -> None:
@@ -29,8 +32,8 @@ def write_front(ledger: Ledger, standing: Standing) -> None:
         path = folder / f"trial-{trial.candidate.trial_id:05d}.yml"
         names.add(path.name)
         write_atomic(path, _text(best_content(ledger, standing, trial)))
-    for path in folder.glob("trial-*.yml"):
-        if path.name not in names:
+    for path in listed(folder) if is_folder(folder) else ():
+        if _OF_FRONT.fullmatch(path.name) and path.name not in names:
             with writing(path):
                 path.unlink()
 

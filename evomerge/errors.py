@@ -6,6 +6,7 @@
       GenomeError         the YAML is wrong: the user edits a file            exit 2
       UnknownNameError    a table was asked for a name it does not hold       exit 2
       MissingExtraError   a feature needs a package that is not installed     exit 2
+      OccupiedError       something is where a result was to be written      exit 2
       ModelError          a model folder or Hub id cannot be used             exit 2
       CandidateError      one candidate failed: recorded, the run goes on     -
         MergeError        its weights could not be computed
@@ -28,7 +29,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from evomerge.harmless import shown
+from evomerge.harmless import one_name, shown
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class Problem:
     fix: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("what", "where", "fix"):
+        for name in ("what", "fix"):
             object.__setattr__(self, name, shown(getattr(self, name)))
+        object.__setattr__(self, "where", shown(one_name(self.where)))
 
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what
@@ -101,6 +103,12 @@ class MissingExtraError(EvomergeError):
 
 class ModelError(EvomergeError):
     """A model folder or Hub id cannot be read or does not fit the others."""
+
+    exit_code = 2
+
+
+class OccupiedError(EvomergeError):
+    """Something is where a command would write."""
 
     exit_code = 2
 

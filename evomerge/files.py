@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import LostFileError
+from evomerge.reading import is_there
 
 _UNFINISHED = ".unfinished"
 
@@ -61,7 +62,7 @@ def write_missing(folder: Path, files: Mapping[str, str]) -> None:
         LostFileError: the disk is full, or the folder cannot be written.
     """
     for name, content in files.items():
-        if not (folder / name).is_file():
+        if not is_there(folder / name):
             write_atomic(folder / name, content)
 
 

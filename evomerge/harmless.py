@@ -11,6 +11,7 @@ import re
 
 # C0 and C1 controls, line separators, marks that turn text round, halves of characters.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAKS = re.compile("[\t\n]")
 _PICTURES = 0x2400  # U+2400 + code is the picture of a C0 control
 _UNKNOWN = "\ufffd"
 _LONGEST = 400  # characters of a line that a person reads
@@ -27,6 +28,16 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """The text on one line, harmless."""
     return harmless(" ".join(text.split()))
+
+
+def one_name(name: object) -> str:
+    """A name as part of a line: harmless, its line breaks and tabs visible too."""
+    return _BREAKS.sub(_picture, harmless(str(name)))
+
+
+def escaped(json_text: str) -> str:
+    """JSON that means the same and is harmless: such characters are written by their codes."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", json_text)
 
 
 def shown(text: str) -> str:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from evomerge.errors import LedgerError
+from evomerge.errors import LedgerError, UnreadableError
 from evomerge.files import writing
+from evomerge.reading import read_text
+
+_LONGEST_ID = 100  # bytes of what names a process
 
 
 class RunLock:
@@ -43,8 +46,8 @@ class RunLock:
 
     def _owner_id(self) -> str:
         try:
-            return self._owner.read_text(encoding="utf-8").strip()
-        except OSError:  # it died, or has only just begun
+            return read_text(self._owner, _LONGEST_ID, follow=False).strip()
+        except UnreadableError:  # it died, or has only just begun
             return "another"
 
     def release(self) -> None:

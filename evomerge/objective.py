@@ -191,4 +191,5 @@ def _combined(slopes: Sequence[float], parts: Sequence[Score]) -> float | None:
     errors = [part.stderr for part in parts]
     if any(error is None for error in errors):
         return None
-    return math.sqrt(sum((s * (e or 0.0)) ** 2 for s, e in zip(slopes, errors, strict=True)))
+    # Not the root of a sum of squares, which overflows where the error does not.
+    return math.hypot(*(s * (e or 0.0) for s, e in zip(slopes, errors, strict=True)))

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from evomerge.errors import UnreadableError
 
 SMALL = 1 << 28  # bytes of a file that is read whole; the largest tokenizers have 2**25
+_MORE = 1 << 16  # bytes
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _KINDS = {
@@ -67,8 +68,10 @@ def read_bytes(path: Path, most: int = SMALL, *, follow: bool = True) -> bytes:
     """
     with opened(path, follow=follow) as file, reading(path):
         size = os.fstat(file.fileno()).st_size
+        content = b"" if size > most else file.read(size + 1)
         # A file may grow, and those of /proc have no size.
-        content = b"" if size > most else file.read(most + 1)
+        while 0 < len(content) <= most and (more := file.read(_MORE)):
+            content += more
     if max(size, len(content)) > most:
         raise UnreadableError(
             f"{max(size, len(content))} bytes, more than the {most} it may have",
@@ -119,6 +122,16 @@ def is_folder(path: Path | str) -> bool:
 def is_there(path: Path | str) -> bool:
     """Whether anything has this name, a link to nothing too."""
     return os.path.lexists(path)
+
+
+def real_path(path: Path) -> Path:
+    """The full path with every link followed, as far as that can be.
+
+    Raises:
+        UnreadableError: no file can have the name.
+    """
+    with reading(path):
+        return Path(os.path.realpath(path))  # Path.resolve raises for links in a ring
 
 
 def kind_of(path: Path) -> str:

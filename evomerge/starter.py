@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,6 +17,7 @@ from evomerge.genome.source import parse_yaml
 from evomerge.genome.tasks import Task
 from evomerge.methods import METHODS, Scope
 from evomerge.permissions import Permissions
+from evomerge.reading import is_file, is_folder
 
 TRIALS_PER_PARAMETER = 5  # below that an optimizer has hardly begun when the budget is spent
 _OTHER_GROUPS = 3  # embeddings, final norm and head have values of their own
@@ -145,7 +145,7 @@ def _task(text: str) -> Task:
 
 def _parts(text: str) -> tuple[str, str | None]:
     """Name and metric of ``name/metric,filter``; a file of a task keeps its slashes."""
-    if Path(text).is_file() or "/" not in text:
+    if is_file(text) or "/" not in text:
         return text, None
     name, _, metric = text.rpartition("/")
     return name, metric
@@ -236,7 +236,7 @@ def _task_entry(text: str, limit: int | None = None) -> str:
 
 def _model(name: str) -> str:
     """A folder whose own name holds + or @ is written in the long form."""
-    if any(mark in name for mark in "+@") and Path(name).is_dir():
+    if any(mark in name for mark in "+@") and is_folder(name):
         return f"{{model: {{path: {_scalar(name)}}}}}"
     return _scalar(name)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from evomerge.optimizers.llm.client import Answer, Message
+from evomerge.endpoint.chat import Answer, Message
 from evomerge.optimizers.llm.settings import LlmSettings
 
 Reply = Callable[[str], str]  # what the user's message asks -> what the model says

@@ -659,5 +659,5 @@ def test_a_file_that_is_no_genome_says_so(tmp_path, content, message):
 def test_a_file_that_is_not_there_says_so(tmp_path):
     with pytest.raises(GenomeError, match=r"none.yml: no such file. Check the path"):
         load_genome(tmp_path / "none.yml")
-    with pytest.raises(GenomeError, match="cannot be read"):
+    with pytest.raises(GenomeError, match="is a folder, expected a regular file"):
         load_genome(tmp_path)

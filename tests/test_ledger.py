@@ -325,3 +325,19 @@ def test_known_outcomes_read_back_with_their_documents(tmp_path):
     assert read.known_outcome("tasks", "d1" * 32) == outcome
     assert read.known_outcome("holdout", "d1" * 32) is None
     assert read.trials == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["genome.yml", "best.yml", "report.html", "study.journal", "log.txt"]
+)
+def test_a_run_does_not_begin_over_the_files_of_somebody(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(LedgerError, match=f"holds {name} and no run; .* --run-dir"):
+        Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_begins_again_where_it_was_killed_as_it_began(tmp_path):
+    (tmp_path / "genome.yml").write_text("genome: {}\n")
+    (tmp_path / "documents").mkdir()
+    Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n").close()

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = (
-    *("torch", "transformers", "mergekit", "lm_eval", "optuna", "cmaes", "openai", "datasets"),
+    *("torch", "transformers", "mergekit", "lm_eval", "optuna", "cmaes", "httpcore2", "datasets"),
     "scipy",
 )
 LOADED = f"import sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"

@@ -89,3 +89,12 @@ def test_a_folder_is_listed_in_order(tmp_path):
     for name in ("b", "a"):
         (tmp_path / name).touch()
     assert [path.name for path in listed(tmp_path)] == ["a", "b"]
+
+
+def test_a_file_without_a_size_is_read_to_its_end():
+    assert read_bytes(Path("/proc/self/maps")).endswith(b"\n")
+
+
+def test_a_large_limit_takes_no_memory(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    assert read_bytes(tmp_path / "file", 1 << 50) == b"x"

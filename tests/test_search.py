@@ -555,9 +555,11 @@ def test_time_of_training_before_a_break_counts(tmp_path):
     folder.ledger.write_text("\n".join(x for x in lines if '"kind":"ended"' not in x) + "\n")
     lesson = Lesson(np.zeros(2), b"", {}, effort=Effort(seconds=600.0))
     RunKeepsakes(folder).keep("0-gradient/epoch-1.npz", to_bytes(lesson))
-    RunKeepsakes(folder).keep("0-gradient/epoch-2.npz", b"damaged")
     *_, last = search(tmp_path, budget=50, timeout=500, resume=True).run()
     assert last == RunFinished("timeout", N_BASELINES + 4)
+    RunKeepsakes(folder).keep("0-gradient/epoch-2.npz", b"damaged")
+    with pytest.raises(LedgerError, match=r"epoch-2.npz: not what an epoch .* or remove it"):
+        list(search(tmp_path, budget=50, timeout=500, resume=True).run())
 
 
 def test_the_winner_on_disk_is_mended_as_soon_as_a_run_goes_on(tmp_path):

@@ -25,7 +25,9 @@ from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.isolation import CODE_EVAL, inside_lm_eval
 from evomerge.files import write_atomic
 from evomerge.genome import load_genome
+from evomerge.genome.models import ModelName
 from evomerge.genome.tasks import Evaluation, Task
+from evomerge.inspection.read import read_model
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.merging.build import build
 from evomerge.merging.pickles import refuse_pickles
@@ -129,6 +131,7 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 from evomerge.errors import EvomergeError
 from evomerge.genome import load_genome
+from evomerge.genome.models import ModelName
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.documents import read_documents
 for file in sorted(Path(sys.argv[2]).iterdir()):
@@ -169,7 +172,9 @@ def test_bombs_end_in_sentences_within_bounded_memory(tmp_path):
 def test_a_pipe_in_place_of_a_genome_is_not_waited_for(run):
     (run / "genome.yml").unlink()
     os.mkfifo(run / "genome.yml")
-    with pytest.raises(GenomeError, match="not a file"):
+    with pytest.raises(GenomeError, match="is a FIFO, expected a regular file"):
+        load_genome(run / "genome.yml")
+    with pytest.raises(LedgerError, match=r"genome.yml: is a FIFO; a run holds files only"):
         load_run(run)
 
 
@@ -382,6 +387,29 @@ def test_an_index_of_safetensors_that_names_a_pickle_is_refused(tmp_path):
     index = {"weight_map": {"model.norm.weight": "weights.bin"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=r"\(weights.bin\)"):
+        refuse_pickles(parent(model), ())
+
+
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+@pytest.mark.parametrize("shard", ["../x", "/x", "a/../../x", "below/x", "..", "", "a\\x", "../\0"])
+def test_shards_elsewhere_are_refused_and_not_read(tmp_path, index, shard):
+    model = tiny_model(tmp_path / "model")
+    shutil.copy(model / "model.safetensors", tmp_path / "x")
+    (model / "model.safetensors").unlink()
+    (model / index).write_text(json.dumps({"weight_map": {"model.norm.weight": shard}}))
+    with pytest.raises(ModelError, match=rf"{index} cannot be read \(it names .* own folder"):
+        refuse_pickles(parent(model), {str(model)})
+    facts = read_model(ModelName(path=str(model)), may_unpickle=True)
+    assert not facts.tensors
+    assert shard in facts.missing or shard in facts.broken
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": []}', "[" * 100_000, "\0"])
+def test_an_index_that_is_none_is_a_sentence(tmp_path, content):
+    model = tiny_model(tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelError, match=r"cannot be read \(it is no index of weights"):
         refuse_pickles(parent(model), ())
 
 

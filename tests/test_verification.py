@@ -20,6 +20,7 @@ from evomerge.errors import (
     LostFileError,
     ModelError,
     NoRunError,
+    OccupiedError,
     RunError,
 )
 from evomerge.genome import load_genome
@@ -288,7 +289,7 @@ def test_low_precision_is_told_before(record):
 
 
 def test_a_folder_to_keep_the_model_in_must_be_empty(record):
-    with pytest.raises(NoRunError, match="models: holds something already"):
+    with pytest.raises(OccupiedError, match="models: holds other things than a built model, base"):
         prepare(record(), Permissions(), keep=Path("models"))
 
 

@@ -23,6 +23,10 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON for programs and nothing else."
 )
 
+force_option = click.option(
+    "--force", is_flag=True, help="Replace what is there; links, FIFOs and devices never."
+)
+
 
 def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags by which a person allows what may run code; passed as ``permissions``."""

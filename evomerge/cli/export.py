@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli.arguments import permission_options
+from evomerge.cli.arguments import force_option, permission_options
+from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also build the model into this folder with mergekit-yaml.",
 )
+@force_option
 @permission_options
 def export(
     best_or_run: Path,
@@ -36,75 +39,104 @@ def export(
     trial: int | None,
     top: int | None,
     build: Path | None,
+    force: bool,
     permissions: Permissions,
 ) -> None:
     """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit-yaml builds.
 
-    A run with several objectives gives one recipe per point of its Pareto front.
+    A run with several objectives gives one recipe per point of its Pareto front. Nothing that is
+    there is replaced without --force; a model appears in its folder when it is complete.
     """
     from evomerge.cli.output import write_result
-    from evomerge.report.export import top_of, trial_of, winners_of
+    from evomerge.creating import refuse_occupied, refuse_occupied_folder
 
     if trial is not None and top is not None:
         raise click.UsageError("--trial and --top choose different trials; give one of them.")
-    if trial is not None:
-        exports = [trial_of(best_or_run, trial)]
-    else:
-        exports = winners_of(best_or_run) if top is None else top_of(best_or_run, top)
-    if top is None and len(exports) == 1:
-        exports = [_placed(exports[0], output, build)]
-        write_result(_yaml(exports[0], output, build), output)
-    elif output is None:
+    exports = _chosen(best_or_run, trial, top)
+    is_one = top is None and len(exports) == 1
+    if not is_one and output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
-    else:
-        exports = [one.placed(output) for one in exports]
-        for one in exports:
-            file = output / one.file_name
-            write_result(_yaml(one, file, _below(build, one)), file)
-    if build is not None:
-        for one in exports:
-            folder = build if len(exports) == 1 and top is None else build / _stem(one)
-            _build(one, folder, permissions)
+    jobs = [_job(one, output, build, is_one) for one in exports]
+    for job in jobs:  # all of them before any work
+        if job.file is not None:
+            refuse_occupied(job.file, force=True)
+        if job.folder is not None:
+            refuse_occupied_folder(job.folder, force=force)
+    texts = [job.placed().text for job in jobs]
+    for job, text in zip(jobs, texts, strict=True):
+        if job.file is not None:
+            refuse_occupied(job.file, text, force=force)
+    for job, text in zip(jobs, texts, strict=True):
+        write_result(text, job.file, force=force)
+    for job in jobs:
+        if job.folder is not None:
+            _build(job.placed().export, job.folder, force, permissions)
 
 
-def _yaml(one: Export, file: Path | None, out: Path | None) -> str:
-    names = {}
-    if file is not None:
-        names["recipe_file"] = str(file)
-    if out is not None:
-        names["out"] = str(out)
-    return one.to_yaml(**names)
+def _chosen(best_or_run: Path, trial: int | None, top: int | None) -> list[Export]:
+    from evomerge.report.export import top_of, trial_of, winners_of
+
+    if trial is not None:
+        return [trial_of(best_or_run, trial)]
+    return winners_of(best_or_run) if top is None else top_of(best_or_run, top)
 
 
-def _placed(one: Export, file: Path | None, build: Path | None) -> Export:
-    """Its adapter, if it has one of its own, beside the recipe or else beside the model."""
-    beside = file or build
-    return one if beside is None else one.placed(beside.parent)
+@dataclass(frozen=True)
+class _Job:
+    """One recipe to be written, and perhaps built.
+
+    Attributes:
+        export: The recipe.
+        file: Its file; None: standard output.
+        folder: Of its model; None: it is not built.
+        beside: Where an adapter of its own is written; None: nowhere.
+    """
+
+    export: Export
+    file: Path | None
+    folder: Path | None
+    beside: Path | None
+
+    def placed(self) -> _Job:
+        """The same, with its own adapter, if it has one, written."""
+        if self.beside is None:
+            return self
+        return replace(self, export=self.export.placed(self.beside))
+
+    @property
+    def text(self) -> str:
+        """The recipe as its file has it."""
+        names = {"recipe_file": self.file, "out": self.folder}
+        return self.export.to_yaml(**{key: str(path) for key, path in names.items() if path})
 
 
-def _below(build: Path | None, one: Export) -> Path | None:
-    return None if build is None else build / _stem(one)
+def _job(one: Export, output: Path | None, build: Path | None, is_one: bool) -> _Job:
+    """A recipe alone has the names that were given; of several each has its own below them."""
+    if is_one:
+        named = output or build
+        return _Job(one, output, build, None if named is None else named.parent)
+    file = None if output is None else output / one.file_name
+    folder = None if build is None else build / Path(one.file_name).stem
+    return _Job(one, file, folder, output)
 
 
-def _stem(one: Export) -> str:
-    return Path(one.file_name).stem
-
-
-def _build(one: Export, out: Path, permissions: Permissions) -> None:
+def _build(one: Export, out: Path, force: bool, permissions: Permissions) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from evomerge.merging.build import build
+    from evomerge.cli.output import say
+    from evomerge.merging.built import build_into
 
     content = one.content
-    with Console(stderr=True).status(Text(f"mergekit-yaml builds {out}")):
-        build(
+    with Console(stderr=True).status(Text(f"mergekit-yaml builds {one_name(out)}")):
+        build_into(
             one.recipe,
             out,
+            force=force,
             merge_seed=int(content["merge_seed"]),
             threads=int(content["threads"]),
             device=str(content["device"]),
             trust_remote_code=permissions.trust_remote_code,
             allow_pickle=permissions.pickle,
         )
-    click.echo(f"built {out}", err=True)
+    say(f"built {one_name(out)}")

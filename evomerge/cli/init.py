@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli.arguments import permission_options
+from evomerge.cli.arguments import force_option, permission_options
 from evomerge.cli.interrupt import StoppedError
+from evomerge.cli.output import say
+from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ Ask = Callable[[str], str]
 @click.option("--method", help="Merge method. Default: task_arithmetic, without a base linear.")
 @click.option("--budget", type=click.IntRange(min=1), help=f"Trials. Default: {_BUDGET}.")
 @click.option("--yes", is_flag=True, help="Ask nothing; defaults for what no option says.")
-@click.option("--force", is_flag=True, help="Overwrite the file.")
+@force_option
 @permission_options
 @click.pass_context
 def init(
@@ -70,14 +72,14 @@ def init(
     """
     from evomerge.cli.log import run_log
     from evomerge.cli.output import write_result
+    from evomerge.creating import refuse_occupied
     from evomerge.starter import start
 
-    if file.exists() and not force:
-        raise click.UsageError(f"{file} exists; choose another name or add --force.")
+    refuse_occupied(file, force=force)
     try:
         with run_log():
             answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
-            click.echo("checking models and tasks", err=True)
+            say("checking models and tasks")
             starter = start(answers, str(file), permissions)
     except (click.Abort, KeyboardInterrupt) as stop:
         if not sys.stdin.isatty():
@@ -85,17 +87,17 @@ def init(
         raise StoppedError("Stopped; nothing was written.") from stop
     _tell(starter.examination.findings)
     if starter.examination.compiled is None:
-        click.echo(f"{file} is not written: a run could not begin.", err=True)
+        say(f"{one_name(file)} is not written: a run could not begin.")
         context.exit(2)
-    write_result(starter.text, file)
+    write_result(starter.text, file, force=force)
     n_dims = starter.examination.compiled.merge_space.space.n_dims
-    click.echo(f"{n_dims} parameters for {answers.budget} trials")
-    click.echo(f"next    evomerge run {file}")
+    say(f"{n_dims} parameters for {answers.budget} trials", err=False)
+    say(f"next    evomerge run {one_name(file)}", err=False)
 
 
 def _tell(findings: Sequence[Finding]) -> None:
     for finding in findings:
-        click.echo(f"{finding.severity.value}: {finding}", err=True)
+        say(f"{finding.severity.value}: {finding}")
 
 
 def _answers(
@@ -147,7 +149,7 @@ def _asked_tasks(
 def _is_refused(text: str, problem: Ask) -> bool:
     what = problem(text)
     if what:
-        click.echo(what, err=True)
+        say(what)
     return bool(what)
 
 
@@ -177,13 +179,14 @@ def _one(question: str, problem: Ask, *, may_be_empty: bool = True) -> str:
 def _model_problem(name: str) -> str:
     """Why a text can be neither a folder nor a Hub id; what is in them is for the check."""
     from evomerge.errors import nearest
+    from evomerge.reading import is_folder, listed
 
     path = Path(name).expanduser()
     parent = path.parent
-    if path.is_dir() or "+" in name or "@" in name:
+    if is_folder(path) or "+" in name or "@" in name:
         return ""
-    if parent.is_dir() and parent != Path():  # of something local, so meant as a folder
-        hint = nearest(path.name, sorted(entry.name for entry in parent.iterdir()))
+    if is_folder(parent) and parent != Path():  # of something local, so meant as a folder
+        hint = nearest(path.name, [entry.name for entry in listed(parent)])
         return f"{name}: no such folder in {parent}{hint or '.'}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         return f"{name}: no such folder, and Hub ids read owner/name."

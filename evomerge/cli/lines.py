@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import click
-
+from evomerge.cli.output import say
 from evomerge.cli.progress import Progress
 from evomerge.events import (
     Event,
@@ -47,21 +46,21 @@ class LineView:
         self.progress.see(event)
         if isinstance(event, RunStarted):
             for line in _opening(event):
-                click.echo(line, err=True)
+                say(line)
         elif isinstance(event, TrialFinished) and not event.was_recorded:
-            click.echo(_trial(event), err=True)
+            say(_trial(event))
         elif isinstance(event, Preparing | Proposing):
             self._work(event)
         elif isinstance(event, FinalScored):
-            click.echo(_final(event), err=True)
+            say(_final(event))
         elif isinstance(event, Notice):
-            click.echo(f"note: {event.message}", err=True)
+            say(f"note: {event.message}")
 
     def _work(self, event: Preparing | Proposing) -> None:
         """A line when something begins, and one per tenth of it at most."""
         tenth = int(10 * event.share)
         if not event.share or tenth != self._told_tenth:
-            click.echo(event.activity, err=True)
+            say(event.activity)
         self._told_tenth = tenth
 
 

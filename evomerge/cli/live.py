@@ -11,6 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from evomerge.cli.plain import plain
 from evomerge.cli.progress import Progress, duration
 from evomerge.events import Event, Notice, RunStarted, TrialFinished
 from evomerge.objective import Score
@@ -64,12 +65,12 @@ class LiveView:
             self._tell_failure(event)
 
     def _tell(self, line: str, style: str) -> None:
-        self.console.print(Text(line, style=style))
+        self.console.print(plain(line, style=style))
 
     def _tell_failure(self, event: TrialFinished) -> None:
         if event.outcome.failure and self.progress.n_failed <= _N_FAILURES_TOLD:
             line = f"trial {event.candidate.trial_id} failed: {event.outcome.failure}"
-            self.console.print(Text(line, style="red"), overflow="ellipsis", no_wrap=True)
+            self.console.print(plain(line, style="red"), overflow="ellipsis", no_wrap=True)
 
     def picture(self) -> RenderableType:
         """The run at this moment."""
@@ -78,20 +79,20 @@ class LiveView:
         lines.add_column(style="dim", no_wrap=True)
         lines.add_column()
         if progress.started is None:
-            self._spinner.update(text=Text(progress.stage))
+            self._spinner.update(text=plain(progress.stage))
             return self._spinner
-        lines.add_row("run", Text(progress.started.run_dir))
+        lines.add_row("run", plain(progress.started.run_dir))
         lines.add_row("trials", _bar(progress))
         if progress.stage:
-            self._spinner.update(text=Text(progress.stage))
+            self._spinner.update(text=plain(progress.stage))
             lines.add_row("now", self._spinner)
         if progress.best_scores:
             lines.add_row("best", _best(progress))
         if len(set(progress.history)) > 1:
-            lines.add_row("", Text(sparkline(progress.history, _CURVE_WIDTH), style="green"))
+            lines.add_row("", plain(sparkline(progress.history, _CURVE_WIDTH), style="green"))
         if progress.baselines:
             lines.add_row("before", _baselines(progress))
-        return Group(Text(), lines)
+        return Group(plain(), lines)
 
 
 def _bar(progress: Progress) -> RenderableType:
@@ -102,7 +103,7 @@ def _bar(progress: Progress) -> RenderableType:
         facts.append(f"{progress.n_failed} failed")
     row = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=max(progress.budget, 1), completed=progress.n_done, width=_BAR_WIDTH)
-    row.add_row(bar, Text("  ".join(facts)))
+    row.add_row(bar, plain("  ".join(facts)))
     return row
 
 
@@ -119,7 +120,7 @@ def _baselines(progress: Progress) -> RenderableType:
     rows = Table.grid(padding=(0, 2, 0, 0))
     for origin, scores in progress.baselines.items():
         shown = _short(origin)
-        rows.add_row(Text(shown), Text(_scores(progress, scores) if scores else "failed"))
+        rows.add_row(plain(shown), plain(_scores(progress, scores) if scores else "failed"))
     return rows
 
 

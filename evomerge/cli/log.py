@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evomerge.files import writing
+from evomerge.harmless import harmless
 
 _CAPACITY = 10_000  # records kept until the run folder exists
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -17,6 +18,12 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """A full disk ends the run where it matters, at the ledger; not in a line of the log."""
+
+
+class _Harmless(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with nothing in it that a terminal obeys."""
+        return harmless(super().format(record))
 
 
 class RunLog:
@@ -29,7 +36,7 @@ class RunLog:
         """Writes what was kept, and everything from now on."""
         with writing(path):
             file = _File(path, encoding="utf-8")
-        file.setFormatter(logging.Formatter(_FORMAT))
+        file.setFormatter(_Harmless(_FORMAT))
         self._memory.setTarget(file)
         self._memory.flush()
         self._memory.capacity = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -16,6 +18,7 @@ from evomerge.cli.garbage import collecting_later
 from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError, exit_code_of, terminated_by_signals
 from evomerge.cli.listing import list_names
+from evomerge.cli.output import say
 from evomerge.cli.run import run
 from evomerge.cli.schema import schema
 from evomerge.cli.show import show
@@ -51,16 +54,18 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         with terminated_by_signals(), collecting_later():
+            _refuse_impossible(arguments)
             sys.exit(_main(arguments))
     except EvomergeError as error:
         for problem in error.problems:
             click.echo(_sentence(problem), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        error.show(told := io.StringIO())  # it quotes arguments as they are
+        say(told.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except StoppedError as error:
-        click.echo(str(error), err=True)
+        say(str(error))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         click.echo("Stopped.", err=True)
@@ -75,6 +80,17 @@ def _main(arguments: Sequence[str] | None) -> int:
         if abort.__cause__ is None:
             raise
         raise abort.__cause__ from None
+
+
+def _refuse_impossible(arguments: Sequence[str] | None) -> None:
+    """Texts that no shell can give and no file can be named; click hands them to the system."""
+    for argument in arguments or ():
+        try:
+            has_null = b"\0" in os.fsencode(argument)
+        except UnicodeEncodeError:  # half of a character
+            has_null = True
+        if has_null:
+            raise click.UsageError(f"{argument!r} holds what no argument can.")
 
 
 def _sentence(problem: Problem) -> str:

@@ -8,22 +8,35 @@ from typing import Any
 
 import click
 
-from evomerge.files import write_atomic
+from evomerge.creating import create
+from evomerge.harmless import escaped, harmless, one_name
 
 
-def write_result(text: str, output: Path | None) -> None:
+def write_result(text: str, output: Path | None, *, force: bool = False) -> None:
     """Prints a result, or writes it to a file and says so.
 
+    Args:
+        text: The result.
+        output: The file; None: standard output.
+        force: Whether another file that is there is replaced.
+
     Raises:
+        OccupiedError: something else is there.
         LostFileError: the file cannot be written.
     """
     if output is None:
         click.echo(text, nl=False)
-        return
-    write_atomic(output, text)
-    click.echo(f"wrote {output}", err=True)
+    elif create(output, text, force=force):
+        say(f"wrote {one_name(output)}")
+    else:
+        say(f"{one_name(output)} holds this already")
+
+
+def say(text: str, *, err: bool = True) -> None:
+    """Prints a line for people, harmless whoever wrote what it quotes."""
+    click.echo(harmless(text), err=err)
 
 
 def print_json(content: Any) -> None:
     """Prints what a program reads."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    click.echo(escaped(json.dumps(content, indent=2, ensure_ascii=False)))

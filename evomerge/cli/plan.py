@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from evomerge.cli.output import say
 from evomerge.cli.progress import duration
 from evomerge.cli.tables import Cell, plain_table
 from evomerge.compiler import Compiled
@@ -32,7 +33,7 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
     if plan.trials is not None:
         _title("search")
         for line in _search(plan.trials):
-            click.echo(line)
+            say(line, err=False)
         _title("tasks")
         plain_table(list(_tasks(plan.trials)))
     if plan.stores:
@@ -40,13 +41,13 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
         plain_table([row for store in plan.stores for row in _store(store)])
     _title("time")
     for line in _time(measured):
-        click.echo(line)
+        say(line, err=False)
     _title("scored first")
     for candidate in (*baselines(compiled.merge_space), *compiled.subject.seeds):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
-        click.echo(f"{candidate.origin}  ({place})")
+        say(f"{candidate.origin}  ({place})", err=False)
     _title("recipe where the search starts")
-    click.echo(compiled.merge_space.recipe(space.decode(space.initial)).to_yaml(), nl=False)
+    say(compiled.merge_space.recipe(space.decode(space.initial)).to_yaml().rstrip("\n"), err=False)
 
 
 def check_data(

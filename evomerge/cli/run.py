@@ -15,7 +15,10 @@ from evomerge.cli.arguments import (
 )
 from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
+from evomerge.cli.output import say
+from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
+from evomerge.reading import is_file
 
 if TYPE_CHECKING:
     from evomerge.cli.lines import LineView
@@ -115,12 +118,13 @@ def _refuse_without_scores(folder: Path) -> None:
 
 
 def _how_to_continue(folder: Path) -> str:
-    return f"The same command continues it, and so does `evomerge run {folder}/genome.yml`."
+    again = one_name(folder / "genome.yml")
+    return f"The same command continues it, and so does `evomerge run {again}`."
 
 
 def default_run_dir(genome: Path, definition: Genome) -> Path:
     """Where a run goes unless the user says: the genome of a run folder continues that run."""
-    if (genome.parent / "ledger.jsonl").is_file():
+    if is_file(genome.parent / "ledger.jsonl"):
         return genome.parent
     if definition.run_dir is not None:
         return Path(definition.run_dir)
@@ -151,7 +155,7 @@ def _tell(folder: Path, ending: str, as_json: bool) -> None:
     if as_json:
         print_json(summary(recorded))
         return
-    click.echo(ending, err=True)
+    say(ending)
     draw_result(recorded)
 
 
@@ -165,5 +169,5 @@ def draw_result(recorded: RecordedRun) -> None:
     draw_final(Console(highlight=False), final_tables(recorded))
     folder = recorded.ledger.folder
     best = folder.front if recorded.standing.is_multi else folder.best
-    click.echo(f"\nwinner  {best}\nreport  {folder.report}")
-    click.echo(f"next    evomerge export {folder.path} -o recipe.yml")
+    say(f"\nwinner  {one_name(best)}\nreport  {one_name(folder.report)}", err=False)
+    say(f"next    evomerge export {one_name(folder.path)} -o recipe.yml", err=False)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from evomerge.cli.arguments import force_option
+
 
 @click.command(
     short_help="Print the JSON schema of the genome.",
@@ -18,9 +20,10 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a file instead of printing.",
 )
-def schema(output: Path | None) -> None:
+@force_option
+def schema(output: Path | None, force: bool) -> None:
     """Prints the JSON schema of the genome file, for completion and checks in editors."""
     from evomerge.cli.output import write_result
     from evomerge.report.schema import genome_schema
 
-    write_result(json.dumps(genome_schema(), indent=2) + "\n", output)
+    write_result(json.dumps(genome_schema(), indent=2) + "\n", output, force=force)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from evomerge.cli.plain import plain
 from evomerge.cli.tables import empty_table
-from evomerge.harmless import harmless
 from evomerge.report.section import FAILED, Section
 
 
@@ -15,14 +15,14 @@ def draw_section(console: Console, section: Section) -> None:
     shown = [i for i, name in enumerate(section.head) if any(row[i] for row in section.rows)]
     table = empty_table()
     for index in shown:
-        table.add_column(section.head[index], justify="right")
+        table.add_column(plain(section.head[index]), justify="right")
     for row in section.rows:
         table.add_row(*(_cell(row[index]) for index in shown))
-    console.print(f"\n{section.title}", style="bold")
+    console.print(plain(f"\n{section.title}", "bold"))
     console.print(table)
     for note in section.notes:
-        console.print(Text(harmless(note)), soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
 
 
 def _cell(text: str) -> Text:
-    return Text(harmless(text), style="red" if text == FAILED else "")
+    return plain(text, style="red" if text == FAILED else "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evomerge.cli.arguments import json_option
+from evomerge.cli.arguments import force_option, json_option
 
 if TYPE_CHECKING:
     from evomerge.report.run import RecordedRun
@@ -29,9 +29,15 @@ _N_SHOWN = 10
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the utilities of a swarm there, as utility_scratchpad.json has them.",
 )
+@force_option
 @json_option
 def show(
-    run_folder: Path, last: int | None, failed: bool, swarm: Path | None, as_json: bool
+    run_folder: Path,
+    last: int | None,
+    failed: bool,
+    swarm: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Shows a run: the winner beside its parents, the convergence, the best trials."""
     from evomerge.report.run import load_run
@@ -40,7 +46,7 @@ def show(
         raise click.UsageError("--last and --failed choose different trials; give one of them.")
     run = load_run(run_folder)
     if swarm is not None:
-        _write_swarm(run, swarm)
+        _write_swarm(run, swarm, force=force)
     if as_json:
         from evomerge.cli.output import print_json
         from evomerge.report.sections import sections_of
@@ -52,7 +58,7 @@ def show(
         _draw(run, *_chosen(run, last, failed))
 
 
-def _write_swarm(run: RecordedRun, file: Path) -> None:
+def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:
     import json
 
     from evomerge.cli.output import write_result
@@ -66,7 +72,7 @@ def _write_swarm(run: RecordedRun, file: Path) -> None:
             where=str(run.ledger.folder.path),
             fix="Name a run of `optimizer: swarm` that has tried something.",
         )
-    write_result(f"{json.dumps(history.scratchpad(), indent=1)}\n", file)
+    write_result(f"{json.dumps(history.scratchpad(), indent=1)}\n", file, force=force)
 
 
 def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list[Trial]]:
@@ -84,6 +90,7 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from rich.console import Console
 
+    from evomerge.cli.plain import plain
     from evomerge.cli.sections import draw_section
     from evomerge.cli.tables import draw_final
     from evomerge.cli.trials import draw_trials
@@ -93,13 +100,13 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from evomerge.report.table import final_tables
 
     console = Console(highlight=False)
-    console.print(headline(run), style="dim", markup=False, soft_wrap=True)
+    console.print(plain(headline(run), "dim"), soft_wrap=True)
     if run.winners:
         draw_final(console, final_tables(run), every_split=True)
     plot = text_plot(curve_of(run), min(console.width, 90))
     if plot:
         console.print("\nconvergence", style="bold")
-        console.print("\n".join(plot), markup=False)
+        console.print(plain("\n".join(plot)))
     for section in sections_of(run):
         draw_section(console, section)
     draw_trials(console, run, title, trials)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.harmless import harmless
+from evomerge.cli.plain import plain
 from evomerge.report.table import Row, SplitTable, side_by_side
 from evomerge.report.text import gain_text, score_text, with_error
 from evomerge.report.verdict import LEGEND, verdict
@@ -38,7 +38,7 @@ def plain_table(rows: Sequence[Mapping[str, Cell]]) -> None:
 
 def _text(cell: Cell) -> Text:
     """One line per entry of a list."""
-    return Text(harmless(cell if isinstance(cell, str) else "\n".join(cell)))
+    return plain(cell if isinstance(cell, str) else "\n".join(cell))
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ def draw_final(
         is_told = has_result and len(table.columns) == 1
         if not is_told:
             _draw(console, f"{table.title} tasks", table, start=int(has_result))
-    console.print(Text(f"\n{LEGEND}", style="dim"))
+    console.print(plain(f"\n{LEGEND}", style="dim"))
     for sentence in verdict(tables):
-        console.print(Text(sentence))
+        console.print(plain(sentence))
 
 
 def _draw(console: Console, title: str, table: SplitTable, start: int = 0) -> None:
     """Prints the scores from column ``start`` on, then what the objectives gained."""
     columns = range(start, len(table.columns))
-    names = [Text(_shortened(row.name)) for row in table.rows]
+    names = [plain(_shortened(row.name)) for row in table.rows]
     winners = [row.is_winner for row in table.rows]
     _print(console, title, names, winners, [_scores(table, column) for column in columns])
     gained = [c for c in columns if table.columns[c].is_objective and table.parents[c] is not None]
@@ -99,11 +99,11 @@ def _print(
 ) -> None:
     """Prints columns beside names, in as many pieces as the width asks for."""
     for piece, shown in enumerate(_pieces(names, columns, console.width)):
-        console.print(Text(f"\n{title}" if piece == 0 else f"\n{title}, continued", style="bold"))
+        console.print(plain(f"\n{title}" if piece == 0 else f"\n{title}, continued", style="bold"))
         drawn = empty_table()
         drawn.add_column("")
         for column in shown:
-            drawn.add_column(Text(column.head), justify="right", no_wrap=True)
+            drawn.add_column(plain(column.head), justify="right", no_wrap=True)
         for row, name in enumerate(names):
             style = "bold" if is_bold[row] else None
             drawn.add_row(name, *(column.cells[row] for column in shown), style=style)
@@ -132,8 +132,8 @@ def _scores(table: SplitTable, column: int) -> _Column:
     def cell(row: Row) -> Text:
         score = row.scores[column]
         if score is None:
-            return Text(_NOT_SCORED, style="dim")
-        return Text(shown(score), style="green" if score.value == best else "")
+            return plain(_NOT_SCORED, style="dim")
+        return plain(shown(score), style="green" if score.value == best else "")
 
     return _Column(_head(table, column, [], sizes), tuple(map(cell, table.rows)))
 
@@ -145,9 +145,9 @@ def _gains(table: SplitTable, column: int) -> _Column:
     def cell(row: Row) -> Text:
         gain = row.gains[column]
         if gain is None:
-            return Text(_NOT_SCORED if row.scores[column] is None else _IS_PARENT, style="dim")
+            return plain(_NOT_SCORED if row.scores[column] is None else _IS_PARENT, style="dim")
         is_gain = gain.is_distinguishable and gain.difference > 0
-        return Text(gain_text(gain), style="green" if is_gain else "")
+        return plain(gain_text(gain), style="green" if is_gain else "")
 
     sizes = {gain.n for gain in gains if gain.stderr is not None}
     return _Column(_head(table, column, [parent], sizes), tuple(map(cell, table.rows)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
+from evomerge.cli.plain import plain
 from evomerge.cli.tables import empty_table
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
@@ -23,17 +23,17 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
     table = empty_table()
     table.add_column("trial", justify="right")
     for label in labels:
-        table.add_column(Text(label), justify="right", no_wrap=True)
+        table.add_column(plain(label), justify="right", no_wrap=True)
     table.add_column("seconds", justify="right")
     table.add_column("")
     for trial in trials:
         trial_id, outcome = trial.candidate.trial_id, trial.outcome
-        scores = [Text(score_text(score)) for score in run.standing.scores(trial)]
+        scores = [plain(score_text(score)) for score in run.standing.scores(trial)]
         table.add_row(
-            Text(str(trial_id)),
-            *(scores or [Text("failed", style="red")] + [Text()] * (len(labels) - 1)),
-            Text(f"{sum(outcome.seconds.values()):.2f}"),
-            Text(outcome.failure or names.get(trial_id, "")),
+            plain(str(trial_id)),
+            *(scores or [plain("failed", style="red")] + [plain()] * (len(labels) - 1)),
+            plain(f"{sum(outcome.seconds.values()):.2f}"),
+            plain(outcome.failure or names.get(trial_id, "")),
         )
-    console.print(Text(f"\n{title}", style="bold"))
+    console.print(plain(f"\n{title}", style="bold"))
     console.print(table)

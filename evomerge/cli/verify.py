@@ -12,6 +12,8 @@ import click
 from evomerge.cli.arguments import permission_options
 from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError
+from evomerge.cli.output import say
+from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def verify(
                 watch("reads the run, its models and tasks", 0.0)
                 verification = prepare(best_or_run, permissions, keep)
             for finding in verification.findings:
-                click.echo(f"{finding.severity.value}: {finding}", err=True)
+                say(f"{finding.severity.value}: {finding}")
             collect_again()
             for winner in verification.winners:
                 with _progress() as watch:
@@ -97,7 +99,7 @@ def _lines() -> Watch:
     def watch(what: str, share: float) -> None:
         if told[-1:] != [what]:
             told.append(what)
-            click.echo(what, err=True)
+            say(what)
 
     return watch
 
@@ -106,18 +108,20 @@ def _tell(verdict: Verdict) -> None:
     trial_id = verdict.recorded.trial_id
     if verdict.differences:
         _draw(verdict.differences)
-        click.echo(
+        say(
             f"trial {trial_id}: {verdict.n_differing} of {verdict.n_documents} documents differ"
-            + _metrics_text(verdict)
+            + _metrics_text(verdict),
+            err=False,
         )
     else:
         n_splits = len(verdict.recorded.documents)
         splits = "1 split" if n_splits == 1 else f"{n_splits} splits"
-        click.echo(
-            f"trial {trial_id}: all {verdict.n_documents} documents of {splits} answer as recorded"
+        say(
+            f"trial {trial_id}: all {verdict.n_documents} documents of {splits} answer as recorded",
+            err=False,
         )
     if verdict.folder is not None:
-        click.echo(f"model {verdict.folder}")
+        say(f"model {one_name(verdict.folder)}", err=False)
 
 
 def _metrics_text(verdict: Verdict) -> str:
@@ -132,7 +136,7 @@ def _draw(differences: Sequence[Difference]) -> None:
 
     plain_table([_row(difference) for difference in differences[:N_SHOWN]])
     if len(differences) > N_SHOWN:
-        click.echo(f"and {len(differences) - N_SHOWN} more")
+        say(f"and {len(differences) - N_SHOWN} more", err=False)
     click.echo()
 
 

@@ -13,6 +13,7 @@ from evomerge.evaluators.contents import members_of
 from evomerge.files import digest
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.provenance import versions
+from evomerge.reading import is_there
 from evomerge.space import to_data
 
 Header = Mapping[str, Any]
@@ -114,7 +115,7 @@ def refusal(folder: RunFolder, genome: Any, compiled: Compiled | None) -> tuple[
         genome: Content of the genome of today.
         compiled: The same compiled; None where it has errors: then it alone is compared.
     """
-    if not folder.ledger.is_file():
+    if not is_there(folder.ledger):
         return ()
     try:
         ledger = Ledger.open(folder, read_only=True)

@@ -11,6 +11,7 @@ from evomerge.files import digest
 from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import Ledger, RunFolder
+from evomerge.reading import is_there
 
 _WHERE_KEPT = "run_dir"  # a run may be moved
 
@@ -27,7 +28,7 @@ def has_begun(run_dir: Path | None, genome: Any) -> bool:
         run_dir: The run folder; None: there is none.
         genome: Content of the genome of today.
     """
-    if run_dir is None or not RunFolder(run_dir).ledger.is_file():
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
         return False
     try:
         stored = read_yaml(RunFolder(run_dir).genome).data

@@ -16,6 +16,7 @@ from evomerge.ledger import RunFolder
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.reading import point_of
+from evomerge.reading import is_folder, is_there
 from evomerge.recipe import Recipe
 from evomerge.report.export import winners_of
 from evomerge.report.run import load_run
@@ -59,7 +60,7 @@ def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> Non
     strangers = sorted(
         model
         for model in set(_models_in(recipe.config)) - known
-        if not Path(model).is_dir()  # a checkpoint that a run wrote
+        if not is_folder(model)  # a checkpoint that a run wrote
     )
     if strangers and definition.adapters != "factors":  # its sums lie in the run's folder
         raise GenomeError(
@@ -102,8 +103,8 @@ def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpa
 
 def _recipes(path: Path, count: int) -> Iterator[tuple[str, Recipe]]:
     """Origin and recipe of each merge that a path names."""
-    if path.is_dir():
-        if not RunFolder(path).ledger.is_file():
+    if is_folder(path):
+        if not is_there(RunFolder(path).ledger):
             raise GenomeError(f"{path} is no run folder", fix="Name one that holds a ledger.")
         ranked = (trial.candidate for trial in load_run(path).standing.ranked())
         for candidate in islice(filter(_is_found, ranked), count):

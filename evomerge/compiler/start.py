@@ -30,6 +30,7 @@ from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.parameters import short_names
 from evomerge.merge_spaces.places import places_of
 from evomerge.optimizers.context import Brief, SearchContext
+from evomerge.reading import is_there
 from evomerge.search import Search
 from evomerge.trial import SEED, Candidate
 
@@ -171,7 +172,7 @@ def _ledger(
     """The ledger to write, and what its user should know of it."""
     header = header_of(compiled, lambda activity, share: hear(Preparing(activity, share)))
     target = folder if fork_dir is None else RunFolder(fork_dir)
-    if target.ledger.is_file():
+    if is_there(target.ledger):
         return _continued(compiled, header, target)
     if fork_dir is not None:
         forked = fork(compiled, header, folder, target)

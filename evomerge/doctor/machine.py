@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from evomerge.reading import is_folder, real_path
+
 _NVIDIA_SMI = (
     "nvidia-smi", "--query-compute-apps=pid,process_name,used_memory",
     "--format=csv,noheader,nounits",
@@ -90,7 +92,7 @@ def disks(run_folder: Path, cache: str) -> list[Disk]:
 
 
 def _disk(purpose: str, path: Path) -> Disk:
-    there = next(p for p in (path, *path.resolve().parents) if p.exists())
+    there = next(p for p in (path, *real_path(path).parents) if is_folder(p))
     return Disk(purpose, str(path), shutil.disk_usage(there).free, os.access(there, os.W_OK))
 
 

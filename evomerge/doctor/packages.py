@@ -17,7 +17,6 @@ OWN = "evomerge"
 EXTRAS: Mapping[str, str] = {
     "peft": "LoRA adapters as sources of a merge",
     "sentencepiece": "tokenizers that exist only as tokenizer.model",
-    "openai": "optimizer: llm, which asks a language model",
     "hf_xet": "faster downloads from the Hub",
     "optuna-dashboard": "a run's study.journal in the browser",
     "bitsandbytes": "serving a winner in 8 or 4 bits; merging needs unquantised weights",

@@ -33,6 +33,12 @@ class ModelName(Block):
     def _not_empty(self) -> Iterator[MisfitError]:
         if not self.path.strip() or self.lora == "":
             yield MisfitError("a model needs a Hub id or a folder, got an empty text")
+        broken = next((name for name in (self.path, self.lora or "") if "\n" in name), None)
+        if broken is not None:
+            yield MisfitError(
+                f"{broken!r} holds a line break, at which mergekit ends the name",
+                fix="Rename the folder.",
+            )
 
     @property
     def text(self) -> str:

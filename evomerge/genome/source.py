@@ -6,7 +6,6 @@ with every alias in full.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from evomerge.errors import GenomeError, Problem
+from evomerge.errors import GenomeError, Problem, UnreadableError
 from evomerge.harmless import offender
+from evomerge.reading import read_text
 
 MAX_BYTES = 1_000_000  # of the file, and of its texts written out
 MAX_DEPTH = 30
@@ -104,38 +104,12 @@ def read_yaml(path: Path) -> Source:
         GenomeError: the file cannot be read or is not YAML; all duplicate keys at once.
     """
     try:
-        content = _content(path)
-        text = content.decode("utf-8")
-    except FileNotFoundError as error:
-        raise GenomeError(
-            "no such file", where=str(path), fix="Check the path; genomes/ holds examples."
-        ) from error
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise GenomeError(
-            f"cannot be read (byte {content[error.start]:#04x} is not UTF-8)",
-            where=f"{path}:{line}",
-            fix="Save the file as UTF-8.",
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise GenomeError(f"cannot be read ({error})", where=str(path)) from error
+        text = read_text(path, MAX_BYTES)
+    except UnreadableError as error:
+        (problem,) = error.problems
+        fix = problem.fix or "Check the path; genomes/ holds examples."
+        raise GenomeError(problem.what, where=problem.where, fix=fix) from error
     return parse_yaml(text, str(path))
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a file; never more than are allowed, and never of a pipe or a device."""
-    if path.exists() and not path.is_file():
-        raise GenomeError("cannot be read (not a file)", where=str(path), fix="Name a YAML file.")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-        size = os.fstat(file.fileno()).st_size
-    if len(content) > MAX_BYTES:
-        raise GenomeError(
-            f"{size} bytes, more than the {MAX_BYTES} it may have",
-            where=str(path),
-            fix="Shorten it.",
-        )
-    return content
 
 
 def parse_yaml(text: str, name: str) -> Source:

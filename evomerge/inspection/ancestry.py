@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.inspection.facts import ModelFacts
+from evomerge.reading import opened
 
 MAX_VALUES = 1 << 16  # of one tensor; norms have a few thousand
 N_TENSORS = 3
@@ -53,7 +54,7 @@ def _values(model: ModelFacts, name: str) -> NDArray[np.float64] | None:
     tensor = model.tensors.get(name)
     if tensor is None or model.folder is None or not tensor.offset:
         return None
-    with (model.folder / tensor.file).open("rb") as content:
+    with opened(model.folder / tensor.file) as content:
         content.seek(tensor.offset)
         data = content.read(tensor.n_bytes)
     if tensor.dtype == "BF16":  # the upper half of a float32

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evomerge.inspection.facts import ModelFacts
+from evomerge.reading import listed, read_text
 
 # Buffers of old checkpoints that transformers computes itself today.
 COMPUTED = (".inv_freq", ".attention.bias", ".attn.bias", ".masked_bias", ".position_ids")
@@ -119,8 +120,8 @@ def _definitions() -> dict[str, list[dict[str, Any]]]:
         raise ModuleNotFoundError("mergekit is not installed", name="mergekit")
     folder = Path(spec.submodule_search_locations[0]) / "_data" / "architectures"
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*.json")):
-        definition = json.loads(path.read_text(encoding="utf-8"))
+    for path in (path for path in listed(folder) if path.suffix == ".json"):
+        definition = json.loads(read_text(path))
         for name in definition["architectures"]:
             found.setdefault(name, []).append(definition)
     return found

@@ -10,15 +10,15 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from evomerge.inspection.digests import Digests
+from evomerge.inspection.folder import TEMPLATES, regular_files
 from evomerge.inspection.snapshot import commit_of
-from evomerge.reading import is_file, is_folder, listed
+from evomerge.reading import is_folder
 
 if TYPE_CHECKING:
     from mergekit.common import ModelPath
 
 # What transformers, tokenizers and mergekit read of a folder.
 _READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt", ".py")
-_TEMPLATES = "additional_chat_templates"  # the one folder inside a model that transformers reads
 _MUCH = 1 << 30  # bytes: about a second of one core
 
 Share = Callable[[float], None]
@@ -34,6 +34,7 @@ def fingerprints(models: Iterable[Any], hear: Share | None = None) -> list[str]:
         hear: Is told how much of what must be read is read, from 0 to 1, where it takes long.
 
     Raises:
+        ModelError: what stands in a file's place is none.
         UnreadableError: a file cannot be read.
         OSError: the Hub cannot be reached.
         ValueError: the Hub does not say which commit it is.
@@ -69,11 +70,10 @@ def _parts(model: Any) -> list[ModelPath]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place in (folder, folder / _TEMPLATES):
-        entries = listed(place) if is_folder(place) else []
-        yield from (
-            p for p in entries if p.suffix in _READ and p.name != "README.md" and is_file(p)
-        )
+    for place in (folder, folder / TEMPLATES):
+        names = regular_files(place) if is_folder(place) else {}
+        files = (place / name for name in names if name != "README.md")
+        yield from (file for file in files if file.suffix in _READ)
 
 
 def _of_files(folder: Path, files: Iterable[Path], digests: Digests) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.inspection.facts import TensorFacts
+from evomerge.reading import is_file, listed
 
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 _SINGLE = "pytorch_model.bin"
@@ -29,31 +30,34 @@ def read_pickles(
     broken = {}
     for name in _names(folder, index):
         try:
-            tensors.update(_tensors(folder / name))
+            tensors.update(_tensors(folder, name))
         except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             broken[name] = str(error).partition("\n")[0]
     return tensors, broken
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, TensorFacts]]:
+def _tensors(folder: Path, name: str) -> Iterator[tuple[str, TensorFacts]]:
     import torch  # heavy; safetensors need none of it
 
-    loaded = torch.load(file, map_location="meta", weights_only=True)
+    if name not in [path.name for path in listed(folder) if is_file(path)]:
+        raise ValueError("it is not in the model's folder")
+    loaded = torch.load(folder / name, map_location="meta", weights_only=True)
     if not isinstance(loaded, dict):
         raise ValueError(f"it holds {type(loaded).__name__}, expected tensors by name")
-    for name, tensor in loaded.get("state_dict", loaded).items():
+    for key, tensor in loaded.get("state_dict", loaded).items():
         if isinstance(tensor, torch.Tensor):
             dtype = str(tensor.dtype).removeprefix("torch.")
             yield (
-                name,
+                key,
                 TensorFacts(
-                    tuple(tensor.shape), _DTYPES.get(dtype, dtype.upper()), tensor.nbytes, file.name
+                    tuple(tensor.shape), _DTYPES.get(dtype, dtype.upper()), tensor.nbytes, name
                 ),
             )
 
 
 def _names(folder: Path, index: Mapping[str, Any]) -> list[str]:
-    """The weight files; an index may name files of its own folder only."""
+    """The weight files."""
     places = index.get("weight_map")
-    named = set(map(str, places.values())) if isinstance(places, dict) else {_SINGLE}
-    return sorted(path.name for path in folder.iterdir() if path.name in named and path.is_file())
+    if isinstance(places, dict):
+        return sorted(set(map(str, places.values())))
+    return [_SINGLE] if is_file(folder / _SINGLE) else []

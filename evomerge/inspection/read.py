@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, ModelError
@@ -15,8 +14,8 @@ from evomerge.inspection.headers import read_tensors, weight_files
 from evomerge.inspection.pickles import PICKLE_INDEX, read_pickles
 from evomerge.inspection.repository import Repository, open_repository
 from evomerge.inspection.tokenizer import read_tokenizer
+from evomerge.reading import SMALL, is_folder
 
-MAX_SMALL = 1 << 28  # bytes of a file that is read whole; the largest tokenizers have 2**25
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -72,7 +71,7 @@ def _hint(name: ModelName) -> str:
     """What to do about a folder whose own name was taken for a model with parts."""
     if name.in_recipe == name.text and "+" not in name.text and "@" not in name.text:
         return ""
-    if not Path(name.text).is_dir():
+    if not is_folder(name.text):
         return ""
     return f"For the folder of that name write {{model: {{path: {name.text}}}}}."
 
@@ -107,8 +106,8 @@ class _Files:
     def bytes(self, name: str) -> bytes:
         """A file's content; empty where there is none, or one too large for its kind."""
         size = self.sizes.get(name, 0)
-        if size > MAX_SMALL:
-            self.broken[name] = f"it has {size} bytes, expected at most {MAX_SMALL}"
+        if size > SMALL:
+            self.broken[name] = f"it has {size} bytes, expected at most {SMALL}"
             return b""
         return self.repository.read(name) if name in self.sizes else b""
 

@@ -5,13 +5,14 @@ Both answer the same three questions, so a model has the same facts wherever it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evomerge.errors import ModelError, nearest
 from evomerge.inspection.facts import WEIGHT_INDEX
+from evomerge.inspection.folder import regular_files, shards_in
+from evomerge.reading import SMALL, is_file, is_folder, listed, opened, read_bytes
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,8 +31,8 @@ class Repository(Protocol):
     def files(self) -> Mapping[str, int]:
         """File name -> bytes, of all files at the top."""
 
-    def read(self, name: str) -> bytes:
-        """A small file.
+    def read(self, name: str, most: int = SMALL) -> bytes:
+        """A file of at most so many bytes.
 
         Raises:
             OSError: it cannot be read.
@@ -50,20 +51,23 @@ class Folder:
 
     Args:
         folder: The folder, possibly one of the Hub's cache.
+
+    Raises:
+        ModelError: something in it is no regular file and would be opened as one.
+        OSError: it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        found = (path for path in sorted(folder.iterdir()) if path.is_file())
-        self.files: Mapping[str, int] = {path.name: path.stat().st_size for path in found}
+        self.files: Mapping[str, int] = regular_files(folder)
 
-    def read(self, name: str) -> bytes:
-        """A small file."""
-        return (self.folder / name).read_bytes()
+    def read(self, name: str, most: int = SMALL) -> bytes:
+        """A file of at most so many bytes."""
+        return read_bytes(self.folder / name, most)
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Some bytes of a file."""
-        with (self.folder / name).open("rb") as content:
+        with opened(self.folder / name) as content:
             content.seek(start)
             return content.read(length)
 
@@ -88,10 +92,10 @@ class HubRepository:
         self._api = HfApi(endpoint=constants.ENDPOINT)
         self._revision, self.files = _listing(self._api, repo, revision)
 
-    def read(self, name: str) -> bytes:
-        """A small file, kept in the cache."""
+    def read(self, name: str, most: int = SMALL) -> bytes:
+        """A file of at most so many bytes, kept in the cache."""
         path = self._api.hf_hub_download(self._repo, name, revision=self._revision)
-        return Path(path).read_bytes()
+        return read_bytes(Path(path), most)
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Some bytes of a file, by one request."""
@@ -156,7 +160,7 @@ def open_repository(path: str, revision: str | None = None) -> Repository:
         ModelError: there is no such model.
     """
     folder = Path(path)
-    if folder.is_dir():
+    if is_folder(folder):
         return Folder(folder)
     if _is_path(path):
         raise ModelError(
@@ -191,12 +195,11 @@ def cached_snapshot(repo: str, revision: str | None) -> Path | None:
 def has_all_weights(folder: Path) -> bool:
     """Whether every weight file that a folder should have is there."""
     index = folder / WEIGHT_INDEX
-    if not index.is_file():
-        return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    if not is_file(index):
+        return any(path.suffix in (".safetensors", ".bin") for path in listed(folder))
     try:
-        shards = set(json.loads(index.read_bytes())["weight_map"].values())
-        return all((folder / str(shard)).is_file() for shard in shards)
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return all(is_file(folder / shard) for shard in shards_in(read_bytes(index)))
+    except (OSError, ValueError):
         return False
 
 
@@ -204,18 +207,19 @@ def _is_path(path: str) -> bool:
     """Whether it can only be meant as a folder, not as the name of a model on the Hub."""
     parent = Path(path).parent
     is_written_as_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
-    return is_written_as_path or (parent != Path() and parent.is_dir())
+    return is_written_as_path or (parent != Path() and is_folder(parent))
 
 
 def _nearest_folder(folder: Path) -> str:
-    if not folder.parent.is_dir():
+    if not is_folder(folder.parent):
         return ""
-    return nearest(folder.name, [path.name for path in folder.parent.iterdir() if path.is_dir()])
+    return nearest(folder.name, [path.name for path in listed(folder.parent) if is_folder(path)])
 
 
 def _nearest_cached(repo: str) -> str:
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    names = [path.name for path in cache.glob("models--*")] if cache.is_dir() else []
+    there = listed(cache) if is_folder(cache) else []
+    names = [path.name for path in there if path.name.startswith("models--")]
     return nearest(repo, [name.removeprefix("models--").replace("--", "/") for name in names])

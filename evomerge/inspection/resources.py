@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from evomerge.reading import is_file, is_folder, read_text, real_path
+
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "lustre")
 _SECONDS_TO_ANSWER = 10  # nvidia-smi hangs where a driver is broken
 # A container's limit and what it uses, which the kernel's own figures leave out.
@@ -50,8 +52,8 @@ def memory() -> Room:
     seen = psutil.virtual_memory()
     room = Room(int(seen.total), int(seen.available))
     try:
-        limit = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
+        limit = int(read_text(_CGROUP / "memory.max"))
+        used = int(read_text(_CGROUP / "memory.current"))
     except (OSError, ValueError):  # no container, or one without a limit
         return room
     return Room(min(room.total, limit), max(min(room.free, limit - used), 0))
@@ -114,5 +116,5 @@ def file_system(path: Path) -> str:
 
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    place = path.resolve()
-    return next(p for p in (place, *place.parents) if p.exists())
+    place = real_path(path)
+    return next(p for p in (place, *place.parents) if is_folder(p) or is_file(p))

@@ -11,6 +11,7 @@ from pathlib import Path
 from evomerge.errors import LedgerError
 from evomerge.files import canonical_json, write_atomic
 from evomerge.ledger.shape import document_in
+from evomerge.reading import is_there, opened
 from evomerge.trial import Document, Outcome
 
 MAX_BYTES = 1 << 28  # unpacked; a small file can hold a thousand times its size
@@ -22,10 +23,10 @@ def read_documents(path: Path) -> tuple[Document, ...]:
     Raises:
         LedgerError: the file is broken, or holds more than any run writes.
     """
-    if not path.is_file():
+    if not is_there(path):
         return ()
     try:
-        with gzip.open(path, "rb") as file:
+        with opened(path, follow=False) as packed, gzip.GzipFile(fileobj=packed) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes unpacked")

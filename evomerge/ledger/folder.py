@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from evomerge.errors import LedgerError
+from evomerge.reading import is_folder, kind_of, listed
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,27 @@ class RunFolder:
         return self.path / "optimizer"
 
     def _kept(self) -> tuple[Path, ...]:
-        below = (path for path in self.optimizer.glob("**/*") if path.is_dir())
-        return self.optimizer, *below
+        return self.optimizer, *(Path(folder) for folder, *_ in os.walk(self.optimizer))
 
-    def refuse_links(self) -> None:
-        """Looks for links among the files of a run: writing one writes somewhere else.
+    def refuse_special(self) -> None:
+        """Looks for what is neither file nor folder: a link leads elsewhere, a FIFO never ends.
 
         Raises:
-            LedgerError: there is one.
+            LedgerError: there is such a thing.
+            UnreadableError: a folder of the run cannot be read.
         """
-        for place in filter(Path.is_dir, self.written):
-            link = next((entry for entry in place.iterdir() if entry.is_symlink()), None)
-            if link is not None:
+        for entry in (e for place in self.written if is_folder(place) for e in listed(place)):
+            if os.path.islink(entry):
                 raise LedgerError(
                     "is a symbolic link; the files of a run are written where its folder is",
-                    where=str(link),
+                    where=str(entry),
                     fix="Remove it, or copy what it names to its place.",
+                )
+            if kind_of(entry) not in ("", "a folder"):
+                raise LedgerError(
+                    f"is {kind_of(entry)}; a run holds files only",
+                    where=str(entry),
+                    fix="Remove it.",
                 )
 
     def documents(self, trial_id: int, split: str) -> Path:

@@ -27,8 +27,10 @@ from evomerge.ledger.lines import (
 from evomerge.ledger.shape import event_in, header_in
 from evomerge.ledger.store import LedgerFile
 from evomerge.lock import RunLock
+from evomerge.reading import is_file, is_folder, is_there, read_bytes
 from evomerge.trial import Candidate, Document, Outcome, Trial
 
+MAX_BYTES = 1 << 30  # of a ledger; a trial takes a few thousand
 _BROKEN_FIX = (
     "Restore the file from a copy, or add --fork NEW_RUN to start a run with the trials that can "
     "still be read."
@@ -80,12 +82,14 @@ class Ledger:
             known: Outcomes found by another run and still valid.
 
         Raises:
-            LedgerError: another process writes it.
+            LedgerError: another process writes it, or it holds files that a run writes and no
+                run.
             LostFileError: the folder cannot be written.
         """
         with writing(folder.path):
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
-        folder.refuse_links()
+        folder.refuse_special()
+        _refuse_files_of_others(folder, genome)
         first = {"kind": "header", **header}
         try:
             header_in(json.loads(canonical_json(first)))  # as it will be read back
@@ -94,7 +98,7 @@ class Ledger:
                 f"a run cannot begin ({error})", where=str(folder.path), fix="Rename what holds it."
             ) from error
         ledger = cls(folder, header, lock=RunLock(folder.path))
-        if folder.ledger.exists():
+        if is_there(folder.ledger):
             ledger.close()
             raise LedgerError(
                 "another process has just begun a run here",
@@ -131,15 +135,16 @@ class Ledger:
 
         Raises:
             NoRunError: there is no ledger.
-            LedgerError: another process writes it, or a line that is not the last is broken.
+            LedgerError: another process writes it, a line that is not the last is broken, or
+                something in the folder is neither a file nor a folder.
         """
-        if not folder.ledger.is_file():
+        if not is_there(folder.ledger):
             raise NoRunError(
                 _why_no_run(folder.path), where=str(folder.path), fix="Name the folder of a run."
             )
+        folder.refuse_special()
         if read_only:
             return cls._replayed(folder, salvage)
-        folder.refuse_links()
         lock = RunLock(folder.path)
         try:
             for place in folder.written:
@@ -281,15 +286,27 @@ class Ledger:
                 raise ValueError(f"no trial {trial_id} stands above it")
 
 
+def _refuse_files_of_others(folder: RunFolder, genome: str) -> None:
+    """A folder without a ledger was no run; a genome.yml may be of one killed as it began."""
+    for path in (folder.genome, folder.best, folder.report, folder.journal, folder.log):
+        is_own = path == folder.genome and is_file(path) and read_bytes(path) == genome.encode()
+        if is_there(path) and not is_there(folder.ledger) and not is_own:
+            raise LedgerError(
+                f"holds {path.name} and no run; a run that begins there would write over it",
+                where=str(folder.path),
+                fix="Choose another folder with --run-dir, or move the file away.",
+            )
+
+
 def _why_no_run(path: Path) -> str:
-    if not path.exists():
-        return "does not exist"
-    return "no ledger.jsonl in this folder" if path.is_dir() else "is a file, not a run folder"
+    if is_folder(path):
+        return "no ledger.jsonl in this folder"
+    return "is a file, not a run folder" if is_there(path) else "does not exist"
 
 
 def _cut_torn_tail(path: Path) -> list[str]:
     """Cuts off a last line that was not finished, and says so."""
-    complete, newline, tail = path.read_bytes().rpartition(b"\n")
+    complete, newline, tail = read_bytes(path, MAX_BYTES, follow=False).rpartition(b"\n")
     if not tail:
         return []
     write_atomic(path, complete + newline)
@@ -298,7 +315,7 @@ def _cut_torn_tail(path: Path) -> list[str]:
 
 def _events(path: Path, salvage: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and events of a ledger; a last line that was not finished is left out."""
-    complete, newline, _ = path.read_bytes().rpartition(b"\n")
+    complete, newline, _ = read_bytes(path, MAX_BYTES, follow=False).rpartition(b"\n")
     lines = complete.split(b"\n") if newline else []
     for number, line in enumerate(lines, start=1):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evomerge.files import write_atomic
 from evomerge.ledger.folder import RunFolder
+from evomerge.reading import is_there, read_bytes
 
 
 class RunKeepsakes:
@@ -17,9 +18,13 @@ class RunKeepsakes:
         self._folder = folder.optimizer
 
     def recall(self, name: str) -> bytes | None:
-        """What was kept under a name, None where nothing was."""
+        """What was kept under a name, None where nothing was.
+
+        Raises:
+            UnreadableError: it is no regular file, or may not be read.
+        """
         path = self._folder / name
-        return path.read_bytes() if path.is_file() else None
+        return read_bytes(path, follow=False) if is_there(path) else None
 
     def keep(self, name: str, content: bytes) -> None:
         """Keeps content under a name.

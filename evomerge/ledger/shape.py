@@ -18,6 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
 from evomerge.harmless import harmless, offender
+from evomerge.space import from_data
 
 STRICT = ConfigDict(strict=True, extra="allow")
 _LARGEST = 10**9  # no run has as many trials, documents or threads
@@ -39,10 +40,12 @@ def _a_name(text: str) -> str:
 
 
 def _shallow(part: T) -> T:
-    """The part, if it is nested no deeper than a recipe is."""
+    """The part, if it is nested no deeper than a recipe is and its texts are harmless."""
     level: list[Any] = [part]
     for _ in range(MAX_DEPTH + 1):
         level = [item for one in level for item in _items(one)]
+        for text in (item for item in level if isinstance(item, str)):
+            _harmless_already(text)
     if level:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return part
@@ -56,7 +59,7 @@ def _a_recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 def _items(part: Any) -> list[Any]:
     if isinstance(part, dict):
-        return list(part.values())
+        return [*part.keys(), *part.values()]
     return part if isinstance(part, list) else []
 
 
@@ -150,7 +153,7 @@ class _Ended(TypedDict):
 class _Document(TypedDict):
     task: Name
     doc_id: Count
-    values: dict[Name, float]
+    values: dict[Name, Finite]
     answer: int | str | None
 
 
@@ -219,7 +222,9 @@ def header_in(line: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is none.
     """
-    return checked(_HEADER, line)
+    header = checked(_HEADER, line)
+    from_data(header["space"])
+    return header
 
 
 def event_in(line: Mapping[str, Any]) -> dict[str, Any]:

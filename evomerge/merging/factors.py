@@ -23,10 +23,13 @@ from evomerge.inspection.read import ADAPTER_WEIGHTS
 from evomerge.inspection.repository import open_repository
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.merging.kernels.engine import Merged, Origin
+from evomerge.reading import is_folder, read_text
 from evomerge.recipe import Recipe
 from evomerge.scratch import scratch
 
 CONFIG = "adapter_config.json"
+_LARGEST_ADAPTER = 1 << 35  # bytes
+_LONGEST_SUM = 1 << 20  # bytes of what says which adapters are summed
 _PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 Tensors = Mapping[str, torch.Tensor]
@@ -43,7 +46,7 @@ def summed(tensors: list[torch.Tensor], coefficients: tuple[float, ...]) -> torc
 def read_adapter(model: ModelName) -> dict[str, torch.Tensor]:
     """The tensors of the adapter of a ``base+adapter``; pickles are not read."""
     files = open_repository(model.lora or "", model.lora_revision)
-    tensors: dict[str, torch.Tensor] = load(files.read(ADAPTER_WEIGHTS))
+    tensors: dict[str, torch.Tensor] = load(files.read(ADAPTER_WEIGHTS, _LARGEST_ADAPTER))
     return tensors
 
 
@@ -60,7 +63,7 @@ def read_sum(run_dir: Path | None, name: str) -> AdapterSum:
     """
     file = Path(file_of(name)) if run_dir is None else run_dir / file_of(name)
     try:
-        adapter_sum = AdapterSum.parse(file.read_text(encoding="utf-8"))
+        adapter_sum = AdapterSum.parse(read_text(file, _LONGEST_SUM, follow=False))
     except (OSError, ValueError) as error:
         raise MergeError(
             f"the sum of adapters {file} cannot be read ({error})",
@@ -80,7 +83,7 @@ def write_adapter(adapter_sum: AdapterSum, folder: Path) -> None:
         LostFileError: the disk is full, or the folder cannot be written.
         OSError: an adapter cannot be read.
     """
-    if folder.exists():
+    if is_folder(folder):
         return
     adapters = [read_adapter(model) for model in adapter_sum.models]
     tensors = {
@@ -94,7 +97,7 @@ def write_adapter(adapter_sum: AdapterSum, folder: Path) -> None:
             write_atomic(unfinished / CONFIG, config)
             write_atomic(unfinished / ADAPTER_WEIGHTS, save(tensors, {"format": "pt"}))
             unfinished.chmod(0o755)
-            if not folder.exists():  # else another process was faster
+            if not is_folder(folder):  # else another process was faster
                 unfinished.rename(folder)
 
 

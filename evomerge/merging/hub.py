@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from mergekit.common import ModelPath, ModelReference
 
 from evomerge.inspection import repository
+from evomerge.reading import is_there
 from evomerge.recipe import Recipe
 
 
@@ -51,7 +52,7 @@ def _reference(value: Any) -> dict[str, Any]:
 
 
 def _path(model: ModelPath) -> ModelPath:
-    if Path(model.path).exists():
+    if is_there(model.path):
         return model
     folder = cached_snapshot(model)
     return model if folder is None else ModelPath(path=str(folder))

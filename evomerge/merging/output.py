@@ -29,6 +29,7 @@ from transformers import (
 from evomerge.errors import ModelError
 from evomerge.files import canonical_json
 from evomerge.merging.structure import Structure
+from evomerge.reading import is_file, listed, read_bytes, read_text
 from evomerge.scratch import scratch
 
 _MODEL_FILES = ("config.json", "generation_config.json")
@@ -98,9 +99,7 @@ class Outputs:
 
     def _tokenizer(self, folder: Path, structure: Structure) -> PreTrainedTokenizerBase:
         key = tuple(
-            (path.name, _content(path))
-            for path in sorted(folder.iterdir())
-            if path.name not in _MODEL_FILES
+            (path.name, _content(path)) for path in listed(folder) if path.name not in _MODEL_FILES
         )
         if not key:
             donor = structure.config.referenced_models()[0]
@@ -116,7 +115,7 @@ class Outputs:
 
 def _generation(folder: Path) -> GenerationConfig:
     """As ``from_pretrained`` finds it: its own file, else the old fields of the config."""
-    if (folder / "generation_config.json").exists():
+    if is_file(folder / "generation_config.json"):
         return GenerationConfig.from_pretrained(folder)
     return GenerationConfig.from_pretrained(
         folder, config_file_name="config.json", _from_model_config=True
@@ -126,8 +125,8 @@ def _generation(folder: Path) -> GenerationConfig:
 def _content(path: Path) -> str:
     """The file's text; for JSON without what says only where it came from."""
     if path.suffix != ".json":
-        return path.read_bytes().hex()
-    return canonical_json(_without_origin(json.loads(path.read_text(encoding="utf-8"))))
+        return read_bytes(path).hex()
+    return canonical_json(_without_origin(json.loads(read_text(path))))
 
 
 def _without_origin(content: Any) -> Any:

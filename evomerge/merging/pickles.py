@@ -13,13 +13,16 @@ from mergekit.common import ModelPath, ModelReference
 
 from evomerge.errors import ModelError, Problem
 from evomerge.inspection.facts import WEIGHT_INDEX
+from evomerge.inspection.folder import shards_in
+from evomerge.inspection.pickles import PICKLE_INDEX
 from evomerge.inspection.repository import Repository, open_repository
 from evomerge.merging.structure import Configuration
 from evomerge.recipe import Recipe
 
 # What mergekit, transformers and PEFT read first, and what they read where it is missing.
 _DATA = ("model.safetensors", WEIGHT_INDEX, "adapter_model.safetensors")
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
+_PICKLES = ("pytorch_model.bin", PICKLE_INDEX, "adapter_model.bin")
+_DOWNLOAD = "Mend it, or download the model again."
 
 
 def refuse_pickles(recipe: Recipe, allowed: Collection[str]) -> None:
@@ -42,6 +45,10 @@ def _pickled(model: ModelReference, allowed: Collection[str]) -> Iterator[Proble
     for part in filter(None, (model.model, model.lora)):
         files = open_repository(part.path, part.revision)
         yield from _foreign_module(part, files)
+        broken = [*_broken_indexes(part, files)]
+        if broken:
+            yield from broken
+            continue
         wrong = next(_unsafe_files(files), "")
         if wrong and not {str(model), str(part), part.path} & set(allowed):
             yield _problem(part, wrong)
@@ -50,13 +57,27 @@ def _pickled(model: ModelReference, allowed: Collection[str]) -> Iterator[Proble
 def _foreign_module(part: ModelPath, files: Repository) -> Iterator[Problem]:
     """An adapter that makes PEFT import the module it names."""
     if "adapter_config.json" in files.files:
-        config = json.loads(files.read("adapter_config.json"))
+        try:
+            config = json.loads(files.read("adapter_config.json"))
+        except (RecursionError, ValueError) as error:
+            yield Problem(f"{part}: adapter_config.json is no JSON ({error})", "merge", _DOWNLOAD)
+            return
         if isinstance(config, dict) and config.get("megatron_config"):
             yield Problem(
                 f"{part} is an adapter with megatron_config, which imports the module it names",
                 "merge",
                 "Remove the key from adapter_config.json.",
             )
+
+
+def _broken_indexes(part: ModelPath, files: Repository) -> Iterator[Problem]:
+    """Indexes of weights that name files elsewhere, which loaders would open."""
+    for name in (WEIGHT_INDEX, PICKLE_INDEX):
+        try:
+            if name in files.files:
+                shards_in(files.read(name))
+        except ValueError as error:
+            yield Problem(f"{part}: {name} cannot be read ({error})", "merge", _DOWNLOAD)
 
 
 def _problem(part: ModelPath, wrong: str) -> Problem:
@@ -76,5 +97,4 @@ def _unsafe_files(files: Repository) -> Iterator[str]:
     if not any(name in files.files for name in _DATA):
         yield from (name for name in _PICKLES if name in files.files)
     elif "model.safetensors" not in files.files and WEIGHT_INDEX in files.files:
-        shards = json.loads(files.read(WEIGHT_INDEX)).get("weight_map", {}).values()
-        yield from (str(name) for name in shards if not _is_data(str(name)))
+        yield from (name for name in shards_in(files.read(WEIGHT_INDEX)) if not _is_data(name))

@@ -33,6 +33,7 @@ from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
 from evomerge.merging.weights import Weights
 from evomerge.merging.window import Window
+from evomerge.reading import is_folder
 from evomerge.recipe import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
@@ -195,7 +196,7 @@ class ResidentMerger:
 
     def _check_folders(self) -> None:
         for folder in self._folders:
-            if not folder.is_dir():
+            if not is_folder(folder):
                 raise FileNotFoundError(f"there is no folder {folder}")
 
     def _written(self, plan: _Plan, merged: Iterator[Merged]) -> PreTrainedModel:

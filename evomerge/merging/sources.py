@@ -31,6 +31,7 @@ from evomerge.merging.courier import Courier, Delivery
 from evomerge.merging.quiet import quiet_transformers
 from evomerge.merging.spill import spilled
 from evomerge.merging.window import Window, expect, forget, is_mapped, tells_what_is_mapped
+from evomerge.reading import is_there
 from evomerge.scratch import scratch, scratch_root
 
 _CPU = torch.device("cpu")
@@ -55,7 +56,7 @@ def fold_adapters(config: MergeConfiguration, cache: Path, *, trust_remote_code:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with scratch(cache) as temporary, quiet_transformers():
             target = cache / Path(model.model._unique_id() + "_" + model.lora._unique_id())
-            if target.exists():
+            if is_there(target):
                 continue
             merged = model.merged(cache_dir=str(temporary), trust_remote_code=trust_remote_code)
             with contextlib.suppress(FileExistsError):  # another worker was faster

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from evomerge.merging.budget import free_bytes
+from evomerge.reading import is_file, read_bytes
 
 _MAPS = Path("/proc/self/maps")
 _WILL_NEED, _DONT_NEED = 3, 4  # MADV_WILLNEED and MADV_DONTNEED of Linux
@@ -49,7 +50,7 @@ class Window:
 
 def tells_what_is_mapped() -> bool:
     """Whether ``is_mapped`` can say yes: on Linux."""
-    return _MAPS.exists()
+    return is_file(_MAPS)
 
 
 def is_mapped(tensor: torch.Tensor) -> bool:
@@ -57,7 +58,7 @@ def is_mapped(tensor: torch.Tensor) -> bool:
     if tensor.device.type != "cpu" or not tells_what_is_mapped():
         return False
     address = tensor.data_ptr()
-    for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_bytes(_MAPS).decode(errors="replace").splitlines():
         span, *_, inode_and_path = line.split(maxsplit=4)
         start, stop = (int(end, 16) for end in span.split("-"))
         if start <= address < stop:

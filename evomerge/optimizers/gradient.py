@@ -19,13 +19,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import Problem, RunError
+from evomerge.errors import LedgerError, Problem, RunError
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.context import Lesson, Trainer
 from evomerge.optimizers.gradient_lessons import from_bytes, name_of, to_bytes
 from evomerge.optimizers.gradient_obstacles import all_obstacles, all_oddities
 from evomerge.optimizers.gradient_settings import GradientSettings
+from evomerge.reading import is_folder
 from evomerge.seeding import stream_seed
 from evomerge.space import Space
 
@@ -107,9 +108,15 @@ class Gradient(Optimizer):
 
     def _found(self, kept: bytes) -> Lesson:
         """An epoch that was paid for before, its folder in place."""
-        lesson = from_bytes(kept)
+        lesson = from_bytes(kept, self._name)
+        if lesson.genotype.shape != (self.space.n_dims,):
+            raise LedgerError(
+                f"{len(lesson.genotype)} coordinates, expected {self.space.n_dims}",
+                where=self._name,
+                fix="Put back the file that this run wrote, or remove it.",
+            )
         run_dir = self.context.folder or Path()
-        if lesson.folder is not None and not (run_dir / lesson.folder).is_dir():
+        if lesson.folder is not None and not is_folder(run_dir / lesson.folder):
             self._trainer().restore(lesson)
         return lesson
 

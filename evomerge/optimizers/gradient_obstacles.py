@@ -11,6 +11,7 @@ from evomerge.errors import GenomeError, Problem
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.optimizers.prompt_rows import refuse_unreadable
+from evomerge.reading import is_there
 from evomerge.space import Real, Space
 
 TRAINABLE = ("linear", "task_arithmetic")
@@ -134,7 +135,7 @@ def _unreadable_prompts(genome: Genome, settings: GradientSettings) -> Iterator[
     """Files that are not there, and tasks that do not steer."""
     tasks = [task.name for task in genome.tasks]
     for prompts in (one for entries in settings.prompts.values() for one in entries):
-        if prompts.file is not None and not Path(prompts.file).is_file():
+        if prompts.file is not None and not is_there(prompts.file):
             yield Problem(f"there is no file {prompts.file}", "prompts", "Mend its name.")
         elif prompts.file is not None:
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import GenomeError
+from evomerge.reading import read_text
 
 # Where a row has no column named in the genome, the first of these is its text.
 COLUMNS = ("text", "prompt", "instruction", "question", "query", "input")
@@ -21,7 +22,7 @@ def rows_of(path: Path) -> Iterator[Any]:
         GenomeError: the file, or a line of it, cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
         raise GenomeError(f"{path} cannot be read ({error})", where=_WHERE) from error
     for number, line in enumerate(lines, start=1):

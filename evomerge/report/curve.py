@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,7 +24,7 @@ class Curve:
     Attributes:
         label: What the score is.
         trial_ids: The optimizer's trials.
-        scores: Of each of them, None where it failed.
+        scores: Of each of them, None where it failed or is infinite.
         best: Highest score up to each of them, baselines included; None before any.
         levels: Baseline -> its score.
     """
@@ -59,7 +60,7 @@ def curve_of(run: RecordedRun) -> Curve:
     scores: list[Score | None] = []
     for trial in run.standing.trials:
         evaluation = trial.outcome.evaluation
-        score = None if evaluation is None else objective.scores(evaluation)[0]
+        score = None if evaluation is None else _finite(objective.scores(evaluation)[0])
         if not trial.candidate.is_baseline:
             ids.append(trial.candidate.trial_id)
             scores.append(score)
@@ -71,6 +72,11 @@ def curve_of(run: RecordedRun) -> Curve:
     return Curve(
         combined_name(run.standing.objective), tuple(ids), tuple(scores), tuple(best), levels
     )
+
+
+def _finite(score: Score) -> Score | None:
+    """A score that has a place in a picture; perplexities may overflow."""
+    return score if math.isfinite(score.value) else None
 
 
 def _bounds(scores: Sequence[float | None]) -> tuple[float, float]:

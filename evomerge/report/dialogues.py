@@ -11,6 +11,7 @@ from typing import Any
 from evomerge.errors import LedgerError
 from evomerge.harmless import one_line
 from evomerge.optimizers.llm.record import Bill, records_in
+from evomerge.reading import read_bytes
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
 
@@ -40,7 +41,7 @@ def dialogues_section(run: RecordedRun) -> Section | None:
 
 def _read(link: int, path: Path) -> dict[str, Any]:
     try:
-        kept = json.loads(path.read_bytes())
+        kept = json.loads(read_bytes(path, follow=False))
         causes = [_cause(attempt) for attempt in kept["attempts"]]
         is_fallback = bool(kept["is_fallback"])
         bill = kept["bill"]

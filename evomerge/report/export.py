@@ -21,6 +21,7 @@ from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.merging.build import mergekit_command
 from evomerge.methods import METHODS
 from evomerge.objective import Score
+from evomerge.reading import is_file, is_folder, is_there, real_path
 from evomerge.recipe import Recipe
 from evomerge.report.best_file import read_best
 from evomerge.report.run import RecordedRun, load_run
@@ -126,7 +127,7 @@ def winners_of(path: Path) -> list[Export]:
     Raises:
         EvomergeError: there is nothing to export.
     """
-    if path.is_file():
+    if not is_folder(path) and is_there(path):
         return [Export(read_best(path), _run_dir_of(path))]
     run = load_run(path)
     return [_export(run, trial) for trial in _some(run, run.winners)]
@@ -173,14 +174,14 @@ def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
 
 def _folder(path: Path) -> Path:
     """The run folder of a run folder, or of a best.yml in it."""
-    return path.parent if path.is_file() else path
+    return path.parent if is_file(path) else path
 
 
 def _run_dir_of(best: Path) -> Path:
     """The run folder of a best.yml, or of a file of a front; else where it lies."""
-    folder = best.resolve().parent
-    is_front = RunFolder(folder.parent).ledger.is_file()
-    return folder.parent if is_front and not RunFolder(folder).ledger.is_file() else folder
+    folder = real_path(best).parent
+    is_front = is_file(RunFolder(folder.parent).ledger)
+    return folder.parent if is_front and not is_file(RunFolder(folder).ledger) else folder
 
 
 def _comment(line: str) -> str:
@@ -213,7 +214,7 @@ def _where_to_build(recipe: Recipe) -> Iterator[str]:
 
 
 def _is_relative_folder(name: str) -> bool:
-    return not os.path.isabs(name) and os.path.isdir(name)  # Path raises for too long a name
+    return not os.path.isabs(name) and is_folder(name)
 
 
 def _models_in(value: Any) -> Iterator[ModelName]:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from evomerge.files import write_atomic
+from evomerge.harmless import harmless, one_name
 from evomerge.objective import Score
+from evomerge.reading import real_path
 from evomerge.report.curve import curve_of
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
@@ -53,13 +55,13 @@ svg text.failed{fill:var(--bad)}
 
 def write_report(run: RecordedRun) -> None:
     """Replaces report.html of a run folder."""
-    write_atomic(run.ledger.folder.report, report_html(run))
+    write_atomic(run.ledger.folder.report, harmless(report_html(run)))
 
 
 def report_html(run: RecordedRun) -> str:
     """The page of a run."""
     header = run.ledger.header
-    name = escape(run.ledger.folder.path.resolve().name)
+    name = escape(one_name(real_path(run.ledger.folder.path).name))
     return "".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',

@@ -21,6 +21,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from evomerge.harmless import one_name
+from evomerge.reading import real_path
 from evomerge.report.run import RecordedRun
 from evomerge.space import Choice, Integer, Parameter
 from evomerge.standing import Standing
@@ -43,7 +45,7 @@ class OptunaJournal:
         self._log = _Batched(JournalFileBackend(str(path)))
         objective = run.standing.objective
         self._study = optuna.create_study(
-            study_name=path.parent.resolve().name,
+            study_name=one_name(real_path(path.parent).name),
             storage=JournalStorage(self._log),
             directions=["maximize"] * objective.n_objectives,
         )

@@ -19,6 +19,7 @@ from evomerge.errors import LedgerError
 from evomerge.objective import Score
 from evomerge.optimizers.islands import label_of
 from evomerge.optimizers.swarm import START
+from evomerge.reading import is_there, read_bytes
 from evomerge.report.run import FINAL_SPLITS, RecordedRun
 from evomerge.trial import Trial
 
@@ -204,10 +205,10 @@ def _kept_starts(run: RecordedRun) -> dict[int, list[float]]:
     """What the swarm kept of its start: particle -> genotype of a known trial."""
     *_, (_, folder) = run.kept_by("swarm")
     path = folder / START
-    if not path.is_file():
+    if not is_there(path):
         return {}
     try:
-        starts: dict[int, list[float]] = _STARTS.validate_json(path.read_bytes())
+        starts: dict[int, list[float]] = _STARTS.validate_json(read_bytes(path, follow=False))
     except ValueError as error:
         raise LedgerError(
             "not what a swarm keeps of its start",

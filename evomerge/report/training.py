@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
-from evomerge.errors import LedgerError
 from evomerge.optimizers.context import Effort, Lesson
-from evomerge.optimizers.gradient_lessons import from_bytes, lessons_in
+from evomerge.optimizers.gradient_lessons import lessons_in, read_lesson
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import FAILED, Section
 from evomerge.report.text import number
@@ -46,7 +44,7 @@ def training_of(run: RecordedRun) -> list[TrainedEpoch]:
     for link, folder in run.kept_by("gradient"):
         for number_, path in lessons_in(folder):
             trial = trials.pop(0) if trials and trials[0][0] == number_ else (0, None)
-            found.append(TrainedEpoch(link, number_, _read(path), trial[1]))
+            found.append(TrainedEpoch(link, number_, read_lesson(path), trial[1]))
     return found
 
 
@@ -54,17 +52,6 @@ def _trials(run: RecordedRun) -> list[tuple[int, Trial]]:
     """Epoch and trial, in the order of the trials."""
     labelled = ((_LABEL.search(t.candidate.label), t) for t in run.standing.trials)
     return [(int(match[1]), trial) for match, trial in labelled if match is not None]
-
-
-def _read(path: Path) -> Lesson:
-    try:
-        return from_bytes(path.read_bytes())
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise LedgerError(
-            f"not what an epoch of training leaves ({type(error).__name__})",
-            where=str(path),
-            fix="Restore the file from a copy, or remove it: a run that goes on trains it anew.",
-        ) from error
 
 
 def training_section(run: RecordedRun) -> Section | None:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from evomerge.errors import RunError
 from evomerge.files import writing
 from evomerge.merging.kernels.engine import Merged
+from evomerge.reading import is_file, is_folder, opened, real_path
 from evomerge.training.coefficients import Numbers
 from evomerge.training.column_mixture import ColumnMixture
 
@@ -57,7 +58,7 @@ class Checkpoints:
             try:
                 self._fill(values, unfinished)
                 folder = self._folder / _synced(unfinished)
-                if not folder.is_dir():
+                if not is_folder(folder):
                     unfinished.chmod(0o755)
                     unfinished.rename(folder)
                     _sync(self._folder)
@@ -76,13 +77,13 @@ class Checkpoints:
             RunError: its place is outside the run folder, or it is another model than it was.
         """
         folder = self._folder.parents[1] / name  # an absolute name stays what it is
-        if folder.resolve().parents[1] != self._folder.resolve():
+        if real_path(folder).parents[1] != real_path(self._folder):
             raise RunError(
                 f"a trained model is gone, and the run folder is {self._folder.parents[1]} now",
                 where=str(folder),
                 fix="Move the run folder back: its recipes name the models in it.",
             )
-        if self.write(values).resolve() != folder.resolve():
+        if real_path(self.write(values)) != real_path(folder):
             raise RunError(
                 "a trained model is gone, and training cannot be repeated to the bit here",
                 where=str(folder),
@@ -109,9 +110,9 @@ class Checkpoints:
 def _synced(folder: Path) -> str:
     """A name after the content of all files, which are on the disk afterwards."""
     found = hashlib.blake2b(digest_size=8)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if is_file(path)):
         found.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
+        with opened(path, follow=False) as file:
             while content := file.read(_AT_A_TIME):
                 found.update(content)
             os.fsync(file.fileno())

@@ -14,10 +14,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.arrays import arrays_in
+from evomerge.errors import LedgerError
 from evomerge.optimizers.gradient_settings import GradientSettings
 
 Array = NDArray[np.floating[Any]]
 Schedule = Literal["constant", "linear", "cosine"]
+_ARRAYS = {
+    **dict.fromkeys(("values", "first", "second"), ("f", 1)),
+    **dict.fromkeys(("step", "position"), ("iu", 0)),
+}
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,31 @@ class State:
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> State:
-        """What :meth:`to_bytes` wrote."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+    def from_bytes(cls, content: bytes, n_values: int | None = None) -> State:
+        """What :meth:`to_bytes` wrote.
+
+        Args:
+            content: Of the file.
+            n_values: How many are trained; None: any number.
+
+        Raises:
+            LedgerError: it is damaged, or something else.
+        """
+        try:
+            held = arrays_in(content, _ARRAYS)
             values, first, second = (held[name] for name in ("values", "first", "second"))
-            return cls(values, first, second, int(held["step"]), int(held["position"]))
+            sizes = {
+                len(values),
+                len(first),
+                len(second),
+                len(values) if n_values is None else n_values,
+            }
+            if len(sizes) > 1:
+                raise ValueError(f"{len(values)}, {len(first)}, {len(second)} of {n_values} values")
+        except ValueError as error:
+            raise LedgerError(
+                f"not the state of a training ({error})",
+                where="what an epoch of training left",
+                fix="Restore the files in optimizer/ from a copy, or start a new run folder.",
+            ) from error
+        return cls(values, first, second, int(held["step"]), int(held["position"]))

@@ -96,7 +96,7 @@ class GradientTrainer:
         if state is None:
             now = State.begin(trained.settled(trained.of(genotype)))
         else:
-            now = State.from_bytes(state)
+            now = State.from_bytes(state, trained.of(genotype).size)
         steps = list(self._steps(seed))
         self._ask_teachers(steps)
         totals: dict[str, float] = defaultdict(float)

@@ -11,6 +11,7 @@ from evomerge.errors import LedgerError, LostFileError, NoRunError, RunError
 from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import RunFolder
+from evomerge.reading import is_file, is_folder, is_there, real_path
 from evomerge.report.best_file import read_best
 from evomerge.report.run import FINAL_SPLITS, RecordedRun, Split, load_run
 from evomerge.trial import Document, Evaluation, Trial
@@ -49,12 +50,12 @@ def read(best_or_run: Path) -> tuple[Recorded, ...]:
         LostFileError: per-document results are gone.
         RunError: no trial is complete.
     """
-    if best_or_run.is_dir():
+    if is_folder(best_or_run):
         folder = RunFolder(best_or_run)
-        if not folder.ledger.is_file():
+        if not is_there(folder.ledger):
             raise _neither(best_or_run, "holds no ledger.jsonl")
         run = load_run(best_or_run)
-        if folder.best.is_file():
+        if is_there(folder.best):
             _trial_in(run, folder.best)
         trials = run.winners
     else:
@@ -71,12 +72,12 @@ def read(best_or_run: Path) -> tuple[Recorded, ...]:
 
 def _run_folder_of(best: Path) -> Path:
     """The run folder a best.yml, or a file of its front, lies in."""
-    if not best.exists():
+    if not is_there(best):
         raise _neither(best, "does not exist")
     if best.suffix not in (".yml", ".yaml") or "evomerge_best" not in _content(best):
         raise _neither(best, "is neither a run folder nor a best.yml")
-    for folder in (best.resolve().parent, best.resolve().parent.parent):
-        if RunFolder(folder).ledger.is_file():
+    for folder in (real_path(best).parent, real_path(best).parent.parent):
+        if is_file(RunFolder(folder).ledger):
             return folder
     raise NoRunError(
         "no ledger.jsonl lies beside it, and there is nothing else to compare with",

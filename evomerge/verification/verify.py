@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evomerge.errors import GenomeError, NoRunError
+from evomerge.creating import refuse_occupied_folder
+from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding
 from evomerge.genome import Genome
 from evomerge.permissions import Permissions
@@ -92,10 +93,11 @@ class Verification:
             own = own / f"trial-{winner.trial_id:05d}"
         with _folder(own) as folder:
             self._build(winner, folder, watch)
-            return Verdict(winner, tuple(self._differences(winner, folder, watch)), own)
+            with _removed_if_stopped(folder):
+                return Verdict(winner, tuple(self._differences(winner, folder, watch)), own)
 
     def _build(self, winner: Recorded, folder: Path, watch: Watch) -> None:
-        from evomerge.merging.build import build
+        from evomerge.merging.built import build_into
         from evomerge.merging.factors import placed
 
         def report(share: float) -> None:
@@ -104,7 +106,7 @@ class Verification:
         report(0.0)
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
         with scratch() as beside:
-            build(
+            build_into(
                 located(placed(winner.trial.candidate.recipe, run_dir, beside), run_dir),
                 folder,
                 merge_seed=header["merge_seed"],
@@ -149,15 +151,14 @@ def prepare(best_or_run: Path, permissions: Permissions, keep: Path | None = Non
             temporary folder.
 
     Raises:
-        NoRunError: it is neither a run folder nor a best.yml; or ``keep`` holds something.
+        NoRunError: it is neither a run folder nor a best.yml.
+        OccupiedError: ``keep`` holds something.
         LedgerError: the run folder contradicts itself.
         ModelError: models are missing.
         GenomeError: tasks are missing.
     """
-    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise NoRunError(
-            "holds something already", where=str(keep), fix="Name a new or an empty folder."
-        )
+    if keep is not None:
+        refuse_occupied_folder(keep)
     winners = read(best_or_run)
     run = winners[0].run
     header = run.ledger.header
@@ -220,16 +221,19 @@ def _dtype(winner: Recorded) -> str:
 
 @contextmanager
 def _folder(own: Path | None) -> Iterator[Path]:
-    """The folder to build into; what was begun in it is removed where the work stops."""
-    if own is None:
-        with scratch() as temporary:
-            yield temporary / "model"
-        return
-    was_there = own.exists()
-    try:
+    """The folder to build into."""
+    if own is not None:
         yield own
-    except BaseException:
-        shutil.rmtree(own, ignore_errors=True)
-        if was_there:
-            own.mkdir()
+        return
+    with scratch() as temporary:
+        yield temporary / "model"
+
+
+@contextmanager
+def _removed_if_stopped(built: Path) -> Iterator[None]:
+    """A model that could not be compared to its end is not kept."""
+    try:
+        yield
+    except (EvomergeError, KeyboardInterrupt):
+        shutil.rmtree(built, ignore_errors=True)
         raise

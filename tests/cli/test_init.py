@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome
+from evomerge.errors import OccupiedError
 from evomerge.genome import load_genome
 from evomerge.permissions import Permissions
 from evomerge.starter import Answers, start
@@ -148,8 +149,8 @@ def test_an_unknown_task_is_answered_with_the_nearest_name(run):
 def test_a_file_is_kept_unless_forced(run, place):
     (place / "my.yml").write_text("mine")
     done = run("my.yml", *MODELS, *TASK, "--yes")
-    assert done.exit_code == 2
-    assert "my.yml exists; choose another name or add --force." in done.output
+    assert isinstance(done.exception, OccupiedError)
+    assert "my.yml: exists, and holds something else. Choose" in str(done.exception)
     assert (place / "my.yml").read_text() == "mine"
     assert run("my.yml", *MODELS, *TASK, "--yes", "--force").exit_code == 0
 

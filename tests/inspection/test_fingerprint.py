@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.errors import UnreadableError
+from evomerge.errors import ModelError, UnreadableError
 from evomerge.inspection import fingerprint as module
 from evomerge.inspection.digests import Digests
 from evomerge.inspection.fingerprint import fingerprint, fingerprints
@@ -235,9 +235,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(copy):
         Digests(hear=grow).of(file)
 
 
-def test_a_fifo_is_no_file_of_a_model_and_does_not_hang(copy, model):
+def test_a_fifo_in_a_model_is_refused_and_does_not_hang(copy):
     os.mkfifo(copy / "pipe.json")
-    assert fingerprint(str(copy)) == fingerprint(str(model))
+    with pytest.raises(ModelError, match=r"pipe.json is a FIFO, expected a regular file"):
+        fingerprint(str(copy))
 
 
 def test_long_reading_tells_how_far_it_is(model, copy, monkeypatch):

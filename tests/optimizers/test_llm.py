@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from evomerge.endpoint.chat import Answer
+from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.errors import LedgerError
 from evomerge.optimizers.context import Brief, InMemory, SearchContext
-from evomerge.optimizers.llm.client import Answer, NoAnswerError
 from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.optimizer import Llm
 from evomerge.optimizers.llm.settings import LlmSettings

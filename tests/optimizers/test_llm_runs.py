@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from importlib import util
 
 import pytest
 
@@ -253,7 +252,7 @@ def test_a_server_that_does_not_answer_is_refused_with_what_to_do():
     with served(Script()) as url:
         pass
     (problem,) = said(f"base_url: '{url}'")
-    assert problem.startswith(f"optimizer.base_url: {url}: no answer (APIConnectionError: ")
+    assert problem.startswith(f"optimizer.base_url: {url}: no answer (ConnectionRefusedError: ")
     assert "Start the server or mend the URL; with probe: false a run begins" in problem
     assert said(f"base_url: '{url}', probe: false") == []
 
@@ -274,15 +273,14 @@ def test_a_missing_key_is_told_with_its_variable(monkeypatch):
     ]
 
 
-def test_a_missing_package_is_told_with_its_extra(monkeypatch):
-    monkeypatch.setattr(
-        "evomerge.optimizers.llm.obstacles.find_spec",
-        lambda name: None if name == "openai" else util.find_spec(name),
+def test_a_key_that_cannot_be_sent_is_told_without_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n{KEY}")
+    (problem,) = said("base_url: 'http://127.0.0.1:9/v1'")
+    assert problem == (
+        r"optimizer.api_key_env: the key in OPENAI_API_KEY holds '\n' at position 33, expected "
+        "letters, digits and signs of ASCII without a space or line break. Run `export "
+        "OPENAI_API_KEY=...` with the key alone."
     )
-    assert said() == [
-        "optimizer: needs the openai package, which is not installed. Run `pip install "
-        "'evomerge[llm]'`."
-    ]
 
 
 def test_a_prompt_that_overflows_is_refused_with_what_to_use():

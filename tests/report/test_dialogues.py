@@ -9,11 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from evomerge.cli.main import main
+from evomerge.endpoint.chat import Answer
+from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.errors import LedgerError
 from evomerge.ledger import RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.optimizers.context import SearchContext
-from evomerge.optimizers.llm.client import Answer, NoAnswerError
 from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.optimizer import Llm
 from evomerge.report.dialogues import dialogues_section

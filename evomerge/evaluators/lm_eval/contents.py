@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from lm_eval.api.samplers import FirstNSampler
@@ -14,6 +13,7 @@ from lm_eval.api.samplers import FirstNSampler
 from evomerge.evaluators.contents import TaskContents, digests_of
 from evomerge.evaluators.lm_eval.identity import used_documents
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
+from evomerge.reading import is_there
 
 _N_EXAMPLES_READ = 5_000  # worked examples may come from a training split of any size
 # What `datasets` calls files; any other name is a data set of the Hub, or a folder.
@@ -66,7 +66,7 @@ def benchmark_of(config: Any) -> str:
     """``test of openai/gsm8k`` where documents are a public set's, not of its training split."""
     path = str(config.dataset_path or "")
     split = str(config.test_split or config.validation_split or "")
-    is_public = path not in _FILE_FORMATS and not Path(path).exists()
+    is_public = path not in _FILE_FORMATS and not is_there(path)
     is_training = "train" in split or str(config.task).endswith("_train")
     return f"{split} of {path}" if path and split and is_public and not is_training else ""
 

@@ -11,6 +11,8 @@ from typing import Any
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
 
+from evomerge.reading import is_file, read_bytes
+
 _OWN = Path(lm_eval.tasks.__file__).parent
 _TEMPLATE_SUFFIXES = ("", ".yaml", ".yml")
 
@@ -63,13 +65,11 @@ class TaskIndex:
 
     def unread_file_of(self, name: str) -> Path | None:
         """The user's file that defines a task which lm-eval, unable to read it, left out."""
-        if name in self.manager.task_index or Path(name).is_file():
+        if name in self.manager.task_index or is_file(name):
             return None
         defines = re.compile(rf"^(task|group):\s*['\"]?{re.escape(name)}['\"]?\s*$", re.MULTILINE)
         files = (file for folder in self._folders for file in sorted(Path(folder).rglob("*.yaml")))
-        return next(
-            (file for file in files if defines.search(file.read_text("utf-8", "replace"))), None
-        )
+        return next((file for file in files if defines.search(_text(file))), None)
 
     def config_of(self, name: str) -> Mapping[str, Any]:
         """The YAML of a task as far as it was read."""
@@ -80,7 +80,7 @@ class TaskIndex:
         """The name, or the members of a group, as far as nothing that was read defines them."""
         entry = self.manager.task_index.get(name)
         if entry is None:
-            if not Path(name).is_file():
+            if not is_file(name):
                 yield name
         elif entry.kind.name == "GROUP":
             for member in _names_in((entry.cfg or {}).get("task")):
@@ -111,12 +111,15 @@ def _own_texts() -> dict[Path, bytes]:
     """What stands in the task files of each of lm-eval's own folders, templates included."""
     texts: dict[Path, list[bytes]] = {}
     for file in _OWN.rglob("*"):
-        if file.suffix in _TEMPLATE_SUFFIXES and file.is_file():
+        if file.suffix in _TEMPLATE_SUFFIXES and is_file(file):
             parts = file.relative_to(_OWN).parts
-            texts.setdefault(_OWN / parts[0] if len(parts) > 1 else _OWN, []).append(
-                file.read_bytes()
-            )
+            place = _OWN / parts[0] if len(parts) > 1 else _OWN
+            texts.setdefault(place, []).append(read_bytes(file))
     return {folder: b"\n".join(parts) for folder, parts in texts.items()}
+
+
+def _text(file: Path) -> str:
+    return read_bytes(file).decode(errors="replace")
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lm_eval.api.group import Group
@@ -13,8 +12,10 @@ from lm_eval.config.group import AggMetricConfig
 from evomerge.errors import GenomeError, Problem, nearest
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.failures import problem_of
+from evomerge.evaluators.lm_eval.folders import unreadable
 from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.genome.tasks import Task
+from evomerge.reading import is_file
 from evomerge.seeding import stream
 from evomerge.trial import MetricKey
 
@@ -75,7 +76,10 @@ def load(
     Raises:
         GenomeError: every mistake found, together.
     """
-    problems = [*_missing_folders(search_path), *_repeated_names(tasks)]
+    problems = [*unreadable(search_path)]
+    if problems:
+        raise GenomeError.of(problems)
+    problems = [*_repeated_names(tasks)]
     index = TaskIndex(search_path)
     entries: list[Entry] = []
     for position, task in enumerate(tasks):
@@ -88,12 +92,6 @@ def load(
     if problems:
         raise GenomeError.of(problems)
     return tuple(entries)
-
-
-def _missing_folders(search_path: Sequence[str]) -> Iterator[Problem]:
-    for position, folder in enumerate(search_path):
-        if not Path(folder).is_dir():
-            yield Problem(f"no folder {folder!r}", f"task_search_path[{position}]")
 
 
 def _repeated_names(tasks: Sequence[Task]) -> Iterator[Problem]:
@@ -154,7 +152,7 @@ def _build(
     """lm-eval's task objects behind a name, and the group that holds them."""
     unread = index.unread_file_of(name)
     manager = index.manager_for(name) if unread is None else index.manager
-    if unread is None and name not in manager.task_index and not Path(name).is_file():
+    if unread is None and name not in manager.task_index and not is_file(name):
         what = f"unknown task {name!r}{nearest(name, manager.all_tasks)}"
         fix = "Check the spelling, or add the folder of its YAML to `task_search_path`."
         return Problem(what, f"{where}.name", fix)

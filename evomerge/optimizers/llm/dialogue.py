@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from evomerge.optimizers.llm.client import Answer, ChatModel, Message, NoAnswerError
+from evomerge.endpoint.chat import Answer, ChatModel, Message
+from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.optimizers.llm.reply import Proposal, ReplyError
 
 _FIRST_WAIT = 1.0  # seconds after a request that failed; doubled each time

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 
+from evomerge.endpoint.chat import flaw_of_key, key_in
+from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.errors import Problem, nearest
 from evomerge.genome.schema import Genome
 from evomerge.harmless import one_line
 from evomerge.optimizers.context import Brief
-from evomerge.optimizers.llm.client import NoAnswerError
 from evomerge.optimizers.llm.prompt import Example, Situation, messages, n_characters
 from evomerge.optimizers.llm.settings import LlmSettings
 from evomerge.space import Space
 
 _SHOWN = 10  # models of a list
+_COMPARED = 1000  # models of a list, of which one may be meant
 _VALUE_CHARACTERS = 8  # by which a value may be longer than the one it is estimated with
 _TASK_CHARACTERS = 120  # of a task's metrics, in each place where it is named
 
 
 def all_obstacles(space: Space, genome: Genome, settings: LlmSettings) -> Iterator[Problem]:
     """Everything at once; an endpoint is only probed where nothing else is in the way."""
-    found = [*_package(), *_key(settings), *_long_prompt(space, genome, settings)]
+    found = [*_key(settings), *_long_prompt(space, genome, settings)]
     yield from found
     if settings.probe and not found:
         yield from _unreachable(settings)
@@ -72,28 +72,23 @@ def _unlisted(settings: LlmSettings) -> Iterator[Problem]:
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         yield Problem(
             f"{settings.base_url} lists no model {settings.model!r}"
-            f"{nearest(settings.model, listed)} (listed: {known}{more})",
+            f"{nearest(settings.model, listed[:_COMPARED])} (listed: {known}{more})",
             where="model",
             fix="Name one of them, unless the server loads what it does not list.",
         )
 
 
-def _package() -> Iterator[Problem]:
-    if find_spec("openai") is None:
-        yield Problem(
-            "needs the openai package, which is not installed",
-            fix="Run `pip install 'evomerge[llm]'`.",
-        )
-
-
 def _key(settings: LlmSettings) -> Iterator[Problem]:
     name = settings.api_key_env
-    if not settings.is_local and not os.environ.get(name, "").strip():
+    if not settings.is_local and not key_in(name):
         yield Problem(
             f"the environment variable {name} is not set, {settings.base_url} needs a key",
             where="api_key_env",
             fix=f"Run `export {name}=...`, or name another variable.",
         )
+    flaw = flaw_of_key(name)
+    if flaw:
+        yield Problem(flaw, where="api_key_env", fix=f"Run `export {name}=...` with the key alone.")
 
 
 def _long_prompt(space: Space, genome: Genome, settings: LlmSettings) -> Iterator[Problem]:

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from evomerge.endpoint.chat import Message
 from evomerge.optimizers.context import Brief
-from evomerge.optimizers.llm.client import Message
 from evomerge.space import Choice, Integer, Parameter, Real, Space, Value
 
 _LONGEST_THOUGHT = 600  # characters of the last thought

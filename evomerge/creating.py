@@ -1,0 +1,153 @@
+"""Writing where the user says: what is there stays, unless he says ``--force``.
+
+Links, FIFOs, sockets and devices stay in any case, for who writes one writes somewhere else. A file
+is created by name at the moment of writing, so nothing that appears meanwhile is lost. A process
+that is killed in that moment leaves a cut file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from evomerge.errors import OccupiedError, UnreadableError
+from evomerge.files import write_atomic, writing
+from evomerge.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes
+
+_OWN_FOLDERS = frozenset(("additional_chat_templates",))  # what a built model may have below it
+_FORCE = "Choose another name, or add --force to replace it."
+_OTHER = "Choose another name."
+
+
+def create(path: Path, content: str, *, force: bool = False) -> bool:
+    """Writes a file that is not there yet; folders above it are made.
+
+    Args:
+        path: Where to.
+        content: Its text.
+        force: Whether another regular file that is there is replaced.
+
+    Returns:
+        False where the same content was there already.
+
+    Raises:
+        OccupiedError: something else is there.
+        LostFileError: it cannot be written.
+    """
+    if refuse_occupied(path, content, force=force):
+        return False
+    if force and is_file(path):
+        write_atomic(path, content)
+        return True
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError as error:
+            raise OccupiedError("has just appeared", where=str(path), fix=_OTHER) from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            path.unlink()
+            raise
+    return True
+
+
+def refuse_occupied(path: Path, content: str | None = None, *, force: bool = False) -> bool:
+    """Does nothing where a file may be created, or replaced.
+
+    Args:
+        path: Where it will be.
+        content: Of it, if that is known already.
+        force: Whether a regular file that is there may be replaced.
+
+    Returns:
+        Whether the same content is there already.
+
+    Raises:
+        OccupiedError: something else is there.
+    """
+    if not is_there(path):
+        return False
+    _refuse_special(path)
+    if is_folder(path):
+        raise OccupiedError("is a folder, expected a file or nothing", where=str(path), fix=_OTHER)
+    is_same = content is not None and _holds(path, content.encode())
+    if not (is_same or force):
+        raise OccupiedError("exists, and holds something else", where=str(path), fix=_FORCE)
+    return is_same
+
+
+def refuse_occupied_folder(path: Path, *, force: bool = False) -> None:
+    """Does nothing where a model may be built: nothing or an empty folder is there.
+
+    Args:
+        path: Of the folder.
+        force: Whether a model that was built there may be replaced.
+
+    Raises:
+        OccupiedError: something else is there.
+    """
+    if not is_there(path):
+        return
+    _refuse_special(path)
+    if not is_folder(path):
+        raise OccupiedError("is a file, expected a folder or nothing", where=str(path), fix=_OTHER)
+    there = listed(path)
+    other = next((entry for entry in there if not _is_of_a_model(entry)), None)
+    is_model = other is None and is_file(path / "config.json")
+    if there and not is_model:
+        example = (other or there[0]).name
+        raise OccupiedError(
+            f"holds other things than a built model, {example} among them",
+            where=str(path),
+            fix="Name a new or an empty folder.",
+        )
+    if there and not force:
+        raise OccupiedError("holds a model already", where=str(path), fix=_FORCE)
+
+
+def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
+    """Moves a folder to its name; what was there goes to ``made``'s place, or nothing is moved.
+
+    Args:
+        made: The folder, on the same disk.
+        path: Its name from now on.
+        force: Whether a model that was built there is replaced.
+
+    Raises:
+        OccupiedError: something else is there.
+        LostFileError: it cannot be moved.
+    """
+    refuse_occupied_folder(path, force=force)
+    aside = made.with_name(f"{made.name}.old")
+    with writing(path):
+        if force and is_folder(path):
+            path.rename(aside)
+        try:
+            made.rename(path)  # takes the place of an empty folder, never of a full one
+        except OSError:
+            if is_folder(aside):
+                aside.rename(path)
+            raise
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return read_bytes(path, len(data)) == data
+    except UnreadableError:  # larger, or not for this user: another either way
+        return False
+
+
+def _refuse_special(path: Path) -> None:
+    kind = "a symbolic link" if os.path.islink(path) else kind_of(path)
+    if kind not in ("", "a folder"):
+        raise OccupiedError(f"is {kind}, which is never written", where=str(path), fix=_OTHER)
+
+
+def _is_of_a_model(entry: Path) -> bool:
+    is_below = entry.name in _OWN_FOLDERS and is_folder(entry)
+    return not os.path.islink(entry) and (is_below or is_file(entry))

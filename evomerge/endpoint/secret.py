@@ -1,0 +1,181 @@
+"""A key that must not come back: found in a text, however it is written, and taken out of it.
+
+Where it stands plainly it is cut out. Where it stands in a disguise (escaped, coded, spaced out,
+split over neighbouring fields) the whole text is withheld: whoever disguises a key is not quoted.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from typing import AnyStr, Generic
+
+HIDDEN = "[key]"
+WITHHELD = "[withheld: it holds the key in disguise]"
+_PIECE = 8  # characters of a key that must not be seen together
+_WORDS = 12  # letters of it, without a digit, by which it is told from words, however spelt
+_SAMPLE = 5  # characters that are looked up first
+_LAYERS = 4  # of escapes, one inside the other, that are opened
+_CODES_PER_CHARACTER = 2  # hexadecimal digits
+_ESCAPE = re.compile(
+    r"(?:\\U0000|\\u|%u|U\+)(?P<four>[0-9a-f]{4})"
+    r"|(?:\\x|0x|%)(?P<two>[0-9a-f]{2})"
+    r"|(?:\\u\{|&\#x)0*(?P<some>[0-9a-f]{1,5})[};]?"
+    r"|&\#0*(?P<decimal>[0-9]{1,6});?"
+    r"|\\(?P<octal>[0-3][0-7]{2})"
+    r"|\\[nrtbfv]",  # stand for nothing that is seen
+    re.IGNORECASE,
+)
+_BASES = {"decimal": 10, "octal": 8}
+_BACKSLASHES = re.compile(r"\\+")  # as many as there are escapes one inside the other
+_NAME = re.compile(r'"[^"]*"\s*:')  # of a field
+_LETTERS = string.ascii_letters + string.digits
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_LOWER = bytes.maketrans(string.ascii_uppercase.encode(), string.ascii_lowercase.encode())
+_NOT_LOOSE = bytes(set(range(256)) - set(_LETTERS.encode()))
+_NOT_BASE64 = bytes(set(range(256)) - set(f"{_LETTERS}+/-_".encode()))
+
+
+class Secret:
+    """A key, known only to be found again.
+
+    Args:
+        value: The key. One of less than eight characters is none: local servers are given words
+            such as "EMPTY".
+    """
+
+    def __init__(self, value: str) -> None:
+        self._plain = _Stretches([value], _PIECE)
+        self._opened = _Stretches([value.encode()], _PIECE)
+        spellings = {value, value.lower(), value.upper()}
+        codes = [spelling.encode() for spelling in spellings]
+        loose = _loose(value.encode())
+        both_ways = [loose, loose[::-1]]
+        self._loose = _Stretches(both_ways, _PIECE, lambda stretch: not stretch.isalpha())
+        self._letters = _Stretches(both_ways, _WORDS)
+        numbers = [code.hex().encode() for code in codes]
+        numbers += ["".join(map(str, code)).encode() for code in codes]
+        self._numbers = _Stretches(numbers, _CODES_PER_CHARACTER * _PIECE)
+        self._base64 = _Stretches([one for code in codes for one in _in_base64(code)], _PIECE)
+        self._is_secret = len(value) >= _PIECE
+
+    def clean(self, text: str) -> str:
+        """The text as it may be kept and shown; takes time in proportion to its length.
+
+        No eight characters of the key in a row are in it, nor any that escapes, codes or
+        separators hide; a text without them stays what it is.
+        """
+        if not self._is_secret:
+            return text
+        cleaned = self._without(text)
+        return WITHHELD if self._is_disguised_in(cleaned) else cleaned
+
+    def _without(self, text: str) -> str:
+        """The text with each plain stretch of the key replaced."""
+        parts: list[str] = []
+        end = 0  # of what is dealt with
+        for place in self._plain.places(text):
+            if place > end or not parts:
+                parts += [text[end:place], HIDDEN]
+            end = place + _PIECE
+        return "".join(parts) + text[end:]
+
+    def _is_disguised_in(self, text: str) -> bool:
+        for view in _views(text):
+            loose = _loose(view)
+            if any(kind.are_in(loose) for kind in (self._loose, self._letters, self._numbers)):
+                return True
+            if self._opened.are_in(view):
+                return True
+            if self._base64.are_in(view.translate(_URL_SAFE, _NOT_BASE64)):
+                return True
+        return False
+
+
+class _Stretches(Generic[AnyStr]):
+    """Every stretch of one length of some texts, to be found in others in linear time.
+
+    Args:
+        texts: Any number; of those shorter than ``length`` there is none.
+        length: Of a stretch.
+        counts: Whether a stretch is looked for.
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[AnyStr],
+        length: int,
+        counts: Callable[[AnyStr], bool] = lambda stretch: True,
+    ) -> None:
+        self._length = length
+        self._step = length - _SAMPLE + 1
+        self._all: set[AnyStr] = set()
+        for text in texts:
+            stretches = (text[i : i + length] for i in range(len(text) - length + 1))
+            self._all |= set(filter(counts, stretches))
+        # However a stretch lies, a sample of it begins at a multiple of ``step``.
+        self._samples: set[AnyStr] = set()
+        for stretch in self._all:
+            self._samples |= {stretch[i : i + _SAMPLE] for i in range(self._step)}
+
+    def places(self, text: AnyStr) -> Iterator[int]:
+        """Where such stretches begin, rising."""
+        if not self._all:
+            return
+        for start in range(0, len(text), self._step):
+            if text[start : start + _SAMPLE] in self._samples:
+                for place in range(max(start - self._step + 1, 0), start + 1):
+                    if text[place : place + self._length] in self._all:
+                        yield place
+
+    def are_in(self, text: AnyStr) -> bool:
+        """Whether there is any."""
+        return next(self.places(text), None) is not None
+
+
+def _views(text: str) -> set[bytes]:
+    """A text as it may be read: as it is or with escapes opened, all of it, values or names."""
+    plain = {text, _opened(text)}
+    values = {_NAME.sub("", one) for one in plain}
+    names = {"".join(_NAME.findall(one)) for one in plain}
+    return {_ascii(one) for one in plain | values | names}
+
+
+def _ascii(text: str) -> bytes:
+    """Letters of other alphabets' making as their plain ones; what is not seen is dropped."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return text.encode("ascii", "ignore")
+
+
+def _loose(text: bytes) -> bytes:
+    """Letters and digits alone, in lower case."""
+    return text.translate(_LOWER, _NOT_LOOSE)
+
+
+def _opened(text: str) -> str:
+    """The text with escapes of JSON, Python, URLs and HTML read, also one inside the other."""
+    for _ in range(_LAYERS):
+        before = text
+        text = _BACKSLASHES.sub(r"\\", text).replace("&amp;", "&")
+        text = _ESCAPE.sub(_character, text)
+        if text == before:
+            break
+    return text
+
+
+def _character(found: re.Match[str]) -> str:
+    """What an escape stands for."""
+    kind = found.lastgroup
+    return "" if kind is None else chr(int(found[kind], _BASES.get(kind, 16)))
+
+
+def _in_base64(code: bytes) -> Iterator[bytes]:
+    """The characters of base64 that depend on a code alone, wherever it begins."""
+    for n_before in range(3):
+        whole = b64encode(bytes(n_before) + code).rstrip(b"=")
+        is_open = (n_before + len(code)) % 3 != 0
+        yield whole[(0, 2, 3)[n_before] : len(whole) - is_open]

@@ -1,0 +1,46 @@
+"""Anything in the place of any file of a model: `check` ends well or with a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import _template, make_workplace  # noqa: F401  # a fixture
+from tests.hostile.things import SPECIAL, THINGS, assert_told, command
+
+MODEL = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+    "pytorch_model.bin.index.json", "adapter_config.json", "adapter_model.safetensors",
+    "generation_config.json", "chat_template.jinja", "README.md", "added_tokens.json",
+    "additional_chat_templates", "model.json",
+)  # fmt: skip
+TASKS = ("tasks/search.yaml", "tasks/search.jsonl", "tasks/stray.yaml")
+GENOMES = ("genome.yml",)
+CASES = [
+    *((f"models/model_1/{name}", kind) for name in MODEL for kind in THINGS),
+    *((name, kind) for name in (*TASKS, *GENOMES) for kind in THINGS),
+]
+FAST = set(CASES[:: max(len(CASES) // 16, 1)])
+
+
+@pytest.fixture
+def workplace(_template, tmp_path, monkeypatch) -> Path:  # noqa: F811  # the fixture
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = make_workplace(_template, tmp_path / "workplace")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*c, marks=[] if c in FAST else [pytest.mark.slow]) for c in CASES],
+)
+def test_check_ends_well_or_with_a_sentence(workplace, name, kind):
+    THINGS[kind](workplace / name)
+    done = command("check", "genome.yml")
+    assert_told(done)
+    if kind in SPECIAL:
+        assert done.code == 2, done

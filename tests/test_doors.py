@@ -1,0 +1,82 @@
+"""Files are opened for reading by the doors of ``evomerge.reading`` alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "evomerge"
+# Methods of paths and functions that open a file, or raise for a name that no file can have.
+METHODS = {"read_text", "read_bytes", "is_file", "is_dir", "exists", "iterdir", "resolve", "glob"}
+FUNCTIONS = {"open", "io.open", "os.open", "gzip.open", "os.listdir", "os.scandir", "Path.open"}
+# Readers of other packages that take a name: what they open was looked at before, see where.
+THEIRS = {
+    "torch.load",
+    "np.load",
+    "safe_open",
+    "np.memmap",
+    "np.fromfile",
+    "json.load",
+    "mmap.mmap",
+}
+ALLOWED = {
+    "reading.py": "the doors",
+    "arrays.py: np.load": "bytes that were read already",
+    "creating.py: os.open": "creates a file that is not there",
+    "files.py: open": "appends to the ledger",
+    "files.py: glob": "removes what this process alone wrote",
+    "inspection/fingerprint.py": "its readers come with digests of whole files",
+    "inspection/pickles.py: torch.load": "a file that `is_file` saw, of a folder looked at",
+    "inspection/folder.py": "looks at folders of models",
+    "merging/built.py: safe_open": "a folder that this process built",
+    "training/checkpoints.py: os.open": "a folder, to be synced",
+    "training/checkpoints.py: glob": "folders that this process alone writes",
+    "optimizers/llm/record.py: glob": "names in a folder of a run, which was looked at",
+}
+
+
+def opens(file: Path) -> set[str]:
+    """What a module calls that opens files."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        is_path = method == "open" and not name.startswith(("self.", "Ledger.", "sources."))
+        if name in FUNCTIONS | THEIRS or is_path:
+            found.add(name if name in FUNCTIONS | THEIRS else method)
+        elif method in METHODS and not name.startswith("os.path."):
+            found.add(method)
+    return found
+
+
+def test_nothing_but_the_doors_opens_a_file():
+    wrong = set()
+    for file in PACKAGE.rglob("*.py"):
+        module = file.relative_to(PACKAGE).as_posix()
+        if module not in ALLOWED:
+            wrong |= {f"{module}: {call}" for call in opens(file)}
+    assert wrong - ALLOWED.keys() == set()
+
+
+def test_every_exception_is_still_one():
+    used = set()
+    for file in PACKAGE.rglob("*.py"):
+        module = file.relative_to(PACKAGE).as_posix()
+        used |= {module, *(f"{module}: {call}" for call in opens(file))}
+    assert ALLOWED.keys() - used == set()
+
+
+def test_a_new_way_to_open_a_file_is_seen(tmp_path):
+    code = (
+        "Path('x').read_text()\nopen('x')\n(a / b).open('rb')\ngzip.open(p)\nnp.load(p)\np.exists()"
+    )
+    (tmp_path / "x.py").write_text(code)
+    assert opens(tmp_path / "x.py") == {
+        "read_text",
+        "open",
+        "gzip.open",
+        "np.load",
+        "exists",
+    }
