@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.errors import told
+
 MOST = 1 << 33  # bytes unpacked; a small file can hold a thousand times its size
 # What numpy and zipfile raise, which depends on the byte that is wrong.
 _DAMAGE = (
@@ -45,5 +47,5 @@ def arrays_in(content: bytes, shapes: Mapping[str, tuple[str, int]]) -> dict[str
             if found[name].dtype.kind not in kinds or found[name].ndim != n_axes:
                 raise ValueError(f"{name} is {found[name].dtype} of {found[name].ndim} axes")
     except _DAMAGE as error:
-        raise ValueError(f"damaged, or another file ({type(error).__name__}: {error})") from error
+        raise ValueError(f"damaged, or another file ({told(error)})") from error
     return found
