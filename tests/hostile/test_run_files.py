@@ -58,7 +58,9 @@ def test_a_run_is_shown_and_exported_or_a_sentence_says_why_not(run, name, kind)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in THINGS if kind != "nothing"])
-@pytest.mark.parametrize("force", [[], ["--force"]], ids=["", "force"])
+@pytest.mark.parametrize(
+    "force", [[], pytest.param(["--force"], marks=pytest.mark.slow)], ids=["", "force"]
+)
 def test_what_stands_where_a_recipe_is_exported_is_kept_or_replaced_as_said(run, kind, force):
     Path("recipe.yml").write_text("mine\n")
     THINGS[kind](Path("recipe.yml"))
