@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,17 @@ class Source:
         place = f"{self.name}:{line}" if line else self.name
         return f"{place}: {dotted(path)}" if path else place
 
+    @cached_property
+    def _by_text(self) -> dict[str, KeyPath]:
+        """Made once: a genome may have as many problems as keys."""
+        return {dotted(path): path for path in self.lines}
+
     def locate(self, problem: Problem) -> Problem:
         """A problem that names a key path, with the file and line of that key."""
-        by_text = {dotted(path): path for path in self.lines}
         text = problem.where
-        while text and text not in by_text:
+        while text and text not in self._by_text:
             text = text[: max(text.rfind("."), text.rfind("["), 0)]
-        line = self.lines.get(by_text.get(text, ()), 0)
+        line = self.lines.get(self._by_text.get(text, ()), 0)
         place = f"{self.name}:{line}" if line else self.name
         return Problem(problem.what, f"{place}: {problem.where}", problem.fix)
 

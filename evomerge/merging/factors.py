@@ -64,7 +64,7 @@ def read_sum(run_dir: Path | None, name: str) -> AdapterSum:
     file = Path(file_of(name)) if run_dir is None else run_dir / file_of(name)
     try:
         adapter_sum = AdapterSum.parse(read_text(file, _LONGEST_SUM, follow=False))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise MergeError(
             f"the sum of adapters {file} cannot be read ({error})",
             fix="Continue its run, which writes it again; a best.yml must lie in its run folder.",

@@ -33,7 +33,7 @@ def rows_of(path: Path) -> Iterator[Any]:
 def _row(line: str, place: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise GenomeError(
             f"{place} is no JSON ({error})", where=_WHERE, fix="Write one JSON object a line."
         ) from error

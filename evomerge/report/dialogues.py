@@ -15,6 +15,15 @@ from evomerge.reading import read_bytes
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
 
+_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    RecursionError,
+    OverflowError,
+)
 _NO_TIME = "no time"  # a generation that ended before its first request
 
 
@@ -58,7 +67,7 @@ def _read(link: int, path: Path) -> dict[str, Any]:
             "fallback": (causes[-1] if causes else _NO_TIME) if is_fallback else "",
             "causes": [cause for cause in causes if cause],
         }
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+    except _DAMAGE as error:
         raise LedgerError(
             f"cannot be read as what the model proposed ({type(error).__name__})",
             where=str(path),

@@ -17,7 +17,12 @@ MODEL = (
     "additional_chat_templates", "model.json",
 )  # fmt: skip
 TASKS = ("tasks/search.yaml", "tasks/search.jsonl", "tasks/stray.yaml")
-GENOMES = ("genome.yml",)
+GENOMES = ("genome.yml", "seed.yml", "prompts.jsonl")
+NAMED = {  # settings that make a genome read a file
+    "seed.yml": "{name: cma_es, budget: 6, seed_from: seed.yml}",
+    "prompts.jsonl": "{name: gradient, budget: 6, losses: {kl: 1}, prompts: {models/model_1: "
+    "[{file: prompts.jsonl}], models/model_2: [{file: prompts.jsonl}]}}",
+}
 CASES = [
     *((f"models/model_1/{name}", kind) for name in MODEL for kind in THINGS),
     *((name, kind) for name in (*TASKS, *GENOMES) for kind in THINGS),
@@ -39,8 +44,22 @@ def workplace(_template, tmp_path, monkeypatch) -> Path:  # noqa: F811  # the fi
     [pytest.param(*c, marks=[] if c in FAST else [pytest.mark.slow]) for c in CASES],
 )
 def test_check_ends_well_or_with_a_sentence(workplace, name, kind):
+    if name in NAMED:
+        genome = (workplace / "genome.yml").read_text().partition("optimizer:")[0]
+        (workplace / "genome.yml").write_text(f"{genome}optimizer: {NAMED[name]}\n")
     THINGS[kind](workplace / name)
     done = command("check", "genome.yml")
     assert_told(done)
     if kind in SPECIAL:
         assert done.code == 2, done
+
+
+@pytest.mark.slow  # some seconds
+def test_twenty_thousand_filters_are_told_each_and_soon(workplace):
+    genome = (workplace / "genome.yml").read_text()
+    filters = "".join(f"  - layers.{index}.x\n" for index in range(20_000))
+    text = genome.replace("  granularity: layers", f"  filters:\n{filters}  granularity: layers")
+    (workplace / "genome.yml").write_text(text)
+    done = command("check", "genome.yml")  # which ends what takes minutes
+    assert done.code == 2
+    assert done.err.count("is in no tensor's name") == 20_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +45,28 @@ def run(recorded, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [pytest.param(*c, marks=[] if i % 9 == 0 else [pytest.mark.slow]) for i, c in enumerate(CASES)],
+    [
+        pytest.param(*c, marks=[] if i % 16 == 0 else [pytest.mark.slow])
+        for i, c in enumerate(CASES)
+    ],
 )
 def test_a_run_is_shown_and_exported_or_a_sentence_says_why_not(run, name, kind):
     THINGS[kind](run / name)
     for arguments in SHOWS:
         assert_told(command(*arguments, run))
     assert_told(command("export", run / "best.yml", "-o", "recipe.yml"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in THINGS if kind != "nothing"])
+@pytest.mark.parametrize(
+    "force", [[], pytest.param(["--force"], marks=pytest.mark.slow)], ids=["", "force"]
+)
+def test_what_stands_where_a_recipe_is_exported_is_kept_or_replaced_as_said(run, kind, force):
+    Path("recipe.yml").write_text("mine\n")
+    THINGS[kind](Path("recipe.yml"))
+    before = os.lstat("recipe.yml")
+    done = command("export", run, "-o", "recipe.yml", *force)
+    assert_told(done)
+    is_replaced = bool(force) and stat.S_ISREG(before.st_mode)
+    assert done.code == (0 if is_replaced else 2)
+    assert (os.lstat("recipe.yml").st_ino != before.st_ino) == is_replaced
