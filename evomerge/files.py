@@ -88,19 +88,6 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Appends one line and waits until the disk has it.
-
-    Raises:
-        LostFileError: the disk is full, or the file cannot be written; part of the line may be
-            in it.
-    """
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def canonical_json(value: Any) -> str:
     """The same text for equal values: sorted keys, no blanks, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

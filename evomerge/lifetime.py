@@ -134,15 +134,18 @@ def own_children() -> Iterator[None]:
 
 @contextmanager
 def _marked() -> Iterator[None]:
-    before = os.environ.get(MARK)
-    os.environ[MARK] = guardian().token
+    """Children carry the token, and import nothing from the folder that the command is run in."""
+    wanted = {MARK: guardian().token, "PYTHONSAFEPATH": "1"}  # the latter from Python 3.11 on
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(MARK, None)
-        else:
-            os.environ[MARK] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _own_forks() -> None:

@@ -21,6 +21,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from evomerge.lifetime import guardian
+from evomerge.reading import is_file
 
 SCRATCH = "evomerge-"  # how roots begin, and folders that are made elsewhere
 _OWNER = ".owner"  # locked while the process lives
@@ -105,7 +106,7 @@ def sweep() -> None:
     """Removes the roots of this user whose processes are gone."""
     for root in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
         with suppress(OSError, NotImplementedError, Timeout):  # another's, or in use
-            if _is_own_folder(root) and (root / _OWNER).is_file():
+            if _is_own_folder(root) and is_file(root / _OWNER):
                 with FileLock(root / _OWNER, timeout=0):
                     shutil.rmtree(root, ignore_errors=True)
 

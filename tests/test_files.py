@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.errors import LostFileError
-from evomerge.files import append_line, canonical_json, digest, write_atomic
+from evomerge.files import canonical_json, digest, write_atomic
 
 
 def test_an_atomic_write_replaces_the_content_and_leaves_nothing_else(tmp_path):
@@ -30,12 +30,6 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path, monkeypatch):
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["best.yml"]
-
-
-def test_lines_are_appended_in_order(tmp_path):
-    for line in ("one", "zwei ü"):
-        append_line(tmp_path / "log", line)
-    assert (tmp_path / "log").read_text(encoding="utf-8") == "one\nzwei ü\n"
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(), max_size=5))

@@ -25,12 +25,11 @@ from evomerge.ledger.lines import (
     trial_of,
 )
 from evomerge.ledger.shape import event_in, header_in
-from evomerge.ledger.store import LedgerFile
+from evomerge.ledger.store import MAX_BYTES, LedgerFile
 from evomerge.lock import RunLock
 from evomerge.reading import is_file, is_folder, is_there, read_bytes
 from evomerge.trial import Candidate, Document, Outcome, Trial
 
-MAX_BYTES = 1 << 30  # of a ledger; a trial takes a few thousand
 _BROKEN_FIX = (
     "Restore the file from a copy, or add --fork NEW_RUN to start a run with the trials that can "
     "still be read."

@@ -19,9 +19,11 @@ from evomerge.errors import LostFileError
 from evomerge.files import write_atomic, writing
 from evomerge.ledger.documents import write_documents
 from evomerge.ledger.folder import RunFolder
+from evomerge.reading import is_file, is_folder, is_there, read_bytes
 from evomerge.trial import Outcome
 
 Identity = tuple[int, int]  # device and number of a file on it
+MAX_BYTES = 1 << 30  # of a ledger; a trial takes a few thousand
 _NAMES_TRIED = 100
 
 
@@ -40,8 +42,8 @@ class LedgerFile:
         with writing(folder.ledger):
             documents = folder.path / "documents"
             documents.mkdir(exist_ok=True)
-            self._genome = folder.genome.read_bytes() if folder.genome.is_file() else b""
-            self._lines = folder.ledger.read_bytes().splitlines(keepends=True)
+            self._genome = read_bytes(folder.genome) if is_file(folder.genome) else b""
+            self._lines = read_bytes(folder.ledger, MAX_BYTES).splitlines(keepends=True)
             self._length = sum(map(len, self._lines))
             self._handle = os.open(folder.ledger, os.O_WRONLY | os.O_APPEND)
             handles = [self._handle]
@@ -108,7 +110,7 @@ class LedgerFile:
                 path.mkdir(parents=True)
                 rescued = RunFolder(path)
                 for name in ("documents", "optimizer"):
-                    if (self._folder.path / name).is_dir():
+                    if is_folder(self._folder.path / name):
                         _copy(self._folder.path / name, path / name)
                 write_atomic(rescued.genome, self._genome)
                 write_atomic(rescued.ledger, b"".join(self._lines))
@@ -125,7 +127,7 @@ class LedgerFile:
         for above in (run.parent, Path(tempfile.gettempdir())):
             for number in range(1, _NAMES_TRIED):
                 path = above / f"{run.name}-rescued{f'-{number}' if number > 1 else ''}"
-                if not path.exists():
+                if not is_there(path):
                     yield path
                     break
 

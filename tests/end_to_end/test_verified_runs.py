@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from evomerge.best import best_content
-from evomerge.files import SCRATCH, digest
+from evomerge.files import digest
 from evomerge.report.run import load_run
+from evomerge.scratch import SCRATCH
 from tests.end_to_end.conftest import ROOT, command_in, make_workplace
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from evomerge.errors import MergeError
+from evomerge.errors import MergeError, UnreadableError
 from evomerge.files import write_missing
 from evomerge.genome.models import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
@@ -165,6 +165,6 @@ def test_a_sum_whose_file_is_gone_or_another_fails_its_trial_only(tmp_path):
 def test_a_broken_expert_leaves_no_half_of_a_folder(tmp_path):
     _, adapters, adapter_sum = experts(tmp_path)
     (adapters[0] / "adapter_config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json"):
+    with pytest.raises(UnreadableError, match=r"adapter_config\.json: no such file"):
         write_adapter(adapter_sum, tmp_path / "out" / "sum")
     assert not (tmp_path / "out").exists()

@@ -17,13 +17,17 @@ _YAML = (".yaml", ".yml")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def missing(search_path: Sequence[str]) -> Iterator[Problem]:
+    """Folders that are not there."""
+    for position, folder in enumerate(search_path):
+        if not is_folder(folder):
+            yield Problem(f"no folder {folder!r}", f"task_search_path[{position}]")
+
+
 def unreadable(search_path: Sequence[str]) -> Iterator[Problem]:
-    """Folders that are not there, and what in them would keep a reader waiting or end it."""
+    """What in folders would keep a reader waiting or end it."""
     for position, folder in enumerate(search_path):
         where = f"task_search_path[{position}]"
-        if not is_folder(folder):
-            yield Problem(f"no folder {folder!r}", where)
-            continue
         for place, _, names in os.walk(folder):
             for path in (Path(place, name) for name in sorted(names)):
                 reason = _reason(path)

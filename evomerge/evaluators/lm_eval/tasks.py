@@ -12,7 +12,7 @@ from lm_eval.config.group import AggMetricConfig
 from evomerge.errors import GenomeError, Problem, nearest
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.failures import problem_of
-from evomerge.evaluators.lm_eval.folders import unreadable
+from evomerge.evaluators.lm_eval.folders import missing, unreadable
 from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.genome.tasks import Task
 from evomerge.reading import is_file
@@ -77,9 +77,9 @@ def load(
         GenomeError: every mistake found, together.
     """
     problems = [*unreadable(search_path)]
-    if problems:
-        raise GenomeError.of(problems)
-    problems = [*_repeated_names(tasks)]
+    if problems:  # nothing beside them may be opened
+        raise GenomeError.of([*missing(search_path), *problems])
+    problems = [*missing(search_path), *_repeated_names(tasks)]
     index = TaskIndex(search_path)
     entries: list[Entry] = []
     for position, task in enumerate(tasks):
