@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evomerge.errors import told
 
-MOST = 1 << 33  # bytes unpacked; a small file can hold a thousand times its size
+MOST = 1 << 30  # bytes unpacked; a small file can hold a thousand times its size
 # What numpy and zipfile raise, which depends on the byte that is wrong.
 _DAMAGE = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError),

@@ -8,12 +8,17 @@ that is killed in that moment leaves a cut file.
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Collection
 from pathlib import Path
+from uuid import uuid4
 
 from evomerge.errors import OccupiedError, UnreadableError
 from evomerge.files import write_atomic, writing
 from evomerge.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes
 
+MARK = "mergekit_config.yml"  # what a built model has and no other
+_PARTS = (".json", ".safetensors", ".model", ".jinja", ".txt", ".py", ".md", ".tiktoken")
 _OWN_FOLDERS = frozenset(("additional_chat_templates",))  # what a built model may have below it
 _FORCE = "Choose another name, or add --force to replace it."
 _OTHER = "Choose another name."
@@ -81,12 +86,15 @@ def refuse_occupied(path: Path, content: str | None = None, *, force: bool = Fal
     return is_same
 
 
-def refuse_occupied_folder(path: Path, *, force: bool = False) -> None:
+def refuse_occupied_folder(
+    path: Path, *, force: bool = False, needed: Collection[Path] = ()
+) -> None:
     """Does nothing where a model may be built: nothing or an empty folder is there.
 
     Args:
         path: Of the folder.
         force: Whether a model that was built there may be replaced.
+        needed: Folders that are never replaced: the models it is built from.
 
     Raises:
         OccupiedError: something else is there.
@@ -96,13 +104,15 @@ def refuse_occupied_folder(path: Path, *, force: bool = False) -> None:
     _refuse_special(path)
     if not is_folder(path):
         raise OccupiedError("is a file, expected a folder or nothing", where=str(path), fix=_OTHER)
+    if any(is_folder(folder) and os.path.samefile(folder, path) for folder in needed):
+        raise OccupiedError("is a model of the recipe", where=str(path), fix=_OTHER)
     there = listed(path)
     other = next((entry for entry in there if not _is_of_a_model(entry)), None)
-    is_model = other is None and is_file(path / "config.json")
+    is_model = other is None and is_file(path / "config.json") and is_file(path / MARK)
     if there and not is_model:
-        example = (other or there[0]).name
+        lack = f"{other.name} among them" if other else f"and no {MARK}"
         raise OccupiedError(
-            f"holds other things than a built model, {example} among them",
+            f"holds other things than a built model, {lack}",
             where=str(path),
             fix="Name a new or an empty folder.",
         )
@@ -111,7 +121,9 @@ def refuse_occupied_folder(path: Path, *, force: bool = False) -> None:
 
 
 def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
-    """Moves a folder to its name; what was there goes to ``made``'s place, or nothing is moved.
+    """Moves a folder to its name; what was there goes, or nothing is moved.
+
+    A process that is killed in that moment leaves what was there under a name of its own.
 
     Args:
         made: The folder, on the same disk.
@@ -123,16 +135,17 @@ def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
         LostFileError: it cannot be moved.
     """
     refuse_occupied_folder(path, force=force)
-    aside = made.with_name(f"{made.name}.old")
+    aside = path.with_name(f".{path.name}.replaced-{uuid4().hex}")
     with writing(path):
-        if force and is_folder(path):
-            path.rename(aside)
         try:
+            if force and is_folder(path):
+                path.rename(aside)
             made.rename(path)  # takes the place of an empty folder, never of a full one
-        except OSError:
-            if is_folder(aside):
+        finally:  # also where a Ctrl-C comes between the two
+            if is_folder(aside) and is_there(made):
                 aside.rename(path)
-            raise
+            elif is_folder(aside):
+                shutil.rmtree(aside)
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -149,5 +162,8 @@ def _refuse_special(path: Path) -> None:
 
 
 def _is_of_a_model(entry: Path) -> bool:
-    is_below = entry.name in _OWN_FOLDERS and is_folder(entry)
-    return not os.path.islink(entry) and (is_below or is_file(entry))
+    if os.path.islink(entry):
+        return False
+    if is_folder(entry):
+        return entry.name in _OWN_FOLDERS
+    return entry.name == MARK or entry.suffix in _PARTS

@@ -7,10 +7,15 @@ own in whatever is written.
 
 from __future__ import annotations
 
+import json
 import re
 
-# C0 and C1 controls, line separators, marks that turn text round, halves of characters.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 and C1 controls, line separators, marks that turn text round or are not seen, halves of
+# characters. The two joiners stay: Persian, Hindi and emoji are written with them.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _BREAKS = re.compile("[\t\n]")
 _PICTURES = 0x2400  # U+2400 + code is the picture of a C0 control
 _UNKNOWN = "\ufffd"
@@ -37,7 +42,7 @@ def one_name(name: object) -> str:
 
 def escaped(json_text: str) -> str:
     """JSON that means the same and is harmless: such characters are written by their codes."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", json_text)
+    return _OBEYED.sub(lambda found: json.dumps(found.group())[1:-1], json_text)
 
 
 def shown(text: str) -> str:

@@ -68,17 +68,19 @@ def read_bytes(path: Path, most: int = SMALL, *, follow: bool = True) -> bytes:
     """
     with opened(path, follow=follow) as file, reading(path):
         size = os.fstat(file.fileno()).st_size
-        content = b"" if size > most else file.read(size + 1)
+        pieces = [b"" if size > most else file.read(size + 1)]
+        n_bytes = len(pieces[0])
         # A file may grow, and those of /proc have no size.
-        while 0 < len(content) <= most and (more := file.read(_MORE)):
-            content += more
-    if max(size, len(content)) > most:
+        while 0 < n_bytes <= most and (more := file.read(_MORE)):
+            pieces.append(more)
+            n_bytes += len(more)
+    if max(size, n_bytes) > most:
         raise UnreadableError(
-            f"{max(size, len(content))} bytes, more than the {most} it may have",
+            f"{max(size, n_bytes)} bytes, more than the {most} it may have",
             where=str(path),
             fix="Shorten it, or name another file.",
         )
-    return content
+    return b"".join(pieces)
 
 
 def read_text(path: Path, most: int = SMALL, *, follow: bool = True) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.creating import create, put_folder, refuse_occupied_folder
+from evomerge.creating import MARK, create, put_folder, refuse_occupied_folder
 from evomerge.errors import LostFileError, OccupiedError
 from tests.hostile.things import SPECIAL, THINGS
 
@@ -94,6 +94,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_left(place, monkeypatch):
 def a_model(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(text)
+    (folder / MARK).write_text("merge_method: linear")
     return folder
 
 
@@ -114,6 +115,28 @@ def test_a_model_is_replaced_only_by_force(place):
     assert (place / "x" / "config.json").read_text() == "new"
 
 
+@pytest.mark.parametrize("name", ["diary.docx", ".env", "id_rsa", "notes.yml", "model.gguf"])
+def test_a_model_with_files_that_no_build_writes_is_replaced_by_nobody(place, name):
+    a_model(place / "x", "old")
+    (place / "x" / name).write_text("mine")
+    with pytest.raises(OccupiedError, match=f"other things than a built model, {name} among them"):
+        refuse_occupied_folder(place / "x", force=True)
+
+
+def test_a_model_that_nobody_built_is_replaced_by_nobody(place):
+    a_model(place / "x", "trained for weeks")
+    (place / "x" / MARK).unlink()
+    with pytest.raises(OccupiedError, match=r"and no mergekit_config\.yml"):
+        refuse_occupied_folder(place / "x", force=True)
+
+
+def test_a_model_of_the_recipe_is_not_replaced_by_its_merge(place):
+    a_model(place / "x", "a source")
+    (place / "below").mkdir()
+    with pytest.raises(OccupiedError, match="is a model of the recipe"):
+        refuse_occupied_folder(place / "x", force=True, needed=[place / "below" / ".." / "x"])
+
+
 @pytest.mark.parametrize("other", ["below/mine", "config.json/mine", "link"])
 def test_a_folder_with_other_things_is_replaced_by_nobody(place, other):
     (place / "x").mkdir()
@@ -125,6 +148,28 @@ def test_a_folder_with_other_things_is_replaced_by_nobody(place, other):
     with pytest.raises(OccupiedError, match="x: holds other things than a built model"):
         put_folder(a_model(place / "made", "new"), place / "x", force=True)
     assert state(place / "x") == before
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_ctrl_c_between_two_moves_loses_neither(place, monkeypatch, moment):
+    a_model(place / "x", "old")
+    made = a_model(place / "made", "new")
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self == made and moment == "before":
+            raise KeyboardInterrupt
+        rename(self, target)
+        if self == made:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put_folder(made, place / "x", force=True)
+    expected = {"before": "old", "after": "new"}[moment]
+    assert (place / "x" / "config.json").read_text() == expected
+    left = {"before": {"x", "made"}, "after": {"x"}}[moment]
+    assert {path.name for path in place.iterdir()} == left
 
 
 def test_a_model_that_cannot_be_moved_leaves_the_old_one(place, monkeypatch):

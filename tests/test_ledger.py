@@ -337,6 +337,17 @@ def test_a_run_does_not_begin_over_the_files_of_somebody(tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "name", ["optimizer/epoch-1.npz", "front/trial-1.yml", "documents/trial-00000-tasks.jsonl.gz"]
+)
+def test_a_run_does_not_begin_with_what_another_kept(tmp_path, name):
+    (tmp_path / "run" / name).parent.mkdir(parents=True)
+    (tmp_path / "run" / name).write_bytes(b"theirs")
+    with pytest.raises(LedgerError, match=f"holds {name} and no run"):
+        Ledger.create(RunFolder(tmp_path / "run"), HEADER, "genome")
+    assert (tmp_path / "run" / name).read_bytes() == b"theirs"
+
+
 def test_a_run_begins_again_where_it_was_killed_as_it_began(tmp_path):
     (tmp_path / "genome.yml").write_text("genome: {}\n")
     (tmp_path / "documents").mkdir()

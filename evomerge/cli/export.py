@@ -61,16 +61,23 @@ def export(
         if job.file is not None:
             refuse_occupied(job.file, force=True)
         if job.folder is not None:
-            refuse_occupied_folder(job.folder, force=force)
-    texts = [job.placed().text for job in jobs]
-    for job, text in zip(jobs, texts, strict=True):
+            refuse_occupied_folder(job.folder, force=force, needed=job.export.sources)
+            _refuse_inside(job.file, job.folder)
+    jobs = [job.placed() for job in jobs]
+    for job in jobs:
         if job.file is not None:
-            refuse_occupied(job.file, text, force=force)
-    for job, text in zip(jobs, texts, strict=True):
-        write_result(text, job.file, force=force)
+            refuse_occupied(job.file, job.text, force=force)
+    for job in jobs:
+        write_result(job.text, job.file, force=force)
     for job in jobs:
         if job.folder is not None:
-            _build(job.placed().export, job.folder, force, permissions)
+            _build(job.export, job.folder, force, permissions)
+
+
+def _refuse_inside(file: Path | None, folder: Path) -> None:
+    """A model's folder holds what mergekit writes, and is put in its place as a whole."""
+    if file is not None and folder.absolute() in (file.absolute(), *file.absolute().parents):
+        raise click.UsageError(f"{one_name(file)} lies in the folder to be built; name another.")
 
 
 def _chosen(best_or_run: Path, trial: int | None, top: int | None) -> list[Export]:

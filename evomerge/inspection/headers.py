@@ -76,9 +76,13 @@ def read_header(repository: Repository, name: str, size: int) -> dict[str, Tenso
         tensors = {key: _tensor(entry, name, 8 + length) for key, entry in content.items()}
     except _MALFORMED as error:
         raise BrokenFileError("its header cannot be read") from error
-    expected = max((t.offset + t.n_bytes for t in tensors.values()), default=8 + length)
-    if size != expected:
-        raise BrokenFileError(f"it has {size} bytes, expected {expected}")
+    end = 8 + length
+    for tensor in sorted(tensors.values(), key=lambda tensor: tensor.offset):
+        if tensor.offset < end and tensor.n_bytes:
+            raise BrokenFileError("its tensors lie one over the other")
+        end = max(end, tensor.offset + tensor.n_bytes)
+    if size != end:
+        raise BrokenFileError(f"it has {size} bytes, expected {end}")
     return tensors
 
 

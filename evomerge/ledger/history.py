@@ -27,7 +27,7 @@ from evomerge.ledger.lines import (
 from evomerge.ledger.shape import event_in, header_in
 from evomerge.ledger.store import MAX_BYTES, LedgerFile
 from evomerge.lock import RunLock
-from evomerge.reading import is_file, is_folder, is_there, read_bytes
+from evomerge.reading import is_file, is_folder, is_there, listed, read_bytes
 from evomerge.trial import Candidate, Document, Outcome, Trial
 
 _BROKEN_FIX = (
@@ -294,6 +294,16 @@ def _refuse_files_of_others(folder: RunFolder, genome: str) -> None:
                 f"holds {path.name} and no run; a run that begins there would write over it",
                 where=str(folder.path),
                 fix="Choose another folder with --run-dir, or move the file away.",
+            )
+    for place in (folder.optimizer, folder.front, folder.path / "documents"):
+        # A fork that was killed as it began leaves what it took over.
+        entries = [p for p in listed(place) if p.name[:6] != "known-"] if is_folder(place) else []
+        if entries and not is_there(folder.ledger):
+            raise LedgerError(
+                f"holds {place.name}/{entries[0].name} and no run; a run that begins there would "
+                "take it for its own",
+                where=str(folder.path),
+                fix="Choose another folder with --run-dir, or move it away.",
             )
 
 

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from evomerge.creating import put_folder, refuse_occupied_folder
+from evomerge.creating import MARK, put_folder, refuse_occupied_folder
 from evomerge.errors import ModelError, RunError
-from evomerge.files import writing
+from evomerge.files import write_atomic, writing
 from evomerge.genome.models import ModelName
 from evomerge.inspection.facts import WEIGHT_INDEX, ModelFacts
 from evomerge.inspection.families import family_of
 from evomerge.inspection.read import read_model
 from evomerge.merging.build import build
-from evomerge.reading import read_bytes, real_path
+from evomerge.reading import is_file, read_bytes, real_path
 from evomerge.recipe import Recipe
 from evomerge.scratch import scratch
 
@@ -58,6 +58,8 @@ def build_into(recipe: Recipe, out: Path, *, force: bool = False, **options: Any
                 where=str(out),
                 fix="Look at the models of the recipe and its parameters.",
             )
+        if not is_file(made / MARK):  # mergekit leaves it out with its card
+            write_atomic(made / MARK, recipe.to_yaml())
         put_folder(made, out, force=force)
 
 

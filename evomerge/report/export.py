@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +74,13 @@ class Export:
         recipe = placed(self.recipe, self.run_dir or Path(), beside.absolute())
         return replace(self, content={**self.content, "recipe": dict(recipe.config)})
 
+    @property
+    def sources(self) -> frozenset[Path]:
+        """What the models of the recipe and their adapters are called; some are folders."""
+        models = list(_models_in(self.recipe.config))
+        names = {part for model in models for part in (model.path, model.lora) if part}
+        return frozenset(map(Path, names))
+
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
         """The recipe under comment lines.
 
@@ -103,7 +110,7 @@ class Export:
         )
         if sum_in(self.recipe) is not None:
             yield "Its adapter is written where the recipe is: export it with -o FILE."
-        yield from _where_to_build(self.recipe)
+        yield from _where_to_build(map(str, self.sources))
         yield "Build it:"
         yield f"  {self.command(recipe_file, out)}"
         if _is_random(self.recipe):
@@ -203,10 +210,9 @@ def _text(value: float, content: Mapping[str, Any]) -> str:
     return score_text(Score(value, content["stderr"], content["n"]))
 
 
-def _where_to_build(recipe: Recipe) -> Iterator[str]:
+def _where_to_build(names: Iterable[str]) -> Iterator[str]:
     """What mergekit makes of a folder's name that is no full path."""
-    names = {part for model in _models_in(recipe.config) for part in (model.path, model.lora)}
-    folders = sorted(name for name in names if name and _is_relative_folder(name))
+    folders = sorted(name for name in names if _is_relative_folder(name))
     if folders:
         yield f"Build it where these folders are: {', '.join(folders)}."
     if any(name.count("/") <= 1 for name in folders):  # the form of a name on the Hub

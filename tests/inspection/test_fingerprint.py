@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evomerge.errors import ModelError, UnreadableError
+from evomerge.genome.models import ModelName
 from evomerge.inspection import fingerprint as module
 from evomerge.inspection.digests import Digests
 from evomerge.inspection.fingerprint import fingerprint, fingerprints
 from evomerge.inspection.known_digests import FileState, KnownDigests
+from evomerge.inspection.read import read_model
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_model
 
@@ -274,3 +276,15 @@ def test_weights_are_compared_without_torch(model):
     assert tensor.dtype is torch.float32
     expected = hashlib.sha256(b"F32 [32]\n" + tensor.numpy().tobytes()).hexdigest()
     assert Digests().of(model / "model.safetensors").tensors["model.norm.weight"] == expected
+
+
+def test_tensors_that_lie_one_over_the_other_are_read_once(copy):
+    """A small file could otherwise name the same bytes a million times."""
+    entry = {"dtype": "U8", "shape": [1000], "data_offsets": [0, 1000]}
+    header = json.dumps({f"t{index}": entry for index in range(500)}).encode()
+    file = copy / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(1000))
+    heard: list[int] = []
+    assert Digests(hear=heard.append).of(file).tensors == {}
+    assert sum(heard) == file.stat().st_size
+    assert "one over the other" in read_model(ModelName(path=str(copy))).broken[file.name]
