@@ -18,21 +18,8 @@ if TYPE_CHECKING:
     from mergekit.common import ModelPath
 
 # What transformers, tokenizers and mergekit read of a folder.
-_READ = frozenset(
-    [
-        ".json",
-        ".safetensors",
-        ".bin",
-        ".model",
-        ".jinja",
-        ".txt",
-        ".py",
-        ".tiktoken",
-        ".spm",
-        ".bpe",
-        ".vocab",
-    ]
-)
+_READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt", ".py")
+_VOCABULARIES = (".tiktoken", ".spm", ".bpe", ".vocab")
 _MUCH = 1 << 30  # bytes: about a second of one core
 
 Share = Callable[[float], None]
@@ -87,7 +74,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for place in (folder, folder / TEMPLATES):
         names = regular_files(place) if is_folder(place) else {}
         files = (place / name for name in names if name != "README.md")
-        yield from (file for file in files if file.suffix.lower() in _READ)
+        yield from (file for file in files if file.suffix.lower() in (*_READ, *_VOCABULARIES))
 
 
 def _of_files(folder: Path, files: Iterable[Path], digests: Digests) -> str:
