@@ -21,11 +21,19 @@ from tests.killed import (
 )
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))  # sorted: xdist sees one order
+COSTLY = ("cma_es", "gp", "qmc")  # to start: many calls, each of them looked at
+SORTED = [  # xdist sees one order
+    pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name
+    for name in sorted(OPTIMIZERS)
+]
+
+
+@pytest.mark.parametrize("optimizer", SORTED)
 def test_a_run_killed_at_random_moments_becomes_the_uninterrupted_run(tmp_path, optimizer):
     assert killed_at_random(tmp_path, 4, 0, formula_run, optimizer) == 4
 
 
+@pytest.mark.slow
 def test_a_run_of_islands_killed_at_random_moments_becomes_the_uninterrupted_run(tmp_path):
     assert killed_at_random(tmp_path, 4, 0, islands_run) == 4
 

@@ -63,6 +63,7 @@ def test_every_trial_is_the_base_with_an_adapter_of_its_own(finished):
     assert not any(path.is_dir() for path in (finished / "out" / "adapters").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_moved_goes_on_as_if_it_had_not_been(place, finished):
     ledger = place / "out" / "ledger.jsonl"
     lines = ledger.read_text().splitlines(keepends=True)

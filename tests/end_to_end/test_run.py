@@ -96,6 +96,7 @@ def test_the_same_command_continues_a_run_cut_short(workplace, evomerge):
     assert again == first
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_genome_are_the_same_run(workplace, evomerge):
     evomerge("run", "genome.yml", "--run-dir", "one", PYTHONHASHSEED="1")
     evomerge("run", "genome.yml", "--run-dir", "two", PYTHONHASHSEED="2")
@@ -105,6 +106,7 @@ def test_two_runs_of_one_genome_are_the_same_run(workplace, evomerge):
     assert one == two
 
 
+@pytest.mark.slow
 def test_hub_models_run_from_the_cache_with_the_network_off(workplace, evomerge, tmp_path):
     hub = tmp_path / "hub"
     for name in ("base", "model_1", "model_2"):
@@ -122,6 +124,7 @@ def test_hub_models_run_from_the_cache_with_the_network_off(workplace, evomerge,
     assert str(tmp_path) not in exported
 
 
+@pytest.mark.slow
 def test_a_pareto_front_is_exported_as_one_recipe_per_point(workplace, evomerge):
     genome = yaml.safe_load((workplace / "genome.yml").read_text())
     genome["tasks"] = ["tiny_search", {"name": "tiny_validation", "limit": 12}]
@@ -137,6 +140,7 @@ def test_a_pareto_front_is_exported_as_one_recipe_per_point(workplace, evomerge)
     assert all(yaml.safe_load(path.read_text())["merge_method"] for path in recipes)
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_refused_until_the_genome_chooses_one(workplace, evomerge):
     tiny_model(
         workplace / "models" / "wordy",
@@ -155,6 +159,7 @@ def test_another_vocabulary_is_refused_until_the_genome_chooses_one(workplace, e
     assert recipe["tokenizer_source"] == "union"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -147,6 +147,7 @@ def test_sources_teach_where_they_are_told_to(workplace):
 COLUMNS = ("optimizer.granularity=column",)
 
 
+@pytest.mark.slow
 def test_columns_are_checkpoints_that_are_scored_found_again_and_built(
     workplace, monkeypatch, tmp_path
 ):
