@@ -195,6 +195,14 @@ class SlowToLoad:
         return FormulaWorker()
 
 
+class SlowToArrive(SlowToLoad):
+    """The same, in a process that has not yet begun to listen."""
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        vars(self).update(state)
+        self()
+
+
 @dataclass(frozen=True)
 class Pid:
     """A worker factory that writes down the process it was called in."""

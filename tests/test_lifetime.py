@@ -144,7 +144,7 @@ signal.pause()
 
 def test_a_worker_goes_by_the_guardian_alone(owner):
     """As where the system knows no death signal: the worker asked for none."""
-    after = "slot.give(Job(None), 1, None); slot.connection.recv(); slot.connection.recv()"
+    after = "slot.give(Job(None), 1, None); slot.hear(None); slot.hear(None); slot.hear(None)"
     process, root, pids = owner(WORKER.format(factory="forgets_its_parent", after=after))
     process.kill()
     process.wait(PATIENCE)
@@ -156,7 +156,7 @@ def test_a_worker_goes_by_the_guardian_alone(owner):
 def test_a_worker_that_hangs_goes_without_the_guardian_and_the_next_start_tidies_up(
     owner, tmp_path, monkeypatch
 ):
-    after = "slot.give(Job(None), 1, None); slot.connection.recv(); slot.connection.recv()"
+    after = "slot.give(Job(None), 1, None); slot.hear(None); slot.hear(None); slot.hear(None)"
     process, root, (worker, guard) = owner(WORKER.format(factory="hangs_loaded", after=after))
     os.kill(guard, signal.SIGKILL)
     process.kill()

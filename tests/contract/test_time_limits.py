@@ -18,7 +18,7 @@ from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
 from evomerge.recipe import Recipe
 from evomerge.trial import Candidate, TrialState
-from tests.fake_executor import WAYS_TO_HANG, SlowToLoad, formula_worker
+from tests.fake_executor import WAYS_TO_HANG, SlowToArrive, SlowToLoad, formula_worker
 
 LIMIT = 0.2  # seconds
 # The limits hold within a second; this machine may be busy with other tests.
@@ -129,6 +129,24 @@ def test_where_no_worker_was_ever_loaded_in_time_the_run_ends_and_says_what_to_d
     with pytest.raises(RunError, match=r"no worker was ready after 0.2 seconds\. Allow more"):
         list(executor.run([job(0), job(1)]))
     executor.close()
+
+
+LARGE = [n / 7 for n in range(40_000)]  # more bytes than the system keeps for who does not read
+
+
+def test_a_large_job_waits_for_no_worker_that_hangs_before_it_listens(tmp_path):
+    (tmp_path / "slow").touch()
+    executor = EXECUTORS["processes"](SlowToArrive(str(tmp_path / "slow")), 1, LIMIT)
+    begun = time.monotonic()
+    with pytest.raises(RunError, match=r"no worker was ready after 0.2 seconds\. Allow more"):
+        list(executor.run([job(0, large=LARGE)]))
+    executor.close()
+    assert time.monotonic() - begun - LIMIT < BUSY
+
+
+def test_large_jobs_are_run(executor):
+    found = timed(executor, [job(n, large=LARGE) for n in (1, 2)])
+    assert {outcome.state for outcome in found.values()} == {TrialState.COMPLETE}
 
 
 @pytest.mark.slow
