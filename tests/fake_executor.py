@@ -17,6 +17,7 @@ from evomerge.deadline import Deadline
 from evomerge.errors import LostFileError, TrialTimeoutError
 from evomerge.executors.base import ExecutorEvent, Job
 from evomerge.executors.serial import Serial
+from evomerge.executors.worker import Worker
 from evomerge.recipe import Recipe
 from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Sample, TrialState
 
@@ -145,6 +146,24 @@ def forgets_its_parent() -> FormulaWorker:
 
 def broken_worker() -> FormulaWorker:
     raise RuntimeError("no such device")
+
+
+class Exits:
+    """Merger and evaluator of a real worker; its metric ends the program, as it thinks."""
+
+    def merge(self, *_: Any) -> Any:
+        return None
+
+    def evaluate(self, *_: Any) -> Any:
+        sys.exit(0)
+
+
+def exiting_worker() -> Worker:
+    return Worker(Exits(), {"tasks": Exits()})  # type: ignore[arg-type,dict-item]  # as far as used
+
+
+def exits_as_it_loads() -> Worker:
+    sys.exit(0)
 
 
 class Recording(Serial):
