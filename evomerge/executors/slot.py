@@ -1,12 +1,12 @@
 """One worker process: this side of it, and its own.
 
-Jobs go there; back come that it listens, the stages, first that it has been loaded, and the outcome.
+Jobs go there once it listens; back come the stages, first that it has been loaded, and the
+outcome.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from contextlib import suppress
@@ -17,7 +17,7 @@ from pathlib import Path
 from evomerge.deadline import Deadline
 from evomerge.errors import EvomergeError
 from evomerge.executors.base import LOADING, Job, WorkerFactory, built
-from evomerge.lifetime import end_with_parent, own_children
+from evomerge.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.scratch import scratch_root, share_root
 from evomerge.trial import Outcome
 
@@ -40,7 +40,7 @@ class Slot:
     def __init__(self, make_worker: WorkerFactory) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
-        arguments = (child, make_worker, scratch_root(), os.getpid())
+        arguments = (child, make_worker, scratch_root(), parent_to_be())
         self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
         with own_children():
             self.process.start()
