@@ -152,7 +152,9 @@ class Search:
         deadline = Deadline() if self._is_replaying(n_proposed) else self._deadline
         try:
             return ended_in_time(
-                deadline, lambda: self.proposer.ask(len(self.baselines) + n_proposed)
+                deadline,
+                lambda: self.proposer.ask(len(self.baselines) + n_proposed),
+                "the optimizer",
             )
         except OverdueError:
             self.executor.forget_workers()

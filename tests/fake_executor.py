@@ -111,12 +111,19 @@ def _swallows_for_long() -> None:
         _swallows()
 
 
+def _swallows_for_ever() -> None:
+    while True:
+        _swallows()
+
+
+FOR_EVER = "swallows for ever"  # only the end of its process ends it
 WAYS_TO_HANG = {
     "sleeps": _sleeps,
     "loops": _loops,
     "reads": _reads,
     "swallows": _swallows,
     "swallows for long": _swallows_for_long,
+    FOR_EVER: _swallows_for_ever,
 }
 
 

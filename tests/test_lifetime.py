@@ -186,7 +186,7 @@ def test_a_folder_that_a_child_made_elsewhere_goes_with_the_owner(owner, tmp_pat
         "import signal, sys; from pathlib import Path; from evomerge.scratch import scratch\n"
         "with scratch(above=Path(sys.argv[1])): print(flush=True); signal.pause()"
     )
-    process, root, pids = owner(f"""
+    process, _, pids = owner(f"""
         with own_children(), scratch():
             command = [sys.executable, "-c", {code!r}, {str(tmp_path / "elsewhere")!r}]
             child = subprocess.Popen(command, stdout=subprocess.PIPE)
