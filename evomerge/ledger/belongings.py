@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-_FOLDERS = ("documents", "optimizer")
+_AS_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _N_NAMED = 10
 
 
@@ -28,6 +28,7 @@ class Belongings:
         self._run = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
         self._held: dict[str, int] = {}
         self._freed = weakref.finalize(self, _close, self._run, self._held)
+        self._held["documents"] = os.open("documents", _AS_FOLDER, dir_fd=self._run)
         self.hold()
         self._documents = set(os.listdir(self._held["documents"]))
 
@@ -37,12 +38,10 @@ class Belongings:
         return os.fstat(self._held["documents"])
 
     def hold(self) -> None:
-        """Holds what has come since."""
-        for name in _FOLDERS:
-            if name not in self._held:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-                    self._held[name] = os.open(name, flags, dir_fd=self._run)
+        """Holds what has come since; what cannot be opened could not be copied either."""
+        if "optimizer" not in self._held:
+            with suppress(OSError):
+                self._held["optimizer"] = os.open("optimizer", _AS_FOLDER, dir_fd=self._run)
 
     def note(self, documents: str) -> None:
         """Remembers that a file of documents was written."""
