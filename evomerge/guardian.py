@@ -39,9 +39,14 @@ def main(owner: int, token: str) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    folders = list(told(owner))
-    end_marked(token)
-    remove(folders)
+    folders: list[str] = []
+    try:
+        folders.extend(told(owner))
+    finally:
+        try:
+            end_marked(token)
+        finally:
+            remove(folders)
 
 
 def told(owner: int) -> Iterator[str]:
@@ -62,8 +67,10 @@ def heard(owner: int, leaves_by: float) -> bytes:
             return os.read(0, 1 << 16)
         if not is_there:
             return b""
-        if time.monotonic() > leaves_by:
-            os.kill(owner, signal.SIGKILL)
+        # Another process may have its number once it is gone.
+        if time.monotonic() > leaves_by and os.getppid() == owner:
+            with suppress(ProcessLookupError):
+                os.kill(owner, signal.SIGKILL)
 
 
 def _path(line: bytes) -> str:

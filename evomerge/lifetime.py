@@ -50,6 +50,8 @@ class Guardian:
             return
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, str(self.pid), self.token],
+            # A worker carries the token of its controller, whose guardian must not end this one.
+            env={name: value for name, value in os.environ.items() if name != MARK},
             stdin=subprocess.PIPE,
             # It must keep nobody waiting who reads what this process says.
             stdout=subprocess.DEVNULL,
@@ -149,14 +151,18 @@ def _marked() -> Iterator[None]:
 
 
 def _own_forks() -> None:
-    """Forks of this process, which keep its environment of old, end with it too (Linux)."""
+    """Forks of this process, which keep its environment of old, end with it too (Linux).
+
+    Not those of another thread than the main one: the system would end them with their thread.
+    """
     if sys.platform == "linux":
         _libc()  # a fork of many threads must not load it
         _forking[:] = [os.getpid()]
         _watch_forks()
 
 
-_forking: list[int] = []  # the process that forks, while its forks are to end with it
+# :func:`parent_to_be` of the latest fork, while forks are to end with this process.
+_forking: list[int] = []
 
 
 @cache
@@ -166,7 +172,7 @@ def _watch_forks() -> None:
 
 def _note_parent() -> None:
     if _forking:
-        _forking[0] = os.getpid()
+        _forking[0] = parent_to_be()
 
 
 def _end_with_it() -> None:
@@ -179,12 +185,19 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
+def parent_to_be() -> int:
+    """What a process that is started now may end with; 0 in a thread, which may end before."""
+    return os.getpid() if threading.current_thread() is threading.main_thread() else 0
+
+
 def end_with_parent(parent: int) -> None:
-    """Has the system end this process with its parent, where it can (Linux).
+    """Has the system end this process with the thread that started it, where it can (Linux).
 
     Args:
-        parent: Process id; this process ends now if that one is gone already.
+        parent: Process id; this process ends now if that one is gone already. 0: nothing is done.
     """
+    if not parent:
+        return
     if sys.platform == "linux":
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.name == "posix" and os.getppid() != parent:

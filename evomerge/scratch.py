@@ -68,13 +68,17 @@ def scratch(above: Path | None = None) -> Iterator[Path]:
         above: Where it is made; None: where the system has temporary files.
     """
     folder = (above or scratch_root()) / f"{SCRATCH}{uuid4().hex}"
-    if above is not None:
+    if above is not None and not _goes_with_root(above):
         guardian().remove_later(folder.absolute())
     try:
         folder.mkdir(mode=0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _goes_with_root(folder: Path) -> bool:
+    return bool(_roots) and _roots[-1].is_here and folder.is_relative_to(_roots[-1].path)
 
 
 def _made() -> _Root:

@@ -150,10 +150,9 @@ class Search:
         An epoch of training that is interrupted leaves the model of the trials half way.
         """
         deadline = Deadline() if self._is_replaying(n_proposed) else self._deadline
+        first = len(self.baselines) + n_proposed
         try:
-            return ended_in_time(
-                deadline, lambda: self.proposer.ask(len(self.baselines) + n_proposed)
-            )
+            return ended_in_time(deadline, lambda: self.proposer.ask(first), "the optimizer")
         except OverdueError:
             self.executor.forget_workers()
             raise _OverError from None

@@ -17,6 +17,7 @@ from evomerge.deadline import Deadline
 from evomerge.errors import LostFileError, TrialTimeoutError
 from evomerge.executors.base import ExecutorEvent, Job
 from evomerge.executors.serial import Serial
+from evomerge.executors.worker import Worker
 from evomerge.recipe import Recipe
 from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Sample, TrialState
 
@@ -110,12 +111,19 @@ def _swallows_for_long() -> None:
         _swallows()
 
 
+def _swallows_for_ever() -> None:
+    while True:
+        _swallows()
+
+
+FOR_EVER = "swallows for ever"  # only the end of its process ends it
 WAYS_TO_HANG = {
     "sleeps": _sleeps,
     "loops": _loops,
     "reads": _reads,
     "swallows": _swallows,
     "swallows for long": _swallows_for_long,
+    FOR_EVER: _swallows_for_ever,
 }
 
 
@@ -145,6 +153,24 @@ def forgets_its_parent() -> FormulaWorker:
 
 def broken_worker() -> FormulaWorker:
     raise RuntimeError("no such device")
+
+
+class Exits:
+    """Merger and evaluator of a real worker; its metric ends the program, as it thinks."""
+
+    def merge(self, *_: Any) -> Any:
+        return None
+
+    def evaluate(self, *_: Any) -> Any:
+        sys.exit(0)
+
+
+def exiting_worker() -> Worker:
+    return Worker(Exits(), {"tasks": Exits()})  # type: ignore[arg-type,dict-item]  # as far as used
+
+
+def exits_as_it_loads() -> Worker:
+    sys.exit(0)
 
 
 class Recording(Serial):
@@ -193,6 +219,14 @@ class SlowToLoad:
         while Path(self.path).exists():
             signal.pause()
         return FormulaWorker()
+
+
+class SlowToArrive(SlowToLoad):
+    """The same, in a process that has not yet begun to listen."""
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        vars(self).update(state)
+        self()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from evomerge.errors import LedgerError, LostFileError
 from evomerge.files import canonical_json
 from evomerge.ledger import KnownOutcome, Ledger, RunFolder
+from evomerge.lock import RunLock
 from evomerge.recipe import Recipe
 from evomerge.trial import (
     Candidate,
@@ -99,6 +101,18 @@ def state(ledger):
         for i, t in ledger.trials.items()
     }
     return trials, genotypes, ledger.finals, ledger.told
+
+
+def test_a_run_that_cannot_begin_leaves_its_folder_to_others(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))  # as a disk that takes no more
+    try:
+        with pytest.raises(LostFileError, match=r"genome.yml: cannot be written \(File too large"):
+            create(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not (tmp_path / ".lock-owner").exists()
+    RunLock(tmp_path).release()
 
 
 def test_a_ledger_reads_back_as_it_was_written(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,6 +48,15 @@ def appended(path):
         file.write('{"kind": "trial"}\n')
 
 
+def changed(path):
+    """Another byte in the place of one, and the same time of the last change as before."""
+    found = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"#")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 PULLS = {
     "the ledger is deleted": lambda run: run.ledger.unlink(),
     "the ledger is moved": lambda run: run.ledger.rename(run.path / "old.jsonl"),
@@ -53,6 +64,7 @@ PULLS = {
     "the ledger is cut": lambda run: cut(run.ledger),
     "the ledger is emptied": lambda run: run.ledger.write_bytes(b""),
     "the ledger is appended to": lambda run: appended(run.ledger),
+    "the ledger is changed in place": lambda run: changed(run.ledger),
     "the ledger becomes a folder": lambda run: (run.ledger.unlink(), run.ledger.mkdir()),
     "the run folder is deleted": lambda run: shutil.rmtree(run.path),
     "the run folder is moved": lambda run: run.path.rename(run.path.with_name("moved")),
@@ -142,17 +154,21 @@ def scored(trial_id):
     [
         ("the ledger is deleted", {0, 1, 2}),
         ("the ledger is cut", {0, 1, 2}),
+        ("the ledger is changed in place", {0, 1, 2}),
         ("the run folder is another's", {0, 1, 2}),
+        ("the run folder is moved", {0, 1, 2}),
+        ("documents are moved", {0, 1, 2}),
         ("documents are deleted", {2}),
+        ("documents are replaced", {2}),
         ("the run folder is deleted", {2}),
     ],
 )
 def test_documents_go_along_and_those_of_the_last_trial_are_never_lost(tmp_path, pull, left):
     ledger = Ledger.create(RunFolder(tmp_path / "run"), HEADER, "genome: {}\n")
     ledger.record_trial(scored(0))
+    (ledger.folder.optimizer / "deep").mkdir(parents=True)
+    (ledger.folder.optimizer / "deep" / "reply.json").write_text("{}")
     ledger.record_trial(scored(1))
-    (ledger.folder.optimizer).mkdir()
-    (ledger.folder.optimizer / "reply.json").write_text("{}")
     PULLS[pull](ledger.folder)
     with pytest.raises(LostFileError) as caught:
         ledger.record_trial(scored(2))
@@ -161,9 +177,49 @@ def test_documents_go_along_and_those_of_the_last_trial_are_never_lost(tmp_path,
     assert set(found.trials) == {0, 1, 2}
     assert {i for i in range(3) if found.documents(i)} == left
     assert found.documents(2) == scored(2).outcome.evaluation.documents
-    is_kept = (found.folder.optimizer / "reply.json").is_file()
+    is_kept = (found.folder.optimizer / "deep" / "reply.json").is_file()
     assert is_kept == (pull != "the run folder is deleted")
     found.close()
+    said = str(caught.value)
+    assert ("; nothing is lost" in said) == (left == {0, 1, 2})
+    named = "; the documents of trial-00000-tasks, trial-00001-tasks"
+    assert (named in said) == (left == {2})
+    assert ("and what the optimizer kept are gone" in said) == (not is_kept)
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda path: os.utime(path),
+        lambda path: path.chmod(0o600),
+        lambda path: os.link(path, path.with_name("backup")),
+    ],
+)
+def test_a_ledger_that_was_touched_and_says_the_same_is_written_on(tmp_path, touch):
+    ledger = Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n")
+    ledger.record_trial(scored(0))
+    touch(ledger.folder.ledger)
+    ledger.record_trial(scored(1))
+    ledger.close()
+    assert set(Ledger.open(RunFolder(tmp_path), read_only=True).trials) == {0, 1}
+
+
+def test_a_rescue_that_fails_leaves_no_part_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    ledger = Ledger.create(RunFolder(tmp_path / "run"), HEADER, "genome: {}\n")
+    ledger.record_trial(scored(0))
+    ledger.folder.ledger.unlink()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))  # as a disk that takes no more
+    try:
+        with pytest.raises(LostFileError) as caught:
+            ledger.record_trial(scored(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    ledger.close()
+    assert "ledger.jsonl is gone (No such file or directory)" in str(caught.value)
+    assert "-rescued cannot be written (File too large)" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir() if "rescued" in path.name] == []
 
 
 def test_a_rescued_run_shares_no_file_that_is_written_in_place(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -130,6 +131,32 @@ def test_a_fork_goes_with_a_process_that_is_evomerges_alone(owner):
     assert comes(lambda: not root.exists())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no death signal")
+def test_a_fork_of_a_thread_outlives_the_thread(owner):
+    _, _, pids = owner("""
+        import threading, warnings
+        warnings.simplefilter("ignore")  # of forks of many threads
+        asked, answered = os.pipe(), os.pipe()
+
+        def fork():
+            if os.fork() == 0:
+                os.write(answered[1], os.read(asked[0], 1))
+                os._exit(0)
+
+        with own_process():
+            thread = threading.Thread(target=fork)
+            thread.start()
+            thread.join()
+            while len(os.listdir("/proc/self/task")) > 1:
+                pass
+            os.close(answered[1])
+            os.write(asked[1], b"x")
+            tell(len(os.read(answered[0], 1)))
+            signal.pause()
+        """)
+    assert pids == [1]
+
+
 WORKER = """
 from evomerge.executors.base import Job
 from evomerge.executors.slot import Slot
@@ -144,7 +171,7 @@ signal.pause()
 
 def test_a_worker_goes_by_the_guardian_alone(owner):
     """As where the system knows no death signal: the worker asked for none."""
-    after = "slot.give(Job(None), 1, None); slot.connection.recv(); slot.connection.recv()"
+    after = "slot.give(Job(None), 1, None); slot.hear(None); slot.hear(None); slot.hear(None)"
     process, root, pids = owner(WORKER.format(factory="forgets_its_parent", after=after))
     process.kill()
     process.wait(PATIENCE)
@@ -152,11 +179,70 @@ def test_a_worker_goes_by_the_guardian_alone(owner):
     assert comes(lambda: not root.exists())
 
 
+def test_a_folder_that_a_child_made_elsewhere_goes_with_the_owner(owner, tmp_path):
+    """The child has a guardian of its own, which the owner's must leave alone."""
+    (tmp_path / "elsewhere").mkdir()
+    code = (
+        "import signal, sys; from pathlib import Path; from evomerge.scratch import scratch\n"
+        "with scratch(above=Path(sys.argv[1])): print(flush=True); signal.pause()"
+    )
+    process, _, pids = owner(f"""
+        with own_children(), scratch():
+            command = [sys.executable, "-c", {code!r}, {str(tmp_path / "elsewhere")!r}]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE)
+            child.stdout.readline()
+            tell(child.pid)
+            signal.pause()
+        """)
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+    process.kill()
+    process.wait(PATIENCE)
+    assert comes(lambda: all(map(is_gone, pids)))
+    assert comes(lambda: list((tmp_path / "elsewhere").iterdir()) == [])
+
+
+def test_a_folder_below_the_root_needs_no_guardian_of_its_own(owner):
+    _, _, pids = owner("""
+        from evomerge.scratch import share_root
+        root = scratch_root()
+        pid = os.fork()
+        if pid == 0:
+            share_root(root)
+            with scratch(above=root):
+                tell(int(guardian()._process is None))
+            os._exit(0)
+        signal.pause()
+        """)
+    assert pids == [1]
+
+
+GONE = """
+import os, sys
+from evomerge import guardian
+guardian.SECONDS_TO_LEAVE = 0.0
+answers = iter([int(sys.argv[1])] * 3)
+os.getppid = lambda: next(answers, 1)
+guardian.main(int(sys.argv[1]), "no such token")
+"""
+
+
+def test_a_guardian_whose_owner_goes_as_it_is_to_be_killed_tidies_up(tmp_path):
+    owner = subprocess.Popen(["true"])
+    owner.wait()
+    (tmp_path / "folder").mkdir()
+    command = [sys.executable, "-c", GONE, str(owner.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        told = f"{json.dumps(str(tmp_path / 'folder'))}\n".encode() + bytes([signal.SIGTERM])
+        os.write(process.stdin.fileno(), told)
+        assert process.wait(PATIENCE) == 0
+    assert not (tmp_path / "folder").exists()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="no death signal")
 def test_a_worker_that_hangs_goes_without_the_guardian_and_the_next_start_tidies_up(
     owner, tmp_path, monkeypatch
 ):
-    after = "slot.give(Job(None), 1, None); slot.connection.recv(); slot.connection.recv()"
+    after = "slot.give(Job(None), 1, None); slot.hear(None); slot.hear(None); slot.hear(None)"
     process, root, (worker, guard) = owner(WORKER.format(factory="hangs_loaded", after=after))
     os.kill(guard, signal.SIGKILL)
     process.kill()

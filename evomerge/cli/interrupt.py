@@ -2,7 +2,7 @@
 
 During a run, Ctrl-C once finishes the running trial, twice leaves now. SIGTERM and SIGHUP leave
 now, from anywhere: they unwind the command as a second Ctrl-C does, so that locks, folders and
-workers go. What does not come to its end that way, the guardian kills.
+workers go. What does not come to its end that way, the guardian kills, or a second such signal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +18,7 @@ from types import FrameType
 from evomerge.lifetime import own_process
 
 _STREAMS = (0, 1, 2)  # standard input, output, error
+SECONDS_TO_UNWIND = 5.0  # in which a second signal disturbs nothing
 
 
 class StoppedError(Exception):
@@ -67,7 +69,7 @@ def stopped_by_interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def terminated_by_signals() -> Iterator[None]:
-    """Raises Terminated at the first SIGTERM or SIGHUP inside; those after it change nothing.
+    """Raises Terminated at the first SIGTERM or SIGHUP inside; a late second one ends the process.
 
     One that is ignored already stays so: ``nohup`` asks for that.
     """
@@ -76,8 +78,15 @@ def terminated_by_signals() -> Iterator[None]:
     heard = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
 
     def leave(signum: int, frame: FrameType | None) -> None:
+        unwound_by = time.monotonic() + SECONDS_TO_UNWIND
+
+        def leave_at_once(signum: int, frame: FrameType | None) -> None:
+            if time.monotonic() > unwound_by:  # something has swallowed the first
+                signal.signal(signum, signal.SIG_DFL)
+                signal.raise_signal(signum)
+
         for number in heard:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, leave_at_once)
         silence(terminals)
         raise Terminated(signum)
 

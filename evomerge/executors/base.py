@@ -128,7 +128,8 @@ def built(make_worker: WorkerFactory) -> Worker:
         return make_worker()
     except EvomergeError:
         raise
-    except Exception as error:  # a device, a driver, a package: anything may be missing
+    # A device, a driver, a package: anything may be missing; the code of a task may call exit().
+    except (Exception, SystemExit) as error:
         raise RunError(
             f"no worker can be started ({told(error)})",
             where="execution",

@@ -89,6 +89,8 @@ class Processes(Executor):
                 self._waiting.appendleft(job)
                 return
             message = _why_it_died(slot)
+        if message is None:
+            return
         if isinstance(message, str):
             self._has_loaded = True
             if message != LOADING:

@@ -38,12 +38,13 @@ class Serial(Executor):
 
     def _tried(self, job: Job) -> Iterator[ExecutorEvent]:
         stage, deadline = LOADING, self.deadline(job)
+        name = f"trial {job.candidate.trial_id}"
         try:
-            worker = ended_in_time(deadline, lambda: self.worker)
+            worker = ended_in_time(deadline, lambda: self.worker, name)
             self._has_loaded, deadline = True, self.deadline(job)
             steps = worker.run(job.candidate, job.split, self.batch_divisor, deadline)
             while True:
-                stage = ended_in_time(deadline, lambda: next(steps))
+                stage = ended_in_time(deadline, lambda: next(steps), name)
                 yield StageStarted(job.candidate.trial_id, stage)
         except StopIteration as finished:
             yield JobFinished(job, finished.value)

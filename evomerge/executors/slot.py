@@ -1,12 +1,12 @@
 """One worker process: this side of it, and its own.
 
-Jobs go there; back come the stages, first that it has been loaded, and the outcome.
+Jobs go there once it listens; back come the stages, first that it has been loaded, and the
+outcome.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from contextlib import suppress
@@ -17,11 +17,12 @@ from pathlib import Path
 from evomerge.deadline import Deadline
 from evomerge.errors import EvomergeError
 from evomerge.executors.base import LOADING, Job, WorkerFactory, built
-from evomerge.lifetime import end_with_parent, own_children
+from evomerge.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.scratch import scratch_root, share_root
 from evomerge.trial import Outcome
 
-Message = str | Outcome | EvomergeError  # a stage, a result, why no trial can succeed
+# A stage, a result, why no trial can succeed; None: it listens from now on.
+Message = str | Outcome | EvomergeError | None
 
 
 class Slot:
@@ -39,7 +40,7 @@ class Slot:
     def __init__(self, make_worker: WorkerFactory) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
-        arguments = (child, make_worker, scratch_root(), os.getpid())
+        arguments = (child, make_worker, scratch_root(), parent_to_be())
         self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
         with own_children():
             self.process.start()
@@ -47,17 +48,26 @@ class Slot:
         self.job: Job | None = None
         self.stage = LOADING
         self.deadline = Deadline()
+        self._batch_divisor = 1
+        self._is_listening = False
 
     def give(self, job: Job, batch_divisor: int, trial_timeout: float | None) -> None:
-        """Sends a job."""
-        self.job, self.stage = job, LOADING
+        """Sends a job, once the process listens: a large one waits for who never reads."""
+        self.job, self.stage, self._batch_divisor = job, LOADING, batch_divisor
         self.deadline = Deadline(trial_timeout, search_end=job.search_end)
+        if self._is_listening:
+            self._send(trial_timeout)
+
+    def _send(self, trial_timeout: float | None) -> None:
         with suppress(ConnectionError):  # it died idle: it is buried when it is heard next
-            self.connection.send((job, batch_divisor, trial_timeout))
+            self.connection.send((self.job, self._batch_divisor, trial_timeout))
 
     def hear(self, trial_timeout: float | None) -> Message:
         """The next message; raises EOFError where the process died."""
         message: Message = self.connection.recv()
+        if message is None:
+            self._is_listening = True
+            self._send(trial_timeout)
         if isinstance(message, str) and self.job is not None:
             self.stage = message
             if message == LOADING:  # which is over: the job begins now
@@ -92,6 +102,7 @@ def _work(connection: Connection, make_worker: WorkerFactory, root: Path, contro
 
 def _serve(connection: Connection, make_worker: WorkerFactory) -> None:
     """Jobs in, stages and outcomes out."""
+    connection.send(None)
     worker = None
     while True:
         job, batch_divisor, trial_timeout = connection.recv()

@@ -88,7 +88,8 @@ class Worker:
         # Where half the batch did not help either, the batch was not what was wrong.
         except CandidateError as error:
             return clock.failed(_reason(error.problems[0]), batch_divisor)
-        except Exception as error:  # one bad candidate never ends a run; the reason is kept
+        # One bad candidate never ends a run, nor a metric that calls exit(); the reason is kept.
+        except (Exception, SystemExit) as error:
             return clock.failed(told(error), batch_divisor)
         return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), needed)
 

@@ -40,13 +40,14 @@ def read_documents(path: Path) -> tuple[Document, ...]:
         ) from error
 
 
-def write_documents(path: Path, outcome: Outcome) -> None:
-    """Writes the results of an outcome, if it has any."""
+def write_documents(path: Path, outcome: Outcome) -> bool:
+    """Writes the results of an outcome; whether it has any."""
     if outcome.evaluation is None or not outcome.evaluation.documents:
-        return
+        return False
     lines = "\n".join(_lines(outcome.evaluation.documents))
     packed = gzip.compress(lines.encode(), compresslevel=1, mtime=0)
     write_atomic(path, packed)
+    return True
 
 
 def _lines(documents: Sequence[Document]) -> Iterator[str]:

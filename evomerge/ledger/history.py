@@ -97,22 +97,31 @@ class Ledger:
                 f"a run cannot begin ({error})", where=str(folder.path), fix="Rename what holds it."
             ) from error
         ledger = cls(folder, header, lock=RunLock(folder.path))
-        if is_there(folder.ledger):
+        try:
+            ledger._begin([first, *map(known_line, known)], genome, known)
+        except BaseException:
             ledger.close()
+            raise
+        return ledger
+
+    def _begin(
+        self, events: Sequence[Mapping[str, Any]], genome: str, known: Sequence[KnownOutcome]
+    ) -> None:
+        """Writes the first files of a run."""
+        if is_there(self.folder.ledger):
             raise LedgerError(
                 "another process has just begun a run here",
-                where=str(folder.path),
+                where=str(self.folder.path),
                 fix="Give the same command again to continue it.",
             )
-        write_atomic(folder.genome, genome)
+        write_atomic(self.folder.genome, genome)
         for entry in known:
-            write_documents(folder.known(entry.digest, entry.split), entry.outcome)
-            ledger.known[entry.split, entry.digest] = entry.outcome
-        events = [first, *map(known_line, known)]
+            write_documents(self.folder.known(entry.digest, entry.split), entry.outcome)
+            self.known[entry.split, entry.digest] = entry.outcome
         # Whole or not at all: a run killed right here is started again by the same command.
-        write_atomic(folder.ledger, "".join(canonical_json(event) + "\n" for event in events))
-        ledger.file = LedgerFile(folder)
-        return ledger
+        lines = "".join(canonical_json(event) + "\n" for event in events)
+        write_atomic(self.folder.ledger, lines)
+        self.file = LedgerFile(self.folder)
 
     def close(self) -> None:
         """Lets other processes write the folder."""

@@ -12,14 +12,14 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from evomerge.errors import LostFileError
 from evomerge.files import write_atomic, writing
+from evomerge.ledger.belongings import Belongings
 from evomerge.ledger.documents import write_documents
 from evomerge.ledger.folder import RunFolder
-from evomerge.reading import is_file, is_folder, is_there, read_bytes
+from evomerge.reading import is_file, is_there, read_bytes
 from evomerge.trial import Outcome
 
 Identity = tuple[int, int]  # device and number of a file on it
@@ -45,14 +45,14 @@ class LedgerFile:
             self._genome = read_bytes(folder.genome) if is_file(folder.genome) else b""
             self._lines = read_bytes(folder.ledger, MAX_BYTES).splitlines(keepends=True)
             self._length = sum(map(len, self._lines))
-            self._handle = os.open(folder.ledger, os.O_WRONLY | os.O_APPEND)
-            handles = [self._handle]
-            if os.name == "posix":  # the number of a file that is held open is given to no other
-                handles.append(os.open(documents, os.O_RDONLY))
-            self._freed = weakref.finalize(self, _close, handles)
+            self._belongings = Belongings(folder.path)
+            self._handle = os.open(folder.ledger, os.O_RDWR | os.O_APPEND)
+            self._freed = weakref.finalize(self, os.close, self._handle)
+            left = os.fstat(self._handle)
+            self._times = _times(left)
             self._expected = {
-                folder.ledger: _identity(os.fstat(self._handle)),
-                documents: _identity(documents.stat()),
+                folder.ledger: _identity(left),
+                documents: _identity(self._belongings.documents),
             }
 
     def write(self, line: str, documents: str = "", outcome: Outcome | None = None) -> None:
@@ -67,13 +67,15 @@ class LedgerFile:
             LostFileError: the disk is full, or the file cannot be written; part of the line may
                 be in it. Or it is no longer the file it was: says where everything is now.
         """
-        self._lines.append(f"{line}\n".encode())
+        self._belongings.hold()
         reason = self._lost()
-        folder = self._rescued() if reason else self._folder
-        if outcome is not None:
-            write_documents(folder.path / "documents" / documents, outcome)
+        self._lines.append(f"{line}\n".encode())
         if reason:
-            raise _moved(self._folder, folder, reason)
+            raise self._rescued(reason, documents, outcome)
+        if outcome is not None and write_documents(
+            self._folder.path / "documents" / documents, outcome
+        ):
+            self._belongings.note(documents)
         self.append(self._lines[-1])
 
     def append(self, line: bytes) -> None:
@@ -84,10 +86,12 @@ class LedgerFile:
                 left = left[os.write(self._handle, left) :]
             os.fsync(self._handle)
         self._length += len(line)
+        self._times = _times(os.fstat(self._handle))
 
     def close(self) -> None:
-        """Frees the file."""
+        """Frees the files."""
         self._freed()
+        self._belongings.close()
 
     def _lost(self) -> str:
         """What is no longer as it was left, with what became of it; empty where all is."""
@@ -98,28 +102,51 @@ class LedgerFile:
                 return f"{path.name} is gone ({error.strerror})"
             if _identity(found) != identity:
                 return f"{path.name} was replaced by another"
-        n_bytes = os.fstat(self._handle).st_size
-        if n_bytes != self._length:
-            return f"{self._folder.ledger.name} has {n_bytes} bytes instead of {self._length}"
+        left = os.fstat(self._handle)
+        if left.st_size != self._length:
+            return f"{self._folder.ledger.name} has {left.st_size} bytes instead of {self._length}"
+        # Backups and the like touch a file, too: only what it says counts.
+        if _times(left) != self._times and not self._says_the_same():
+            return f"{self._folder.ledger.name} was changed in place"
+        self._times = _times(left)
         return ""
 
-    def _rescued(self) -> RunFolder:
-        """A new run folder with the whole history, and what else of the old one is still there."""
+    def _says_the_same(self) -> bool:
+        return os.pread(self._handle, self._length, 0) == b"".join(self._lines)
+
+    def _rescued(self, reason: str, documents: str, outcome: Outcome | None) -> LostFileError:
+        """Writes a new run folder, with all that is left; the error that says where."""
+        failure = ""
         for path in self._places():
-            with suppress(OSError, LostFileError):
-                path.mkdir(parents=True)
-                rescued = RunFolder(path)
-                for name in ("documents", "optimizer"):
-                    if is_folder(self._folder.path / name):
-                        _copy(self._folder.path / name, path / name)
-                write_atomic(rescued.genome, self._genome)
-                write_atomic(rescued.ledger, b"".join(self._lines))
-                return rescued
-        raise LostFileError(
-            "was pulled away, and its history can be written nowhere else",
+            try:
+                gone = self._written_to(path, documents, outcome)
+            except LostFileError as error:
+                failure = error.problems[0].what
+            except OSError as error:
+                failure = f"cannot be written ({error.strerror or error})"
+            else:
+                return _moved(self._folder, path, reason, gone)
+            failure = f"; {path} {failure}"
+        return LostFileError(
+            f"was pulled away ({reason}), and its history can be written nowhere else{failure}",
             where=str(self._folder.path),
             fix="Make room or mend the folder above it, then start anew.",
         )
+
+    def _written_to(self, path: Path, documents: str, outcome: Outcome | None) -> str:
+        """Makes a whole run folder or none; says what is no longer there to be in it."""
+        path.mkdir(parents=True)
+        try:
+            rescued = RunFolder(path)
+            gone = self._belongings.copy(path)
+            if outcome is not None:
+                write_documents(path / "documents" / documents, outcome)
+            write_atomic(rescued.genome, self._genome)
+            write_atomic(rescued.ledger, b"".join(self._lines))
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return gone
 
     def _places(self) -> Iterator[Path]:
         """Where a new run folder may be made, the best first."""
@@ -132,32 +159,19 @@ class LedgerFile:
                     break
 
 
-def _close(handles: list[int]) -> None:
-    for handle in handles:
-        os.close(handle)
-
-
 def _identity(found: os.stat_result) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def _copy(source: Path, target: Path) -> None:
-    """A folder of files that are never changed in place: they may be the same ones."""
-
-    def link(old: str, new: str) -> None:
-        try:
-            os.link(old, new)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(old, new)
-
-    shutil.copytree(source, target, symlinks=True, copy_function=link, dirs_exist_ok=True)
+def _times(found: os.stat_result) -> tuple[int, int]:
+    return found.st_mtime_ns, found.st_ctime_ns
 
 
-def _moved(run: RunFolder, rescued: RunFolder, reason: str) -> LostFileError:
+def _moved(run: RunFolder, rescued: Path, reason: str, gone: str) -> LostFileError:
+    left = f"{gone} are gone, every result is" if gone else "nothing is lost, all that was found is"
     return LostFileError(
-        f"pulled away while the run was writing: {reason}; nothing is lost, all that was found is "
-        f"in {rescued.path}",
+        f"pulled away while the run was writing: {reason}; {left} in {rescued}",
         where=str(run.path),
-        fix=f"Add --run-dir {rescued.path} to continue there, or put that folder in its place and "
+        fix=f"Add --run-dir {rescued} to continue there, or put that folder in its place and "
         "give the same command again.",
     )

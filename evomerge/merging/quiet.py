@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from functools import cache
 
 from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm has no types
 from transformers.utils import logging as transformers_logging
@@ -26,8 +27,11 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
 
 
+@cache
 def lock_bars_in_this_process() -> None:
     """Has progress bars take turns by a lock of the process, not by a semaphore of the system.
+
+    To be called before the first bar is made, which takes a semaphore.
 
     A process that is killed leaves its semaphore, and somebody else says so on the terminal.
     """

@@ -22,6 +22,7 @@ WAITING = """
 import os, signal, sys
 import click
 from evomerge.cli.main import entry_point, main
+from evomerge.cli import interrupt as interrupts
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 
 @main.command()
@@ -34,6 +35,13 @@ def wait(how):
                 while True:
                     signal.pause()
         print("here", flush=True)
+        if how == "swallows":
+            interrupts.SECONDS_TO_UNWIND = 0.0
+            while True:
+                try:
+                    signal.pause()
+                except BaseException:
+                    print("swallowed", flush=True)
         if how == "writes":
             while True:
                 click.echo("a line", err=True)
@@ -89,6 +97,16 @@ def test_a_signal_unwinds_the_command_with_one_sentence_and_its_own_exit_code(
     assert process.returncode == exit_code
     assert said.strip() == "stopped; this is how to go on"
     assert (tmp_path / "unwound").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_where_the_first_signal_is_swallowed_a_later_one_ends_the_process(tmp_path, number):
+    with start(tmp_path, "swallows", stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "swallowed\n"
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == -number
 
 
 def test_who_started_it_under_nohup_meant_it(tmp_path):

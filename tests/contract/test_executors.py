@@ -14,7 +14,14 @@ from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
 from evomerge.recipe import Recipe
 from evomerge.trial import Candidate, TrialState
-from tests.fake_executor import Pid, broken_worker, formula_worker, scores_of
+from tests.fake_executor import (
+    Pid,
+    broken_worker,
+    exiting_worker,
+    exits_as_it_loads,
+    formula_worker,
+    scores_of,
+)
 
 
 @pytest.fixture(params=sorted(EXECUTORS))  # sorted: xdist sees one order
@@ -74,6 +81,11 @@ def test_one_bad_candidate_gives_one_failed_outcome_and_leaves_the_others_good(m
         TrialState.COMPLETE,
     ]
     assert "on purpose" in found[1].failure
+
+
+def test_a_metric_that_calls_exit_has_failed_its_trial_alone(make):
+    found = outcomes(make(exiting_worker), [job(0), job(1)])
+    assert [found[n].failure for n in (0, 1)] == ["evaluate: SystemExit: 0"] * 2
 
 
 def test_an_executor_runs_again_with_the_workers_it_has(make, tmp_path):
@@ -172,11 +184,13 @@ def test_a_process_that_dies_between_runs_is_replaced(processes):
     assert outcomes(executor, [job(1)])[1].state is TrialState.COMPLETE
 
 
-def test_a_worker_that_cannot_be_built_ends_the_run_and_says_why(make):
-    with pytest.raises(
-        RunError, match=r"no worker can be started \(RuntimeError: no such device\)"
-    ):
-        outcomes(make(broken_worker), [job(0)])
+@pytest.mark.parametrize(
+    ("factory", "why"),
+    [(broken_worker, "RuntimeError: no such device"), (exits_as_it_loads, "SystemExit: 0")],
+)
+def test_a_worker_that_cannot_be_built_ends_the_run_and_says_why(make, factory, why):
+    with pytest.raises(RunError, match=rf"no worker can be started \({why}\)"):
+        outcomes(make(factory), [job(0)])
 
 
 def test_the_factory_of_a_real_run_can_be_sent_to_a_process():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +19,10 @@ from evomerge.errors import RunError
 from evomerge.events import TrialStarted
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
+from evomerge.ledger import Ledger, RunFolder
 from evomerge.recipe import Recipe
 from evomerge.trial import Candidate, TrialState
-from tests.fake_executor import WAYS_TO_HANG, SlowToLoad, formula_worker
+from tests.fake_executor import FOR_EVER, WAYS_TO_HANG, SlowToArrive, SlowToLoad, formula_worker
 
 LIMIT = 0.2  # seconds
 # The limits hold within a second; this machine may be busy with other tests.
@@ -57,7 +61,7 @@ def timed(executor, jobs):
 
 
 BY_TRIAL = [
-    *[("evaluate", how, "tasks") for how in sorted(WAYS_TO_HANG)],
+    *[("evaluate", how, "tasks") for how in sorted(WAYS_TO_HANG.keys() - {FOR_EVER})],
     ("merge", "sleeps", "tasks"),
     ("merge", "loops", "holdout"),
     ("evaluate", "sleeps", "validation"),
@@ -131,6 +135,24 @@ def test_where_no_worker_was_ever_loaded_in_time_the_run_ends_and_says_what_to_d
     executor.close()
 
 
+LARGE = [n / 7 for n in range(40_000)]  # more bytes than the system keeps for who does not read
+
+
+def test_a_large_job_waits_for_no_worker_that_hangs_before_it_listens(tmp_path):
+    (tmp_path / "slow").touch()
+    executor = EXECUTORS["processes"](SlowToArrive(str(tmp_path / "slow")), 1, LIMIT)
+    begun = time.monotonic()
+    with pytest.raises(RunError, match=r"no worker was ready after 0.2 seconds\. Allow more"):
+        list(executor.run([job(0, large=LARGE)]))
+    executor.close()
+    assert time.monotonic() - begun - LIMIT < BUSY
+
+
+def test_large_jobs_are_run(executor):
+    found = timed(executor, [job(n, large=LARGE) for n in (1, 2)])
+    assert {outcome.state for outcome in found.values()} == {TrialState.COMPLETE}
+
+
 @pytest.mark.slow
 def test_in_the_middle_of_a_population_the_fast_are_kept_and_the_slow_are_given_up():
     executor = EXECUTORS["processes"](formula_worker, 2)
@@ -151,6 +173,57 @@ def test_a_worker_process_that_hangs_in_holdout_is_ended_and_replaced():
     executor.close()
     assert found[2].failure.endswith("did not end by itself")
     assert found[3].state is TrialState.COMPLETE
+
+
+@pytest.mark.slow
+def test_a_worker_process_that_swallows_every_exception_is_ended():
+    executor = EXECUTORS["processes"](formula_worker, 1)
+    list(executor.run([job(0)]))
+    executor.trial_timeout = LIMIT
+    found = timed(executor, [job(1, hangs="evaluate", how=FOR_EVER)])
+    executor.close()
+    assert found[1].failure.endswith("did not end by itself")
+
+
+SWALLOWS = """
+import sys
+from pathlib import Path
+from evomerge.executors import EXECUTORS
+from evomerge.executors.base import JobFinished
+from evomerge.ledger import Ledger, RunFolder
+from evomerge.scratch import scratch
+from evomerge.trial import Trial
+from tests.contract.test_time_limits import FOR_EVER, LIMIT, job
+from tests.fake_executor import formula_worker
+from tests.test_ledger import HEADER
+
+ledger = Ledger.create(RunFolder(Path("run")), HEADER, "")
+jobs = [job(0), job(1, hangs="evaluate", how=FOR_EVER), job(2)]
+with scratch(above=Path()):
+    print("begun", end="")
+    for event in EXECUTORS["serial"](formula_worker, 1, LIMIT).run(jobs):
+        if isinstance(event, JobFinished):
+            ledger.record_trial(Trial(event.job.candidate, event.outcome))
+"""
+
+
+def test_a_serial_run_whose_trial_swallows_every_exception_ends_and_keeps_what_it_has(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(
+        [sys.executable, "-c", SWALLOWS],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == "begun"
+    (sentence,) = ended.stderr.splitlines()
+    assert sentence.startswith("trial 1: goes on after its time, and swallows whatever would end")
+    ledger = Ledger.open(RunFolder(tmp_path / "run"))
+    assert set(ledger.trials) == {0}
+    ledger.close()
 
 
 # The alarm itself

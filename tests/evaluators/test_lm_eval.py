@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError
 from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
+from evomerge.merging.quiet import lock_bars_in_this_process
 from tests.tiny_models import tiny_tokenizer
 
 
@@ -284,3 +288,10 @@ def test_memory_that_runs_out_fits_in_half_the_batch_with_the_same_answers(
         evaluator.evaluate(live_model)
     found = evaluator.evaluate(live_model, batch_divisor=2)
     assert [d.answer for d in found.documents] == [d.answer for d in expected.documents]
+
+
+def test_no_progress_bar_of_a_task_takes_a_semaphore_of_the_system(monkeypatch):
+    lock_bars_in_this_process.cache_clear()
+    monkeypatch.delattr(tqdm, "_lock", raising=False)
+    with inside_lm_eval():
+        assert isinstance(tqdm.get_lock(), type(threading.RLock()))

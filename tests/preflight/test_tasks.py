@@ -92,6 +92,12 @@ BROKEN = {
         "calls 'gone', which ",
         "functions.py does not have. Mend the name after !function.",
     ),
+    "exits": (
+        METRICS,
+        "process_results: !function leaving.score\n" + METRICS,
+        "cannot be built (SystemExit: 0)",
+        "",
+    ),
     "script": (
         "dataset_path: json",
         "dataset_path: FOLDER/script",
@@ -115,6 +121,7 @@ def test_a_task_that_cannot_be_built_says_why_and_what_to_do(examine, define, fo
     old, new, *expected = BROKEN[name]
     (folder / "needy.py").write_text("import no_such_package\n")
     (folder / "extra.py").write_text("raise ModuleNotFoundError('no fugashi', name='fugashi')\n")
+    (folder / "leaving.py").write_text("raise SystemExit(0)\n")
     (folder / "empty.jsonl").write_text("")
     (folder / "broken.jsonl").write_text("not JSON\n")
     (folder / "script").mkdir(exist_ok=True)

@@ -57,7 +57,8 @@ def _question(task: Any, document: Any) -> list[str]:
         parts = [task.doc_to_text(document), task.doc_to_target(document)]
         if getattr(task.config, "doc_to_choice", None) is not None:
             parts.append(task.doc_to_choice(document))
-    except Exception:  # templates and functions of tasks; what is wrong is told by another rule
+    # Templates and functions of tasks; what is wrong is told by another rule.
+    except (Exception, SystemExit):
         parts = []
     return [str(part) for part in parts] if any(parts) else [repr(document)]
 

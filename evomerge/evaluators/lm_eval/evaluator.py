@@ -199,7 +199,7 @@ class LmEval(Evaluator):
                     chat_template=language_model.apply_chat_template if is_chat else None,
                 )
             # Templates and functions of the task run here, on every document.
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 what = f"the prompts of task {leaf.name!r} cannot be built ({told(error)})"
                 raise GenomeError(what, where="tasks") from error
 

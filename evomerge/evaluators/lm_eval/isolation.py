@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 
+from evomerge.merging.quiet import lock_bars_in_this_process
+
 CODE_EVAL = "HF_ALLOW_CODE_EVAL"
 LOUD_LOGGERS = ("lm_eval", "transformers", "datasets")
 # lm-eval compiles a task's templates anew for every document: two thirds of its own time.
@@ -32,6 +34,7 @@ def inside_lm_eval(
         torch_seed: Seed of torch's generators, which sampled generation draws from.
         unsafe_code: Whether metrics may run code that a model wrote.
     """
+    lock_bars_in_this_process()
     compiler = lm_eval.utils.env.from_string
     lm_eval.utils.env.from_string = _compile_once
     try:

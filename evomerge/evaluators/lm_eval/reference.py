@@ -232,7 +232,7 @@ def _metrics(entry: Entry, results: Mapping[str, Mapping[str, Any]]) -> Iterator
 def _told_as(what: str, where: object) -> Iterator[None]:
     try:
         yield
-    except (*_FAILURES, MemoryError) as error:
+    except (*_FAILURES, MemoryError, SystemExit) as error:
         raise RunError(f"{what} by lm-eval ({why(error)})", where=str(where)) from error
 
 

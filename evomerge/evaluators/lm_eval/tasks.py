@@ -159,7 +159,7 @@ def _build(
     try:
         loaded = manager.load([str(unread or name)])
     # A task definition downloads data and runs code of its own: anything may come out.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return problem_of(error, name, f"{where}.name", index.config_of(name))
     objects, groups = loaded["tasks"], loaded["groups"]
     if name in groups or len(objects) == 1:
