@@ -296,24 +296,22 @@ class Ledger:
 
 def _refuse_files_of_others(folder: RunFolder, genome: str) -> None:
     """A folder without a ledger was no run; a genome.yml may be of one killed as it began."""
-    for path in (folder.genome, folder.best, folder.report, folder.journal, folder.log):
-        is_own = path == folder.genome and is_file(path) and read_bytes(path) == genome.encode()
-        if is_there(path) and not is_there(folder.ledger) and not is_own:
-            raise LedgerError(
-                f"holds {path.name} and no run; a run that begins there would write over it",
-                where=str(folder.path),
-                fix="Choose another folder with --run-dir, or move the file away.",
-            )
+    if is_there(folder.ledger):
+        return
+    taken = [folder.best, folder.report, folder.journal, folder.log]
+    if not is_file(folder.genome) or read_bytes(folder.genome) != genome.encode():
+        taken.append(folder.genome)
     for place in (folder.optimizer, folder.front, folder.path / "documents"):
         # A fork that was killed as it began leaves what it took over.
-        entries = [p for p in listed(place) if p.name[:6] != "known-"] if is_folder(place) else []
-        if entries and not is_there(folder.ledger):
-            raise LedgerError(
-                f"holds {place.name}/{entries[0].name} and no run; a run that begins there would "
-                "take it for its own",
-                where=str(folder.path),
-                fix="Choose another folder with --run-dir, or move it away.",
-            )
+        taken += [p for p in listed(place) if p.name[:6] != "known-"] if is_folder(place) else []
+    found = next(filter(is_there, taken), None)
+    if found is not None:
+        raise LedgerError(
+            f"holds {found.relative_to(folder.path)} and no run; a run that begins there would "
+            "write over it, or take it for its own",
+            where=str(folder.path),
+            fix="Choose another folder with --run-dir, or move it away.",
+        )
 
 
 def _why_no_run(path: Path) -> str:

@@ -34,14 +34,15 @@ def wait(how):
                 print("here", flush=True)
                 while True:
                     signal.pause()
-        print("here", flush=True)
         if how == "swallows":
             interrupts.SECONDS_TO_UNWIND = 0.0
             while True:
                 try:
+                    print("here", flush=True)
                     signal.pause()
                 except BaseException:
                     print("swallowed", flush=True)
+        print("here", flush=True)
         if how == "writes":
             while True:
                 click.echo("a line", err=True)
