@@ -95,7 +95,9 @@ def test_a_signal_unwinds_the_command_with_one_sentence_and_its_own_exit_code(
             if number == signal.SIGINT and process.stdout.readline() == "":
                 break
         _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == exit_code
+    # At its very end Python gives signals back to the system, which ends the process by the
+    # second; shells have the same number for either.
+    assert process.returncode in (exit_code, 128 - exit_code)
     assert said.strip() == "stopped; this is how to go on"
     assert (tmp_path / "unwound").exists()
 
