@@ -52,7 +52,7 @@ def ended_in_time(deadline: Deadline, work: Callable[[], T], name: str = "the wo
             found = work()
         finally:
             bell.is_on = False
-    except Exception:
+    except Exception:  # code that was interrupted may raise an error of its own instead
         if bell.has_rung:
             raise OverdueError from None
         raise
