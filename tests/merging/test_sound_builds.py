@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evomerge.creating import MARK
 from evomerge.errors import OccupiedError, RunError
 from evomerge.merging.built import build_into, flaws
 from evomerge.recipe import Recipe
@@ -125,6 +126,9 @@ def test_a_build_with_weights_that_are_no_numbers_leaves_nothing(model, tmp_path
 def test_a_build_takes_the_place_of_a_model_only_by_force(model, tmp_path):
     out = Path(shutil.copytree(model, tmp_path / "out"))
     (out / "tokenizer.model").write_text("of the model that was there")
+    with pytest.raises(OccupiedError, match="out: holds other things than a built model"):
+        build_into(passthrough(model), out, force=True)
+    (out / MARK).write_text("what a build leaves beside its weights")
     with pytest.raises(OccupiedError, match="out: holds a model already"):
         build_into(passthrough(tmp_path / "no such model"), out)
     build_into(passthrough(model), out, force=True)

@@ -15,7 +15,7 @@ from evomerge.evaluators.lm_eval.failures import problem_of
 from evomerge.evaluators.lm_eval.folders import missing, unreadable
 from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.genome.tasks import Task
-from evomerge.reading import is_file
+from evomerge.reading import is_file, is_folder
 from evomerge.seeding import stream
 from evomerge.trial import MetricKey
 
@@ -80,7 +80,8 @@ def load(
     if problems:  # nothing beside them may be opened
         raise GenomeError.of([*missing(search_path), *problems])
     problems = [*missing(search_path), *_repeated_names(tasks)]
-    index = TaskIndex(search_path)
+    # lm-eval looks into what is named, and pathlib raises on a name too long to be a folder.
+    index = TaskIndex([folder for folder in search_path if is_folder(folder)])
     entries: list[Entry] = []
     for position, task in enumerate(tasks):
         found = _load_one(index, task, f"tasks[{position}]", gen_kwargs, seed, unsafe_code)
