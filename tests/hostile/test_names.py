@@ -66,13 +66,20 @@ SETTINGS = {
     },
     "task of a file": lambda name: {"tasks": [{"name": f"tasks/{name}"}]},
 }
-GIVEN = [(place, name) for place in RESULTS for name in NAMES]
-WRITTEN = [  # every name at some places, in turn
-    (place, name)
-    for index, name in enumerate(NAMES)
-    for shift, place in enumerate(SETTINGS)
-    if (index + shift) % 4 == 0
-]
+
+
+def in_turn(places: dict, every: int) -> list:
+    """Every name at some places, and every kind of name, of which there are many, at all."""
+    return [
+        (place, name)
+        for index, name in enumerate(NAMES)
+        for shift, place in enumerate(places)
+        if (index + shift) % every == 0
+    ]
+
+
+GIVEN = in_turn(RESULTS, 3)
+WRITTEN = in_turn(SETTINGS, 4)
 CALM = [name for name in NAMES if name.strip("./ ") and not name.startswith(("/", "../", "x/"))]
 
 
