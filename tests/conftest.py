@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +30,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     from tests import tiny_models  # imports torch: not for --help
 
+    hear_signals()
     tiny_models.SUITE_SEED = config.getoption("--model-seed")
+
+
+def hear_signals() -> None:
+    """Commands in tests follow signals even where the suite itself was told not to.
+
+    A shell has what it starts in the background ignore Ctrl-C, nohup a closed terminal, and who is
+    started inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")
