@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.end_to_end.conftest import command_in, make_workplace
 from tests.tiny_models import tiny_model
 
 
@@ -25,9 +26,16 @@ def _documents(folder: Path, trial: int, split: str) -> list[dict]:
     return [json.loads(line) for line in gzip.open(file, "rt")]
 
 
-def test_a_run_leaves_what_its_folder_promises(workplace, evomerge):
-    evomerge("run", "genome.yml", "--run-dir", "out")
-    run = workplace / "out"
+@pytest.fixture(scope="module")
+def finished(_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workplace with a finished run in out/."""
+    folder = make_workplace(_template, tmp_path_factory.mktemp("finished") / "workplace")
+    command_in(folder)("run", "genome.yml", "--run-dir", "out")
+    return folder
+
+
+def test_a_run_leaves_what_its_folder_promises(finished):
+    run = finished / "out"
     trials = _trials(run)
     assert [trial["origin"] for trial in trials[:4]] == [
         "model models/model_1",
@@ -44,14 +52,13 @@ def test_a_run_leaves_what_its_folder_promises(workplace, evomerge):
     assert len(_documents(run, best["trial"], "tasks")) == 12
 
 
-def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(workplace, evomerge):
+def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(place):
     """Promise 1: per document, the built folder answers as the trial did."""
-    evomerge("run", "genome.yml", "--run-dir", "out", "--set", "genome.models[0]=models/model_1")
-    trial = _trials(workplace / "out")[-1]["id"]
-    exported = evomerge("export", "out", "--trial", str(trial)).stdout
+    trial = _trials(place / "out")[-1]["id"]
+    exported = command_in(place)("export", "out", "--trial", str(trial)).stdout
     assert "models/model_1" in exported
-    assert str(workplace) not in exported
-    (workplace / "winner.yml").write_text(exported)
+    assert str(place) not in exported
+    (place / "winner.yml").write_text(exported)
     command = [
         sys.executable,
         "-m",
@@ -62,9 +69,9 @@ def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(workplace, evo
         "--no-write-model-card",
     ]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, cwd=workplace, check=True, capture_output=True, env=offline)
-    scored = _documents(workplace / "out", trial, "tasks")
-    assert _answers_of_lm_eval(workplace) == [(d["doc_id"], d["answer"]) for d in scored]
+    subprocess.run(command, cwd=place, check=True, capture_output=True, env=offline)
+    scored = _documents(place / "out", trial, "tasks")
+    assert _answers_of_lm_eval(place) == [(d["doc_id"], d["answer"]) for d in scored]
 
 
 def _answers_of_lm_eval(workplace: Path) -> list[tuple[int, int]]:
@@ -84,13 +91,13 @@ def _answers_of_lm_eval(workplace: Path) -> list[tuple[int, int]]:
     return [(doc, values.index(max(values))) for doc, values in likelihoods]
 
 
-def test_the_same_command_continues_a_run_cut_short(workplace, evomerge):
-    evomerge("run", "genome.yml", "--run-dir", "whole")
-    ledger = (workplace / "whole" / "ledger.jsonl").read_text().splitlines(keepends=True)
-    evomerge("run", "genome.yml", "--run-dir", "cut")
-    (workplace / "cut" / "ledger.jsonl").write_text("".join(ledger[:8]) + ledger[8][:40])
-    evomerge("run", "genome.yml", "--run-dir", "cut")
-    again, first = _trials(workplace / "cut"), _trials(workplace / "whole")
+def test_the_same_command_continues_a_run_cut_short(place):
+    ledger = place / "out" / "ledger.jsonl"
+    whole = ledger.read_text().splitlines(keepends=True)
+    first = _trials(place / "out")
+    ledger.write_text("".join(whole[:8]) + whole[8][:40])
+    command_in(place)("run", "genome.yml", "--run-dir", "out")
+    again = _trials(place / "out")
     for trial in (*again, *first):
         trial.pop("seconds")
     assert again == first
