@@ -16,7 +16,7 @@ from evomerge.compiler.optimizer import (
     oddities,
     optimizer_for,
 )
-from evomerge.compiler.recorded import has_begun
+from evomerge.compiler.recorded import has_begun, recorded_space
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
@@ -25,6 +25,7 @@ from evomerge.findings import error as error_finding
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
+from evomerge.inspection.alike import alike
 from evomerge.inspection.facts import ModelFacts
 from evomerge.inspection.read import read_model
 from evomerge.merge_spaces import merge_space_for
@@ -114,7 +115,7 @@ def examine(
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: _merge_space(genome, models))
+        merge_space = found.attempt(lambda: _merge_space(genome, models, run_dir))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
     is_begun = has_begun(run_dir, source.data)
@@ -236,9 +237,21 @@ def all_models(genome: Genome) -> list[Any]:
     return [name.in_recipe for name, _ in _named_models(genome)]
 
 
-def _merge_space(genome: Genome, models: Sequence[ModelFacts]) -> MergeSpace:
-    architecture, dtype = describe(models), common_dtype(models)
-    return merge_space_for(genome.genome)(genome.genome, architecture, dtype)
+def _merge_space(genome: Genome, models: Sequence[ModelFacts], run_dir: Path | None) -> MergeSpace:
+    """The space of a genome; where a run has begun, the one it began with."""
+    definition, dtype = genome.genome, common_dtype(models)
+    kind, whole = merge_space_for(definition), describe(models)
+    found = alike(models, is_permuted=bool(definition.tokenizer or definition.tokenizer_source))
+    names = [ModelName.model_validate(model.reference) for model in models]
+    of_models = {
+        tensor: {names[index]: number for index, number in numbers.items()}
+        for tensor, numbers in found.items()
+    }
+    merge_space = kind(definition, replace(whole, alike=of_models), dtype)
+    if not merge_space.idle or recorded_space(run_dir) in (None, merge_space.space):
+        return merge_space
+    unseen = kind(definition, whole, dtype)  # it began before the models' files were here
+    return unseen if recorded_space(run_dir) == unseen.space else merge_space
 
 
 def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:

@@ -14,6 +14,7 @@ from evomerge.errors import GenomeError, Problem
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.idle import IdleParameter, start_of
 from evomerge.merge_spaces.layout import layout
 from evomerge.merge_spaces.parameters import short_names
 from evomerge.recipe import Recipe, rounded
@@ -40,11 +41,25 @@ class SlerpPairs(MergeSpace):
         }
         self.slices = layout(self.definition, self.architecture)
         parameters: list[Parameter] = []
-        for index in range(len(self.slices)):
-            parameters += [
+        idle: list[IdleParameter] = []
+        self._start: dict[str, Any] = {}  # of what changes nothing
+        for index, slice_ in enumerate(self.slices):
+            own = [
                 Choice(self._name("pair", index), tuple(self.pairs)),
                 self._position(self._name("t", index)),
             ]
+            if self.architecture.agree(self.models, slice_.tensors):
+                idle += [IdleParameter(one.name, slice_.label) for one in own]
+                self._start.update({one.name: start_of(one) for one in own})
+            else:
+                parameters += own
+        self.idle = tuple(idle)
+        if not parameters:
+            raise GenomeError(
+                "nothing varies: the models hold equal tensors everywhere",
+                where="genome.models",
+                fix="Merge models that differ.",
+            )
         return Space(tuple(parameters))
 
     def _refuse_what_slices_cannot_say(self) -> None:
@@ -87,7 +102,7 @@ class SlerpPairs(MergeSpace):
 
     def recipe(self, point: Point) -> Recipe:
         """One slice per layer group, each with its own pair and base."""
-        slices = []
+        slices, point = [], {**self._start, **point}
         for index, slice_ in enumerate(self.slices):
             pair = self.pairs[point[self._name("pair", index)]]
             first, second = (self.models[i].in_recipe for i in pair)

@@ -11,7 +11,7 @@ from evomerge.merge_spaces.base import Point
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.recipe import rounded
 
-Reader = Any  # a Variable, a Coupled, or the fixed value itself
+Reader = Any  # a Variable, a Coupled, an Idle, or the fixed value itself
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class Coupled:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """A value that changes nothing, because the models hold equal tensors there."""
+
+    value: Any
+
+    def read(self, point: Point) -> Any:
+        """The value a recipe holds."""
+        return self.value
+
+
+@dataclass(frozen=True)
 class Slot:
     """One value in a recipe: which parameter of which input, where, and where it is from."""
 
@@ -54,9 +65,8 @@ class Slot:
 
     def value(self, point: Point) -> Any:
         """The value for a point."""
-        return (
-            self.reader.read(point) if isinstance(self.reader, (Variable, Coupled)) else self.reader
-        )
+        is_read = isinstance(self.reader, (Variable, Coupled, Idle))
+        return self.reader.read(point) if is_read else self.reader
 
 
 def by_place(slots: Iterable[Slot]) -> dict[tuple[ModelName | None, int], list[Slot]]:

@@ -78,6 +78,7 @@ RULES: tuple[Rule, ...] = (
     search.idle_workers,
     search.patience,
     search.untold_losses,
+    search.left_out,
     search.idle_parameters,
     motion.swarm_in_few_directions,
     motion.swarm_in_shares,
