@@ -72,6 +72,7 @@ class Workshop:
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
             run_dir=self.run_dir,
+            ties=True,  # scores are lm-eval's
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()

@@ -59,6 +59,13 @@ def alike(
     return found
 
 
+def hold_equal(folder: Path, one: TensorFacts, other: TensorFacts) -> bool:
+    """Whether two tensors of a folder have the same bytes; not where they cannot be read."""
+    places = [_Place(folder / tensor.file, tensor, tensor.dtype) for tensor in (one, other)]
+    with _Files() as files:
+        return files.hold_equal(*places)
+
+
 def _one_tokenizer(models: Sequence[ModelFacts]) -> bool:
     digests = {model.tokenizer.digest if model.tokenizer else None for model in models}
     return len(digests) == 1 and None not in digests
