@@ -32,6 +32,7 @@ from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merging.describe import describe
 from evomerge.merging.dtype import common_dtype
+from evomerge.merging.pass_dtype import pass_dtype
 from evomerge.optimizers.base import Optimizer
 from evomerge.permissions import Permissions
 from evomerge.preflight import MODEL_RULES, RULES
@@ -127,6 +128,8 @@ def examine(
         optimizer = _fitting_optimizer(choice, genome, merge_space, found, is_begun=is_begun)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
+    if merge_space is not None and genome.evaluation.dtype is None:
+        tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.workshop.device))
     subject = replace(
         subject,
         merge_space=merge_space,
@@ -134,6 +137,7 @@ def examine(
         seeds=tuple(seeds or ()),
         evaluators=tasks.evaluators,
         device=tasks.workshop.device,
+        dtype=tasks.workshop.settings.dtype,
         tokenizer=tokenizer[0] if tokenizer else None,
         config=tokenizer[1] if tokenizer else None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from evomerge.errors import EvomergeError
 from evomerge.files import digest
 from evomerge.genome.difference import differences
+from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.reading import is_there
@@ -36,6 +37,15 @@ def has_begun(run_dir: Path | None, genome: Any) -> bool:
     except EvomergeError:
         return False
     return not [*differences(_itself(stored), _itself(genome))]
+
+
+def dtype_of(header: Mapping[str, Any], genome: Genome) -> str | None:
+    """In which dtype a run makes its forward passes; None: in that of the models.
+
+    It stays what it was when the run began, on whatever machine it goes on.
+    """
+    dtype: str | None = header.get("dtype", genome.evaluation_settings.dtype)
+    return dtype
 
 
 def recorded_space(run_dir: Path | None) -> Space | None:

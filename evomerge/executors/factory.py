@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.evaluators import EVALUATORS
@@ -38,6 +38,10 @@ class Workshop:
     permissions: Permissions = field(default_factory=Permissions)
     folders: tuple[Path, ...] = ()
     run_dir: Path | None = None
+
+    def passing_in(self, dtype: str | None) -> Workshop:
+        """The same with forward passes in a dtype; None: in that of the models."""
+        return replace(self, settings=self.settings.model_copy(update={"dtype": dtype}))
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""

@@ -86,6 +86,7 @@ RULES: tuple[Rule, ...] = (
     motion.swarm_in_shares,
     adapter_sums.seeds_have_their_adapters,
     machine.device_is_there,
+    machine.passes,
     machine.room,
     machine.gpu_shared,
     machine.run_folder,
