@@ -28,7 +28,7 @@ from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.limits import Limits
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.parameters import short_names
+from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.places import places_of
 from evomerge.merging.pass_dtype import REASON
 from evomerge.optimizers.context import Brief, SearchContext

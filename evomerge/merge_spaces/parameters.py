@@ -19,6 +19,7 @@ from evomerge.merge_spaces.coordinates import coordinate
 from evomerge.merge_spaces.della import refuse_densities_outside
 from evomerge.merge_spaces.idle import Idleness, IdleParameter, start_of
 from evomerge.merge_spaces.layout import Cell, cells, layout
+from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.settings import EffectiveSettings
 from evomerge.merge_spaces.slots import (
     Coupled,
@@ -27,10 +28,11 @@ from evomerge.merge_spaces.slots import (
     Slot,
     Variable,
     by_place,
+    read,
     with_filters,
 )
 from evomerge.merge_spaces.weights import Affine, Shares
-from evomerge.methods import MethodParameter, Scope
+from evomerge.methods import MethodParameter, Scope, Unmoved
 from evomerge.recipe import Recipe, rounded
 from evomerge.space import Parameter, Real, Space
 
@@ -69,6 +71,8 @@ class ParameterSpace(MergeSpace):
                 self._place_per_source(parameter)
         self._slots_at = by_place(self.slots)
         self.idle = tuple(self._idle)
+        is_silenced = self.method.unmoved is not Unmoved.COUNTS
+        self._starts = {p.name: start_of(p) for p in self._parameters} if is_silenced else {}
         self._check()
         return Space(tuple(self._parameters))
 
@@ -269,8 +273,8 @@ class ParameterSpace(MergeSpace):
 
     def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
         found: dict[str, list[tuple[str | None, Any]]] = {}
-        for slot in self._slots_at.get((model, index), ()):
-            found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
+        for slot, value in read(self._slots_at.get((model, index), ()), point, self._starts):
+            found.setdefault(slot.parameter, []).append((slot.filter, value))
         return {name: with_filters(values) for name, values in found.items()}
 
     # Points that are known beforehand
@@ -334,15 +338,6 @@ class ParameterSpace(MergeSpace):
         own = {p.name: p for p in self._parameters}
         inside = all(own[name].holds(value) for name, value in point.items())
         return point if inside else None
-
-
-def short_names(models: tuple[ModelName, ...]) -> list[str]:
-    """The last parts of the models' names, as many as tell them apart."""
-    for n_parts in range(1, 1 + max(model.text.count("/") + 1 for model in models)):
-        names = ["/".join(model.text.split("/")[-n_parts:]) for model in models]
-        if len(set(names)) == len(names):
-            return names
-    return [model.text for model in models]
 
 
 def _fixed(settings: Settings) -> Any:

@@ -16,7 +16,7 @@ from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.idle import IdleParameter, start_of
 from evomerge.merge_spaces.layout import layout
-from evomerge.merge_spaces.parameters import short_names
+from evomerge.merge_spaces.names import short_names
 from evomerge.recipe import Recipe, rounded
 from evomerge.space import Choice, Parameter, Real, Space
 
@@ -104,7 +104,7 @@ class SlerpPairs(MergeSpace):
         """One slice per layer group, each with its own pair and base."""
         slices, point = [], {**self._start, **point}
         for index, slice_ in enumerate(self.slices):
-            pair = self.pairs[point[self._name("pair", index)]]
+            pair, t = self._settled(self.pairs[point[self._name("pair", index)]], index, point)
             first, second = (self.models[i].in_recipe for i in pair)
             layers = [slice_.start, slice_.end]
             slices.append(
@@ -114,11 +114,22 @@ class SlerpPairs(MergeSpace):
                         {"model": second, "layer_range": layers},
                     ],
                     "base_model": first,
-                    "parameters": {"t": rounded(point[self._name("t", index)])},
+                    "parameters": {"t": t},
                 }
             )
         config = {"merge_method": "slerp", "slices": slices}
         return Recipe({**config, **self.frame(self.models[0])})
+
+    def _settled(
+        self, pair: tuple[int, int], index: int, point: Point
+    ) -> tuple[tuple[int, int], float]:
+        """Pair and position; at an end one model takes no part, and one pair stands for all."""
+        t = rounded(point[self._name("t", index)])
+        if t not in (0.0, 1.0):
+            return pair, t
+        model = pair[int(t)]
+        pair = next(one for one in self.pairs.values() if model in one)
+        return pair, float(pair.index(model))
 
     def source_point(self, index: int) -> dict[str, Any] | None:
         """The source as first of every pair at t = 0, or as last at t = 1."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from evomerge.genome.models import ModelName
 from evomerge.merge_spaces.base import Point
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.recipe import rounded
+from evomerge.space import Value
 
 Reader = Any  # a Variable, a Coupled, an Idle, or the fixed value itself
 
@@ -75,6 +78,27 @@ def by_place(slots: Iterable[Slot]) -> dict[tuple[ModelName | None, int], list[S
     for slot in slots:
         found.setdefault((slot.model, slot.slice), []).append(slot)
     return found
+
+
+def read(
+    slots: Sequence[Slot], point: Point, starts: Mapping[str, Value]
+) -> Iterator[tuple[Slot, Any]]:
+    """The values of one model in one slice, for a point.
+
+    A model of weight 0 takes no part: whatever else is said of it stands where a search starts,
+    so that points that make the same weights are one recipe.
+
+    Args:
+        slots: Of the model in the slice.
+        point: Of the space.
+        starts: Parameter -> where a search starts; empty where a weight of 0 does not silence.
+    """
+    weights = {s.filter: s.value(point) for s in slots if s.parameter == "weight"} if starts else {}
+    silent = {text for text, value in weights.items() if not np.any(value)}
+    for slot in slots:
+        is_silent = slot.filter in silent if slot.filter in weights else silent == {*weights}
+        may_vary = slot.parameter != "weight" and isinstance(slot.reader, Variable)
+        yield slot, slot.value(starts if weights and is_silent and may_vary else point)
 
 
 def with_filters(values: list[tuple[str | None, Any]]) -> Any:
