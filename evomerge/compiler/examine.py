@@ -116,7 +116,7 @@ def examine(
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: _merge_space(genome, models, run_dir))
+        merge_space = found.attempt(lambda: _merge_space(genome, models, run_dir, found))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
     is_begun = has_begun(run_dir, source.data)
@@ -241,21 +241,28 @@ def all_models(genome: Genome) -> list[Any]:
     return [name.in_recipe for name, _ in _named_models(genome)]
 
 
-def _merge_space(genome: Genome, models: Sequence[ModelFacts], run_dir: Path | None) -> MergeSpace:
+def _merge_space(
+    genome: Genome, models: Sequence[ModelFacts], run_dir: Path | None, found: _Findings
+) -> MergeSpace:
     """The space of a genome; where a run has begun, the one it began with."""
     definition, dtype = genome.genome, common_dtype(models)
-    kind, whole = merge_space_for(definition), describe(models)
-    found = alike(models, is_permuted=bool(definition.tokenizer or definition.tokenizer_source))
+    kind, architecture = merge_space_for(definition), describe(models)
     names = [ModelName.model_validate(model.reference) for model in models]
-    of_models = {
+    is_permuted = bool(definition.tokenizer or definition.tokenizer_source)
+    equal = {
         tensor: {names[index]: number for index, number in numbers.items()}
-        for tensor, numbers in found.items()
+        for tensor, numbers in alike(models, is_permuted=is_permuted).items()
     }
-    merge_space = kind(definition, replace(whole, alike=of_models), dtype)
-    if not merge_space.idle or recorded_space(run_dir) in (None, merge_space.space):
+    merge_space = kind(definition, replace(architecture, alike=equal), dtype)
+    if not merge_space.idle:
         return merge_space
-    unseen = kind(definition, whole, dtype)  # it began before the models' files were here
-    return unseen if recorded_space(run_dir) == unseen.space else merge_space
+    whole = kind(definition, architecture, dtype)
+    if not merge_space.space.n_dims:
+        what = "the models hold equal tensors wherever parameters act: every merge is the same"
+        found.add(iter([warning(what, "genome.models", "Merge models that differ.")]))
+        return whole
+    # It may have begun before the models' files were here.
+    return whole if recorded_space(run_dir) == whole.space else merge_space
 
 
 def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:

@@ -220,14 +220,7 @@ class ParameterSpace(MergeSpace):
         return f"{parameter}[{inside}]" if inside else parameter
 
     def _check(self) -> None:
-        if not self._parameters and self.idle:
-            raise GenomeError(
-                "nothing varies: the models hold equal tensors wherever "
-                f"{self.method.name} has parameters to search",
-                where="genome.models",
-                fix="Merge models that differ.",
-            )
-        if not self._parameters:
+        if not self._parameters and not self.idle:
             varying = sorted(p.name for p in self.method.parameters if p.range is not None)
             open_ = (
                 f"Open one of {', '.join(varying)} under parameters"

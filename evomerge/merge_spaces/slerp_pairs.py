@@ -54,12 +54,6 @@ class SlerpPairs(MergeSpace):
             else:
                 parameters += own
         self.idle = tuple(idle)
-        if not parameters:
-            raise GenomeError(
-                "nothing varies: the models hold equal tensors everywhere",
-                where="genome.models",
-                fix="Merge models that differ.",
-            )
         return Space(tuple(parameters))
 
     def _refuse_what_slices_cannot_say(self) -> None:

@@ -68,17 +68,16 @@ def untied_heads(subject: Subject) -> Iterator[Finding]:
             continue
         if is_tied(model):
             yield warning(
-                f"config.json of {model.name} ties the head to the embeddings, {where}: lm-eval,"
-                " and so every score here, takes the embeddings for it, transformers takes the"
-                " head",
+                f"{where}, which config.json ties to the embeddings: lm-eval, and so every score"
+                " here, takes the embeddings, transformers the head",
                 model.key,
                 "Set tie_word_embeddings: false in its config.json if the head was trained on its"
                 " own, else save the model tied.",
             )
         elif reference is not None and is_tied(reference):
             yield warning(
-                f"{where}, which merges lose: they take config.json from {reference.name}, and it"
-                " ties the head to the embeddings",
+                f"{where}, which merges lose: config.json of {reference.name}, which they take,"
+                " ties it to the embeddings",
                 model.key,
                 f"Set tie_word_embeddings: false in config.json of {reference.name} to keep it.",
             )
@@ -105,7 +104,7 @@ def _other_head(model: ModelFacts) -> str:
                 return _in_adapter(model.adapter, saved.get(head), saved.get(embeddings))
     for head, embeddings in pairs:
         if head in model.tensors and _differ(model, head, embeddings):
-            return f"{model.tensors[head].file} of {model.name} holds another one ({head})"
+            return f"{model.tensors[head].file} of {model.name} has a head of its own ({head})"
     return ""
 
 
@@ -135,8 +134,9 @@ def _in_adapter(adapter: AdapterFacts, head: str | None, embeddings: str | None)
     if head is not None and embeddings is not None and not _differ(adapter, head, embeddings):
         return ""
     trained = [name for name in (embeddings, head) if name is not None]
+    modules = [name.rpartition(".")[0].rpartition(".")[2] for name in trained]
     file = adapter.tensors[trained[0]].file
-    return f"{file} of {adapter.name} parts them ({some(trained)})"
+    return f"{file} of {adapter.name} makes a head of its own (it trains {some(modules)})"
 
 
 def _differ(files: FileFacts, head: str, embeddings: str) -> bool:

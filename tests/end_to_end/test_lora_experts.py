@@ -73,8 +73,8 @@ def test_a_tied_head_that_an_adapter_parts_is_told_and_scored_as_lm_eval_does(tr
     evomerge = genome_of(trained, ["tokens", "a"])
     said = evomerge("check", "experts.yml")
     assert (
-        "genome.models[0]: config.json of tied+tokens ties the head to the embeddings, "
-        "adapter_model.safetensors of tokens parts them"
+        "genome.models[0]: adapter_model.safetensors of tokens makes a head of its own (it trains "
+        "embed_tokens), which config.json ties to the embeddings"
     ) in said.stdout + said.stderr
     evomerge("run", "experts.yml", "--run-dir", "parted")
     done = evomerge("verify", "parted")

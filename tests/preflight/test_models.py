@@ -119,7 +119,7 @@ SITUATIONS = {
     ),
     "9 rows": (
         [more_rows(104)],
-        "has vocab_size 104, expected 96 as .*tokenizer_source: base",
+        "has vocab_size 104, expected 96 as .*or union",
         "error",
     ),
     "9 ids": (
