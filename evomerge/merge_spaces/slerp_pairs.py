@@ -44,7 +44,7 @@ class SlerpPairs(MergeSpace):
         idle: list[IdleParameter] = []
         self._start: dict[str, Any] = {}  # of what changes nothing
         for index, slice_ in enumerate(self.slices):
-            own = [
+            own: list[Parameter] = [
                 Choice(self._name("pair", index), tuple(self.pairs)),
                 self._position(self._name("t", index)),
             ]

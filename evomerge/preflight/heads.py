@@ -122,7 +122,7 @@ def _saved(adapter: AdapterFacts) -> dict[str, str]:
     replaced = adapter.config.get("modules_to_save")
     if not isinstance(replaced, list) or adapter.config.get("ensure_weight_tying"):
         return {}
-    found = {}
+    found: dict[str, str] = {}
     for name in adapter.tensors:
         inner = name.removeprefix(_PREFIX).replace(_SAVED, ".")
         if inner.rpartition(".")[0].rpartition(".")[2] in replaced:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
+from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.read import read_genome
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # PEFT warns of heads
 
+examine = importlib.import_module(
+    "evomerge.compiler.examine"
+)  # its package has a function so named
 RANDOM = {"name": "random", "budget": 3}
 
 
@@ -59,14 +66,23 @@ def test_experts_are_searched_where_they_differ_from_their_base(trained):
     assert "all 36 documents of 3 splits answer as recorded" in done.stdout
 
 
-def test_a_run_goes_on_in_the_space_it_began_with(trained):
+def test_a_run_goes_on_in_the_space_it_began_with(trained, monkeypatch):
     """As one that began when its models were on the Hub, and nobody could look into them."""
-    evomerge = genome_of(trained, "ab")
-    evomerge("run", "experts.yml", "--run-dir", "again")
-    ledger = trained / "again" / "ledger.jsonl"
-    before = ledger.read_text()
-    evomerge("run", "experts.yml", "--run-dir", "again")
-    assert ledger.read_text() == before
+    genome_of(trained, "ab")
+    monkeypatch.chdir(trained)
+    genome, source = read_genome(Path("experts.yml"))
+
+    def space_in(folder):
+        return compile_genome(genome, source, run_dir=folder).merge_space.space
+
+    began = Path("began")
+    with monkeypatch.context() as unseen:
+        unseen.setattr(examine, "alike", lambda models, **settings: {})
+        whole = space_in(None)
+        compiled = compile_genome(genome, source, run_dir=began)
+        search_for(compiled, began).ledger.close()
+    assert space_in(began) == whole
+    assert space_in(Path("another")).n_dims < whole.n_dims
 
 
 def test_a_tied_head_that_an_adapter_parts_is_told_and_scored_as_lm_eval_does(trained):
