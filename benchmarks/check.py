@@ -81,7 +81,10 @@ def shapes() -> dict[str, list[int]]:
 
 
 def write_weights(folder: Path) -> None:
-    """Files with headers and no values: the file system keeps the holes for nothing."""
+    """Files with headers and few values: the file system keeps the holes for nothing.
+
+    Tensors of several models begin with other bytes, as those of fine-tunes do.
+    """
     names = list(shapes().items())
     places = {}
     for shard in range(N_SHARDS):
@@ -97,6 +100,9 @@ def write_weights(folder: Path) -> None:
         with (folder / file).open("wb") as content:
             content.write(len(text).to_bytes(8, "little") + text)
             content.truncate(8 + len(text) + end)
+            for entry in header.values():
+                content.seek(8 + len(text) + entry["data_offsets"][0])
+                content.write(folder.name.encode()[-2:])
     index = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 

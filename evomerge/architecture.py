@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from evomerge.genome.models import ModelName
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Architecture:
         final_norm: Names of the tensors after the last layer that are not the head.
         head: Names of the output head's tensors; empty where it is tied to the
             embeddings and has no tensor of its own.
+        alike: Tensor name -> model -> a number, the same for models that hold equal tensors
+            there; tensors and models are left out where nothing is known to be equal.
     """
 
     name: str
@@ -26,8 +31,18 @@ class Architecture:
     layer_tensors: tuple[str, ...]
     final_norm: tuple[str, ...]
     head: tuple[str, ...]
+    alike: Mapping[str, Mapping[ModelName, int]] = field(default_factory=dict, compare=False)
 
     @property
     def absent_head(self) -> tuple[str, ...]:
         """Names a filter may give to a head that has no tensor because it is tied."""
         return () if self.head else ("lm_head", "lm_head.weight", "embed_out", "embed_out.weight")
+
+    def agree(self, models: Iterable[ModelName], tensors: Iterable[str]) -> bool:
+        """Whether some models are known to hold equal tensors, at each of some names."""
+        models = tuple(models)
+        for name in tensors:
+            numbers = self.alike.get(name, {})
+            if len({numbers.get(model) for model in models}) > 1 or models[0] not in numbers:
+                return False
+        return True

@@ -27,6 +27,14 @@ class Scope(str, Enum):
     NON_BASE = "non_base"
 
 
+class Unmoved(str, Enum):
+    """What a source does whose tensor is that of the base."""
+
+    NOTHING = "nothing"
+    DIVIDES = "divides"  # its weight counts where the weights are divided by their sum
+    COUNTS = "counts"
+
+
 class Base(str, Enum):
     """What a method makes of ``base_model``."""
 
@@ -93,6 +101,10 @@ class Method:
         in_pairs: Whether more models than it takes are merged two at a time.
         normalize: Value of ``normalized_by`` where the genome gives none: mergekit-evolve's
             default for the methods it knows, mergekit's own for the others.
+        keeps_equal: Whether a tensor that all models share, the base among them, comes out as
+            it is whatever the parameters say; if not, it does where the weights are divided by
+            their sum.
+        unmoved: What a source does whose tensor is that of the base.
     """
 
     name: str
@@ -105,6 +117,8 @@ class Method:
     is_linear: bool = False
     in_pairs: bool = False
     normalize: bool = False
+    keeps_equal: bool = True
+    unmoved: Unmoved = Unmoved.COUNTS
 
     def parameter(self, name: str) -> MethodParameter:
         """The parameter of that name.
@@ -142,8 +156,12 @@ def _task_vectors(
     *sparsity: MethodParameter,
     normalize: bool = False,
     is_random: bool = False,
+    elects_signs: bool = True,
 ) -> Method:
-    """A generalized task arithmetic: weight, what sparsifies, and the shared four."""
+    """A generalized task arithmetic: weight, what sparsifies, and the shared four.
+
+    Where signs are elected, an entry that is 0 has none: it is left out, and so is its weight.
+    """
     has_density = any(parameter.name == "density" for parameter in sparsity)
     density = () if has_density else (_per_source("density", is_dead=True),)
     return Method(
@@ -162,6 +180,7 @@ def _task_vectors(
         is_random=is_random,
         is_linear=not has_density,
         normalize=normalize,
+        unmoved=Unmoved.NOTHING if elects_signs else Unmoved.DIVIDES,
     )
 
 
@@ -183,15 +202,16 @@ _ROWS = (
         normalized_by="normalize",
         is_linear=True,
         normalize=True,
+        keeps_equal=False,
     ),
-    _task_vectors("task_arithmetic"),
+    _task_vectors("task_arithmetic", elects_signs=False),
     _task_vectors("ties", _density(0.05, 1.0), normalize=True),
     _task_vectors("dare_ties", _density(0.1, 0.95), normalize=True, is_random=True),
-    _task_vectors("dare_linear", _density(0.1, 0.95), is_random=True),
-    _task_vectors("breadcrumbs", _density(0.05, 0.95), _GAMMA),
+    _task_vectors("dare_linear", _density(0.1, 0.95), is_random=True, elects_signs=False),
+    _task_vectors("breadcrumbs", _density(0.05, 0.95), _GAMMA, elects_signs=False),
     _task_vectors("breadcrumbs_ties", _density(0.05, 0.95), _GAMMA),
     _task_vectors("della", _density(0.2, 0.8), _EPSILON, normalize=True, is_random=True),
-    _task_vectors("della_linear", _density(0.2, 0.8), _EPSILON, is_random=True),
+    _task_vectors("della_linear", _density(0.2, 0.8), _EPSILON, is_random=True, elects_signs=False),
     Method(
         "slerp",
         (_shared("t", Range(0.0, 1.0), searched=True),),
@@ -222,6 +242,7 @@ _ROWS = (
         Base.OPTIONAL,
         normalized_by="normalize_weights",
         normalize=True,
+        keeps_equal=False,
     ),
     Method(
         "nearswap",
@@ -252,6 +273,7 @@ _ROWS = (
         (MethodParameter("scale", Scope.INPUT, Range(0.5, 1.5), searched=True),),
         Base.IGNORED,
         max_sources=1,
+        keeps_equal=False,
     ),
     Method("model_stock", (_shared("filter_wise", kind=bool),), Base.REQUIRED, min_sources=2),
     Method("arcee_fusion", (), Base.REQUIRED, max_sources=1, is_random=True),

@@ -16,7 +16,7 @@ from evomerge.compiler.optimizer import (
     oddities,
     optimizer_for,
 )
-from evomerge.compiler.recorded import has_begun
+from evomerge.compiler.recorded import has_begun, recorded_space
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks
 from evomerge.errors import EvomergeError, GenomeError
@@ -25,12 +25,14 @@ from evomerge.findings import error as error_finding
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
+from evomerge.inspection.alike import alike
 from evomerge.inspection.facts import ModelFacts
 from evomerge.inspection.read import read_model
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merging.describe import describe
 from evomerge.merging.dtype import common_dtype
+from evomerge.merging.pass_dtype import pass_dtype
 from evomerge.optimizers.base import Optimizer
 from evomerge.permissions import Permissions
 from evomerge.preflight import MODEL_RULES, RULES
@@ -114,7 +116,7 @@ def examine(
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: _merge_space(genome, models))
+        merge_space = found.attempt(lambda: _merge_space(genome, models, run_dir, found))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
     is_begun = has_begun(run_dir, source.data)
@@ -126,6 +128,8 @@ def examine(
         optimizer = _fitting_optimizer(choice, genome, merge_space, found, is_begun=is_begun)
     tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
+    if merge_space is not None and genome.evaluation.dtype is None:
+        tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.workshop.device))
     subject = replace(
         subject,
         merge_space=merge_space,
@@ -133,6 +137,7 @@ def examine(
         seeds=tuple(seeds or ()),
         evaluators=tasks.evaluators,
         device=tasks.workshop.device,
+        dtype=tasks.workshop.settings.dtype,
         tokenizer=tokenizer[0] if tokenizer else None,
         config=tokenizer[1] if tokenizer else None,
     )
@@ -236,9 +241,28 @@ def all_models(genome: Genome) -> list[Any]:
     return [name.in_recipe for name, _ in _named_models(genome)]
 
 
-def _merge_space(genome: Genome, models: Sequence[ModelFacts]) -> MergeSpace:
-    architecture, dtype = describe(models), common_dtype(models)
-    return merge_space_for(genome.genome)(genome.genome, architecture, dtype)
+def _merge_space(
+    genome: Genome, models: Sequence[ModelFacts], run_dir: Path | None, found: _Findings
+) -> MergeSpace:
+    """The space of a genome; where a run has begun, the one it began with."""
+    definition, dtype = genome.genome, common_dtype(models)
+    kind, architecture = merge_space_for(definition), describe(models)
+    names = [ModelName.model_validate(model.reference) for model in models]
+    is_permuted = bool(definition.tokenizer or definition.tokenizer_source)
+    equal = {
+        tensor: {names[index]: number for index, number in numbers.items()}
+        for tensor, numbers in alike(models, is_permuted=is_permuted).items()
+    }
+    merge_space = kind(definition, replace(architecture, alike=equal), dtype)
+    if not merge_space.idle:
+        return merge_space
+    whole = kind(definition, architecture, dtype)
+    if not merge_space.space.n_dims:
+        what = "the models hold equal tensors wherever parameters act: every merge is the same"
+        found.add(iter([warning(what, "genome.models", "Merge models that differ.")]))
+        return whole
+    # It may have begun before the models' files were here.
+    return whole if recorded_space(run_dir) == whole.space else merge_space
 
 
 def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from evomerge.compiler.examine import Compiled
 from evomerge.compiler.identity import Header
+from evomerge.compiler.recorded import dtype_of
 from evomerge.compiler.tasks import SPLITS
 from evomerge.errors import GenomeError, LedgerError
 from evomerge.genome import load_genome
@@ -72,6 +73,8 @@ def _obstacles(compiled: Compiled, source: Ledger, now: Header) -> list[str]:
         return [*found, "its genome.yml cannot be read"]
     if genome.evaluation_settings != compiled.genome.evaluation_settings:
         found.append("evaluation has other settings")
+    elif dtype_of(then, genome) != dtype_of(now, compiled.genome):
+        found.append("forward passes were made in another dtype")
     return found
 
 

@@ -45,6 +45,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
         "merge_seed": workshop.seed,
         "threads": workshop.threads or torch.get_num_threads(),
         "device": workshop.device,
+        "dtype": workshop.settings.dtype,
         "machine": machine_of(workshop.device),
         "versions": versions(),
         "models": _fingerprints(compiled, hear),

@@ -9,9 +9,11 @@ from typing import Any
 from evomerge.errors import EvomergeError
 from evomerge.files import digest
 from evomerge.genome.difference import differences
+from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.reading import is_there
+from evomerge.space import Space, from_data
 
 _WHERE_KEPT = "run_dir"  # a run may be moved
 
@@ -35,6 +37,25 @@ def has_begun(run_dir: Path | None, genome: Any) -> bool:
     except EvomergeError:
         return False
     return not [*differences(_itself(stored), _itself(genome))]
+
+
+def dtype_of(header: Mapping[str, Any], genome: Genome) -> str | None:
+    """In which dtype a run makes its forward passes; None: in that of the models.
+
+    It stays what it was when the run began, on whatever machine it goes on.
+    """
+    dtype: str | None = header.get("dtype", genome.evaluation_settings.dtype)
+    return dtype
+
+
+def recorded_space(run_dir: Path | None) -> Space | None:
+    """The space that the run in a folder searches; None where no run has begun there."""
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return None
+    try:
+        return from_data(Ledger.open(RunFolder(run_dir), read_only=True).header["space"])
+    except (EvomergeError, ValueError):
+        return None  # whoever continues it says what is wrong with it
 
 
 def genome_changes(ledger: Ledger, genome: Any) -> list[str]:

@@ -12,6 +12,7 @@ from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
+from evomerge.compiler.recorded import dtype_of
 from evomerge.compiler.trainer import trainer_maker
 from evomerge.evaluators.base import Evaluator
 from evomerge.events import Preparing, Proposing
@@ -27,8 +28,9 @@ from evomerge.ledger import Ledger, RunFolder
 from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.limits import Limits
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.parameters import short_names
+from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.places import places_of
+from evomerge.merging.pass_dtype import REASON
 from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.reading import is_there
 from evomerge.search import Search
@@ -72,7 +74,7 @@ def search_for(
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
-        notes=notes,
+        notes=[*notes, *_pass_notes(compiled, ledger.header)],
     )
 
 
@@ -140,7 +142,7 @@ def _executor(compiled: Compiled, ledger: Ledger) -> Executor:
     execution, tasks = compiled.genome.execution, compiled.tasks
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
     workshop = replace(
-        tasks.workshop,
+        tasks.workshop.passing_in(dtype_of(ledger.header, compiled.genome)),
         threads=ledger.header["threads"],
         folders=tuple(folders),
         run_dir=ledger.folder.path,
@@ -187,6 +189,16 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
         ledger.close()
         raise other_run(folder, changes)
     return ledger, [*ledger.repairs, *_machine_notes(ledger.header, header)]
+
+
+def _pass_notes(compiled: Compiled, header: Header) -> list[str]:
+    """In which dtype forward passes are made, where the genome does not say."""
+    then, now = dtype_of(header, compiled.genome), compiled.tasks.workshop.settings.dtype
+    if compiled.genome.evaluation.dtype is not None:
+        return []
+    if then != now:
+        return [f"forward passes in {then or 'the dtype of the models'}, as the run began"]
+    return [f"forward passes in {now}: {REASON}"] if now is not None else []
 
 
 def _machine_notes(then: Header, now: Header) -> list[str]:

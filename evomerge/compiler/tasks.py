@@ -35,6 +35,10 @@ class LoadedTasks:
     objectives: dict[str, Objective] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
+    def pass_in(self, dtype: str | None) -> None:
+        """Has workers make their forward passes in a dtype; None: in that of the models."""
+        self.workshop = self.workshop.passing_in(dtype)
+
 
 def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
     """Loads every task of a genome; needs no model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.evaluators import EVALUATORS
@@ -39,6 +39,10 @@ class Workshop:
     folders: tuple[Path, ...] = ()
     run_dir: Path | None = None
 
+    def passing_in(self, dtype: str | None) -> Workshop:
+        """The same with forward passes in a dtype; None: in that of the models."""
+        return replace(self, settings=self.settings.model_copy(update={"dtype": dtype}))
+
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""
         evaluator = EVALUATORS["lm_eval"]
@@ -72,6 +76,7 @@ class Workshop:
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
             run_dir=self.run_dir,
+            ties=True,  # scores are lm-eval's
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()

@@ -67,7 +67,9 @@ class Evaluation(Block):
         "auto", description="`auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1`, `mps`."
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Dtype of the forward pass. Default: the recipe's own."
+        None,
+        description="Dtype of the forward pass. Default: that of the merged model; `float32` on a "
+        "CPU without bfloat16 instructions.",
     )
     apply_chat_template: bool | str | None = Field(
         None,

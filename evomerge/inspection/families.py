@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -88,10 +89,22 @@ class Family:
 
 
 def layers_by_names(model: ModelFacts) -> int:
-    """Number of layers by the numbers in the tensor names."""
-    numbers = (_LAYER_INDEX.search(name) for name in model.tensors)
-    n_layers = 1 + max((int(found.group(1)) for found in numbers if found), default=-1)
-    return min(n_layers, len(model.tensors))
+    """Number of layers by the numbers in the tensor names, in the largest stack that they show.
+
+    Projectors and towers beside it are numbered, too.
+    """
+    n_bytes: dict[str, int] = defaultdict(int)
+    last: dict[str, int] = {}
+    for name, tensor in model.tensors.items():
+        found = _LAYER_INDEX.search(name)
+        if found is not None:
+            stack = name[: found.start()]
+            n_bytes[stack] += tensor.n_bytes
+            last[stack] = max(last.get(stack, 0), int(found.group(1)))
+    if not last:
+        return 0
+    largest = max(last, key=lambda stack: (n_bytes[stack], last[stack]))
+    return min(1 + last[largest], len(model.tensors))
 
 
 def family_of(model: ModelFacts) -> Family | None:

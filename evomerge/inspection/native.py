@@ -8,6 +8,13 @@ def is_native(model_type: str) -> bool:
     return model_type in native_types()
 
 
+def ties_by_default(model_type: str) -> bool:
+    """Whether a native type ties its head to its embeddings where config.json does not say."""
+    from transformers import CONFIG_MAPPING  # heavy, as below
+
+    return bool(getattr(CONFIG_MAPPING[model_type](), "tie_word_embeddings", False))
+
+
 def native_types() -> list[str]:
     """Every type that transformers has code for."""
     from transformers import CONFIG_MAPPING  # heavy; asked when a model has been read

@@ -195,6 +195,7 @@ class _Header(TypedDict):
     merge_seed: Seed
     threads: Threads
     device: Device
+    dtype: NotRequired[Literal["float32", "bfloat16", "float16"] | None]
     machine: NotRequired[dict[Name, Name]]
     versions: dict[Name, Name]
     models: dict[Name, Name]

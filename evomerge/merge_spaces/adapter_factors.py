@@ -16,7 +16,7 @@ from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merge_spaces.base import MergeSpace, Point
-from evomerge.merge_spaces.parameters import short_names
+from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.weights import Affine
 from evomerge.recipe import Recipe, rounded
 from evomerge.space import Real, Space

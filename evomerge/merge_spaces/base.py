@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from evomerge.architecture import Architecture
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
+from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.methods import method_named
 from evomerge.recipe import Recipe
 from evomerge.space import Space
@@ -24,11 +25,15 @@ class MergeSpace(ABC):
         architecture: What the models have in common.
         out_dtype: Dtype of merged models where the genome does not say.
 
+    Attributes:
+        idle: Parameters that are left out because they would change nothing.
+
     Raises:
         GenomeError: nothing varies, or a setting contradicts the method.
     """
 
     summary: ClassVar[str]
+    idle: Sequence[IdleParameter] = ()
 
     def __init__(
         self, definition: MergeDefinition, architecture: Architecture, out_dtype: str

@@ -71,12 +71,14 @@ class Cell:
         filter: mergekit's filter; None for the rest of the slice.
         setting: What the genome says of it; None where it says nothing.
         has_layers: Whether it holds tensors of layers; mergekit reads the others at depth 0.
+        tensors: Names of its tensors.
     """
 
     label: str
     filter: str | None
     setting: Setting | None
     has_layers: bool = True
+    tensors: frozenset[str] = frozenset()
 
 
 def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Slice, ...]:
@@ -138,7 +140,8 @@ def cells(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) ->
         own = {name for name in left if cell.filter is None or cell.filter in name}
         if own:
             left -= own
-            yield replace(cell, has_layers=not own <= slice_.outside)
+            has_layers = not own <= slice_.outside
+            yield replace(cell, has_layers=has_layers, tensors=frozenset(own))
 
 
 def _places(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) -> Iterator[Cell]:

@@ -6,22 +6,35 @@ arXiv:2403.13187, section 3.1 (merging in the parameter space).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any
 
-from evomerge.errors import GenomeError, Problem
+from evomerge.errors import GenomeError
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
-from evomerge.genome.parameters import Setting, Settings
+from evomerge.genome.parameters import Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.coordinates import coordinate
+from evomerge.merge_spaces.della import refuse_densities_outside
+from evomerge.merge_spaces.idle import Idleness, IdleParameter, start_of
 from evomerge.merge_spaces.layout import Cell, cells, layout
+from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.settings import EffectiveSettings
-from evomerge.merge_spaces.slots import Coupled, Reader, Slot, Variable, by_place, with_filters
+from evomerge.merge_spaces.slots import (
+    Coupled,
+    Idle,
+    Reader,
+    Slot,
+    Variable,
+    by_place,
+    read,
+    with_filters,
+)
 from evomerge.merge_spaces.weights import Affine, Shares
-from evomerge.methods import MethodParameter, Scope
-from evomerge.recipe import Recipe
-from evomerge.space import Choice, Integer, Parameter, Real, Space
+from evomerge.methods import MethodParameter, Scope, Unmoved
+from evomerge.recipe import Recipe, rounded
+from evomerge.space import Parameter, Real, Space
 
 
 class ParameterSpace(MergeSpace):
@@ -42,6 +55,10 @@ class ParameterSpace(MergeSpace):
         )
         self.inputs = self.settings.inputs
         self.names = short_names(self.inputs.models)
+        self._idleness = Idleness(
+            self.method, self.inputs, self.architecture, self.settings.normalize
+        )
+        self._idle: list[IdleParameter] = []
         self._parameters: list[Parameter] = []
         self._fixed: dict[str, Any] = {}
         self.slots: list[Slot] = []
@@ -53,6 +70,9 @@ class ParameterSpace(MergeSpace):
             else:
                 self._place_per_source(parameter)
         self._slots_at = by_place(self.slots)
+        self.idle = tuple(self._idle)
+        is_silenced = self.method.unmoved is not Unmoved.COUNTS
+        self._starts = {p.name: start_of(p) for p in self._parameters} if is_silenced else {}
         self._check()
         return Space(tuple(self._parameters))
 
@@ -127,16 +147,41 @@ class ParameterSpace(MergeSpace):
 
     def _place_coupled(self, parameter: MethodParameter) -> None:
         for index, cell in self._cells(None):
+            live = self._live(cell)
             coupled = tuple(
-                self._coupled(parameter, cell, control) for control in range(self._n_controls(cell))
+                self._coupled(parameter, cell, control, live[:-1])
+                for control in range(self._n_controls(cell) if len(live) > 1 else 0)
             )
             self._parameters += [p for weights in coupled for p in weights.parameters]
-            for position, i in enumerate(self.inputs.weighted):
-                reader = Coupled(coupled, position)
+            for i in self.inputs.weighted:
+                reader: Reader = Idle(rounded(1 / len(self.inputs.weighted)))
+                if coupled and i in live:
+                    reader = Coupled(coupled, live.index(i))
                 self.slots.append(Slot("weight", self.inputs.models[i], index, cell.filter, reader))
 
-    def _coupled(self, parameter: MethodParameter, cell: Cell, control: int) -> Shares | Affine:
-        sources = self.inputs.weighted[:-1]
+    def _live(self, cell: Cell) -> list[int]:
+        """The sources whose weights change something at a place; those of the others are named."""
+        is_idle = self._idleness.everything(cell)
+        live = [
+            i
+            for i in self.inputs.weighted
+            if not (is_idle or self._idleness.of_source("weight", i, cell))
+        ]
+        for i in self.inputs.weighted[:-1]:
+            if i not in live[:-1]:
+                for control in range(self._n_controls(cell)):
+                    self._leave_out(self._name("share", i, cell, control), cell, i)
+        return live
+
+    def _leave_out(self, name: str, cell: Cell, source: int | None) -> None:
+        """Remembers a parameter that changes nothing."""
+        is_own = source is not None and not self._idleness.everything(cell)
+        model = self.names[source] if is_own and source is not None else ""
+        self._idle.append(IdleParameter(name, cell.label, model))
+
+    def _coupled(
+        self, parameter: MethodParameter, cell: Cell, control: int, sources: Sequence[int]
+    ) -> Shares | Affine:
         if self.definition.allow_negative_weights and parameter.range is not None:
             names = tuple(self._name("weight", i, cell, control) for i in sources)
             return Affine(names, parameter.range.high)
@@ -147,33 +192,22 @@ class ParameterSpace(MergeSpace):
             return None
         if cell.setting is not None and not cell.setting.varies:
             return cell.setting.value
-        names = []
+        made = []
         for control in range(self._n_controls(cell)):
             name = self._name(parameter.name, source, cell, control)
-            self._parameters.append(self._parameter(parameter, name, cell.setting))
-            names.append(name)
-        return Variable(tuple(names))
-
-    def _parameter(
-        self, parameter: MethodParameter, name: str, setting: Setting | None
-    ) -> Parameter:
-        if setting is not None:
-            return _as_parameter(name, setting)
-        range_ = parameter.range
-        if range_ is None:
-            raise ValueError(f"{parameter.name} is searched but has no range in the table")
-        low = -range_.high if self._may_be_negative(parameter) else range_.low
-        initial = None
-        if parameter.name == "weight":
-            initial = 1 / len(self.inputs.weighted)
-        return Real(name, low, range_.high, log=range_.log, initial=initial)
-
-    def _may_be_negative(self, parameter: MethodParameter) -> bool:
-        return bool(
-            self.definition.allow_negative_weights
-            and parameter.range is not None
-            and parameter.range.may_be_negative
-        )
+            made.append(
+                coordinate(
+                    parameter, name, cell.setting, self.definition, len(self.inputs.weighted)
+                )
+            )
+        if self._idleness.everything(cell) or (
+            source is not None and self._idleness.of_source(parameter.name, source, cell)
+        ):
+            for one in made:
+                self._leave_out(one.name, cell, source)
+            return Idle(start_of(made[0]))
+        self._parameters += made
+        return Variable(tuple(one.name for one in made))
 
     def _name(self, parameter: str, source: int | None, cell: Cell, control: int) -> str:
         n = self._n_controls(cell)
@@ -186,7 +220,7 @@ class ParameterSpace(MergeSpace):
         return f"{parameter}[{inside}]" if inside else parameter
 
     def _check(self) -> None:
-        if not self._parameters:
+        if not self._parameters and not self.idle:
             varying = sorted(p.name for p in self.method.parameters if p.range is not None)
             open_ = (
                 f"Open one of {', '.join(varying)} under parameters"
@@ -199,34 +233,7 @@ class ParameterSpace(MergeSpace):
                 fix=f"{open_}.",
             )
         if self.method.name.startswith("della"):
-            self._check_della()
-
-    def _check_della(self) -> None:
-        """DELLA needs 0 < density - epsilon and density + epsilon < 1 at every point."""
-        reach: dict[str, tuple[float, float]] = {"epsilon": (0.15, 0.15)}
-        for name in ("density", "epsilon"):
-            ranges = [
-                (p.low, p.high)
-                for p in self._parameters
-                if isinstance(p, Real) and p.name.partition("[")[0] == name
-            ]
-            fixed = [s.reader for s in self.slots if s.parameter == name]
-            numbers = [v for v in (*fixed, self._fixed.get(name)) if isinstance(v, (int, float))]
-            ranges += [(float(v), float(v)) for v in numbers]
-            if ranges:
-                reach[name] = (min(r[0] for r in ranges), max(r[1] for r in ranges))
-        (low, high), epsilon = reach.get("density", (0.5, 0.5)), reach["epsilon"][1]
-        if low - epsilon <= 0 or (high + epsilon >= 1 and low < 1):
-            raise GenomeError.of(
-                [
-                    Problem(
-                        f"density in [{low:g}, {high:g}] with epsilon up to {epsilon:g} leaves "
-                        "(0, 1), and the merge would fail",
-                        "genome.parameters.density",
-                        "Keep density - epsilon above 0 and density + epsilon below 1.",
-                    )
-                ]
-            )
+            refuse_densities_outside(self._parameters, self.slots, self._fixed)
 
     # What a point means
 
@@ -259,8 +266,8 @@ class ParameterSpace(MergeSpace):
 
     def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
         found: dict[str, list[tuple[str | None, Any]]] = {}
-        for slot in self._slots_at.get((model, index), ()):
-            found.setdefault(slot.parameter, []).append((slot.filter, slot.value(point)))
+        for slot, value in read(self._slots_at.get((model, index), ()), point, self._starts):
+            found.setdefault(slot.parameter, []).append((slot.filter, value))
         return {name: with_filters(values) for name, values in found.items()}
 
     # Points that are known beforehand
@@ -300,7 +307,7 @@ class ParameterSpace(MergeSpace):
 
     def _t_point(self, t: float) -> dict[str, Any] | None:
         inside = all(isinstance(p, Real) and p.low <= t <= p.high for p in self._parameters)
-        inside = inside and all(isinstance(slot.reader, Variable) for slot in self.slots)
+        inside = inside and all(isinstance(slot.reader, (Variable, Idle)) for slot in self.slots)
         return {p.name: t for p in self._parameters} if inside else None
 
     def _weights_point(self, weights: list[float]) -> dict[str, Any] | None:
@@ -319,30 +326,11 @@ class ParameterSpace(MergeSpace):
                     point.update(zip(coupled.names, coupled.encode(weights), strict=True))
             elif isinstance(slot.reader, Variable) and slot.model is not None:
                 point.update(dict.fromkeys(slot.reader.names, by_model[slot.model]))
-            else:
+            elif not isinstance(slot.reader, Idle):
                 return None
         own = {p.name: p for p in self._parameters}
         inside = all(own[name].holds(value) for name, value in point.items())
         return point if inside else None
-
-
-def short_names(models: tuple[ModelName, ...]) -> list[str]:
-    """The last parts of the models' names, as many as tell them apart."""
-    for n_parts in range(1, 1 + max(model.text.count("/") + 1 for model in models)):
-        names = ["/".join(model.text.split("/")[-n_parts:]) for model in models]
-        if len(set(names)) == len(names):
-            return names
-    return [model.text for model in models]
-
-
-def _as_parameter(name: str, setting: Setting) -> Parameter:
-    initial: Any = setting.initial
-    if setting.range is not None:
-        low, high = setting.range
-        return Real(name, low, high, log=setting.log, initial=initial)
-    if setting.integer is not None:
-        return Integer(name, *setting.integer, initial=initial)
-    return Choice(name, tuple(setting.choice or ()), initial=initial)
 
 
 def _fixed(settings: Settings) -> Any:

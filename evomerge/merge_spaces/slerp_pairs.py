@@ -14,8 +14,9 @@ from evomerge.errors import GenomeError, Problem
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.idle import IdleParameter, start_of
 from evomerge.merge_spaces.layout import layout
-from evomerge.merge_spaces.parameters import short_names
+from evomerge.merge_spaces.names import short_names
 from evomerge.recipe import Recipe, rounded
 from evomerge.space import Choice, Parameter, Real, Space
 
@@ -40,11 +41,19 @@ class SlerpPairs(MergeSpace):
         }
         self.slices = layout(self.definition, self.architecture)
         parameters: list[Parameter] = []
-        for index in range(len(self.slices)):
-            parameters += [
+        idle: list[IdleParameter] = []
+        self._start: dict[str, Any] = {}  # of what changes nothing
+        for index, slice_ in enumerate(self.slices):
+            own: list[Parameter] = [
                 Choice(self._name("pair", index), tuple(self.pairs)),
                 self._position(self._name("t", index)),
             ]
+            if self.architecture.agree(self.models, slice_.tensors):
+                idle += [IdleParameter(one.name, slice_.label) for one in own]
+                self._start.update({one.name: start_of(one) for one in own})
+            else:
+                parameters += own
+        self.idle = tuple(idle)
         return Space(tuple(parameters))
 
     def _refuse_what_slices_cannot_say(self) -> None:
@@ -87,9 +96,9 @@ class SlerpPairs(MergeSpace):
 
     def recipe(self, point: Point) -> Recipe:
         """One slice per layer group, each with its own pair and base."""
-        slices = []
+        slices, point = [], {**self._start, **point}
         for index, slice_ in enumerate(self.slices):
-            pair = self.pairs[point[self._name("pair", index)]]
+            pair, t = self._settled(self.pairs[point[self._name("pair", index)]], index, point)
             first, second = (self.models[i].in_recipe for i in pair)
             layers = [slice_.start, slice_.end]
             slices.append(
@@ -99,11 +108,22 @@ class SlerpPairs(MergeSpace):
                         {"model": second, "layer_range": layers},
                     ],
                     "base_model": first,
-                    "parameters": {"t": rounded(point[self._name("t", index)])},
+                    "parameters": {"t": t},
                 }
             )
         config = {"merge_method": "slerp", "slices": slices}
         return Recipe({**config, **self.frame(self.models[0])})
+
+    def _settled(
+        self, pair: tuple[int, int], index: int, point: Point
+    ) -> tuple[tuple[int, int], float]:
+        """Pair and position; at an end one model takes no part, and one pair stands for all."""
+        t = rounded(point[self._name("t", index)])
+        if t not in (0.0, 1.0):
+            return pair, t
+        model = pair[int(t)]
+        pair = next(one for one in self.pairs.values() if model in one)
+        return pair, float(pair.index(model))
 
     def source_point(self, index: int) -> dict[str, Any] | None:
         """The source as first of every pair at t = 0, or as last at t = 1."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from evomerge.genome.models import ModelName
 from evomerge.merge_spaces.base import Point
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.recipe import rounded
+from evomerge.space import Value
 
-Reader = Any  # a Variable, a Coupled, or the fixed value itself
+Reader = Any  # a Variable, a Coupled, an Idle, or the fixed value itself
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,17 @@ class Coupled:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """A value that changes nothing, because the models hold equal tensors there."""
+
+    value: Any
+
+    def read(self, point: Point) -> Any:
+        """The value a recipe holds."""
+        return self.value
+
+
+@dataclass(frozen=True)
 class Slot:
     """One value in a recipe: which parameter of which input, where, and where it is from."""
 
@@ -54,9 +68,8 @@ class Slot:
 
     def value(self, point: Point) -> Any:
         """The value for a point."""
-        return (
-            self.reader.read(point) if isinstance(self.reader, (Variable, Coupled)) else self.reader
-        )
+        is_read = isinstance(self.reader, (Variable, Coupled, Idle))
+        return self.reader.read(point) if is_read else self.reader
 
 
 def by_place(slots: Iterable[Slot]) -> dict[tuple[ModelName | None, int], list[Slot]]:
@@ -65,6 +78,27 @@ def by_place(slots: Iterable[Slot]) -> dict[tuple[ModelName | None, int], list[S
     for slot in slots:
         found.setdefault((slot.model, slot.slice), []).append(slot)
     return found
+
+
+def read(
+    slots: Sequence[Slot], point: Point, starts: Mapping[str, Value]
+) -> Iterator[tuple[Slot, Any]]:
+    """The values of one model in one slice, for a point.
+
+    A model of weight 0 takes no part: whatever else is said of it stands where a search starts,
+    so that points that make the same weights are one recipe.
+
+    Args:
+        slots: Of the model in the slice.
+        point: Of the space.
+        starts: Parameter -> where a search starts; empty where a weight of 0 does not silence.
+    """
+    weights = {s.filter: s.value(point) for s in slots if s.parameter == "weight"} if starts else {}
+    silent = {text for text, value in weights.items() if not np.any(value)}
+    for slot in slots:
+        is_silent = slot.filter in silent if slot.filter in weights else silent == {*weights}
+        may_vary = slot.parameter != "weight" and isinstance(slot.reader, Variable)
+        yield slot, slot.value(starts if weights and is_silent and may_vary else point)
 
 
 def with_filters(values: list[tuple[str | None, Any]]) -> Any:

@@ -75,6 +75,8 @@ class ResidentMerger:
             same.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
         run_dir: Where recipes may name sums of adapters; None: they do not.
+        ties: Whether a head that the configuration ties is tied even where the built folder holds
+            another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
     """
@@ -92,6 +94,7 @@ class ResidentMerger:
         source_bytes: int | None = None,
         folders: Sequence[Path] = (),
         run_dir: Path | None = None,
+        ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
     ) -> None:
         self._device = device
@@ -100,6 +103,7 @@ class ResidentMerger:
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
         self._sums = Sums(run_dir)
+        self._ties = ties
         budget = Budget(cache_bytes, torch.device(device))
         self._engine = Engine(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
@@ -208,7 +212,11 @@ class ResidentMerger:
             if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
                 self._weights = weights = None  # frees the old model before the new one
                 weights = Weights.load(
-                    plan.output.config, tensors, device=self._device, dtype=self._dtype
+                    plan.output.config,
+                    tensors,
+                    device=self._device,
+                    dtype=self._dtype,
+                    ties=self._ties,
                 )
                 self._weights, self._weights_key = weights, plan.weights_key
                 return weights.module

@@ -92,7 +92,7 @@ def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
     """Where the run takes room on this machine."""
     genome, space = subject.genome, subject.merge_space
     out_dtype = space.out_dtype if space is not None else genome.genome.out_dtype or ""
-    sizes = sizes_of(genome, subject.models, out_dtype)
+    sizes = sizes_of(genome, subject.models, subject.dtype or out_dtype)
     if sizes is None:
         return ()
     passes = (e.tokens_per_pass(subject.device, LONGEST_ROW) for e in subject.evaluators.values())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from evomerge.findings import Finding, error, warning
+from evomerge.findings import Finding, error, note, warning
+from evomerge.merging.pass_dtype import REASON
 from evomerge.plan.room import Store
 from evomerge.plan.trials import stores_of_subject
 from evomerge.preflight.subject import Subject
@@ -44,6 +45,16 @@ def shortage(store: Store) -> Iterator[Finding]:
             f"{place}: the run takes about {size_text(store.n_bytes)}, "
             f"{size_text(store.room.free)} of {size_text(store.room.total)} are free ({parts})",
             fix=advice,
+        )
+
+
+def passes(subject: Subject) -> Iterator[Finding]:
+    """Forward passes in another dtype than that of the models, by the rule and not the genome."""
+    if subject.dtype is not None and subject.genome.evaluation.dtype is None:
+        yield note(
+            f"forward passes in {subject.dtype}: {REASON}",
+            "evaluation.dtype",
+            "Set it to that of the models to score as they are.",
         )
 
 

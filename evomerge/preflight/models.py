@@ -67,7 +67,10 @@ def depths(subject: Subject) -> Iterator[Finding]:
 def own_depths(subject: Subject) -> Iterator[Finding]:
     """Models whose configuration names another number of layers than their weights have."""
     for model in subject.models:
-        n_layers = _n_layers(model)
+        family = family_of(model)
+        if family is None or len(family.modules) != 1:
+            continue  # of several parts each has a depth
+        n_layers = family.n_layers(model)
         for key in ("num_hidden_layers", "n_layer"):
             told = model.text_config.get(key, n_layers)
             if n_layers and told != n_layers:

@@ -13,6 +13,7 @@ from evomerge.findings import Finding, note, warning
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.plan.trials import Trials, trials_of
+from evomerge.preflight.reference import some
 from evomerge.preflight.subject import Subject
 from evomerge.space import Choice, Parameter
 
@@ -20,6 +21,7 @@ from evomerge.space import Choice, Parameter
 TRIALS_PER_DIMENSION = 3
 LEAST_GENERATIONS = 5
 PLENTY_PER_DIMENSION = 10  # whatever the generations, this is no longer few
+PLACES_SHOWN = 12
 # What splits the layers further, when it is off.
 _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
 
@@ -125,6 +127,27 @@ def untold_losses(subject: Subject) -> Iterator[Finding]:
                 "it: the next link begins where it ended, and is not told its scores",
                 f"optimizer.chain[{index}].granularity",
             )
+
+
+def left_out(subject: Subject) -> Iterator[Finding]:
+    """Parameters that are not searched, because models hold equal tensors where they act."""
+    merge_space = subject.merge_space
+    if merge_space is None or not merge_space.idle:
+        return
+    places: dict[str, list[str]] = {}
+    for one in merge_space.idle:
+        places.setdefault(one.model, []).append(one.place or "all layers")
+    where = [
+        f"{f'{model} is equal to the base' if model else 'all models are equal'} in "
+        + some(list(dict.fromkeys(own)), PLACES_SHOWN)
+        for model, own in places.items()
+    ]
+    n_idle = len(merge_space.idle)
+    yield note(
+        f"{n_idle} of {n_idle + merge_space.space.n_dims} parameters would change nothing and are"
+        f" not searched: {'; '.join(where)}",
+        "genome.models",
+    )
 
 
 def idle_parameters(subject: Subject) -> Iterator[Finding]:

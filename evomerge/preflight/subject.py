@@ -37,6 +37,7 @@ class Subject:
         config: The configuration beside it.
         run_dir: Where the run would be kept; None where not known.
         device: Where the live model would be.
+        dtype: Of its forward passes; None: that of the models.
     """
 
     genome: Genome
@@ -50,3 +51,4 @@ class Subject:
     config: PreTrainedConfig | None = None
     run_dir: Path | None = None
     device: str = "cpu"
+    dtype: str | None = None

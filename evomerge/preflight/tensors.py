@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evomerge.findings import Finding, error, warning
+from evomerge.findings import Finding, error
 from evomerge.inspection.conversion import unconvertible
 from evomerge.inspection.facts import ModelFacts
 from evomerge.inspection.families import COMPUTED, Weight, family_of
-from evomerge.preflight.reference import others_of, reference_of, some
+from evomerge.preflight.reference import some
 from evomerge.preflight.subject import Subject
 
+# Where a configuration says how many experts a layer has, and what their tensors' names hold.
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_OF_EXPERTS = ("moe", "expert", "router")
 _OLD_BUFFERS = (".attention.bias", ".masked_bias", ".rotary_emb.inv_freq")
 
 
@@ -54,6 +57,15 @@ def weights_of(model: ModelFacts) -> Sequence[Weight]:
 
 
 def _lacks(model: ModelFacts, needed: Sequence[str]) -> Finding:
+    key = next((key for key in _EXPERTS if model.text_config.get(key) == 0), None)
+    if key is not None and all(any(p in name for p in _OF_EXPERTS) for name in needed):
+        return error(
+            f"mergekit's definition of {model.architecture} has experts in every layer and does"
+            f" not know {key}: 0, as config.json of {model.name} has it: {len(needed)} tensors"
+            " that it needs are in no such model",
+            model.key,
+            "Merge models with experts, or another architecture; these files are whole.",
+        )
     buffers = [name for name in needed if name.endswith(_OLD_BUFFERS)]
     if model.config.get("model_type") == "gpt_neox" and buffers:
         return error(
@@ -88,41 +100,3 @@ def _renaming(needed: Sequence[str], unknown: Sequence[str]) -> tuple[str, str] 
         ):
             return old, new
     return None
-
-
-def tied_heads(subject: Subject) -> Iterator[Finding]:
-    """A head that is tied to the embeddings in some models and a tensor of its own in others."""
-    reference = reference_of(subject)
-    if reference is None:
-        return
-    tied = _has_own_head(reference)
-    for model in others_of(subject):
-        other = _has_own_head(model)
-        if None in (tied, other) or tied == other:
-            continue
-        first, second = (reference, model) if tied else (model, reference)
-        yield warning(
-            f"the head of {second.name} is tied to its embeddings, {first.name} has one of its own;"
-            " mergekit takes the embeddings for the missing head",
-            model.key,
-        )
-
-
-def _has_own_head(model: ModelFacts) -> bool | None:
-    """None where the family is not known."""
-    family = family_of(model) if model.tensors else None
-    heads = [w for w in family.after if w.vocabulary_axis is not None] if family else []
-    return any(weight.name in model.tensors for weight in heads) if heads else None
-
-
-def lost_heads(subject: Subject) -> Iterator[Finding]:
-    """A head that the configuration promises and the files do not hold."""
-    for model in subject.models:
-        is_tied = model.text_config.get("tie_word_embeddings")
-        if is_tied is False and _has_own_head(model) is False and weights_of(model):
-            yield warning(
-                f"{model.name} has no tensor for its head although tie_word_embeddings is false;"
-                " mergekit takes the embeddings",
-                model.key,
-                "Set tie_word_embeddings: true in its config.json if its head is tied.",
-            )

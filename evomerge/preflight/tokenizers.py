@@ -13,7 +13,6 @@ from evomerge.preflight.tensors import weights_of
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 _STOPS = ("eos_token_id", "pad_token_id", "bos_token_id")
-_CHOOSE = "Set tokenizer_source: base (the base's vocabulary) or union (all tokens)."
 
 
 def has_tokenizer(subject: Subject) -> Iterator[Finding]:
@@ -34,7 +33,7 @@ def vocabularies(subject: Subject) -> Iterator[Finding]:
     for model in others_of(subject):
         what = _difference(reference, model)
         if what:
-            yield error(what, model.key, _CHOOSE)
+            yield error(what, model.key, _choose(subject, reference))
         elif _cannot_compare(reference.tokenizer, model.tokenizer):
             yield warning(
                 f"the vocabulary of {model.name} cannot be compared with that of {reference.name}:"
@@ -42,6 +41,12 @@ def vocabularies(subject: Subject) -> Iterator[Finding]:
                 model.key,
                 "Load and save their tokenizers once with transformers.",
             )
+
+
+def _choose(subject: Subject, reference: ModelFacts) -> str:
+    has_base = subject.genome.genome.base_model is not None
+    own = "base (the base's vocabulary)" if has_base else f"{reference.name} (its vocabulary)"
+    return f"Set tokenizer_source: {own} or union (all tokens)."
 
 
 def chosen_tokenizer(subject: Subject) -> str:

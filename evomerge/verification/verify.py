@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.compiler.recorded import dtype_of
 from evomerge.creating import refuse_occupied_folder
 from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding
@@ -122,9 +123,10 @@ class Verification:
 
         watch("lm-eval loads the model", 0.0)
         settings = self._genome.evaluation_settings
+        dtype = dtype_of(winner.run.ledger.header, self._genome)
         model = open_model(
             folder,
-            settings,
+            settings.model_copy(update={"dtype": dtype}),
             device=self.device,
             threads=winner.run.ledger.header["threads"],
             trust_remote_code=self._permissions.trust_remote_code,
@@ -215,7 +217,7 @@ def _device(recorded: str) -> str:
 def _dtype(winner: Recorded) -> str:
     """What the built model runs in."""
     config = winner.trial.candidate.recipe.config
-    forced = winner.run.genome.evaluation_settings.dtype
+    forced = dtype_of(winner.run.ledger.header, winner.run.genome)
     return str(forced or config.get("out_dtype") or config.get("dtype"))
 
 

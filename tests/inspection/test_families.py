@@ -10,7 +10,7 @@ from mergekit.architecture.json_definitions import NAME_TO_ARCH
 
 from evomerge.inspection.conversion import unconvertible
 from evomerge.inspection.facts import ModelFacts, TensorFacts
-from evomerge.inspection.families import family_of, known_architectures
+from evomerge.inspection.families import family_of, known_architectures, layers_by_names
 from evomerge.inspection.native import is_native
 
 N_LAYERS = 3
@@ -77,3 +77,19 @@ def test_experts_that_mergekit_fuses_are_not_missing():
 def test_transformers_is_asked_which_types_it_knows():
     assert is_native("llama")
     assert not is_native("zebra")
+
+
+def test_layers_are_counted_in_the_largest_stack_alone():
+    of = {
+        "model.layers.{}.mlp.weight": (2, 100),
+        "visual.blocks.{}.mlp.weight": (5, 10),
+        "visual.merger.mlp.{}.weight": (7, 1),
+    }
+    tensors = {
+        name.format(index): TensorFacts((size,), "F32", 4 * size)
+        for name, (count, size) in of.items()
+        for index in range(count)
+    }
+    experts = {f"model.layers.1.experts.{i}.weight": TENSOR for i in range(9)}
+    assert layers_by_names(ModelFacts(tensors={**tensors, **experts})) == 2
+    assert layers_by_names(ModelFacts(tensors={"model.norm.weight": TENSOR})) == 0

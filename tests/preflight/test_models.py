@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evomerge.findings import Severity
+from evomerge.genome.schema import Genome
+from evomerge.inspection.facts import ModelFacts, TensorFacts
+from evomerge.inspection.families import family_of
 from evomerge.permissions import Permissions
+from evomerge.preflight.checkpoints import known_architecture
+from evomerge.preflight.models import own_depths
+from evomerge.preflight.subject import Subject
+from evomerge.preflight.tensors import complete
 from tests.preflight.variants import (
     Change,
     card,
@@ -111,7 +119,7 @@ SITUATIONS = {
     ),
     "9 rows": (
         [more_rows(104)],
-        "has vocab_size 104, expected 96 as .*tokenizer_source: base",
+        "has vocab_size 104, expected 96 as .*or union",
         "error",
     ),
     "9 ids": (
@@ -341,3 +349,59 @@ def test_the_strictest_of_several_licences_is_a_warning(base, tuned, tmp_path):
 def test_a_card_that_is_no_yaml_is_no_reason_to_stop(base, tuned, tmp_path):
     other = variant(tuned, tmp_path / "other", written("README.md", "---\n{\n---\n"))
     assert lines(check([base, other])) == ""
+
+
+def test_rows_that_differ_are_told_whose_vocabulary_to_take_with_a_base_and_without(
+    base, tuned, tmp_path
+):
+    padded = variant(tuned, tmp_path / "padded", more_rows(104))
+    found = lines(check([base, padded]))
+    assert f"Set tokenizer_source: {base} (its vocabulary) or union (all tokens)." in found
+    assert "base's" not in found
+    found = lines(check([padded, base], base_model=str(base)), Severity.ERROR)
+    assert "Set tokenizer_source: base (the base's vocabulary) or union (all tokens)." in found
+
+
+@pytest.mark.parametrize("key", ["num_local_experts", "num_experts"])
+def test_a_hybrid_without_experts_is_refused_for_mergekits_definition(key):
+    settings = {"architectures": ["GraniteMoeHybridForCausalLM"], "model_type": "granitemoehybrid"}
+    whole = ModelFacts(
+        name="m", key="genome.models[0]", config={**settings, "num_hidden_layers": 2}
+    )
+    family = family_of(whole)
+    assert family is not None
+    held = {
+        w.name: TensorFacts((1,), "F32", 4)
+        for w in family.weights(2)
+        if "block_sparse_moe" not in w.name
+    }
+    dense = replace(whole, tensors=held, config={**whole.config, key: 0})
+    (line,) = map(str, complete(subject_of(dense)))
+    assert f"mergekit's definition of {settings['architectures'][0]} has experts in every" in line
+    assert f"does not know {key}: 0, as config.json of m has it: 6 tensors" in line
+    assert "these files are whole" in line
+    torn = {name: t for name, t in held.items() if "norm" not in name}
+    (line,) = map(str, complete(subject_of(replace(dense, tensors=torn))))
+    assert "lacks" in line  # something else is missing, too
+
+
+def test_a_model_of_several_parts_is_refused_once():
+    settings = {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "text_config": {"num_hidden_layers": 2},
+    }
+    names = [f"model.layers.{i}.a" for i in range(2)]
+    names += [f"visual.blocks.{i}.b" for i in range(4)]
+    names += [f"visual.merger.mlp.{i}.c" for i in (0, 2)]
+    tensors = {name: TensorFacts((9,), "F32", 36) for name in names}
+    model = ModelFacts(name="vl", key="genome.models[0]", config=settings, tensors=tensors)
+    found = [str(f) for rule in (known_architecture, own_depths) for f in rule(subject_of(model))]
+    assert len(found) == 1
+    assert "has several parts (text_decoder, multi_modal_projector, vision_tower)" in found[0]
+
+
+def subject_of(model: ModelFacts) -> Subject:
+    genome = {"models": [model.name], "merge_method": "passthrough"}
+    block = Genome.model_validate({"genome": genome, "tasks": ["any"]})
+    return Subject(block, models=(model,))

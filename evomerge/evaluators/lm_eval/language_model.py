@@ -95,6 +95,8 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
             deadline: Looked at before each forward pass; None for no limit.
             batch_divisor: What the batch is divided by.
         """
+        if module is not getattr(self, "module", None):
+            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
         self.module = module
         self.deadline = deadline or Deadline()
         self.budgets.bind(module.device, batch_divisor)

@@ -1,0 +1,97 @@
+"""LoRA experts of one base: nothing dead is searched, and what was scored is what is built."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.read import read_genome
+from tests.end_to_end.conftest import command_in, make_workplace
+from tests.lora_experts import lora_expert
+from tests.tiny_models import tiny_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # PEFT warns of heads
+
+examine = importlib.import_module(
+    "evomerge.compiler.examine"
+)  # its package has a function so named
+RANDOM = {"name": "random", "budget": 3}
+
+
+@pytest.fixture(scope="module")
+def trained(_template, tmp_path_factory):
+    """A workplace with a tied model, three adapters of it, and one that trains its embeddings."""
+    folder = make_workplace(_template, tmp_path_factory.mktemp("experts") / "workplace")
+    base = tiny_model(folder / "tied", "qwen2", tie_word_embeddings=True)
+    for seed, name in enumerate("abc"):
+        lora_expert(folder / name, base, seed, layers_to_transform=[1] if name == "c" else None)
+    lora_expert(folder / "tokens", base, 9, modules_to_save=["embed_tokens"])
+    return folder
+
+
+def genome_of(folder, models, **fields):
+    genome = yaml.safe_load((folder / "genome.yml").read_text())
+    own = {"models": [f"tied+{name}" for name in models], "base_model": "tied", **fields}
+    genome["genome"] = {"merge_method": "task_arithmetic", "granularity": "layer", **own}
+    genome["optimizer"] = RANDOM
+    (folder / "experts.yml").write_text(yaml.safe_dump(genome))
+    return command_in(folder)
+
+
+def header_of(folder):
+    return json.loads((folder / "ledger.jsonl").read_text().splitlines()[0])
+
+
+def test_experts_are_searched_where_they_differ_from_their_base(trained):
+    evomerge = genome_of(trained, "abc")
+    said = evomerge("check", "experts.yml")
+    found = [line for line in (said.stdout + said.stderr).splitlines() if "not searched" in line]
+    assert found == [
+        "note: experts.yml:2: genome.models: 7 of 12 parameters would change nothing and are not "
+        "searched: all models are equal in embeddings, final norm; c is equal to the base in "
+        "layer 0"
+    ]
+    evomerge("run", "experts.yml", "--run-dir", "out")
+    names = [parameter["name"] for parameter in header_of(trained / "out")["space"]]
+    assert names == [
+        *(f"weight[{name}, layer {layer}]" for name in "ab" for layer in (0, 1)),
+        "weight[c, layer 1]",
+    ]
+    done = evomerge("verify", "out")
+    assert "all 36 documents of 3 splits answer as recorded" in done.stdout
+
+
+def test_a_run_goes_on_in_the_space_it_began_with(trained, monkeypatch):
+    """As one that began when its models were on the Hub, and nobody could look into them."""
+    genome_of(trained, "ab")
+    monkeypatch.chdir(trained)
+    genome, source = read_genome(Path("experts.yml"))
+
+    def space_in(folder):
+        return compile_genome(genome, source, run_dir=folder).merge_space.space
+
+    began = Path("began")
+    with monkeypatch.context() as unseen:
+        unseen.setattr(examine, "alike", lambda models, **settings: {})
+        whole = space_in(None)
+        compiled = compile_genome(genome, source, run_dir=began)
+        search_for(compiled, began).ledger.close()
+    assert space_in(began) == whole
+    assert space_in(Path("another")).n_dims < whole.n_dims
+
+
+def test_a_tied_head_that_an_adapter_parts_is_told_and_scored_as_lm_eval_does(trained):
+    evomerge = genome_of(trained, ["tokens", "a"])
+    said = evomerge("check", "experts.yml")
+    assert (
+        "genome.models[0]: adapter_model.safetensors of tokens makes a head of its own (it trains "
+        "embed_tokens), which config.json ties to the embeddings"
+    ) in said.stdout + said.stderr
+    evomerge("run", "experts.yml", "--run-dir", "parted")
+    done = evomerge("verify", "parted")
+    assert "all 36 documents of 3 splits answer as recorded" in done.stdout
