@@ -47,9 +47,28 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
         raise GenomeError(
             f"expected keys and values, got {type(source.data).__name__}", where=source.name
         )
+    _drop_helpers(source)
     for override in overrides:
         _override(source, override)
     return source
+
+
+def _drop_helpers(source: Source) -> None:
+    """Takes out keys that no block knows and that only hold what anchors lend to others.
+
+    One that resembles a known key stays, to be told.
+    """
+    if not source.lent:
+        return
+    try:
+        Genome.model_validate(source.data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            path = tuple(_in_file(details["loc"], source.data))
+            if details["type"] != "extra_forbidden" or not source.is_helper(path):
+                continue
+            if not nearest(str(path[-1]), sorted(set(keys_at(Genome, path[:-1])))):
+                _at(source.data, path[:-1]).pop(path[-1], None)
 
 
 def validate_genome(source: Source) -> Genome:
