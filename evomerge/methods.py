@@ -65,6 +65,8 @@ class MethodParameter:
         kind: What its values are: bool, int or float.
         is_dead: Whether mergekit accepts the parameter and ignores it.
         bounds: Smallest and largest value that means anything.
+        default: What mergekit takes where a recipe gives none; told of those that are searched
+            and of those that normalise.
     """
 
     name: str
@@ -74,6 +76,7 @@ class MethodParameter:
     kind: type[bool] | type[int] | type[float] = float
     is_dead: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    default: float | bool | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,15 @@ class Method:
     is_linear: bool = False
     in_pairs: bool = False
     normalize: bool = False
+
+    @property
+    def live_parameters(self) -> tuple[MethodParameter, ...]:
+        """Those that it makes something of."""
+        return tuple(parameter for parameter in self.parameters if not parameter.is_dead)
+
+    def reads(self, name: str) -> bool:
+        """Whether it makes anything of a parameter of that name."""
+        return any(parameter.name == name for parameter in self.live_parameters)
 
     def parameter(self, name: str) -> MethodParameter:
         """The parameter of that name.
@@ -142,6 +154,7 @@ def _task_vectors(
     *sparsity: MethodParameter,
     normalize: bool = False,
     is_random: bool = False,
+    normalized_by_mergekit: bool = False,
 ) -> Method:
     """A generalized task arithmetic: weight, what sparsifies, and the shared four."""
     has_density = any(parameter.name == "density" for parameter in sparsity)
@@ -153,7 +166,7 @@ def _task_vectors(
             *sparsity,
             *density,
             _LAMBDA,
-            _shared("normalize", kind=bool),
+            _shared("normalize", kind=bool, default=normalized_by_mergekit),
             _shared("rescale", kind=bool, is_dead=not has_density),
             _shared("int8_mask", kind=bool, is_dead=True),
         ),
@@ -166,7 +179,7 @@ def _task_vectors(
 
 
 def _density(low: float, high: float) -> MethodParameter:
-    return _per_source("density", Range(low, high), searched=True, bounds=(0.0, 1.0))
+    return _per_source("density", Range(low, high), searched=True, bounds=(0.0, 1.0), default=1.0)
 
 
 _GAMMA = _per_source("gamma", Range(0.001, 0.1, log=True), bounds=(0.0, 1.0))
@@ -177,7 +190,7 @@ _ROWS = (
         "linear",
         (
             MethodParameter("weight", Scope.INPUT, _AVERAGE_WEIGHT, searched=True),
-            _shared("normalize", kind=bool),
+            _shared("normalize", kind=bool, default=True),
         ),
         Base.IGNORED,
         normalized_by="normalize",
@@ -185,12 +198,19 @@ _ROWS = (
         normalize=True,
     ),
     _task_vectors("task_arithmetic"),
-    _task_vectors("ties", _density(0.05, 1.0), normalize=True),
+    _task_vectors("ties", _density(0.05, 1.0), normalize=True, normalized_by_mergekit=True),
     _task_vectors("dare_ties", _density(0.1, 0.95), normalize=True, is_random=True),
     _task_vectors("dare_linear", _density(0.1, 0.95), is_random=True),
     _task_vectors("breadcrumbs", _density(0.05, 0.95), _GAMMA),
     _task_vectors("breadcrumbs_ties", _density(0.05, 0.95), _GAMMA),
-    _task_vectors("della", _density(0.2, 0.8), _EPSILON, normalize=True, is_random=True),
+    _task_vectors(
+        "della",
+        _density(0.2, 0.8),
+        _EPSILON,
+        normalize=True,
+        is_random=True,
+        normalized_by_mergekit=True,
+    ),
     _task_vectors("della_linear", _density(0.2, 0.8), _EPSILON, is_random=True),
     Method(
         "slerp",
@@ -216,7 +236,7 @@ _ROWS = (
         "multislerp",
         (
             _per_source("weight", _AVERAGE_WEIGHT, searched=True),
-            _shared("normalize_weights", kind=bool),
+            _shared("normalize_weights", kind=bool, default=True),
             _shared("eps"),
         ),
         Base.OPTIONAL,
@@ -232,17 +252,21 @@ _ROWS = (
     Method(
         "sce",
         (
-            _shared("select_topk", _FRACTION, searched=True, bounds=(0.0, 1.0)),
+            _shared("select_topk", _FRACTION, searched=True, bounds=(0.0, 1.0), default=1.0),
             _shared("int8_mask", kind=bool, is_dead=True),
         ),
         Base.REQUIRED,
     ),
-    Method("ram", (_shared("epsilon", Range(1e-6, 1e-2, log=True), searched=True),), Base.REQUIRED),
+    Method(
+        "ram",
+        (_shared("epsilon", Range(1e-6, 1e-2, log=True), searched=True, default=1e-5),),
+        Base.REQUIRED,
+    ),
     Method(
         "ramplus_tl",
         (
-            _shared("r", Range(0.01, 1.0, log=True), searched=True),
-            _shared("alpha", Range(0.01, 1.0, log=True), searched=True),
+            _shared("r", Range(0.01, 1.0, log=True), searched=True, default=0.1),
+            _shared("alpha", Range(0.01, 1.0, log=True), searched=True, default=0.2),
             _shared("epsilon", Range(1e-6, 1e-2, log=True)),
         ),
         Base.REQUIRED,

@@ -16,6 +16,10 @@ from evomerge.genome.places import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
 
+_SLICES_NOTE = (
+    "Let `evomerge init --from RECIPE` open it where its slices hold whole models, or try it as it "
+    "is with optimizer.seed_from."
+)
 _LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
 
 
@@ -156,6 +160,8 @@ def _problem(
 def _unknown_key(path: KeyPath, where: str, known: Sequence[str]) -> Problem:
     """A key that is misspelt, or stands in another block than its own."""
     name = str(path[-1])
+    if path[:-1] == ("genome",) and name in ("slices", "modules"):
+        return Problem(f"{name!r} of a recipe cannot be searched yet", where, _SLICES_NOTE)
     home = home_of(path, known)
     if home:
         return Problem(f"{name!r} is no key of this block", where, f"Move it to {home}.")

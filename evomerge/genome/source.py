@@ -166,7 +166,7 @@ def _syntax_error(error: yaml.YAMLError, name: str, text: str) -> GenomeError:
         return GenomeError(
             "holds several YAML documents, expected one",
             where=where,
-            fix="Keep one of them; the stages of a mergekit-multi file are built by mergekit-multi.",
+            fix="Keep one; the stages of a mergekit-multi file are built by mergekit-multi.",
         )
     return GenomeError(f"not YAML: {what}", where=where)
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from copy import copy
 from typing import Any
 
-from evomerge.errors import GenomeError, Problem
+from evomerge.errors import GenomeError
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.della import check_della
 from evomerge.merge_spaces.layout import Cell, cells, layout
 from evomerge.merge_spaces.settings import EffectiveSettings
 from evomerge.merge_spaces.slots import Coupled, Reader, Slot, Variable, by_place, with_filters
@@ -45,7 +46,7 @@ class ParameterSpace(MergeSpace):
         self._parameters: list[Parameter] = []
         self._fixed: dict[str, Any] = {}
         self.slots: list[Slot] = []
-        for parameter in self.method.parameters:
+        for parameter in self.method.live_parameters:
             if parameter.scope is Scope.SHARED:
                 self._place_shared(parameter)
             elif parameter.name == "weight":
@@ -66,6 +67,9 @@ class ParameterSpace(MergeSpace):
 
     def _n_controls(self, cell: Cell) -> int:
         """Control points of the depth profile; 1 without one."""
+        begun = cell.setting.initial if cell.setting is not None else None
+        if isinstance(begun, list):
+            return len(begun) if cell.has_layers else 1
         step = self.definition.layer_granularity
         if not (self.definition.smooth and step and cell.has_layers):
             return 1
@@ -150,15 +154,15 @@ class ParameterSpace(MergeSpace):
         names = []
         for control in range(self._n_controls(cell)):
             name = self._name(parameter.name, source, cell, control)
-            self._parameters.append(self._parameter(parameter, name, cell.setting))
+            self._parameters.append(self._parameter(parameter, name, cell.setting, control))
             names.append(name)
         return Variable(tuple(names))
 
     def _parameter(
-        self, parameter: MethodParameter, name: str, setting: Setting | None
+        self, parameter: MethodParameter, name: str, setting: Setting | None, control: int
     ) -> Parameter:
         if setting is not None:
-            return _as_parameter(name, setting)
+            return _as_parameter(name, setting, control)
         range_ = parameter.range
         if range_ is None:
             raise ValueError(f"{parameter.name} is searched but has no range in the table")
@@ -202,31 +206,16 @@ class ParameterSpace(MergeSpace):
             self._check_della()
 
     def _check_della(self) -> None:
-        """DELLA needs 0 < density - epsilon and density + epsilon < 1 at every point."""
-        reach: dict[str, tuple[float, float]] = {"epsilon": (0.15, 0.15)}
-        for name in ("density", "epsilon"):
-            ranges = [
-                (p.low, p.high)
-                for p in self._parameters
-                if isinstance(p, Real) and p.name.partition("[")[0] == name
-            ]
-            fixed = [s.reader for s in self.slots if s.parameter == name]
-            numbers = [v for v in (*fixed, self._fixed.get(name)) if isinstance(v, (int, float))]
-            ranges += [(float(v), float(v)) for v in numbers]
-            if ranges:
-                reach[name] = (min(r[0] for r in ranges), max(r[1] for r in ranges))
-        (low, high), epsilon = reach.get("density", (0.5, 0.5)), reach["epsilon"][1]
-        if low - epsilon <= 0 or (high + epsilon >= 1 and low < 1):
-            raise GenomeError.of(
-                [
-                    Problem(
-                        f"density in [{low:g}, {high:g}] with epsilon up to {epsilon:g} leaves "
-                        "(0, 1), and the merge would fail",
-                        "genome.parameters.density",
-                        "Keep density - epsilon above 0 and density + epsilon below 1.",
-                    )
-                ]
-            )
+        """DELLA needs room around every density, at every point."""
+
+        def spans(name: str) -> list[tuple[float, float]]:
+            slots = (slot.reader for slot in self.slots if slot.parameter == name)
+            fixed = [v for v in (*slots, self._fixed.get(name)) if isinstance(v, (int, float))]
+            reals = (p for p in self._parameters if isinstance(p, Real))
+            own = [(p.low, p.high) for p in reals if p.name.partition("[")[0] == name]
+            return [*own, *((float(v), float(v)) for v in fixed)]
+
+        check_della(spans("density"), spans("epsilon"))
 
     # What a point means
 
@@ -335,8 +324,10 @@ def short_names(models: tuple[ModelName, ...]) -> list[str]:
     return [model.text for model in models]
 
 
-def _as_parameter(name: str, setting: Setting) -> Parameter:
+def _as_parameter(name: str, setting: Setting, control: int) -> Parameter:
     initial: Any = setting.initial
+    if isinstance(initial, list):
+        initial = initial[control]
     if setting.range is not None:
         low, high = setting.range
         return Real(name, low, high, log=setting.log, initial=initial)
