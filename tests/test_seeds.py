@@ -181,7 +181,7 @@ MERGED = {"merge_method": "linear", "dtype": "float32"}
 REFUSED = {
     "a model twice": (
         {**MERGED, "merge_method": "karcher", "models": ["org/a", "org/b", "org/a"]},
-        "mergekit refuses .*refused.yml: models.*duplicate",
+        "mergekit refuses .*refused.yml: models: org/a stands there twice",
     ),
     "no weight": (
         {**MERGED, "models": ["org/a", "org/b"]},
@@ -250,13 +250,13 @@ def test_what_mergekit_ignores_in_a_seed_is_told_and_left_out(tmp_path, merge_sp
     assert seed.recipe.digest == recipe.digest
     assert {finding.problem.where for finding in told} == {"optimizer.seed_from"}
     for name in ("name", "author", "parameters.int8_mask"):
-        assert any(f"noisy.yml:" in str(f) and f": {name}: " in str(f) for f in told), name
+        assert any("noisy.yml:" in str(f) and f": {name}: " in str(f) for f in told), name
 
 
 def test_a_merge_key_in_a_seed_gives_the_values_it_names(tmp_path, merge_space):
     models = [model.in_recipe for model in merge_space.inputs.models]
     text = "damped: &DAMPED {weight: 0.25}\nmerge_method: task_arithmetic\n"
-    text += f"base_model: {models[-1]}\ndtype: float32\nmodels:\n"
+    text += f"base_model: {models[-1]}\ndtype: float32\nout_dtype: bfloat16\nmodels:\n"
     text += "".join(f"  - {{model: {m}, parameters: {{<<: *DAMPED}}}}\n" for m in models[:-1])
     told = []
     path = written(tmp_path / "stack.yml", text)
@@ -300,6 +300,7 @@ OTHER_FORMS = {
 def test_a_point_that_is_written_in_another_form_is_read_too(name):
     models = [{"model": "org/a"}, {"model": "org/b"}]
     frame = {"merge_method": "dare_ties", "base_model": "org/base", "dtype": "float32"}
+    frame["out_dtype"] = "bfloat16"
     config = {**frame, "models": models, **OTHER_FORMS[name]}
     listed = [entry["model"] for entry in config["models"] or models]
     merge_space = space_of(

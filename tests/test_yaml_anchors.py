@@ -95,5 +95,5 @@ def test_a_genome_may_have_helpers_and_merge_keys(tmp_path):
     ],
 )
 def test_an_unknown_key_that_is_no_helper_is_told(tmp_path, text):
-    with pytest.raises(GenomeError, match="unknown key|is no key of this block"):
+    with pytest.raises(GenomeError, match=r"unknown key|is no key of this block"):
         loaded(tmp_path, text)

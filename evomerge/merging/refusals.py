@@ -40,10 +40,12 @@ def refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
         return [str(error)]
     found = []
     for name, models, base, reader in _groups(read, n_layers):
+        twice = [str(model) for model in dict.fromkeys(models) if models.count(model) > 1]
+        found += [f"{name}: {', '.join(twice)} stands there twice"] if twice else []
         try:
             method.validate_inputs(models, base, group_name=name)
         except ValueError as error:
-            found.append(str(error))
+            found += [] if twice else [str(error)]
         found += _values(method.spec, models, base, reader)
     return list(dict.fromkeys([*found, *_layers(read, n_layers)]))
 

@@ -38,7 +38,7 @@ def recipe_config(source: Source, hear: Hear) -> dict[str, Any]:
         raise GenomeError(
             f"{file} holds what no recipe can ({error})", fix="Write finite numbers."
         ) from error
-    ignored = ignored_keys(content)
+    ignored = sorted(ignored_keys(content), key=lambda one: source.lines.get(one.path, 0))
     told = [one for one in ignored if one.meant or not source.is_helper(one.path)]
     misspelt = [_misspelt(one, source) for one in told if one.meant]
     if misspelt:

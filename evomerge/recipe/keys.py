@@ -46,7 +46,7 @@ class Ignored:
 
 
 def ignored_keys(config: Mapping[str, Any]) -> list[Ignored]:
-    """Every key of a recipe that mergekit ignores, in the order of the file."""
+    """Every key of a recipe that mergekit ignores."""
     method = METHODS.get(str(config.get("merge_method")))
     return [*_Walk(method, config.get("base_model")).recipe(config)]
 
@@ -164,7 +164,7 @@ def _unknown(part: Mapping[str, Any], path: KeyPath, known: frozenset[str]) -> I
         if key not in known:
             is_label = not path and key == "name"  # of a stage, for mergekit-multi
             meant = "" if is_label else _like(key, sorted(known))
-            yield Ignored((*path, key), "mergekit reads no such key", meant, is_label)
+            yield Ignored((*path, key), "it reads no such key", meant, is_label)
 
 
 def _like(name: Any, known: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ def test_the_keys_are_those_of_mergekits_classes(name):
 
 def test_of_a_slice_mergekit_knows_one_key_more_that_it_never_reads():
     fields = mergekit_config.OutputSliceDefinition.model_fields
-    assert keys.SLICE == set(fields) - {"residual_weight"}
+    assert set(fields) - {"residual_weight"} == keys.SLICE
 
 
 RECIPE = """\
@@ -89,7 +89,7 @@ def test_settings_that_the_method_looks_up_elsewhere_are_found():
     }
     found = {one.path[-1]: (one.why, one.meant) for one in ignored_keys(config)}
     assert found == {
-        "residual_weight": ("mergekit reads no such key", ""),
+        "residual_weight": ("it reads no such key", ""),
         "gamma": ("della has no such parameter", ""),
         "densty": ("della has no such parameter", "density"),
         "weight": ("della has no weight for the base", ""),
@@ -120,7 +120,7 @@ def test_what_is_left_out_is_told_by_how_strange_it_is():
         (Severity.NOTE, "some.yml:3: name"),
         (Severity.WARNING, "some.yml:4: creator"),
     }
-    assert "mergekit ignores 'creator': mergekit reads no such key; it is left out" in str(told[-1])
+    assert "mergekit ignores 'creator': it reads no such key; it is left out" in str(told[-1])
 
 
 def test_a_helper_is_not_told_and_is_merged_where_it_is_used():
