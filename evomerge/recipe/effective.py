@@ -2,22 +2,21 @@
 
 mergekit looks for a parameter under the model, then the slice, the module and the recipe, and in
 each for the first entry whose filter is in the tensor's name. Here that is one list of entries
-per model and parameter.
+per model and parameter, in each group of layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evomerge.architecture import Architecture
-from evomerge.errors import GenomeError
 from evomerge.genome.models import ModelName
 from evomerge.methods import Base, Method, MethodParameter, Scope, method_named
+from evomerge.recipe.layers import LAYER, Group, groups_of
 
 FRAME = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template")
-_SEED = "Name it as optimizer.seed_from of a genome of its models: it is tried as it is."
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,22 @@ class Entry:
 
 
 Entries = tuple[Entry, ...]
+Settings = Mapping[str, Entries]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of layers, with the embeddings where it is the first.
+
+    Attributes:
+        layers: First layer, and the layer after the last.
+        shared: Parameters of the whole group.
+        own: Parameters of each model, for those that have any.
+    """
+
+    layers: tuple[int, int]
+    shared: Settings
+    own: Mapping[ModelName, Settings]
 
 
 @dataclass(frozen=True)
@@ -49,8 +64,7 @@ class Effective:
         method: Its merge method.
         models: The models in order, as the recipe names them; the base only where it is listed.
         base: Its base; where the method ignores one, the model that gives the configuration.
-        shared: Parameters of the whole merge.
-        own: Parameters of each model, for those that have any.
+        parts: Its groups of layers in order, equally many layers in each; often one.
         frame: Dtypes, tokenizer and chat template as in the recipe.
         names_base: Whether the recipe itself names the base.
     """
@@ -58,29 +72,70 @@ class Effective:
     method: Method
     models: tuple[ModelName, ...]
     base: ModelName | None
-    shared: Mapping[str, Entries]
-    own: Mapping[ModelName, Mapping[str, Entries]]
+    parts: tuple[Part, ...]
     frame: Mapping[str, Any]
     names_base: bool
+
+    @property
+    def step(self) -> int:
+        """Layers of a group; 0 where there is one group."""
+        start, end = self.parts[0].layers
+        return end - start if len(self.parts) > 1 else 0
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the common scale of the weights changes nothing."""
+        key = self.method.normalized_by
+        given = self.parts[0].shared.get(key or "", ())
+        return key == "always" or any(value for entry in given for value in entry.values)
 
     def to_config(self) -> dict[str, Any]:
         """The same recipe as a space writes it."""
         models = self.models
         if self.base is not None and self.base not in models:
             models = (*models, self.base)
-        config: dict[str, Any] = {"merge_method": self.method.name, "models": []}
-        for model in models:
-            entry: dict[str, Any] = {"model": model.in_recipe}
-            parameters = {n: written(e) for n, e in self.own.get(model, {}).items()}
-            config["models"].append({**entry, "parameters": parameters} if parameters else entry)
+        config: dict[str, Any] = {"merge_method": self.method.name}
+        searched = {p.name for p in self.method.parameters if p.searched}
+        common = {
+            name: entries
+            for name, entries in self.parts[0].shared.items()
+            if len(self.parts) == 1 or name not in searched
+        }
+        if len(self.parts) == 1:
+            config["models"] = [self._source(model, self.parts[0], {}) for model in models]
+        else:
+            config["slices"] = [self._slice(part, models, common) for part in self.parts]
         if self.base is not None:
             config["base_model"] = self.base.in_recipe
-        if self.shared:
-            config["parameters"] = {name: written(e) for name, e in self.shared.items()}
+        if common:
+            config["parameters"] = {name: written(e) for name, e in common.items()}
         config.update(self.frame)
         if "dtype" in config:
             config.setdefault("out_dtype", config["dtype"])
         return config
+
+    def _slice(self, part: Part, models: Iterable[ModelName], common: Settings) -> dict[str, Any]:
+        layers = {"layer_range": list(part.layers)}
+        shared = {n: written(e) for n, e in part.shared.items() if n not in common}
+        sources = [self._source(model, part, layers) for model in models]
+        return {"sources": sources, **({"parameters": shared} if shared else {})}
+
+    def _source(self, model: ModelName, part: Part, layers: dict[str, Any]) -> dict[str, Any]:
+        entry = {"model": model.in_recipe, **layers}
+        parameters = {n: written(e) for n, e in part.own.get(model, {}).items()}
+        if "weight" in parameters and len(self.parts) > 1 and self.normalizes:
+            parameters["weight"] = _share(model, part)
+        return {**entry, "parameters": parameters} if parameters else entry
+
+
+def _share(model: ModelName, part: Part) -> Any:
+    """The weight of a model divided by the sum of all, which merges the same."""
+    weights = {m: own["weight"] for m, own in part.own.items() if "weight" in own}
+    plain = [e[0].value for e in weights.values() if len(e) == 1 and e[0].filter is None]
+    scalars = [value for value in plain if isinstance(value, float)]
+    if len(scalars) < len(weights) or sum(scalars) == 0:
+        return written(weights[model])
+    return weights[model][0].value / sum(scalars)
 
 
 def effective(config: Mapping[str, Any], architecture: Architecture) -> Effective:
@@ -91,51 +146,52 @@ def effective(config: Mapping[str, Any], architecture: Architecture) -> Effectiv
         architecture: Of its models.
 
     Raises:
-        GenomeError: its modules or slices are more than whole models.
+        GenomeError: its modules or slices are no groups of layers of whole models.
     """
     method = method_named(str(config["merge_method"]))
-    scopes: list[Mapping[str, Any]] = [config]
-    part = config
-    if config.get("modules"):
-        part = _only(config["modules"], "modules")
-        scopes.insert(0, part)
-    base, entries = config.get("base_model"), part.get("models")
-    if part.get("slices"):
-        part = _only(part["slices"], "slices")
-        scopes.insert(0, part)
-        base, entries = part.get("base_model") or base, part["sources"]
-        _refuse_parts(entries, architecture.n_layers)
-    named = {ModelName.model_validate(entry["model"]): entry for entry in entries or ()}
-    base_name = None if base is None else ModelName.model_validate(base)
-    if method.base is Base.IGNORED and base_name is not None:
-        named.setdefault(base_name, {})  # mergekit merges it like the others
-    tensors = [*_tensors(architecture)]
+    groups = groups_of(config, architecture.n_layers)
+    base = groups[0].base
+    models = list(dict.fromkeys(groups[0].models))
+    if method.base is Base.IGNORED and base is not None and base not in models:
+        models.append(base)  # mergekit merges it like the others
+    parts = tuple(_part(method, models, base, group, architecture) for group in groups)
+    return Effective(
+        method,
+        tuple(models),
+        base or (models[0] if method.base is Base.IGNORED else None),
+        parts,
+        {key: _plain(key, config[key]) for key in FRAME if config.get(key) is not None},
+        base is not None,
+    )
+
+
+def _part(
+    method: Method,
+    models: Sequence[ModelName],
+    base: ModelName | None,
+    group: Group,
+    architecture: Architecture,
+) -> Part:
+    tensors = [*_tensors(architecture, *group.layers)]
 
     def found(parameter: MethodParameter, inner: Sequence[Mapping[str, Any]]) -> Entries:
-        places = [scope.get("parameters") or {} for scope in (*inner, *scopes)]
+        places = [scope.get("parameters") or {} for scope in (*inner, *group.scopes)]
         given = (place.get(parameter.name) for place in places)
         entries = _first_matches(given, parameter, tensors)
-        left = not any(entry.filter is None for entry in entries)
-        if parameter.default is not None and left:
+        if parameter.default is not None and all(entry.filter for entry in entries):
             entries = (*entries, Entry(None, parameter.default))
         return entries
 
-    parameters = method.live_parameters
-    shared = {p.name: found(p, ()) for p in parameters if p.scope is Scope.SHARED}
+    def all_of(scopes: Sequence[Scope], inner: Sequence[Mapping[str, Any]]) -> Settings:
+        read = {p.name: found(p, inner) for p in method.live_parameters if p.scope in scopes}
+        return {name: entries for name, entries in read.items() if entries}
+
     own = {}
-    for model, entry in named.items():
-        is_base = method.base is not Base.IGNORED and model == base_name
-        scopes_read = (Scope.INPUT,) if is_base else (Scope.INPUT, Scope.NON_BASE)
-        own[model] = {p.name: found(p, (entry,)) for p in parameters if p.scope in scopes_read}
-    return Effective(
-        method,
-        tuple(named),
-        base_name or (next(iter(named)) if method.base is Base.IGNORED else None),
-        {name: entries for name, entries in shared.items() if entries},
-        {m: {n: e for n, e in given.items() if e} for m, given in own.items()},
-        {key: _plain(key, config[key]) for key in FRAME if config.get(key) is not None},
-        base_name is not None,
-    )
+    for model in models:
+        is_base = method.base is not Base.IGNORED and model == base
+        scopes = (Scope.INPUT,) if is_base else (Scope.INPUT, Scope.NON_BASE)
+        own[model] = all_of(scopes, (group.entry_of(model),))
+    return Part(group.layers, all_of((Scope.SHARED,), ()), own)
 
 
 def written(entries: Entries) -> Any:
@@ -148,28 +204,14 @@ def written(entries: Entries) -> Any:
     ]
 
 
-def _only(parts: Any, key: str) -> Any:
-    """The one part of a recipe that has one."""
-    if len(parts) != 1:
-        raise GenomeError(f"its {len(parts)} {key} cannot be opened yet", fix=_SEED)
-    return next(iter(parts.values())) if isinstance(parts, Mapping) else parts[0]
-
-
-def _refuse_parts(sources: Sequence[Mapping[str, Any]], n_layers: int) -> None:
-    for source in sources:
-        if list(source["layer_range"]) != [0, n_layers]:
-            raise GenomeError(
-                f"its slice has layers {source['layer_range']} of {n_layers}, which cannot be "
-                "opened yet",
-                fix=_SEED,
-            )
-
-
-def _tensors(architecture: Architecture) -> Iterator[str]:
-    yield from (*architecture.embeddings, *architecture.final_norm, *architecture.head)
-    for layer in range(architecture.n_layers):
+def _tensors(architecture: Architecture, start: int, end: int) -> Iterator[str]:
+    if start == 0:
+        yield from architecture.embeddings
+    if end == architecture.n_layers:
+        yield from (*architecture.final_norm, *architecture.head)
+    for layer in range(start, end):
         for name in architecture.layer_tensors:
-            yield name.replace("{layer}", str(layer))
+            yield name.replace(LAYER, str(layer))
 
 
 def _first_matches(

@@ -8,8 +8,9 @@
 | what the method searches by ratios (gamma, t of nearswap, r, alpha, ...) | v / 4 to 4v |
 | max_iter | 1 to v, at least to 20 |
 
-Numbers over depth share one range around all of them. DELLA's density and epsilon leave each other
-room. Truth values, and numbers that nobody searches (eps, tol), stay.
+Numbers over depth, and those of several groups of layers, share one range around all of them.
+DELLA's density and epsilon leave each other room. Truth values, and numbers that nobody searches
+(eps, tol), stay.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ Span = tuple[float, float]
 
 
 def opened(
-    method: Method, parameter: MethodParameter, entries: Entries, room: Span | None = None
+    method: Method,
+    parameter: MethodParameter,
+    entries: Entries,
+    room: Span | None = None,
+    *,
+    over_depth: bool = True,
 ) -> Any:
     """The setting of a genome that begins at a recipe's values; the values where it stays.
 
@@ -36,8 +42,14 @@ def opened(
         parameter: What the values are of.
         entries: The values, by filter.
         room: Where the values may lie; None: wherever they mean something.
+        over_depth: Whether a list is of values over depth; else of groups of layers, and their
+            mean is where each begins.
     """
     settings = [_setting(method, parameter, entry, room) for entry in entries]
+    for setting in settings if not over_depth else ():
+        for key in ("value", "initial"):
+            if isinstance(setting.get(key), list):
+                setting[key] = _rounded(sum(setting[key]) / len(setting[key]))
     is_plain = len(settings) == 1 and set(settings[0]) == {"value"}
     if is_plain:
         return settings[0]["value"]
