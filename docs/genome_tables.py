@@ -64,6 +64,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "tokenizer_source": "tokenizer_source: base",
             "tokenizer": "tokenizer: {source: union}",
             "chat_template": "chat_template: chatml",
+            "name": "name: my merge",
         },
     ),
     "source": (
@@ -82,7 +83,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "log": "log: true",
             "integer": "integer: [1, 20]",
             "choice": "choice: [true, false]",
-            "initial": "initial: 0.3",
+            "initial": "initial: [0.2, 0.5, 0.3]",
         },
     ),
     "tokenizer": (

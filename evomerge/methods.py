@@ -73,6 +73,8 @@ class MethodParameter:
         kind: What its values are: bool, int or float.
         is_dead: Whether mergekit accepts the parameter and ignores it.
         bounds: Smallest and largest value that means anything.
+        default: What mergekit takes where a recipe gives none; told of those that are searched
+            and of those that normalise.
     """
 
     name: str
@@ -82,6 +84,7 @@ class MethodParameter:
     kind: type[bool] | type[int] | type[float] = float
     is_dead: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    default: float | bool | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,15 @@ class Method:
     keeps_equal: bool = True
     unmoved: Unmoved = Unmoved.COUNTS
 
+    @property
+    def live_parameters(self) -> tuple[MethodParameter, ...]:
+        """Those that it makes something of."""
+        return tuple(parameter for parameter in self.parameters if not parameter.is_dead)
+
+    def reads(self, name: str) -> bool:
+        """Whether it makes anything of a parameter of that name."""
+        return any(parameter.name == name for parameter in self.live_parameters)
+
     def parameter(self, name: str) -> MethodParameter:
         """The parameter of that name.
 
@@ -157,6 +169,7 @@ def _task_vectors(
     normalize: bool = False,
     is_random: bool = False,
     elects_signs: bool = True,
+    normalized_by_mergekit: bool = False,
 ) -> Method:
     """A generalized task arithmetic: weight, what sparsifies, and the shared four.
 
@@ -171,7 +184,7 @@ def _task_vectors(
             *sparsity,
             *density,
             _LAMBDA,
-            _shared("normalize", kind=bool),
+            _shared("normalize", kind=bool, default=normalized_by_mergekit),
             _shared("rescale", kind=bool, is_dead=not has_density),
             _shared("int8_mask", kind=bool, is_dead=True),
         ),
@@ -185,7 +198,7 @@ def _task_vectors(
 
 
 def _density(low: float, high: float) -> MethodParameter:
-    return _per_source("density", Range(low, high), searched=True, bounds=(0.0, 1.0))
+    return _per_source("density", Range(low, high), searched=True, bounds=(0.0, 1.0), default=1.0)
 
 
 _GAMMA = _per_source("gamma", Range(0.001, 0.1, log=True), bounds=(0.0, 1.0))
@@ -196,7 +209,7 @@ _ROWS = (
         "linear",
         (
             MethodParameter("weight", Scope.INPUT, _AVERAGE_WEIGHT, searched=True),
-            _shared("normalize", kind=bool),
+            _shared("normalize", kind=bool, default=True),
         ),
         Base.IGNORED,
         normalized_by="normalize",
@@ -205,12 +218,19 @@ _ROWS = (
         keeps_equal=False,
     ),
     _task_vectors("task_arithmetic", elects_signs=False),
-    _task_vectors("ties", _density(0.05, 1.0), normalize=True),
+    _task_vectors("ties", _density(0.05, 1.0), normalize=True, normalized_by_mergekit=True),
     _task_vectors("dare_ties", _density(0.1, 0.95), normalize=True, is_random=True),
     _task_vectors("dare_linear", _density(0.1, 0.95), is_random=True, elects_signs=False),
     _task_vectors("breadcrumbs", _density(0.05, 0.95), _GAMMA, elects_signs=False),
     _task_vectors("breadcrumbs_ties", _density(0.05, 0.95), _GAMMA),
-    _task_vectors("della", _density(0.2, 0.8), _EPSILON, normalize=True, is_random=True),
+    _task_vectors(
+        "della",
+        _density(0.2, 0.8),
+        _EPSILON,
+        normalize=True,
+        is_random=True,
+        normalized_by_mergekit=True,
+    ),
     _task_vectors("della_linear", _density(0.2, 0.8), _EPSILON, is_random=True, elects_signs=False),
     Method(
         "slerp",
@@ -236,7 +256,7 @@ _ROWS = (
         "multislerp",
         (
             _per_source("weight", _AVERAGE_WEIGHT, searched=True),
-            _shared("normalize_weights", kind=bool),
+            _shared("normalize_weights", kind=bool, default=True),
             _shared("eps"),
         ),
         Base.OPTIONAL,
@@ -253,17 +273,21 @@ _ROWS = (
     Method(
         "sce",
         (
-            _shared("select_topk", _FRACTION, searched=True, bounds=(0.0, 1.0)),
+            _shared("select_topk", _FRACTION, searched=True, bounds=(0.0, 1.0), default=1.0),
             _shared("int8_mask", kind=bool, is_dead=True),
         ),
         Base.REQUIRED,
     ),
-    Method("ram", (_shared("epsilon", Range(1e-6, 1e-2, log=True), searched=True),), Base.REQUIRED),
+    Method(
+        "ram",
+        (_shared("epsilon", Range(1e-6, 1e-2, log=True), searched=True, default=1e-5),),
+        Base.REQUIRED,
+    ),
     Method(
         "ramplus_tl",
         (
-            _shared("r", Range(0.01, 1.0, log=True), searched=True),
-            _shared("alpha", Range(0.01, 1.0, log=True), searched=True),
+            _shared("r", Range(0.01, 1.0, log=True), searched=True, default=0.1),
+            _shared("alpha", Range(0.01, 1.0, log=True), searched=True, default=0.2),
             _shared("epsilon", Range(1e-6, 1e-2, log=True)),
         ),
         Base.REQUIRED,

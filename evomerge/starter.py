@@ -36,6 +36,8 @@ class Answers:
         search_path: Folders with task YAML of their own.
         method: A merge method; empty for task arithmetic, or linear without a base.
         budget: Trials.
+        block: The ``genome:`` block as YAML lines; empty: made of the above.
+        seed_from: A recipe that is tried first; empty: none.
     """
 
     models: tuple[str, ...]
@@ -45,6 +47,8 @@ class Answers:
     search_path: tuple[str, ...] = ()
     method: str = ""
     budget: int = 100
+    block: tuple[str, ...] = ()
+    seed_from: str = ""
 
     @property
     def merge_method(self) -> str:
@@ -186,12 +190,7 @@ def _lines(answers: Answers, file: str, size: _Size) -> Iterator[str]:
     yield f"#   evomerge check {file}    before it starts"
     yield f"#   evomerge run {file}      the search; the same command continues it"
     yield "genome:"
-    yield "  models:  # Hub ids, folders, model+lora, model@revision"
-    yield from (f"    - {_model(model)}" for model in answers.models)
-    if answers.base:
-        yield f"  base_model: {_model(answers.base)}  # task vectors are measured from it"
-    yield f"  merge_method: {answers.merge_method}  # others: `evomerge list methods`"
-    yield from _granularity(answers, size.n_layers)
+    yield from answers.block or _block(answers, size)
     if size.vocabulary:
         yield f"  tokenizer_source: {size.vocabulary}  # they differ; base, union or a model"
     yield ""
@@ -212,7 +211,18 @@ def _lines(answers: Answers, file: str, size: _Size) -> Iterator[str]:
     yield "optimizer:"
     yield "  name: cma_es  # others: `evomerge list optimizers`"
     yield f"  budget: {answers.budget}  # trials; base, models and their average come on top"
+    if answers.seed_from:
+        yield f"  seed_from: {_scalar(answers.seed_from)}  # the recipe itself is tried first"
     yield "seed: 0  # same genome, same machine, same run"
+
+
+def _block(answers: Answers, size: _Size) -> Iterator[str]:
+    yield "  models:  # Hub ids, folders, model+lora, model@revision"
+    yield from (f"    - {_model(model)}" for model in answers.models)
+    if answers.base:
+        yield f"  base_model: {_model(answers.base)}  # task vectors are measured from it"
+    yield f"  merge_method: {answers.merge_method}  # others: `evomerge list methods`"
+    yield from _granularity(answers, size.n_layers)
 
 
 def _granularity(answers: Answers, n_layers: int) -> Iterator[str]:

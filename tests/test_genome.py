@@ -45,6 +45,7 @@ genome:
     tokens: {"<x>": {source: org/math}}
     pad_to_multiple_of: 64
   chat_template: chatml
+  name: my merge
 tasks:
   - {name: gsm8k_part, metric: "exact_match,strict-match", weight: 2, num_fewshot: 5, limit: 100}
   - {name: mbpp_part, samples: 50}
@@ -549,7 +550,7 @@ BROKEN = {
     "a key that is a list": ("? [a]\n: b", "g.yml:1: a key must be a text"),
     "nothing": ("# only a comment\n", "g.yml: the file is empty"),
     "a null byte": ("a: \x00", "g.yml:1: not YAML"),
-    "two documents": ("a: 1\n---\nb: 2", "g.yml:2: not YAML: but found another document"),
+    "two documents": ("a: 1\n---\nb: 2", "g.yml:2: holds several YAML documents"),
 }
 
 

@@ -42,7 +42,7 @@ LAYERS = [
     ["executors", "proposer", "training"],
     ["limits", "search", "report", "preflight", "plan"],
     ["compiler"],
-    ["verification", "doctor", "starter"],
+    ["verification", "doctor", "starter", "opened_recipe"],
     ["cli", "__main__"],
 ]
 # Heavy package -> where it may be imported, and where only inside functions.

@@ -163,7 +163,8 @@ def test_a_recipe_that_is_a_point_has_its_genotype(tmp_path, merge_space):
 
 def test_a_recipe_of_another_shape_is_tried_as_it_is(tmp_path, merge_space):
     model = merge_space.definition.models[0].model.in_recipe
-    config = {"merge_method": "linear", "models": [{"model": model}], "dtype": "float32"}
+    entry = {"model": model, "parameters": {"weight": 1.0}}
+    config = {"merge_method": "linear", "models": [entry], "dtype": "float32"}
     (seed,) = seeds_of(genome_from(written(tmp_path / "other.yml", config)), merge_space)
     assert seed.recipe == Recipe(config)
     assert seed.genotype is None
@@ -174,6 +175,141 @@ def test_a_recipe_of_other_models_is_refused(tmp_path, merge_space):
     config = {"merge_method": "linear", "models": [{"model": "org/x"}], "dtype": "float32"}
     with pytest.raises(GenomeError, match=r"merges models that this genome does not: org/x"):
         seeds_of(genome_from(written(tmp_path / "other.yml", config)), merge_space)
+
+
+MERGED = {"merge_method": "linear", "dtype": "float32"}
+REFUSED = {
+    "a model twice": (
+        {**MERGED, "merge_method": "karcher", "models": ["org/a", "org/b", "org/a"]},
+        "mergekit refuses .*refused.yml: models: org/a stands there twice",
+    ),
+    "no weight": (
+        {**MERGED, "models": ["org/a", "org/b"]},
+        "linear, model org/b: parameter weight is missing",
+    ),
+    "a text for a number": (
+        {**MERGED, "merge_method": "slerp", "base_model": "org/a", "models": ["org/a", "org/b"]}
+        | {"parameters": {"t": [{"filter": "mlp", "value": ["some", 1]}, {"value": 0}]}},
+        "slerp: t is 'some': Input should be a valid number",
+    ),
+    "an unknown method": ({**MERGED, "merge_method": "lineal", "models": ["org/a"]}, "lineal"),
+    "an unknown dtype": ({**MERGED, "dtype": "fp8", "models": ["org/a"]}, "fp8"),
+    "too many models": (
+        {**MERGED, "merge_method": "passthrough", "models": ["org/a", "org/b"]},
+        "mergekit refuses",
+    ),
+    "models beside slices": (
+        {**MERGED, "models": ["org/a"], "slices": [{"sources": []}]},
+        "one of",
+    ),
+    "layers that no model has": (
+        {
+            "merge_method": "passthrough",
+            "slices": [{"sources": [{"model": "org/a", "layer_range": [2, 40]}]}],
+        },
+        r"layer_range \[2, 40\] of models with \d+ layers",
+    ),
+    "slices of different lengths": (
+        {
+            "merge_method": "slerp",
+            "base_model": "org/a",
+            "parameters": {"t": 0.5},
+            "slices": [
+                {
+                    "sources": [
+                        {"model": "org/a", "layer_range": [0, 2]},
+                        {"model": "org/b", "layer_range": [0, 3]},
+                    ]
+                }
+            ],
+        },
+        r"slices\[0\]: its sources have ranges of different lengths",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_recipe_that_mergekit_refuses_is_told_before_the_run(tmp_path, name):
+    config, message = REFUSED[name]
+    models = [{"model": m} if isinstance(m, str) else m for m in config.get("models", [])]
+    config = {**config, **({"models": models} if models else {})}
+    merge_space = space_of(merge_method="linear", models=["org/a", "org/b"])
+    genome = genome_from(written(tmp_path / "refused.yml", config))
+    with pytest.raises(GenomeError, match=message):
+        seeds_of(genome, merge_space)
+
+
+def test_what_mergekit_ignores_in_a_seed_is_told_and_left_out(tmp_path, merge_space):
+    recipe = some_recipe(merge_space)
+    noisy = copy.deepcopy(dict(recipe.config))
+    noisy |= {"name": "mine", "author": "me"}
+    noisy["parameters"] = {**noisy["parameters"], "int8_mask": True}
+    told = []
+    path = written(tmp_path / "noisy.yml", noisy)
+    (seed,) = seeds_of(genome_from(path), merge_space, told.append)
+    assert seed.recipe.digest == recipe.digest
+    assert {finding.problem.where for finding in told} == {"optimizer.seed_from"}
+    for name in ("name", "author", "parameters.int8_mask"):
+        assert any("noisy.yml:" in str(f) and f": {name}: " in str(f) for f in told), name
+
+
+def test_a_merge_key_in_a_seed_gives_the_values_it_names(tmp_path, merge_space):
+    models = [model.in_recipe for model in merge_space.inputs.models]
+    text = "damped: &DAMPED {weight: 0.25}\nmerge_method: task_arithmetic\n"
+    text += f"base_model: {models[-1]}\ndtype: float32\nout_dtype: bfloat16\nmodels:\n"
+    text += "".join(f"  - {{model: {m}, parameters: {{<<: *DAMPED}}}}\n" for m in models[:-1])
+    told = []
+    path = written(tmp_path / "stack.yml", text)
+    (seed,) = seeds_of(genome_from(path), merge_space, told.append)
+    assert told == []
+    assert set(seed.point.values()) == {0.25}
+
+
+OTHER_FORMS = {
+    "weights for all models": {"parameters": {"weight": 0.4, "density": 0.5, "normalize": 0.0}},
+    "the base among the models": {
+        "models": [{"model": "org/a"}, {"model": "org/base"}, {"model": "org/b"}],
+        "parameters": {"weight": [{"filter": "*", "value": "0.4"}], "density": 0.5},
+    },
+    "one slice of all layers": {
+        "models": None,
+        "slices": [
+            {
+                "sources": [
+                    {"model": "org/a", "layer_range": [0, 4], "parameters": {"weight": 0.4}},
+                    {"model": "org/b", "layer_range": [0, 4]},
+                ],
+                "parameters": {"weight": 0.4, "density": 0.5},
+            }
+        ],
+    },
+    "one module": {
+        "models": None,
+        "modules": {
+            "default": {
+                "models": [{"model": "org/a"}, {"model": "org/b"}],
+                "parameters": {"weight": {"value": 0.4}, "density": 0.5},
+            }
+        },
+        "parameters": {"density": 0.1},
+    },
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMS)
+def test_a_point_that_is_written_in_another_form_is_read_too(name):
+    models = [{"model": "org/a"}, {"model": "org/b"}]
+    frame = {"merge_method": "dare_ties", "base_model": "org/base", "dtype": "float32"}
+    frame["out_dtype"] = "bfloat16"
+    config = {**frame, "models": models, **OTHER_FORMS[name]}
+    listed = [entry["model"] for entry in config["models"] or models]
+    merge_space = space_of(
+        merge_method="dare_ties", models=listed, base_model="org/base", normalize=False
+    )
+    n_layers = merge_space.architecture.n_layers
+    text = yaml.safe_dump({k: v for k, v in config.items() if v}).replace("- 4", f"- {n_layers}")
+    point = point_of(merge_space, Recipe(yaml.safe_load(text)))
+    assert sorted(point.values()) == pytest.approx([0.4, 0.4, 0.5, 0.5])
 
 
 def test_of_a_run_it_is_the_best_few_and_of_a_best_yml_its_recipe(tmp_path):

@@ -67,6 +67,19 @@ def test_mergekit_evolve_file_means_what_it_meant():
     assert recipe.config["parameters"]["normalize"] is True
 
 
+def test_the_korean_merge_is_the_one_that_was_published():
+    genome, _ = load_genome(ROOT / "genomes" / "llama31-korean.yml")
+    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial)).config
+    assert (recipe["base_model"], recipe["dtype"]) == ("meta-llama/Llama-3.1-8B", "bfloat16")
+    assert recipe["parameters"] == {"normalize": True}
+    sources = [slice_["sources"] for slice_ in recipe["slices"]]
+    assert [s[0]["layer_range"] for s in sources] == [[n, n + 2] for n in range(0, 32, 2)]
+    assert all(isinstance(s["parameters"]["weight"], float) for two in sources for s in two[:2])
+    optimizer = genome.optimizer
+    assert (optimizer.name, optimizer.population_size, optimizer.budget) == ("llm", 14, 11 * 14)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_plain_mergekit_yaml(path):
     from mergekit.config import MergeConfiguration

@@ -69,9 +69,20 @@ def export(
             refuse_occupied(job.file, job.text, force=force)
     for job in jobs:
         write_result(job.text, job.file, force=force)
+        _tell_adapter(job.export.adapter)
     for job in jobs:
         if job.folder is not None:
             _build(job.export, job.folder, force, permissions)
+
+
+def _tell_adapter(folder: Path | None) -> None:
+    """An adapter that lies beside the recipe, which names it."""
+    from evomerge.cli.output import say
+    from evomerge.sizes import size_text
+
+    if folder is not None:
+        size = size_text(sum(file.stat().st_size for file in folder.iterdir()))
+        say(f"{one_name(folder)} ({size}) is the adapter that the recipe names: keep both")
 
 
 def _refuse_inside(file: Path | None, folder: Path) -> None:

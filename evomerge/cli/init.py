@@ -29,6 +29,13 @@ Ask = Callable[[str], str]
     "--base org/base-7b --task gsm8k_train --yes",
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default="genome.yml")
+@click.option(
+    "--from",
+    "recipe",
+    metavar="RECIPE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Open this mergekit recipe: each of its numbers becomes a range, and it is tried first.",
+)
 @click.option("--model", "models", multiple=True, help="Hub id or folder. May be repeated.")
 @click.option("--base", help="The model they were fine-tuned from.")
 @click.option(
@@ -68,11 +75,13 @@ def init(
 ) -> None:
     """Asks for models, base and tasks, and writes a commented genome that passes a check.
 
+    With --from, models, base and method are those of a recipe, its numbers ranges around them.
     Options answer questions beforehand; answers may also be piped, one per line.
     """
     from evomerge.cli.log import run_log
     from evomerge.cli.output import write_result
     from evomerge.creating import refuse_occupied
+    from evomerge.opened_recipe import opened
     from evomerge.starter import start
 
     refuse_occupied(file, force=force)
@@ -80,6 +89,8 @@ def init(
         with run_log():
             answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
             say("checking models and tasks")
+            if answers.seed_from:
+                answers = opened(answers, permissions, lambda finding: _tell([finding]))
             starter = start(answers, str(file), permissions)
     except (click.Abort, KeyboardInterrupt) as stop:
         if not sys.stdin.isatty():
@@ -103,6 +114,7 @@ def _tell(findings: Sequence[Finding]) -> None:
 def _answers(
     *,
     yes: bool,
+    recipe: Path | None,
     models: tuple[str, ...],
     base: str | None,
     tasks: tuple[str, ...],
@@ -114,19 +126,26 @@ def _answers(
     """The options, and answers to questions for what they leave open."""
     from evomerge.starter import Answers
 
+    if recipe is not None and (models or base):
+        raise click.UsageError("--from takes models and base from the recipe; leave them out.")
+    needed = (("--model", models or recipe), ("--task", tasks))
     if yes:
-        missing = [name for name, given in (("--model", models), ("--task", tasks)) if not given]
+        missing = [name for name, given in needed if not given]
         if missing:
             raise click.UsageError(f"--yes asks nothing; add {' and '.join(missing)}.")
     else:
-        models = models or _several("model to merge (Hub id or folder)", _model_problem, 1)
-        if base is None:
-            base = _one("base they were fine-tuned from", _model_problem)
+        if recipe is None:
+            models = models or _several("model to merge (Hub id or folder)", _model_problem, 1)
+            if base is None:
+                base = _one("base they were fine-tuned from", _model_problem)
         tasks, holdout = _asked_tasks(tasks, holdout, search_path)
     method = _known_method(method or "", yes)
     if budget is None:
         budget = _BUDGET if yes else _asked_budget()
-    return Answers(models, tasks, base or "", holdout, search_path, method, budget)
+    seed_from = "" if recipe is None else str(recipe)
+    return Answers(
+        models, tasks, base or "", holdout, search_path, method, budget, seed_from=seed_from
+    )
 
 
 def _asked_tasks(

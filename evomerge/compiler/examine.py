@@ -123,7 +123,9 @@ def examine(
     if merge_space is not None:
         # A run that has begun has its seeds in its ledger: their files may be gone since.
         heard = _Findings(source) if is_begun else found
-        seeds = heard.attempt(lambda: seeds_of(genome, merge_space))
+        seeds = heard.attempt(
+            lambda: seeds_of(genome, merge_space, lambda one: heard.add(iter((one,))))
+        )
     if merge_space is not None and choice is not None:
         optimizer = _fitting_optimizer(choice, genome, merge_space, found, is_begun=is_begun)
     tasks = load_tasks(genome, permissions)

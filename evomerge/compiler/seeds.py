@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, GenomeError, Problem
 from evomerge.files import canonical_json
+from evomerge.findings import Finding
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
@@ -18,6 +20,7 @@ from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.reading import point_of
 from evomerge.reading import is_folder, is_there
 from evomerge.recipe import Recipe
+from evomerge.recipe.file import Hear, recipe_config
 from evomerge.report.export import winners_of
 from evomerge.report.run import load_run
 from evomerge.training.own_models import located
@@ -26,20 +29,35 @@ from evomerge.trial import SEED, Candidate
 _WHERE = "optimizer.seed_from"
 
 
-def seeds_of(genome: Genome, merge_space: MergeSpace) -> list[Candidate]:
+def _deaf(finding: Finding) -> None:
+    """Nobody wants to know."""
+
+
+def seeds_of(genome: Genome, merge_space: MergeSpace, hear: Hear = _deaf) -> list[Candidate]:
     """What ``seed_from`` names, as the trials that follow the baselines.
 
     A recipe that is a point of the space has its genotype, so that the optimizer learns from
     it; of a run it is the best few that it found, as many as ``finalists``.
 
+    Args:
+        genome: Whose seeds.
+        merge_space: Its space.
+        hear: Takes a finding about every key of a recipe that mergekit ignores.
+
     Raises:
-        GenomeError: something named there cannot be read, or is no recipe.
+        GenomeError: something named there cannot be read, is no recipe, or is one that mergekit
+            refuses.
     """
+
+    def heard(finding: Finding) -> None:
+        hear(replace(finding, problem=Problem(str(finding), _WHERE)))
+
     problems, recipes = [], []
     for name in genome.optimizer.seeds:
         try:
-            for origin, recipe in _recipes(Path(name), genome.finalists):
+            for origin, recipe in _recipes(Path(name), genome.finalists, heard):
                 _refuse_strangers(recipe, name, merge_space)
+                _refuse_unmergeable(recipe, name, merge_space)
                 recipes.append((origin, recipe))
         except EvomergeError as error:
             problems += [Problem(_named(name, p), _WHERE, p.fix) for p in error.problems]
@@ -66,6 +84,17 @@ def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> Non
         raise GenomeError(
             f"{name} merges models that this genome does not: {', '.join(strangers)}",
             fix="Name merges of the genome's models.",
+        )
+
+
+def _refuse_unmergeable(recipe: Recipe, name: str, merge_space: MergeSpace) -> None:
+    """A recipe that mergekit refuses would be a failed trial of the run."""
+    from evomerge.merging.refusals import refusals  # loads mergekit; a wrong genome must not
+
+    found = refusals(recipe.config, merge_space.architecture.n_layers)
+    if found:
+        raise GenomeError.of(
+            [Problem(f"mergekit refuses {name}: {why}", fix="Mend the recipe.") for why in found]
         )
 
 
@@ -101,7 +130,7 @@ def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpa
     return Candidate(trial_id, origin, merge_space.recipe(point), genotype, point)
 
 
-def _recipes(path: Path, count: int) -> Iterator[tuple[str, Recipe]]:
+def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[str, Recipe]]:
     """Origin and recipe of each merge that a path names."""
     if is_folder(path):
         if not is_there(RunFolder(path).ledger):
@@ -111,29 +140,14 @@ def _recipes(path: Path, count: int) -> Iterator[tuple[str, Recipe]]:
             origin = f"{SEED}{path}, trial {candidate.trial_id}"
             yield origin, located(candidate.recipe, path)
         return
-    content = read_yaml(path).data
-    if isinstance(content, dict) and "evomerge_best" in content:
+    source = read_yaml(path)
+    if isinstance(source.data, dict) and "evomerge_best" in source.data:
         (one,) = winners_of(path)
         yield f"{SEED}{path}", one.recipe
-        return
-    yield f"{SEED}{path}", Recipe(_as_recipe(content, path))
+    else:
+        yield f"{SEED}{path}", Recipe(recipe_config(source, hear))
 
 
 def _is_found(candidate: Candidate) -> bool:
     """Whether a search found it; models and their average are trials of every run anyway."""
     return not candidate.is_baseline or candidate.origin.startswith(SEED)
-
-
-def _as_recipe(content: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(content, dict) or "merge_method" not in content:
-        raise GenomeError(
-            f"{path} is neither a recipe nor a best.yml: it names no merge_method",
-            fix="Name a run folder, a best.yml, or a mergekit recipe.",
-        )
-    try:
-        canonical_json(content)
-    except ValueError as error:  # YAML has .nan and .inf
-        raise GenomeError(
-            f"{path} holds what no recipe can ({error})", fix="Write finite numbers."
-        ) from error
-    return content

@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, str] = {
 MODULES: Mapping[str, str] = {
     "pyyaml": "yaml", "lm-eval": "lm_eval.evaluator", "mergekit": "mergekit.merge",
     "huggingface-hub": "huggingface_hub", "optuna-dashboard": "optuna_dashboard",
+    "pydantic-core": "pydantic_core", "typing-extensions": "typing_extensions",
 }  # fmt: skip
 
 

@@ -16,6 +16,10 @@ from evomerge.genome.places import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
 
+_SLICES_NOTE = (
+    "Let `evomerge init --from RECIPE` open it where its slices hold whole models, or try it as it "
+    "is with optimizer.seed_from."
+)
 _LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
 
 
@@ -47,9 +51,28 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
         raise GenomeError(
             f"expected keys and values, got {type(source.data).__name__}", where=source.name
         )
+    _drop_helpers(source)
     for override in overrides:
         _override(source, override)
     return source
+
+
+def _drop_helpers(source: Source) -> None:
+    """Takes out keys that no block knows and that only hold what anchors lend to others.
+
+    One that resembles a known key stays, to be told.
+    """
+    if not source.lent:
+        return
+    try:
+        Genome.model_validate(source.data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            path = tuple(_in_file(details["loc"], source.data))
+            if details["type"] != "extra_forbidden" or not source.is_helper(path):
+                continue
+            if not nearest(str(path[-1]), sorted(set(keys_at(Genome, path[:-1])))):
+                _at(source.data, path[:-1]).pop(path[-1], None)
 
 
 def validate_genome(source: Source) -> Genome:
@@ -137,6 +160,8 @@ def _problem(
 def _unknown_key(path: KeyPath, where: str, known: Sequence[str]) -> Problem:
     """A key that is misspelt, or stands in another block than its own."""
     name = str(path[-1])
+    if path[:-1] == ("genome",) and name in ("slices", "modules"):
+        return Problem(f"{name!r} of a recipe cannot be searched yet", where, _SLICES_NOTE)
     home = home_of(path, known)
     if home:
         return Problem(f"{name!r} is no key of this block", where, f"Move it to {home}.")

@@ -56,7 +56,7 @@ class Source(Block):
 class TokenizerBlock(Block):
     """mergekit's `tokenizer:` block, handed through."""
 
-    source: str = Field(description="`union`, `base`, or one of the models.")
+    source: str = Field("union", description="`union`, `base`, or one of the models.")
     tokens: dict[str, Any] = Field(default_factory=dict, description="As mergekit's.")
     pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="As mergekit's."
@@ -121,6 +121,8 @@ class MergeDefinition(Block):
     chat_template: str | None = Field(
         None, description="`auto`, a name mergekit ships (chatml, llama3, ...) or a Jinja text."
     )
+
+    name: str | None = Field(None, description="A label, as some recipes have; changes nothing.")
 
     @fits("models")
     def _once_each(self) -> Iterator[MisfitError]:

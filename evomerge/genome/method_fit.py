@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from evomerge.errors import UnknownNameError
 from evomerge.genome.parameters import Setting, Settings
 from evomerge.genome.source import KeyPath, MisfitError
-from evomerge.methods import Method, MethodParameter, Scope
+from evomerge.methods import METHODS, Method, MethodParameter, Scope
 
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
 _HOW_TO_SEARCH = {
@@ -15,6 +15,17 @@ _HOW_TO_SEARCH = {
     int: "Write {integer: [low, high]} to search it.",
     float: "",
 }
+
+
+def is_left_out(method: Method, name: str, settings: Settings) -> bool:
+    """Whether a recipe may hold settings here that its method makes nothing of.
+
+    Fixed ones that mergekit ignores are common in published recipes. To search such a parameter
+    is a mistake, as is a name that no method knows.
+    """
+    known = any(name == p.name for each in METHODS.values() for p in each.parameters)
+    varies = any(entry.varies for entry in settings.entries)
+    return known and not varies and not method.reads(name)
 
 
 def unfit_settings(
@@ -37,6 +48,8 @@ def unfit_settings(
     keys = set(own_keys)
     for name, settings in parameters.items():
         here = (*place, name)
+        if is_left_out(method, name, settings):
+            continue
         try:
             parameter = method.parameter(name)
         except UnknownNameError as error:
@@ -79,8 +92,13 @@ def unfit_normalize(
     here = ("parameters", name)
     if normalize is not None:
         yield MisfitError("stands beside genome.normalize", *here, fix="Drop one of them.")
-    if len(given.entries) > 1 or not isinstance(given.entries[0].value, bool):
+    if len(given.entries) > 1 or not _is_boolean(given.entries[0].value):
         yield MisfitError("expected true or false", *here)
+
+
+def _is_boolean(value: object) -> bool:
+    """Whether mergekit reads it as one; 1.0 stands in recipes for true."""
+    return isinstance(value, (bool, int, float)) and value in (0, 1)
 
 
 def _unfit_kind(at: KeyPath, parameter: MethodParameter, setting: Setting) -> Iterator[MisfitError]:
@@ -88,7 +106,7 @@ def _unfit_kind(at: KeyPath, parameter: MethodParameter, setting: Setting) -> It
     fixed = setting.value if isinstance(setting.value, list) else [setting.value]
     values = [v for v in (*fixed, *(setting.choice or ())) if v is not None]
     if parameter.kind is bool:
-        wrong = [v for v in values if not isinstance(v, bool)]
+        wrong = [v for v in values if not _is_boolean(v)]
     else:
         numbers = int if parameter.kind is int else (int, float)
         wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, numbers)]

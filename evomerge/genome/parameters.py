@@ -30,7 +30,11 @@ class Setting(Block):
     choice: Annotated[list[Scalar], Field(min_length=2)] | None = Field(
         None, description="Two or more values."
     )
-    initial: Scalar | None = Field(None, description="Where the search starts.")
+    initial: Scalar | list[Number] | None = Field(
+        None,
+        description="Where the search starts; a list with a range: values over depth, one "
+        "coordinate each.",
+    )
 
     @fits(*_KINDS)
     def _one_kind(self) -> Iterator[MisfitError]:
@@ -65,10 +69,13 @@ class Setting(Block):
         if self.initial is None:
             return
         bounds = self.range or self.integer
-        if self.value is not None:
+        values = self.initial if isinstance(self.initial, list) else [self.initial]
+        if isinstance(self.initial, list) and (self.range is None or not values):
+            yield MisfitError(f"initial {self.initial} goes with a range only")
+        elif self.value is not None:
             yield MisfitError("initial stands beside a fixed value; drop one of them")
-        if bounds and not (
-            isinstance(self.initial, (int, float)) and bounds[0] <= self.initial <= bounds[1]
+        if bounds and not all(
+            isinstance(v, (int, float)) and bounds[0] <= v <= bounds[1] for v in values
         ):
             yield MisfitError(f"initial {self.initial!r} is outside {list(bounds)}")
         if self.choice and self.initial not in self.choice:

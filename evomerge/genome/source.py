@@ -1,12 +1,13 @@
 """YAML text -> plain data with the line of every key; bounded, safe, no duplicate keys.
 
-The text may be a stranger's: no tag makes an object of it, and its size counts as written out,
-with every alias in full.
+Anchors, aliases and merge keys (``<<``) mean what YAML says. The text may be a stranger's: no tag
+makes an object of it, and its size counts as written out, with every alias in full.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
 )
+_MERGE = "tag:yaml.org,2002:merge"
 
 KeyPath = tuple[str | int, ...]
 
@@ -65,11 +67,19 @@ class Source:
         name: The file, as messages name it.
         data: Mappings, lists, scalars.
         lines: Key path -> line number from 1.
+        lent: Key path of what an anchor names -> the length of the longest path above both it
+            and a place that uses it.
     """
 
     name: str
     data: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    lent: Mapping[KeyPath, int] = field(default_factory=dict)
+
+    def is_helper(self, path: KeyPath) -> bool:
+        """Whether what stands under a key is used elsewhere too, by alias or merge key."""
+        n = len(path)
+        return any(lent[:n] == path and common < n for lent, common in self.lent.items())
 
     def where(self, path: KeyPath) -> str:
         """``FILE:LINE: key.path`` of a key, or of the nearest one above it that exists."""
@@ -141,7 +151,7 @@ def parse_yaml(text: str, name: str) -> Source:
         loader.dispose()
     if walk.problems:
         raise GenomeError.of(walk.problems)
-    return Source(name, data, walk.lines)
+    return Source(name, data, walk.lines, walk.lent)
 
 
 def _syntax_error(error: yaml.YAMLError, name: str, text: str) -> GenomeError:
@@ -152,6 +162,12 @@ def _syntax_error(error: yaml.YAMLError, name: str, text: str) -> GenomeError:
     mark = getattr(error, "problem_mark", None)
     where = f"{name}:{mark.line + 1}" if mark is not None else name
     what = getattr(error, "problem", None) or str(error)
+    if what == "but found another document":
+        return GenomeError(
+            "holds several YAML documents, expected one",
+            where=where,
+            fix="Keep one; the stages of a mergekit-multi file are built by mergekit-multi.",
+        )
     return GenomeError(f"not YAML: {what}", where=where)
 
 
@@ -162,12 +178,15 @@ class _Walk:
         self.loader = loader
         self.name = name
         self.lines: dict[KeyPath, int] = {}
+        self.lent: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
+        self._first: dict[int, KeyPath] = {}  # where each node was met first
         self.n_nodes = 0
         self.n_characters = 0
 
     def build(self, node: yaml.Node, path: KeyPath, depth: int) -> Any:
         self._count(node, depth)
+        self._use(node, path)
         self.lines.setdefault(path, node.start_mark.line + 1)
         if node.tag not in _TAGS:
             self._problem(node, path, f"tag {node.tag!r} is not read", "Remove it.")
@@ -194,6 +213,14 @@ class _Walk:
                 where=where,
                 fix="Shorten it.",
             )
+
+    def _use(self, node: yaml.Node, path: KeyPath) -> None:
+        """Notes a node that an alias has brought to a second place."""
+        first = self._first.setdefault(id(node), path)
+        if first != path:
+            pairs = zip(first, path, strict=False)
+            common = next((n for n, (one, other) in enumerate(pairs) if one != other), len(first))
+            self.lent[first] = min(common, self.lent.get(first, common))
 
     def _problem(self, node: yaml.Node, path: KeyPath, what: str, fix: str) -> None:
         where = f"{self.name}:{node.start_mark.line + 1}"
@@ -224,6 +251,28 @@ class _Walk:
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key_node, value_node in self._entries(node):
+            key = self._harmless(key_node, path)
+            here = (*path, key)
+            if key_node.tag == _MERGE and merged:
+                self._problem(key_node, here, "stands twice", "Write <<: [*one, *other].")
+            elif key_node.tag == _MERGE:
+                merged = self._merged(value_node, path, depth + 1)
+                continue
+            elif key in data:
+                what = f"key {key!r} stands twice, first on line {self.lines[here]}"
+                self._problem(key_node, here, what, "Remove one of them.")
+            self.lines[here] = key_node.start_mark.line + 1
+            data[key] = self.build(value_node, here, depth + 1)
+        for key, (key_node, value_node) in merged.items():
+            if key not in data:
+                self._harmless(key_node, path)
+                self.lines[(*path, key)] = key_node.start_mark.line + 1
+                data[key] = self.build(value_node, (*path, key), depth + 1)
+        return data
+
+    def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise GenomeError(
@@ -231,11 +280,27 @@ class _Walk:
                     where=f"{self.name}:{key_node.start_mark.line + 1}",
                     fix="Quote it.",
                 )
-            key = self._harmless(key_node, path)
-            here = (*path, key)
-            if key in data:
-                what = f"key {key!r} stands twice, first on line {self.lines[here]}"
-                self._problem(key_node, here, what, "Remove one of them.")
-            self.lines[here] = key_node.start_mark.line + 1
-            data[key] = self.build(value_node, here, depth + 1)
-        return data
+            yield key_node, value_node
+
+    def _merged(
+        self, node: yaml.Node, path: KeyPath, depth: int
+    ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """The entries that a merge key brings: the first mapping that has a key wins."""
+        self._count(node, depth)
+        self._use(node, (*path, "<<"))
+        if isinstance(node, yaml.SequenceNode):
+            parts = [self._merged(part, path, depth + 1) for part in node.value]
+            return {key: entry for part in reversed(parts) for key, entry in part.items()}
+        if not isinstance(node, yaml.MappingNode):
+            what = "a merge key takes one mapping or a list of them"
+            self._problem(node, (*path, "<<"), what, "Name an anchor of a mapping: <<: *name.")
+            return {}
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        inherited: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key_node, value_node in self._entries(node):
+            self._count(key_node, depth)
+            if key_node.tag == _MERGE:
+                inherited = self._merged(value_node, path, depth + 1)
+            else:
+                own[str(key_node.value)] = key_node, value_node
+        return {**inherited, **own}

@@ -109,7 +109,8 @@ class MergeSpace(ABC):
         frame.update(dtype=definition.dtype, out_dtype=self.out_dtype)
         if definition.tokenizer is not None:
             block = definition.tokenizer.model_dump(exclude_defaults=True)
-            frame["tokenizer"] = {**block, "source": self._donor(block["source"], base)}
+            donor = self._donor(definition.tokenizer.source, base)
+            frame["tokenizer"] = {**block, "source": donor}
         elif definition.tokenizer_source is not None:
             frame["tokenizer_source"] = self._donor(definition.tokenizer_source, base)
         elif base is None:

@@ -16,6 +16,7 @@ def coordinate(
     setting: Setting | None,
     definition: MergeDefinition,
     n_weighted: int,
+    control: int,
 ) -> Parameter:
     """A parameter of a merge method as one of a space.
 
@@ -25,9 +26,10 @@ def coordinate(
         setting: What the genome says of it; None: the method's range.
         definition: The ``genome:`` block.
         n_weighted: How many models have a weight.
+        control: Which of the values over depth it is.
     """
     if setting is not None:
-        return _as_set(name, setting)
+        return _as_set(name, setting, control)
     range_ = parameter.range
     if range_ is None:
         raise ValueError(f"{parameter.name} is searched but has no range in the table")
@@ -37,8 +39,10 @@ def coordinate(
     return Real(name, low, range_.high, log=range_.log, initial=initial)
 
 
-def _as_set(name: str, setting: Setting) -> Parameter:
+def _as_set(name: str, setting: Setting, control: int) -> Parameter:
     initial: Any = setting.initial
+    if isinstance(initial, list):
+        initial = initial[control]
     if setting.range is not None:
         low, high = setting.range
         return Real(name, low, high, log=setting.log, initial=initial)

@@ -16,7 +16,7 @@ from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.coordinates import coordinate
-from evomerge.merge_spaces.della import refuse_densities_outside
+from evomerge.merge_spaces.della import check_della
 from evomerge.merge_spaces.idle import Idleness, IdleParameter, start_of
 from evomerge.merge_spaces.layout import Cell, cells, layout
 from evomerge.merge_spaces.names import short_names
@@ -62,7 +62,7 @@ class ParameterSpace(MergeSpace):
         self._parameters: list[Parameter] = []
         self._fixed: dict[str, Any] = {}
         self.slots: list[Slot] = []
-        for parameter in self.method.parameters:
+        for parameter in self.method.live_parameters:
             if parameter.scope is Scope.SHARED:
                 self._place_shared(parameter)
             elif parameter.name == "weight":
@@ -86,6 +86,9 @@ class ParameterSpace(MergeSpace):
 
     def _n_controls(self, cell: Cell) -> int:
         """Control points of the depth profile; 1 without one."""
+        begun = cell.setting.initial if cell.setting is not None else None
+        if isinstance(begun, list):
+            return len(begun) if cell.has_layers else 1
         step = self.definition.layer_granularity
         if not (self.definition.smooth and step and cell.has_layers):
             return 1
@@ -197,7 +200,12 @@ class ParameterSpace(MergeSpace):
             name = self._name(parameter.name, source, cell, control)
             made.append(
                 coordinate(
-                    parameter, name, cell.setting, self.definition, len(self.inputs.weighted)
+                    parameter,
+                    name,
+                    cell.setting,
+                    self.definition,
+                    len(self.inputs.weighted),
+                    control,
                 )
             )
         if self._idleness.everything(cell) or (
@@ -233,7 +241,7 @@ class ParameterSpace(MergeSpace):
                 fix=f"{open_}.",
             )
         if self.method.name.startswith("della"):
-            refuse_densities_outside(self._parameters, self.slots, self._fixed)
+            check_della(self._parameters, self.slots, self._fixed)
 
     # What a point means
 

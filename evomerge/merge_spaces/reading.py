@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.errors import EvomergeError
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.merge_spaces.slots import Coupled, Slot, Variable
 from evomerge.recipe import Recipe
+from evomerge.recipe.effective import effective
 
 TOLERANCE = 1e-4  # numbers of a recipe are written with six digits
+_OTHER_SHAPE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
@@ -23,14 +26,24 @@ def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
     """
     if not isinstance(merge_space, ParameterSpace):
         return None
+    as_it_is = _point(merge_space, recipe.config)
+    if as_it_is is not None:
+        return as_it_is
+    try:  # written in another way
+        config = effective(recipe.config, merge_space.architecture).to_config()
+    except (EvomergeError, *_OTHER_SHAPE):
+        return None
+    return _point(merge_space, config)
+
+
+def _point(merge_space: ParameterSpace, config: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
-        point = dict(_coordinates(merge_space, recipe.config))
+        point = dict(_coordinates(merge_space, config))
         inside = merge_space.space.decode(merge_space.space.encode(point))
         found = merge_space.recipe(inside)
-    # It has another shape, or its weights no sum.
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+    except (*_OTHER_SHAPE, ZeroDivisionError):  # its weights have no sum
         return None
-    return inside if _is_near(found.config, recipe.config) else None
+    return inside if _is_near(found.config, config) else None
 
 
 def _coordinates(space: ParameterSpace, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from evomerge.architecture import Architecture
 from evomerge.errors import GenomeError, Problem
@@ -71,13 +71,17 @@ class EffectiveSettings:
         return bool(given.entries[0].value) if given else self.method.normalize
 
     def _problems(self) -> Iterator[Problem]:
-        for name, settings in self.definition.parameters.items():
+        for name, settings in self._read(self.definition.parameters):
             yield from self._setting_problems(f"genome.parameters.{name}", name, settings)
         for index, source in enumerate(self.definition.models):
-            for name, settings in source.parameters.items():
+            for name, settings in self._read(source.parameters):
                 where = f"genome.models[{index}].parameters.{name}"
                 yield from self._setting_problems(where, name, settings)
         yield from self._filter_problems("genome.filters", self.definition.filters or ())
+
+    def _read(self, parameters: Mapping[str, Settings]) -> Iterator[tuple[str, Settings]]:
+        """Those that the method makes something of."""
+        return ((name, s) for name, s in parameters.items() if self.method.reads(name))
 
     def _filter_problems(self, where: str, filters: Sequence[str]) -> Iterator[Problem]:
         left = {name for slice_ in self.slices for name in slice_.tensors}
@@ -103,7 +107,7 @@ class EffectiveSettings:
                     at,
                     "Fix the value, or use granularity: layers.",
                 )
-            if isinstance(entry.value, list) and len(self.slices) > 1:
+            if isinstance(entry.value or entry.initial, list) and len(self.slices) > 1:
                 yield Problem(
                     "a list is interpolated anew in each of the "
                     f"{len(self.slices)} slices of this granularity",

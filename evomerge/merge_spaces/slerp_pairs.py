@@ -81,14 +81,15 @@ class SlerpPairs(MergeSpace):
             "t", Settings(entries=[Setting(range=(0.0, 1.0))])
         )
         entry = settings.entries[0]
-        if len(settings.entries) > 1 or entry.range is None:
+        initial = entry.initial
+        if len(settings.entries) > 1 or entry.range is None or isinstance(initial, list):
             raise GenomeError(
                 "slerp over several models searches t in one range",
                 where="genome.parameters.t",
                 fix="Write t: {range: [low, high]}.",
             )
-        initial = float(entry.initial) if entry.initial is not None else None
-        return Real(name, *entry.range, log=entry.log, initial=initial)
+        start = None if initial is None else float(initial)
+        return Real(name, *entry.range, log=entry.log, initial=start)
 
     def _name(self, parameter: str, index: int) -> str:
         label = self.slices[index].label

@@ -17,6 +17,7 @@ from evomerge.recipe import Recipe
 from evomerge.scratch import scratch
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
+_NO_CARD = "--no-write-model-card"
 LINES_KEPT = 20  # of mergekit's output in an error
 _SECONDS_TO_END = 5.0  # before it is killed
 _BAR = re.compile(r"(\d+)%\|")
@@ -30,6 +31,8 @@ def mergekit_command(
 ) -> str:
     """The command a person types to build a recipe.
 
+    It writes no model card: for that mergekit asks the Hub about every model, folders too.
+
     Args:
         recipe_file: The exported YAML.
         out: The folder to be written.
@@ -37,7 +40,7 @@ def mergekit_command(
         lora_cache: Folder for folded ``model+lora`` sources; mergekit demands one where a
             recipe has such sources.
     """
-    options = _options(merge_seed, lora_cache)
+    options = [*_options(merge_seed, lora_cache), _NO_CARD]
     return shlex.join(["mergekit-yaml", str(recipe_file), str(out), *options])
 
 
@@ -89,7 +92,7 @@ def build(
         command += [*_options(merge_seed, cache), "--device", device]
         command += ["--num-threads", str(threads)] if threads else []
         command += ["--trust-remote-code"] if trust_remote_code else []
-        command += ["--no-write-model-card"] if _is_offline() else []
+        command += [_NO_CARD] if _is_offline() else []
         environment = {"TMPDIR": str(temporary)}  # what it leaves there goes, too
         environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
         _run(command, environment, out, report or _nobody)

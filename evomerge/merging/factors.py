@@ -121,9 +121,11 @@ def placed(recipe: Recipe, run_dir: Path, beside: Path) -> Recipe:
     adapter_sum = read_sum(run_dir, model.lora)
     if adapter_sum.only is not None:
         return with_model(recipe, adapter_sum.only)
-    folder = beside / Path(model.lora).name  # no longer a name below a run folder
+    folder = beside / Path(model.lora).name
     write_adapter(adapter_sum, folder)
-    return with_model(recipe, model.model_copy(update={"lora": str(folder)}))
+    # Never the name of a sum below a run folder, which begins with no dot and no slash.
+    name = str(folder) if folder.is_absolute() else f"./{folder}"
+    return with_model(recipe, model.model_copy(update={"lora": name}))
 
 
 class Sums:

@@ -71,6 +71,7 @@ RULES: tuple[Rule, ...] = (
     splits.benchmarks_unsearched,
     genome.role_of_base,
     genome.base_among_models,
+    genome.ignored_parameters,
     tasks.documents,
     tasks.worked_examples,
     tasks.directions,

@@ -1,10 +1,11 @@
-"""How a genome was understood: a base that the method does not read, or that is a model too."""
+"""How a genome was understood: a base or parameters that the method does not read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evomerge.findings import Finding, note
+from evomerge.findings import Finding, note, warning
+from evomerge.genome.method_fit import is_left_out
 from evomerge.methods import Base, method_named
 from evomerge.preflight.subject import Subject
 
@@ -37,3 +38,21 @@ def base_among_models(subject: Subject) -> Iterator[Finding]:
                 f"{base} is the base too; its task vector is zero, so it gets no parameters",
                 f"genome.models[{index}]",
             )
+
+
+def ignored_parameters(subject: Subject) -> Iterator[Finding]:
+    """Fixed parameters that the merge method makes nothing of, as published recipes have them."""
+    definition = subject.genome.genome
+    method = method_named(definition.merge_method)
+    places = {"genome.parameters": definition.parameters}
+    for index, source in enumerate(definition.models):
+        places[f"genome.models[{index}].parameters"] = source.parameters
+    for place, parameters in places.items():
+        for name, settings in parameters.items():
+            if is_left_out(method, name, settings):
+                is_common = any(name == parameter.name for parameter in method.parameters)
+                report = note if is_common else warning
+                yield report(
+                    f"mergekit makes nothing of {name} in {method.name}; it is left out",
+                    f"{place}.{name}",
+                )

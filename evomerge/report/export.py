@@ -41,10 +41,12 @@ class Export:
     Attributes:
         content: What best.yml holds of it.
         run_dir: Its run folder, or where its best.yml lies.
+        adapter: The folder of the adapter that was written for it; None: none was.
     """
 
     content: Mapping[str, Any]
     run_dir: Path | None = None
+    adapter: Path | None = None
 
     @property
     def trial_id(self) -> int:
@@ -64,15 +66,24 @@ class Export:
     def placed(self, beside: Path) -> Export:
         """The same; its summed adapter, if it has one, written below a folder and named there.
 
+        The recipe names it as the folder was named: a relative one builds where that is true.
+
         Raises:
             EvomergeError: what it is a sum of cannot be read, or it cannot be written.
         """
-        if sum_in(self.recipe) is None:
+        summed = sum_in(self.recipe)
+        if summed is None:
             return self
         from evomerge.merging.factors import placed  # loads torch; a plain recipe must not
 
-        recipe = placed(self.recipe, self.run_dir or Path(), beside.absolute())
-        return replace(self, content={**self.content, "recipe": dict(recipe.config)})
+        recipe = placed(self.recipe, self.run_dir or Path(), beside)
+        named = (Path(m.lora) for m in _models_in(recipe.config) if m.lora)
+        name = Path(summed.lora or "").name
+        return replace(
+            self,
+            content={**self.content, "recipe": dict(recipe.config)},
+            adapter=next((folder for folder in named if folder.name == name), None),
+        )
 
     @property
     def sources(self) -> frozenset[Path]:
@@ -212,11 +223,12 @@ def _text(value: float, content: Mapping[str, Any]) -> str:
 
 def _where_to_build(names: Iterable[str]) -> Iterator[str]:
     """What mergekit makes of a folder's name that is no full path."""
-    folders = sorted(name for name in names if _is_relative_folder(name))
+    listed = list(names)
+    folders = sorted(name for name in listed if _is_relative_folder(name))
     if folders:
         yield f"Build it where these folders are: {', '.join(folders)}."
-    if any(name.count("/") <= 1 for name in folders):  # the form of a name on the Hub
-        yield "Without a network add --no-write-model-card: for that mergekit asks the Hub of them."
+    if any(not is_folder(name) for name in listed):
+        yield "Without a network `evomerge export --build` builds it from the cache of the Hub."
 
 
 def _is_relative_folder(name: str) -> bool:

@@ -398,7 +398,7 @@ def test_a_model_with_plus_or_at_in_its_name_reads_back_as_itself():
 
 MISTAKES = {
     "dead parameter": (
-        {"merge_method": "task_arithmetic", "parameters": {"density": 0.5}},
+        {"merge_method": "task_arithmetic", "parameters": {"density": {"range": [0, 1]}}},
         "genome.parameters.density: task_arithmetic reads density and ignores it. Remove it.",
     ),
     "shared parameter under a model": (
@@ -525,7 +525,7 @@ def test_a_wrong_number_of_models_is_refused(method, models, message):
 
 def test_all_contradictions_are_reported_at_once():
     data = {"models": ["a", "b"], "base_model": "c", "merge_method": "ties"}
-    parameters = {"densty": 1, "weight": "x", "int8_mask": True}
+    parameters = {"densty": 1, "weight": "x", "int8_mask": {"choice": [True, False]}}
     with pytest.raises(GenomeError, match="densty") as raised:
         loaded({**data, "parameters": parameters})
     assert len(raised.value.problems) == 3

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +95,9 @@ def export(*arguments):
     """The command, in this process."""
     result = CliRunner().invoke(main, ["export", *arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    if "-o" in arguments and str(arguments[-1]).endswith("winner/recipe.yml"):
+        told = r"factors-\w+ \([0-9.]+ k?B\) is the adapter that the recipe names"
+        assert re.search(told, result.stderr)
     return result.stdout
 
 
@@ -98,7 +106,9 @@ def test_an_export_writes_the_adapter_beside_the_recipe(place, winner):
     recipe = yaml.safe_load((place / "winner" / "recipe.yml").read_text())
     (source,) = recipe["slices"][0]["sources"]
     base, _, adapter = source["model"].partition("+")
-    assert (base, Path(adapter).parent) == ("models/base", place / "winner")
+    assert (base, Path(adapter).parent) == ("models/base", Path("winner"))
+    text = (place / "winner" / "recipe.yml").read_text()
+    assert f"# Build it where these folders are: models/base, {Path(adapter)}." in text
     sum_file = Path("out", "adapters", f"{Path(adapter).name}.json")
     coefficients = json.loads(sum_file.read_text())["coefficients"]
     parts = [load_file(place / "loras" / name / WEIGHTS) for name in "abc"]
@@ -143,7 +153,17 @@ def test_a_best_file_without_its_run_says_what_is_missing(winner, tmp_path):
 def test_the_winner_is_built_by_mergekit_and_answers_as_recorded(place, winner):
     run = command_in(place)
     assert "answer as recorded" in run("verify", winner).stdout
+    run("export", winner, "-o", "winner/recipe.yml")
+    text = (place / "winner" / "recipe.yml").read_text()
+    shown = next(line for line in text.splitlines() if "mergekit-yaml" in line)
+    _, file, out, *options = shlex.split(shown.removeprefix("#"))
+    script = [sys.executable, "-m", "mergekit.scripts.run_yaml", file, out, *options]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    subprocess.run(script, cwd=place, check=True, capture_output=True, env=offline)
+    by_hand = load_file(place / out / MODEL)
     run("export", winner, "--build", "models/built")
+    again = load_file(place / "models/built" / MODEL)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in by_hand.items())
     (adapter,) = (place / "models").glob("factors-*")
     factors, built = (load_file(f) for f in (adapter / WEIGHTS, place / "models/built" / MODEL))
     before = load_file(place / "models/base" / MODEL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -59,15 +60,10 @@ def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(place):
     assert "models/model_1" in exported
     assert str(place) not in exported
     (place / "winner.yml").write_text(exported)
-    command = [
-        sys.executable,
-        "-m",
-        "mergekit.scripts.run_yaml",
-        "winner.yml",
-        "built",
-        "--quiet",
-        "--no-write-model-card",
-    ]
+    shown = next(line for line in exported.splitlines() if "mergekit-yaml" in line)
+    _, _, _, *options = shlex.split(shown.removeprefix("#"))
+    assert options[0] == "--random-seed"
+    command = [sys.executable, "-m", "mergekit.scripts.run_yaml", "winner.yml", "built", *options]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, cwd=place, check=True, capture_output=True, env=offline)
     scored = _documents(place / "out", trial, "tasks")

@@ -49,10 +49,10 @@ def test_a_model_that_is_not_there_is_told_before_mergekit_starts(tmp_path: Path
 
 def test_the_command_for_people_quotes_paths_and_names_the_seed() -> None:
     assert mergekit_command("my best.yml", "out", 5) == (
-        "mergekit-yaml 'my best.yml' out --random-seed 5"
+        "mergekit-yaml 'my best.yml' out --random-seed 5 --no-write-model-card"
     )
     assert mergekit_command("best.yml", "out", 0, lora_cache="lora").endswith(
-        "--random-seed 0 --lora-merge-cache lora"
+        "--random-seed 0 --lora-merge-cache lora --no-write-model-card"
     )
 
 

@@ -101,7 +101,7 @@ MISTAKES = {
         "unknown merge method 'dare-ties'; did you mean 'dare_ties'?",
     ),
     "a parameter the method lacks": (
-        GENOME.format("ties, parameters: {t: 0.5}"),
+        GENOME.format("ties, parameters: {t: {range: [0, 0.5]}}"),
         "genome.parameters.t: merge method ties has no parameter 't'",
     ),
     "a parameter out of its bounds": (

@@ -57,7 +57,9 @@ def test_the_command_names_a_cache_where_there_are_adapters(folder, model):
     assert "--lora-merge-cache" not in export.command("r.yml", "out")
     recipe = {"merge_method": "passthrough", "models": [{"model": model}]}
     with_adapter = Export({**export.content, "recipe": recipe})
-    assert with_adapter.command("r.yml", "out").endswith("--lora-merge-cache lora-cache")
+    assert with_adapter.command("r.yml", "out").endswith(
+        "--lora-merge-cache lora-cache --no-write-model-card"
+    )
 
 
 def test_a_checkpoint_of_the_run_is_named_in_full(folder, monkeypatch):
@@ -73,12 +75,12 @@ def test_folders_that_are_not_named_in_full_are_told(folder, tmp_path, monkeypat
     (export,) = winners_of(folder)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine" / "deep" / "own").mkdir(parents=True)
-    for name, is_like_hub in (("mine", True), ("mine/deep/own", False)):
+    for name in ("mine", "mine/deep/own"):
         adapted = {"merge_method": "passthrough", "models": [{"model": f"{name}+/abs/lora"}]}
         text = Export({**export.content, "recipe": adapted}).to_yaml()
         assert f"# Build it where these folders are: {name}." in text
         assert str(tmp_path) not in text
-        assert ("add --no-write-model-card" in text) == is_like_hub
+        assert "--random-seed 0 --lora-merge-cache lora-cache --no-write-model-card" in text
     assert "Build it where" not in export.to_yaml()
 
 

@@ -1,0 +1,133 @@
+"""A published recipe -> the answers of a first genome: its numbers opened, itself the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.errors import EvomergeError, GenomeError, Problem
+from evomerge.findings import note
+from evomerge.genome.models import ModelName
+from evomerge.genome.source import Source, read_yaml
+from evomerge.inspection.read import read_model
+from evomerge.merging.describe import describe
+from evomerge.permissions import Permissions
+from evomerge.recipe.effective import Effective, effective
+from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.opening import frame_of, has_numbers, model_entry, opened_block
+from evomerge.starter import Answers
+
+_WIDTH = 96
+
+
+def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
+    """The answers with models, base, method and settings of the recipe that they name.
+
+    A method without numbers, or another one that the answers ask for, leaves the models and what
+    stands beside them: that method's own numbers are searched, and the recipe is tried first.
+
+    Args:
+        answers: With ``seed_from``.
+        permissions: What the user allows models.
+        hear: Takes what mergekit ignores in the recipe, and what was made of it.
+
+    Raises:
+        EvomergeError: it is no recipe, mergekit would refuse it, or it cannot be opened yet.
+    """
+    file = Path(answers.seed_from)
+    recipe = _read(file, permissions, hear)
+    if has_numbers(recipe) and answers.method in ("", recipe.method.name):
+        return replace(answers, block=tuple(_lines(opened_block(recipe))))
+    models = [model.text for model in recipe.models if model != recipe.base]
+    base = recipe.base.text if recipe.base is not None and recipe.names_base else ""
+    answers = replace(answers, models=tuple(models), base=base)
+    hear(
+        note(
+            f"{recipe.method.name} has no number to open; searched are those of "
+            f"{answers.merge_method}, and the recipe is tried first"
+            if not has_numbers(recipe)
+            else f"searched are the numbers of {answers.merge_method}, not the recipe's own",
+            str(file),
+        )
+    )
+    listed = [model_entry(model) for model in recipe.models if model != recipe.base]
+    block = {"models": listed, "merge_method": answers.merge_method, **frame_of(recipe)}
+    return replace(answers, block=tuple(_lines({**block, "granularity": "model"})))
+
+
+def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
+    source = read_yaml(file)
+    if isinstance(source.data, dict) and "evomerge_best" in source.data:
+        source = Source(str(file), source.data.get("recipe"))
+    config = recipe_config(source, hear)
+    try:
+        return _effective(config, permissions)
+    except EvomergeError as error:
+        raise GenomeError.of(
+            [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
+        ) from error
+
+
+def _effective(config: dict[str, Any], permissions: Permissions) -> Effective:
+    from evomerge.merging.refusals import refusals  # loads mergekit
+
+    names = list(dict.fromkeys(_models_in(config)))
+    if not names:
+        raise GenomeError("it merges no models")
+    facts = [
+        read_model(name, "models", may_unpickle=name.text in permissions.pickle) for name in names
+    ]
+    architecture = describe(facts)
+    refused = refusals(config, architecture.n_layers)
+    if refused:
+        raise GenomeError.of([Problem(f"mergekit refuses it: {why}") for why in refused])
+    return effective(config, architecture)
+
+
+def _models_in(part: Any) -> Iterator[ModelName]:
+    """Every model that a recipe names."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key in ("model", "base_model") and value is not None:
+                yield _model(value)
+            elif key not in ("parameters", "tokenizer"):
+                yield from _models_in(value)
+    elif isinstance(part, list):
+        for entry in part:
+            yield from _models_in(entry)
+
+
+def _model(value: Any) -> ModelName:
+    try:
+        return ModelName.model_validate(value)
+    except ValueError as error:
+        raise GenomeError(f"{value!r} names no model") from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Settings and lists of numbers on one line."""
+
+
+def _mapping(dumper: _Dumper, value: dict[str, Any]) -> yaml.Node:
+    kinds = {"value", "range", "integer"}
+    flow = bool(kinds & set(value)) and not {"models", "source"} & set(value)
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=flow)
+
+
+def _list(dumper: _Dumper, value: list[Any]) -> yaml.Node:
+    flow = all(isinstance(item, (int, float)) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flow)
+
+
+_Dumper.add_representer(dict, _mapping)
+_Dumper.add_representer(list, _list)
+
+
+def _lines(block: Mapping[str, Any]) -> Iterator[str]:
+    """A ``genome:`` block as YAML, without its first line."""
+    text = yaml.dump(dict(block), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    yield from (f"  {line}" for line in text.splitlines())

@@ -1,0 +1,108 @@
+"""A recipe -> the `genome:` block of a search that begins at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from evomerge.genome.models import ModelName
+from evomerge.recipe.effective import Effective, Entries, Entry, Settings
+from evomerge.recipe.ranges import Span, della_room, fixed, opened, strongest
+
+
+def has_numbers(recipe: Effective) -> bool:
+    """Whether the method has a number to search at all."""
+    return any(parameter.range is not None for parameter in recipe.method.live_parameters)
+
+
+def opened_block(recipe: Effective) -> dict[str, Any]:
+    """What may vary: every number of the recipe, in a range around it.
+
+    Several groups of layers have one range for all their values, and numbers that hold for the
+    whole merge stay. Weights that are divided by their sum are searched as shares there; in one
+    group the largest stays and the others are opened.
+
+    Args:
+        recipe: A recipe of whole models.
+    """
+    method = recipe.method
+    own = {m: _joined([part.own[m] for part in recipe.parts]) for m in recipe.models}
+    shared = _joined([part.shared for part in recipe.parts])
+    room = _room(method.name, own.values())
+    held = _held(own) if recipe.normalizes and not recipe.step else None
+
+    def setting(name: str, entries: Entries, stays: bool) -> Any:
+        parameter = method.parameter(name)
+        if stays:
+            return fixed(entries)
+        return opened(method, parameter, entries, room.get(name), over_depth=not recipe.step)
+
+    block: dict[str, Any] = {"models": [], "merge_method": method.name}
+    for model in recipe.models:
+        parameters = {
+            name: setting(name, entries, stays=name == "weight" and model == held)
+            for name, entries in own[model].items()
+            if not (name == "weight" and recipe.step and recipe.normalizes)
+        }
+        entry = {"model": model.in_recipe, "parameters": parameters}
+        block["models"].append(entry if parameters else model_entry(model))
+    parameters = {
+        name: setting(name, entries, bool(recipe.step) and not method.parameter(name).searched)
+        for name, entries in shared.items()
+    }
+    block |= {"parameters": parameters} if parameters else {}
+    finely = {"layer_granularity": recipe.step} if recipe.step else {"granularity": "model"}
+    return {**block, **frame_of(recipe), **finely}
+
+
+def frame_of(recipe: Effective) -> dict[str, Any]:
+    """Base, dtypes, tokenizer and chat template as in the recipe."""
+    base = recipe.base if recipe.names_base else None
+    frame = dict(recipe.frame)
+    if "dtype" in frame:
+        frame.setdefault("out_dtype", frame["dtype"])
+    return {**({} if base is None else {"base_model": base.in_recipe}), **frame}
+
+
+def model_entry(model: ModelName) -> Any:
+    """A model without settings of its own."""
+    return model.in_recipe if isinstance(model.in_recipe, str) else {"model": model.in_recipe}
+
+
+def _joined(groups: Iterable[Settings]) -> dict[str, Entries]:
+    """Settings of several groups of layers, each entry with the values of all groups."""
+    values: dict[str, dict[str | None, list[Any]]] = {}
+    for settings in groups:
+        for name, entries in settings.items():
+            for entry in entries:
+                values.setdefault(name, {}).setdefault(entry.filter, []).append(entry.value)
+    return {
+        name: tuple(_entry(text, by_filter[text]) for text in sorted(by_filter, key=_default_last))
+        for name, by_filter in values.items()
+    }
+
+
+def _default_last(text: str | None) -> bool:
+    return text is None
+
+
+def _entry(text: str | None, values: list[Any]) -> Entry:
+    if all(value == values[0] for value in values):
+        return Entry(text, values[0])
+    return Entry(text, [v for value in values for v in Entry(text, value).values])
+
+
+def _room(name: str, own: Iterable[Settings]) -> Mapping[str, Span]:
+    if not name.startswith("della"):
+        return {}
+    given = list(own)
+    return della_room(
+        [settings["density"] for settings in given if "density" in settings],
+        [settings["epsilon"] for settings in given if "epsilon" in settings],
+    )
+
+
+def _held(own: Mapping[ModelName, Settings]) -> ModelName | None:
+    """The model whose weight stays, where the common scale of the weights changes nothing."""
+    weights = {model: given["weight"] for model, given in own.items() if "weight" in given}
+    return list(weights)[strongest(list(weights.values()))] if weights else None
