@@ -30,7 +30,9 @@ class Setting(Block):
     choice: Annotated[list[Scalar], Field(min_length=2)] | None = Field(
         None, description="Two or more values."
     )
-    initial: Scalar | None = Field(None, description="Where the search starts.")
+    initial: Scalar | None = Field(
+        None, description="Where the search starts; absent, at the best of parents and average."
+    )
 
     @fits(*_KINDS)
     def _one_kind(self) -> Iterator[MisfitError]:
