@@ -80,7 +80,8 @@ def compare(
     slopes = objective.slopes
     found = []
     for index, difference in enumerate(differences):
-        wanted = [k for k in range(len(objective.tasks)) if slopes is None or slopes[index][k]]
+        counting = filter(objective.counts, range(len(objective.tasks)))
+        wanted = [k for k in counting if slopes is None or slopes[index][k]]
         try:
             tasks = {k: paired_task(objective, k, one, other, members or {}) for k in wanted}
         except NotPairedError as error:

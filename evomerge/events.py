@@ -106,6 +106,13 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """Something the user should think about."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """Nothing is left to do.
 
@@ -127,5 +134,6 @@ Event = (
     | TrialFinished
     | FinalScored
     | Notice
+    | Warned
     | RunFinished
 )

@@ -122,27 +122,23 @@ class Objective:
         return self.combine(self.task_scores(evaluation))
 
     def combine(self, parts: Sequence[Score]) -> tuple[Score, ...]:
-        """The score of each objective from one score per task."""
+        """The score of each objective from one score per task.
+
+        A task of weight 0 is watched and takes no part: not by its value, its documents or a
+        standard error that it has not.
+        """
         if self.name == "per_task":
             return tuple(parts)
+        if self.name == "normalized" and self.anchors:
+            parts = [_scaled(*pair) for pair in zip(parts, self.anchors, strict=True)]
+        parts, weights = self._counting(parts)
         if not all(math.isfinite(part.value) for part in parts):
             return (Score(math.nan, None, sum(part.n for part in parts)),)
         if self.name == "worst":
             return (min(parts, key=lambda score: score.value),)
         if self.name == "harmonic_mean":
-            return (self._harmonic(parts),)
-        if self.name == "normalized" and self.anchors:
-            parts = tuple(
-                replace(
-                    part,
-                    value=(part.value - anchor.zero) / (anchor.one - anchor.zero),
-                    stderr=None
-                    if part.stderr is None
-                    else part.stderr / (anchor.one - anchor.zero),
-                )
-                for part, anchor in zip(parts, self.anchors, strict=True)
-            )
-        return (self._weighted(parts),)
+            return (_harmonic(parts, weights),)
+        return (_weighted(parts, weights),)
 
     def losses(self, outcome: Outcome) -> NDArray[np.float64]:
         """Shape (n_objectives,); ``inf`` where the trial failed or a score is not finite."""
@@ -167,23 +163,44 @@ class Objective:
             shares = [s / (a.one - a.zero) for s, a in zip(shares, self.anchors, strict=True)]
         return (tuple(shares),)
 
+    def counts(self, index: int) -> bool:
+        """Whether a task has a say in what is searched for."""
+        return self.name == "per_task" or self.tasks[index].weight != 0
+
+    def _counting(self, parts: Sequence[Score]) -> tuple[list[Score], list[float]]:
+        """The scores of the tasks that count, and their weights."""
+        counting = [index for index in range(len(self.tasks)) if self.counts(index)]
+        return [parts[i] for i in counting], [self.tasks[i].weight for i in counting]
+
     def _shares(self) -> list[float]:
-        total = sum(abs(task.weight) for task in self.tasks)
-        return [task.weight / total for task in self.tasks]
+        return _shares([task.weight for task in self.tasks])
 
-    def _weighted(self, parts: Sequence[Score]) -> Score:
-        shares = self._shares()
-        value = sum(share * part.value for share, part in zip(shares, parts, strict=True))
-        return Score(value, _combined(shares, parts), sum(part.n for part in parts))
 
-    def _harmonic(self, parts: Sequence[Score]) -> Score:
-        n = sum(part.n for part in parts)
-        if any(part.value <= 0 for part in parts):
-            return Score(0.0, None, n)
-        shares = self._shares()
-        value = 1.0 / sum(share / part.value for share, part in zip(shares, parts, strict=True))
-        slopes = [s * (value / part.value) ** 2 for s, part in zip(shares, parts, strict=True)]
-        return Score(value, _combined(slopes, parts), n)
+def _scaled(part: Score, anchor: Anchor) -> Score:
+    span = anchor.one - anchor.zero
+    stderr = None if part.stderr is None else part.stderr / span
+    return replace(part, value=(part.value - anchor.zero) / span, stderr=stderr)
+
+
+def _shares(weights: Sequence[float]) -> list[float]:
+    total = sum(map(abs, weights))
+    return [weight / total for weight in weights]
+
+
+def _weighted(parts: Sequence[Score], weights: Sequence[float]) -> Score:
+    shares = _shares(weights)
+    value = sum(share * part.value for share, part in zip(shares, parts, strict=True))
+    return Score(value, _combined(shares, parts), sum(part.n for part in parts))
+
+
+def _harmonic(parts: Sequence[Score], weights: Sequence[float]) -> Score:
+    n = sum(part.n for part in parts)
+    if any(part.value <= 0 for part in parts):
+        return Score(0.0, None, n)
+    shares = _shares(weights)
+    value = 1.0 / sum(share / part.value for share, part in zip(shares, parts, strict=True))
+    slopes = [s * (value / part.value) ** 2 for s, part in zip(shares, parts, strict=True)]
+    return Score(value, _combined(slopes, parts), n)
 
 
 def _combined(slopes: Sequence[float], parts: Sequence[Score]) -> float | None:

@@ -24,9 +24,9 @@ from evomerge.limits import Limits
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
-from evomerge.parents import is_parent, refuse_hopeless
 from evomerge.proposer import Proposer
 from evomerge.standing import Standing, anchored, finalists, winners
+from evomerge.steering import look_at_tasks
 from evomerge.trial import Candidate, Outcome, Trial
 
 Evaluating = Generator[Event, None, list[Outcome]]
@@ -57,6 +57,7 @@ class Search:
         finals: Split -> objective, for the splits beside ``tasks`` that have tasks.
         warnings: What the user should think about.
         notes: What the user should know.
+        is_strict: Whether a task that cannot steer ends the run after the baselines.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Search:
         finals: Mapping[str, Objective] | None = None,
         warnings: Sequence[str] = (),
         notes: Sequence[str] = (),
+        is_strict: bool = False,
     ) -> None:
         self.merge_space = merge_space
         self.proposer = Proposer(optimizer, merge_space, ledger)
@@ -82,6 +84,7 @@ class Search:
         self.finals = dict(finals or {})
         self.warnings = tuple(warnings)
         self.notes = tuple(notes)
+        self.is_strict = is_strict
         self.standing = Standing(objective)
         self._trial_of: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
         self._n_recorded = len(ledger.trials)
@@ -187,7 +190,7 @@ class Search:
 
     def _run_baselines(self) -> Generator[Event, None, None]:
         outcomes = yield from self._evaluate(self.baselines)
-        self._check_parents()
+        yield from look_at_tasks(self.standing, self.ledger, is_strict=self.is_strict)
         self.standing = self.standing.with_anchors()
         known = [
             (candidate, outcome)
@@ -197,14 +200,6 @@ class Search:
         if known:
             candidates, known_outcomes = zip(*known, strict=True)
             self.proposer.tell(candidates, known_outcomes, self.standing.objective)
-
-    def _check_parents(self) -> None:
-        """Stops a search that could not tell one merge from another."""
-        parents = [trial for trial in self.standing.trials if is_parent(trial)]
-        documents = {
-            t.candidate.trial_id: self.ledger.documents(t.candidate.trial_id) for t in parents
-        }
-        refuse_hopeless(parents, documents, where=str(self.ledger.folder.path))
 
     def _evaluate(self, candidates: Sequence[Candidate]) -> Evaluating:
         """Outcomes in the order of the candidates; what is known already costs nothing."""

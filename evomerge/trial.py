@@ -84,21 +84,51 @@ class Sample:
         doc_id: The document.
         prompt: The end of what the model read.
         answer: What it generated, or the option it found most likely.
+        target: What would have been right; empty where the task does not say.
     """
 
     task: str
     doc_id: int
     prompt: str
     answer: str
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Signs that a task cannot tell models apart, counted over its documents.
+
+    Attributes:
+        task: Task name, as the genome has it.
+        n_generated: Answers that were generated.
+        n_cut: Those of them that the length limit ended.
+        n_empty: Those of them without a visible letter.
+        guess: What an option drawn at random would score, in [0, 1]; None where there are no
+            options, or the score is no share of right ones.
+    """
+
+    task: str
+    n_generated: int = 0
+    n_cut: int = 0
+    n_empty: int = 0
+    guess: float | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All metrics of one model, the documents behind them, and a few answers to read."""
+    """All metrics of one model, the documents behind them, and a few answers to read.
+
+    Attributes:
+        metrics: The tasks' own ones first, in their order.
+        documents: One by one.
+        samples: A few of them, at least one of each task.
+        tallies: One per task, in their order; empty where nobody counted.
+    """
 
     metrics: tuple[Metric, ...]
     documents: tuple[Document, ...] = ()
     samples: tuple[Sample, ...] = ()
+    tallies: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ LAYERS = [
         "events",
         "parents",
         "standing",
+        "steering",
         "paired",
         "comparison",
         "ledger",

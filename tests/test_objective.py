@@ -44,6 +44,17 @@ def test_a_negative_weight_turns_its_task():
     assert score.value == pytest.approx(0.75 * 0.6 - 0.25 * 0.2)
 
 
+@pytest.mark.parametrize("name", ["weighted_sum", "normalized", "worst"])
+@pytest.mark.parametrize("watched", [0.0, 0.9, math.nan])
+def test_a_task_of_weight_0_is_watched_and_changes_nothing(name, watched):
+    tasks = (TASKS[0], Task(name="text", weight=0.0))
+    alone = Objective(name, tasks[:1], KEYS[:1])
+    both = Objective(name, tasks, KEYS)
+    (expected,) = alone.scores(evaluation(0.6, watched))
+    assert both.scores(evaluation(0.6, watched, errors=(0.03, None))) == (expected,)
+    assert expected.stderr == 0.03
+
+
 def test_worst_is_the_lowest_task_with_its_own_error_and_documents():
     (score,) = objective("worst").scores(evaluation(0.6, 0.2))
     assert (score.value, score.stderr, score.n) == (0.2, 0.04, 100)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
@@ -9,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import yaml
+from numpy.testing import assert_allclose
 
 from evomerge.best import recipe_of
 from evomerge.cli.interrupt import stopped_by_interrupt
@@ -21,6 +23,7 @@ from evomerge.events import (
     RunStarted,
     TrialFinished,
     TrialStarted,
+    Warned,
 )
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.tasks import Task
@@ -33,6 +36,7 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.context import Effort, Lesson
 from evomerge.optimizers.gradient_lessons import to_bytes
 from evomerge.search import Search
+from evomerge.standing import Standing
 from evomerge.trial import Candidate, MetricKey, Sample, TrialState
 from tests.contract.merge_space_cases import LLAMA
 from tests.contract.optimizer_cases import extras
@@ -469,7 +473,7 @@ def test_ctrl_c_once_finishes_the_running_trial_and_twice_leaves_now(tmp_path, n
     assert signal.getsignal(signal.SIGINT) is before
 
 
-# Hopeless parents
+# Tasks that cannot steer
 
 
 def twin_models(merge_space):
@@ -478,24 +482,61 @@ def twin_models(merge_space):
     return [replace(c, recipe=first.recipe) if c.origin.startswith("model ") else c for c in found]
 
 
-def test_models_that_all_score_the_same_end_the_run_early(tmp_path):
-    run = search(tmp_path)
-    run.baselines = tuple(twin_models(run.merge_space))
-    with pytest.raises(RunError, match=r"all 3 models score the same on every document"):
-        list(run.run())
-    assert len(run.ledger.trials) == N_BASELINES
+def warned(events):
+    return [event.message for event in events if isinstance(event, Warned)]
 
 
-def test_the_samples_of_the_first_model_are_shown(tmp_path):
-    run = search(tmp_path)
+def test_models_that_all_score_the_same_are_a_warning_and_the_run_goes_on(tmp_path):
+    run = search(tmp_path, budget=8)
     run.baselines = tuple(twin_models(run.merge_space))
-    samples = [Sample("near", i, f"What is {i}?", f"It is {i}.") for i in range(3)]
-    run.executor.samples = tuple(samples)
-    with pytest.raises(RunError, match="What a model answered:") as caught:
+    near, small = warned(run.run())
+    assert near.startswith("near: every model scores the same on every document")
+    assert small.startswith("small: every model scores 0")
+    assert len(run.ledger.trials) == N_BASELINES + 8
+
+
+def test_a_strict_run_stops_there_and_goes_on_without(tmp_path):
+    strict = search(tmp_path, budget=8)
+    strict.baselines, strict.is_strict = tuple(twin_models(strict.merge_space)), True
+    events = strict.run()
+    with pytest.raises(RunError, match="--strict: near, small cannot steer the search"):
+        deque(events)
+    assert len(strict.ledger.trials) == N_BASELINES
+    again = search(tmp_path, budget=8, resume=True)
+    again.baselines = strict.baselines
+    assert len(warned(again.run())) == 2
+    assert len(again.ledger.trials) == N_BASELINES + 8
+
+
+def test_the_prompt_target_and_answer_of_a_task_that_cannot_steer_are_shown(tmp_path):
+    run = search(tmp_path, budget=4)
+    run.executor.samples = (Sample("small", 7, "What is 7?", "It is 8.", "seven"),)
+    (small,) = warned(run.run())
+    for text in ("small, document 7", "'What is 7?'", "'It is 8.'", "'seven'"):
+        assert text in small
+
+
+# Where a search starts
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_the_search_starts_at_the_best_baseline(tmp_path, first):
+    """Of the parents and the average, whichever scores more than the others."""
+    run = search(tmp_path, budget=4)
+    run.standing = Standing(Objective("weighted_sum", TASKS[:1], KEYS[:1]))
+    best = run.baselines[first]
+    with mock.patch("tests.fake_executor.TARGET", best_weights(best)):
         list(run.run())
-    for i in range(3):
-        assert f"near, document {i}" in str(caught.value)
-        assert f"'It is {i}.'" in str(caught.value)
+    assert_allclose(run.proposer.optimizer.space.initial, best.genotype)
+
+
+def best_weights(candidate):
+    own = candidate.recipe.config["models"]
+    default = 1.0 if len(own) == 1 else 0.0
+    return {
+        **dict.fromkeys(MODELS, 0.0),
+        **{m["model"]: m.get("parameters", {}).get("weight", default) for m in own},
+    }
 
 
 # Memory

@@ -14,6 +14,7 @@ from evomerge.events import (
     Proposing,
     RunStarted,
     TrialFinished,
+    Warned,
 )
 from evomerge.objective import Score
 from evomerge.report.text import score_text
@@ -55,6 +56,8 @@ class LineView:
             say(_final(event))
         elif isinstance(event, Notice):
             say(f"note: {event.message}")
+        elif isinstance(event, Warned):
+            say(f"warning: {event.message}")
 
     def _work(self, event: Preparing | Proposing) -> None:
         """A line when something begins, and one per tenth of it at most."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from evomerge.cli.plain import plain
 from evomerge.cli.progress import Progress, duration
-from evomerge.events import Event, Notice, RunStarted, TrialFinished
+from evomerge.events import Event, Notice, RunStarted, TrialFinished, Warned
 from evomerge.objective import Score
 from evomerge.report.text import score_text
 
@@ -61,6 +61,8 @@ class LiveView:
                 self._tell(f"warning: {warning}", "yellow")
         elif isinstance(event, Notice):
             self._tell(f"note: {event.message}", "cyan")
+        elif isinstance(event, Warned):
+            self._tell(f"warning: {event.message}", "yellow")
         elif isinstance(event, TrialFinished) and not event.was_recorded:
             self._tell_failure(event)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from evomerge.reading import is_file
 if TYPE_CHECKING:
     from evomerge.cli.lines import LineView
     from evomerge.cli.live import LiveView
+    from evomerge.findings import Finding
     from evomerge.genome import Genome
     from evomerge.optimizers.base import Optimizer
     from evomerge.report.run import RecordedRun
@@ -46,6 +48,12 @@ _STOPPING = "stopping when {} is finished; Ctrl-C again leaves now"
     metavar="NEW_RUN",
     help="Start a new run that takes over what the run folder found and what still holds.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Stop at a warning: before the first trial, or after the baselines where a task cannot "
+    "steer.",
+)
 @set_option
 @permission_options
 @json_option
@@ -53,6 +61,7 @@ def run(
     genome: Path,
     run_dir: Path | None,
     fork: Path | None,
+    strict: bool,
     overrides: tuple[str, ...],
     permissions: Permissions,
     as_json: bool,
@@ -70,7 +79,9 @@ def run(
         from evomerge.report.mirrors import Mirrors
 
         compiled = compile_genome(definition, source, permissions, fork or folder)
-        search = search_for(compiled, folder, fork, view.show)
+        if strict:
+            _refuse_warnings(compiled.findings)
+        search = search_for(compiled, folder, fork, view.show, is_strict=strict)
         folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
         mirrors = Mirrors(search.ledger, definition)
@@ -94,6 +105,17 @@ def run(
         raise StoppedError(f"{view.progress.ending}. {_how_to_continue(folder)}")
     _tell(folder, view.progress.ending, as_json)
     _refuse_without_scores(folder)
+
+
+def _refuse_warnings(findings: Sequence[Finding]) -> None:
+    """All warnings as what they are to a strict run: a reason not to begin."""
+    from evomerge.errors import Problem, RunError
+    from evomerge.findings import Severity, problems
+
+    warnings = problems(findings, Severity.WARNING)
+    if warnings:
+        fix = "Mend what is told above, or leave --strict out."
+        raise RunError.of([*warnings, Problem("--strict, and there are warnings", fix=fix)])
 
 
 def _running(view: LiveView | LineView, optimizer: Optimizer) -> str:

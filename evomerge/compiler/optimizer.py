@@ -175,7 +175,11 @@ def optimizer_for(
     choice: OptimizerChoice, genome: Genome, space: Space, context: SearchContext | None = None
 ) -> Optimizer:
     """The optimizer over a space, ready to ask."""
-    context = replace(context or SearchContext(), budget=genome.optimizer.budget)
+    context = replace(
+        context or SearchContext(),
+        budget=genome.optimizer.budget,
+        keeps_start=genome.random_init or _names_start(genome),
+    )
     started = _started(space, genome)
     if not genome.optimizer.parts:
         return _single(choice[0], 0, genome, started, context)
@@ -223,6 +227,14 @@ def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
     if given is None:
         return max(chosen.kind.default_population_size(space.n_dims), genome.execution.workers)
     return given
+
+
+def _names_start(genome: Genome) -> bool:
+    """Whether the genome itself says of a parameter where the search starts."""
+    definition = genome.genome
+    named = (definition.parameters, *(source.parameters for source in definition.models))
+    settings = (one for parameters in named for one in parameters.values())
+    return any(entry.initial is not None for one in settings for entry in one.entries)
 
 
 def _started(space: Space, genome: Genome) -> Space:

@@ -40,7 +40,12 @@ Hear = Callable[[Preparing | Proposing], None]
 
 
 def search_for(
-    compiled: Compiled, run_dir: Path, fork_dir: Path | None = None, hear: Hear | None = None
+    compiled: Compiled,
+    run_dir: Path,
+    fork_dir: Path | None = None,
+    hear: Hear | None = None,
+    *,
+    is_strict: bool = False,
 ) -> Search:
     """The run of a compiled genome in a folder; one that holds trials is continued.
 
@@ -50,6 +55,7 @@ def search_for(
         fork_dir: A folder for a run that takes over what is still true in ``run_dir``; once it
             has begun there, it is continued.
         hear: Takes what happens between two events of the run.
+        is_strict: Whether a task that cannot steer ends the run after the baselines.
 
     Raises:
         LedgerError: the folder holds another run, or is being written.
@@ -75,6 +81,7 @@ def search_for(
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
         notes=[*notes, *_pass_notes(compiled, ledger.header)],
+        is_strict=is_strict,
     )
 
 

@@ -32,8 +32,8 @@ class Setting(Block):
     )
     initial: Scalar | list[Number] | None = Field(
         None,
-        description="Where the search starts; a list with a range: values over depth, one "
-        "coordinate each.",
+        description="Where the search starts; absent, at the best of parents and average. A list "
+        "with a range: values over depth, one coordinate each.",
     )
 
     @fits(*_KINDS)

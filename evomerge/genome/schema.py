@@ -201,7 +201,8 @@ class Genome(Block):
     )
     shuffle: bool = Field(False, description="With `limit`: draw the documents at random (seeded).")
     random_init: bool = Field(
-        False, description="Start the search at a random point instead of the initial one."
+        False,
+        description="Start the search at a random point instead of the best baseline.",
     )
     apply_chat_template: bool | None = Field(
         None, description="mergekit-evolve's place for `evaluation.apply_chat_template`."

@@ -16,6 +16,7 @@ from evomerge.trial import (
     MetricKey,
     Outcome,
     Sample,
+    Tally,
     Trial,
     TrialState,
 )
@@ -37,7 +38,7 @@ def known_line(entry: KnownOutcome) -> dict[str, Any]:
         "split": entry.split,
         "digest": entry.digest,
         **outcome_line(entry.outcome),
-        "samples": _samples(entry.outcome),
+        **_answers(entry.outcome),
     }
 
 
@@ -53,7 +54,7 @@ def trial_line(trial: Trial) -> dict[str, Any]:
         "genotype": None if genotype is None else [float(u) for u in genotype],
         "point": dict(candidate.point),
         **outcome_line(trial.outcome),
-        **({"samples": _samples(trial.outcome)} if candidate.is_baseline else {}),
+        **(_answers(trial.outcome) if candidate.is_baseline else {}),
     }
 
 
@@ -88,9 +89,13 @@ def outcome_line(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _samples(outcome: Outcome) -> list[dict[str, Any]]:
-    """Answers of a baseline, for people; those of other trials are in their documents."""
-    return [asdict(s) for s in outcome.evaluation.samples] if outcome.evaluation else []
+def _answers(outcome: Outcome) -> dict[str, Any]:
+    """How a baseline answered, for people; answers of other trials are in their documents."""
+    evaluation = outcome.evaluation or Evaluation(())
+    return {
+        "samples": [asdict(sample) for sample in evaluation.samples],
+        "tallies": [asdict(tally) for tally in evaluation.tallies],
+    }
 
 
 def _metric_line(metric: Metric) -> dict[str, Any]:
@@ -120,6 +125,7 @@ def outcome_of(event: Mapping[str, Any]) -> Outcome:
         evaluation = Evaluation(
             tuple(_metric_of(line) for line in event["metrics"]),
             samples=tuple(Sample(**sample) for sample in event.get("samples", ())),
+            tallies=tuple(Tally(**tally) for tally in event.get("tallies", ())),
         )
     return Outcome(state, evaluation, event["failure"], event["seconds"], event["batch_divisor"])
 

@@ -104,6 +104,16 @@ class _Sample(TypedDict):
     doc_id: Count
     prompt: Prose
     answer: Prose
+    target: NotRequired[Prose]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Tally(TypedDict):
+    task: Name
+    n_generated: Count
+    n_cut: Count
+    n_empty: Count
+    guess: Annotated[float, Field(ge=0, le=1)] | None
 
 
 @with_config(STRICT)
@@ -114,6 +124,7 @@ class _Outcome(TypedDict):
     seconds: dict[Name, Finite]
     batch_divisor: Positive
     samples: NotRequired[list[_Sample]]
+    tallies: NotRequired[list[_Tally]]
 
 
 @with_config(STRICT)

@@ -47,7 +47,7 @@ class Optimizer(ABC):
     cannot be repeated for nothing, it keeps in ``context.keepsakes``.
 
     Args:
-        space: Kinds of the coordinates, and where a search starts.
+        space: Kinds of the coordinates, and where a search starts that knows no trial.
         seed: Root of all its randomness; same seed and same calls, same run.
         population_size: Genotypes per ``ask``, at least ``min_population_size``; None takes the
             optimizer's default.
@@ -172,7 +172,7 @@ class Optimizer(ABC):
         if self._asked is not None:
             raise RuntimeError("ask() was called twice without tell() in between")
         if not self._has_begun:
-            self._begin_at_seed()
+            self._begin_at_best()
         asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
         self._asked = asked
         return np.array(asked)
@@ -208,19 +208,30 @@ class Optimizer(ABC):
         asked, self._asked = self._asked, None
         self._tell(asked, losses)
 
-    def _begin_at_seed(self) -> None:
-        """Begins where a seed is that no trial made before the search is better than."""
+    def _begin_at_best(self) -> None:
+        """Begins at the best trial made before the search; near it where that is a seed.
+
+        Among equals a seed goes first, then what lies nearest to where the space starts: the
+        average rather than a parent, which stands in a corner.
+        """
         self._has_begun = True
         before, self._before = self._before, []
-        seeds = self.context.seeds
-        if seeds is None or self.context.begins_at_best or not before:
+        least = min((loss for loss, _ in before), default=np.inf)
+        if self.context.begins_at_best or not np.isfinite(least):
             return
-        least = min(loss for loss, _ in before)
         best = [genotype for loss, genotype in before if loss == least]
-        found = [genotype for genotype in best if (seeds == genotype).all(axis=1).any()]
-        if found and np.isfinite(least):
-            self.space = self.space.starting_at(found[0])
+        seeds = [genotype for genotype in best if self._is_seed(genotype)]
+        if seeds:
+            self.space = self.space.starting_at(seeds[0])
             self.context = replace(self.context, begins_at_best=True)
+        elif not self.context.keeps_start:
+            start = self.space.initial
+            nearest = min(best, key=lambda genotype: float(np.abs(genotype - start).sum()))
+            self.space = self.space.starting_at(nearest)
+
+    def _is_seed(self, genotype: NDArray[np.float64]) -> bool:
+        seeds = self.context.seeds
+        return seeds is not None and bool((seeds == genotype).all(axis=1).any())
 
     def _checked(
         self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]

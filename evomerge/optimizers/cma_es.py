@@ -5,11 +5,10 @@ CatCMA with margin (2025), arXiv:2504.07884; both as in the ``cmaes`` package.
 Differs: the package is told ranks, not losses, so only the order of the losses matters; a
 generation of equal losses (all failed, say) is not told at all; samples outside the cube are
 clipped, not drawn again, which found optima near its faces 2 to 8 times closer and costs one
-draw in any dimension; the start lies halfway to the best trial made elsewhere (at a bad one it
-loses little, where starting right there was trapped), or at it where it is a seed or what
-another optimizer of a chain found; after convergence the search starts again
-from a random mean, with the population it had (IPOP would double it); two ordered levels count
-as a choice.
+draw in any dimension; the start is the best trial made before the search (a parent, the uniform
+average), with a smaller step where that is a seed or what another optimizer of a chain found;
+after convergence the search starts again from a random mean, with the population it had (IPOP
+would double it); two ordered levels count as a choice.
 """
 
 from __future__ import annotations
@@ -78,13 +77,12 @@ class CmaEs(Optimizer):
         self._strategy: _Strategy | None = None
         self._n_starts = 0
         self._n_flat = 0
-        self._foreign: list[tuple[float, NDArray[np.float64]]] = []
 
     def _ask(self) -> NDArray[np.float64]:
         if self._strategy is None and self.context.begins_at_best:
             self._strategy = self._begin(self.space.initial, sigma=_NEARBY, margin=0.0)
         elif self._strategy is None:
-            self._strategy = self._begin(self._first_mean())
+            self._strategy = self._begin(self.space.initial)
         with one_thread():
             return self._strategy.ask()
 
@@ -105,17 +103,6 @@ class CmaEs(Optimizer):
             self._n_flat = 0
             self._strategy.tell(np.argsort(np.argsort(losses, kind="stable")).tolist())
         return self._n_flat == _MAX_FLAT or self._strategy.should_stop()
-
-    def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
-        finite = np.isfinite(losses)
-        self._foreign += zip(losses[finite].tolist(), genotypes[finite], strict=True)
-
-    def _first_mean(self) -> NDArray[np.float64]:
-        """Halfway from the space's start to the best trial made elsewhere."""
-        if not self._foreign:
-            return self.space.initial
-        _, best = min(self._foreign, key=lambda trial: trial[0])
-        return (self.space.initial + best) / 2
 
     def _begin(
         self, mean: NDArray[np.float64], *, sigma: float = _SIGMA, margin: float = _MARGIN

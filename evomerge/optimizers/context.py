@@ -144,6 +144,8 @@ class SearchContext:
         budget: Trials it will be asked for.
         begins_at_best: Whether the space starts at the best trial of an optimizer before it, or
             at a seed that nothing known is better than.
+        keeps_start: Whether the space's own start is the place to begin at, whatever the trials
+            made before the search say.
         folder: The run folder; None where there is none.
         say: Tells people what an ``ask`` does, and which share of it is done, from 0 to 1.
     """
@@ -156,5 +158,6 @@ class SearchContext:
     trainer: Callable[[Any], Trainer] | None = None
     budget: int | None = None
     begins_at_best: bool = False
+    keeps_start: bool = False
     folder: Path | None = None
     say: Callable[[str, float], None] = _unheard

@@ -37,7 +37,7 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);
 max-width:66rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-p.soft,.soft{color:var(--soft)}.bad{color:var(--bad)}
+p.soft,.soft{color:var(--soft)}p.soft{white-space:pre-line}.bad{color:var(--bad)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .8rem .25rem 0;text-align:right;white-space:nowrap;
 border-bottom:1px solid var(--line)}

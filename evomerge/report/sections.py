@@ -1,4 +1,4 @@
-"""What the optimizers of a run tell of themselves: one line here adds a section."""
+"""What a run tells of its tasks and its optimizers: one line here adds a section."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 from evomerge.report.dialogues import dialogues_section
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
+from evomerge.report.steering_section import steering_section
 from evomerge.report.swarm_section import swarm_section
 from evomerge.report.training import training_section
 
 _SECTIONS: tuple[Callable[[RecordedRun], Section | None], ...] = (
+    steering_section,
     swarm_section,
     training_section,
     dialogues_section,
@@ -18,7 +20,7 @@ _SECTIONS: tuple[Callable[[RecordedRun], Section | None], ...] = (
 
 
 def sections_of(run: RecordedRun) -> list[Section]:
-    """The sections of a run; none where its optimizers have nothing to tell.
+    """The sections of a run; none where there is nothing to tell.
 
     Raises:
         LedgerError: what an optimizer kept is broken.

@@ -143,7 +143,7 @@ def test_a_link_starts_at_the_best_trial_so_far(workshop):
     chain.tell(np.array([[0.75, 0.125], [0.5, 0.5]]), np.array([0.5, 0.75]))
     step(chain, loss=0.625)
     step(chain, loss=0.625)
-    np.testing.assert_allclose(workshop.begun[0].space.initial, SPACE.initial)
+    np.testing.assert_allclose(workshop.begun[0].space.initial, [0.75, 0.125])
     np.testing.assert_allclose(workshop.begun[1].space.initial, [0.75, 0.125])
 
 

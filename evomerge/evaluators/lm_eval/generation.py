@@ -45,6 +45,12 @@ WITHOUT_SAY = {
 }
 
 
+class CutText(str):
+    """A generated text that its length limit ended, and neither a stop text nor EOS."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class TextRequests:
     """Requests with the same settings; they depend on no weights.
@@ -105,7 +111,7 @@ def generate(model: LiveLanguageModel, groups: Sequence[TextRequests]) -> list[s
         else:
             decoded = _generate_with_transformers(model, asked)
         for positions, tokens in zip(asked.askers, decoded, strict=True):
-            texts |= dict.fromkeys(positions, _text(model, tokens, asked.settings.stops))
+            texts |= dict.fromkeys(positions, _text(model, tokens, asked.settings))
     return [texts[position] for position in range(len(texts))]
 
 
@@ -173,8 +179,7 @@ def _prompt(model: LiveLanguageModel, context: str, room: int) -> Row:
 def _decode_greedily(model: LiveLanguageModel, asked: TextRequests) -> list[list[int]]:
     """New tokens of each row."""
     rows, settings = asked.rows, asked.settings
-    eos = getattr(model.module.generation_config, "eos_token_id", None)
-    ends = set(eos if isinstance(eos, list) else [eos])
+    ends = _ends(model)
 
     def are_done(new: list[list[int]]) -> list[bool]:
         return [
@@ -249,9 +254,18 @@ def _generate_with_transformers(model: LiveLanguageModel, asked: TextRequests) -
     return decoded
 
 
-def _text(model: LiveLanguageModel, tokens: list[int], stops: Sequence[str]) -> str:
+def _ends(model: LiveLanguageModel) -> set[int | None]:
+    """Tokens after which transformers generates no more."""
+    eos = getattr(model.module.generation_config, "eos_token_id", None)
+    return set(eos if isinstance(eos, list) else [eos])
+
+
+def _text(model: LiveLanguageModel, tokens: list[int], settings: GenerationSettings) -> str:
     eot = model.eot_token_id
+    is_full = len(tokens) >= settings.max_tokens and not {eot, *_ends(model)} & {*tokens}
     if eot in tokens:
         tokens = tokens[: tokens.index(eot)]
     text = model.tokenizer.decode(tokens, skip_special_tokens=True)
-    return str(postprocess_generated_text(text, list(stops), None))
+    is_cut = is_full and not any(stop in text for stop in settings.stops)
+    kept = str(postprocess_generated_text(text, list(settings.stops), None))
+    return CutText(kept) if is_cut else kept

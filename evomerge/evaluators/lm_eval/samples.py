@@ -12,16 +12,19 @@ from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Sample
 
-N_SAMPLES = 3
-LONGEST = 240  # characters of a prompt's end, and of an answer
+N_SAMPLES = 3  # of all tasks together, or one of each where there are more
+LONGEST = 240  # characters of a prompt's end, of an answer and of a target
 
 
 def samples_of(entries: Sequence[Entry], responses: Responses) -> tuple[Sample, ...]:
     """The first answers, one task after the other."""
-    leaves = [leaf for entry in entries for leaf in entry.leaves]
-    rounds = zip_longest(*(_of_leaf(leaf, responses[leaf.task]) for leaf in leaves))
+    rounds = zip_longest(*(_of_entry(entry, responses) for entry in entries))
     found = (sample for sample in chain.from_iterable(rounds) if sample is not None)
-    return tuple(islice(found, N_SAMPLES))
+    return tuple(islice(found, max(N_SAMPLES, len(entries))))
+
+
+def _of_entry(entry: Entry, responses: Responses) -> Iterator[Sample]:
+    return chain.from_iterable(_of_leaf(leaf, responses[leaf.task]) for leaf in entry.leaves)
 
 
 def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
@@ -31,7 +34,10 @@ def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
         asked = list(requests)
         doc_id = position if leaf.samples is None else leaf.samples[position]
         prompt = str(asked[0][0].args[0])
-        yield Sample(leaf.name, doc_id, prompt[-LONGEST:], _answer(asked)[:LONGEST])
+        target = _target(leaf.task, asked[0][0].doc)
+        yield Sample(
+            leaf.name, doc_id, prompt[-LONGEST:], _answer(asked)[:LONGEST], target[:LONGEST]
+        )
 
 
 def _answer(asked: Sequence[tuple[Instance, list[Any]]]) -> str:
@@ -41,3 +47,16 @@ def _answer(asked: Sequence[tuple[Instance, list[Any]]]) -> str:
         return str(responses[0])
     chosen, _ = max(asked, key=lambda one: float(one[1][0][0]))
     return str(chosen.args[1])
+
+
+def _target(task: Any, document: Any) -> str:
+    """The right answer as a text, the first of several; empty where the task has none to show."""
+    try:
+        target = (task.doc_to_text if task.multiple_input else task.doc_to_target)(document)
+        if isinstance(target, (list, tuple)):
+            target = target[0]
+        if task.OUTPUT_TYPE == "multiple_choice" and isinstance(target, int):
+            target = task.doc_to_choice(document)[target]
+    except Exception:  # whatever a task's own code raises; its metric may not need it
+        return ""
+    return "" if target is None else str(target)

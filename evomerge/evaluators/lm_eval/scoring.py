@@ -24,6 +24,7 @@ from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.choices import judged
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
+from evomerge.evaluators.lm_eval.tallies import tallies_of
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Document, Evaluation, Metric, MetricKey
 
@@ -65,7 +66,12 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     own = [found[entry.key] for entry in entries]
     others = [metric for key, metric in found.items() if metric not in own]
     finite = (metric for metric in others if math.isfinite(metric.value))
-    return Evaluation((*own, *finite), tuple(documents), samples_of(entries, responses))
+    return Evaluation(
+        (*own, *finite),
+        tuple(documents),
+        samples_of(entries, responses),
+        tallies_of(entries, responses),
+    )
 
 
 def _process(

@@ -125,7 +125,8 @@ class Llm(Optimizer):
             return self._named(self._snapped(self._uniform(random)), "at random")
         centres = np.tile(self.space.initial, (self.population_size, 1))
         asked = self._moved(centres, self.settings.sigma_high, random)
-        asked[0] = self._snapped(centres[0])
+        if not self._past.knows(self._snapped(centres[0]), _NEAR):
+            asked[0] = self._snapped(centres[0])
         return self._named(asked, "around the start")
 
     def _around_mean(self, mean: Array, sigma: float, random: np.random.Generator) -> Array:
