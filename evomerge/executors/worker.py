@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from evomerge.errors import (
     told,
 )
 from evomerge.evaluators.base import Evaluator
+from evomerge.executors.twins import Known, Twins, digest_of
 from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
 
@@ -34,6 +36,7 @@ class Worker:
         merger: Writes a recipe's weights into the live model.
         evaluators: Split name -> evaluator.
         run_dir: The run folder, in which recipes may name models; None: they do not.
+        twins: Remembers evaluations by the weights of candidates; None: each is scored.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Worker:
         merger: ResidentMerger,
         evaluators: Mapping[str, Evaluator],
         run_dir: Path | None = None,
+        twins: Twins | None = None,
     ) -> None:
         self.merger = merger
         self.evaluators = evaluators
         self._run_dir = run_dir
+        self._twins = twins
 
     def run(
         self,
@@ -74,7 +79,17 @@ class Worker:
         clock, deadline = _Stages(), deadline or Deadline()
         try:
             yield clock.enter("merge")
-            model = self.merger.merge(located(candidate.recipe, self._run_dir), deadline)
+            merge = partial(self.merger.merge, deadline=deadline)
+            recipe = located(candidate.recipe, self._run_dir)
+            model = merge(recipe)
+            key = None if self._twins is None else self._twins.key_of(model, split, batch_divisor)
+            if self._twins is not None and key is not None and self._twins.suspects(key, recipe):
+                weights = digest_of(model)
+                del model  # it may be overwritten, or make room
+                twin = self._twins.twin(key, weights, merge)
+                if twin is not None:
+                    return clock.complete(twin.evaluation, twin.batch_divisor)
+                model = merge(recipe)
             yield clock.enter("evaluate")
             needed = batch_divisor
             try:
@@ -83,6 +98,8 @@ class Worker:
                 needed *= 2
                 yield clock.enter("evaluate with half the batch")
                 evaluation = self._evaluate(split, model, deadline, needed)
+            if self._twins is not None and key is not None:
+                self._twins.keep(key, Known(recipe, evaluation, needed))
         except (RunError, SearchTimeoutError):
             raise
         # Where half the batch did not help either, the batch was not what was wrong.
@@ -91,7 +108,7 @@ class Worker:
         # One bad candidate never ends a run, nor a metric that calls exit(); the reason is kept.
         except (Exception, SystemExit) as error:
             return clock.failed(told(error), batch_divisor)
-        return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), needed)
+        return clock.complete(evaluation, needed)
 
     def _evaluate(
         self, split: str, model: LiveModel, deadline: Deadline, batch_divisor: int
@@ -125,6 +142,9 @@ class _Stages:
             self._seconds[name] = self._seconds.get(name, 0.0) + spent
             self._stage = ""
         return self._seconds
+
+    def complete(self, evaluation: Evaluation, batch_divisor: int) -> Outcome:
+        return Outcome(TrialState.COMPLETE, evaluation, "", self.leave(), batch_divisor)
 
     def failed(self, reason: str, batch_divisor: int) -> Outcome:
         failure = f"{self._stage}: {reason}"
