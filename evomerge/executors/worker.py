@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from evomerge.errors import (
 )
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors.twins import Known, Twins, digest_of
+from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
 
@@ -76,10 +76,13 @@ class Worker:
             RunError: what failed would fail every candidate: a model's file is gone.
             SearchTimeoutError: the search is over.
         """
-        clock, deadline = _Stages(), deadline or Deadline()
+        clock, until = _Stages(), deadline or Deadline()
+
+        def merge(recipe: Recipe) -> LiveModel:
+            return self.merger.merge(recipe, until)
+
         try:
             yield clock.enter("merge")
-            merge = partial(self.merger.merge, deadline=deadline)
             recipe = located(candidate.recipe, self._run_dir)
             model = merge(recipe)
             key = None if self._twins is None else self._twins.key_of(model, split, batch_divisor)
@@ -93,11 +96,11 @@ class Worker:
             yield clock.enter("evaluate")
             needed = batch_divisor
             try:
-                evaluation = self._evaluate(split, model, deadline, needed)
+                evaluation = self._evaluate(split, model, until, needed)
             except OutOfMemoryError:
                 needed *= 2
                 yield clock.enter("evaluate with half the batch")
-                evaluation = self._evaluate(split, model, deadline, needed)
+                evaluation = self._evaluate(split, model, until, needed)
             if self._twins is not None and key is not None:
                 self._twins.keep(key, Known(recipe, evaluation, needed))
         except (RunError, SearchTimeoutError):

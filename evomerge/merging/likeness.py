@@ -49,4 +49,4 @@ def _gathered(tensors: list[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 def _bytes(flat: torch.Tensor) -> memoryview:
-    return memoryview(flat.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return flat.detach().cpu().contiguous().view(torch.uint8).numpy().data
