@@ -113,5 +113,5 @@ def test_the_oldest_are_forgotten(monkeypatch):
     for n, one in enumerate(known):
         kept.keep(("tasks", 1, str(n)), one)
     other = Recipe({})
-    assert [kept.suspects(("tasks", 1, str(n)), other) for n in range(3)] == [False, True, True]
-    assert not kept.suspects(("tasks", 1, "2"), known[2].recipe)
+    assert [kept.suspect(("tasks", 1, str(n)), other) for n in range(3)] == [None, *known[1:]]
+    assert kept.suspect(("tasks", 1, "2"), known[2].recipe) is None

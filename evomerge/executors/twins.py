@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 KEPT = 64  # evaluations; the oldest go
 Key = tuple[str, int, str]  # split, what the batch is divided by, the mark of a model
-Merge = Callable[[Recipe], "LiveModel"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,11 @@ class Known:
 
 
 class Twins:
-    """Tells whether a merged candidate is an earlier one under another recipe.
+    """Remembers candidates by the weights that they make.
 
-    It is suspected by a few entries of every tensor. All of them are compared then, for which the
-    earlier one is merged again: the price of a merge or two in place of forward passes.
+    A candidate is suspected to be an earlier one by a few entries of every tensor. All of them
+    are compared then, for which the earlier one is merged again: the price of a merge or two in
+    place of forward passes.
     """
 
     def __init__(self) -> None:
@@ -55,20 +54,10 @@ class Twins:
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
 
-    def suspects(self, key: Key, recipe: Recipe) -> bool:
-        """Whether the model of another recipe may be the same."""
-        return key in self._known and self._known[key].recipe != recipe
-
-    def twin(self, key: Key, weights: str, merge: Merge) -> Known | None:
-        """What is known of a suspect with the very same weights.
-
-        Args:
-            key: Of the model.
-            weights: A digest of all of its weights.
-            merge: Makes the model of a recipe; it may overwrite the one at hand.
-        """
-        known = self._known[key]
-        return known if digest_of(merge(known.recipe)) == weights else None
+    def suspect(self, key: Key, recipe: Recipe) -> Known | None:
+        """What is known of a model that may be the same, under another recipe."""
+        known = self._known.get(key)
+        return known if known is not None and known.recipe != recipe else None
 
 
 def digest_of(model: LiveModel) -> str:

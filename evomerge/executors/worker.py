@@ -17,7 +17,7 @@ from evomerge.errors import (
     told,
 )
 from evomerge.evaluators.base import Evaluator
-from evomerge.executors.twins import Known, Twins, digest_of
+from evomerge.executors.twins import Key, Known, Twins, digest_of
 from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
@@ -76,31 +76,25 @@ class Worker:
             RunError: what failed would fail every candidate: a model's file is gone.
             SearchTimeoutError: the search is over.
         """
-        clock, until = _Stages(), deadline or Deadline()
-
-        def merge(recipe: Recipe) -> LiveModel:
-            return self.merger.merge(recipe, until)
-
+        clock, deadline = _Stages(), deadline or Deadline()
         try:
             yield clock.enter("merge")
             recipe = located(candidate.recipe, self._run_dir)
-            model = merge(recipe)
-            key = None if self._twins is None else self._twins.key_of(model, split, batch_divisor)
-            if self._twins is not None and key is not None and self._twins.suspects(key, recipe):
-                weights = digest_of(model)
-                del model  # it may be overwritten, or make room
-                twin = self._twins.twin(key, weights, merge)
+            model = self.merger.merge(recipe, deadline)
+            key = None
+            if self._twins is not None:
+                key = self._twins.key_of(model, split, batch_divisor)
+                model, twin = self._compared(self._twins, key, recipe, model, deadline)
                 if twin is not None:
                     return clock.complete(twin.evaluation, twin.batch_divisor)
-                model = merge(recipe)
             yield clock.enter("evaluate")
             needed = batch_divisor
             try:
-                evaluation = self._evaluate(split, model, until, needed)
+                evaluation = self._evaluate(split, model, deadline, needed)
             except OutOfMemoryError:
                 needed *= 2
                 yield clock.enter("evaluate with half the batch")
-                evaluation = self._evaluate(split, model, until, needed)
+                evaluation = self._evaluate(split, model, deadline, needed)
             if self._twins is not None and key is not None:
                 self._twins.keep(key, Known(recipe, evaluation, needed))
         except (RunError, SearchTimeoutError):
@@ -112,6 +106,21 @@ class Worker:
         except (Exception, SystemExit) as error:
             return clock.failed(told(error), batch_divisor)
         return clock.complete(evaluation, needed)
+
+    def _compared(
+        self, twins: Twins, key: Key, recipe: Recipe, model: LiveModel, deadline: Deadline
+    ) -> tuple[LiveModel, Known | None]:
+        """The model, and what is known of an earlier one with the very same weights."""
+        suspect = twins.suspect(key, recipe)
+        if suspect is None:
+            return model, None
+        weights = digest_of(model)
+        del model  # it is overwritten now
+        earlier = self.merger.merge(suspect.recipe, deadline)
+        if digest_of(earlier) == weights:
+            return earlier, suspect
+        del earlier
+        return self.merger.merge(recipe, deadline), None
 
     def _evaluate(
         self, split: str, model: LiveModel, deadline: Deadline, batch_divisor: int
