@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.base import Evaluator
+from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.permissions import Permissions
@@ -80,4 +81,4 @@ class Workshop:
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()
-        return Worker(merger, scoring, self.run_dir)
+        return Worker(merger, scoring, self.run_dir, Twins())

@@ -17,6 +17,8 @@ from evomerge.errors import (
     told,
 )
 from evomerge.evaluators.base import Evaluator
+from evomerge.executors.twins import Key, Known, Twins, digest_of
+from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
 
@@ -34,6 +36,7 @@ class Worker:
         merger: Writes a recipe's weights into the live model.
         evaluators: Split name -> evaluator.
         run_dir: The run folder, in which recipes may name models; None: they do not.
+        twins: Remembers evaluations by the weights of candidates; None: each is scored.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Worker:
         merger: ResidentMerger,
         evaluators: Mapping[str, Evaluator],
         run_dir: Path | None = None,
+        twins: Twins | None = None,
     ) -> None:
         self.merger = merger
         self.evaluators = evaluators
         self._run_dir = run_dir
+        self._twins = twins
 
     def run(
         self,
@@ -74,7 +79,14 @@ class Worker:
         clock, deadline = _Stages(), deadline or Deadline()
         try:
             yield clock.enter("merge")
-            model = self.merger.merge(located(candidate.recipe, self._run_dir), deadline)
+            recipe = located(candidate.recipe, self._run_dir)
+            model = self.merger.merge(recipe, deadline)
+            key = None
+            if self._twins is not None:
+                key = self._twins.key_of(model, split, batch_divisor)
+                model, twin = self._compared(self._twins, key, recipe, model, deadline)
+                if twin is not None:
+                    return clock.complete(twin.evaluation, twin.batch_divisor)
             yield clock.enter("evaluate")
             needed = batch_divisor
             try:
@@ -83,6 +95,8 @@ class Worker:
                 needed *= 2
                 yield clock.enter("evaluate with half the batch")
                 evaluation = self._evaluate(split, model, deadline, needed)
+            if self._twins is not None and key is not None:
+                self._twins.keep(key, Known(recipe, evaluation, needed))
         except (RunError, SearchTimeoutError):
             raise
         # Where half the batch did not help either, the batch was not what was wrong.
@@ -91,7 +105,22 @@ class Worker:
         # One bad candidate never ends a run, nor a metric that calls exit(); the reason is kept.
         except (Exception, SystemExit) as error:
             return clock.failed(told(error), batch_divisor)
-        return Outcome(TrialState.COMPLETE, evaluation, "", clock.leave(), needed)
+        return clock.complete(evaluation, needed)
+
+    def _compared(
+        self, twins: Twins, key: Key, recipe: Recipe, model: LiveModel, deadline: Deadline
+    ) -> tuple[LiveModel, Known | None]:
+        """The model, and what is known of an earlier one with the very same weights."""
+        suspect = twins.suspect(key, recipe)
+        if suspect is None:
+            return model, None
+        weights = digest_of(model)
+        del model  # it is overwritten now
+        earlier = self.merger.merge(suspect.recipe, deadline)
+        if digest_of(earlier) == weights:
+            return earlier, suspect
+        del earlier
+        return self.merger.merge(recipe, deadline), None
 
     def _evaluate(
         self, split: str, model: LiveModel, deadline: Deadline, batch_divisor: int
@@ -125,6 +154,9 @@ class _Stages:
             self._seconds[name] = self._seconds.get(name, 0.0) + spent
             self._stage = ""
         return self._seconds
+
+    def complete(self, evaluation: Evaluation, batch_divisor: int) -> Outcome:
+        return Outcome(TrialState.COMPLETE, evaluation, "", self.leave(), batch_divisor)
 
     def failed(self, reason: str, batch_divisor: int) -> Outcome:
         failure = f"{self._stage}: {reason}"

@@ -17,9 +17,8 @@ from tests.tiny_models import tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # PEFT warns of heads
 
-examine = importlib.import_module(
-    "evomerge.compiler.examine"
-)  # its package has a function so named
+# The package has a function of that name.
+examine = importlib.import_module("evomerge.compiler.examine")
 RANDOM = {"name": "random", "budget": 3}
 
 
@@ -29,8 +28,9 @@ def trained(_template, tmp_path_factory):
     folder = make_workplace(_template, tmp_path_factory.mktemp("experts") / "workplace")
     base = tiny_model(folder / "tied", "qwen2", tie_word_embeddings=True)
     for seed, name in enumerate("abc"):
-        lora_expert(folder / name, base, seed, layers_to_transform=[1] if name == "c" else None)
-    lora_expert(folder / "tokens", base, 9, modules_to_save=["embed_tokens"])
+        layers = [1] if name == "c" else None
+        lora_expert(folder / name, base, seed, std=0.2, layers_to_transform=layers)
+    lora_expert(folder / "tokens", base, 9, std=0.2, modules_to_save=["embed_tokens"])
     return folder
 
 
@@ -52,15 +52,15 @@ def test_experts_are_searched_where_they_differ_from_their_base(trained):
     said = evomerge("check", "experts.yml")
     found = [line for line in (said.stdout + said.stderr).splitlines() if "not searched" in line]
     assert found == [
-        "note: experts.yml:2: genome.models: 7 of 12 parameters would change nothing and are not "
-        "searched: all models are equal in embeddings, final norm; c is equal to the base in "
-        "layer 0"
+        "note: experts.yml:5: genome.models: 7 of 12 parameters would change nothing and are not "
+        "searched: all models are equal in embeddings, final norm; tied+c is equal to the base in "
+        "layer 0."
     ]
     evomerge("run", "experts.yml", "--run-dir", "out")
     names = [parameter["name"] for parameter in header_of(trained / "out")["space"]]
     assert names == [
-        *(f"weight[{name}, layer {layer}]" for name in "ab" for layer in (0, 1)),
-        "weight[c, layer 1]",
+        *(f"weight[tied+{name}, layer {layer}]" for name in "ab" for layer in (0, 1)),
+        "weight[tied+c, layer 1]",
     ]
     done = evomerge("verify", "out")
     assert "all 36 documents of 3 splits answer as recorded" in done.stdout

@@ -1,0 +1,117 @@
+"""Two recipes that make the same weights are scored once; nearly the same ones are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from evomerge.executors import twins
+from evomerge.executors.twins import Twins
+from evomerge.executors.worker import Worker
+from evomerge.merging import likeness
+from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe import Recipe
+from evomerge.trial import Candidate, Evaluation, TrialState
+from tests.tiny_models import tiny_family
+
+
+class Counting:
+    """An evaluator that finds something else every time; keeps a weight it saw."""
+
+    def __init__(self):
+        self.seen = []
+
+    def evaluate(self, model, deadline, batch_divisor):
+        self.seen.append(model.module.state_dict()["model.norm.weight"].clone())
+        return Evaluation(())
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> list[Path]:
+    return tiny_family(tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture
+def place(family):
+    evaluator = Counting()
+    worker = Worker(ResidentMerger(), {"tasks": evaluator, "holdout": evaluator}, None, Twins())
+    return worker, evaluator
+
+
+def recipe(family, first=0.0, second=0.5, method="ties", **more) -> Recipe:
+    base, one, two = map(str, family)
+    weights = {
+        one: {"weight": first, "density": 0.5, **more},
+        two: {"weight": second, "density": 1},
+    }
+    models = [{"model": model, "parameters": own} for model, own in weights.items()]
+    return Recipe(
+        {"merge_method": method, "models": models, "base_model": base, "dtype": "float32"}
+    )
+
+
+def scored(worker, found, split="tasks"):
+    steps = worker.run(Candidate(0, "optimizer", found), split)
+    stages = []
+    while True:
+        try:
+            stages.append(next(steps))
+        except StopIteration as end:
+            outcome = end.value
+            break
+    assert outcome.state is TrialState.COMPLETE
+    return outcome, stages
+
+
+def test_a_twin_gets_what_was_found_of_the_first_and_costs_no_pass(family, place):
+    worker, evaluator = place
+    first, _ = scored(worker, recipe(family))
+    twin, stages = scored(worker, recipe(family, density=0.25))  # of a model of weight 0
+    assert twin.evaluation is first.evaluation
+    assert stages == ["merge"]
+    assert len(evaluator.seen) == 1
+
+
+def test_the_same_recipe_another_split_and_other_weights_are_scored(family, place):
+    worker, evaluator = place
+    scored(worker, recipe(family))
+    scored(worker, recipe(family))  # somebody asks for it, to measure
+    scored(worker, recipe(family, density=0.25), "holdout")
+    scored(worker, recipe(family, second=0.6, method="task_arithmetic"))
+    assert len(evaluator.seen) == 4
+
+
+def test_a_suspect_that_differs_is_scored_with_its_own_weights(family, place, monkeypatch):
+    worker, evaluator = place
+    monkeypatch.setattr(likeness, "mark_of", lambda model: "all alike")
+    scored(worker, recipe(family, 0.2, method="task_arithmetic"))
+    scored(worker, recipe(family, 0.7, method="task_arithmetic"))
+    assert len(evaluator.seen) == 2
+    assert not torch.equal(*evaluator.seen)
+    last = worker.merger.merge(recipe(family, 0.7, method="task_arithmetic"))
+    assert torch.equal(evaluator.seen[1], last.module.state_dict()["model.norm.weight"])
+
+
+def test_a_mark_tells_settings_and_weights_apart_and_a_digest_every_entry(family):
+    merger = ResidentMerger()
+    live = merger.merge(recipe(family))
+    mark, weights = likeness.mark_of(live), likeness.weights_of(live)
+    live.module.config.rope_parameters["rope_theta"] = 5.0
+    assert likeness.mark_of(live) != mark
+    assert likeness.weights_of(live) == weights
+    with torch.no_grad():
+        live.module.model.embed_tokens.weight[3, 7] += 1
+    assert likeness.weights_of(live) != weights
+
+
+def test_the_oldest_are_forgotten(monkeypatch):
+    monkeypatch.setattr(twins, "KEPT", 2)
+    kept = Twins()
+    known = [twins.Known(Recipe({"n": n}), Evaluation(()), 1) for n in range(3)]
+    for n, one in enumerate(known):
+        kept.keep(("tasks", 1, str(n)), one)
+    other = Recipe({})
+    assert [kept.suspect(("tasks", 1, str(n)), other) for n in range(3)] == [None, *known[1:]]
+    assert kept.suspect(("tasks", 1, "2"), known[2].recipe) is None
