@@ -108,6 +108,8 @@ def problems_of(
             is_nested = len(path) > len(prefix) + 1
             known = (*keys_at(model, path[len(prefix) : -1]), *(() if is_nested else beside))
             found.append(_problem(details, path, source, known))
+    if {("genome", "slices"), ("genome", "modules")} & set(problems):  # they hold the models
+        problems.pop(("genome", "models"), None)
     return in_order(itertools.chain.from_iterable(problems.values()))
 
 

@@ -237,6 +237,8 @@ def _entries(setting: Any, parameter: MethodParameter) -> Iterator[Entry]:
     if isinstance(setting, Mapping):
         setting = [setting]
     if isinstance(setting, list) and any(isinstance(part, Mapping) for part in setting):
+        if not all(isinstance(part, Mapping) for part in setting):
+            raise TypeError("a list of entries holds something else")
         for part in setting:
             text = part.get("filter")
             yield Entry(None if text == "*" else text, _coerced(part["value"], parameter))

@@ -318,7 +318,7 @@ REFUSED = {
         "recipe.yml:3: holds several YAML documents, expected one",
     ),
     "a mixture of experts": ("base_model: models/base\nexperts: []\n", "mergekit-moe"),
-    "a misspelt key": ("merge_method: linear\nmodles: []\n", "did you mean 'models'?"),
+    "a misspelt key": ("merge_method: linear\nbase_modle: a\n", "did you mean 'base_model'?"),
 }
 
 
