@@ -152,8 +152,8 @@ def effective(config: Mapping[str, Any], architecture: Architecture) -> Effectiv
     groups = groups_of(config, architecture.n_layers)
     base = groups[0].base
     models = list(dict.fromkeys(groups[0].models))
-    if method.base is Base.IGNORED and base is not None and base not in models:
-        models.append(base)  # mergekit merges it like the others
+    if method.base is Base.IGNORED and base is not None and groups[0].takes_base:
+        models = list(dict.fromkeys((*models, base)))  # mergekit merges it like the others
     parts = tuple(_part(method, models, base, group, architecture) for group in groups)
     return Effective(
         method,
