@@ -274,7 +274,8 @@ def test_another_method_may_be_asked_for(opened):
     assert compiled is not None, said
     assert compiled.genome.genome.merge_method == "ties"
     assert compiled.genome.optimizer.seed_from == "recipe.yml"
-    said, compiled = opened(RECIPES["karcher with its own numbers"][0], "--method", "linear")
+    recipe, _ = RECIPES["karcher with its own numbers"]
+    said, compiled = opened(recipe, "--method", "linear", "--force")
     assert compiled is not None, said
     assert [source.model.text for source in compiled.genome.genome.models] == [M1, M2, BASE]
 
