@@ -15,6 +15,7 @@ from evomerge.genome.models import ModelName
 from evomerge.genome.source import Source, read_yaml
 from evomerge.inspection.read import read_model
 from evomerge.merging.describe import describe
+from evomerge.methods import METHODS, Base
 from evomerge.permissions import Permissions
 from evomerge.recipe.effective import Effective, effective
 from evomerge.recipe.file import Hear, recipe_config
@@ -42,9 +43,11 @@ def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
     recipe = _read(file, permissions, hear)
     if has_numbers(recipe) and answers.method in ("", recipe.method.name):
         return replace(answers, block=tuple(_lines(opened_block(recipe))))
-    models = [model.text for model in recipe.models if model != recipe.base]
-    base = recipe.base.text if recipe.base is not None and recipe.names_base else ""
-    answers = replace(answers, models=tuple(models), base=base)
+    base = recipe.base if recipe.names_base else None
+    answers = replace(answers, base="" if base is None else base.text)
+    keeps_base = METHODS[answers.merge_method].base is Base.IGNORED
+    models = [model for model in recipe.models if model != base or keeps_base]
+    answers = replace(answers, models=tuple(model.text for model in models))
     hear(
         note(
             f"{recipe.method.name} has no number to open; searched are those of "
@@ -54,7 +57,7 @@ def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
             str(file),
         )
     )
-    listed = [model_entry(model) for model in recipe.models if model != recipe.base]
+    listed = [model_entry(model) for model in models]
     block = {"models": listed, "merge_method": answers.merge_method, **frame_of(recipe)}
     return replace(answers, block=tuple(_lines({**block, "granularity": "model"})))
 

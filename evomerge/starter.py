@@ -15,6 +15,7 @@ from evomerge.findings import Severity, error, problems
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.genome.tasks import Task
+from evomerge.harmless import one_name
 from evomerge.methods import METHODS, Scope
 from evomerge.permissions import Permissions
 from evomerge.reading import is_file, is_folder
@@ -189,6 +190,8 @@ def _lines(answers: Answers, file: str, size: _Size) -> Iterator[str]:
     yield "# What is merged, what may vary, what judges it. `evomerge schema` holds every key."
     yield f"#   evomerge check {file}    before it starts"
     yield f"#   evomerge run {file}      the search; the same command continues it"
+    if answers.seed_from:
+        yield f"# Opened from {one_name(answers.seed_from)}: a range begins at the number that stood there."
     yield "genome:"
     yield from answers.block or _block(answers, size)
     if size.vocabulary:

@@ -60,14 +60,14 @@ def loaded(tmp_path, text):
 
 
 HELPED = """\
-sources: &SOURCES
+shared: &SOURCES
   models:
     - model: org/a
       parameters: &WIDE {weight: {range: [0, 2]}}
     - {model: org/b, parameters: {<<: *WIDE, density: 0.5}}
   base_model: &BASE org/base
 genome:
-  shared: &DTYPES {dtype: bfloat16, out_dtype: bfloat16}
+  shared_types: &DTYPES {dtype: bfloat16, out_dtype: bfloat16}
   <<: [*SOURCES, *DTYPES]
   merge_method: ties
   normalize: false
@@ -79,7 +79,7 @@ tasks: [arc_easy]
 def test_a_genome_may_have_helpers_and_merge_keys(tmp_path):
     genome, source = loaded(tmp_path, HELPED)
     plain = yaml.safe_load(HELPED)
-    del plain["sources"], plain["genome"]["shared"]
+    del plain["shared"], plain["genome"]["shared_types"]
     assert source.data == plain
     assert genome.genome.models[1].parameters["weight"].entries[0].range == (0, 2)
     assert genome.genome.dtype == "bfloat16"
@@ -88,8 +88,8 @@ def test_a_genome_may_have_helpers_and_merge_keys(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        HELPED.replace("sources: &", "task: &"),  # it may be a known key, misspelt
-        HELPED.replace("shared: &", "filter: &"),
+        HELPED.replace("shared: &", "task: &"),  # it may be a known key, misspelt
+        HELPED.replace("shared_types: &", "filter: &"),
         HELPED + "notes: {one: &ONE 1, other: *ONE}\n",  # lends to nobody else
         HELPED + "notes: {tasks: 7}\n",
     ],

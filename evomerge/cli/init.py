@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evomerge.starter import Answers
 
 _BUDGET = 100
+_SEED_KEY = "optimizer.seed_from"  # what is said of a recipe was said as it was opened
 Ask = Callable[[str], str]
 
 
@@ -96,7 +97,8 @@ def init(
         if not sys.stdin.isatty():
             raise click.UsageError("the answers end too early; add options or --yes.") from stop
         raise StoppedError("Stopped; nothing was written.") from stop
-    _tell(starter.examination.findings)
+    told = answers.seed_from and starter.examination.compiled is not None
+    _tell([f for f in starter.examination.findings if not (told and _SEED_KEY in f.problem.where)])
     if starter.examination.compiled is None:
         say(f"{one_name(file)} is not written: a run could not begin.")
         context.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from evomerge.genome.places import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
 
+_MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
 _SLICES_NOTE = (
     "Let `evomerge init --from RECIPE` open it where its slices hold whole models, or try it as it "
     "is with optimizer.seed_from."
@@ -60,7 +62,7 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
 def _drop_helpers(source: Source) -> None:
     """Takes out keys that no block knows and that only hold what anchors lend to others.
 
-    One that resembles a known key stays, to be told.
+    One that is nearly a known key stays, to be told.
     """
     if not source.lent:
         return
@@ -71,7 +73,8 @@ def _drop_helpers(source: Source) -> None:
             path = tuple(_in_file(details["loc"], source.data))
             if details["type"] != "extra_forbidden" or not source.is_helper(path):
                 continue
-            if not nearest(str(path[-1]), sorted(set(keys_at(Genome, path[:-1])))):
+            known = list(keys_at(Genome, path[:-1]))
+            if not get_close_matches(str(path[-1]), known, n=1, cutoff=_MISSPELT):
                 _at(source.data, path[:-1]).pop(path[-1], None)
 
 
@@ -108,6 +111,8 @@ def problems_of(
             is_nested = len(path) > len(prefix) + 1
             known = (*keys_at(model, path[len(prefix) : -1]), *(() if is_nested else beside))
             found.append(_problem(details, path, source, known))
+    if {("genome", "slices"), ("genome", "modules")} & set(problems):  # they hold the models
+        problems.pop(("genome", "models"), None)
     return in_order(itertools.chain.from_iterable(problems.values()))
 
 

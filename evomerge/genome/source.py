@@ -265,11 +265,12 @@ class _Walk:
                 self._problem(key_node, here, what, "Remove one of them.")
             self.lines[here] = key_node.start_mark.line + 1
             data[key] = self.build(value_node, here, depth + 1)
-        for key, (key_node, value_node) in merged.items():
+        for key, (merged_key, value_node) in merged.items():
             if key not in data:
-                self._harmless(key_node, path)
-                self.lines[(*path, key)] = key_node.start_mark.line + 1
-                data[key] = self.build(value_node, (*path, key), depth + 1)
+                here = (*path, key)
+                self._harmless(merged_key, path)
+                self.lines[here] = merged_key.start_mark.line + 1
+                data[key] = self.build(value_node, here, depth + 1)
         return data
 
     def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:

@@ -231,7 +231,8 @@ class ParameterSpace(MergeSpace):
         if not self._parameters and not self.idle:
             varying = sorted(p.name for p in self.method.parameters if p.range is not None)
             open_ = (
-                f"Open one of {', '.join(varying)} under parameters"
+                f"Open one of {', '.join(varying)} under parameters, or let `evomerge init --from` "
+                "open the numbers of a recipe"
                 if varying
                 else ("Merge with mergekit-yaml, or take another method")
             )

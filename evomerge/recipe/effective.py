@@ -152,8 +152,8 @@ def effective(config: Mapping[str, Any], architecture: Architecture) -> Effectiv
     groups = groups_of(config, architecture.n_layers)
     base = groups[0].base
     models = list(dict.fromkeys(groups[0].models))
-    if method.base is Base.IGNORED and base is not None and base not in models:
-        models.append(base)  # mergekit merges it like the others
+    if method.base is Base.IGNORED and base is not None and groups[0].takes_base:
+        models = list(dict.fromkeys((*models, base)))  # mergekit merges it like the others
     parts = tuple(_part(method, models, base, group, architecture) for group in groups)
     return Effective(
         method,
@@ -237,6 +237,8 @@ def _entries(setting: Any, parameter: MethodParameter) -> Iterator[Entry]:
     if isinstance(setting, Mapping):
         setting = [setting]
     if isinstance(setting, list) and any(isinstance(part, Mapping) for part in setting):
+        if not all(isinstance(part, Mapping) for part in setting):
+            raise TypeError("a list of entries holds something else")
         for part in setting:
             text = part.get("filter")
             yield Entry(None if text == "*" else text, _coerced(part["value"], parameter))

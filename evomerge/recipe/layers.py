@@ -22,12 +22,14 @@ class Group:
         base: The base there.
         sources: The models there, with settings of their own.
         scopes: Where further settings stand, the narrowest first.
+        takes_base: Whether mergekit adds the base to the models, as it does outside of slices.
     """
 
     layers: tuple[int, int]
     base: ModelName | None
     sources: Sequence[Mapping[str, Any]]
     scopes: Sequence[Mapping[str, Any]]
+    takes_base: bool = False
 
     @property
     def models(self) -> tuple[ModelName, ...]:
@@ -60,7 +62,7 @@ def groups_of(config: Mapping[str, Any], n_layers: int) -> list[Group]:
         scopes.insert(0, part)
     if not part.get("slices"):
         base = _name(config.get("base_model"))
-        return [Group((0, n_layers), base, part.get("models") or (), scopes)]
+        return [Group((0, n_layers), base, part.get("models") or (), scopes, takes_base=True)]
     groups, start = [], 0
     for slice_ in part["slices"]:
         ranges = {tuple(source["layer_range"]) for source in slice_["sources"]}

@@ -228,7 +228,7 @@ def _where_to_build(names: Iterable[str]) -> Iterator[str]:
     if folders:
         yield f"Build it where these folders are: {', '.join(folders)}."
     if any(not is_folder(name) for name in listed):
-        yield "Without a network `evomerge export --build` builds it from the cache of the Hub."
+        yield "Models of the Hub: without a network build it by `evomerge export --build`."
 
 
 def _is_relative_folder(name: str) -> bool:

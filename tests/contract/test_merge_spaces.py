@@ -437,6 +437,21 @@ MISTAKES = {
         {"layer_granularity": 1, "parameters": {"density": [0.1, 0.9]}},
         "genome.parameters.density: a list is interpolated anew in each of the 3 slices",
     ),
+    "starts over depth with slices": (
+        {
+            "layer_granularity": 1,
+            "parameters": {"density": {"range": [0, 1], "initial": [0.1, 0.9]}},
+        },
+        "genome.parameters.density: a list is interpolated anew in each of the 3 slices",
+    ),
+    "a start over depth outside of its range": (
+        {"parameters": {"density": {"range": [0, 0.5], "initial": [0.1, 0.9]}}},
+        r"genome.parameters.density: initial \[0.1, 0.9\] is outside \[0.0, 0.5\]",
+    ),
+    "starts over depth of a choice": (
+        {"parameters": {"density": {"choice": [0.1, 0.5], "initial": [0.1, 0.5]}}},
+        r"genome.parameters.density: initial \[0.1, 0.5\] goes with a range only",
+    ),
     "weight range under normalize": (
         {"parameters": {"weight": {"range": [0, 2]}}},
         "genome.parameters.weight: a range for weight, while ties divides by the sum",
@@ -500,6 +515,26 @@ def test_a_setting_that_contradicts_the_method_names_its_key(mistake):
     data = {"models": ["a", "b"], "base_model": "c", "merge_method": "ties", **fields}
     with pytest.raises(GenomeError, match=message):
         build(loaded(data))
+
+
+def test_a_range_with_starts_over_depth_has_a_coordinate_for_each():
+    weight = {"range": [0, 1], "initial": [0.1, 0.9, 0.4]}
+    data = {"models": ["a", "b"], "base_model": "c", "merge_method": "task_arithmetic"}
+    space = build(loaded({**data, "parameters": {"weight": weight, "int8_mask": True}}))
+    assert space.space.n_dims == 6
+    config = space.recipe(space.space.decode(space.space.initial)).config
+    assert config["models"][1]["parameters"]["weight"] == pytest.approx([0.1, 0.9, 0.4])
+    assert "int8_mask" not in config["parameters"]
+
+
+def test_a_number_for_a_truth_value_is_read_as_mergekit_reads_it():
+    data = {"models": ["a", "b"], "base_model": "c", "merge_method": "dare_ties"}
+    space = build(loaded({**data, "parameters": {"normalize": 0.0, "rescale": 1.0}}))
+    assert space.settings.normalize is False
+    assert space.recipe(space.space.decode(space.space.initial)).config["parameters"] == {
+        "normalize": False,
+        "rescale": 1.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,16 @@ def test_every_parameter_without_a_default_is_searched(pair):
     assert required <= {p.name for p in method.parameters if p.searched}
 
 
+def test_defaults_are_those_of_mergekit_and_told_where_a_recipe_may_leave_them(pair):
+    method, spec = pair
+    theirs = {p.name: p.default for p in spec.parameters if not p.required}
+    for parameter in method.parameters:
+        if parameter.default is not None:
+            assert theirs[parameter.name] == parameter.default, parameter.name
+        elif parameter.searched or parameter.name == method.normalized_by:
+            assert theirs.get(parameter.name) is None, parameter.name
+
+
 def test_the_base_is_treated_alike(pair):
     method, spec = pair
     assert method.base.value == spec.contract.base.value

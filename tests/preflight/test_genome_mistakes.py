@@ -104,6 +104,11 @@ MISTAKES = {
         GENOME.format("ties, parameters: {t: {range: [0, 0.5]}}"),
         "genome.parameters.t: merge method ties has no parameter 't'",
     ),
+    "slices of a recipe": (
+        "genome: {merge_method: passthrough, slices: [{sources: []}]}\ntasks: [arc_easy]\n",
+        r"genome.slices: 'slices' of a recipe cannot be searched yet. Let `evomerge init "
+        r"--from RECIPE` open .*seed_from.$",
+    ),
     "a parameter out of its bounds": (
         GENOME.format("ties, parameters: {density: {range: [0.5, 1.4]}}"),
         r"genome.parameters.density: 1.4 is outside \[0, 1\], what density can be",

@@ -146,3 +146,30 @@ def test_a_helper_is_not_told_and_is_merged_where_it_is_used():
 def test_what_is_no_recipe_or_misspelt_is_refused(text, message):
     with pytest.raises(GenomeError, match=message):
         read(text)
+
+
+STACK = """\
+tag: &QUIETER 0.66
+quiet: &QUIET
+  parameters:
+    scale: [{filter: v_proj, value: *QUIETER}, {filter: up_proj, value: *QUIETER}, {value: 1}]
+slices:
+  - sources: [{model: &ONE org/a, layer_range: [0, 3]}]
+  - sources:
+      - <<: *QUIET
+        model: &OTHER org/b
+        layer_range: [1, 3]
+  - sources: [{<<: [*QUIET], model: *ONE, layer_range: [2, 4]}]
+merge_method: passthrough
+base_model: *OTHER
+dtype: float32
+"""
+
+
+def test_a_stack_with_merge_keys_is_what_mergekit_reads():
+    config, told = read(STACK)
+    assert told == []
+    scale = config["slices"][2]["sources"][0]["parameters"]["scale"]
+    assert scale[0] == {"filter": "v_proj", "value": 0.66}
+    validate = mergekit_config.MergeConfiguration.model_validate
+    assert validate(config) == validate(yaml.safe_load(STACK))
