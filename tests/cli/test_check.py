@@ -115,6 +115,16 @@ def test_warnings_count_where_they_are_asked_to(check):
     assert "recipe where the search starts" in out
 
 
+def test_a_strict_run_does_not_begin_where_there_are_warnings(place, check, capsys):
+    (place / "g.yml").write_text(GENOME)
+    with pytest.raises(SystemExit, match="1"):
+        entry_point(["run", "g.yml", "--strict", "--set", "optimizer.budget=4"])
+    err = capsys.readouterr().err
+    assert "g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
+    assert "--strict, and there are warnings" in err
+    assert not (place / "runs").exists()
+
+
 def test_for_programs_it_is_json_and_nothing_else(check):
     code, out, err = check("--json", "--set", "tasks[0].limit=30", "--set", "holdout=[]")
     data = json.loads(out)
