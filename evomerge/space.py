@@ -182,7 +182,7 @@ class Space:
 
     @property
     def initial(self) -> NDArray[np.float64]:
-        """Where a search starts: each parameter's initial value, else mid-coordinate."""
+        """Where a search starts that knows nothing: each initial value, else mid-coordinate."""
         return np.array(
             [0.5 if p.initial is None else p.encode(p.initial) for p in self.parameters],  # type: ignore[arg-type]  # each kind encodes its own values
             dtype=np.float64,

@@ -153,6 +153,14 @@ def test_anything_else_is_refused(record, name, message):
     assert refused.value.exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["", "best.yml"])
+def test_any_complete_trial_of_a_run_can_be_named(record, name):
+    (recorded,) = prepare(record() / name, Permissions(), trial_id=0).winners
+    assert recorded.trial_id == 0
+    with pytest.raises(RunError, match="run: no trial 3, the last one is 0"):
+        prepare(record() / name, Permissions(), trial_id=3)
+
+
 def test_a_best_yml_without_its_run_is_refused(record, place):
     (record() / "best.yml").rename(place / "best.yml")
     with pytest.raises(NoRunError, match=r"no ledger\.jsonl lies beside it"):

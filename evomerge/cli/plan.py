@@ -46,7 +46,7 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
     for candidate in (*baselines(compiled.merge_space), *compiled.subject.seeds):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
         say(f"{candidate.origin}  ({place})", err=False)
-    _title("recipe where the search starts")
+    _title("recipe in the middle of the space")
     say(compiled.merge_space.recipe(space.decode(space.initial)).to_yaml().rstrip("\n"), err=False)
 
 

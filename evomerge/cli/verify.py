@@ -37,10 +37,15 @@ Watch = Callable[[str, float], None]
     metavar="DIR",
     help="Build into this folder and keep the model. Default: a temporary folder.",
 )
+@click.option("--trial", type=click.IntRange(min=0), help="This trial instead of the winner.")
 @permission_options
 @click.pass_context
 def verify(
-    context: click.Context, best_or_run: Path, keep: Path | None, permissions: Permissions
+    context: click.Context,
+    best_or_run: Path,
+    keep: Path | None,
+    trial: int | None,
+    permissions: Permissions,
 ) -> None:
     """Builds the winner with mergekit alone, scores it with lm-eval alone, and compares.
 
@@ -58,7 +63,7 @@ def verify(
         try:
             with _progress() as watch:
                 watch("reads the run, its models and tasks", 0.0)
-                verification = prepare(best_or_run, permissions, keep)
+                verification = prepare(best_or_run, permissions, keep, trial)
             for finding in verification.findings:
                 say(f"{finding.severity.value}: {finding}")
             collect_again()
@@ -75,15 +80,27 @@ def verify(
 
 @contextmanager
 def _progress() -> Iterator[Watch]:
-    """A bar where there is a terminal, else a line for each thing that begins."""
+    """A bar where there is a terminal, else lines."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(30),
+        TaskProgressColumn(),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bar = progress.add_task("", total=1.0)
 
@@ -94,12 +111,17 @@ def _progress() -> Iterator[Watch]:
 
 
 def _lines() -> Watch:
-    told: list[str] = []
+    """A line for each thing that begins, and for each tenth of it that is done."""
+    told: tuple[str, int] = ("", 0)
 
     def watch(what: str, share: float) -> None:
-        if told[-1:] != [what]:
-            told.append(what)
+        nonlocal told
+        now = (what, int(10 * share))
+        if what != told[0]:
             say(what)
+        elif told[1] < now[1] < 10:
+            say(f"{what}: {10 * now[1]} %")
+        told = now
 
     return watch
 

@@ -32,7 +32,9 @@ class Task(Block):
         "the task has it, else the task's only metric.",
     )
     weight: Number = Field(
-        1.0, description="Share in `weighted_sum`; any finite number.", allow_inf_nan=False
+        1.0,
+        description="Share in `weighted_sum`; any finite number; 0 watches the task.",
+        allow_inf_nan=False,
     )
     limit: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="First so many documents. Default: the top-level `limit`."

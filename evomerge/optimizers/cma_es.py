@@ -6,7 +6,9 @@ Differs: the package is told ranks, not losses, so only the order of the losses 
 generation of equal losses (all failed, say) is not told at all; samples outside the cube are
 clipped, not drawn again, which found optima near its faces 2 to 8 times closer and costs one
 draw in any dimension; the start is the best trial made before the search (a parent, the uniform
-average), with a smaller step where that is a seed or what another optimizer of a chain found;
+average; a parent that is an optimum of its own then holds the search longer than a start halfway
+to the middle would), with a smaller step where that is a seed or what another optimizer of a chain
+found;
 after convergence the search starts again from a random mean, with the population it had (IPOP
 would double it); two ordered levels count as a choice.
 """

@@ -69,7 +69,7 @@ class Probe:
 
 
 def probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
-    """Merges the recipe where the search starts three times and scores a few documents.
+    """Merges the recipe in the middle of the space three times and scores a few documents.
 
     Raises:
         EvaluationError: that trial failed.

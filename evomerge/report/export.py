@@ -27,7 +27,7 @@ from evomerge.report.best_file import read_best
 from evomerge.report.run import RecordedRun, load_run
 from evomerge.report.text import score_text
 from evomerge.training.own_models import located
-from evomerge.trial import Trial, TrialState
+from evomerge.trial import Trial
 
 _WIDTH = 98
 _RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
@@ -164,16 +164,7 @@ def trial_of(path: Path, trial_id: int) -> Export:
         RunError: the run has no such trial, or it failed.
     """
     run = load_run(_folder(path))
-    trial = run.ledger.trials.get(trial_id)
-    if trial is None:
-        raise RunError(
-            f"no trial {trial_id}, the last one is {max(run.ledger.trials, default=None)}",
-            where=str(path),
-            fix=f"Run `evomerge show {_folder(path)}`.",
-        )
-    if trial.outcome.state is not TrialState.COMPLETE:
-        raise RunError(f"trial {trial_id} failed: {trial.outcome.failure}", where=str(path))
-    return _export(run, trial)
+    return _export(run, run.complete_trial(trial_id))
 
 
 def _export(run: RecordedRun, trial: Trial) -> Export:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from evomerge.errors import LedgerError
+from evomerge.errors import LedgerError, RunError
 from evomerge.genome import Genome, load_genome
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.objective import Objective
@@ -51,6 +51,23 @@ class RecordedRun:
         validated = self.ledger.final_outcomes("validation")
         count = self.genome.finalists
         return winners(self.standing, self.finals.get("validation"), validated, count)
+
+    def complete_trial(self, trial_id: int) -> Trial:
+        """The trial of an id.
+
+        Raises:
+            RunError: the run has no such trial, or it failed.
+        """
+        trial, where = self.ledger.trials.get(trial_id), str(self.ledger.folder.path)
+        if trial is None:
+            raise RunError(
+                f"no trial {trial_id}, the last one is {max(self.ledger.trials, default=None)}",
+                where=where,
+                fix=f"Run `evomerge show {where}`.",
+            )
+        if trial.outcome.evaluation is None:
+            raise RunError(f"trial {trial_id} failed: {trial.outcome.failure}", where=where)
+        return trial
 
     def evaluation(self, split: str, trial_id: int) -> Evaluation | None:
         """What a trial did on a split, documents included; None where it has no scores there."""

@@ -41,25 +41,29 @@ class Recorded:
         return self.trial.candidate.trial_id
 
 
-def read(best_or_run: Path) -> tuple[Recorded, ...]:
+def read(best_or_run: Path, trial_id: int | None = None) -> tuple[Recorded, ...]:
     """The winner of a run folder, or its front; the trial of a best.yml or of a file of a front.
+
+    Args:
+        best_or_run: A run folder, or such a file in one.
+        trial_id: Another trial of that run instead.
 
     Raises:
         NoRunError: it is neither.
         LedgerError: best.yml and ledger contradict each other.
         LostFileError: per-document results are gone.
-        RunError: no trial is complete.
+        RunError: no trial is complete, or the one that is wanted is not.
     """
-    if is_folder(best_or_run):
-        folder = RunFolder(best_or_run)
-        if not is_there(folder.ledger):
-            raise _neither(best_or_run, "holds no ledger.jsonl")
-        run = load_run(best_or_run)
-        if is_there(folder.best):
-            _trial_in(run, folder.best)
+    if trial_id is not None:
+        run = load_run(_run_folder(best_or_run))
+        trials = [run.complete_trial(trial_id)]
+    elif is_folder(best_or_run):
+        run = load_run(_run_folder(best_or_run))
+        if is_there(run.ledger.folder.best):
+            _trial_in(run, run.ledger.folder.best)
         trials = run.winners
     else:
-        run = load_run(_run_folder_of(best_or_run))
+        run = load_run(_run_folder(best_or_run))
         trials = [_trial_in(run, best_or_run)]
     if not trials:
         raise RunError(
@@ -70,8 +74,16 @@ def read(best_or_run: Path) -> tuple[Recorded, ...]:
     return tuple(_recorded(run, trial) for trial in trials)
 
 
-def _run_folder_of(best: Path) -> Path:
-    """The run folder a best.yml, or a file of its front, lies in."""
+def _run_folder(best_or_run: Path) -> Path:
+    """The run folder itself, or the one that a best.yml or a file of its front lies in."""
+    if is_folder(best_or_run):
+        if not is_there(RunFolder(best_or_run).ledger):
+            raise _neither(best_or_run, "holds no ledger.jsonl")
+        return best_or_run
+    return _folder_of(best_or_run)
+
+
+def _folder_of(best: Path) -> Path:
     if not is_there(best):
         raise _neither(best, "does not exist")
     if best.suffix not in (".yml", ".yaml") or "evomerge_best" not in _content(best):

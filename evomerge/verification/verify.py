@@ -119,7 +119,7 @@ class Verification:
             )
 
     def _differences(self, winner: Recorded, folder: Path, watch: Watch) -> Iterator[Difference]:
-        from evomerge.evaluators.lm_eval.reference import open_model
+        from evomerge.evaluators.lm_eval.reference_model import open_model
 
         watch("lm-eval loads the model", 0.0)
         settings = self._genome.evaluation_settings
@@ -143,7 +143,12 @@ class Verification:
             yield from compare_metrics(split, winner.metrics[split], metrics, documents, tolerance)
 
 
-def prepare(best_or_run: Path, permissions: Permissions, keep: Path | None = None) -> Verification:
+def prepare(
+    best_or_run: Path,
+    permissions: Permissions,
+    keep: Path | None = None,
+    trial_id: int | None = None,
+) -> Verification:
     """Reads what is to be verified and finds what stands against equal bits; builds nothing.
 
     Args:
@@ -151,6 +156,7 @@ def prepare(best_or_run: Path, permissions: Permissions, keep: Path | None = Non
         permissions: What the user allows models and tasks.
         keep: The folder for the built model, or for one folder each of several; None: a
             temporary folder.
+        trial_id: This trial of the run instead of its winner.
 
     Raises:
         NoRunError: it is neither a run folder nor a best.yml.
@@ -158,10 +164,11 @@ def prepare(best_or_run: Path, permissions: Permissions, keep: Path | None = Non
         LedgerError: the run folder contradicts itself.
         ModelError: models are missing.
         GenomeError: tasks are missing.
+        RunError: the run has no such trial, or it failed.
     """
     if keep is not None:
         refuse_occupied_folder(keep)
-    winners = read(best_or_run)
+    winners = read(best_or_run, trial_id)
     run = winners[0].run
     header = run.ledger.header
     recipes = [winner.trial.candidate.recipe.config for winner in winners]

@@ -81,7 +81,7 @@ def test_seeds_are_scored_first_too(check, place):
 
 
 def test_the_recipe_at_the_end_is_one(check):
-    recipe = yaml.safe_load(check()[1].partition("recipe where the search starts\n")[2])
+    recipe = yaml.safe_load(check()[1].partition("recipe in the middle of the space\n")[2])
     assert recipe["merge_method"] == "task_arithmetic"
 
 
@@ -112,7 +112,17 @@ def test_warnings_count_where_they_are_asked_to(check):
     code, out, err = check(*small, "--strict")
     assert code == 1
     assert "warning: g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
-    assert "recipe where the search starts" in out
+    assert "recipe in the middle of the space" in out
+
+
+def test_a_strict_run_does_not_begin_where_there_are_warnings(place, check, capsys):
+    (place / "g.yml").write_text(GENOME)
+    with pytest.raises(SystemExit, match="1"):
+        entry_point(["run", "g.yml", "--strict", "--set", "optimizer.budget=4"])
+    err = capsys.readouterr().err
+    assert "g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
+    assert "--strict, and there are warnings" in err
+    assert not (place / "runs").exists()
 
 
 def test_for_programs_it_is_json_and_nothing_else(check):

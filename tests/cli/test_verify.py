@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from evomerge.cli.main import entry_point
-from evomerge.cli.verify import _tell
+from evomerge.cli.verify import _lines, _tell
 from evomerge.trial import Document
 from evomerge.verification import Difference, Verdict
 
@@ -35,6 +35,15 @@ def test_the_first_differing_documents_are_listed(capsys, monkeypatch, is_golden
         Difference("tasks", "sort", None, "acc,none", 0.5, 0.25),
     )
     is_golden("cli/verify.txt", tell(capsys, monkeypatch, *others, *many))
+
+
+def test_progress_without_a_terminal_is_a_line_per_tenth(capsys):
+    watch = _lines()
+    for share in range(201):
+        watch("lm-eval scores search tasks", share / 200)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["lm-eval scores search tasks", "lm-eval scores search tasks: 10 %"]
+    assert len(said) == 10
 
 
 def test_bad_input_ends_with_exit_code_2(capsys):

@@ -54,7 +54,7 @@ def trial(place, monkeypatch):
 def test_a_recorded_run_answers_as_recorded(verify):
     done = verify("out")
     assert done.stdout.endswith("all 36 documents of 3 splits answer as recorded\n")
-    said = done.stderr.splitlines()
+    said = [line for line in done.stderr.splitlines() if not line.endswith("%")]
     assert said[1].startswith("mergekit-yaml builds trial ")
     assert [said[0], *said[2:]] == [
         "reads the run, its models and tasks",
@@ -65,8 +65,8 @@ def test_a_recorded_run_answers_as_recorded(verify):
     ]
 
 
-def test_a_randomised_merge_answers_as_recorded_and_may_be_kept(verify, trial, place):
-    done = verify(trial, "--keep", "kept")
+def test_a_randomised_merge_answers_as_recorded_and_may_be_kept(verify, place):
+    done = verify("out", "--trial", str(TRIAL), "--keep", "kept")
     assert f"trial {TRIAL}: all " in done.stdout
     assert "model kept" in done.stdout
     assert (place / "kept" / "model.safetensors").is_file()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lm_eval.models.huggingface as huggingface
 import pytest
 
 from evomerge.errors import RunError
-from evomerge.evaluators.lm_eval.reference import Reference, open_model
+from evomerge.evaluators.lm_eval.reference import Reference
+from evomerge.evaluators.lm_eval.reference_model import open_model
 from evomerge.genome.tasks import Evaluation, Task
 
 METRIC = {"tiny_text": "exact_match,whole", "tiny_rolling": "word_perplexity"}
@@ -62,6 +64,40 @@ def test_drawn_documents_score_as_in_a_run(compare):
 def test_a_chat_scores_as_in_a_run(compare, chat_model):
     tasks = (named("tiny_choice", num_fewshot=2), named("tiny_text", num_fewshot=2))
     compare(*tasks, model=chat_model, system_instruction="jump")
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [({}, 20), ({"batch_size": 3}, 3), ({"gen_kwargs": {"num_beams": 2}}, 1)],
+)
+def test_passes_hold_many_documents_where_padding_has_no_say(compare, monkeypatch, settings, rows):
+    """All documents under "auto": they are short. Rows of a beam search feel the padding."""
+    seen: list[int] = []
+    plain = huggingface.HFLM._model_generate
+
+    def counting(self, context, **given):
+        seen.append(len(context))
+        return plain(self, context, **given)
+
+    monkeypatch.setattr(huggingface.HFLM, "_model_generate", counting)
+    compare(named("tiny_text"), **settings)
+    assert max(seen) == rows
+
+
+def test_passes_of_likelihoods_grow_smaller_where_memory_runs_out(compare, monkeypatch):
+    seen: list[int] = []
+    plain = huggingface.HFLM._model_call
+
+    def short_of_memory(self, inps, **given):
+        seen.append(len(inps))
+        if len(inps) > 10:
+            raise RuntimeError("out of memory")
+        return plain(self, inps, **given)
+
+    monkeypatch.setattr(huggingface.HFLM, "_model_call", short_of_memory)
+    compare(named("tiny_choice"))
+    assert max(seen) > 10
+    assert max(size for size in seen if size <= 10) > 5
 
 
 def test_a_folder_that_is_no_model_is_told(tmp_path):

@@ -10,74 +10,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lm_eval.api.model
 import lm_eval.models.huggingface as huggingface
-import torch
 from lm_eval.api.metrics import mean
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from evomerge.errors import RunError, why
+from evomerge.errors import RunError
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.memory import is_shortage
+from evomerge.evaluators.lm_eval.reference_model import ReferenceModel, told_as
 from evomerge.evaluators.lm_eval.scoring import per_document
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
 from evomerge.genome.tasks import Evaluation as EvaluationSettings
 from evomerge.genome.tasks import Task
-from evomerge.merging.quiet import quiet_transformers
 from evomerge.permissions import Permissions
 from evomerge.seeding import stream_seed
 from evomerge.trial import Document
 
 Report = Callable[[float], None]  # hears the share of the requests that are answered, [0, 1]
 Scored = tuple[tuple[Document, ...], dict[str, float]]  # documents; "task/metric,filter" -> value
-
-# Rows of a pass under batch_size "auto": lm-eval keeps the logits of every position.
-ROWS = {"cpu": 1, "mps": 1}
-ROWS_ELSEWHERE = 8
-# Whatever lm-eval, transformers and a task's own functions raise on a model they cannot score.
-_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-
-
-def open_model(
-    folder: Path,
-    settings: EvaluationSettings,
-    *,
-    device: str,
-    threads: int,
-    trust_remote_code: bool = False,
-) -> Any:
-    """lm-eval's own Hugging Face model of a folder, with the settings of a run.
-
-    Args:
-        folder: The model.
-        settings: How the run had lm-eval run the model.
-        device: Where it runs.
-        threads: Of the whole process from now on.
-        trust_remote_code: Whether the model may bring its own code.
-
-    Raises:
-        RunError: the folder cannot be loaded.
-    """
-    template = settings.apply_chat_template
-    rows = ROWS.get(device, ROWS_ELSEWHERE)
-    torch.set_num_threads(threads)
-    with inside_lm_eval(), quiet_transformers(), _told_as("cannot be loaded", folder):
-        return huggingface.HFLM(
-            pretrained=str(folder),
-            device=device,
-            dtype=settings.dtype or "auto",
-            batch_size=rows if settings.batch_size == "auto" else settings.batch_size,
-            trust_remote_code=trust_remote_code,
-            softmax_dtype="float32",  # as a run has it
-            logits_cache=False,  # it misreads two splits of one text
-            chat_template_args={"chat_template": template} if isinstance(template, str) else None,
-        )
 
 
 class Reference:
@@ -126,11 +82,11 @@ class Reference:
             if (leaf.task.get_config("generation_kwargs") or {}).get("do_sample")
         ]
 
-    def score(self, model: Any, report: Report) -> Scored:
+    def score(self, model: ReferenceModel, report: Report) -> Scored:
         """Documents and metrics of a model.
 
         Args:
-            model: What :func:`open_model` gave.
+            model: What :func:`reference_model.open_model` gave.
             report: Hears how far it is.
 
         Raises:
@@ -143,24 +99,25 @@ class Reference:
             def part(share: float, done: int = index) -> None:
                 report((done + share) / len(self._entries))
 
+            part(0.0)
+
             results = self._results(model, entry, part)
             for leaf in entry.leaves:
                 documents += _documents(leaf, results["samples"][leaf.task.task_name])
             found |= dict(_metrics(entry, results["results"]))
         return tuple(documents), found
 
-    def _results(self, model: Any, entry: Entry, report: Report) -> dict[str, Any]:
+    def _results(self, model: ReferenceModel, entry: Entry, report: Report) -> dict[str, Any]:
         """What lm-eval's own evaluation gives; half the batch where memory runs out."""
         while True:
             try:
-                with _told_as("cannot be scored", entry.key.task), _counted(report):
+                with told_as("cannot be scored", entry.key.task), _counted(report):
                     return self._evaluate(model, entry)
             except RunError as error:
-                if not is_shortage(error.__cause__ or error) or model.batch_size == 1:
+                if not is_shortage(error.__cause__ or error) or not model.halve():
                     raise
-                model.batch_size_per_gpu = model.batch_size // 2
 
-    def _evaluate(self, model: Any, entry: Entry) -> dict[str, Any]:
+    def _evaluate(self, model: ReferenceModel, entry: Entry) -> dict[str, Any]:
         leaves = entry.leaves
         for leaf in leaves:
             leaf.task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
@@ -229,19 +186,10 @@ def _metrics(entry: Entry, results: Mapping[str, Mapping[str, Any]]) -> Iterator
 
 
 @contextmanager
-def _told_as(what: str, where: object) -> Iterator[None]:
-    try:
-        yield
-    except (*_FAILURES, MemoryError, SystemExit) as error:
-        raise RunError(f"{what} by lm-eval ({why(error)})", where=str(where)) from error
-
-
-@contextmanager
 def _counted(report: Report) -> Iterator[None]:
     """Hears what lm-eval's progress bars count; nothing is drawn."""
     bar = huggingface.tqdm
-    huggingface.tqdm = partial(_Counter, report)
-    lm_eval.api.model.tqdm = partial(_Counter, lambda share: None)  # tokenising takes no time
+    huggingface.tqdm = lm_eval.api.model.tqdm = partial(_Counter, report)
     try:
         yield
     finally:
@@ -249,24 +197,26 @@ def _counted(report: Report) -> Iterator[None]:
 
 
 class _Counter:
-    """What lm-eval uses of a progress bar."""
+    """What lm-eval uses of a progress bar.
+
+    Bars with a total count answers; those over a list count what is tokenised, in no time.
+    """
 
     def __init__(
         self, report: Report, iterable: Iterable[Any] = (), total: int | None = None, **_: Any
     ) -> None:
         self._report = report
-        self._items = list(iterable)
-        self._total = total or len(self._items)
+        self._items = iterable
+        self._total = total
         self._n = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._items:
-            yield item
-            self.update()
+        return iter(self._items)
 
     def update(self, n: int = 1) -> None:
         self._n += n
-        self._report(min(self._n / max(self._total, 1), 1.0))
+        if self._total:
+            self._report(min(self._n / self._total, 1.0))
 
     def close(self) -> None:
         """Ends it."""
