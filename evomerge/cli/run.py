@@ -73,7 +73,7 @@ def run(
         search = search_for(compiled, folder, fork, view.show)
         folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
-        mirrors = Mirrors(search.ledger, definition)
+        mirrors = Mirrors(search.ledger, compiled.genome)
 
         def stop() -> None:
             search.stop()
@@ -113,8 +113,14 @@ def _refuse_without_scores(folder: Path) -> None:
         raise RunError(
             f"none of {len(searched)} merges could be scored, the last: {failures[-1]}",
             where=str(folder),
-            fix=f"`evomerge show {folder} --failed` lists them.",
+            fix=f"`evomerge show {folder} --failed` lists them; {_retry(folder)}.",
         )
+
+
+def _retry(folder: Path) -> str:
+    """How failed trials are tried again: a run that goes on keeps what it knows of them."""
+    again = one_name(folder / "genome.yml")
+    return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"
 
 
 def _how_to_continue(folder: Path) -> str:
@@ -149,13 +155,19 @@ def _tell(folder: Path, ending: str, as_json: bool) -> None:
     """The result, read back from the folder as any later command would."""
     from evomerge.cli.output import print_json
     from evomerge.report.run import load_run
-    from evomerge.report.summary import summary
+    from evomerge.report.summary import n_failed, summary
 
     recorded = load_run(folder)
     if as_json:
         print_json(summary(recorded))
         return
     say(ending)
+    failed = n_failed(recorded)
+    if failed:
+        say(
+            f"{failed} failed: `evomerge show {one_name(folder)} --failed` says why; "
+            f"{_retry(folder)}"
+        )
     draw_result(recorded)
 
 

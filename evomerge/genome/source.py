@@ -65,11 +65,15 @@ class Source:
         name: The file, as messages name it.
         data: Mappings, lists, scalars.
         lines: Key path -> line number from 1.
+        is_evolve: Whether it is a file of mergekit-evolve's form.
+        ignored: Keys that stood there and mean nothing.
     """
 
     name: str
     data: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    is_evolve: bool = False
+    ignored: tuple[Problem, ...] = ()
 
     def where(self, path: KeyPath) -> str:
         """``FILE:LINE: key.path`` of a key, or of the nearest one above it that exists."""
