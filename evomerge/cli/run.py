@@ -104,6 +104,7 @@ def _running(view: LiveView | LineView, optimizer: Optimizer) -> str:
 
 def _refuse_without_scores(folder: Path) -> None:
     """A search of which no trial could be scored found nothing, whatever the table says."""
+    from evomerge.cli.trials import retry
     from evomerge.errors import RunError
     from evomerge.report.run import load_run
 
@@ -113,14 +114,8 @@ def _refuse_without_scores(folder: Path) -> None:
         raise RunError(
             f"none of {len(searched)} merges could be scored, the last: {failures[-1]}",
             where=str(folder),
-            fix=f"`evomerge show {folder} --failed` lists them; {_retry(folder)}.",
+            fix=f"`evomerge show {folder} --failed` lists them; {retry(folder)}.",
         )
-
-
-def _retry(folder: Path) -> str:
-    """How failed trials are tried again: a run that goes on keeps what it knows of them."""
-    again = one_name(folder / "genome.yml")
-    return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"
 
 
 def _how_to_continue(folder: Path) -> str:
@@ -154,6 +149,7 @@ def _view(definition: Genome) -> LiveView | LineView:
 def _tell(folder: Path, ending: str, as_json: bool) -> None:
     """The result, read back from the folder as any later command would."""
     from evomerge.cli.output import print_json
+    from evomerge.cli.trials import retry
     from evomerge.report.run import load_run
     from evomerge.report.summary import n_failed, summary
 
@@ -166,7 +162,7 @@ def _tell(folder: Path, ending: str, as_json: bool) -> None:
     if failed:
         say(
             f"{failed} failed: `evomerge show {one_name(folder)} --failed` says why; "
-            f"{_retry(folder)}"
+            f"{retry(folder)}"
         )
     draw_result(recorded)
 

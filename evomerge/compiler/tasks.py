@@ -67,10 +67,11 @@ def turned_weights(tasks: LoadedTasks) -> dict[int, float]:
         Index of the task -> the weight that says the same where directions are known.
     """
     evaluator = tasks.evaluators.get("tasks")
-    known = () if evaluator is None else zip(evaluator.tasks, evaluator.facts(), strict=False)
+    if evaluator is None or all(task.weight >= 0 for task in evaluator.tasks):
+        return {}
     return {
         index: -task.weight
-        for index, (task, facts) in enumerate(known)
+        for index, (task, facts) in enumerate(zip(evaluator.tasks, evaluator.facts(), strict=True))
         if task.weight < 0 and not facts.higher_is_better
     }
 

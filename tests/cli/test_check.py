@@ -170,10 +170,12 @@ def test_a_probe_times_merges_of_other_parameters(check, monkeypatch):
 
 
 def test_a_limit_of_the_search_leaves_the_holdout_whole(check, place):
-    other = (place / "tasks" / "likelihood.yaml").read_text()
-    other = other.replace("test.jsonl", "train.jsonl").replace("tiny_likelihood", "tiny_other")
-    (place / "tasks" / "other.yaml").write_text(other)
-    exam = "[{name: tiny_other, metric: perplexity}]"
+    tasks = place / "tasks"
+    rows = [{"a": n, "b": n, "options": ["one", "two"], "answer": 0} for n in range(8)]
+    (tasks / "exam.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    other = (tasks / "likelihood.yaml").read_text().replace("tiny_likelihood", "tiny_exam")
+    (tasks / "exam.yaml").write_text(other.replace("test.jsonl", "exam.jsonl"))
+    exam = "[{name: tiny_exam, metric: perplexity}]"
     genome = re.sub(r"tasks: .*\nholdout: .*", f"tasks: [tiny_choice]\nholdout: {exam}", GENOME)
     genome += "limit: 3\n"
     _, out, _ = check(genome=genome)

@@ -127,11 +127,11 @@ def test_check_tells_it_where_it_is_asked_to_merge(evomerge):
     genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@1")
     code, out, err = evomerge("check", "g.yml", genome=genome)
     assert code == 0
-    assert re.search(r"search +mapped +open +4 +4\n", out)
+    assert re.search(r"search +mapped +open +4 +4", out)
     assert "the metric 'hit@1' is not among those that the YAML of mapped names" in err
     code, out, _ = evomerge("check", "g.yml", "--probe")
     assert code == 0
-    assert re.search(r"search +mapped +hit@1,none +lower +4 +4\n", out)
+    assert re.search(r"search +mapped +hit@1,none +lower +4 +4", out)
     genome = genome.replace(", metric: hit@1", "")
     code, out, err = evomerge("check", "g.yml", "--probe", genome=genome)
     assert (code, out) == (2, "")
@@ -154,6 +154,8 @@ def test_a_judge_that_gives_up_is_named_and_so_is_the_way_to_try_again(evomerge,
     log = (place / "gave_up" / "log.txt").read_text()
     assert "trial 4 (tasks) failed" in log
     assert 'raise ConnectionError("503 from the judge")' in log
+    shown = evomerge("show", "gave_up", "--failed")[1]
+    assert "`evomerge run gave_up/genome.yml --fork NEW_RUN` tries them again" in shown
     code, _, err = evomerge("run", "gave_up/genome.yml", "--fork", "again")
     assert code == 0, err
     assert "6 trials and 0 final scores of gave_up hold here" in err

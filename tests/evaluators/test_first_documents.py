@@ -70,6 +70,7 @@ TASKS = {
 GROUPS = {
     "both": "group: both\ntask: [hits, more_hits]\n",
     "mixed": "group: mixed\ntask: [hits, brier]\n",
+    "apart": "group: apart\ntask: [brier, rolled]\n",
 }
 
 
@@ -191,6 +192,12 @@ def test_a_name_that_the_file_tells_is_looked_at_at_once(load):
         load("brier", "acc").prepare()
 
 
+def test_a_group_of_tasks_that_have_no_metric_in_common_says_so(load, live_model):
+    with pytest.raises(GenomeError, match=r"tasks of 'apart' have no metric in common \(brier_sco"):
+        load("apart").prepare()
+    assert "no metric given and 'mixed' gives none" in told(load("mixed"), live_model)
+
+
 def test_code_of_a_task_that_fails_is_named_with_document_function_file_and_line(
     load, live_model, folder
 ):
@@ -204,7 +211,8 @@ def test_code_of_a_task_that_fails_is_named_with_document_function_file_and_line
         load("graded", samples=[4, 6]).evaluate(live_model)
     first = load("graded", samples=[2])
     assert told(first, live_model) == (
-        f"tasks[0]: task 'graded', document 2: {reason}. Mend the task."
+        f"tasks[0]: task 'graded', document 2: {reason}. Mend the task; where it asks what is "
+        "out of reach, run again when it is there."
     )
     assert load("graded").first_documents(live_model)  # the first one is well
 

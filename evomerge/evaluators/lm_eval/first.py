@@ -47,7 +47,8 @@ def _settled(entry: Entry, responses: Responses, where: str) -> Metric | Problem
     try:
         results = results_of(entry, responses, [])
     except EvaluationError as error:
-        return Problem(error.problems[0].what, where, "Mend the task.")
+        fix = "Mend the task; where it asks what is out of reach, run again when it is there."
+        return Problem(error.problems[0].what, where, fix)
     key = key_of(entry, results.given, where)
     if isinstance(key, Problem):
         return key

@@ -136,7 +136,8 @@ def _process(
     leaf: Leaf, responses: Sequence[Any], documents: list[Document]
 ) -> dict[metrics.MetricFilter, list[Any]]:
     """Runs filters and per-document metrics; appends the leaf's documents."""
-    at_once = judged(leaf, responses)
+    with blamed(leaf.name, "the options of its documents"):
+        at_once = judged(leaf, responses)
     if at_once is not None:
         documents += at_once.documents
         return at_once.values

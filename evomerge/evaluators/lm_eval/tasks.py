@@ -214,6 +214,8 @@ def _choose_metric(
     chosen = metrics.choose(task.metric, reported, task=task.name, where=where)
     is_known = not isinstance(chosen, Problem)
     if isinstance(chosen, Problem):
+        if not is_open and group is not None and not reported:
+            return _nothing_in_common(task.name, objects, where)
         if not is_open:
             return chosen
         chosen = metrics.expected(task.metric, reported)
@@ -228,6 +230,18 @@ def _choose_metric(
             AggMetricConfig(metric=metric, filter_list=[name]) for metric, name in reported
         ]
     return chosen, higher_is_better, is_known
+
+
+def _nothing_in_common(name: str, objects: Sequence[Any], where: str) -> Problem:
+    """A group whose tasks cannot be pooled."""
+    each = [
+        f"{metric},{filter_}" for item in objects for metric, filter_ in metrics.reported_by(item)
+    ]
+    return Problem(
+        f"the tasks of {name!r} have no metric in common ({', '.join(dict.fromkeys(each))})",
+        where,
+        "Name its tasks one by one with a metric each, or give it an aggregate_metric_list.",
+    )
 
 
 def _reported_by_group(group: Group, objects: Sequence[Any]) -> list[metrics.MetricFilter]:
