@@ -39,8 +39,12 @@ def pieces(doc, results):
     return {"acc": {"first": 1.0}}
 
 
-def reach(docs):
-    raise SystemExit("no key")
+def loose(doc, results):
+    return {"bits_per_byte": (results[0], 4), "word_perplexity": (results[0], 2)}
+
+
+def known(doc, results):
+    return {**loose(doc, results), "acc": 1.0}
 """
 HEAD = """
 dataset_path: json
@@ -51,21 +55,24 @@ doc_to_target: target
 """
 GENERATES = HEAD + "output_type: generate_until\ngeneration_kwargs: {max_gen_toks: 4}\n"
 CHOOSES = HEAD + "output_type: multiple_choice\ndoc_to_choice: options\ndoc_to_target: answer\n"
+ROLLS = (
+    HEAD.replace("doc_to_target: target", "doc_to_target: '{{a}} and {{b}}'")
+    + "output_type: loglikelihood_rolling\n"
+)
 OWN = "process_results: !function judge.{}\nmetric_list:\n  - {{metric: {}, {}}}\n"
 MEAN = "aggregation: mean, higher_is_better: true"
 TASKS = {
     "hits": GENERATES + "metric_list:\n  - {metric: !function judge.hits, " + MEAN + "}\n",
     "sides": CHOOSES + OWN.format("sides", "acc_left", MEAN),
     "graded": CHOOSES + OWN.format("grade", "acc", MEAN),
+    "loose": ROLLS + OWN.format("loose", "acc", MEAN),
+    "known": ROLLS + OWN.format("known", "acc", MEAN),
+    "rolled": ROLLS + "metric_list:\n  - {metric: acc, " + MEAN + "}\n",
     "pieces": CHOOSES + OWN.format("pieces", "acc", MEAN),
     "spread": CHOOSES
     + "metric_list:\n  - {metric: acc, aggregation: !function judge.spread, "
     + "higher_is_better: false}\n",
     "brier": CHOOSES + "metric_list:\n  - {metric: brier_score}\n",
-    "rolled": HEAD.replace("doc_to_target: target", "doc_to_target: '{{a}} and {{b}}'")
-    + "output_type: loglikelihood_rolling\nmetric_list:\n  - {metric: acc, "
-    + MEAN
-    + "}\n",
 }
 GROUPS = {
     "both": "group: both\ntask: [hits, more_hits]\n",
@@ -126,6 +133,7 @@ def told(evaluator, model):
         ("hits", "hit@3,none", "hits/hit@3,none"),
         ("sides", "length", None),
         ("sides", None, "sides/acc_left,none"),  # not of the first document
+        ("known", None, "known/acc,none"),  # the others are nothing that has a mean
         ("brier", None, "brier/brier_score,none"),
         ("both", "hit@1", "both/hit@1,none"),
         ("spread", None, "spread/acc,none"),  # of one document there is none
@@ -170,7 +178,23 @@ def test_who_never_saw_a_first_document_reads_the_same_metric(load, live_model):
             "(it gives: hit@1,none, hit@3,none).",
         ),
         ("rolled", None, "tasks[0].metric: task 'rolled' gives no metric 'acc,none' (it gives: no"),
-        ("pieces", None, "tasks[0]: task 'pieces', the 1"),
+        (
+            "loose",
+            "acc",
+            "tasks[0].metric: task 'loose' gives no metric 'acc' (it gives: bits_per_byte,none, "
+            "word_perplexity,none).",
+        ),
+        (
+            "loose",
+            None,
+            "tasks[0]: no metric given and 'loose' gives several: bits_per_byte,none, word_perple",
+        ),
+        (
+            "loose",
+            "bits_per_byte",
+            "tasks[0].metric: task 'loose' does not say whether a higher 'bits_per_byte' is better",
+        ),
+        ("pieces", None, "tasks[0]: task 'pieces', the aggregation of 'acc': TypeError: "),
     ],
 )
 def test_a_metric_that_results_lack_is_told_with_those_they_have(
@@ -218,7 +242,7 @@ def test_code_of_a_task_that_fails_is_named_with_document_function_file_and_line
 
 
 def test_an_aggregation_that_fails_is_named_too(load, live_model, folder):
-    with pytest.raises(EvaluationError, match=r"'spread', the 1 values of 'acc' together: Stat"):
+    with pytest.raises(EvaluationError, match=r"'spread', the aggregation of 'acc': Statis"):
         load("spread", limit=1).evaluate(live_model)
 
 

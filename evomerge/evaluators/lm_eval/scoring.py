@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -170,13 +170,18 @@ def _process(
 
 
 def _aggregate(leaf: Leaf, raw: dict[metrics.MetricFilter, list[Any]]) -> dict[str, Any]:
-    """lm-eval's result dictionary of one task, as its groups read it."""
+    """lm-eval's result dictionary of one task, as its groups read it.
+
+    What its YAML does not name has lm-eval's mean, and none where that is no mean of numbers.
+    """
     aggregations = leaf.task.aggregation()
     results: dict[str, Any] = {"sample_len": max(map(len, raw.values()), default=0)}
     for (metric, name), values in raw.items():
+        if metric not in aggregations and any(isinstance(v, (Sequence, Mapping)) for v in values):
+            continue
         aggregate = aggregations.get(metric, mean)
         stderr = STDERRS.get(aggregate)
-        with blamed(leaf.name, f"the {len(values)} values of {metric!r} together"):
+        with blamed(leaf.name, f"the aggregation of {metric!r}"):
             try:
                 results[f"{metric},{name}"] = aggregate(values)
             except OverflowError:  # the perplexity of a broken model
