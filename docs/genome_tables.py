@@ -37,6 +37,8 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "seed": "seed: 7",
             "task_search_path": "task_search_path: [tasks/skills]",
             "limit": "limit: 100",
+            "validation_limit": "validation_limit: 200",
+            "holdout_limit": "holdout_limit: 500",
             "num_fewshot": "num_fewshot: 5",
             "shuffle": "shuffle: true",
             "random_init": "random_init: true",

@@ -172,6 +172,7 @@ class Outcome:
         failure: One sentence why, empty if complete.
         seconds: Stage -> wall-clock seconds (``"merge"``, ``"evaluate"``, ...).
         batch_divisor: What the batch was divided by to fit the memory: 1, 2, 4, ...
+        traceback: Where a failure came from, for programmers; not recorded.
     """
 
     state: TrialState
@@ -179,6 +180,7 @@ class Outcome:
     failure: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     batch_divisor: int = 1
+    traceback: str = field(default="", compare=False)
 
     def without_documents(self) -> Outcome:
         """The same without what was found document by document: what stays in memory."""

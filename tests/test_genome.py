@@ -77,6 +77,8 @@ run_dir: runs/full
 seed: 3
 task_search_path: [tasks]
 limit: 500
+validation_limit: 400
+holdout_limit: 600
 num_fewshot: 0
 shuffle: true
 random_init: true
@@ -203,7 +205,24 @@ def test_file_wide_settings_fill_what_a_task_leaves_out():
     assert (x.limit, x.num_fewshot) == (7, 2)
     assert (y.limit, y.num_fewshot) == (3, 0)
     assert (z.limit, z.samples) == (None, [1, 2])
-    assert genome.split("holdout")[0].limit == 7
+    assert genome.split("holdout")[0].num_fewshot == 2
+
+
+@pytest.mark.parametrize(("shuffle", "key"), [("false", "limit"), ("true", "samples")])
+def test_a_limit_of_the_search_cuts_no_other_split(shuffle, key):
+    splits = "validation: [v, {name: w, limit: 2}]\nholdout: [h, {name: i, samples: 3}]\n"
+    text = f"{SMALL}limit: 7\nshuffle: {shuffle}\n{splits}"
+    own = "validation_limit: 5\nholdout_limit: 6\n"
+
+    def limits(text):
+        genome, _ = parse(text)
+        found = [genome.split(split) for split in ("tasks", "validation", "holdout")]
+        return [[task.samples or task.limit for task in tasks] for tasks in found], found[0][0]
+
+    cut, task = limits(text)
+    assert cut == [[7], [None, 2], [None, 3]]
+    assert getattr(task, key) == 7
+    assert limits(text + own)[0] == [[7], [5, 2], [6, 3]]
 
 
 def test_the_settings_of_evaluation_win_over_mergekit_evolves_place():

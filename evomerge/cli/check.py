@@ -9,10 +9,12 @@ import click
 
 from evomerge.cli.arguments import genome_argument, json_option, permission_options, set_option
 from evomerge.cli.garbage import collect_again
+from evomerge.errors import GenomeError
 from evomerge.permissions import Permissions
 
 if TYPE_CHECKING:
     from evomerge.compiler import Compiled
+    from evomerge.compiler.examine import Examination
     from evomerge.plan.probe import Probe
     from evomerge.plan.trials import Plan
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     "--probe",
     "is_probed",
     is_flag=True,
-    help="Merge once, score a few documents, and guess how long the run takes.",
+    help="Merge a few times, score a few documents, and guess how long the run takes.",
 )
 @set_option
 @permission_options
@@ -57,7 +59,10 @@ def check(
         compiled = examination.compiled
         plan = measured = None
         if compiled is not None:
-            plan, measured = _planned(compiled, is_probed)
+            try:
+                plan, measured = _planned(compiled, is_probed)
+            except GenomeError as mistakes:
+                examination, compiled = _with_errors(examination, compiled, mistakes), None
     if as_json:
         from evomerge.cli.output import print_json
         from evomerge.cli.plan import check_data
@@ -82,4 +87,18 @@ def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
     from evomerge.plan.probe import probe
 
     collect_again()
-    return plan, probe(compiled.merge_space, compiled.tasks.workshop, plan.trials)
+    tasks = compiled.tasks
+    measured = probe(compiled.merge_space, tasks.workshop, plan.trials, tasks.evaluators)
+    return plan_of(compiled.subject), measured  # metrics have the names that results gave them
+
+
+def _with_errors(
+    examination: Examination, compiled: Compiled, mistakes: GenomeError
+) -> Examination:
+    """What the files showed, and what the first document of a task did."""
+    from evomerge.compiler.examine import Examination
+    from evomerge.compiler.first import located
+    from evomerge.findings import error
+
+    found = located(mistakes, compiled.source).problems
+    return Examination((*(error(p.what, p.where, p.fix) for p in found), *examination.findings))

@@ -81,6 +81,14 @@ def _plan_data(plan: Plan, measured: Probe | None) -> dict[str, Any]:
             "n_generations": trials.n_generations,
             "n_documents": trials.n_documents(),
             "n_rows": trials.n_rows(),
+            "finals": {
+                split: {
+                    "n_trials": trials.n_trials(split),
+                    "n_documents": trials.n_documents(split),
+                    "n_rows": trials.n_rows(split),
+                }
+                for split in trials.finals
+            },
         }
     found["room"] = [
         {
@@ -92,7 +100,11 @@ def _plan_data(plan: Plan, measured: Probe | None) -> dict[str, Any]:
     ]
     found["time"] = None
     if measured is not None:
-        ranges = {"trial_s": measured.trial_s, "run_s": measured.run_s}
+        ranges = {
+            "trial_s": measured.trial_s,
+            "run_s": measured.run_s,
+            "finals_s": measured.finals_s,
+        }
         found["time"] = {**asdict(measured), **ranges}
     return found
 
@@ -133,6 +145,12 @@ def _search(trials: Trials) -> Iterator[str]:
         f"each trial scores {trials.n_documents():,} documents in {trials.n_rows():,} rows of "
         "forward passes, at most"
     )
+    for split in trials.finals:
+        n_trials, n_documents = trials.n_trials(split), trials.n_documents(split)
+        yield (
+            f"{split} scores {n_documents:,} documents with {n_trials} models at most, baselines "
+            "among them"
+        )
 
 
 def _tasks(trials: Trials) -> Iterator[dict[str, Cell]]:
@@ -141,8 +159,10 @@ def _tasks(trials: Trials) -> Iterator[dict[str, Cell]]:
             yield {
                 "split": "search" if split == "tasks" else split,
                 "task": facts.key.task,
-                "metric": f"{facts.key.metric},{facts.key.filter}",
-                "better": "higher" if facts.higher_is_better else "lower",
+                "metric": str(facts.key).rpartition("/")[2] if facts.is_known else "open",
+                "better": ("higher" if facts.higher_is_better else "lower")
+                if facts.is_known
+                else "",
                 "documents": f"{facts.n_documents:,}",
                 "rows": f"{facts.n_rows:,}",
             }
@@ -162,14 +182,15 @@ def _store(store: Store) -> Iterator[dict[str, Cell]]:
 
 def _time(measured: Probe | None) -> Iterator[str]:
     if measured is None:
-        yield "not measured; --probe merges once and times a few documents"
+        yield "not measured; --probe merges a few times and times a few documents"
         return
     (few, few_s), (more, more_s) = measured.few, measured.more
-    yield f"the search takes {_range(measured.run_s)}, a trial {_range(measured.trial_s)};"
-    yield "validation and holdout come on top"
+    yield f"the search takes {_range(measured.run_s)}, a trial {_range(measured.trial_s)}"
+    for final in measured.finals:
+        yield f"{final.split} comes on top with about {_seconds(final.seconds)}"
     yield "measured on this machine:"
     yield f"  reading the models and merging {_seconds(measured.first_s)}"
-    yield f"  merging again {_seconds(measured.merge_s)}"
+    yield f"  merging again, with other parameters, {_seconds(measured.merge_s)}"
     yield f"  scoring the first {few} documents {_seconds(few_s)}"
     yield (
         f"  scoring the first {more} documents {_seconds(more_s)}, of {measured.n_documents:,} "

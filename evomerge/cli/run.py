@@ -84,7 +84,7 @@ def run(
         search = search_for(compiled, folder, fork, view.show, is_strict=strict)
         folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
-        mirrors = Mirrors(search.ledger, definition)
+        mirrors = Mirrors(search.ledger, compiled.genome)
 
         def stop() -> None:
             search.stop()
@@ -126,6 +126,7 @@ def _running(view: LiveView | LineView, optimizer: Optimizer) -> str:
 
 def _refuse_without_scores(folder: Path) -> None:
     """A search of which no trial could be scored found nothing, whatever the table says."""
+    from evomerge.cli.trials import retry
     from evomerge.errors import RunError
     from evomerge.report.run import load_run
 
@@ -135,7 +136,7 @@ def _refuse_without_scores(folder: Path) -> None:
         raise RunError(
             f"none of {len(searched)} merges could be scored, the last: {failures[-1]}",
             where=str(folder),
-            fix=f"`evomerge show {folder} --failed` lists them.",
+            fix=f"`evomerge show {folder} --failed` lists them; {retry(folder)}.",
         )
 
 
@@ -170,14 +171,21 @@ def _view(definition: Genome) -> LiveView | LineView:
 def _tell(folder: Path, ending: str, as_json: bool) -> None:
     """The result, read back from the folder as any later command would."""
     from evomerge.cli.output import print_json
+    from evomerge.cli.trials import retry
     from evomerge.report.run import load_run
-    from evomerge.report.summary import summary
+    from evomerge.report.summary import n_failed, summary
 
     recorded = load_run(folder)
     if as_json:
         print_json(summary(recorded))
         return
     say(ending)
+    failed = n_failed(recorded)
+    if failed:
+        say(
+            f"{failed} failed: `evomerge show {one_name(folder)} --failed` says why; "
+            f"{retry(folder)}"
+        )
     draw_result(recorded)
 
 

@@ -55,7 +55,12 @@ def show(
         sections = {section.name: section.data for section in sections_of(run)}
         print_json({**summary(run), **sections, "trials": _trials_data(run)})
     else:
-        _draw(run, *_chosen(run, last, failed))
+        title, trials = _chosen(run, last, failed)
+        _draw(run, title, trials)
+        if failed and trials:
+            from evomerge.cli.trials import retry
+
+            click.echo(retry(run_folder))
 
 
 def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:

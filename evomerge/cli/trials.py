@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from evomerge.cli.plain import plain
 from evomerge.cli.tables import empty_table
+from evomerge.harmless import one_name
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
 from evomerge.report.table import combined_name
@@ -37,3 +39,9 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
         )
     console.print(plain(f"\n{title}", style="bold"))
     console.print(table)
+
+
+def retry(folder: Path) -> str:
+    """How failed trials are tried again: a run that goes on keeps what it knows of them."""
+    again = one_name(folder / "genome.yml")
+    return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"

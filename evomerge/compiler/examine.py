@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ from evomerge.compiler.optimizer import (
 )
 from evomerge.compiler.recorded import has_begun, recorded_space
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.tasks import LoadedTasks, load_tasks
+from evomerge.compiler.tasks import LoadedTasks, load_tasks, turned_weights, with_weights
 from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding, Severity, note, problems, warning
 from evomerge.findings import error as error_finding
+from evomerge.genome.load import validate_genome
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
@@ -110,7 +112,11 @@ def examine(
     genome: Genome, source: Source, permissions: Permissions, run_dir: Path | None = None
 ) -> Examination:
     """Finds everything that files can show; raises nothing for a user's mistake."""
+    tasks = load_tasks(genome, permissions)
     found = _Findings(source)
+    found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
+    if source.is_evolve:
+        genome, source, tasks = _with_directions(genome, source, tasks, found)
     models, has_errors = _models(genome, permissions, found)
     subject = Subject(genome, permissions, models, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
@@ -128,7 +134,6 @@ def examine(
         )
     if merge_space is not None and choice is not None:
         optimizer = _fitting_optimizer(choice, genome, merge_space, found, is_begun=is_begun)
-    tasks = load_tasks(genome, permissions)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     if merge_space is not None and genome.evaluation.dtype is None:
         tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.workshop.device))
@@ -150,6 +155,30 @@ def examine(
         return Examination(findings)
     compiled = Compiled(subject, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
+
+
+def _with_directions(
+    genome: Genome, source: Source, tasks: LoadedTasks, found: _Findings
+) -> tuple[Genome, Source, LoadedTasks]:
+    """A file of mergekit-evolve's form as a genome that means the same.
+
+    What is kept in the run folder then needs nothing of that form.
+    """
+    turned = turned_weights(tasks)
+    if not turned:
+        return genome, source, tasks
+    data = deepcopy(source.data)
+    for index, weight in turned.items():
+        data["tasks"][index]["weight"] = weight
+        metric = tasks.objectives["tasks"].keys[index].metric
+        sentence = (
+            f"in a file of mergekit-evolve's form weight {-weight:g} says that lower {metric} is "
+            f"better; it is, and a genome writes {weight:g}"
+        )
+        found.add(iter([note(sentence, f"tasks[{index}].weight")]))
+    source = replace(source, data=data)
+    genome = validate_genome(source)
+    return genome, source, with_weights(tasks, genome)
 
 
 def _fitting_optimizer(

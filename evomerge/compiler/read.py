@@ -63,7 +63,9 @@ def examine_file(
     examination = examine(genome, source, permissions or Permissions(), run_dir)
     if run_dir is None:
         return examination
-    refused = refusal(RunFolder(run_dir), source.data, examination.compiled)
+    compiled = examination.compiled
+    data = source.data if compiled is None else compiled.source.data
+    refused = refusal(RunFolder(run_dir), data, compiled)
     if not refused:
         return examination
     return Examination((*(error(p.what, p.where, p.fix) for p in refused), *examination.findings))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from evomerge.compiler.examine import Compiled, all_models
+from evomerge.compiler.first import first_documents, names_of, with_names
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
@@ -20,6 +22,7 @@ from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.executors.factory import Workshop
 from evomerge.executors.worker import Worker
+from evomerge.files import write_missing
 from evomerge.findings import Severity
 from evomerge.genome.load import to_yaml
 from evomerge.genome.merge import MergeDefinition
@@ -33,6 +36,7 @@ from evomerge.merge_spaces.places import places_of
 from evomerge.merging.pass_dtype import REASON
 from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.reading import is_there
+from evomerge.scratch import scratch
 from evomerge.search import Search
 from evomerge.trial import SEED, Candidate
 
@@ -61,10 +65,24 @@ def search_for(
         LedgerError: the folder holds another run, or is being written.
         LostFileError: the folder cannot be written.
     """
-    genome, objectives, hear = compiled.genome, compiled.tasks.objectives, hear or _deaf
-    ledger, notes = _ledger(compiled, RunFolder(run_dir), fork_dir, hear)
-    limits = genome.optimizer
-    executor, seeds = _executor(compiled, ledger), _seeds(compiled, ledger)
+    hear = hear or _deaf
+    header = header_of(compiled, lambda activity, share: hear(Preparing(activity, share)))
+    target = RunFolder(fork_dir or run_dir)
+    if is_there(target.ledger):
+        ledger, notes = _continued(compiled, header, target)
+        compiled = with_names(compiled, ledger.header.get("metrics", {}))
+        executor = _executor(compiled, ledger.header, target.path)
+    else:
+        hear(Preparing("scoring one document of every task"))
+        executor = _executor(compiled, header, target.path)
+        with ExitStack() as undo:
+            undo.callback(executor.close)
+            compiled = _tried(compiled, executor, header, target.path)
+            header["metrics"] = names_of(compiled)
+            ledger, notes = _new(compiled, header, RunFolder(run_dir), fork_dir)
+            undo.pop_all()
+    genome, objectives = compiled.genome, compiled.tasks.objectives
+    limits, seeds = genome.optimizer, _seeds(compiled, ledger)
     return Search(
         merge_space=compiled.merge_space,
         optimizer=optimizer_for(
@@ -144,20 +162,24 @@ def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
     return tuple(names), own.get(base) or short_names((*models, base))[-1]
 
 
-def _executor(compiled: Compiled, ledger: Ledger) -> Executor:
-    """Where trials run; the number of threads is the run's own, on whatever machine it goes on."""
-    execution, tasks = compiled.genome.execution, compiled.tasks
-    folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
-    workshop = replace(
-        tasks.workshop.passing_in(dtype_of(ledger.header, compiled.genome)),
-        threads=ledger.header["threads"],
-        folders=tuple(folders),
-        run_dir=ledger.folder.path,
-    )
+def _executor(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
+    """Where trials run."""
+    execution, workshop = compiled.genome.execution, _workshop(compiled, header, run_dir)
     if execution.workers == 1:
-        make_worker = _FirstWith(workshop, tasks.evaluators)
+        make_worker = _FirstWith(workshop, compiled.tasks.evaluators)
         return EXECUTORS["serial"](make_worker, 1, execution.trial_timeout)
     return EXECUTORS["processes"](workshop, execution.workers, execution.trial_timeout)
+
+
+def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> Workshop:
+    """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
+    folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
+    return replace(
+        compiled.tasks.workshop.passing_in(dtype_of(header, compiled.genome)),
+        threads=header["threads"],
+        folders=tuple(folders),
+        run_dir=run_dir,
+    )
 
 
 class _FirstWith:
@@ -167,26 +189,42 @@ class _FirstWith:
     """
 
     def __init__(self, workshop: Workshop, evaluators: Mapping[str, Evaluator]) -> None:
-        self._workshop = workshop
+        self.later = workshop
         self._loaded: Mapping[str, Evaluator] | None = evaluators
 
     def __call__(self) -> Worker:
         loaded, self._loaded = self._loaded, None
-        return self._workshop(loaded)
+        return self.later(loaded)
 
 
-def _ledger(
-    compiled: Compiled, folder: RunFolder, fork_dir: Path | None, hear: Hear
+def _tried(compiled: Compiled, executor: Executor, header: Header, run_dir: Path) -> Compiled:
+    """One document of every task is scored, and the executor goes on with what was loaded."""
+    space, evaluators = compiled.merge_space, compiled.tasks.evaluators
+    candidates = baselines(space)
+    if any(space.files(candidate.point) for candidate in candidates):
+        # The run folder, where these belong, is not there before the run is.
+        with scratch() as folder:
+            for candidate in candidates:
+                write_missing(folder, space.files(candidate.point))
+            elsewhere = _FirstWith(_workshop(compiled, header, folder), evaluators)
+            settled = first_documents(compiled, EXECUTORS["serial"](elsewhere), candidates)
+    else:
+        settled = first_documents(compiled, executor, candidates)
+    if settled is not compiled and isinstance(executor.make_worker, _FirstWith):
+        executor.make_worker.later = _workshop(settled, header, run_dir)
+    elif settled is not compiled:
+        executor.make_worker = _workshop(settled, header, run_dir)
+    return settled
+
+
+def _new(
+    compiled: Compiled, header: Header, folder: RunFolder, fork_dir: Path | None
 ) -> tuple[Ledger, list[str]]:
     """The ledger to write, and what its user should know of it."""
-    header = header_of(compiled, lambda activity, share: hear(Preparing(activity, share)))
-    target = folder if fork_dir is None else RunFolder(fork_dir)
-    if is_there(target.ledger):
-        return _continued(compiled, header, target)
     if fork_dir is not None:
-        forked = fork(compiled, header, folder, target)
+        forked = fork(compiled, header, folder, RunFolder(fork_dir))
         return forked.ledger, [forked.note]
-    return Ledger.create(target, header, to_yaml(compiled.source)), []
+    return Ledger.create(folder, header, to_yaml(compiled.source)), []
 
 
 def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[Ledger, list[str]]:

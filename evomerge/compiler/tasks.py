@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from evomerge.errors import GenomeError, Problem
-from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.base import Evaluator, problems_of_split
 from evomerge.executors.factory import Workshop
 from evomerge.genome.schema import Genome
 from evomerge.genome.tasks import Task
@@ -42,11 +41,8 @@ class LoadedTasks:
 
 def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
     """Loads every task of a genome; needs no model."""
-    splits: dict[str, tuple[Task, ...]] = {
-        split: genome.split(split) for split in SPLITS if getattr(genome, split)
-    }
     workshop = Workshop(
-        splits,
+        _splits(genome),
         genome.evaluation_settings,
         tuple(genome.task_search_path),
         genome.seed,
@@ -59,11 +55,44 @@ def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
         try:
             keys = evaluator.prepare()
         except GenomeError as error:
-            loaded.problems += _of_split(error, split)
+            loaded.problems += problems_of_split(error, split)
             continue
         loaded.evaluators[split] = evaluator
         loaded.objectives[split] = Objective(genome.objective, evaluator.tasks, keys)
     return loaded
+
+
+def turned_weights(tasks: LoadedTasks) -> dict[int, float]:
+    """Search tasks whose weight is below 0 and whose metric is better when lower.
+
+    mergekit-evolve knows no directions: there a negative weight says that lower is better.
+
+    Returns:
+        Index of the task -> the weight that says the same where directions are known.
+    """
+    evaluator = tasks.evaluators.get("tasks")
+    if evaluator is None or all(task.weight >= 0 for task in evaluator.tasks):
+        return {}
+    return {
+        index: -task.weight
+        for index, (task, facts) in enumerate(zip(evaluator.tasks, evaluator.facts(), strict=True))
+        if task.weight < 0 and not facts.higher_is_better
+    }
+
+
+def with_weights(tasks: LoadedTasks, genome: Genome) -> LoadedTasks:
+    """The same tasks with the weights of a genome."""
+    splits = _splits(genome)
+    objectives = {}
+    for split, evaluator in tasks.evaluators.items():
+        evaluator.tasks = splits[split]
+        keys = tasks.objectives[split].keys
+        objectives[split] = Objective(genome.objective, evaluator.tasks, keys)
+    return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
+
+
+def _splits(genome: Genome) -> dict[str, tuple[Task, ...]]:
+    return {split: genome.split(split) for split in SPLITS if getattr(genome, split)}
 
 
 def device_for(name: str) -> str:
@@ -73,15 +102,6 @@ def device_for(name: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _of_split(error: GenomeError, split: str) -> Iterator[Problem]:
-    """The evaluator calls its tasks ``tasks``, whichever split they are of."""
-    for problem in error.problems:
-        where = problem.where
-        if where.startswith("tasks"):
-            where = split + where.removeprefix("tasks")
-        yield Problem(problem.what, where, problem.fix)
 
 
 def _threads(genome: Genome) -> int | None:

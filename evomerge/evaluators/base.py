@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evomerge.deadline import Deadline
+from evomerge.errors import GenomeError, Problem
 from evomerge.evaluators.contents import TaskContents
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.genome.tasks import Evaluation as EvaluationSettings
 from evomerge.genome.tasks import Task
 from evomerge.permissions import Permissions
-from evomerge.trial import Evaluation, MetricKey
+from evomerge.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -76,6 +77,24 @@ class Evaluator(ABC):
             EvaluationError: the model could not be scored.
         """
 
+    def first_documents(
+        self, model: LiveModel, deadline: Deadline | None = None
+    ) -> tuple[Metric, ...]:
+        """Scores one document of each task: the metric of each, in the order of the tasks.
+
+        Names that only results tell are known from then on, and are those of
+        :meth:`evaluate`. The values stand for nothing.
+
+        Args:
+            model: What to score.
+            deadline: Looked at between forward passes; None for no limit.
+
+        Raises:
+            GenomeError: a task's code fails, or its results lack the metric; all of them.
+            EvaluationError: the model could not be scored.
+        """
+        return ()
+
     @abstractmethod
     def identity(self) -> Mapping[str, str]:
         """Task name -> digest of everything its scores stand on: documents, prompts, metric.
@@ -108,3 +127,12 @@ class Evaluator(ABC):
     ) -> tuple[str, ...]:
         """One sentence for each sign that models with this tokenizer do not fit the tasks."""
         return ()
+
+
+def problems_of_split(error: GenomeError, split: str) -> Iterator[Problem]:
+    """An evaluator calls its tasks ``tasks``, whichever split they are of."""
+    for problem in error.problems:
+        where = problem.where
+        if where.startswith("tasks"):
+            where = split + where.removeprefix("tasks")
+        yield Problem(problem.what, where, problem.fix)

@@ -40,12 +40,14 @@ class TaskFacts:
         higher_is_better: Direction of that metric.
         parts: Its tasks: one, or those of a group or tag.
         is_pooled: Whether it is a group without a score of its own.
+        is_known: Whether metric and direction are known; else its first document tells them.
     """
 
     key: MetricKey
     higher_is_better: bool
     parts: tuple[PartFacts, ...]
     is_pooled: bool = False
+    is_known: bool = True
 
     @property
     def n_documents(self) -> int:

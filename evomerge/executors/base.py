@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors.worker import Worker
 from evomerge.trial import Candidate, Outcome, TrialState
 
+_LOG = logging.getLogger(__name__)
 WorkerFactory = Callable[[], Worker]
 LOADING = "loading"  # the stage before the first: the worker is built
 
@@ -43,6 +45,14 @@ class JobFinished:
 
     job: Job
     outcome: Outcome
+
+
+def finished(job: Job, outcome: Outcome) -> JobFinished:
+    """A job that is done; where a failure came from is logged, its sentence is in the outcome."""
+    if outcome.traceback:
+        where = f"trial {job.candidate.trial_id} ({job.split})"
+        _LOG.error("%s failed\n%s", where, outcome.traceback.rstrip())
+    return JobFinished(job, outcome)
 
 
 ExecutorEvent = TrialStarted | StageStarted | JobFinished

@@ -22,6 +22,7 @@ from evomerge.executors.base import (
     Job,
     JobFinished,
     WorkerFactory,
+    finished,
 )
 from evomerge.executors.slot import Slot
 from evomerge.trial import Outcome, TrialState
@@ -101,7 +102,7 @@ class Processes(Executor):
             return
         if isinstance(message, EvomergeError):
             raise message
-        yield JobFinished(job, message)
+        yield finished(job, message)
 
     def _may_try_again(self, slot: Slot, job: Job) -> bool:
         """Buries a worker; whether its trial deserves another one."""

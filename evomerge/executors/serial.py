@@ -8,7 +8,7 @@ from functools import cached_property
 from evomerge.alarm import OverdueError, ended_in_time
 from evomerge.errors import SearchTimeoutError
 from evomerge.events import StageStarted, TrialStarted
-from evomerge.executors.base import LOADING, Executor, ExecutorEvent, Job, JobFinished, built
+from evomerge.executors.base import LOADING, Executor, ExecutorEvent, Job, built, finished
 from evomerge.executors.worker import Worker
 
 
@@ -46,8 +46,8 @@ class Serial(Executor):
             while True:
                 stage = ended_in_time(deadline, lambda: next(steps), name)
                 yield StageStarted(job.candidate.trial_id, stage)
-        except StopIteration as finished:
-            yield JobFinished(job, finished.value)
+        except StopIteration as ended:
+            yield finished(job, ended.value)
         except SearchTimeoutError:
             return
         except OverdueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,23 +11,25 @@ from typing import TYPE_CHECKING
 from evomerge.deadline import Deadline
 from evomerge.errors import (
     CandidateError,
+    GenomeError,
     OutOfMemoryError,
     Problem,
     RunError,
     SearchTimeoutError,
     told,
 )
-from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.base import Evaluator, problems_of_split
 from evomerge.executors.twins import Key, Known, Twins, digest_of
 from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
-from evomerge.trial import Candidate, Evaluation, Outcome, TrialState
+from evomerge.trial import Candidate, Evaluation, Metric, Outcome, TrialState
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
     from evomerge.merging.resident import ResidentMerger
 
 Stages = Generator[str, None, Outcome]
+FIRST = "first document"  # as a split: one document of every task of every split
 
 
 class Worker:
@@ -62,7 +65,7 @@ class Worker:
 
         Args:
             candidate: What to try.
-            split: Which tasks.
+            split: Which tasks, or ``FIRST``.
             batch_divisor: What the batch is divided by, as earlier trials needed.
             deadline: By when; looked at between tensors and between forward passes.
 
@@ -75,6 +78,7 @@ class Worker:
         Raises:
             RunError: what failed would fail every candidate: a model's file is gone.
             SearchTimeoutError: the search is over.
+            GenomeError: the first document of a task shows what is wrong with it.
         """
         clock, deadline = _Stages(), deadline or Deadline()
         try:
@@ -104,6 +108,8 @@ class Worker:
             return clock.failed(_reason(error.problems[0]), batch_divisor)
         # One bad candidate never ends a run, nor a metric that calls exit(); the reason is kept.
         except (Exception, SystemExit) as error:
+            if split == FIRST and isinstance(error, GenomeError):
+                raise
             return clock.failed(told(error), batch_divisor)
         return clock.complete(evaluation, needed)
 
@@ -125,7 +131,22 @@ class Worker:
     def _evaluate(
         self, split: str, model: LiveModel, deadline: Deadline, batch_divisor: int
     ) -> Evaluation:
+        if split == FIRST:
+            return self._first_documents(model, deadline)
         return self.evaluators[split].evaluate(model, deadline, batch_divisor)
+
+    def _first_documents(self, model: LiveModel, deadline: Deadline) -> Evaluation:
+        """The metric of each task, split after split."""
+        metrics: list[Metric] = []
+        problems: list[Problem] = []
+        for split, evaluator in self.evaluators.items():
+            try:
+                metrics += evaluator.first_documents(model, deadline)
+            except GenomeError as error:
+                problems += problems_of_split(error, split)
+        if problems:
+            raise GenomeError.of(problems)
+        return Evaluation(tuple(metrics))
 
 
 def _reason(problem: Problem) -> str:
@@ -159,5 +180,5 @@ class _Stages:
         return Outcome(TrialState.COMPLETE, evaluation, "", self.leave(), batch_divisor)
 
     def failed(self, reason: str, batch_divisor: int) -> Outcome:
-        failure = f"{self._stage}: {reason}"
-        return Outcome(TrialState.FAILED, None, failure, self.leave(), batch_divisor)
+        failure, trace = f"{self._stage}: {reason}", traceback.format_exc()
+        return Outcome(TrialState.FAILED, None, failure, self.leave(), batch_divisor, trace)

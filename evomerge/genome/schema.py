@@ -18,6 +18,11 @@ N_FINALISTS = 5
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
 
 
+def limit_key(split: Split) -> str:
+    """The key that limits the tasks of a split: what steers is cut, not what judges in the end."""
+    return "limit" if split == "tasks" else f"{split}_limit"
+
+
 class OptimizerLink(Block):
     """One optimizer of a chain, or one island; further keys are its own settings."""
 
@@ -194,12 +199,20 @@ class Genome(Block):
         default_factory=list, description="Folders with lm-eval task YAML of your own."
     )
     limit: Annotated[Whole, Field(ge=1)] | None = Field(
-        None, description="First so many documents of every task."
+        None, description="First so many documents of every search task."
+    )
+    validation_limit: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="The same of every validation task. Default: all."
+    )
+    holdout_limit: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="The same of every holdout task. Default: all."
     )
     num_fewshot: Annotated[Whole, Field(ge=0)] | None = Field(
         None, description="Worked examples in each prompt, for every task."
     )
-    shuffle: bool = Field(False, description="With `limit`: draw the documents at random (seeded).")
+    shuffle: bool = Field(
+        False, description="With these limits: draw the documents at random (seeded)."
+    )
     random_init: bool = Field(
         False,
         description="Start the search at a random point instead of the best baseline.",
@@ -253,16 +266,17 @@ class Genome(Block):
                 )
 
     def split(self, name: Split) -> tuple[Task, ...]:
-        """The tasks of a split with the file-wide limit and num_fewshot filled in."""
+        """The tasks of a split with its limit and the file's num_fewshot filled in."""
         tasks: list[Task] = getattr(self, name)
-        return tuple(self._filled(task) for task in tasks)
+        limit = getattr(self, limit_key(name))
+        return tuple(self._filled(task, limit) for task in tasks)
 
-    def _filled(self, task: Task) -> Task:
+    def _filled(self, task: Task, limit: int | None) -> Task:
         changes: dict[str, Any] = {}
         if task.num_fewshot is None:
             changes["num_fewshot"] = self.num_fewshot
-        if task.limit is None and task.samples is None and self.limit is not None:
-            changes["samples" if self.shuffle else "limit"] = self.limit
+        if task.limit is None and task.samples is None and limit is not None:
+            changes["samples" if self.shuffle else "limit"] = limit
         return task.model_copy(update=changes)
 
     @property

@@ -69,12 +69,16 @@ class Source:
         lines: Key path -> line number from 1.
         lent: Key path of what an anchor names -> the length of the longest path above both it
             and a place that uses it.
+        is_evolve: Whether it is a file of mergekit-evolve's form.
+        ignored: Keys that stood there and mean nothing.
     """
 
     name: str
     data: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
     lent: Mapping[KeyPath, int] = field(default_factory=dict)
+    is_evolve: bool = False
+    ignored: tuple[Problem, ...] = ()
 
     def is_helper(self, path: KeyPath) -> bool:
         """Whether what stands under a key is used elsewhere too, by alias or merge key."""

@@ -37,7 +37,9 @@ class Task(Block):
         allow_inf_nan=False,
     )
     limit: Annotated[Whole, Field(ge=1)] | None = Field(
-        None, description="First so many documents. Default: the top-level `limit`."
+        None,
+        description="First so many documents. Default: the top-level `limit` in `tasks`, "
+        "`validation_limit` and `holdout_limit` in these.",
     )
     num_fewshot: Annotated[Whole, Field(ge=0)] | None = Field(
         None,

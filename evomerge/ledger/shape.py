@@ -211,6 +211,7 @@ class _Header(TypedDict):
     versions: dict[Name, Name]
     models: dict[Name, Name]
     tasks: dict[Split, dict[Name, Name]]
+    metrics: NotRequired[dict[Split, dict[Name, Name]]]
     members: NotRequired[dict[Split, dict[Name, list[Name]]]]
     optimizer: Name
     objective: Name

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvaluationError
+from evomerge.executors.worker import FIRST, Worker
 from evomerge.files import write_missing
 from evomerge.plan.trials import Trials
 from evomerge.scratch import scratch
+from evomerge.seeding import stream
 from evomerge.trial import Candidate, Outcome, TrialState
 
 if TYPE_CHECKING:
+    from evomerge.evaluators.base import Evaluator
     from evomerge.executors.factory import Workshop
-    from evomerge.executors.worker import Worker
     from evomerge.genome.tasks import Task
     from evomerge.merge_spaces.base import MergeSpace
 
 FEW, MORE = 4, 16  # documents of each task
+
+
+@dataclass(frozen=True)
+class Final:
+    """What scoring on a split takes that did not steer the search.
+
+    Attributes:
+        split: Validation or holdout.
+        n_trials: Trials that are scored on it, baselines among them.
+        n_documents: Documents of each.
+        seconds: Of all of them, by a few documents that were timed.
+    """
+
+    split: str
+    n_trials: int
+    n_documents: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,7 @@ class Probe:
         n_documents: Documents of a whole trial.
         n_trials: Trials of the run, baselines among them.
         workers: Trials at once.
+        finals: What comes after the search.
     """
 
     first_s: float
@@ -43,6 +63,7 @@ class Probe:
     n_documents: int
     n_trials: int
     workers: int
+    finals: tuple[Final, ...] = ()
 
     @property
     def trial_s(self) -> tuple[float, float]:
@@ -67,46 +88,88 @@ class Probe:
             self.first_s + self.n_trials * slow,
         )
 
+    @property
+    def finals_s(self) -> float:
+        """Seconds after the search: validation and holdout."""
+        return sum(final.seconds for final in self.finals)
 
-def probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
-    """Merges the recipe in the middle of the space three times and scores a few documents.
+
+def probe(
+    merge_space: MergeSpace,
+    workshop: Workshop,
+    trials: Trials,
+    evaluators: Mapping[str, Evaluator],
+) -> Probe:
+    """Merges the middle of the space and points beside it, and scores a few documents.
+
+    Merging the same again would cost nothing: every merge that is timed has parameters of its
+    own.
+
+    Args:
+        merge_space: What varies.
+        workshop: How workers are built.
+        trials: How the search goes.
+        evaluators: Of all splits; they learn from one document of each task what only results
+            tell.
 
     Raises:
-        EvaluationError: that trial failed.
+        GenomeError: such a document shows what is wrong with a task.
+        EvaluationError: such a trial failed.
         RunError: a model's file is gone.
     """
     with scratch() as run_dir:
-        return _probe(merge_space, replace(workshop, run_dir=run_dir), trials)
+        return _probe(merge_space, replace(workshop, run_dir=run_dir), trials, evaluators)
 
 
-def _probe(merge_space: MergeSpace, workshop: Workshop, trials: Trials) -> Probe:
+def _probe(
+    merge_space: MergeSpace,
+    workshop: Workshop,
+    trials: Trials,
+    evaluators: Mapping[str, Evaluator],
+) -> Probe:
     tasks = workshop.splits["tasks"]
-    splits = {"few": _first(tasks, FEW), "more": _first(tasks, MORE)}
-    small = replace(workshop, splits=splits)
-    worker = small()
+    splits = {split: _first(workshop.splits[split], MORE) for split in trials.finals}
+    splits |= {"few": _first(tasks, FEW), "more": _first(tasks, MORE)}
+    worker = replace(workshop, splits=splits)()
     for evaluator in worker.evaluators.values():
         evaluator.prepare()
-    space = merge_space.space
-    point = space.decode(space.initial)
-    write_missing(workshop.run_dir or Path(), merge_space.files(point))
-    candidate = Candidate(0, "probe", merge_space.recipe(point), space.initial, point)
-    cold = _run(worker, candidate, "few")
-    few = _run(worker, candidate, "few")
-    _run(worker, candidate, "more")
-    more = _run(worker, candidate, "more")
+    candidates = _candidates(merge_space, workshop)
+    cold = _run(Worker(worker.merger, evaluators, workshop.run_dir), next(candidates), FIRST)
+    _run(worker, next(candidates), "few")  # builds its prompts
+    few = _run(worker, next(candidates), "few")
+    _run(worker, next(candidates), "more")
+    more = _run(worker, next(candidates), "more")
     counts = {
         split: sum(facts.n_documents for facts in evaluator.facts())
         for split, evaluator in worker.evaluators.items()
     }
+    finals = []
+    for split in trials.finals:
+        spent = _run(worker, next(candidates), split)
+        each = spent["merge"] + spent["evaluate"] * trials.n_documents(split) / counts[split]
+        n_trials = trials.n_trials(split)
+        finals.append(Final(split, n_trials, trials.n_documents(split), n_trials * each))
     return Probe(
         cold["merge"],
-        more["merge"],
+        (few["merge"] + more["merge"]) / 2,
         (counts["few"], few["evaluate"]),
         (counts["more"], more["evaluate"]),
         trials.n_documents(),
-        trials.n_baselines + trials.budget,
+        trials.n_trials(),
         trials.workers,
+        tuple(finals),
     )
+
+
+def _candidates(merge_space: MergeSpace, workshop: Workshop) -> Iterator[Candidate]:
+    """The middle of the space, then half way to points drawn at random."""
+    space, rng = merge_space.space, stream(workshop.seed, "probe")
+    genotype = space.initial
+    while True:
+        point = space.decode(genotype)
+        write_missing(workshop.run_dir or Path(), merge_space.files(point))
+        yield Candidate(0, "probe", merge_space.recipe(point), genotype, point)
+        genotype = (space.initial + rng.random(space.n_dims)) / 2
 
 
 def _first(tasks: Iterable[Task], n_documents: int) -> tuple[Task, ...]:

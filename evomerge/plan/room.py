@@ -164,9 +164,10 @@ def memory_needs(
     kept = min(sizes.copies, free // SHARE_OF_COPIES)
     scored = min(tokens_per_pass, SCORED_AT_ONCE) * sizes.vocabulary * COMPUTED_BYTES
     each = "" if workers == 1 else f", {workers} workers"
+    plural = "" if sizes.n_sources == 1 else "s"
     return [
         Need(
-            f"{sizes.n_sources} sources" + ("" if shared else each),
+            f"{sizes.n_sources} source{plural}" + ("" if shared else each),
             copies * sizes.sources,
             is_certain=False,  # what does not fit is read from its files in every merge
         ),

@@ -30,6 +30,7 @@ class Trials:
         population: Trials per generation.
         workers: Trials at once.
         tasks: Split -> its tasks.
+        finalists: Best trials that are scored on validation.
     """
 
     n_dims: int
@@ -39,6 +40,7 @@ class Trials:
     population: int
     workers: int
     tasks: Mapping[str, tuple[TaskFacts, ...]]
+    finalists: int = 1
 
     @property
     def n_generations(self) -> int:
@@ -52,6 +54,18 @@ class Trials:
     def n_rows(self, split: str = "tasks") -> int:
         """Rows of the forward passes of one evaluation, at most."""
         return sum(task.n_rows for task in self.tasks.get(split, ()))
+
+    def n_trials(self, split: str = "tasks") -> int:
+        """Trials that are scored on a split, at most: baselines always are."""
+        if split == "tasks":
+            return self.n_baselines + self.budget
+        chosen = self.finalists if split == "validation" else 1
+        return self.n_baselines + min(chosen, self.budget)
+
+    @property
+    def finals(self) -> tuple[str, ...]:
+        """The splits that are scored after the search."""
+        return tuple(split for split in self.tasks if split != "tasks")
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ def trials_of(subject: Subject) -> Trials | None:
         optimizer.population_size,
         genome.execution.workers,
         {split: evaluator.facts() for split, evaluator in subject.evaluators.items()},
+        genome.finalists,
     )
 
 

@@ -75,6 +75,7 @@ RULES: tuple[Rule, ...] = (
     tasks.documents,
     tasks.worked_examples,
     tasks.directions,
+    tasks.unnamed_metrics,
     tasks.groups,
     tasks.chat_template,
     search.budget,

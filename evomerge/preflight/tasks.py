@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.findings import Finding, note, warning
-from evomerge.genome.schema import SPLITS, Split
+from evomerge.genome.schema import SPLITS, Split, limit_key
 from evomerge.genome.tasks import Task
 from evomerge.preflight.subject import Subject
 
@@ -16,19 +16,21 @@ Entry = tuple[str, Task, TaskFacts]  # key path, as the genome has it, what is k
 def documents(subject: Subject) -> Iterator[Finding]:
     """``limit`` or ``samples`` beyond the documents there are."""
     genome = subject.genome
-    for where, task, facts in _entries(subject):
-        key = "samples" if task.samples is not None else "limit"
-        wanted = task.samples or task.limit or (genome.limit if task.samples is None else None)
-        if not isinstance(wanted, int):
-            continue
-        place = f"{where}.{key}" if getattr(task, key) is not None else "limit"
-        for part in facts.parts:
-            if wanted > part.n_available:
-                yield warning(
-                    f"{wanted} documents of {part.name} are asked for, it has {part.n_available}; "
-                    "all are used",
-                    place,
-                )
+    for split in SPLITS:
+        for where, task, facts in _of_split(subject, split):
+            key = "samples" if task.samples is not None else "limit"
+            for_all = limit_key(split)
+            wanted = task.samples or task.limit or getattr(genome, for_all)
+            if not isinstance(wanted, int):
+                continue
+            place = f"{where}.{key}" if getattr(task, key) is not None else for_all
+            for part in facts.parts:
+                if wanted > part.n_available:
+                    yield warning(
+                        f"{wanted} documents of {part.name} are asked for, it has "
+                        f"{part.n_available}; all are used",
+                        place,
+                    )
 
 
 def worked_examples(subject: Subject) -> Iterator[Finding]:
@@ -48,6 +50,8 @@ def worked_examples(subject: Subject) -> Iterator[Finding]:
 def directions(subject: Subject) -> Iterator[Finding]:
     """Metrics that are better when lower, and weights that turn a metric around."""
     for where, task, facts in _entries(subject):
+        if not facts.is_known:
+            continue
         metric = f"{facts.key.metric},{facts.key.filter}"
         better = "higher" if facts.higher_is_better else "lower"
         if task.weight < 0:
@@ -59,6 +63,18 @@ def directions(subject: Subject) -> Iterator[Finding]:
             )
         elif not facts.higher_is_better:
             yield note(f"lower {metric} is better; its score is {metric} with a minus sign", where)
+
+
+def unnamed_metrics(subject: Subject) -> Iterator[Finding]:
+    """Metrics that code of the task's own names."""
+    for where, task, facts in _entries(subject):
+        if not facts.is_known:
+            wanted = "its metric" if task.metric is None else f"the metric {task.metric!r}"
+            yield note(
+                f"{wanted} is not among those that the YAML of {facts.key.task} names, and its own "
+                "code may name others; its first document tells, before the run or with --probe",
+                where,
+            )
 
 
 def groups(subject: Subject) -> Iterator[Finding]:

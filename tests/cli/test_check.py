@@ -11,6 +11,7 @@ import yaml
 from evomerge.cli.findings import draw_findings, exit_code
 from evomerge.cli.main import entry_point
 from evomerge.findings import error, note, warning
+from evomerge.merging.resident import ResidentMerger
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
 
@@ -63,6 +64,7 @@ def test_a_good_genome_is_told_whole_in_80_columns(check):
     assert "weight[model_1, layer 0]     real  [0, 1.5]  any     0.5" in out
     assert "10 parameters, cma_es: 60 trials in 6 generations of 10, 1 at once" in out
     assert "each trial scores 12 documents in 48 rows of forward passes, at most" in out
+    assert "holdout scores 4 documents with 5 models at most, baselines among them" in out
     assert re.search(r"holdout +tiny_likelihood +perplexity,none +lower +4 +4", out)
     assert re.search(r"3 sources +\d+ kB", out)
     assert "not measured; --probe" in out
@@ -156,7 +158,40 @@ def test_a_probe_measures_and_says_what(check):
     assert time["n_trials"] == 64
     fast, slow = time["run_s"]
     assert 0 < fast <= slow
-    assert re.search(r"the search takes .*\n.*\nmeasured on this machine:\n", check("--probe")[1])
+    (holdout,) = time["finals"]
+    assert (holdout["split"], holdout["n_trials"], holdout["n_documents"]) == ("holdout", 5, 4)
+    assert 0 < holdout["seconds"] == time["finals_s"]
+    assert re.search(
+        r"the search takes .*\nholdout comes on top with about .*\nmeasured on this machine:\n",
+        check("--probe")[1],
+    )
+
+
+def test_a_probe_times_merges_of_other_parameters(check, monkeypatch):
+    merge, merged = ResidentMerger.merge, []
+
+    def recorded(self, recipe, deadline):
+        merged.append(recipe.digest)
+        return merge(self, recipe, deadline)
+
+    monkeypatch.setattr(ResidentMerger, "merge", recorded)
+    assert check("--probe")[0] == 0
+    assert len(merged) == len(set(merged)) == 6
+
+
+def test_a_limit_of_the_search_leaves_the_holdout_whole(check, place):
+    tasks = place / "tasks"
+    rows = [{"a": n, "b": n, "options": ["one", "two"], "answer": 0} for n in range(8)]
+    (tasks / "exam.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    other = (tasks / "likelihood.yaml").read_text().replace("tiny_likelihood", "tiny_exam")
+    (tasks / "exam.yaml").write_text(other.replace("test.jsonl", "exam.jsonl"))
+    exam = "[{name: tiny_exam, metric: perplexity}]"
+    genome = re.sub(r"tasks: .*\nholdout: .*", f"tasks: [tiny_choice]\nholdout: {exam}", GENOME)
+    genome += "limit: 3\n"
+    _, out, _ = check(genome=genome)
+    assert "each trial scores 3 documents" in out
+    assert "holdout scores 8 documents" in out
+    assert "holdout scores 5 documents" in check("--set", "holdout_limit=5", genome=genome)[1]
 
 
 def test_findings_stand_in_the_order_of_their_severity(capsys):

@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.models.utils import resolve_max_length
 
-from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError, told, why
+from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError, why
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.contents import TaskContents
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.blame import whereabouts
 from evomerge.evaluators.lm_eval.budget import tokens_on
 from evomerge.evaluators.lm_eval.contents import contents_of
 from evomerge.evaluators.lm_eval.facts import facts_of
+from evomerge.evaluators.lm_eval.first import LOOKED_AT, settled
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.memory import freed_on_shortage, is_shortage
-from evomerge.evaluators.lm_eval.requests import Requests
+from evomerge.evaluators.lm_eval.requests import Requests, Responses
 from evomerge.evaluators.lm_eval.scoring import score
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
 from evomerge.seeding import stream_seed
-from evomerge.trial import Evaluation, MetricKey
+from evomerge.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -82,14 +84,26 @@ class LmEval(Evaluator):
         language_model = self.language_model_for(model)
         language_model.bind(model.module, deadline, batch_divisor)
         with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
-            try:
-                responses = self._requests.ask(language_model)
-            # What torch and transformers raise when memory, shapes or token ids do not fit.
-            except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-                if is_shortage(error):
-                    raise OutOfMemoryError(f"out of memory: {why(error)}") from error
-                raise EvaluationError(f"the forward pass failed: {why(error)}") from error
-            return score(entries, responses)
+            return score(entries, _responses(self._requests, language_model))
+
+    def first_documents(
+        self, model: LiveModel, deadline: Deadline | None = None
+    ) -> tuple[Metric, ...]:
+        """See :meth:`Evaluator.first_documents`."""
+        language_model = self._language_model_of(model.tokenizer)
+        language_model.bind(model.module, deadline)
+        self._language_model = None  # requests for a few documents only
+        for n_documents in LOOKED_AT:
+            with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
+                self._build_requests(language_model, n_documents)
+                responses = _responses(Requests(self._leaves()), language_model)
+                entries, found, problems = settled(self.loaded(), responses)
+            if not problems:
+                break
+        if problems:
+            raise GenomeError.of(problems)
+        self._entries = tuple(entries)
+        return tuple(found)
 
     def identity(self) -> Mapping[str, str]:
         """Task name -> digest of its documents, its settings and the metric read from it."""
@@ -200,7 +214,8 @@ class LmEval(Evaluator):
                 )
             # Templates and functions of the task run here, on every document.
             except (Exception, SystemExit) as error:
-                what = f"the prompts of task {leaf.name!r} cannot be built ({told(error)})"
+                reason = whereabouts(error)
+                what = f"the prompts of task {leaf.name!r} cannot be built ({reason})"
                 raise GenomeError(what, where="tasks") from error
 
     def _chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:
@@ -218,6 +233,22 @@ class LmEval(Evaluator):
                 f"no chat template {wanted!r} (the tokenizer has: {names})", where=where
             )
         return wanted
+
+
+def _responses(requests: Requests, language_model: LiveLanguageModel) -> Responses:
+    """What a model answers.
+
+    Raises:
+        OutOfMemoryError: a forward pass did not fit the memory.
+        EvaluationError: it failed.
+    """
+    try:
+        return requests.ask(language_model)
+    # What torch and transformers raise when memory, shapes or token ids do not fit.
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        if is_shortage(error):
+            raise OutOfMemoryError(f"out of memory: {why(error)}") from error
+        raise EvaluationError(f"the forward pass failed: {why(error)}") from error
 
 
 def _fewest(*counts: int | None) -> int | None:

@@ -15,7 +15,7 @@ DEFAULT_NEW_TOKENS = 256  # as generation has it where a task gives no max_gen_t
 def facts_of(entry: Entry) -> TaskFacts:
     """The facts of one entry of the genome's tasks."""
     parts = tuple(part_facts(leaf) for leaf in entry.leaves)
-    return TaskFacts(entry.key, entry.higher_is_better, parts, entry.is_pooled)
+    return TaskFacts(entry.key, entry.higher_is_better, parts, entry.is_pooled, entry.is_known)
 
 
 def part_facts(leaf: Leaf) -> PartFacts:

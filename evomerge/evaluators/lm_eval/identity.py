@@ -21,12 +21,18 @@ def identity_of(entry: Entry) -> str:
     return digest(
         _plain(
             {
-                "metric": str(entry.key),
-                "higher_is_better": entry.higher_is_better,
+                **_metric(entry),
                 "leaves": [_leaf(leaf) for leaf in entry.leaves],
             }
         )
     )
+
+
+def _metric(entry: Entry) -> dict[str, Any]:
+    """The metric; what is asked for where results name it, which were perhaps not seen yet."""
+    if entry.is_open:
+        return {"metric": f"{entry.key.task}/{entry.requested or ''}"}
+    return {"metric": str(entry.key), "higher_is_better": entry.higher_is_better}
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lm_eval.api.registry import metric_registry
+from lm_eval.api.task import ConfigurableTask
 
 from evomerge.errors import Problem, nearest
 
@@ -24,6 +25,18 @@ def reported_by(task: Any) -> list[MetricFilter]:
 def known() -> list[str]:
     """Metrics that lm-eval itself computes."""
     return sorted(metric_registry.keys())
+
+
+def is_open(task: Any) -> bool:
+    """Whether code of the task's own names its metrics, so that only its results tell them.
+
+    `process_results` returns whatever it likes; so does a metric that is a function of the
+    task's, one of Hugging Face's `evaluate`, and a task that is a class.
+    """
+    if type(task) is not ConfigurableTask or task.config.process_results is not None:
+        return True
+    own = task._metric_fn_list.values()  # no public name
+    return any(function not in metric_registry.values() for function in own)
 
 
 def not_found(task: Any) -> list[str]:
@@ -48,8 +61,28 @@ def direction(tasks: Sequence[Any], metric: str) -> bool | None:
     return only if isinstance(only, bool) else None
 
 
+def likely_direction(tasks: Sequence[Any]) -> bool:
+    """The direction of what a task's code will name: that of all it declares, else upwards."""
+    said = {each for task in tasks for each in task.higher_is_better().values()}
+    return said != {False}
+
+
+def undirected(task: str, metric: str, where: str) -> Problem:
+    """What to say of a metric whose task does not say which way is better."""
+    return Problem(
+        f"task {task!r} does not say whether a higher {metric!r} is better",
+        f"{where}.metric",
+        "Add `higher_is_better` to the metric in the task's YAML.",
+    )
+
+
 def choose(
-    requested: str | None, reported: Sequence[MetricFilter], *, task: str, where: str
+    requested: str | None,
+    reported: Sequence[MetricFilter],
+    *,
+    task: str,
+    where: str,
+    says: str = "has",
 ) -> MetricFilter | Problem:
     """The metric a user meant.
 
@@ -59,17 +92,19 @@ def choose(
         reported: What the task can report.
         task: Task name, for the message.
         where: Key path of the task in the genome.
+        says: How the task tells them, for the message: it "has" them, or "gives" them.
     """
     names = [f"{metric},{name}" for metric, name in reported]
     listed = ", ".join(names) or "none"
-    fix = "Write one of them as `metric`."
+    fix = "Write one of them as `metric`." if names else ""
     if requested is None:
         if DEFAULT in reported:
             return DEFAULT
         if len(reported) == 1:
             return reported[0]
-        return Problem(f"no metric given and {task!r} has several: {listed}", where, fix)
-    metric, _, name = (part.strip() for part in requested.partition(","))
+        several = f"{says} several: {listed}" if names else f"{says} none"
+        return Problem(f"no metric given and {task!r} {several}", where, fix)
+    metric, name = split_name(requested)
     matches = [pair for pair in reported if pair[0] == metric and name in ("", pair[1])]
     if len(matches) == 1:
         return matches[0]
@@ -78,4 +113,19 @@ def choose(
         listed = ", ".join(f"{metric},{name}" for metric, name in matches)
         return Problem(f"{requested!r} has several filters in {task!r}: {listed}", where, fix)
     hint = nearest(requested, names) or nearest(metric, [pair[0] for pair in reported])
-    return Problem(f"task {task!r} has no metric {requested!r}{hint} (it has: {listed})", where)
+    return Problem(
+        f"task {task!r} {says} no metric {requested!r}{hint} (it {says}: {listed})", where
+    )
+
+
+def expected(requested: str | None, reported: Sequence[MetricFilter]) -> MetricFilter:
+    """What stands for the metric of an open task until its first document tells its name."""
+    first = reported[0] if reported else DEFAULT
+    metric, name = split_name(requested or first[0])
+    return metric, name or first[1]
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """``"metric,filter"`` as its two parts; the filter may be empty."""
+    metric, _, name = (part.strip() for part in text.partition(","))
+    return metric, name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -18,9 +19,11 @@ from lm_eval.api.metrics import (
     perplexity,
     weighted_perplexity,
 )
+from lm_eval.config.group import AggMetricConfig
 
-from evomerge.errors import EvaluationError
+from evomerge.errors import EvaluationError, Problem
 from evomerge.evaluators.lm_eval import metrics
+from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import judged
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
@@ -39,31 +42,35 @@ PER_DOCUMENT = (perplexity, weighted_perplexity, bits_per_byte)
 NO_STDERR = "N/A"  # lm-eval's word, also understood by its groups
 
 
+@dataclass(frozen=True)
+class Results:
+    """What the documents of one entry gave.
+
+    Attributes:
+        found: Numbers with a direction, of the entry and of its parts.
+        given: Every metric and filter of the entry itself.
+    """
+
+    found: dict[MetricKey, Metric]
+    given: tuple[metrics.MetricFilter, ...]
+
+
 def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     """Metrics and documents of what a model responded.
 
     Metrics without a direction are left out, and extra ones that are not finite.
 
     Raises:
-        EvaluationError: a metric read by the genome is not a finite number.
+        EvaluationError: a metric read by the genome is not a finite number, or code of a task
+            failed.
     """
     found: dict[MetricKey, Metric] = {}
     documents: list[Document] = []
+    own = []
     for entry in entries:
-        results: dict[str, dict[str, Any]] = {}
-        for leaf in entry.leaves:
-            raw = _process(leaf, responses[leaf.task], documents)
-            results[leaf.name] = _aggregate(leaf.task, raw)
-            counts = {pair: len(values) for pair, values in raw.items()}
-            found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
-        if entry.group is not None:
-            found |= _group_metrics(entry, results)
-    for entry in entries:
-        metric = found.get(entry.key)
-        if metric is None or not math.isfinite(metric.value):
-            value = "missing" if metric is None else metric.value
-            raise EvaluationError(f"metric {entry.key} is {value}, expected a finite number")
-    own = [found[entry.key] for entry in entries]
+        results = results_of(entry, responses, documents)
+        found |= results.found
+        own.append(_own_metric(entry, results))
     others = [metric for key, metric in found.items() if metric not in own]
     finite = (metric for metric in others if math.isfinite(metric.value))
     return Evaluation(
@@ -74,18 +81,77 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     )
 
 
+def results_of(entry: Entry, responses: Responses, documents: list[Document]) -> Results:
+    """What one entry's documents gave; appends them.
+
+    Raises:
+        EvaluationError: code of a task failed.
+    """
+    found: dict[MetricKey, Metric] = {}
+    results: dict[str, dict[str, Any]] = {}
+    given: list[list[metrics.MetricFilter]] = []
+    for leaf in entry.leaves:
+        raw = _process(leaf, responses[leaf.task], documents)
+        results[leaf.name] = _aggregate(leaf, raw)
+        given.append(list(raw))
+        counts = {pair: len(values) for pair, values in raw.items()}
+        found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
+    if entry.group is None:
+        return Results(found, tuple(given[0]))
+    if entry.is_pooled and entry.is_open:  # its tasks' YAML does not name what they have in common
+        common = [pair for pair in given[0] if all(pair in pairs for pairs in given)]
+        entry.group.aggregate_metric_list = [
+            AggMetricConfig(metric=metric, filter_list=[name]) for metric, name in common
+        ]
+    with blamed(entry.key.task, "the group's own metrics"):
+        totals = entry.group.aggregate(results)
+    counts = {metrics.split_name(label): n for label, n in totals.get("sample_count", {}).items()}
+    found |= _metrics(entry.key.task, [leaf.task for leaf in entry.leaves], totals, counts)
+    return Results(found, tuple(counts))
+
+
+def _own_metric(entry: Entry, results: Results) -> Metric:
+    """The metric that the genome reads.
+
+    Raises:
+        EvaluationError: there is none, or it is not a finite number.
+    """
+    key = key_of(entry, results.given)
+    if isinstance(key, Problem):
+        raise EvaluationError(key.what, fix=key.fix)
+    metric = results.found.get(key)
+    if metric is None or not math.isfinite(metric.value):
+        value = "missing" if metric is None else metric.value
+        raise EvaluationError(f"metric {key} is {value}, expected a finite number")
+    return metric
+
+
+def key_of(
+    entry: Entry, given: Sequence[metrics.MetricFilter], where: str = ""
+) -> MetricKey | Problem:
+    """The metric read from an entry, among those that its results have."""
+    task, pair = entry.key.task, (entry.key.metric, entry.key.filter)
+    if entry.is_known and pair in given:
+        return entry.key
+    wanted = entry.requested if entry.is_open else ",".join(pair)
+    chosen = metrics.choose(wanted, given, task=task, where=where, says="gives")
+    return chosen if isinstance(chosen, Problem) else MetricKey(task, *chosen)
+
+
 def _process(
     leaf: Leaf, responses: Sequence[Any], documents: list[Document]
 ) -> dict[metrics.MetricFilter, list[Any]]:
     """Runs filters and per-document metrics; appends the leaf's documents."""
-    at_once = judged(leaf, responses)
+    with blamed(leaf.name, "the options of its documents"):
+        at_once = judged(leaf, responses)
     if at_once is not None:
         documents += at_once.documents
         return at_once.values
     task = leaf.task
     for instance, given in answered(task, responses):
         instance.resps, instance.filtered_resps = given, {}
-    task.apply_filters()
+    with blamed(leaf.name, "its filters"):
+        task.apply_filters()
     requests_of: dict[int, list[Instance]] = defaultdict(list)
     for instance in task.instances:
         requests_of[instance.doc_id].append(instance)
@@ -94,33 +160,41 @@ def _process(
     for position, unordered in requests_of.items():
         requests = sorted(unordered, key=lambda request: request.idx)
         values: dict[str, float] = {}
+        # With `samples` lm-eval counts documents by their place among those chosen.
+        doc_id = position if leaf.samples is None else leaf.samples[position]
         for name in requests[0].filtered_resps:
             answers = [request.filtered_resps[name] for request in requests]
-            for metric, value in task.process_results(requests[0].doc, answers).items():
+            with blamed(leaf.name, f"document {doc_id}"):
+                found = dict(task.process_results(requests[0].doc, answers))
+            for metric, value in found.items():
                 raw[metric, name].append(value)
                 number = per_document(value, aggregations.get(metric, mean))
                 if number is not None:
                     values[f"{metric},{name}"] = number
-        # With `samples` lm-eval counts documents by their place among those chosen.
-        doc_id = position if leaf.samples is None else leaf.samples[position]
         documents.append(Document(leaf.name, doc_id, values, _answer(task, requests)))
     return raw
 
 
-def _aggregate(task: Any, raw: dict[metrics.MetricFilter, list[Any]]) -> dict[str, Any]:
-    """lm-eval's result dictionary of one task, as its groups read it."""
-    aggregations = task.aggregation()
+def _aggregate(leaf: Leaf, raw: dict[metrics.MetricFilter, list[Any]]) -> dict[str, Any]:
+    """lm-eval's result dictionary of one task, as its groups read it.
+
+    What its YAML does not name has lm-eval's mean, and none where that is no mean of numbers.
+    """
+    aggregations = leaf.task.aggregation()
     results: dict[str, Any] = {"sample_len": max(map(len, raw.values()), default=0)}
     for (metric, name), values in raw.items():
+        if metric not in aggregations and any(isinstance(v, (Sequence, Mapping)) for v in values):
+            continue
         aggregate = aggregations.get(metric, mean)
-        try:
-            results[f"{metric},{name}"] = aggregate(values)
-        except OverflowError:  # the perplexity of a broken model
-            results[f"{metric},{name}"] = math.inf
         stderr = STDERRS.get(aggregate)
-        results[f"{metric}_stderr,{name}"] = (
-            stderr(values) if stderr is not None and len(values) > 1 else NO_STDERR
-        )
+        with blamed(leaf.name, f"the aggregation of {metric!r}"):
+            try:
+                results[f"{metric},{name}"] = aggregate(values)
+            except OverflowError:  # the perplexity of a broken model
+                results[f"{metric},{name}"] = math.inf
+            results[f"{metric}_stderr,{name}"] = (
+                stderr(values) if stderr is not None and len(values) > 1 else NO_STDERR
+            )
     return results
 
 
@@ -140,19 +214,6 @@ def _metrics(
             error = float(stderr) if isinstance(stderr, Real) else None
             found[key] = Metric(key, float(value), error, n, higher_is_better)
     return found
-
-
-def _group_metrics(entry: Entry, results: dict[str, dict[str, Any]]) -> dict[MetricKey, Metric]:
-    """lm-eval's aggregation over a group: by default the mean over documents."""
-    if entry.group is None:
-        return {}
-    totals = entry.group.aggregate(results)
-    counts = {
-        (metric, name): n
-        for label, n in totals.get("sample_count", {}).items()
-        for metric, _, name in [label.partition(",")]
-    }
-    return _metrics(entry.key.task, [leaf.task for leaf in entry.leaves], totals, counts)
 
 
 def per_document(value: Any, aggregate: Callable[..., Any]) -> float | None:

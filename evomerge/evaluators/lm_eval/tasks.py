@@ -47,6 +47,9 @@ class Entry:
         leaves: Its tasks.
         group: Aggregates the leaves; None for a single task.
         is_pooled: Whether lm-eval gives the group no score of its own.
+        requested: The metric as the genome names it; None for the default.
+        is_open: Whether code of the task's own names its metrics: results have the last word.
+        is_known: Whether the metric is one of those that the task's YAML names.
     """
 
     key: MetricKey
@@ -54,6 +57,9 @@ class Entry:
     leaves: tuple[Leaf, ...]
     group: Group | None = None
     is_pooled: bool = False
+    requested: str | None = None
+    is_open: bool = False
+    is_known: bool = True
 
 
 def load(
@@ -134,7 +140,7 @@ def _load_one(
     chosen = _choose_metric(task, list(objects.values()), group, where)
     if isinstance(chosen, Problem):
         return [chosen]
-    (metric, filter_name), higher_is_better = chosen
+    (metric, filter_name), higher_is_better, is_known = chosen
     leaves: list[Leaf] = []
     for own_name, item in objects.items():
         name = own_name if group else task.name
@@ -144,7 +150,10 @@ def _load_one(
             return [samples]
         leaves.append(Leaf(name, item, task.limit, samples))
     key = MetricKey(task.name, metric, filter_name)
-    return Entry(key, higher_is_better, tuple(leaves), group, is_pooled)
+    is_open = any(map(metrics.is_open, objects.values()))
+    return Entry(
+        key, higher_is_better, tuple(leaves), group, is_pooled, task.metric, is_open, is_known
+    )
 
 
 def _build(
@@ -193,26 +202,46 @@ def _unusable(objects: Mapping[str, Any], where: str, unsafe_code: bool) -> Iter
 
 def _choose_metric(
     task: Task, objects: Sequence[Any], group: Group | None, where: str
-) -> tuple[metrics.MetricFilter, bool] | Problem:
+) -> tuple[metrics.MetricFilter, bool, bool] | Problem:
+    """The metric, its direction, and whether the task's YAML tells both.
+
+    What its YAML does not tell of an open task is left to the results.
+    """
+    is_open = any(map(metrics.is_open, objects))
     reported = metrics.reported_by(objects[0]) if objects else []
     if group is not None:
         reported = _reported_by_group(group, objects)
     chosen = metrics.choose(task.metric, reported, task=task.name, where=where)
+    is_known = not isinstance(chosen, Problem)
     if isinstance(chosen, Problem):
-        return chosen
+        if not is_open and group is not None and not reported:
+            return _nothing_in_common(task.name, objects, where)
+        if not is_open:
+            return chosen
+        chosen = metrics.expected(task.metric, reported)
     higher_is_better = metrics.direction(objects, chosen[0])
     if higher_is_better is None:
-        return Problem(
-            f"task {task.name!r} does not say whether a higher {chosen[0]!r} is better",
-            f"{where}.metric",
-            "Add `higher_is_better` to the metric in the task's YAML.",
-        )
+        if is_known:
+            return metrics.undirected(task.name, chosen[0], where)
+        higher_is_better = metrics.likely_direction(objects)
     if group is not None and not group.has_aggregation:
         # lm-eval gives such a group, or a tag, no score of its own: the mean over documents.
         group.aggregate_metric_list = [
             AggMetricConfig(metric=metric, filter_list=[name]) for metric, name in reported
         ]
-    return chosen, higher_is_better
+    return chosen, higher_is_better, is_known
+
+
+def _nothing_in_common(name: str, objects: Sequence[Any], where: str) -> Problem:
+    """A group whose tasks cannot be pooled."""
+    each = [
+        f"{metric},{filter_}" for item in objects for metric, filter_ in metrics.reported_by(item)
+    ]
+    return Problem(
+        f"the tasks of {name!r} have no metric in common ({', '.join(dict.fromkeys(each))})",
+        where,
+        "Name its tasks one by one with a metric each, or give it an aggregate_metric_list.",
+    )
 
 
 def _reported_by_group(group: Group, objects: Sequence[Any]) -> list[metrics.MetricFilter]:

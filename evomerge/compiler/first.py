@@ -1,0 +1,104 @@
+"""One document of every task, scored before a run: what only results tell is known from then on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from evomerge.compiler.examine import Compiled
+from evomerge.compiler.tasks import LoadedTasks
+from evomerge.errors import EvomergeError, GenomeError
+from evomerge.executors.base import Executor, Job, JobFinished
+from evomerge.executors.worker import FIRST
+from evomerge.genome.source import Source
+from evomerge.objective import Objective
+from evomerge.trial import Candidate, MetricKey, Outcome
+
+Names = Mapping[str, Mapping[str, str]]  # split -> task -> "metric,filter"
+
+
+def names_of(compiled: Compiled) -> dict[str, dict[str, str]]:
+    """The metric read from each task, as a ledger keeps it."""
+    return {
+        split: {key.task: f"{key.metric},{key.filter}" for key in objective.keys}
+        for split, objective in compiled.tasks.objectives.items()
+    }
+
+
+def with_names(compiled: Compiled, names: Names) -> Compiled:
+    """The same where the metric of each task has the name that its results gave it before."""
+    keys = {
+        split: [_renamed(key, names.get(split, {})) for key in objective.keys]
+        for split, objective in compiled.tasks.objectives.items()
+    }
+    return replace(compiled, tasks=_with_keys(compiled.tasks, keys))
+
+
+def first_documents(
+    compiled: Compiled, executor: Executor, candidates: Sequence[Candidate]
+) -> Compiled:
+    """Scores one document of every task with the first of some candidates that can be merged.
+
+    Args:
+        compiled: What is to be searched.
+        executor: Where; it goes on with what was found.
+        candidates: Models, as they are.
+
+    Returns:
+        The same with the metrics' names as results have them; as it was where nothing was scored.
+
+    Raises:
+        GenomeError: a task's code fails, or its results lack the metric; all of them.
+    """
+    for candidate in candidates:
+        try:
+            outcome = _outcome(executor, candidate, compiled.genome.optimizer.timeout)
+        except GenomeError as error:
+            raise located(error, compiled.source) from error
+        if outcome is None or (outcome.failure and not outcome.failure.startswith("merge")):
+            return compiled  # the run finds out, trial by trial
+        if outcome.evaluation is not None:
+            found = iter(metric.key for metric in outcome.evaluation.metrics)
+            objectives = compiled.tasks.objectives
+            keys = {split: list(islice(found, len(o.keys))) for split, o in objectives.items()}
+            return replace(compiled, tasks=_with_keys(compiled.tasks, keys))
+    return compiled
+
+
+def located(error: GenomeError, source: Source) -> EvomergeError:
+    """The same with file and line of each key."""
+    return GenomeError.of(source.locate(problem) for problem in error.problems)
+
+
+def _outcome(executor: Executor, candidate: Candidate, timeout: float | None) -> Outcome | None:
+    """What came of the first documents; None where the time of the search was over."""
+    end = None if timeout is None else time.monotonic() + timeout
+    for event in executor.run([Job(candidate, FIRST, end)]):
+        if isinstance(event, JobFinished):
+            return event.outcome
+    return None
+
+
+def _with_keys(tasks: LoadedTasks, keys: Mapping[str, Sequence[MetricKey]]) -> LoadedTasks:
+    """The tasks with these metrics, for workers that are yet to be built as well."""
+    splits = {
+        split: tuple(
+            task.model_copy(update={"metric": f"{key.metric},{key.filter}"})
+            for task, key in zip(own, keys[split], strict=True)
+        )
+        for split, own in tasks.workshop.splits.items()
+    }
+    objectives = {
+        split: Objective(objective.name, objective.tasks, keys[split])
+        for split, objective in tasks.objectives.items()
+    }
+    return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
+
+
+def _renamed(key: MetricKey, names: Mapping[str, str]) -> MetricKey:
+    if key.task not in names:
+        return key
+    metric, _, filter_name = names[key.task].rpartition(",")
+    return MetricKey(key.task, metric, filter_name)

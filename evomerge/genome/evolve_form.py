@@ -1,0 +1,110 @@
+"""The form of mergekit-evolve's files: what it would ignore in one is dropped here too, and told.
+
+A file is of that form when it names nothing that is evomerge's alone: every key it shares with a
+genome is one that mergekit-evolve reads, and so is its merge method. What is set on the command
+line does not count.
+
+Source: mergekit 0.1.5, `mergekit.evo.config` and `mergekit.evo.genome`, whose models take any
+further key without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import SequenceMatcher
+from typing import Any
+
+from evomerge.errors import Problem
+from evomerge.genome.places import home_of, keys_at
+from evomerge.genome.schema import Genome
+from evomerge.genome.source import KeyPath, Source
+
+METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
+_TOP = frozenset(
+    {
+        "genome",
+        "tasks",
+        "limit",
+        "num_fewshot",
+        "shuffle",
+        "random_init",
+        "apply_chat_template",
+        "fewshot_as_multiturn",
+    }
+)
+_GENOME = frozenset(
+    {
+        "models",
+        "merge_method",
+        "base_model",
+        "tokenizer_source",
+        "layer_granularity",
+        "normalize",
+        "allow_negative_weights",
+        "filters",
+        "smooth",
+    }
+)
+_TASK = frozenset({"name", "weight", "metric"})
+# A misspelt key stands where the right one is missing, and has this share of its letters.
+_RESEMBLES = 0.65
+# What stands in files without a meaning there, though another block has a key of that name.
+_MEANT_NOT = ("name", "int8_mask")
+
+
+def read_as_evolve(source: Source) -> Source:
+    """The file without what mergekit-evolve would ignore, where it is of its form.
+
+    A key that resembles one that is not given stays, and so does one of another block: the
+    schema refuses them.
+    """
+    if not _is_of_its_form(source.data):
+        return source
+    ignored = []
+    for path, block, known in _blocks(source.data):
+        for key in [key for key in block if _is_ignored((*path, key), block, known)]:
+            del block[key]
+            what = f"{key!r} is no key of a genome; ignored, as mergekit-evolve does"
+            ignored.append(Problem(what, source.where((*path, key))))
+    return replace(source, is_evolve=True, ignored=tuple(ignored))
+
+
+def _is_of_its_form(data: Any) -> bool:
+    genome = data.get("genome")
+    if not isinstance(genome, dict) or genome.get("merge_method") not in METHODS:
+        return False
+    if any(isinstance(m, dict) and "parameters" in m for m in genome.get("models") or ()):
+        return False
+    return not any(
+        key in _ours(path) and key not in known
+        for path, block, known in _blocks(data)
+        for key in block
+    )
+
+
+def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any], frozenset[str]]]:
+    """Each block that mergekit-evolve reads: where it stands, what it holds, what is read of it."""
+    yield (), _dict_of(data), _TOP
+    yield ("genome",), _dict_of(data.get("genome")), _GENOME
+    tasks = data.get("tasks")
+    for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
+        yield ("tasks", index), _dict_of(task), _TASK
+
+
+def _dict_of(part: Any) -> dict[str, Any]:
+    """The block itself; an empty one where something else stands in its place."""
+    return part if isinstance(part, dict) else {}
+
+
+def _ours(path: KeyPath) -> set[str]:
+    """Keys that a genome may have there."""
+    return set(keys_at(Genome, tuple(part for part in path if isinstance(part, str))))
+
+
+def _is_ignored(path: KeyPath, block: Mapping[str, Any], known: frozenset[str]) -> bool:
+    key, ours = str(path[-1]), _ours(path[:-1])
+    if key in known | ours or (key not in _MEANT_NOT and home_of(path, sorted(ours))):
+        return False
+    missing = (ours | known) - block.keys()
+    return not any(SequenceMatcher(None, key, one).ratio() >= _RESEMBLES for one in missing)

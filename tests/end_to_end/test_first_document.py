@@ -1,0 +1,226 @@
+"""Runs and checks that begin with one document of each task; real merges, lm-eval and ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from evomerge.cli.main import entry_point
+from tests.evaluators.tiny_tasks import write_tasks
+from tests.tiny_models import tiny_family
+
+GENOME = """\
+genome:
+  models: [models/model_1, models/model_2]
+  base_model: models/base
+  merge_method: task_arithmetic
+  granularity: model
+tasks: [{name: TASK, limit: 4}, {name: tiny_likelihood, metric: perplexity, limit: 4}]
+task_search_path: [tasks]
+evaluation: {device: cpu}
+optimizer: {name: random, budget: 3}
+"""
+JUDGED = """
+dataset_path: json
+dataset_kwargs: {data_files: {test: tasks/test.jsonl}}
+test_split: test
+doc_to_text: "the {{a}} then"
+doc_to_target: "{{options[answer]}}"
+output_type: loglikelihood
+process_results: !function judge.grade
+metric_list: [{metric: grade, aggregation: mean, higher_is_better: true}]
+"""
+MAPPED = """
+dataset_path: json
+dataset_kwargs: {data_files: {test: tasks/test.jsonl}}
+test_split: test
+doc_to_text: "the {{a}} then"
+doc_to_target: target
+output_type: generate_until
+generation_kwargs: {max_gen_toks: 3}
+metric_list: [{metric: !function judge.hits, aggregation: mean, higher_is_better: false}]
+"""
+JUDGE = """
+import itertools
+
+calls = itertools.count()
+
+
+def grade(doc, results):
+    n = next(calls)
+    if n == 18:  # of the first trial that the optimizer proposed
+        raise ConnectionError("503 from the judge")
+    return {"grade": 1.0}
+
+
+def hits(references, predictions):
+    return {"hit@1": 1.0, "hit@2": 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    tiny_family(folder / "models")
+    (folder / "tasks").mkdir()
+    write_tasks(folder / "tasks")
+    (folder / "tasks" / "judge.py").write_text(JUDGE)
+    (folder / "tasks" / "judged.yaml").write_text(f"task: judged\n{JUDGED}")
+    (folder / "tasks" / "mapped.yaml").write_text(f"task: mapped\n{MAPPED}")
+    return folder
+
+
+@pytest.fixture
+def evomerge(place, capsys, monkeypatch):
+    """Runs a command there; gives exit code, stdout, stderr."""
+    monkeypatch.chdir(place)
+
+    def call(*arguments, genome=None):
+        if genome is not None:
+            (place / "g.yml").write_text(genome)
+        try:
+            entry_point(arguments)
+            code = 0
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def header(folder):
+    return json.loads((folder / "ledger.jsonl").read_text().splitlines()[0])
+
+
+@pytest.mark.slow
+def test_a_metric_that_only_results_name_steers_a_run_that_can_be_continued(evomerge, place):
+    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@2")
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "mapped", genome=genome)
+    assert code == 0, err
+    assert "scoring one document of every task" in err
+    assert header(place / "mapped")["metrics"]["tasks"]["mapped"] == "hit@2,none"
+    genome_of_run = (place / "mapped" / "genome.yml").read_text()
+    assert "hit@2" in genome_of_run
+    code, out, err = evomerge("run", "g.yml", "--run-dir", "mapped")
+    assert code == 0, err
+    assert "scoring one document" not in err
+    assert "mapped" in out
+    assert evomerge("show", "mapped")[0] == 0
+
+
+def test_what_the_first_document_shows_ends_a_run_before_it_begins(evomerge, place):
+    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@3")
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "never", genome=genome)
+    assert code == 2
+    assert (
+        "g.yml:6: tasks[0].metric: task 'mapped' gives no metric 'hit@3'; did you mean "
+        "'hit@2'? (it gives: hit@1,none, hit@2,none)."
+    ) in err
+    assert not (place / "never").exists()
+
+
+def test_check_tells_it_where_it_is_asked_to_merge(evomerge):
+    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@1")
+    code, out, err = evomerge("check", "g.yml", genome=genome)
+    assert code == 0
+    assert re.search(r"search +mapped +open +4 +4", out)
+    assert "the metric 'hit@1' is not among those that the YAML of mapped names" in err
+    code, out, _ = evomerge("check", "g.yml", "--probe")
+    assert code == 0
+    assert re.search(r"search +mapped +hit@1,none +lower +4 +4", out)
+    genome = genome.replace(", metric: hit@1", "")
+    code, out, err = evomerge("check", "g.yml", "--probe", genome=genome)
+    assert (code, out) == (2, "")
+    assert "g.yml:6: tasks[0]: no metric given and 'mapped' gives several: hit@1,none, hit" in err
+
+
+@pytest.mark.slow
+def test_a_judge_that_gives_up_is_named_and_so_is_the_way_to_try_again(evomerge, place):
+    genome = GENOME.replace("TASK", "judged")
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "gave_up", genome=genome)
+    assert code == 0, err
+    line = JUDGE.splitlines().index('        raise ConnectionError("503 from the judge")') + 1
+    reason = (
+        "evaluate: task 'judged', document 1: ConnectionError: 503 from the judge, in grade "
+        f"(tasks/judge.py:{line})"
+    )
+    assert f"failed: {reason}" in err
+    assert "1 failed: `evomerge show gave_up --failed` says why; `evomerge run" in err
+    assert "gave_up/genome.yml --fork NEW_RUN` tries them again and repeats nothing else" in err
+    log = (place / "gave_up" / "log.txt").read_text()
+    assert "trial 4 (tasks) failed" in log
+    assert 'raise ConnectionError("503 from the judge")' in log
+    shown = evomerge("show", "gave_up", "--failed")[1]
+    assert "`evomerge run gave_up/genome.yml --fork NEW_RUN` tries them again" in shown
+    code, _, err = evomerge("run", "gave_up/genome.yml", "--fork", "again")
+    assert code == 0, err
+    assert "6 trials and 0 final scores of gave_up hold here" in err
+    assert "failed" not in err
+
+
+EVOLVE = """\
+model_name: two-of-a-kind
+genome:
+  models: [models/model_1, models/model_2]
+  merge_method: task_arithmetic
+  base_model: models/base
+  layer_granularity: 1
+  allow_negative_weights: true
+tasks:
+  - {name: tiny_likelihood, metric: "perplexity,none", weight: -0.5}
+  - {name: tiny_choice, weight: 0}
+"""
+SETTINGS = [
+    *("--set", "task_search_path=[tasks]", "--set", "evaluation.device=cpu"),
+    *("--set", "optimizer={name: cma_es, budget: 16, population_size: 8}"),
+]
+
+
+@pytest.mark.slow
+def test_a_negative_weight_of_mergekit_evolve_finds_a_lower_perplexity(evomerge, place):
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "evolved", *SETTINGS, genome=EVOLVE)
+    assert code == 0, err
+    assert "g.yml:1: model_name: 'model_name' is no key of a genome; ignored" in err
+    lines = (place / "evolved" / "ledger.jsonl").read_text().splitlines()
+    trials = [json.loads(line) for line in lines if '"kind":"trial"' in line.replace(" ", "")]
+    perplexity = {
+        trial["id"]: metric["value"]
+        for trial in trials
+        for metric in trial["metrics"]
+        if metric["metric"] == "perplexity"
+    }
+    best = yaml.safe_load((place / "evolved" / "best.yml").read_text())["trial"]
+    baselines = [trial["id"] for trial in trials if not trial["origin"].startswith("optimizer")]
+    assert perplexity[best] == min(perplexity.values())
+    assert perplexity[best] < min(perplexity[index] for index in baselines)
+    # The run folder's genome means the same without being of that form.
+    genome = yaml.safe_load((place / "evolved" / "genome.yml").read_text())
+    assert genome["tasks"][0]["weight"] == 0.5
+    for name in ("g.yml", "evolved/genome.yml"):
+        again = (*SETTINGS, "--run-dir", "evolved") if name == "g.yml" else ()
+        code, _, err = evomerge("run", name, *again)
+        assert code == 0, err
+        assert f"continued: {len(trials)} trials" in err
+
+
+def test_check_says_how_a_negative_weight_is_read(evomerge):
+    _, _, err = evomerge("check", "g.yml", *SETTINGS, genome=EVOLVE)
+    assert (
+        "note: g.yml:9: tasks[0].weight: in a file of mergekit-evolve's form weight -0.5 says that "
+        "lower perplexity is better; it is, and a genome writes 0.5."
+    ) in err
+    assert "a worse perplexity" not in err
+    higher = EVOLVE.replace("weight: 0}", "weight: -1}")
+    assert (
+        "weight -1 makes the search look for a worse acc,none"
+        in evomerge("check", "g.yml", *SETTINGS, genome=higher)[2]
+    )
+    own = EVOLVE.replace("model_name: two-of-a-kind", "seed: 1")
+    assert (
+        "weight -0.5 makes the search look for a worse perplexity,none"
+        in evomerge("check", "g.yml", *SETTINGS, genome=own)[2]
+    )
