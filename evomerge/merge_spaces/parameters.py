@@ -10,24 +10,26 @@ from collections.abc import Iterator
 from copy import copy
 from typing import Any
 
-from evomerge.errors import GenomeError, Problem
+from evomerge.errors import GenomeError
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.della import check_della
 from evomerge.merge_spaces.layout import Cell, cells, layout
-from evomerge.merge_spaces.settings import EffectiveSettings
+from evomerge.merge_spaces.settings import EffectiveSettings, as_parameter
 from evomerge.merge_spaces.slots import Coupled, Reader, Slot, Variable, by_place, with_filters
-from evomerge.merge_spaces.weights import Affine, Shares
+from evomerge.merge_spaces.weights import BEYOND, Affine, Shares
 from evomerge.methods import MethodParameter, Scope
 from evomerge.recipe import Recipe
-from evomerge.space import Choice, Integer, Parameter, Real, Space
+from evomerge.space import Parameter, Real, Space
 
 
 class ParameterSpace(MergeSpace):
     """Parameters of one merge method per model, layer group, kind of tensor and filter."""
 
     summary = "the parameters of one merge method, as finely as the genome says"
+    _is_beyond = False
 
     @classmethod
     def serves(cls, definition: MergeDefinition) -> bool:
@@ -60,6 +62,18 @@ class ParameterSpace(MergeSpace):
         """The same, its recipes written from other slots."""
         other = copy(self)
         other.slots, other._slots_at = slots, by_place(slots)
+        return other
+
+    def beyond_models(self) -> MergeSpace:
+        """See the base class; a sign that the genome forbids stays forbidden."""
+        definition = self.definition
+        is_forbidden = "allow_negative_weights" in definition.model_fields_set
+        points = [self.source_point(index) for index in range(len(definition.models))]
+        if (is_forbidden and not definition.allow_negative_weights) or points.count(None):
+            return self
+        other = copy(self)
+        other._is_beyond = True
+        other.space = other._build()
         return other
 
     # What varies, and where
@@ -137,9 +151,10 @@ class ParameterSpace(MergeSpace):
 
     def _coupled(self, parameter: MethodParameter, cell: Cell, control: int) -> Shares | Affine:
         sources = self.inputs.weighted[:-1]
-        if self.definition.allow_negative_weights and parameter.range is not None:
+        low, high = self._range(parameter)
+        if low < 0:
             names = tuple(self._name("weight", i, cell, control) for i in sources)
-            return Affine(names, parameter.range.high)
+            return Affine(names, low, high)
         return Shares(tuple(self._name("share", i, cell, control) for i in sources))
 
     def _reader(self, parameter: MethodParameter, cell: Cell, source: int | None) -> Reader:
@@ -158,22 +173,22 @@ class ParameterSpace(MergeSpace):
         self, parameter: MethodParameter, name: str, setting: Setting | None
     ) -> Parameter:
         if setting is not None:
-            return _as_parameter(name, setting)
+            return as_parameter(name, setting)
+        low, high = self._range(parameter)
+        initial = 1 / len(self.inputs.weighted) if parameter.name == "weight" else None
+        is_log = parameter.range is not None and parameter.range.log
+        return Real(name, low, high, log=is_log, initial=initial)
+
+    def _range(self, parameter: MethodParameter) -> tuple[float, float]:
+        """Where a parameter is searched that the genome gives no range."""
         range_ = parameter.range
         if range_ is None:
             raise ValueError(f"{parameter.name} is searched but has no range in the table")
-        low = -range_.high if self._may_be_negative(parameter) else range_.low
-        initial = None
-        if parameter.name == "weight":
-            initial = 1 / len(self.inputs.weighted)
-        return Real(name, low, range_.high, log=range_.log, initial=initial)
-
-    def _may_be_negative(self, parameter: MethodParameter) -> bool:
-        return bool(
-            self.definition.allow_negative_weights
-            and parameter.range is not None
-            and parameter.range.may_be_negative
-        )
+        is_open = self.definition.allow_negative_weights and range_.may_be_negative
+        low, high = -range_.high if is_open else range_.low, range_.high
+        if self._is_beyond and parameter.name == "weight":
+            return min(low, BEYOND[0]), max(high, BEYOND[1])
+        return low, high
 
     def _name(self, parameter: str, source: int | None, cell: Cell, control: int) -> str:
         n = self._n_controls(cell)
@@ -199,34 +214,7 @@ class ParameterSpace(MergeSpace):
                 fix=f"{open_}.",
             )
         if self.method.name.startswith("della"):
-            self._check_della()
-
-    def _check_della(self) -> None:
-        """DELLA needs 0 < density - epsilon and density + epsilon < 1 at every point."""
-        reach: dict[str, tuple[float, float]] = {"epsilon": (0.15, 0.15)}
-        for name in ("density", "epsilon"):
-            ranges = [
-                (p.low, p.high)
-                for p in self._parameters
-                if isinstance(p, Real) and p.name.partition("[")[0] == name
-            ]
-            fixed = [s.reader for s in self.slots if s.parameter == name]
-            numbers = [v for v in (*fixed, self._fixed.get(name)) if isinstance(v, (int, float))]
-            ranges += [(float(v), float(v)) for v in numbers]
-            if ranges:
-                reach[name] = (min(r[0] for r in ranges), max(r[1] for r in ranges))
-        (low, high), epsilon = reach.get("density", (0.5, 0.5)), reach["epsilon"][1]
-        if low - epsilon <= 0 or (high + epsilon >= 1 and low < 1):
-            raise GenomeError.of(
-                [
-                    Problem(
-                        f"density in [{low:g}, {high:g}] with epsilon up to {epsilon:g} leaves "
-                        "(0, 1), and the merge would fail",
-                        "genome.parameters.density",
-                        "Keep density - epsilon above 0 and density + epsilon below 1.",
-                    )
-                ]
-            )
+            check_della(self._parameters, self.slots, self._fixed)
 
     # What a point means
 
@@ -333,16 +321,6 @@ def short_names(models: tuple[ModelName, ...]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [model.text for model in models]
-
-
-def _as_parameter(name: str, setting: Setting) -> Parameter:
-    initial: Any = setting.initial
-    if setting.range is not None:
-        low, high = setting.range
-        return Real(name, low, high, log=setting.log, initial=initial)
-    if setting.integer is not None:
-        return Integer(name, *setting.integer, initial=initial)
-    return Choice(name, tuple(setting.choice or ()), initial=initial)
 
 
 def _fixed(settings: Settings) -> Any:

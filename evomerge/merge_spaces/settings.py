@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from evomerge.architecture import Architecture
 from evomerge.errors import GenomeError, Problem
 from evomerge.genome.inputs import inputs_of
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
-from evomerge.genome.parameters import Settings
+from evomerge.genome.parameters import Setting, Settings
 from evomerge.merge_spaces.layout import Slice
 from evomerge.methods import Method, MethodParameter
+from evomerge.space import Choice, Integer, Parameter, Real
 
 
 class EffectiveSettings:
@@ -59,6 +61,14 @@ class EffectiveSettings:
     def is_own(self, parameter: MethodParameter, model: ModelName) -> bool:
         """Whether a source has settings of its own for a parameter."""
         return parameter.name in self._own.get(model, {})
+
+    @property
+    def gives_normalize(self) -> bool:
+        """Whether the genome says itself if the common scale of the weights cancels."""
+        definition = self.definition
+        return (
+            definition.normalize is not None or self.method.normalized_by in definition.parameters
+        )
 
     @property
     def normalize(self) -> bool:
@@ -118,3 +128,14 @@ class EffectiveSettings:
                 where,
                 "Add a last entry without filter.",
             )
+
+
+def as_parameter(name: str, setting: Setting) -> Parameter:
+    """What a genome lets vary, as a parameter of a space."""
+    initial: Any = setting.initial
+    if setting.range is not None:
+        low, high = setting.range
+        return Real(name, low, high, log=setting.log, initial=initial)
+    if setting.integer is not None:
+        return Integer(name, *setting.integer, initial=initial)
+    return Choice(name, tuple(setting.choice or ()), initial=initial)
