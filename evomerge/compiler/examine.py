@@ -114,7 +114,7 @@ def examine(
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: _merge_space(genome, models))
+        merge_space = found.attempt(lambda: merge_space_of(genome, models, choice))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
     is_begun = has_begun(run_dir, source.data)
@@ -236,9 +236,15 @@ def all_models(genome: Genome) -> list[Any]:
     return [name.in_recipe for name, _ in _named_models(genome)]
 
 
-def _merge_space(genome: Genome, models: Sequence[ModelFacts]) -> MergeSpace:
+def merge_space_of(
+    genome: Genome, models: Sequence[ModelFacts], choice: OptimizerChoice | None
+) -> MergeSpace:
+    """What varies, in the box of the optimizers: one that all of them share."""
     architecture, dtype = describe(models), common_dtype(models)
-    return merge_space_for(genome.genome)(genome.genome, architecture, dtype)
+    found = merge_space_for(genome.genome)(genome.genome, architecture, dtype)
+    if choice and all(chosen.kind.looks_beyond_models for chosen in choice):
+        return found.beyond_models()
+    return found
 
 
 def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
