@@ -30,10 +30,11 @@ from quality_runs import Bench, KnownOutcomes, Meter
 from quality_tables import CHECKPOINTS, drawing, tables
 
 from evomerge.compiler import search_for
+from evomerge.compiler.examine import merge_space_of
 from evomerge.compiler.optimizer import chosen_optimizer, obstacles
 from evomerge.errors import EvomergeError
 from evomerge.events import TrialFinished
-from evomerge.files import append_line, canonical_json, write_atomic
+from evomerge.files import canonical_json, write_atomic
 from evomerge.genome import load_genome
 from evomerge.trial import Candidate
 
@@ -86,11 +87,14 @@ def searched(bench: Bench, plan: Plan, meter: Meter) -> dict[str, Any]:
     """
     genome, source = load_genome(ROOT / "genomes" / SPACES[plan.space], [plan.override])
     choice = chosen_optimizer(genome, source)
-    hindrances = obstacles(choice, genome, bench.compiled.merge_space.space)
+    merge_space = merge_space_of(genome, bench.compiled.subject.models, choice)
+    hindrances = obstacles(choice, genome, merge_space.space)
     if hindrances:
         raise EvomergeError(hindrances[0].what)
-    subject = replace(bench.compiled.subject, genome=genome)
-    compiled = replace(bench.compiled, subject=subject, source=source, choice=choice)
+    subject = replace(bench.compiled.subject, genome=genome, merge_space=merge_space)
+    compiled = replace(
+        bench.compiled, subject=subject, source=source, merge_space=merge_space, choice=choice
+    )
     executor = bench.executor()
     before = meter.passes
     found: list[tuple[Candidate, float]] = []
@@ -159,7 +163,8 @@ def _is_of(row: dict[str, Any], optimizer: str, space: str) -> bool:
 
 def _write(results: Path, row: dict[str, Any]) -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
-    append_line(results, canonical_json(row))
+    with results.open("a", encoding="utf-8") as file:
+        file.write(f"{canonical_json(row)}\n")
 
 
 def rows_of(results: Path) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +42,19 @@ def printed_by(call: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+def _modules_in(module):
+    return pkgutil.iter_modules(getattr(module, "__path__", ()))
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_what_a_benchmark_imports_of_evomerge_is_there(script):
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evomerge"):
+            module = importlib.import_module(node.module)
+            found = {*dir(module), *(one.name for one in _modules_in(module))}
+            assert {one.name for one in node.names} <= found
 
 
 @pytest.mark.slow

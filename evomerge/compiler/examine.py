@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evomerge.architecture import Architecture
 from evomerge.compiler.optimizer import (
     OptimizerChoice,
     chosen_optimizer,
@@ -122,7 +123,7 @@ def examine(
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: _merge_space(genome, models, run_dir, found))
+        merge_space = found.attempt(lambda: merge_space_of(genome, models, choice, run_dir, found))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
     is_begun = has_begun(run_dir, source.data)
@@ -272,25 +273,39 @@ def all_models(genome: Genome) -> list[Any]:
     return [name.in_recipe for name, _ in _named_models(genome)]
 
 
-def _merge_space(
-    genome: Genome, models: Sequence[ModelFacts], run_dir: Path | None, found: _Findings
+def merge_space_of(
+    genome: Genome,
+    models: Sequence[ModelFacts],
+    choice: OptimizerChoice | None,
+    run_dir: Path | None = None,
+    found: _Findings | None = None,
 ) -> MergeSpace:
-    """The space of a genome; where a run has begun, the one it began with."""
+    """What varies, in the box of the optimizers: one that all of them share.
+
+    Where a run has begun, the space that it began with.
+    """
     definition, dtype = genome.genome, common_dtype(models)
     kind, architecture = merge_space_for(definition), describe(models)
+
+    def space_with(alike_in: Architecture) -> MergeSpace:
+        made = kind(definition, alike_in, dtype)
+        is_wide = choice and all(chosen.kind.looks_beyond_models for chosen in choice)
+        return made.beyond_models() if is_wide else made
+
     names = [ModelName.model_validate(model.reference) for model in models]
     is_permuted = bool(definition.tokenizer or definition.tokenizer_source)
     equal = {
         tensor: {names[index]: number for index, number in numbers.items()}
         for tensor, numbers in alike(models, is_permuted=is_permuted).items()
     }
-    merge_space = kind(definition, replace(architecture, alike=equal), dtype)
+    merge_space = space_with(replace(architecture, alike=equal))
     if not merge_space.idle:
         return merge_space
-    whole = kind(definition, architecture, dtype)
+    whole = space_with(architecture)
     if not merge_space.space.n_dims:
         what = "the models hold equal tensors wherever parameters act: every merge is the same"
-        found.add(iter([warning(what, "genome.models", "Merge models that differ.")]))
+        if found is not None:
+            found.add(iter([warning(what, "genome.models", "Merge models that differ.")]))
         return whole
     # It may have begun before the models' files were here.
     return whole if recorded_space(run_dir) == whole.space else merge_space

@@ -17,11 +17,9 @@ from evomerge.genome.models import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.names import short_names
-from evomerge.merge_spaces.weights import Affine
+from evomerge.merge_spaces.weights import BEYOND, Affine
 from evomerge.recipe import Recipe, rounded
 from evomerge.space import Real, Space
-
-RANGE = (-1.0, 2.0)  # holds every child of two experts that the paper draws
 
 
 class AdapterFactors(MergeSpace):
@@ -38,8 +36,8 @@ class AdapterFactors(MergeSpace):
         self.models = tuple(source.model for source in self.definition.models)
         names = tuple(f"weight[{name}]" for name in short_names(self.models))
         given = self.definition.parameters.get("weight")
-        low, high = (given.entries[0].range if given else None) or RANGE
-        self._coefficients = Affine(names[:-1], high)
+        low, high = (given.entries[0].range if given else None) or BEYOND
+        self._coefficients = Affine(names[:-1], low, high)
         equal = 1 / len(names)
         return Space(tuple(Real(name, low, high, initial=equal) for name in names[:-1]))
 

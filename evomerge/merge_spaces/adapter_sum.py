@@ -69,7 +69,7 @@ class AdapterSum:
             data = json.loads(text)
             models = tuple(ModelName.model_validate(model) for model in data["models"])
             found = cls(models, tuple(float(value) for value in data["coefficients"]))
-        except (KeyError, TypeError) as error:
+        except (KeyError, RecursionError, TypeError) as error:
             raise ValueError("it is no sum of adapters") from error
         if not models or len(models) != len(found.coefficients):
             raise ValueError("it has not one coefficient per model")

@@ -57,6 +57,13 @@ class MergeSpace(ABC):
     def recipe(self, point: Point) -> Recipe:
         """What a point of the space means; a pure function."""
 
+    def beyond_models(self) -> MergeSpace:
+        """The same in a box whose inside holds sums of the models that lie beyond them.
+
+        Itself where the genome gives the box, or no sum of models is a point.
+        """
+        return self
+
     def files(self, point: Point) -> Mapping[str, str]:
         """Small files that the recipe of a point needs: name below the run folder -> text."""
         return {}

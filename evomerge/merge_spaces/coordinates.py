@@ -6,15 +6,36 @@ from typing import Any
 
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.parameters import Setting
+from evomerge.merge_spaces.weights import BEYOND
 from evomerge.methods import MethodParameter
 from evomerge.space import Choice, Integer, Parameter, Real
+
+
+def bounds(
+    parameter: MethodParameter, definition: MergeDefinition, *, is_beyond: bool
+) -> tuple[float, float]:
+    """Where a parameter is searched that the genome opens without a range.
+
+    Args:
+        parameter: Of the method.
+        definition: The ``genome:`` block, which may allow negative weights.
+        is_beyond: Whether weights go beyond the models, so that these lie inside.
+    """
+    range_ = parameter.range
+    if range_ is None:  # the genome gives one, or values
+        return 0.0, 1.0
+    is_open = definition.allow_negative_weights and range_.may_be_negative
+    low, high = -range_.high if is_open else range_.low, range_.high
+    if is_beyond and parameter.name == "weight":
+        return min(low, BEYOND[0]), max(high, BEYOND[1])
+    return low, high
 
 
 def coordinate(
     parameter: MethodParameter,
     name: str,
     setting: Setting | None,
-    definition: MergeDefinition,
+    within: tuple[float, float],
     n_weighted: int,
     control: int,
 ) -> Parameter:
@@ -23,20 +44,17 @@ def coordinate(
     Args:
         parameter: Of the method; searched, or opened by ``setting``.
         name: In the space.
-        setting: What the genome says of it; None: the method's range.
-        definition: The ``genome:`` block.
+        setting: What the genome says of it; None: it is searched within ``within``.
+        within: Smallest and largest value where the genome gives none.
         n_weighted: How many models have a weight.
         control: Which of the values over depth it is.
     """
     if setting is not None:
         return _as_set(name, setting, control)
-    range_ = parameter.range
-    if range_ is None:
-        raise ValueError(f"{parameter.name} is searched but has no range in the table")
-    may_be_negative = definition.allow_negative_weights and range_.may_be_negative
-    low = -range_.high if may_be_negative else range_.low
+    low, high = within
+    is_log = parameter.range is not None and parameter.range.log
     initial = 1 / n_weighted if parameter.name == "weight" else None
-    return Real(name, low, range_.high, log=range_.log, initial=initial)
+    return Real(name, low, high, log=is_log, initial=initial)
 
 
 def _as_set(name: str, setting: Setting, control: int) -> Parameter:

@@ -15,7 +15,7 @@ from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.models import ModelName
 from evomerge.genome.parameters import Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
-from evomerge.merge_spaces.coordinates import coordinate
+from evomerge.merge_spaces.coordinates import bounds, coordinate
 from evomerge.merge_spaces.della import check_della
 from evomerge.merge_spaces.idle import Idleness, IdleParameter, start_of
 from evomerge.merge_spaces.layout import Cell, cells, layout
@@ -41,6 +41,7 @@ class ParameterSpace(MergeSpace):
     """Parameters of one merge method per model, layer group, kind of tensor and filter."""
 
     summary = "the parameters of one merge method, as finely as the genome says"
+    _is_beyond = False
 
     @classmethod
     def serves(cls, definition: MergeDefinition) -> bool:
@@ -80,6 +81,18 @@ class ParameterSpace(MergeSpace):
         """The same, its recipes written from other slots."""
         other = copy(self)
         other.slots, other._slots_at = slots, by_place(slots)
+        return other
+
+    def beyond_models(self) -> MergeSpace:
+        """See the base class; a sign that the genome forbids stays forbidden."""
+        definition = self.definition
+        is_forbidden = "allow_negative_weights" in definition.model_fields_set
+        points = [self.source_point(index) for index in range(len(definition.models))]
+        if (is_forbidden and not definition.allow_negative_weights) or points.count(None):
+            return self
+        other = copy(self)
+        other._is_beyond = True
+        other.space = other._build()
         return other
 
     # What varies, and where
@@ -164,13 +177,10 @@ class ParameterSpace(MergeSpace):
 
     def _live(self, cell: Cell) -> list[int]:
         """The sources whose weights change something at a place; those of the others are named."""
-        is_idle = self._idleness.everything(cell)
-        live = [
-            i
-            for i in self.inputs.weighted
-            if not (is_idle or self._idleness.of_source("weight", i, cell))
-        ]
-        for i in self.inputs.weighted[:-1]:
+        weighted, idle = self.inputs.weighted, self._idleness
+        live = [i for i in weighted if not idle.of_source("weight", i, cell)]
+        live = [] if idle.everything(cell) else live
+        for i in weighted[:-1]:
             if i not in live[:-1]:
                 for control in range(self._n_controls(cell)):
                     self._leave_out(self._name("share", i, cell, control), cell, i)
@@ -185,9 +195,10 @@ class ParameterSpace(MergeSpace):
     def _coupled(
         self, parameter: MethodParameter, cell: Cell, control: int, sources: Sequence[int]
     ) -> Shares | Affine:
-        if self.definition.allow_negative_weights and parameter.range is not None:
+        low, high = bounds(parameter, self.definition, is_beyond=self._is_beyond)
+        if low < 0:
             names = tuple(self._name("weight", i, cell, control) for i in sources)
-            return Affine(names, parameter.range.high)
+            return Affine(names, low, high)
         return Shares(tuple(self._name("share", i, cell, control) for i in sources))
 
     def _reader(self, parameter: MethodParameter, cell: Cell, source: int | None) -> Reader:
@@ -195,19 +206,11 @@ class ParameterSpace(MergeSpace):
             return None
         if cell.setting is not None and not cell.setting.varies:
             return cell.setting.value
-        made = []
+        within = bounds(parameter, self.definition, is_beyond=self._is_beyond)
+        n_weighted, made = len(self.inputs.weighted), []
         for control in range(self._n_controls(cell)):
             name = self._name(parameter.name, source, cell, control)
-            made.append(
-                coordinate(
-                    parameter,
-                    name,
-                    cell.setting,
-                    self.definition,
-                    len(self.inputs.weighted),
-                    control,
-                )
-            )
+            made.append(coordinate(parameter, name, cell.setting, within, n_weighted, control))
         if self._idleness.everything(cell) or (
             source is not None and self._idleness.of_source(parameter.name, source, cell)
         ):

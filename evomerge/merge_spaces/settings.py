@@ -61,6 +61,14 @@ class EffectiveSettings:
         return parameter.name in self._own.get(model, {})
 
     @property
+    def gives_normalize(self) -> bool:
+        """Whether the genome says itself if the common scale of the weights cancels."""
+        definition = self.definition
+        return (
+            definition.normalize is not None or self.method.normalized_by in definition.parameters
+        )
+
+    @property
     def normalize(self) -> bool:
         """Whether the common scale of the weights cancels."""
         if self.method.normalized_by == "always":

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from evomerge.space import Real
 
+BEYOND = (-1.0, 2.0)  # inside it lies every sum of two models that Model Swarms draws at first
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -61,17 +63,19 @@ class Affine:
 
     Args:
         names: One per source but the last.
-        high: Largest weight of these; the smallest is -high.
+        low: Smallest weight of these.
+        high: Largest weight of these.
     """
 
     names: tuple[str, ...]
+    low: float
     high: float
 
     @property
     def parameters(self) -> tuple[Real, ...]:
         """One coordinate per source but the last, starting at equal weights."""
         return tuple(
-            Real(name, -self.high, self.high, initial=1 / (len(self.names) + 1))
+            Real(name, self.low, self.high, initial=1 / (len(self.names) + 1))
             for name in self.names
         )
 

@@ -69,6 +69,7 @@ class Optimizer(ABC):
     only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
     needs_documents: bool = False  # ``_see`` reads per-document results
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
+    looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search

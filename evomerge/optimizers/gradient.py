@@ -5,7 +5,8 @@ arXiv:2410.08371 (DAM); arXiv:2407.20999 (MoFO).
 Differs: one number per model and place of the recipe instead of one per column, so that the
 result is a recipe (``granularity: column`` has one per column); numbers in float64, those of
 columns in float32, where bfloat16 rounds away most steps; by default the answers of the search
-tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``).
+tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``), and learning rate,
+schedule, epochs, batch and filter are others: docs/optimizers.md has a block with DAM's.
 Every epoch is a trial; the search tasks decide between them, so that training too long loses
 nothing but time.
 """

@@ -5,16 +5,19 @@ been at, to the best of the swarm, and away from the worst.
 
 Source: Feng et al., Model Swarms (2024), arXiv:2410.11163; equations in ``swarm_motion.py``.
 Differs: particles are genotypes, not checkpoints: same equations, nothing rounded, nothing
-written. Where places of the model (layer groups, filters) have weights of their own, each draws
-its own steps: with the paper's one draw a swarm would never leave the sums of its first particles
-(``draws``). Coordinates that are shares of what is left (weights >= 0 that sum to 1) are no
-weights: there a particle is no affine sum of models, as it is where weights may be negative.
-Particles stay in the cube: one that
-would leave it bounces off the face (of four ways tried the best by a little), and a child is
+written. Where no other optimizer searches and the genome gives no range, the box has models and
+what lies beyond them inside, and weights are coordinates (``looks_beyond_models``); there a draw
+is the paper's, one for the whole model. In a box without that room, places of the model (layer
+groups, filters) draw steps of their own: one draw would lead nowhere but between the first
+particles (``draws``). Coordinates that are shares of what is left (weights >= 0 that sum to 1)
+are no weights: there a particle is no affine sum of models. Particles stay in the cube, where the
+authors' go anywhere: of the last step and the push from the worst place as much is left out as
+would lead out of it, alike for all that is drawn together, so that sums remain sums; a child is
 drawn from as much of the paper's line as lies inside. Uniform average and other known trials
 join the first particles and count among the best. A restarted particle waits for its patience
 anew (the authors' code restarts it every iteration from then on). A dropped evaluation has no
-loss, where their code books the last one again, and an iteration without any shortens no step.
+loss, where their code books the last one again, and an iteration without any shortens no step
+and tries no patience.
 A failed trial is never the worst place. Ties keep the earlier place. Seeds are the first
 particles; where one of them is the best trial known, or another optimizer of a chain came before,
 the others begin around the best place.
@@ -29,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.optimizers.base import Optimizer, Settings
-from evomerge.optimizers.swarm_motion import Pulls, bounced, child, moved, shares
+from evomerge.optimizers.swarm_motion import Pulls, child, has_room, mirrored, moved, shares
 from evomerge.optimizers.swarm_settings import SwarmSettings
 from evomerge.seeding import stream
 
@@ -38,7 +41,7 @@ Rows = NDArray[np.intp]
 
 START = "swarm-start.json"  # the keepsake that says which particles began at known trials
 _SAME = 1e-12  # coordinates this near are the same place
-_NEARBY = 1 / 20  # standard deviation of the first places around one that another found
+_NEARBY = 1 / 20  # of the way between models: deviation of first places around a known one
 
 
 class Swarm(Optimizer):
@@ -47,6 +50,7 @@ class Swarm(Optimizer):
     Settings: ClassVar[type[Settings]] = SwarmSettings
     only_ranks_matter: ClassVar[bool] = True
     continuous_only: ClassVar[bool] = True
+    looks_beyond_models: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True
     min_population_size: ClassVar[int] = 2  # one alone has nobody to move towards
     settings: SwarmSettings
@@ -62,6 +66,7 @@ class Swarm(Optimizer):
         self._iteration = -1
         self._step = self.settings.step_length
         self._n_stale = 0
+        self._n_looked_at = 1  # iterations, with the one before the first move
         self._known_places: Array = np.empty((0, self.space.n_dims))
         self._known_losses: Array = np.empty(0)
         self._best: tuple[float, Array] | None = None
@@ -72,7 +77,9 @@ class Swarm(Optimizer):
         """Whether it stands still, or has moved as often as it may."""
         settings = self.settings
         stale, moves = settings.stale_iterations, settings.max_iterations
-        is_stale = stale is not None and self._n_stale >= stale
+        # As the authors count: of so many iterations the first may be the one that found the
+        # best, and one more than these has been looked at.
+        is_stale = stale is not None and self._n_stale + 1 >= stale and self._n_looked_at > stale
         return is_stale or (moves is not None and self._iteration >= moves)
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
@@ -98,6 +105,7 @@ class Swarm(Optimizer):
             self._step *= self.settings.step_length_factor
             self._step = max(self._step, self.settings.minimum_step_length)
             self._n_stale = 0 if has_improved else self._n_stale + 1
+            self._n_looked_at += 1
 
     # The first particles
 
@@ -144,14 +152,22 @@ class Swarm(Optimizer):
         Where it is a seed, the other seeds are the next particles.
         """
         centre = self.space.initial if self._best is None else self._best[1]
-        steps = _NEARBY * self._rng.standard_normal((count, self.space.n_dims))
+        steps = self._nearby() * self._rng.standard_normal((count, self.space.n_dims))
         steps[0] = 0.0
-        places, _ = bounced(centre + steps, steps)
+        places = mirrored(centre + steps)
         seeds = self._seeds()
         others = [one for one in seeds if not _is_same(one, centre)][: count - 1]
         if others and len(others) < len(seeds):
             places[1 : 1 + len(others)] = others
         return places
+
+    def _nearby(self) -> Array:
+        """How far places lie around one, shape (n_dims,): a share of the way between models."""
+        experts = self._experts()
+        if len(experts) < 2:
+            return np.full(self.space.n_dims, _NEARBY)
+        ways = np.ptp(experts, axis=0)
+        return _NEARBY * np.where(ways > 0, ways, 1.0)
 
     def _seeds(self) -> list[Array]:
         """The seeds whose losses are known, the best first, each place once."""
@@ -201,9 +217,12 @@ class Swarm(Optimizer):
     def _groups(self) -> Rows:
         """Per coordinate the number of the draw that it shares with others; shape (n_dims,)."""
         n_dims, places = self.space.n_dims, self.context.places
-        if self.settings.draws == "coordinate":
+        draws, experts = self.settings.draws, self.context.experts
+        if draws is None:
+            draws = "place" if experts is None or not has_room(experts) else "model"
+        if draws == "coordinate":
             return np.arange(n_dims)
-        if self.settings.draws == "model" or places is None:
+        if draws == "model" or places is None:
             return np.zeros(n_dims, dtype=int)
         return places
 
@@ -230,8 +249,9 @@ class Swarm(Optimizer):
         )
         draws = 1.0 - self._rng.random(shape) if settings.randomness else np.ones(shape)
         portions = shares(strengths, draws)[..., self._drawn_alike]
-        after = moved(places, self._velocities, pulls, portions, self._step)
-        self._places, self._velocities = bounced(*after)
+        self._places, self._velocities = moved(
+            places, self._velocities, pulls, portions, self._step, self._drawn_alike
+        )
         unproven = ~np.isfinite(self._own_losses)
         self._own[unproven] = self._places[unproven]
 
@@ -239,7 +259,7 @@ class Swarm(Optimizer):
         """Puts stray particles back where they were best, at rest; anywhere without such."""
         if not self.settings.restart:
             return
-        stray = self._n_since >= self.settings.restart_patience
+        stray = self._n_since + 1 >= self.settings.restart_patience  # its best one counts, too
         lost = stray & ~np.isfinite(self._own_losses)
         self._own[lost] = self._rng.random((int(lost.sum()), self.space.n_dims))
         self._places[stray] = self._own[stray]

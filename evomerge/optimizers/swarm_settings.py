@@ -23,16 +23,19 @@ class SwarmSettings(Settings):
         randomness: Whether the four are each multiplied by a random number in (0, 1] first.
         draws: Whether that number, and where a child lies between its parents, is drawn once
             for the whole particle (``model``, as in the paper), for each place of the model that
-            has weights of its own (``place``), or for each coordinate (``coordinate``).
+            has weights of its own (``place``), or for each coordinate (``coordinate``). None:
+            ``model`` where the ranges have room for every child of two models, else ``place``.
         step_length: Of the first move.
         step_length_factor: What each move multiplies it by.
         minimum_step_length: Below which it does not go.
         initial_velocity: ``zero``; ``random``: towards another particle; ``best``: towards the
             best one.
         restart: Whether a particle that no longer improves goes back to its best place, at rest.
-        restart_patience: Evaluations without a better one after which it does.
-        stale_iterations: Iterations without a better best after which the search is over; None
-            never. The paper has 10; here the budget ends a search.
+        restart_patience: Evaluations after which it does, the one that found its best place
+            counted, as the authors do.
+        stale_iterations: Iterations with the same best after which the search is over, the one
+            that found it counted, as the authors do; None never. The paper has 10; here the
+            budget ends a search.
         max_iterations: Moves of the swarm; None for as many as the budget has. The paper has 50.
         particle_dropout: Chance that a particle moves but is not evaluated.
         iteration_dropout: Chance that this happens to all of them at once.
@@ -43,7 +46,7 @@ class SwarmSettings(Settings):
     social: float = Field(default=0.3, ge=0)
     repel: float = Field(default=0.3, ge=0)
     randomness: bool = True
-    draws: Literal["model", "place", "coordinate"] = "place"
+    draws: Literal["model", "place", "coordinate"] | None = None
     step_length: float = Field(default=1.0, gt=0)
     step_length_factor: float = Field(default=0.95, gt=0, le=1)
     minimum_step_length: float = Field(default=0.1, ge=0)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from evomerge.findings import Finding, note
 from evomerge.genome.schema import OptimizerBlock
 from evomerge.merge_spaces.places import has_shares, places_of
+from evomerge.optimizers.swarm_motion import has_room
 from evomerge.preflight.subject import Subject
 
 
@@ -14,14 +17,18 @@ def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
     """One draw for all places: particles stay sums of those the swarm began with."""
     if subject.merge_space is None or places_of(subject.merge_space) is None:
         return
+    space = subject.merge_space
+    points = [space.source_point(index) for index in range(len(space.definition.models))]
+    experts = [space.space.encode(point) for point in points if point is not None]
+    is_wide = bool(experts) and has_room(np.stack(experts))
     for place, draws in _swarms(subject.genome.optimizer):
-        if draws == "model":
+        if draws == "model" or (draws is None and is_wide):
             yield note(
                 "the swarm stays among the sums of its first particles (models, average, base): "
-                f"of {subject.merge_space.space.n_dims} parameters it varies a few combinations, "
+                f"of {space.space.n_dims} parameters it varies a few combinations, "
                 "however large the budget",
                 f"{place}.draws",
-                "Leave draws out: each place of the model is then drawn for itself.",
+                "draws: place draws for each place of the model by itself.",
             )
 
 

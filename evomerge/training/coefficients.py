@@ -34,11 +34,13 @@ class Trained(Protocol):
     Attributes:
         models: Which input each is a weight of, shape (n,).
         positions: Where it stands, equal for the models that meet there, shape (n,).
+        modules: Which module each position is of, shape (positions,).
         stretches: Numbers that a momentum filter compares with one another.
     """
 
     models: NDArray[np.int64]
     positions: NDArray[np.int64]
+    modules: NDArray[np.int64]
 
     @property
     def stretches(self) -> tuple[slice, ...]:
@@ -66,10 +68,15 @@ class Coefficients:
         shares: Indices of the weights that sum to 1 together, one array per such group.
         models: Which input each is the weight of, shape (n,).
         positions: Which place of the recipe, equal for the models that meet there, shape (n,).
+        modules: All places are one module, shape (places,).
+        is_given: Whether its range is the genome's own, shape (n,).
+        gives_normalize: Whether the genome says itself if they are divided by their sum.
     """
 
     def __init__(self, space: ParameterSpace) -> None:
         self._space = space
+        self.gives_normalize = space.settings.gives_normalize
+        weight = space.method.parameter("weight")
         self._offsets: dict[int, int] = {}  # slot -> index of its first value
         ranges = {p.name: p for p in space.space if isinstance(p, Real)}
         low: list[float] = []
@@ -77,11 +84,14 @@ class Coefficients:
         shares: dict[tuple[Any, ...], list[list[int]]] = {}
         models: list[int] = []
         places: list[int] = []
+        given: list[bool] = []
         seen: dict[tuple[int, str | None, int], int] = {}
         for position, slot in self._varying():
             n = _n_controls(slot)
             self._offsets[position] = first = len(low)
             models += [space.inputs.models.index(slot.model)] * n
+            own = None if slot.model is None else space.settings.of_source(weight, slot.model)
+            given += [own is not None] * n
             for control in range(n):
                 place = (slot.slice, slot.filter, control)
                 places.append(seen.setdefault(place, len(seen)))
@@ -89,15 +99,15 @@ class Coefficients:
                 low += [ranges[name].low for name in slot.reader.names]
                 high += [ranges[name].high for name in slot.reader.names]
             else:
-                bounds = [getattr(weights, "high", None) for weights in slot.reader.weights]
-                low += [0.0 if bound is None else -bound for bound in bounds]
-                high += [1.0 if bound is None else bound for bound in bounds]
+                low += [getattr(weights, "low", 0.0) for weights in slot.reader.weights]
+                high += [getattr(weights, "high", 1.0) for weights in slot.reader.weights]
                 together = shares.setdefault(slot.reader.weights, [[] for _ in range(n)])
                 for control in range(n):
                     together[control].append(first + control)
         self.low, self.high = np.array(low), np.array(high)
         self.shares = [np.array(group) for groups in shares.values() for group in groups]
         self.models, self.positions = np.array(models), np.array(places)
+        self.modules, self.is_given = np.zeros(len(seen), np.int64), np.array(given)
 
     def __len__(self) -> int:
         return len(self.low)

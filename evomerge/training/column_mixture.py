@@ -72,7 +72,7 @@ class ColumnMixture(Mixture):
             return
         place = self._places[self.reach.tensors[index].name]
         with torch.no_grad():
-            found = _products(gradient, place, is_normalized=self.reach.is_normalized(index))
+            found = _products(gradient, place)
             known = self._heard.get(index)
             self._heard[index] = found if known is None else known.add_(found)
 
@@ -166,14 +166,14 @@ def _block(source: torch.Tensor, place: Place, rows: slice, like: torch.Tensor) 
     return place.table.of(source)[rows].to(like.device, torch.float32)
 
 
-def _products(gradient: torch.Tensor, place: Place, *, is_normalized: bool) -> torch.Tensor:
+def _products(gradient: torch.Tensor, place: Place) -> torch.Tensor:
     """Inner products of the columns of a gradient with those of each source less the origin.
 
     Returns:
         Shape (sources, columns), float64.
     """
     stored = place.tensor.inputs.stored()
-    origin = origin_of(place.tensor, place.models, is_normalized=is_normalized)
+    origin = origin_of(place.tensor, place.models, is_normalized=place.divides)
     slopes = place.table.of(gradient)
     shape = (len(place.models), place.table.width)
     found = torch.zeros(shape, dtype=torch.float64, device=gradient.device)

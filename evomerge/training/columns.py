@@ -2,7 +2,10 @@
 
 Source: Gauthier-Caron et al., Merging in a bottle: differentiable adaptive merging (2024),
 arXiv:2410.08371, section 3.1.
-Differs: numbers in float32; embeddings and norms are trained too, and a head of its own is.
+Differs: numbers in float32; embeddings and norms are trained too, and a head of its own is. A
+range that the genome gives holds, as does a division by the sum of the weights that it asks for;
+else the numbers are free, as the original's are. A column of an average whose numbers all are 0
+begins anew at the mean.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from evomerge.training.reach import Reach
 
 Array = NDArray[np.float64]
 BLOCK = 1 << 20  # elements in float32 at a time
+_FREE = 1e30  # as good as no limit; 0 times it is 0
+_NEAR = 1e-6  # a column of smaller numbers is as good as none
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Place:
         table: Its columns.
         first: Index of its first number.
         acting: Which of the sources have numbers, and which weight of the space each is.
+        divides: Whether its numbers are divided by their sum, column by column.
     """
 
     index: int
@@ -89,6 +95,13 @@ class Place:
     table: Table
     first: int
     acting: Mapping[int, int]
+    divides: bool
+
+    @property
+    def is_average(self) -> bool:
+        """Whether it is made of nothing but sources that have numbers."""
+        is_linear = self.tensor.task.method_name == "linear"
+        return is_linear and len(self.acting) == len(self.models)
 
     @property
     def stretch(self) -> slice:
@@ -108,6 +121,7 @@ class Columns:
         places: The tensors.
         models: Which input each number is a weight of, shape (n,).
         positions: Which column of which tensor, equal for the models that meet there, shape (n,).
+        modules: Of which tensor each position is, shape (positions,).
         stretches: The numbers of one source and tensor, for each.
     """
 
@@ -120,15 +134,18 @@ class Columns:
         for index, tensor in enumerate(reach.tensors):
             table = tables.get(tensor.name)
             if reach.moves[index] and table is not None:
-                acting = reach.acting(index)
-                place = Place(index, tensor, reach.models[index], table, first, acting)
+                acting, models = reach.acting(index), reach.models[index]
+                # Some shares of a sum and some fixed weights cannot be free of one another.
+                divides = reach.is_normalized(index) and (
+                    coefficients.gives_normalize or len(acting) < len(models)
+                )
+                place = Place(index, tensor, models, table, first, acting, divides)
                 self.places.append(place)
                 first = place.stretch.stop
         self._n = first
-        lowest, highest = reach.bounds(coefficients.low, coefficients.high)
-        self._low, self._high = self._spread(lowest), self._spread(highest)
+        self._low, self._high = self._bounds()
         self._fixed = reach.weights(torch.zeros(len(coefficients), dtype=torch.float64))
-        self.models, self.positions = self._meetings()
+        self.models, self.positions, self.modules = self._meetings()
 
     def __len__(self) -> int:
         return self._n
@@ -142,8 +159,23 @@ class Columns:
             for start in range(place.stretch.start, place.stretch.stop, place.table.width)
         )
 
-    def _meetings(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _bounds(self) -> tuple[Numbers, Numbers]:
+        """The least and the largest of each number; ranges that only a table gives bind no one."""
+        coefficients, given = self.coefficients, self.coefficients.is_given
+        own = self.reach.bounds(coefficients.low, coefficients.high)
+        low = np.where(given, coefficients.low, -_FREE)
+        high = np.where(given, coefficients.high, _FREE)
+        bounds = [self._spread(weights) for weights in self.reach.bounds(low, high)]
+        bound = [self._spread(weights) for weights in own]
+        for place in self.places:
+            if place.divides:  # whose common scale must stay somewhere
+                for free, fixed in zip(bounds, bound, strict=True):
+                    free[place.stretch] = fixed[place.stretch]
+        return bounds[0], bounds[1]
+
+    def _meetings(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         models, positions = np.empty(self._n, np.int64), np.empty(self._n, np.int64)
+        widths = [place.table.width for place in self.places]
         n_columns = 0
         for place in self.places:
             owners = [self.coefficients.models[value] for value in place.acting.values()]
@@ -152,7 +184,7 @@ class Columns:
             own = np.arange(n_columns, n_columns + width)
             positions[place.stretch] = np.tile(own, len(owners))
             n_columns += width
-        return models, positions
+        return models, positions, np.repeat(np.arange(len(widths)), widths)
 
     def _spread(self, weights: torch.Tensor) -> Numbers:
         """The same number for all columns of a source and tensor, shape (n,)."""
@@ -168,8 +200,13 @@ class Columns:
         return self._spread(self.reach.weights(torch.from_numpy(start)))
 
     def settled(self, values: Numbers) -> Numbers:
-        """The nearest numbers in the ranges of the weights."""
-        return np.clip(values, self._low, self._high)
+        """The nearest numbers in their ranges; no column of an average is without any."""
+        settled = np.clip(values, self._low, self._high)
+        for place in self.places:
+            if place.is_average:
+                own = self.rows(settled, place)
+                own[:, np.abs(own).max(axis=0) <= _NEAR] = 1 / len(own)
+        return settled
 
     def genotype(self, values: Numbers) -> Array:
         """The genotype nearest to the mean of the columns of each tensor and source."""
@@ -203,7 +240,7 @@ class Columns:
         ]
         for row, found in zip(place.acting, own, strict=True):
             rows[row] = found
-        return self.reach.multipliers_of(place.index, torch.stack(rows))
+        return self.reach.multipliers_of(place.index, torch.stack(rows), place.divides)
 
     def tensors(self, values: Numbers) -> dict[str, torch.Tensor]:
         """What multiplies each column, by source and tensor, as a file of them holds it."""

@@ -2,9 +2,10 @@
 
 Source: Gauthier-Caron et al., Merging in a bottle: differentiable adaptive merging (2024),
 arXiv:2410.08371, sections 3.2 and 3.3.
-Differs: every term is a mean (over tokens; over places of the recipe), so that its share does
-not depend on batch, length or depth; L2 is the mean square; the terms of the weights compare
-the models' weights over all places, as one place holds one number per model.
+Differs: every term but the similarity is a mean (over tokens; over places of the recipe), so
+that its share does not depend on batch, length or depth; L2 is the mean square. The similarity
+is the original's sum over modules where each has numbers enough to have a direction; where one
+place holds one number per model, all places are one module.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as nn_functional
 
 Tensor = torch.Tensor
+_NO_LENGTH = 1e-16  # product of two squared lengths below which there is no angle
 
 
 def answer_nll(logits: Tensor, tokens: Tensor, shares: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ def entropy(student: Tensor, temperature: float) -> Tensor:
 
 
 def of_weights(
-    values: Tensor, models: Tensor, places: Tensor, angles: Tensor | None
+    values: Tensor, models: Tensor, places: Tensor, modules: Tensor, angles: Tensor | None
 ) -> Mapping[str, Tensor]:
     """Each term of the weights; all are differentiable.
 
@@ -63,6 +65,7 @@ def of_weights(
         values: Shape (n,).
         models: Whose weight each is, shape (n,).
         places: Where it stands, shape (n,).
+        modules: Of which module each place is, shape (places,).
         angles: Per pair of models and place ``sin^2(2 theta)`` between their task vectors, shape
             (pairs, places); None: not known, and no ``weighted_overlap``.
     """
@@ -73,9 +76,27 @@ def of_weights(
     shared = [torch.minimum(table[a].abs(), table[b].abs()) for a, b in pairs]
     terms = {"l1": values.abs().mean(), "l2": (values**2).mean()}
     if pairs:
-        cosines = [nn_functional.cosine_similarity(table[a], table[b], dim=0) for a, b in pairs]
-        terms["similarity"] = torch.stack(cosines).mean()
+        terms["similarity"] = _similarity(table, modules, pairs)
         terms["overlap"] = torch.stack(shared).mean()
         if angles is not None:
             terms["weighted_overlap"] = (torch.stack(shared) * angles).mean()
     return terms
+
+
+def _similarity(table: Tensor, modules: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
+    """Sum over modules of the mean cosine of every two models' weights in it.
+
+    A module of one place has a sign, no direction, and is left out.
+    """
+    n_modules = int(modules.max()) + 1
+
+    def summed(products: Tensor) -> Tensor:
+        return products.new_zeros(n_modules).index_add(0, modules, products)
+
+    lengths = [summed(row**2) for row in table]
+    cosines = [
+        summed(table[a] * table[b]) / (lengths[a] * lengths[b]).clamp_min(_NO_LENGTH).sqrt()
+        for a, b in pairs
+    ]
+    has_direction = torch.bincount(modules, minlength=n_modules) > 1
+    return torch.stack(cosines).mean(dim=0)[has_direction].sum()

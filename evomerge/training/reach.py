@@ -137,14 +137,15 @@ class Reach:
         weights = _divided(self.weights(values), self._normalized[:, None], dim=1)
         return weights * self._scale[:, None]
 
-    def multipliers_of(self, index: int, weights: torch.Tensor) -> torch.Tensor:
+    def multipliers_of(self, index: int, weights: torch.Tensor, divides: bool) -> torch.Tensor:
         """What multiplies each input of one tensor; differentiable.
 
         Args:
             index: Of the tensor.
             weights: Shape (inputs, columns), columns independent of one another.
+            divides: Whether weights are divided by their sum.
         """
-        return _divided(weights, self._normalized[index], dim=0) * self._scale[index].to(weights)
+        return _divided(weights, torch.tensor(divides), dim=0) * self._scale[index].to(weights)
 
     def nearest(self, weights: torch.Tensor, start: Array) -> Array:
         """The values whose weights of the tensors are nearest to some, shape (n,).

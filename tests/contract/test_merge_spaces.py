@@ -596,13 +596,13 @@ def test_shares_decode_what_they_encoded(given_weights):
 
 @given(st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=6))
 def test_affine_weights_sum_to_1_and_decode_what_they_encoded(coordinates):
-    coupled = Affine(names(len(coordinates) + 1), 1.0)
+    coupled = Affine(names(len(coordinates) + 1), -1.0, 1.0)
     found = coupled.decode(coordinates)
     assert sum(found) == pytest.approx(1.0)
     assert coupled.encode(found) == pytest.approx(coordinates, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", [Shares, lambda names: Affine(names, 1.0)])
+@pytest.mark.parametrize("kind", [Shares, lambda names: Affine(names, -1.0, 1.0)])
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_coupled_weights_start_equal(kind, n):
     coupled = kind(names(n))

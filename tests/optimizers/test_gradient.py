@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from evomerge.errors import GenomeError, RunError
@@ -184,3 +187,16 @@ def test_files_of_prompts_are_read_to_their_end_before_a_run(tmp_path, content, 
     path.write_text(content, encoding="utf-8")
     with pytest.raises(GenomeError, match=message):
         refuse_unreadable(path, None)
+
+
+def test_the_block_with_the_originals_training_in_the_docs_can_be_read():
+    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()
+    (text,) = re.findall(r"```yaml\n(optimizer:\n  name: gradient\n.*?)```", page, re.DOTALL)
+    block = yaml.safe_load(text)["optimizer"]
+    assert block.pop("name") == "gradient"
+    read = GradientSettings.model_validate(block)
+    assert (read.granularity, read.losses.nll, read.losses.similarity) == ("column", 0, 0.01)
+    assert read.losses.kl == len(read.prompts)  # a sum over models, of what is a mean here
+    assert (read.learning_rate, read.schedule, read.epochs) == (0.001, "constant", 1)
+    assert (read.batch_size, read.mofo, read.weight_decay) == (1, 0.3, 0.01)
+    assert (read.temperature, read.clip, read.teacher_top_k) == (2, 1, 128)

@@ -124,12 +124,25 @@ def test_noise_is_low_after_an_improvement_and_high_after_none():
     assert sigmas == [0.05, 0.05, 0.2, 0.05]
 
 
-def test_the_first_proposal_counts_as_after_an_improvement_though_the_parents_were_better():
+def test_generations_are_compared_with_one_another_though_a_parent_or_a_migrant_leads():
+    optimizer = llm(proposal())
+    optimizer.tell(np.full((1, 3), 0.3), np.array([-1.0]))
+    for number, loss in enumerate((3.0, 2.0, 2.0, 1.0, 1.0)):
+        optimizer.tell(optimizer.ask(), np.array([loss, 9.0, 9.0, 9.0]))
+        optimizer.tell(np.full((1, 3), 0.4), np.array([-2.0 - number]))
+    sigmas = [record(optimizer, generation)["sigma"] for generation in (1, 2, 3, 4)]
+    assert sigmas == [0.05, 0.05, 0.2, 0.05]
+    prompt = record(optimizer, 4)["prompt"][1]["content"]
+    assert "generation 3: best score -1, improved by 1" in prompt
+    assert "generation 2: best score -2, no improvement" in prompt
+    assert "The last generation improved on the best score of those before it" in prompt
+
+
+def test_the_first_proposal_counts_as_after_an_improvement_though_every_trial_failed():
     optimizer = llm(proposal())
     optimizer.tell(np.full((1, 3), 0.3), np.array([-1.0]))
     for _ in range(3):
-        asked = optimizer.ask()
-        optimizer.tell(asked, sphere(asked))
+        optimizer.tell(optimizer.ask(), np.full(4, np.inf))
     assert [record(optimizer, generation)["sigma"] for generation in (1, 2)] == [0.05, 0.2]
 
 
@@ -187,7 +200,8 @@ def test_the_model_reads_tasks_parents_and_the_best_of_the_whole_search():
     assert "trial |  | before the search | generation 0" in said
     assert "sort/acc,none | higher is better | 0.9 | unknown" in said
     assert "loss/acc,none | lower is better | 3 | unknown" in said
-    assert "generation 0: best score -0.25, no improvement" in said
+    assert "generation 0: best score -0.25" in said
+    assert "The last generation" not in said[0]  # there is none before it to compare with
 
 
 def test_the_prompt_stays_bounded_and_the_dialogue_is_not_repeated():
@@ -355,7 +369,12 @@ def test_replay_asks_nobody_and_proposes_the_same():
     assert replayed._bill.completion_tokens > 0
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"mean": {"a": 1}, "generation": 1}', b"\xff"])
+TOO_DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b'{"mean": {"a": 1}, "generation": 1}', b"\xff", TOO_DEEP]
+)
 def test_a_damaged_record_is_a_sentence(damage):
     optimizer = llm(proposal(), kept=InMemory({"generation-0001.json": damage}))
     with pytest.raises(LedgerError, match=r"generation-0001.json: cannot be read .* Put the file"):

@@ -19,7 +19,7 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.context import InMemory, SearchContext
 from evomerge.optimizers.swarm import START, Swarm
-from evomerge.optimizers.swarm_motion import Array, Pulls, bounced, child, moved, shares
+from evomerge.optimizers.swarm_motion import Array, Pulls, child, has_room, mirrored, moved, shares
 from evomerge.optimizers.swarm_settings import SwarmSettings
 from evomerge.recipe import Recipe
 from evomerge.space import Real, Space
@@ -83,7 +83,7 @@ def test_one_move_is_the_papers_sum_of_four() -> None:
         worst=np.array([[0.4, 0.4, 0.4]]),
     )
     portions = np.array([0.4, 0.1, 0.2, 0.3]).reshape(4, 1, 1)
-    after, last_step = moved(place, velocity, pulls, portions, step=0.5)
+    after, last_step = moved(place, velocity, pulls, portions, 0.5, ONE)
     # .4 (.1, 0, -.2) + .1 (.1, 0, -.1) + .2 (.2, -.1, 0) + .3 (.1, -.2, 0), and half of it added
     np.testing.assert_allclose(last_step, [[0.12, -0.08, -0.09]], atol=1e-15)
     np.testing.assert_allclose(after, [[0.56, 0.16, 0.355]], atol=1e-15)
@@ -107,13 +107,44 @@ def test_a_child_is_drawn_from_what_lies_inside_the_cube() -> None:
     np.testing.assert_allclose(child(first, second, np.array([0.5]), ONE), [0.625, 0.5, 0.5])
 
 
-def test_particles_bounce_off_the_faces_of_the_cube() -> None:
-    places, velocities = bounced(
-        np.array([[1.25, 0.5, -0.125], [1.0, 0.0, 2.25]]),
-        np.array([[0.5, 0.1, -0.25], [0.1, -0.1, 2.0]]),
-    )
+def test_places_drawn_outside_the_cube_come_back_from_its_faces() -> None:
+    places = mirrored(np.array([[1.25, 0.5, -0.125], [1.0, 0.0, 2.25]]))
     assert places.tolist() == [[0.75, 0.5, 0.125], [1.0, 0.0, 0.25]]
-    assert velocities.tolist() == [[-0.5, 0.1, 0.25], [0.1, -0.1, 2.0]]
+
+
+def test_a_wall_leaves_out_what_leads_through_it_of_all_coordinates_of_a_group() -> None:
+    place, velocity = np.array([[0.5, 0.9, 0.1, 0.5]]), np.array([[0.2, 0.8, -1.0, 0.4]])
+    pulls = Pulls(
+        own=np.array([[0.5, 0.7, 0.3, 0.5]]), best=np.array([[0.5, 0.7, 0.3, 0.5]]), worst=place
+    )
+    portions = np.full((4, 1, 1), 0.25)
+    groups = np.array([0, 0, 0, 1])
+    after, last_step = moved(place, velocity, pulls, portions, 1.0, groups)
+    # Pulled to (.5, .8, .2); the last step has a quarter of (.2, .8, -1) left, of which .2 of the
+    # third fits .8 times. The fourth is of another group and goes its whole way.
+    np.testing.assert_allclose(after, [[0.54, 0.96, 0.0, 0.6]])
+    np.testing.assert_allclose(last_step, after - place)
+
+
+def test_a_particle_in_a_corner_still_moves_to_what_draws_it() -> None:
+    place = np.array([[1.0, 0.0]])
+    pulls = Pulls(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]), np.array([[0.0, 0.0]]))
+    groups = np.zeros(2, dtype=int)
+    after, _ = moved(place, 0 * place, pulls, np.full((4, 1, 1), 0.25), 1.0, groups)
+    np.testing.assert_allclose(after, [[0.5 + 0.25, 0.5]])  # pushed along the way there
+    outward = Pulls(place, place, np.array([[0.5, 0.5]]))
+    np.testing.assert_array_equal(
+        moved(place, 0 * place, outward, np.full((4, 1, 1), 0.25), 1.0, groups)[0], place
+    )
+
+
+def test_steps_longer_than_the_way_to_what_draws_end_at_the_wall() -> None:
+    place = np.array([[0.2, 0.6]])
+    there = np.array([[0.8, 0.0]])
+    pulls = Pulls(there, there, place)
+    portions = np.array([0.0, 0.5, 0.5, 0.0]).reshape(4, 1, 1)
+    after, _ = moved(place, 0 * place, pulls, portions, 3.0, np.zeros(2, dtype=int))
+    np.testing.assert_allclose(after, there, atol=1e-15)
 
 
 def test_a_swarm_without_chance_is_the_papers_loop() -> None:
@@ -172,7 +203,8 @@ def test_draws_per_place_leave_the_experts_hull_but_in_no_place() -> None:
     """Each place holds an affine sum of what the experts hold there; the sums differ."""
     experts = 0.5 + 0.01 * np.repeat([[1.0, 0.0], [0.0, 1.0], [-1.0, -0.5]], 3, axis=1)[:2]
     context = SearchContext(experts=experts, places=PLACES)
-    optimizer = Swarm(space(6), seed=0, population_size=6, context=context)
+    settings = SwarmSettings(draws="place")
+    optimizer = Swarm(space(6), seed=0, population_size=6, settings=settings, context=context)
     optimizer.tell(experts, slope(experts))
     places = np.vstack([places for places, _ in go_on(optimizer, 4)])
     assert np.linalg.matrix_rank(places - experts[0], tol=1e-6) == 3  # one number in each place
@@ -194,6 +226,27 @@ def test_children_are_drawn_for_each_place_from_what_lies_inside_there() -> None
     groups = np.array([0, 0, 1])
     born = child(first, second, np.array([0.5, 0.75]), groups)  # t up to 1.5 and 2
     np.testing.assert_allclose(born, [0.625, 0.5, 0.55])
+
+
+def test_a_box_with_room_for_what_lies_beyond_the_models_has_the_papers_one_draw() -> None:
+    models = np.eye(3)
+    assert not has_room(models)
+    assert not has_room(models / 1.5)
+    assert has_room((models + 1) / 3)  # weights from -1 to 2
+    assert not has_room(models[:1] / 3 + 1 / 3)
+    for experts, n_draws in ((models / 1.5, 3), ((models + 1) / 3, 1)):
+        context = SearchContext(experts=experts, places=np.arange(3))
+        assert Swarm(space(3), seed=0, population_size=6, context=context)._width == n_draws
+
+
+def test_a_child_is_one_sum_of_its_parents_in_all_places() -> None:
+    experts = np.full((2, 6), 0.5) + 0.01 * np.array([[1.0, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]])
+    context = SearchContext(experts=experts, places=PLACES)
+    optimizer = Swarm(space(6), seed=0, population_size=6, context=context)
+    optimizer.tell(experts, slope(experts))
+    for born in optimizer.ask():
+        (share,) = np.linalg.lstsq((experts[0] - experts[1])[:, None], born - experts[1])[0]
+        np.testing.assert_allclose(born, experts[1] + share * (experts[0] - experts[1]), atol=1e-12)
 
 
 def test_draws_per_coordinate_leave_the_experts_hull() -> None:
@@ -318,7 +371,8 @@ def test_the_step_decays_to_its_floor() -> None:
 
 
 def test_a_stray_particle_goes_back_to_its_best_place_and_waits_anew() -> None:
-    optimizer = swarm(experts=EXPERTS, size=3, restart_patience=2)
+    """Of three evaluations the first is that of the best place, as the authors count."""
+    optimizer = swarm(experts=EXPERTS, size=3, restart_patience=3)
     waited = []
     for _ in range(6):
         go_on(optimizer, 1, lambda places: np.full(len(places), 9.0))
@@ -374,6 +428,17 @@ def test_it_ends_where_it_is_told_to(settings: dict[str, Any]) -> None:
     assert not optimizer.is_finished
     go_on(optimizer, 1, lambda places: np.full(len(places), 9.0))
     assert optimizer.is_finished
+
+
+def test_the_iteration_that_found_the_best_is_one_of_the_stale_ones() -> None:
+    """Three equal entries of the authors' history of the best end a search."""
+    optimizer = swarm(experts=EXPERTS, size=3, stale_iterations=3)
+    losses = iter([-1.0, -2.0, -3.0, -3.0, -3.0])
+    n_asks = 0
+    while not optimizer.is_finished:
+        go_on(optimizer, 1, lambda places: np.full(len(places), next(losses)))
+        n_asks += 1
+    assert n_asks == 5
 
 
 def test_the_last_iteration_is_never_dropped() -> None:

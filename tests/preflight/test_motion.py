@@ -15,10 +15,11 @@ from tests.contract.merge_space_cases import LLAMA
 LAYERS = "merge_method: task_arithmetic, layer_granularity: 2, base_model: z"
 
 
-def found_by(rule, optimizer, definition=LAYERS):
+def found_by(rule, optimizer, definition=LAYERS, *, is_wide=False):
     text = f"genome: {{models: [a, b, c], {definition}}}\ntasks: [x]\noptimizer: {optimizer}\n"
     genome = validate_genome(parse_yaml(text, "g.yml"))
     space = merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16")
+    space = space.beyond_models() if is_wide else space
     findings = list(rule(Subject(genome, merge_space=space)))
     assert all(finding.severity is Severity.NOTE for finding in findings)
     return [str(finding) for finding in findings]
@@ -32,6 +33,15 @@ def test_one_draw_for_all_places_is_told_to_leave_most_of_the_space_alone():
     assert "parameters it varies a few combinations, however large the budget" in found
     (found,) = found_by(rule, "{islands: [tpe, {name: swarm, draws: model}]}")
     assert found.startswith("optimizer.islands[1].draws: ")
+
+
+def test_where_the_box_reaches_beyond_the_models_one_draw_is_the_default():
+    rule = motion.swarm_in_few_directions
+    (found,) = found_by(rule, "swarm", is_wide=True)
+    assert found.startswith("optimizer.draws: the swarm stays among the sums of its first")
+    assert found.endswith("draws: place draws for each place of the model by itself.")
+    assert not found_by(rule, "{name: swarm, draws: place}", is_wide=True)
+    assert not found_by(motion.swarm_in_shares, "swarm", "merge_method: linear", is_wide=True)
 
 
 @pytest.mark.parametrize("optimizer", ["swarm", "{name: swarm, draws: coordinate}", "tpe"])

@@ -159,10 +159,75 @@ def test_the_coefficients_beside_it_are_what_the_columns_are_multiplied_by(famil
     models = [source.model.path for source in space.definition.models]
     sources = [load_file(f"{model}/model.safetensors")[name] for model in models]
     rows = [held[f"{name}:{model}"] for model in models]
-    torch.testing.assert_close(torch.stack(rows).sum(dim=0), torch.ones_like(rows[0]))
+    place = next(place for place in mixture.columns.places if place.tensor.name == name)
+    own = torch.from_numpy(mixture.columns.rows(values, place))
+    assert torch.equal(torch.stack(rows), own)  # nothing is divided
+    assert float((own.sum(dim=0) - 1).abs().max()) > 0.05
     expected = sum(row * source for row, source in zip(rows, sources, strict=True))
     written = load_file(folder / "model.safetensors")[name]
     torch.testing.assert_close(written, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
+def test_columns_without_a_range_of_the_genome_are_free(family, method):
+    columns = columns_of(family.space(method)).columns
+    values = np.linspace(-2, 3, len(columns), dtype=np.float32)
+    np.testing.assert_array_equal(columns.settled(values), values)
+    genotype = columns.genotype(values)
+    assert ((genotype >= 0) & (genotype <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "low", "high"),
+    [
+        ({"merge_method": "linear", "normalize": True}, 0, 1),
+        ({"parameters": {"weight": {"range": [0.1, 0.7]}}}, 0.1, 0.7),
+    ],
+)
+def test_what_the_genome_says_of_weights_holds_for_columns(family, fields, low, high):
+    mixture = columns_of(family.space(**fields))
+    values = mixture.columns.settled(np.linspace(-2, 3, len(mixture.columns), dtype=np.float32))
+    assert (values.min(), values.max()) == pytest.approx((low, high))
+    place = mixture.columns.places[0]
+    assert place.divides == ("normalize" in fields)
+    total = mixture.columns.multipliers(torch.from_numpy(values), place).sum(dim=0)
+    assert bool(torch.isclose(total, torch.ones(())).all()) == place.divides
+
+
+@pytest.mark.parametrize("normalize", [None, True, False])
+def test_a_column_of_an_average_is_never_without_any_number(family, normalize):
+    mixture = columns_of(family.space("linear", normalize=normalize))
+    columns = mixture.columns
+    values = columns.of(mixture.coefficients._space.space.initial)
+    place = next(p for p in columns.places if p.tensor.name.endswith("0.mlp.down_proj.weight"))
+    columns.rows(values, place)[:, 3] = 0
+    settled = columns.settled(values)
+    np.testing.assert_allclose(columns.rows(settled, place)[:, 3], 1 / 3)
+    held = mixture.at(settled).module.get_parameter(place.tensor.name)
+    stored = [entry[0] for entry in place.tensor.inputs.stored().values()]
+    torch.testing.assert_close(held[:, 3], torch.stack(stored).mean(dim=0)[:, 3])
+
+
+def test_a_task_vector_may_be_left_out_of_a_column(family):
+    columns = columns_of(family.space()).columns
+    nothing = np.zeros(len(columns), np.float32)
+    np.testing.assert_array_equal(columns.settled(nothing), nothing)
+
+
+def test_similarity_of_columns_is_the_sum_over_tensors_of_mean_cosines(family):
+    mixture = columns_of(family.space("linear", architecture="qwen2"))
+    columns, values = mixture.columns, scattered(mixture)
+    expected = 0.0
+    for place in columns.places:
+        if place.table.width > 1:  # a bias has one number per model
+            a, b, c = torch.from_numpy(columns.rows(values, place)).double()
+            cosine = torch.nn.functional.cosine_similarity
+            pairs = [cosine(x, y, dim=0) for x, y in ((a, b), (a, c), (b, c))]
+            expected += float(torch.stack(pairs).mean())
+    trainer = trainer_of(mixture, losses={"nll": 0, "similarity": 1.0})
+    terms, _ = trainer._weight_terms(values)
+    assert terms["similarity"] == pytest.approx(expected)
+    assert expected > 2  # no mean
 
 
 def test_a_folder_that_is_gone_is_written_again_or_refused(family, tmp_path):

@@ -38,8 +38,9 @@ def test_square_error_and_entropy():
 def test_terms_of_the_weights_on_two_models_in_two_places():
     values = torch.tensor([0.3, -0.4, 0.8, 0.6])
     models, places = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    modules = torch.tensor([0, 0])
     angles = torch.tensor([[1.0, 0.5]])
-    terms = of_weights(values, models, places, angles)
+    terms = of_weights(values, models, places, modules, angles)
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(
         {
             "l1": 2.1 / 4,
@@ -54,4 +55,34 @@ def test_terms_of_the_weights_on_two_models_in_two_places():
 
 def test_one_model_has_nothing_to_overlap_with():
     zeros = torch.tensor([0, 0])
-    assert set(of_weights(torch.ones(2), zeros, torch.tensor([0, 1]), None)) == {"l1", "l2"}
+    terms = of_weights(torch.ones(2), zeros, torch.tensor([0, 1]), zeros, None)
+    assert set(terms) == {"l1", "l2"}
+
+
+def test_similarity_is_a_sum_of_cosines_one_for_each_module_with_a_direction():
+    """Two columns, one column, three columns; of three models."""
+    tables = torch.tensor(
+        [[1.0, 2, 9, 1, 0, 0], [2.0, -1, 9, 1, 0, 1], [0.0, 3, -9, 0, 2, 0]], dtype=torch.float64
+    )
+    modules = torch.tensor([0, 0, 1, 2, 2, 2])
+    models, places = torch.arange(3).repeat_interleave(6), torch.arange(6).repeat(3)
+    cosine = torch.nn.functional.cosine_similarity
+    expected = torch.stack(
+        [
+            torch.stack(
+                [cosine(tables[a, own], tables[b, own], dim=0) for a, b in ((0, 1), (0, 2), (1, 2))]
+            ).mean()
+            for own in (slice(0, 2), slice(3, 6))
+        ]
+    ).sum()
+    found = of_weights(tables.flatten(), models, places, modules, None)["similarity"]
+    assert float(found) == pytest.approx(float(expected))
+
+
+def test_a_module_of_zeros_has_no_similarity_and_no_slope():
+    values = torch.zeros(4, requires_grad=True)
+    two, places = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    found = of_weights(values, two, places, torch.tensor([0, 0]), None)["similarity"]
+    (slope,) = torch.autograd.grad(found, values)
+    assert float(found.detach()) == 0
+    assert torch.equal(slope, torch.zeros(4))

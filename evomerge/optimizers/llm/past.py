@@ -36,7 +36,7 @@ class Told:
 
 @dataclass(frozen=True)
 class _Generation:
-    """One generation in short: its name, its best loss, and the best before it."""
+    """One generation in short: its name, its best loss, and the best of those before it."""
 
     name: str
     best: float
@@ -89,7 +89,7 @@ class Past:
         name: str,
     ) -> None:
         """Remembers a generation of the search itself."""
-        before = math.inf if self.best is None else self.best.loss
+        before = min((generation.best for generation in self._generations), default=math.inf)
         self._generations.append(_Generation(name, float(losses.min()), before))
         self.add(genotypes, losses, evaluations, name)
 
@@ -107,7 +107,11 @@ class Past:
 
     @property
     def has_improved(self) -> bool:
-        """Whether the last generation beat everything before it."""
+        """Whether the last generation beat those before it.
+
+        Models, average and whatever was made elsewhere do not count: while one of them leads, the
+        noise would stay large however well the generations do.
+        """
         last = self._generations[-1]
         return last.best < last.before
 

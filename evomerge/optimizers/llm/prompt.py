@@ -55,7 +55,7 @@ class Situation:
     Attributes:
         generation: From 1.
         sigma: Noise around the mean, as a share of each range.
-        has_improved: Whether the last generation beat all before it.
+        has_improved: Whether the last generation beat those before it.
         examples: The best trials, the best first.
         parents: Model -> how it scores alone.
         lower_is_better: Tasks whose number is better when lower.
@@ -126,9 +126,10 @@ def _search(brief: Brief) -> str:
 
 def _state(space: Space, situation: Situation) -> str:
     improved = "improved on" if situation.has_improved else "did not improve on"
+    progress = f"The last generation {improved} the best score of those before it. "
     parts = [
-        f"Generation {situation.generation}. The last generation {improved} the best score "
-        f"before it. The noise around your mean will have a standard deviation of "
+        f"Generation {situation.generation}. {progress if situation.generation > 1 else ''}"
+        "The noise around your mean will have a standard deviation of "
         f"{situation.sigma:g} of each range.",
         _listed("Each model alone", [_alone(*pair) for pair in situation.parents.items()]),
         _listed("Earlier generations", situation.history),

@@ -142,7 +142,7 @@ def from_json(content: bytes, generation: int, space: Space) -> Record:
             ),
             bool(data["was_silent"]),
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LedgerError(
             f"cannot be read as what the model proposed ({told(error)})",
             where=name_of(generation),
