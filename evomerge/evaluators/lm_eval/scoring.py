@@ -24,7 +24,7 @@ from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.choices import judged
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
-from evomerge.evaluators.lm_eval.tallies import tallies_of
+from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Document, Evaluation, Metric, MetricKey
 
@@ -47,6 +47,7 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     Raises:
         EvaluationError: a metric read by the genome is not a finite number.
     """
+    tallies, responses = tallies_of(entries, responses), plain(responses)
     found: dict[MetricKey, Metric] = {}
     documents: list[Document] = []
     for entry in entries:
@@ -70,7 +71,7 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
         (*own, *finite),
         tuple(documents),
         samples_of(entries, responses),
-        tallies_of(entries, responses),
+        tallies,
     )
 
 
