@@ -62,6 +62,7 @@ class Swarm(Optimizer):
 
     def _start(self) -> None:
         self._rng = stream(self.seed, "optimizer")
+        self._middle = self.space.initial  # also once the space starts at a known trial
         self._drawn_alike = self._groups()
         self._iteration = -1
         self._step = self.settings.step_length
@@ -136,7 +137,7 @@ class Swarm(Optimizer):
             if is_new and len(places) < max(count // 2, 1):
                 places.append(self._known_places[index])
         if len(places) < 2:
-            start = self.space.initial
+            start = self._middle
             places += [] if any(_is_same(start, place) for place in places) else [start]
             missing = count - len(places)
             return np.vstack([*places, self._rng.random((missing, self.space.n_dims))])

@@ -87,8 +87,8 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
             return self._wanted // self._divisor
         tokens = tokens_on(self.device.type)
         tokens = tokens if most_tokens is None else min(tokens, most_tokens)
-        rows: int = min(tokens // min(longest, self.max_length) // self._divisor, MOST_ROWS)
-        return rows
+        longest = min(longest, int(self.max_length))
+        return min(tokens // longest // self._divisor, MOST_ROWS)
 
     def _set_rows(self, rows: int) -> None:
         self.batch_size_per_gpu = max(rows, 1)

@@ -27,7 +27,7 @@ from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import judged
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
-from evomerge.evaluators.lm_eval.tallies import tallies_of
+from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Document, Evaluation, Metric, MetricKey
 
@@ -64,6 +64,7 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
         EvaluationError: a metric read by the genome is not a finite number, or code of a task
             failed.
     """
+    tallies, responses = tallies_of(entries, responses), plain(responses)
     found: dict[MetricKey, Metric] = {}
     documents: list[Document] = []
     own = []
@@ -77,7 +78,7 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
         (*own, *finite),
         tuple(documents),
         samples_of(entries, responses),
-        tallies_of(entries, responses),
+        tallies,
     )
 
 

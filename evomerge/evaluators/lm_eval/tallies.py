@@ -22,6 +22,14 @@ def tallies_of(entries: Sequence[Entry], responses: Responses) -> tuple[Tally, .
     return tuple(_tally(entry, responses) for entry in entries)
 
 
+def plain(responses: Responses) -> Responses:
+    """The responses as the tasks' own code may have them: their texts are texts and no more."""
+    return {
+        task: [str(one) if isinstance(one, CutText) else one for one in given]
+        for task, given in responses.items()
+    }
+
+
 def _tally(entry: Entry, responses: Responses) -> Tally:
     given = chain.from_iterable(responses[leaf.task] for leaf in entry.leaves)
     texts = [response for response in given if isinstance(response, str)]
