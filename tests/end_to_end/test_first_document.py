@@ -124,13 +124,10 @@ def test_what_the_first_document_shows_ends_a_run_before_it_begins(evomerge, pla
 
 
 @pytest.mark.slow
-def test_workers_of_their_own_tell_and_learn_the_same(evomerge, place):
+def test_workers_in_processes_learn_the_names_too(evomerge, place):
     two = ("--run-dir", "two", "--set", "execution.workers=2", "--set", "optimizer.budget=2")
-    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@3")
+    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@2")
     code, _, err = evomerge("run", "g.yml", *two, genome=genome)
-    assert (code, (place / "two").exists()) == (2, False)
-    assert "g.yml:6: tasks[0].metric: task 'mapped' gives no metric 'hit@3'" in err
-    code, _, err = evomerge("run", "g.yml", *two, "--set", "tasks[0].metric=hit@2")
     assert code == 0, err
     assert header(place / "two")["metrics"]["tasks"]["mapped"] == "hit@2,none"
 
