@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
 import pytest
 
-from evomerge.errors import told, why
+from evomerge.errors import GenomeError, Problem, told, why
 
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 NAMELESS = re.compile(r"\{type\((\w+)\)\.__name__\}: \{(str\()?\1\b")
@@ -34,3 +35,10 @@ def test_an_error_without_a_text_is_named(error, text, kind_and_text):
 def test_no_message_ends_where_the_text_of_an_error_would_stand(file):
     if file.name != "errors.py":
         assert NAMELESS.findall(file.read_text(encoding="utf-8")) == []
+
+
+def test_a_process_tells_another_every_problem():
+    problems = [Problem("no metric 'a'", "tasks[0].metric", "Mend it."), Problem("fails", "tasks")]
+    error = pickle.loads(pickle.dumps(GenomeError.of(problems)))
+    assert error.problems == tuple(problems)
+    assert str(error) == "\n".join(map(str, problems))

@@ -123,6 +123,15 @@ def test_what_the_first_document_shows_ends_a_run_before_it_begins(evomerge, pla
     assert not (place / "never").exists()
 
 
+@pytest.mark.slow
+def test_workers_in_processes_learn_the_names_too(evomerge, place):
+    two = ("--run-dir", "two", "--set", "execution.workers=2", "--set", "optimizer.budget=2")
+    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@2")
+    code, _, err = evomerge("run", "g.yml", *two, genome=genome)
+    assert code == 0, err
+    assert header(place / "two")["metrics"]["tasks"]["mapped"] == "hit@2,none"
+
+
 def test_check_tells_it_where_it_is_asked_to_merge(evomerge):
     genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@1")
     code, out, err = evomerge("check", "g.yml", genome=genome)

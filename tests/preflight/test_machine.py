@@ -84,6 +84,11 @@ def needs_of(one):
     return {need.what: need.n_bytes for store in stores_of_subject(one) for need in store.needs}
 
 
+def test_one_source_is_one():
+    sizes = sizes_of(subject([]).genome, [facts("a")], "bfloat16")
+    assert memory_needs(sizes, GB, 4096, 1, shared=True)[0].what == "1 source"
+
+
 def test_workers_share_files_that_are_mapped_and_nothing_else():
     sizes = sizes_of(subject([]).genome, [facts("a"), facts("b")], "bfloat16")
     one, four = (

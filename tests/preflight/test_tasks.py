@@ -199,6 +199,13 @@ def test_more_documents_than_there_are_is_told(examine, tasks, rest, where, want
     assert not findings(rules.documents, examine("[{name: tiny_choice, limit: 20}]")[1])
 
 
+def test_each_split_has_its_own_limit(examine):
+    exam = "holdout: [{name: tiny_text, metric: 'exact_match,whole'}]\n"
+    _, subject = examine("[{name: tiny_choice, limit: 2}]", f"{exam}limit: 40\nholdout_limit: 30")
+    ((_, sentence),) = findings(rules.documents, subject)
+    assert sentence.startswith("holdout_limit: 30 documents of tiny_text are asked for, it has 20")
+
+
 def test_examples_from_the_documents_that_are_scored_are_told(examine, define):
     splits = "training_split: train\ntest_split: test\nfewshot_split: train\n"
     define("own_shots", splits, "test_split: test\n")

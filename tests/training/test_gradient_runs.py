@@ -84,6 +84,7 @@ def test_every_step_is_told_and_what_an_epoch_took_is_kept_and_shown(workplace):
         "models/model_2: [{file: tasks/search.jsonl, limit: 5}]}",
     )
     list(begin(workplace, *prompts, hear=heard.append).run())
+    heard = [event for event in heard if isinstance(event, Proposing)]
     taught = [event for event in heard if "reads its prompts" in event.activity]
     steps = [event for event in heard if event not in taught]
     assert {event.share for event in taught} == {0.0}
