@@ -191,8 +191,7 @@ def _lines(answers: Answers, file: str, size: _Size) -> Iterator[str]:
     yield f"#   evomerge check {file}    before it starts"
     yield f"#   evomerge run {file}      the search; the same command continues it"
     if answers.seed_from:
-        opened = f"# Opened from {one_name(answers.seed_from)}"
-        yield f"{opened}: a range begins at the number that stood there."
+        yield f"# Opened from {one_name(answers.seed_from)}: ranges begin at the numbers there."
     yield "genome:"
     yield from answers.block or _block(answers, size)
     if size.vocabulary:

@@ -430,8 +430,8 @@ def test_niches_begin_around_the_best_seed_and_mate_the_seeds():
 
 def test_llm_begins_around_the_best_seed_when_it_begins_at_the_start():
     asked = begun_from_seeds("llm", size=40, first_generation="start", sigma_high=0.05).ask()
-    np.testing.assert_allclose(asked[0], SEEDS[1])
-    assert far(asked[1:], SEEDS[1]) == pytest.approx(0.05, rel=0.2)
+    assert not (asked == SEEDS[1]).all(axis=1).any()  # it is known: nobody scores it again
+    assert far(asked, SEEDS[1]) == pytest.approx(0.05, rel=0.2)
 
 
 def test_gradient_and_gp_hear_the_seeds_like_any_trial():

@@ -78,10 +78,11 @@ def export(
 def _tell_adapter(folder: Path | None) -> None:
     """An adapter that lies beside the recipe, which names it."""
     from evomerge.cli.output import say
+    from evomerge.reading import listed
     from evomerge.sizes import size_text
 
     if folder is not None:
-        size = size_text(sum(file.stat().st_size for file in folder.iterdir()))
+        size = size_text(sum(file.stat().st_size for file in listed(folder)))
         say(f"{one_name(folder)} ({size}) is the adapter that the recipe names: keep both")
 
 
