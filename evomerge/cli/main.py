@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -52,10 +53,14 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: What to run instead of the process's own arguments.
     """
+    _say_in_any_encoding()
     try:
         with terminated_by_signals(), collecting_later():
             _refuse_impossible(arguments)
-            sys.exit(_main(arguments))
+            exit_code = _main(arguments)
+            if sys.stdout is not None:  # closed by whoever started this
+                sys.stdout.flush()  # here, where what is wrong with it can still be told
+            sys.exit(exit_code)
     except EvomergeError as error:
         for problem in error.problems:
             click.echo(_sentence(problem), err=True)
@@ -67,9 +72,27 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
     except StoppedError as error:
         say(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _give_up_stdout()
+        say("standard output: cannot be written (no space left). Make room, or write elsewhere.")
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         click.echo("Stopped.", err=True)
         sys.exit(exit_code_of(interrupt))
+
+
+def _say_in_any_encoding() -> None:
+    """A sign that a terminal or a pipe has no letter for becomes a question mark, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _give_up_stdout() -> None:
+    """Python would write what is left in its buffer once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(arguments: Sequence[str] | None) -> int:
