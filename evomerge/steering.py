@@ -51,7 +51,7 @@ class Doubt:
         """The same as people read it."""
         shown = "" if self.sample is None else f" As it was:\n{sample_text(self.sample)}"
         return warning(
-            f"{'; '.join(self.reasons)}: this task cannot steer the search",
+            f"{'; '.join(self.reasons)}: nothing here shows that this task can steer the search",
             self.task,
             f"{' '.join(dict.fromkeys(self.fixes))}{shown}",
         )

@@ -125,7 +125,8 @@ def test_prompt_target_and_answer_stand_as_they_were():
     objective = Objective("weighted_sum", [Task(name="maths")], [KEY])
     (doubt,) = doubts(objective, trials, lambda trial_id: (), {"maths": ["part"]})
     assert str(doubt.finding) == (
-        "maths: every model scores 0 (exact_match,strict): this task cannot steer the search. "
+        "maths: every model scores 0 (exact_match,strict): nothing here shows that this task can "
+        "steer the search. "
         "Look at prompt, target and answer: chat template, stop texts, answer format and the "
         "metric's filter decide what counts. As it was:\n"
         "  part, document 4\n"
