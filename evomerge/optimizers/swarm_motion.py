@@ -91,9 +91,9 @@ def way_left(places: Array, way: Array, groups: Groups) -> Array:
     away = np.abs(way)
     room = np.maximum(np.where(way > 0, 1.0 - places, places), 0.0)
     longest = np.divide(room, away, out=np.full_like(away, np.inf), where=away > 0)
-    shortest = np.full((len(places), int(groups.max()) + 1), np.inf)
-    np.minimum.at(shortest, (slice(None), groups), longest)
-    return shortest[:, groups]
+    shortest = np.full((int(groups.max()) + 1, len(places)), np.inf)
+    np.minimum.at(shortest, groups, longest.T)
+    return shortest[groups].T
 
 
 def mirrored(places: Array) -> Array:
