@@ -93,7 +93,8 @@ def way_left(places: Array, way: Array, groups: Groups) -> Array:
     longest = np.divide(room, away, out=np.full_like(away, np.inf), where=away > 0)
     shortest = np.full((int(groups.max()) + 1, len(places)), np.inf)
     np.minimum.at(shortest, groups, longest.T)
-    return shortest[groups].T
+    times: Array = shortest[groups].T
+    return times
 
 
 def mirrored(places: Array) -> Array:

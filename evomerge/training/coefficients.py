@@ -90,7 +90,8 @@ class Coefficients:
             n = _n_controls(slot)
             self._offsets[position] = first = len(low)
             models += [space.inputs.models.index(slot.model)] * n
-            given += [space.settings.of_source(weight, slot.model) is not None] * n
+            own = slot.model and space.settings.of_source(weight, slot.model)
+            given += [own is not None] * n
             for control in range(n):
                 place = (slot.slice, slot.filter, control)
                 places.append(seen.setdefault(place, len(seen)))
