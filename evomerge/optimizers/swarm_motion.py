@@ -91,10 +91,10 @@ def way_left(places: Array, way: Array, groups: Groups) -> Array:
     away = np.abs(way)
     room = np.maximum(np.where(way > 0, 1.0 - places, places), 0.0)
     longest = np.divide(room, away, out=np.full_like(away, np.inf), where=away > 0)
-    shortest = np.full((len(places), int(groups.max()) + 1), np.inf)
-    for coordinate, group in enumerate(groups):
-        shortest[:, group] = np.minimum(shortest[:, group], longest[:, coordinate])
-    return shortest[:, groups]
+    shortest = np.full((int(groups.max()) + 1, len(places)), np.inf)
+    np.minimum.at(shortest, groups, longest.T)
+    times: Array = shortest[groups].T
+    return times
 
 
 def mirrored(places: Array) -> Array:

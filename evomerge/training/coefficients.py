@@ -90,7 +90,7 @@ class Coefficients:
             n = _n_controls(slot)
             self._offsets[position] = first = len(low)
             models += [space.inputs.models.index(slot.model)] * n
-            own = None if slot.model is None else space.settings.of_source(weight, slot.model)
+            own = slot.model and space.settings.of_source(weight, slot.model)
             given += [own is not None] * n
             for control in range(n):
                 place = (slot.slice, slot.filter, control)

@@ -255,9 +255,8 @@ class GradientTrainer:
         """The terms of the weights that are on, and the derivative of their weighted sum."""
         trained = self._mixture.trained
         leaves = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        models, places, modules = map(
-            torch.from_numpy, (trained.models, trained.positions, trained.modules)
-        )
+        models, places = map(torch.from_numpy, (trained.models, trained.positions))
+        modules = torch.from_numpy(trained.modules)
         terms = losses.of_weights(leaves, models, places, modules, self._angles)
         on = {name: term for name, term in terms.items() if getattr(self._settings.losses, name)}
         if not on:
