@@ -21,6 +21,7 @@ from evomerge.preflight.subject import Subject
 from evomerge.preflight.tensors import complete
 from tests.preflight.variants import (
     Change,
+    adapter,
     card,
     check,
     config,
@@ -405,3 +406,15 @@ def subject_of(model: ModelFacts) -> Subject:
     genome = {"models": [model.name], "merge_method": "passthrough"}
     block = Genome.model_validate({"genome": genome, "tasks": ["any"]})
     return Subject(block, models=(model,))
+
+
+def test_one_folder_under_several_names_is_told_with_its_keys(base, tuned, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(base)
+    dotted = base.parent / ".." / base.parent.name / base.name
+    found = lines(check([base, link, tuned, dotted, f"{base}+{adapter(tmp_path / 'lora')}"]))
+    for name, key in ((link, 1), (dotted, 3)):
+        assert (
+            f"genome.models[{key}]: {name} is the same folder as {base} (genome.models[0])" in found
+        )
+    assert found.count("is the same folder as") == 2

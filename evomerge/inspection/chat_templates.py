@@ -1,0 +1,21 @@
+"""What mergekit takes as the chat template of a merge."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+_SUFFIX = ".jinja"
+_SHORTEST_TEXT = 20  # letters
+
+
+def template_names() -> list[str]:
+    """The names of the templates that mergekit ships, in order."""
+    there = (entry.name for entry in files("mergekit._data.chat_templates").iterdir())
+    return sorted(name.removesuffix(_SUFFIX) for name in there if name.endswith(_SUFFIX))
+
+
+def is_template(text: str) -> bool:
+    """Whether it is ``auto``, one of the names, or a Jinja text; an empty one changes nothing."""
+    if text in ("", "auto", *template_names()):
+        return True
+    return len(text) >= _SHORTEST_TEXT and "{" in text
