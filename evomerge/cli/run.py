@@ -187,19 +187,16 @@ def _tell(folder: Path, ending: str, as_json: bool) -> None:
     from evomerge.cli.output import print_json
     from evomerge.cli.trials import retry
     from evomerge.report.run import load_run
-    from evomerge.report.summary import n_failed, summary
+    from evomerge.report.summary import failures_of, summary
 
     recorded = load_run(folder)
     if as_json:
         print_json(summary(recorded))
         return
     say(ending)
-    failed = n_failed(recorded)
+    failed = failures_of(recorded)
     if failed:
-        say(
-            f"{failed} failed: `evomerge show {one_name(folder)} --failed` says why; "
-            f"{retry(folder)}"
-        )
+        say(f"{failed}: `evomerge show {one_name(folder)} --failed` says why; {retry(folder)}")
     draw_result(recorded)
 
 

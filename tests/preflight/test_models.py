@@ -125,17 +125,17 @@ SITUATIONS = {
     ),
     "9 ids": (
         [token(50, "<tool>")],
-        "1 tokens of .* differ from .*, first '<tool>': id 50, expected None",
+        "has 1 token not as in .*, first '<tool>': id 50, expected None",
         "error",
     ),
     "11 ids without rows": (
         [token(96, "<far>")],
-        "1 added tokens of .* have no row in its 96 embeddings: <far>",
+        "has 1 added token without a row in its 96 embeddings: <far>",
         "warning",
     ),
     "11 clash": (
         [token(3, "<tool>")],
-        "1 added tokens of .* another meaning in another model: 3 is '<tool>', in .* '<pad>'",
+        "has 1 added token with an id of another meaning .*: 3 is '<tool>', in .* '<pad>'",
         "warning",
     ),
     "13 special tokens": (
@@ -173,7 +173,7 @@ SITUATIONS = {
         "has no tensor for its head although tie_word_embeddings is false",
         "warning",
     ),
-    "16 missing": ([without(UP)], f"lacks 1 tensors that LlamaForCausalLM needs: {UP}", "error"),
+    "16 missing": ([without(UP)], f"lacks 1 tensor that LlamaForCausalLM needs: {UP}", "error"),
     "16 extra": (
         [tensors(lambda held: {**held, "score.weight": np.zeros((2, 32), "f4")})],
         "mergekit knows no tensors score.weight in LlamaForCausalLM and would leave them out",

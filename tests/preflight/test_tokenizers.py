@@ -25,7 +25,7 @@ def test_the_first_differing_token_is_named_with_both_ids(base, tuned, tmp_path)
     one = variant(base, tmp_path / "one", more_rows(104), token(96, "<a>"))
     two = variant(tuned, tmp_path / "two", more_rows(104), token(96, "<b>"))
     found = lines(check([one, two]), Severity.ERROR)
-    assert f"2 tokens of {two} differ from {one}, first '<a>': id None, expected 96" in found
+    assert f"{two} has 2 tokens not as in {one}, first '<a>': id None, expected 96" in found
 
 
 def test_padded_rows_that_would_be_cut_off_are_told(base, tuned, tmp_path):
@@ -76,7 +76,7 @@ def test_a_slow_vocabulary_is_read_from_vocab_json(base, tuned, tmp_path):
     one = variant(base, tmp_path / "one", plain)
     two = variant(tuned, tmp_path / "two", plain, in_json("added_tokens.json", **{"<c>": 2}))
     found = lines(check([one, two]), Severity.ERROR)
-    assert "1 tokens of" in found
+    assert "has 1 token not as in" in found
     assert "first '<c>': id 2, expected None" in found
 
 
