@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 
-_SUFFIX = ".jinja"
+from evomerge.reading import listed
+
 _SHORTEST_TEXT = 20  # letters
 
 
 def template_names() -> list[str]:
     """The names of the templates that mergekit ships, in order."""
-    there = (entry.name for entry in files("mergekit._data.chat_templates").iterdir())
-    return sorted(name.removesuffix(_SUFFIX) for name in there if name.endswith(_SUFFIX))
+    folder = Path(str(files("mergekit._data.chat_templates")))
+    return [path.stem for path in listed(folder) if path.suffix == ".jinja"]
 
 
 def is_template(text: str) -> bool:
