@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from evomerge.errors import OccupiedError, UnreadableError
 from evomerge.files import write_atomic, writing
-from evomerge.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes
+from evomerge.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes, real_path
 
 MARK = "mergekit_config.yml"  # what a built model has and no other
 _PARTS = (".json", ".safetensors", ".model", ".jinja", ".txt", ".py", ".md", ".tiktoken")
 _OWN_FOLDERS = frozenset(("additional_chat_templates",))  # what a built model may have below it
 _FORCE = "Choose another name, or add --force to replace it."
 _OTHER = "Choose another name."
+ANOTHER_FOLDER = "Name a folder in which this user may write."
 
 
 def create(path: Path, content: str, *, force: bool = False) -> bool:
@@ -104,7 +106,7 @@ def refuse_occupied_folder(
     _refuse_special(path)
     if not is_folder(path):
         raise OccupiedError("is a file, expected a folder or nothing", where=str(path), fix=_OTHER)
-    if any(is_folder(folder) and os.path.samefile(folder, path) for folder in needed):
+    if any(_is_same_folder(folder, path) for folder in needed):
         raise OccupiedError("is a model of the recipe", where=str(path), fix=_OTHER)
     there = listed(path)
     other = next((entry for entry in there if not _is_of_a_model(entry)), None)
@@ -118,6 +120,44 @@ def refuse_occupied_folder(
         )
     if there and not force:
         raise OccupiedError("holds a model already", where=str(path), fix=_FORCE)
+
+
+def refuse_inside_needed(path: Path, needed: Collection[Path]) -> None:
+    """Does nothing where a file or a folder may be written without touching what is needed.
+
+    Args:
+        path: Of it.
+        needed: Folders into which nothing is written: the models that a recipe names.
+
+    Raises:
+        OccupiedError: it lies in one of them.
+    """
+    for above in real_path(path).parents:
+        inside = next((folder for folder in needed if _is_same_folder(folder, above)), None)
+        if inside is not None:
+            what = f"lies in {inside}, which is a model of the recipe"
+            raise OccupiedError(what, where=str(path), fix=_OTHER)
+
+
+def obstacle_to_folder(path: Path) -> str:
+    """Why there cannot be a folder in which this user may write; empty where there can.
+
+    Nothing is made.
+    """
+    full = path.absolute()
+    try:
+        there = next(place for place in (full, *full.parents) if is_there(place))
+        if not is_folder(there):
+            return f"{there} is {kind_of(there) or 'a file'}, expected a folder"
+        for name in (*(there / part for part in full.relative_to(there).parts), full):
+            with suppress(FileNotFoundError):
+                os.lstat(name)  # says which names no file can have
+    except (OSError, ValueError) as error:  # ValueError: likewise
+        return f"no folder can have this name ({getattr(error, 'strerror', None) or error})"
+    if not os.access(there, os.W_OK | os.X_OK):
+        is_fixed = os.statvfs(there).f_flag & os.ST_RDONLY
+        return f"{there} {'is read-only' if is_fixed else 'may not be written by this user'}"
+    return ""
 
 
 def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
@@ -146,6 +186,10 @@ def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
                 aside.rename(path)
             elif is_folder(aside):
                 shutil.rmtree(aside)
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    return is_folder(one) and is_folder(other) and os.path.samefile(one, other)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -6,9 +6,11 @@ where rename is not atomic (some network file systems).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,13 @@ from evomerge.errors import LostFileError
 from evomerge.reading import is_there
 
 _UNFINISHED = ".unfinished"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def has_no_room(error: BaseException) -> bool:
+    """Whether a disk takes no more; libraries written in Rust say it in words alone."""
+    known = f"(?:Errno|os error) (?:{'|'.join(map(str, _NO_ROOM))})\\b"
+    return getattr(error, "errno", None) in _NO_ROOM or bool(re.search(known, str(error)))
 
 
 @contextmanager

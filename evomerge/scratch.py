@@ -20,6 +20,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from evomerge.errors import LostFileError, told
+from evomerge.files import has_no_room
 from evomerge.lifetime import guardian
 from evomerge.reading import is_file
 
@@ -56,6 +58,17 @@ def scratch_root() -> Path:
 def share_root(root: Path) -> None:
     """Makes the root of another process, which removes it, this one's too."""
     _roots.append(_Root(root, os.getpid()))
+
+
+def full_scratch(error: BaseException) -> LostFileError | None:
+    """What to say of an error where the disk of the temporary files takes no more, else None."""
+    if not has_no_room(error):
+        return None
+    return LostFileError(
+        f"there is no room in {tempfile.gettempdir()} ({told(error)})",
+        where="temporary folder",
+        fix="Make room there, or name another folder by TMPDIR; the same command then continues.",
+    )
 
 
 @contextmanager

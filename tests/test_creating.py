@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from evomerge.creating import MARK, create, put_folder, refuse_occupied_folder
+from evomerge.creating import (
+    MARK,
+    create,
+    obstacle_to_folder,
+    put_folder,
+    refuse_inside_needed,
+    refuse_occupied_folder,
+)
 from evomerge.errors import LostFileError, OccupiedError
 from tests.hostile.things import SPECIAL, THINGS
 
@@ -135,6 +143,33 @@ def test_a_model_of_the_recipe_is_not_replaced_by_its_merge(place):
     (place / "below").mkdir()
     with pytest.raises(OccupiedError, match="is a model of the recipe"):
         refuse_occupied_folder(place / "x", force=True, needed=[place / "below" / ".." / "x"])
+
+
+@pytest.mark.parametrize("written", ["x/config.json", "x/new/below", "link/config.json"])
+def test_nothing_is_written_into_a_model_of_the_recipe(place, written):
+    a_model(place / "x", "a source")
+    (place / "link").symlink_to("x")
+    with pytest.raises(OccupiedError, match="link, which is a model of the recipe"):
+        refuse_inside_needed(Path(written), [Path("org/model"), place / "link"])
+    refuse_inside_needed(place / "x.yml", [Path("x")])
+
+
+def test_a_folder_that_cannot_be_is_known_before_it_is_made(place, monkeypatch):
+    (place / "file").write_text("")
+    for path, reason in (
+        ("file", "file is a file, expected a folder"),
+        ("file/below", "file is a file, expected a folder"),
+        ("x" * 5000, "no folder can have this name"),
+        ("new/" + "x" * 300, "no folder can have this name"),
+        ("new\0", "no folder can have this name"),
+    ):
+        assert reason in obstacle_to_folder(Path(path))
+    assert obstacle_to_folder(place) == obstacle_to_folder(Path("new/below")) == ""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert obstacle_to_folder(Path("new")) == f"{place} may not be written by this user"
+    monkeypatch.setattr(os, "statvfs", lambda path: Mock(f_flag=os.ST_RDONLY))
+    assert obstacle_to_folder(Path("new/below")) == f"{place} is read-only"
+    assert state(place).keys() == {"file"}
 
 
 @pytest.mark.parametrize("other", ["below/mine", "config.json/mine", "link"])

@@ -347,7 +347,7 @@ MISTAKES = {
     ),
 }
 MERGE_MISTAKES = {
-    "granularity: layers": "genome.layer_granularity: granularity: layers needs it, got 0.",
+    "granularity: layers": "genome.layer_granularity: granularity: layers needs 1 or more.",
     "granularity: layer, layer_granularity: 2": (
         "genome.layer_granularity: 2 has no meaning beside granularity: layer; use"
     ),

@@ -19,6 +19,7 @@ LAYERS = [
         "files",
         "reading",
         "sizes",
+        "counted",
         "provenance",
         "arrays",
         "creating",

@@ -48,7 +48,7 @@ def export(
     there is replaced without --force; a model appears in its folder when it is complete.
     """
     from evomerge.cli.output import write_result
-    from evomerge.creating import refuse_occupied, refuse_occupied_folder
+    from evomerge.creating import refuse_inside_needed, refuse_occupied, refuse_occupied_folder
 
     if trial is not None and top is not None:
         raise click.UsageError("--trial and --top choose different trials; give one of them.")
@@ -58,6 +58,8 @@ def export(
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
     jobs = [_job(one, output, build, is_one) for one in exports]
     for job in jobs:  # all of them before any work
+        for place in filter(None, (job.file, job.folder)):
+            refuse_inside_needed(place, job.export.sources)
         if job.file is not None:
             refuse_occupied(job.file, force=True)
         if job.folder is not None:

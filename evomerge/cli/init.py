@@ -12,6 +12,7 @@ import click
 from evomerge.cli.arguments import force_option, permission_options
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.output import say
+from evomerge.counted import counted
 from evomerge.harmless import one_name
 from evomerge.permissions import Permissions
 
@@ -104,7 +105,7 @@ def init(
         context.exit(2)
     write_result(starter.text, file, force=force)
     n_dims = starter.examination.compiled.merge_space.space.n_dims
-    say(f"{n_dims} parameters for {answers.budget} trials", err=False)
+    say(f"{counted(n_dims, 'parameter')} for {counted(answers.budget, 'trial')}", err=False)
     say(f"next    evomerge run {one_name(file)}", err=False)
 
 

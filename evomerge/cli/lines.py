@@ -6,6 +6,7 @@ from types import TracebackType
 
 from evomerge.cli.output import say
 from evomerge.cli.progress import Progress
+from evomerge.counted import counted
 from evomerge.events import (
     Event,
     FinalScored,
@@ -68,9 +69,10 @@ class LineView:
 
 
 def _opening(event: RunStarted) -> list[str]:
-    lines = [f"run {event.run_dir}: {event.budget} trials over {event.n_dims} parameters"]
+    searched = f"{counted(event.budget, 'trial')} over {counted(event.n_dims, 'parameter')}"
+    lines = [f"run {event.run_dir}: {searched}"]
     if event.n_recorded:
-        lines.append(f"continued: {event.n_recorded} trials are recorded already")
+        lines.append(f"continued: {counted(event.n_recorded, 'trial')} of it on record already")
     lines += [f"note: {note}" for note in event.notes]
     return lines + [f"warning: {warning}" for warning in event.warnings]
 

@@ -70,7 +70,7 @@ class LiveView:
         self.console.print(plain(line, style=style))
 
     def _tell_failure(self, event: TrialFinished) -> None:
-        if event.outcome.failure and self.progress.n_failed <= _N_FAILURES_TOLD:
+        if event.outcome.failure and self.progress.n_all_failed <= _N_FAILURES_TOLD:
             line = f"trial {event.candidate.trial_id} failed: {event.outcome.failure}"
             self.console.print(plain(line, style="red"), overflow="ellipsis", no_wrap=True)
 
@@ -101,8 +101,8 @@ def _bar(progress: Progress) -> RenderableType:
     facts = [f"{progress.n_done}/{progress.budget}"]
     if progress.seconds_left is not None:
         facts.append(f"{duration(progress.seconds_left)} left")
-    if progress.n_failed:
-        facts.append(f"{progress.n_failed} failed")
+    if progress.failures:
+        facts.append(progress.failures)
     row = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=max(progress.budget, 1), completed=progress.n_done, width=_BAR_WIDTH)
     row.add_row(bar, plain("  ".join(facts)))

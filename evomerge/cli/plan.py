@@ -12,6 +12,7 @@ from evomerge.cli.output import say
 from evomerge.cli.progress import duration
 from evomerge.cli.tables import Cell, plain_table
 from evomerge.compiler import Compiled
+from evomerge.counted import counted
 from evomerge.findings import Finding
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.plan.probe import Probe
@@ -134,13 +135,13 @@ def _value_text(value: Value) -> str:
 
 
 def _search(trials: Trials) -> Iterator[str]:
-    plural = "s" if trials.n_dims > 1 else ""
-    how = f" in {trials.n_generations} generations of {trials.population}"
+    how = f" in {counted(trials.n_generations, 'generation')} of {trials.population}"
     yield (
-        f"{trials.n_dims} parameter{plural}, {trials.optimizer}: {trials.budget} trials"
-        f"{how if trials.population > 1 else ''}, {trials.workers} at once"
+        f"{counted(trials.n_dims, 'parameter')}, {trials.optimizer}: "
+        f"{counted(trials.budget, 'trial')}{how if trials.population > 1 else ''}, "
+        f"{trials.workers} at once"
     )
-    yield f"{trials.n_baselines} baselines before them"
+    yield f"{counted(trials.n_baselines, 'baseline')} before them"
     yield (
         f"each trial scores {trials.n_documents():,} documents in {trials.n_rows():,} rows of "
         "forward passes, at most"

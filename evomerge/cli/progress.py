@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from evomerge.counted import counted, failures
 from evomerge.events import (
     Event,
     FinalScored,
@@ -38,7 +39,8 @@ class Progress:
         clock: Seconds from any start, rising.
         started: What the run said when it began.
         n_done: The optimizer's finished trials.
-        n_failed: Failed trials, baselines included.
+        n_failed: The optimizer's failed trials.
+        n_failed_baselines: The other ones.
         best: The best trial so far; stays None where there are several objectives.
         best_scores: Its scores, or the highest of each of several objectives.
         front: Scores of the trials that no other beats, where there are several objectives.
@@ -54,6 +56,7 @@ class Progress:
     started: RunStarted | None = None
     n_done: int = 0
     n_failed: int = 0
+    n_failed_baselines: int = 0
     best: Candidate | None = None
     best_scores: tuple[Score, ...] = ()
     front: list[tuple[float, ...]] = field(default_factory=list)
@@ -87,8 +90,18 @@ class Progress:
         """How the run ended, in one line."""
         assert self.finished is not None  # the run is over
         reason = _ENDINGS[self.finished.reason]
-        failed = f", {self.n_failed} failed" if self.n_failed else ""
-        return f"{self.n_done} of {self.budget} trials{failed}: {reason}"
+        told = f"{self.n_done} of {counted(self.budget, 'trial')}"
+        return f"{', '.join(filter(None, (told, self.failures)))}: {reason}"
+
+    @property
+    def n_all_failed(self) -> int:
+        """Failed trials, baselines included."""
+        return self.n_failed + self.n_failed_baselines
+
+    @property
+    def failures(self) -> str:
+        """How many trials and baselines failed; empty where none did."""
+        return failures(self.n_failed, self.n_failed_baselines)
 
     @property
     def is_stopped(self) -> bool:
@@ -128,7 +141,9 @@ class Progress:
     def _finish(self, event: TrialFinished) -> None:
         candidate = event.candidate
         self._judged.add(candidate.trial_id)
-        self.n_failed += event.outcome.state is TrialState.FAILED
+        has_failed = event.outcome.state is TrialState.FAILED
+        self.n_failed += has_failed and not candidate.is_baseline
+        self.n_failed_baselines += has_failed and candidate.is_baseline
         if event.is_best:
             self.best, self.best_scores = candidate, event.scores
         if len(event.scores) > 1:

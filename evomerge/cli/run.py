@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evomerge.cli.live import LiveView
     from evomerge.findings import Finding
     from evomerge.genome import Genome
+    from evomerge.genome.source import Source
     from evomerge.optimizers.base import Optimizer
     from evomerge.report.run import RecordedRun
 
@@ -72,6 +73,8 @@ def run(
 
     definition, source = read_genome(genome, overrides)
     folder = run_dir or default_run_dir(genome, definition)
+    key = "--fork" if fork else "--run-dir" if run_dir else "run_dir"
+    _refuse_folder(fork or folder, key, source)
     view = _view(definition)
     with run_log() as log, view:
         from evomerge.compiler import compile_genome, search_for
@@ -105,6 +108,17 @@ def run(
         raise StoppedError(f"{view.progress.ending}. {_how_to_continue(folder)}")
     _tell(folder, view.progress.ending, as_json)
     _refuse_without_scores(folder)
+
+
+def _refuse_folder(folder: Path, key: str, source: Source) -> None:
+    """What `check` says of a run folder that cannot be, before models and tasks are read."""
+    from evomerge.creating import ANOTHER_FOLDER, obstacle_to_folder
+    from evomerge.errors import GenomeError, Problem
+
+    obstacle = obstacle_to_folder(folder)
+    if obstacle:
+        problem = Problem(obstacle, key, ANOTHER_FOLDER)
+        raise GenomeError.of([problem if key.startswith("--") else source.locate(problem)])
 
 
 def _refuse_warnings(findings: Sequence[Finding]) -> None:
@@ -173,19 +187,16 @@ def _tell(folder: Path, ending: str, as_json: bool) -> None:
     from evomerge.cli.output import print_json
     from evomerge.cli.trials import retry
     from evomerge.report.run import load_run
-    from evomerge.report.summary import n_failed, summary
+    from evomerge.report.summary import failures_of, summary
 
     recorded = load_run(folder)
     if as_json:
         print_json(summary(recorded))
         return
     say(ending)
-    failed = n_failed(recorded)
+    failed = failures_of(recorded)
     if failed:
-        say(
-            f"{failed} failed: `evomerge show {one_name(folder)} --failed` says why; "
-            f"{retry(folder)}"
-        )
+        say(f"{failed}: `evomerge show {one_name(folder)} --failed` says why; {retry(folder)}")
     draw_result(recorded)
 
 

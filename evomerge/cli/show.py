@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evomerge.cli.arguments import force_option, json_option
+from evomerge.counted import counted
 
 if TYPE_CHECKING:
     from evomerge.report.run import RecordedRun
@@ -86,9 +87,9 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 
     if failed:
         wrong = [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
-        return f"{len(wrong)} failed trials", wrong
+        return counted(len(wrong), "failed trial"), wrong
     if last is not None:
-        return f"last {last} trials", list(run.standing.trials[-last:])
+        return f"last {counted(last, 'trial')}", list(run.standing.trials[-last:])
     return "best trials on the search tasks", run.standing.ranked()[:_N_SHOWN]
 
 

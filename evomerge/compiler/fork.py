@@ -12,6 +12,7 @@ from evomerge.compiler.examine import Compiled
 from evomerge.compiler.identity import Header
 from evomerge.compiler.recorded import dtype_of
 from evomerge.compiler.tasks import SPLITS
+from evomerge.counted import counted
 from evomerge.errors import GenomeError, LedgerError
 from evomerge.genome import load_genome
 from evomerge.genome.load import to_yaml
@@ -141,4 +142,5 @@ def _note(old: RunFolder, known: list[KnownOutcome], obstacles: list[str]) -> st
         return f"nothing of {old.path} holds here: {'; '.join(obstacles)}"
     n_trials = sum(entry.split == "tasks" for entry in known)
     finals = len(known) - n_trials
-    return f"{n_trials} trials and {finals} final scores of {old.path} hold here; none is repeated"
+    told = f"{counted(n_trials, 'trial')} and {counted(finals, 'final score')}"
+    return f"{told} of {old.path} hold here; none is repeated"

@@ -90,7 +90,7 @@ def _link_problems(
         what = f"got {size}, {block.name} needs {least} or more"
         found.append(Problem(what, source.where((*path, "population_size"))))
     if n_losses > 1 and not optimizer.multi_objective:
-        what = f"objective: per_task has {n_losses} objectives, {block.name} minimises one"
+        what = f"per_task has {n_losses} objectives, {block.name} minimises one"
         fix = "Use optimizer: nsga2, or another objective."
         found.append(Problem(what, source.where(("objective",)), fix))
     try:

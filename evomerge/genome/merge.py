@@ -175,7 +175,7 @@ class MergeDefinition(Block):
     @fits("granularity", "layer_granularity")
     def _layers_to_group(self) -> Iterator[MisfitError]:
         if self.granularity == "layers" and self.layer_granularity == 0:
-            yield MisfitError("granularity: layers needs it, got 0", "layer_granularity")
+            yield MisfitError("granularity: layers needs 1 or more", "layer_granularity")
         if self.granularity not in (None, "layers") and self.layer_granularity:
             yield MisfitError(
                 f"{self.layer_granularity} has no meaning beside granularity: {self.granularity}; "

@@ -57,6 +57,11 @@ def read_tokenizer(
     )
 
 
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a file of this name is a tokenizer."""
+    return name in (_FAST, *_SLOW)
+
+
 @lru_cache(maxsize=4)  # fine-tunes share the file of their base
 def _parsed(content: bytes) -> tuple[dict[str, int], dict[int, str]]:
     """Vocabulary with added tokens, and the added tokens, of a ``tokenizer.json``."""

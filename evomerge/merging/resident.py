@@ -35,6 +35,7 @@ from evomerge.merging.weights import Weights
 from evomerge.merging.window import Window
 from evomerge.reading import is_folder
 from evomerge.recipe import Recipe
+from evomerge.scratch import full_scratch
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
 Change = Callable[[Iterator[Merged]], Iterator[Merged]]
@@ -172,13 +173,18 @@ class ResidentMerger:
                 merged = merged if fold is None else fold.applied(merged)
                 module = self._written(plan, merged if change is None else change(merged))
             except (OSError, SafetensorError) as error:
-                raise LostFileError(
+                raise full_scratch(error) or LostFileError(
                     f"a model cannot be read ({told(error)})",
                     where="merge",
                     fix="Put its files back; the same command then continues the run.",
                 ) from error
             except _FAILURES as error:
-                raise MergeError(told(error), where="merge") from error
+                raise full_scratch(error) or MergeError(told(error), where="merge") from error
+            except Exception as error:  # the tokenizers library has no kind of its own
+                full = full_scratch(error)
+                if full is None:
+                    raise
+                raise full from error
         module.generation_config = plan.output.generation
         return LiveModel(module=module, tokenizer=plan.output.tokenizer)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.counted import counted
 from evomerge.genome.schema import Genome
 from evomerge.inspection.facts import ModelFacts, TensorFacts
 
@@ -164,10 +165,9 @@ def memory_needs(
     kept = min(sizes.copies, free // SHARE_OF_COPIES)
     scored = min(tokens_per_pass, SCORED_AT_ONCE) * sizes.vocabulary * COMPUTED_BYTES
     each = "" if workers == 1 else f", {workers} workers"
-    plural = "" if sizes.n_sources == 1 else "s"
     return [
         Need(
-            f"{sizes.n_sources} source{plural}" + ("" if shared else each),
+            counted(sizes.n_sources, "source") + ("" if shared else each),
             copies * sizes.sources,
             is_certain=False,  # what does not fit is read from its files in every merge
         ),

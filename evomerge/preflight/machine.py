@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from evomerge.creating import ANOTHER_FOLDER, obstacle_to_folder
 from evomerge.findings import Finding, error, note, warning
 from evomerge.merging.pass_dtype import REASON
 from evomerge.plan.room import Store
@@ -88,8 +89,12 @@ def device_is_there(subject: Subject) -> Iterator[Finding]:
 
 
 def run_folder(subject: Subject) -> Iterator[Finding]:
-    """A run folder on a network file system."""
+    """A run folder that cannot be, or is on a network file system."""
     if subject.run_dir is None:
+        return
+    obstacle = obstacle_to_folder(subject.run_dir)
+    if obstacle:
+        yield error(obstacle, "run_dir", ANOTHER_FOLDER)
         return
     from evomerge.inspection.resources import NETWORK_FILE_SYSTEMS, file_system
 

@@ -11,6 +11,7 @@ from evomerge.inspection.families import COMPUTED, family_of
 from evomerge.preflight.reference import others_of, reference_of, some
 from evomerge.preflight.subject import Subject
 from evomerge.preflight.tensors import weights_of
+from evomerge.reading import real_path
 
 N_SHOWN = 5  # differing tensors
 _WIDTHS = (
@@ -28,6 +29,24 @@ _POSITIONS = (
     "sliding_window",
     "max_position_embeddings",
 )
+
+
+def one_folder_each(subject: Subject) -> Iterator[Finding]:
+    """Models that are one folder under several names."""
+    first: dict[tuple[object, ...], ModelFacts] = {}
+    for model in subject.models:
+        if model.folder is None:
+            continue
+        adapter = model.adapter
+        place = adapter and (real_path(adapter.folder) if adapter.folder else adapter.name)
+        other = first.setdefault((real_path(model.folder), place), model)
+        if other is not model:
+            yield warning(
+                f"{model.name} is the same folder as {other.name} ({other.key}), and is merged as"
+                " another model",
+                model.key,
+                "Name it once, or in the same way.",
+            )
 
 
 def architectures(subject: Subject) -> Iterator[Finding]:

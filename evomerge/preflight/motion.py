@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from evomerge.counted import counted
 from evomerge.findings import Finding, note
 from evomerge.genome.schema import OptimizerBlock
 from evomerge.merge_spaces.places import has_shares, places_of
@@ -25,7 +26,7 @@ def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
         if draws == "model" or (draws is None and is_wide):
             yield note(
                 "the swarm stays among the sums of its first particles (models, average, base): "
-                f"of {space.space.n_dims} parameters it varies a few combinations, "
+                f"of {counted(space.space.n_dims, 'parameter')} it varies a few combinations, "
                 "however large the budget",
                 f"{place}.draws",
                 "draws: place draws for each place of the model by itself.",

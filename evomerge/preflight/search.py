@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.counted import counted
 from evomerge.errors import EvomergeError
 from evomerge.findings import Finding, note, warning
 from evomerge.merge_spaces import merge_space_for
@@ -36,10 +37,9 @@ def budget(subject: Subject) -> Iterator[Finding]:
     least = LEAST_GENERATIONS if is_few else 2  # of one generation nobody learns
     is_short = trials.population > 1 and trials.n_generations < least
     if is_wide or is_short:
-        plural = "s" if trials.n_generations > 1 else ""
-        generations = f"{trials.n_generations} generation{plural} of {trials.population}"
+        generations = f"{counted(trials.n_generations, 'generation')} of {trials.population}"
         yield warning(
-            f"{trials.budget} trials for {trials.n_dims} parameters"
+            f"{counted(trials.budget, 'trial')} for {counted(trials.n_dims, 'parameter')}"
             f"{f', {generations},' if trials.population > 1 else ''} are few: the search will "
             "hardly leave where it starts",
             "optimizer.budget",
@@ -111,7 +111,7 @@ def patience(subject: Subject) -> Iterator[Finding]:
         )
     if limits.patience is not None and limits.patience >= limits.budget:
         yield warning(
-            f"patience {limits.patience} never ends a search of {limits.budget} trials",
+            f"patience {limits.patience} never ends a search of {counted(limits.budget, 'trial')}",
             "optimizer.patience",
             "Make it smaller, or leave it out.",
         )
@@ -144,8 +144,8 @@ def left_out(subject: Subject) -> Iterator[Finding]:
     ]
     n_idle = len(merge_space.idle)
     yield note(
-        f"{n_idle} of {n_idle + merge_space.space.n_dims} parameters would change nothing and are"
-        f" not searched: {'; '.join(where)}",
+        f"{n_idle} of {counted(n_idle + merge_space.space.n_dims, 'parameter')} would change"
+        f" nothing and are not searched: {'; '.join(where)}",
         "genome.models",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from evomerge.counted import counted
 from evomerge.findings import Finding, error
 from evomerge.inspection.conversion import unconvertible
 from evomerge.inspection.facts import ModelFacts
@@ -75,7 +76,8 @@ def _lacks(model: ModelFacts, needed: Sequence[str]) -> Finding:
             "Use files that were saved by transformers 4, as they are on the Hub.",
         )
     return error(
-        f"{model.name} lacks {len(needed)} tensors that {model.architecture} needs: {some(needed)}",
+        f"{model.name} lacks {counted(len(needed), 'tensor')} that {model.architecture}"
+        f" needs: {some(needed)}",
         model.key,
         "Save it with the class it was trained with, and config.json as it was then.",
     )

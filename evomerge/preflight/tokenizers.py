@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evomerge.counted import counted
 from evomerge.findings import Finding, error, warning
 from evomerge.inspection.facts import ModelFacts, TokenizerFacts
 from evomerge.preflight.reference import others_of, reference_of, some
@@ -72,8 +73,8 @@ def _difference(reference: ModelFacts, model: ModelFacts) -> str:
     changed = [token for token in ids.keys() | others.keys() if ids.get(token) != others.get(token)]
     first = min(changed, key=lambda t: (ids.get(t, others.get(t, 0)), t))
     return (
-        f"{len(changed)} tokens of {model.name} differ from {reference.name}, first {first!r}:"
-        f" id {others.get(first)}, expected {ids.get(first)}"
+        f"{model.name} has {counted(len(changed), 'token')} not as in {reference.name},"
+        f" first {first!r}: id {others.get(first)}, expected {ids.get(first)}"
     )
 
 
@@ -124,8 +125,8 @@ def added_tokens(subject: Subject) -> Iterator[Finding]:
         ]
         if clashes and not chosen_tokenizer(subject):
             yield warning(
-                f"{len(clashes)} added tokens of {model.name} have ids with another meaning in"
-                f" another model: {some(clashes)}",
+                f"{model.name} has {counted(len(clashes), 'added token')} with an id of another"
+                f" meaning in another model: {some(clashes)}",
                 model.key,
                 "Set tokenizer_source: union, which gives every token an id of its own.",
             )
@@ -137,8 +138,8 @@ def _without_row(model: ModelFacts, added: Mapping[int, str]) -> Iterator[Findin
     beyond = [text for index, text in sorted(added.items()) if n_rows and index >= n_rows]
     if beyond:
         yield warning(
-            f"{len(beyond)} added tokens of {model.name} have no row in its {n_rows} embeddings:"
-            f" {some(beyond)}",
+            f"{model.name} has {counted(len(beyond), 'added token')} without a row in its {n_rows}"
+            f" embeddings: {some(beyond)}",
             model.key,
             "Use the tokenizer that the model was trained with.",
         )

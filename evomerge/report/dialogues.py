@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evomerge.counted import counted
 from evomerge.errors import LedgerError
 from evomerge.harmless import one_line
 from evomerge.optimizers.llm.record import Bill, records_in
@@ -96,11 +97,10 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
 def _notes(entries: list[dict[str, Any]]) -> Iterator[str]:
     total = _total(entries)
     cost = "" if total["cost"] is None else f", cost {total['cost']:.4g}"
-    plural = "s" if len(entries) > 1 else ""
     yield (
-        f"{len(entries)} generation{plural} of {entries[-1]['model']}: {total['n_requests']} "
-        f"requests, {total['prompt_tokens']:,} tokens of prompts and "
-        f"{total['completion_tokens']:,} of replies{cost}, {total['seconds']:.1f} s"
+        f"{counted(len(entries), 'generation')} of {entries[-1]['model']}: "
+        f"{counted(total['n_requests'], 'request')}, {total['prompt_tokens']:,} tokens of "
+        f"prompts and {total['completion_tokens']:,} of replies{cost}, {total['seconds']:.1f} s"
     )
     reasons = total["fallbacks"]
     if reasons:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from evomerge.best import best_content
+from evomerge.counted import counted, failures
 from evomerge.report.run import RecordedRun
 from evomerge.report.table import final_tables, table_data
 from evomerge.report.verdict import verdict
-from evomerge.trial import TrialState
+from evomerge.trial import Trial, TrialState
 
 
 def n_failed(run: RecordedRun) -> int:
-    """How many trials failed."""
-    return sum(trial.outcome.state is TrialState.FAILED for trial in run.standing.trials)
+    """How many trials failed, baselines included."""
+    return len(_failed(run))
+
+
+def failures_of(run: RecordedRun) -> str:
+    """How many trials and baselines failed, for people; empty where none did."""
+    are_baselines = [trial.candidate.is_baseline for trial in _failed(run)]
+    return failures(are_baselines.count(False), are_baselines.count(True))
+
+
+def _failed(run: RecordedRun) -> list[Trial]:
+    return [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
 
 
 def headline(run: RecordedRun) -> str:
@@ -21,8 +32,8 @@ def headline(run: RecordedRun) -> str:
     header = run.ledger.header
     n_searched = sum(not trial.candidate.is_baseline for trial in run.standing.trials)
     return (
-        f"{header['genome']} · {header['optimizer']}, {run.space.n_dims} parameters · "
-        f"{n_searched}/{run.genome.optimizer.budget} trials, {n_failed(run)} failed · "
+        f"{header['genome']} · {header['optimizer']}, {counted(run.space.n_dims, 'parameter')} · "
+        f"{n_searched}/{run.genome.optimizer.budget} trials, {failures_of(run) or '0 failed'} · "
         f"seed {header['seed']}"
     )
 

@@ -12,6 +12,7 @@ import yaml
 
 from evomerge.cli.main import entry_point, main
 from evomerge.errors import GenomeError, Problem
+from evomerge.report.export import winners_of
 from tests.recorded_runs import record_run
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +149,16 @@ def test_export_prints_a_recipe(evomerge, folder):
 def test_export_names_the_file_it_writes_in_the_command(evomerge, folder):
     evomerge("export", folder, "-o", "out/best.yml")
     assert "mergekit-yaml out/best.yml merged" in Path("out/best.yml").read_text()
+
+
+@pytest.mark.parametrize("options", [("-o", "{}/config.json", "--force"), ("--build", "{}/new")])
+def test_export_writes_nothing_into_a_model_of_the_recipe(evomerge, folder, options):
+    (source, *_) = (Path(path) for path in sorted(map(str, winners_of(folder)[0].sources)))
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("its own")
+    code, _, err = evomerge("export", folder, *(option.format(source) for option in options))
+    assert (code, "which is a model of the recipe" in err) == (2, True)
+    assert [path.read_text() for path in source.iterdir()] == ["its own"]
 
 
 def test_export_of_one_trial(evomerge, folder):

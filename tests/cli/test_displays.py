@@ -2,15 +2,17 @@
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from evomerge.cli.lines import LineView
+from evomerge.cli.lines import LineView, _opening
 from evomerge.cli.live import LiveView, sparkline
 from evomerge.cli.progress import Progress, duration
 from evomerge.cli.run import _running
+from evomerge.counted import counted, failures
 from evomerge.events import (
     FinalScored,
     Proposing,
@@ -100,7 +102,7 @@ def test_the_lines_of_a_continued_run_leave_out_what_was_told_before(run, capsys
     for event in events_of(run, n_recorded=14):
         view.show(event)
     lines = capsys.readouterr().err.splitlines()
-    assert "continued: 14 trials are recorded already" in lines
+    assert "continued: 14 trials of it on record already" in lines
     assert [line.split()[1] for line in lines if line.startswith("trial")] == ["14", "15"]
 
 
@@ -145,6 +147,22 @@ def test_failures_are_counted_and_the_best_is_remembered(run):
     assert progress.best == run.standing.best.candidate
     assert run.ledger.trials[FAILED_TRIAL].outcome.failure
     assert progress.ending == "12 of 12 trials, 1 failed: the budget is spent"
+
+
+def test_trials_and_baselines_that_failed_are_counted_apart(run):
+    progress = Progress(run.standing.objective.labels)
+    for event in events_of(run):
+        if isinstance(event, TrialFinished) and event.candidate.is_baseline:
+            failed = run.ledger.trials[FAILED_TRIAL].outcome
+            event = replace(event, outcome=failed, scores=(), is_best=False)
+        progress.see(event)
+    assert progress.ending == "12 of 12 trials, 1 failed and 4 baselines: the budget is spent"
+    assert [failures(0, 0), failures(0, 1), failures(2, 0)] == ["", "1 baseline failed", "2 failed"]
+
+
+def test_one_is_singular():
+    assert [counted(n, "trial") for n in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+    assert _opening(RunStarted("r", 1, 1, 0, ())) == ["run r: 1 trial over 1 parameter"]
 
 
 def test_the_time_left_is_the_pace_of_the_new_trials(run):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from evomerge.cli.log import run_log
+from evomerge.cli.main import entry_point
 from evomerge.cli.run import default_run_dir, draw_result
 from evomerge.genome import load_genome
 from tests.recorded_runs import record_run
@@ -32,6 +33,24 @@ def test_the_genome_in_a_run_folder_continues_that_run(tmp_path):
     run = record_run(tmp_path / "run")
     file = run.ledger.folder.genome
     assert default_run_dir(file, run.genome) == tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["--set", "run_dir=mine.yml"], "mine.yml:1: run_dir: "),
+        (["--set", f"run_dir={'x' * 5000}"], "mine.yml:1: run_dir: "),
+        (["--run-dir", "mine.yml/below"], "--run-dir: "),
+        (["--fork", "mine.yml/below"], "--fork: "),
+    ],
+)
+def test_a_folder_that_cannot_be_ends_a_run_before_anything_is_loaded(
+    genome, arguments, where, monkeypatch, capsys
+):
+    monkeypatch.setattr("evomerge.compiler.compile_genome", None)  # reads models and tasks
+    with pytest.raises(SystemExit, match="2"):
+        entry_point(["run", str(genome), *arguments])
+    assert where in capsys.readouterr().err
 
 
 def test_the_result_ends_with_the_next_command(tmp_path, monkeypatch, capsys):

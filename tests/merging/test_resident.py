@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 import torch
 from mergekit.io.tasks import LoaderCache
 from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evomerge.errors import MergeError, ModelError
+from evomerge.errors import LostFileError, MergeError, ModelError
+from evomerge.merging.output import Outputs
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process
@@ -284,6 +287,29 @@ def test_what_mergekit_refuses_is_one_sentence_with_its_cause(
         merger.merge(recipe)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("Disk quota exceeded (os error 122)"),
+        Exception("No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_temporary_folder_is_no_missing_model(
+    family: list[Path], merger: ResidentMerger, full: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr(Outputs, "write", write)
+    with pytest.raises(LostFileError, match="there is no room in ") as told:
+        merger.merge(linear(family, 1.0, 1.0, 1.0))
+    assert "TMPDIR" in str(told.value)
+    assert "files back" not in str(told.value)
 
 
 def test_a_model_without_tensors_it_needs_is_refused(

@@ -37,7 +37,7 @@ optimizer: {name: cmaes, budget: 3.5}
 merge_method: ties
 """
 EXPECTED = [
-    "g.yml:1: genome.layer_granularity: granularity: layers needs it, got 0.",
+    "g.yml:1: genome.layer_granularity: granularity: layers needs 1 or more.",
     "g.yml:4: genome.models[1].weight: 'weight' is no key of this block. Move it to "
     "genome.models[1].parameters.weight.",
     "g.yml:5: genome.models[2]: 'a+b+c' holds more than one '+'",
@@ -127,7 +127,7 @@ MISTAKES = {
     ),
     "more objectives than the optimizer takes": (
         GENOME.format("ties").replace("[x]", "[x, y]") + "objective: per_task\n",
-        "objective: objective: per_task has 2 objectives, cma_es minimises one. Use optimizer",
+        "objective: per_task has 2 objectives, cma_es minimises one. Use optimizer",
     ),
 }
 

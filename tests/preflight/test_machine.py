@@ -191,6 +191,13 @@ def test_the_file_system_of_a_folder_that_is_not_there_yet_is_that_above_it(tmp_
     assert not [*machine.run_folder(subject([], run_dir=tmp_path / "a"))]
 
 
+def test_a_run_folder_that_cannot_be_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    (found,) = machine.run_folder(subject([], run_dir=tmp_path / "file"))
+    assert (found.severity, str(found)[:8]) == (Severity.ERROR, "run_dir:")
+    assert "is a file, expected a folder" in str(found)
+
+
 @pytest.mark.parametrize(
     ("n_bytes", "text"),
     [

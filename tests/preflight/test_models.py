@@ -21,6 +21,7 @@ from evomerge.preflight.subject import Subject
 from evomerge.preflight.tensors import complete
 from tests.preflight.variants import (
     Change,
+    adapter,
     card,
     check,
     config,
@@ -124,17 +125,17 @@ SITUATIONS = {
     ),
     "9 ids": (
         [token(50, "<tool>")],
-        "1 tokens of .* differ from .*, first '<tool>': id 50, expected None",
+        "has 1 token not as in .*, first '<tool>': id 50, expected None",
         "error",
     ),
     "11 ids without rows": (
         [token(96, "<far>")],
-        "1 added tokens of .* have no row in its 96 embeddings: <far>",
+        "has 1 added token without a row in its 96 embeddings: <far>",
         "warning",
     ),
     "11 clash": (
         [token(3, "<tool>")],
-        "1 added tokens of .* another meaning in another model: 3 is '<tool>', in .* '<pad>'",
+        "has 1 added token with an id of another meaning .*: 3 is '<tool>', in .* '<pad>'",
         "warning",
     ),
     "13 special tokens": (
@@ -172,7 +173,7 @@ SITUATIONS = {
         "has no tensor for its head although tie_word_embeddings is false",
         "warning",
     ),
-    "16 missing": ([without(UP)], f"lacks 1 tensors that LlamaForCausalLM needs: {UP}", "error"),
+    "16 missing": ([without(UP)], f"lacks 1 tensor that LlamaForCausalLM needs: {UP}", "error"),
     "16 extra": (
         [tensors(lambda held: {**held, "score.weight": np.zeros((2, 32), "f4")})],
         "mergekit knows no tensors score.weight in LlamaForCausalLM and would leave them out",
@@ -405,3 +406,15 @@ def subject_of(model: ModelFacts) -> Subject:
     genome = {"models": [model.name], "merge_method": "passthrough"}
     block = Genome.model_validate({"genome": genome, "tasks": ["any"]})
     return Subject(block, models=(model,))
+
+
+def test_one_folder_under_several_names_is_told_with_its_keys(base, tuned, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(base)
+    dotted = base.parent / ".." / base.parent.name / base.name
+    found = lines(check([base, link, tuned, dotted, f"{base}+{adapter(tmp_path / 'lora')}"]))
+    for name, key in ((link, 1), (dotted, 3)):
+        assert (
+            f"genome.models[{key}]: {name} is the same folder as {base} (genome.models[0])" in found
+        )
+    assert found.count("is the same folder as") == 2

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
+
+from mergekit.merge import _set_chat_template
 
 from evomerge.findings import Severity
 from tests.preflight.test_models import more_rows, slow_only
@@ -22,7 +25,7 @@ def test_the_first_differing_token_is_named_with_both_ids(base, tuned, tmp_path)
     one = variant(base, tmp_path / "one", more_rows(104), token(96, "<a>"))
     two = variant(tuned, tmp_path / "two", more_rows(104), token(96, "<b>"))
     found = lines(check([one, two]), Severity.ERROR)
-    assert f"2 tokens of {two} differ from {one}, first '<a>': id None, expected 96" in found
+    assert f"{two} has 2 tokens not as in {one}, first '<a>': id None, expected 96" in found
 
 
 def test_padded_rows_that_would_be_cut_off_are_told(base, tuned, tmp_path):
@@ -73,5 +76,41 @@ def test_a_slow_vocabulary_is_read_from_vocab_json(base, tuned, tmp_path):
     one = variant(base, tmp_path / "one", plain)
     two = variant(tuned, tmp_path / "two", plain, in_json("added_tokens.json", **{"<c>": 2}))
     found = lines(check([one, two]), Severity.ERROR)
-    assert "1 tokens of" in found
+    assert "has 1 token not as in" in found
     assert "first '<c>': id 2, expected None" in found
+
+
+def test_a_tokenizer_that_is_not_there_is_refused(base, tuned, tmp_path):
+    bare = variant(base, tmp_path / "bare", removed("tokenizer.json"))
+    for wrong, why in (
+        ("unionn", "did you mean 'union'?"),
+        (f"{tmp_path}/none", "there is no folder"),
+        (str(bare), "it has no tokenizer files"),
+        ("a+b+c", "no name of a model"),
+    ):
+        for choice, key in (
+            ({"tokenizer_source": wrong}, "genome.tokenizer_source"),
+            ({"tokenizer": {"source": wrong}}, "genome.tokenizer.source"),
+        ):
+            found = lines(check([base, tuned], **choice), Severity.ERROR)
+            assert f"{key}: got {wrong!r}, expected union, base, or a model" in found
+            assert why in found
+    other = variant(base, tmp_path / "other")
+    for right in ("union", "base", str(tuned), str(other)):
+        assert lines(check([base, tuned], tokenizer_source=right), Severity.ERROR) == ""
+
+
+def test_a_chat_template_is_what_mergekit_takes(base, tuned):
+    taker = Mock()
+    for text in ("nope", "{{ a }}", "chatm", "no template, however long it is", "chatml", "auto"):
+        found = lines(check([base, tuned], chat_template=text), Severity.ERROR)
+        merge = Mock(chat_template=text, referenced_models=list)
+        try:
+            _set_chat_template(taker, merge)
+        except RuntimeError:
+            assert f"genome.chat_template: got {text!r}, expected auto, alpaca, chatml" in found
+        else:
+            assert found == ""
+    assert "did you mean 'chatml'?" in lines(check([base, tuned], chat_template="chatm"))
+    jinja = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    assert lines(check([base, tuned], chat_template=jinja)) == ""

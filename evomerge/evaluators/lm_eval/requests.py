@@ -11,6 +11,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from evomerge.counted import counted
 from evomerge.errors import EvaluationError
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.tasks import Leaf
@@ -53,7 +54,8 @@ class Requests:
         requests = self._by_kind[kind]
         responses: Sequence[Any] = getattr(model, kind)(requests, disable_tqdm=True)
         if len(responses) != len(requests):
-            raise EvaluationError(f"{len(requests)} requests got {len(responses)} responses")
+            got = counted(len(responses), "response")
+            raise EvaluationError(f"{counted(len(requests), 'request')} got {got}")
         if kind.startswith("loglikelihood") and all(map(_is_nan, responses)):
             raise EvaluationError("every log-likelihood is NaN, expected numbers")
         return responses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from evomerge.counted import counted
 from evomerge.endpoint.chat import flaw_of_key, key_in
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.errors import Problem, nearest
@@ -95,8 +96,8 @@ def _long_prompt(space: Space, genome: Genome, settings: LlmSettings) -> Iterato
     n_needed, limit = smallest_prompt(space, genome), settings.max_prompt_characters
     if n_needed > limit:
         yield Problem(
-            f"a prompt about {space.n_dims} parameters takes about {n_needed} characters with a "
-            f"single trial in it, got {limit}",
+            f"a prompt about {counted(space.n_dims, 'parameter')} takes about {n_needed} "
+            f"characters with a single trial in it, got {limit}",
             where="max_prompt_characters",
             fix="Raise it for a model that reads so much, choose a coarser granularity, or use "
             "optimizer: cma_es.",
