@@ -72,7 +72,7 @@ def _opening(event: RunStarted) -> list[str]:
     searched = f"{counted(event.budget, 'trial')} over {counted(event.n_dims, 'parameter')}"
     lines = [f"run {event.run_dir}: {searched}"]
     if event.n_recorded:
-        lines.append(f"continued: {counted(event.n_recorded, 'trial')} of it on record already")
+        lines.append(f"continued: {counted(event.n_recorded, 'trial')} recorded already")
     lines += [f"note: {note}" for note in event.notes]
     return lines + [f"warning: {warning}" for warning in event.warnings]
 
