@@ -184,9 +184,10 @@ class _Seen:
         elif all(value == 1 for value in values):
             yield f"{who} 1 ({label}{self._beside})", "Choose documents that are harder."
         elif self._are_equal(metrics):
+            has_values = any(self._values(trial, metrics[0]) for trial in self._parents)
             yield (
-                f"every model scores the same on every document ({label} {values[0]:.4g}"
-                f"{self._beside})",
+                f"every model scores the same{' on every document' if has_values else ''} "
+                f"({label} {values[0]:.4g}{self._beside})",
                 "Look at the models: they may be one and the same.",
             )
         elif (guess := self._guess) is not None:

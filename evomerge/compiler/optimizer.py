@@ -230,7 +230,12 @@ def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
 
 
 def _names_start(genome: Genome) -> bool:
-    """Whether the genome itself says of a parameter where the search starts."""
+    """Whether the genome itself says of a parameter where the search starts.
+
+    Beside seeds, which are scored, it is one of the merges to begin with: the best of all is taken.
+    """
+    if genome.optimizer.seeds:
+        return False
     definition = genome.genome
     named = (definition.parameters, *(source.parameters for source in definition.models))
     settings = (one for parameters in named for one in parameters.values())

@@ -66,7 +66,12 @@ tasks: [t]
 
 @pytest.mark.parametrize(
     ("change", "keeps"),
-    [(("", ""), False), ((", initial: 0.3", ""), True), (("", "random_init: true\n"), True)],
+    [
+        (("", ""), False),
+        ((", initial: 0.3", ""), True),
+        ((", initial: 0.3", "optimizer: {name: cma_es, budget: 9, seed_from: r.yml}\n"), False),
+        (("", "random_init: true\n"), True),
+    ],
 )
 def test_a_genome_that_names_a_start_keeps_it(change, keeps, tmp_path):
     initial, line = change
