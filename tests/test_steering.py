@@ -71,11 +71,17 @@ def test_a_task_that_tells_the_models_apart_is_no_doubt():
         ([0.0, 0.0], "every model scores 0 (exact_match,strict)"),
         ([0.0], "the model scores 0 (exact_match,strict)"),
         ([1.0, 1.0], "every model scores 1 (exact_match,strict)"),
-        ([0.5, 0.5], "every model scores the same on every document (exact_match,strict 0.5)"),
+        ([0.5, 0.5], "every model scores the same (exact_match,strict 0.5)"),
     ],
 )
 def test_a_task_on_which_all_do_alike_cannot_steer(values, text):
     assert found(values) == [text]
+
+
+def test_alike_on_every_document_is_said_where_they_were_scored():
+    alike = {0: [0.0, 1.0], 1: [0.0, 1.0]}
+    told = "every model scores the same on every document (exact_match,strict 0.5)"
+    assert found([0.5, 0.5], values_of=alike) == [told]
 
 
 def test_what_base_and_average_score_beside_is_told():
