@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from evomerge.findings import Finding, error, note, warning
 from evomerge.inspection.facts import AdapterFacts, ModelFacts
+from evomerge.preflight.heads import is_tied
 from evomerge.preflight.reference import some
 from evomerge.preflight.subject import Subject
 
@@ -97,7 +98,9 @@ def adapter_shapes(subject: Subject) -> Iterator[Finding]:
             target, axes = _target(name, is_transposed=bool(adapter.config.get("fan_in_fan_out")))
             changed = model.tensors.get(target)
             if changed is None:
-                homeless += [name] if axes else []
+                # Of a tied model peft changes the embeddings, which are its head.
+                is_head = target.startswith("lm_head.") and is_tied(model)
+                homeless += [name] if axes and not is_head else []
             elif not _fits(tensor.shape, changed.shape, axes):
                 wrong.append(f"{name} {list(tensor.shape)} for {target} {list(changed.shape)}")
         if wrong:

@@ -35,7 +35,7 @@ def base_among_models(subject: Subject) -> Iterator[Finding]:
     for index, source in enumerate(definition.models):
         if source.model == base:
             yield note(
-                f"{base} is the base too; its task vector is zero, so it gets no parameters",
+                f"{base} is the base too, so it gets no parameters of its own",
                 f"genome.models[{index}]",
             )
 

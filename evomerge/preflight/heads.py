@@ -134,7 +134,8 @@ def _in_adapter(adapter: AdapterFacts, head: str | None, embeddings: str | None)
     if head is not None and embeddings is not None and not _differ(adapter, head, embeddings):
         return ""
     trained = [name for name in (embeddings, head) if name is not None]
-    modules = [name.rpartition(".")[0].rpartition(".")[2] for name in trained]
+    inner = [name.replace(_SAVED, ".") for name in trained]
+    modules = [name.rpartition(".")[0].rpartition(".")[2] for name in inner]
     file = adapter.tensors[trained[0]].file
     return f"{file} of {adapter.name} makes a head of its own (it trains {some(modules)})"
 

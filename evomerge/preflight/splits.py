@@ -23,6 +23,7 @@ class _Part:
     split: str
     where: str
     contents: TaskContents
+    weight: float  # in the mean of its split; 0: it is in none
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ def documents_once(subject: Subject) -> Iterator[Finding]:
                 part.where,
                 "Remove the copies from the data.",
             )
-    for first, second in combinations(parts, 2):
+    for first, second in combinations([part for part in parts if part.weight], 2):
         n_shared = second.shared(digests_of(first.contents.documents))
         if first.split == second.split and n_shared:
             yield warning(
@@ -111,9 +112,10 @@ def _parts(subject: Subject) -> list[_Part]:
         evaluator = subject.evaluators.get(split)
         if evaluator is None:
             continue
-        positions = {task.name: index for index, task in enumerate(evaluator.tasks)}
+        places = {task.name: (index, task.weight) for index, task in enumerate(evaluator.tasks)}
         for contents in evaluator.contents():
-            found.append(_Part(split, f"{split}[{positions[contents.task]}]", contents))
+            index, weight = places[contents.task]
+            found.append(_Part(split, f"{split}[{index}]", contents, weight))
     return found
 
 

@@ -66,8 +66,12 @@ def _certainty(gain: Comparison) -> str:
     if gain.stderr is None:
         return f"- whether that is noise cannot be told: {gain.reason}."
     if gain.n_differing < LEAST_DIFFERING:
-        which = f"{gain.n_differing} document{'' if gain.n_differing == 1 else 's'}"
-        return f"(n={gain.n}): only {which} differ, too few to tell it from noise."
+        which = (
+            "1 document differs"
+            if gain.n_differing == 1
+            else f"{gain.n_differing} documents differ"
+        )
+        return f"(n={gain.n}): only {which}, too few to tell it from noise."
     answer = (
         f"more than {SURE} standard errors, so it can be told from noise."
         if gain.is_distinguishable

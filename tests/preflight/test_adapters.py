@@ -10,7 +10,16 @@ from safetensors.numpy import save_file
 
 from evomerge.findings import Severity
 from evomerge.permissions import Permissions
-from tests.preflight.variants import adapter, check, lines, removed, variant, written
+from tests.preflight.variants import (
+    adapter,
+    check,
+    config,
+    lines,
+    removed,
+    variant,
+    without,
+    written,
+)
 
 
 def test_an_adapter_that_fits_gives_no_finding(base, tuned, tmp_path):
@@ -95,3 +104,14 @@ def test_adapters_of_several_ranks_are_explained(base, tmp_path):
     one, two = (adapter(tmp_path / str(rank), rank=rank) for rank in (2, 4))
     found = lines(check([f"{base}+{one}", f"{base}+{two}"]), Severity.NOTE)
     assert "the adapters differ in r; each is folded into its model before merging" in found
+
+
+def test_a_head_that_an_adapter_changes_is_not_missed_where_it_is_tied(base, tuned, tmp_path):
+    lora = adapter(tmp_path / "lora")
+    name = "base_model.model.lm_head.lora_A.weight"
+    save_file({name: np.zeros((2, 32), "f4")}, lora / "adapter_model.safetensors")
+    without_head = (config(tie_word_embeddings=True), without("lm_head"))
+    tied = variant(base, tmp_path / "tied", *without_head)
+    assert "change nothing that is in the files" not in lines(check([tuned, f"{tied}+{lora}"]))
+    lost = variant(base, tmp_path / "lost", config(tie_word_embeddings=False), without("lm_head"))
+    assert "change nothing that is in the files" in lines(check([tuned, f"{lost}+{lora}"]))

@@ -159,5 +159,5 @@ def test_a_base_that_the_method_ignores_is_told():
 
 def test_a_base_among_the_models_is_told():
     (found,) = rules.base_among_models(subject("ties", "[a, c]"))
-    assert str(found).startswith("genome.models[1]: c is the base too; its task vector is zero")
+    assert str(found).startswith("genome.models[1]: c is the base too, so it gets no parameters")
     assert not [*rules.base_among_models(subject("ties"))]

@@ -61,6 +61,7 @@ def check(tmp_path, genome):
         shown_in="tasks",
         fewshot="shots",
         split="test_split",
+        weight=1.0,
         **of,
     ):
         def write(name, documents):
@@ -75,7 +76,11 @@ def check(tmp_path, genome):
                 text = text.replace("SHOTS", f"{name}_shots").replace("FEWSHOT", fewshot)
                 (tmp_path / f"{name}.yaml").write_text(text.replace("FOLDER", str(tmp_path)))
             named = [
-                Task(name=name, num_fewshot=num_fewshot if where == shown_in else None)
+                Task(
+                    name=name,
+                    num_fewshot=num_fewshot if where == shown_in else None,
+                    weight=weight,
+                )
                 for name in tasks
             ]
             evaluators[where] = LmEval(named, Evaluation(), search_path=[str(tmp_path)])
@@ -242,3 +247,8 @@ def test_equal_rows_are_the_same_document_whatever_a_task_makes_of_them():
 def test_only_groups_have_members():
     parts = [TaskContents("a", "a", ()), TaskContents("b", "b1", ()), TaskContents("b", "b2", ())]
     assert members_of(parts) == {"b": ["b1", "b2"]}
+
+
+def test_tasks_that_are_in_no_mean_may_share_documents(check):
+    shared = {"one": rows(0, 9), "two": rows(8, 12)}
+    assert check(splits.documents_once, tasks=shared, weight=0) == []

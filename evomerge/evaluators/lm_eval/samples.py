@@ -14,6 +14,7 @@ from evomerge.trial import Sample
 
 N_SAMPLES = 3  # of all tasks together, or one of each where there are more
 LONGEST = 240  # characters of a prompt's end, of an answer and of a target
+_ANOTHER = "(another text is likelier)"  # which one, nobody asked
 
 
 def samples_of(entries: Sequence[Entry], responses: Responses) -> tuple[Sample, ...]:
@@ -41,10 +42,13 @@ def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
 
 
 def _answer(asked: Sequence[tuple[Instance, list[Any]]]) -> str:
-    """The generated text, or the option found most likely."""
+    """The generated text, the option found most likely, or whether the only one is likeliest."""
     first, responses = asked[0]
     if first.request_type != "loglikelihood":
         return str(responses[0])
+    if len(asked) == 1:
+        _, is_likeliest = responses[0]
+        return str(first.args[1]) if is_likeliest else _ANOTHER
     chosen, _ = max(asked, key=lambda one: float(one[1][0][0]))
     return str(chosen.args[1])
 
