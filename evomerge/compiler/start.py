@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.first import first_documents, with_names
+from evomerge.compiler.first import Names, first_documents, with_names
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
@@ -78,7 +78,9 @@ def search_for(
         executor = _executor(compiled, header, target.path)
         with ExitStack() as undo:
             undo.callback(executor.close)
-            compiled = _tried(compiled, executor, header, target.path)
+            compiled, names = _tried(compiled, executor, header, target.path)
+            if names:
+                header["metrics"] = names
             ledger, notes = _new(compiled, header, RunFolder(run_dir), fork_dir)
             undo.pop_all()
     genome, objectives = compiled.genome, compiled.tasks.objectives
@@ -197,8 +199,14 @@ class _FirstWith:
         return self._later(loaded)
 
 
-def _tried(compiled: Compiled, executor: Executor, header: Header, run_dir: Path) -> Compiled:
-    """One document of every task is scored, and the executor goes on with what was loaded."""
+def _tried(
+    compiled: Compiled, executor: Executor, header: Header, run_dir: Path
+) -> tuple[Compiled, Names]:
+    """One document of every task is scored, and the executor goes on with what was loaded.
+
+    Returns:
+        The same with the metrics' names, and those that were found.
+    """
     candidates, space = baselines(compiled.merge_space), compiled.merge_space
     loaded: Mapping[str, Evaluator] | None = None
     if any(space.files(candidate.point) for candidate in candidates):
@@ -215,14 +223,12 @@ def _tried(compiled: Compiled, executor: Executor, header: Header, run_dir: Path
         names = first_documents(compiled, executor, candidates)
     compiled = with_names(compiled, names)
     workshop = _workshop(compiled, header, run_dir)
-    if names:
-        header["metrics"] = names
-    else:  # workers that know no names, and may be in any state
+    if not names:  # its workers know none, and may be in any state
         executor.close()
         executor.forget_workers()
     is_here = isinstance(executor, Serial)
     executor.make_worker = _FirstWith(workshop, loaded) if loaded and is_here else workshop
-    return compiled
+    return compiled, names
 
 
 def _new(

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from evomerge.cli.main import entry_point
-from evomerge.errors import OutOfMemoryError
+from evomerge.errors import GenomeError, OutOfMemoryError
 from evomerge.evaluators.lm_eval import LmEval
 from tests.evaluators.tiny_tasks import write_tasks
+from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_family
 
 GENOME = """\
@@ -24,6 +25,12 @@ tasks: [{name: TASK, limit: 4}, {name: tiny_likelihood, metric: perplexity, limi
 task_search_path: [tasks]
 evaluation: {device: cpu}
 optimizer: {name: random, budget: 3}
+"""
+SUMS = """\
+genome:
+  models: [models/base+loras/a, models/base+loras/b]
+  merge_method: linear
+  adapters: factors
 """
 JUDGED = """
 dataset_path: json
@@ -69,8 +76,8 @@ def more(doc, results):
 VARIED = JUDGED.replace("judge.grade", "judge.more").replace(
     "metric_list: [{metric: grade, aggregation: mean, higher_is_better: true}]",
     """metric_list:
-  - {metric: only, aggregation: mean, higher_is_better: true}
-  - {metric: more, aggregation: mean, higher_is_better: false}""",
+  - {metric: more, aggregation: mean, higher_is_better: false}
+  - {metric: only, aggregation: mean, higher_is_better: true}""",
 )
 
 
@@ -143,7 +150,6 @@ def scores(folder):
     return {line["id"]: line["metrics"] for line in lines if line["kind"] == "trial"}
 
 
-@pytest.mark.slow
 def test_a_run_that_is_continued_reads_what_its_first_document_named(evomerge, place):
     genome = GENOME.replace("TASK", "varied")  # its first document has one metric, others two
     code, _, err = evomerge("run", "g.yml", "--run-dir", "varied", genome=genome)
@@ -176,14 +182,13 @@ def short_of_memory(monkeypatch):
     return after
 
 
-@pytest.mark.slow
 def test_the_next_baseline_tells_the_names_where_one_does_not_fit(evomerge, place, short_of_memory):
     short_of_memory(2)  # with half the batch neither
-    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@2")
+    genome = GENOME.replace("TASK", "varied")
     small = ("--run-dir", "short", "--set", "optimizer.budget=1")
     code, _, err = evomerge("run", "g.yml", *small, genome=genome)
     assert code == 0, err
-    assert header(place / "short")["metrics"]["tasks"]["mapped"] == "hit@2,none"
+    assert header(place / "short")["metrics"]["tasks"]["varied"] == "only,none"
 
 
 def test_a_run_whose_metric_nobody_could_name_does_not_begin(evomerge, place, short_of_memory):
@@ -199,7 +204,6 @@ def test_a_run_whose_metric_nobody_could_name_does_not_begin(evomerge, place, sh
     assert not (place / "nameless").exists()
 
 
-@pytest.mark.slow
 def test_a_run_whose_metrics_are_known_needs_no_first_document(evomerge, place, short_of_memory):
     short_of_memory(1000)
     genome = GENOME.replace("{name: TASK, limit: 4}, ", "")
@@ -210,6 +214,26 @@ def test_a_run_whose_metrics_are_known_needs_no_first_document(evomerge, place, 
     assert "failed" not in err
     code, _, err = evomerge("run", "g.yml", *small)
     assert code == 0, err
+
+
+def test_the_first_document_has_the_time_of_a_trial_wherever_it_is_scored(
+    evomerge, place, monkeypatch
+):
+    given = []
+
+    def first_documents(self, model, deadline=None):
+        given.append(deadline.seconds)
+        raise GenomeError("seen", where="tasks[0]")
+
+    monkeypatch.setattr(LmEval, "first_documents", first_documents)
+    for seed, name in enumerate("ab"):
+        lora_expert(place / "loras" / name, place / "models" / "base", seed)
+    sums = SUMS + GENOME[GENOME.index("tasks:") :].replace("TASK", "mapped, metric: hit@1")
+    for genome in (sums, GENOME.replace("TASK", "mapped, metric: hit@1")):
+        timed = ("--run-dir", "timed", "--set", "execution.trial_timeout=1000")
+        code, _, err = evomerge("run", "g.yml", *timed, genome=genome)
+        assert (code, "tasks[0]: seen" in err) == (2, True), err
+    assert given == [1000, 1000]
 
 
 @pytest.mark.slow
