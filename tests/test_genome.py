@@ -591,28 +591,52 @@ def test_any_text_is_data_or_a_genome_error(text):
     assert not found or found.startswith("g.yml")
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_any_value_in_any_place_is_data_or_a_genome_error(data):
-    genome = copy.deepcopy(yaml.safe_load(FULL))
-    path = data.draw(st.sampled_from(list(keys_of(genome))))
+CHAIN = SMALL + "optimizer: {chain: [{name: random, budget: 3}, {name: cma_es, budget: 5}]}\n"
+ISLANDS = SMALL + "optimizer: {islands: [{name: random, budget: 3}, {name: cma_es, budget: 5}]}\n"
+WHOLE = (FULL, EVOLVE, CHAIN, ISLANDS)
+WRONG = (5, True, None, "x", 0.5, [5], [None], [[]], {"x": 5}, [{"x": 5}])
+
+
+def problems_with(text, path, value, folder):
+    """What the commands say of a genome file where something else stands in one place."""
+    genome = yaml.safe_load(text)
     holder = genome
     for part in path[:-1]:
         holder = holder[part]
+    holder[path[-1]] = value
+    try:
+        read_genome_text(yaml.safe_dump(genome, sort_keys=False), folder)
+    except GenomeError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_value_in_any_place_is_data_or_a_genome_error(tmp_path_factory, data):
+    text = data.draw(st.sampled_from(WHOLE))
+    path = data.draw(st.sampled_from(list(keys_of(yaml.safe_load(text)))))
     scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4))
-    holder[path[-1]] = data.draw(
+    value = data.draw(
         st.one_of(
             scalars,
             st.lists(scalars, max_size=2),
             st.dictionaries(st.text(max_size=3), scalars, max_size=2),
         )
     )
-    found = ()
-    try:
-        parse(yaml.safe_dump(genome, sort_keys=False))
-    except GenomeError as error:
-        found = error.problems
-    assert all(problem.where.startswith("g.yml:") for problem in found)
+    folder = tmp_path_factory.getbasetemp()
+    found = problems_with(text, path, value, folder)
+    assert all(problem.startswith(f"{folder}/g.yml:") for problem in found)
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("text", [EVOLVE, CHAIN, ISLANDS], ids=["evolve", "chain", "islands"])
+def test_a_wrong_kind_of_value_is_told_wherever_it_stands(tmp_path, text, value):
+    """Before the schema has seen a file, it is read as mergekit-evolve's or as its short form."""
+    for path in keys_of(yaml.safe_load(text)):
+        found = problems_with(text, path, value, tmp_path)
+        assert all(problem.startswith(f"{tmp_path}/g.yml:") for problem in found)
+    assert problems_with(text, ("genome", "models"), value, tmp_path)
 
 
 # Files and overrides

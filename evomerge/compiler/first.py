@@ -3,68 +3,91 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from evomerge.compiler.examine import Compiled
 from evomerge.compiler.tasks import LoadedTasks
-from evomerge.errors import EvomergeError, GenomeError
+from evomerge.errors import EvomergeError, GenomeError, Problem, RunError
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.executors.worker import FIRST
 from evomerge.genome.source import Source
 from evomerge.objective import Objective
-from evomerge.trial import Candidate, MetricKey, Outcome
+from evomerge.trial import Candidate, Evaluation, MetricKey, Outcome
 
 Names = Mapping[str, Mapping[str, str]]  # split -> task -> "metric,filter"
 
 
-def names_of(compiled: Compiled) -> dict[str, dict[str, str]]:
-    """The metric read from each task, as a ledger keeps it."""
-    return {
-        split: {key.task: f"{key.metric},{key.filter}" for key in objective.keys}
-        for split, objective in compiled.tasks.objectives.items()
-    }
-
-
 def with_names(compiled: Compiled, names: Names) -> Compiled:
-    """The same where the metric of each task has the name that its results gave it before."""
+    """The same where the metric of each task has the name that its results gave it, and no other.
+
+    Workers that are built from now on read it, and so do evaluators that are loaded already.
+    """
     keys = {
         split: [_renamed(key, names.get(split, {})) for key in objective.keys]
         for split, objective in compiled.tasks.objectives.items()
     }
+    for split, evaluator in compiled.tasks.evaluators.items():
+        evaluator.settle(keys[split])
     return replace(compiled, tasks=_with_keys(compiled.tasks, keys))
 
 
 def first_documents(
     compiled: Compiled, executor: Executor, candidates: Sequence[Candidate]
-) -> Compiled:
-    """Scores one document of every task with the first of some candidates that can be merged.
+) -> dict[str, dict[str, str]]:
+    """Scores one document of every task with the first of some candidates that can be scored.
 
     Args:
         compiled: What is to be searched.
-        executor: Where; it goes on with what was found.
+        executor: Where.
         candidates: Models, as they are.
 
     Returns:
-        The same with the metrics' names as results have them; as it was where nothing was scored.
+        Split -> task -> the metric's name as results have it; nothing where nothing was scored
+        and every name is known without.
 
     Raises:
         GenomeError: a task's code fails, or its results lack the metric; all of them.
+        RunError: nothing was scored, and only results tell the name of a metric.
     """
+    failure = "the time of the search was over"
     for candidate in candidates:
         try:
             outcome = _outcome(executor, candidate, compiled.genome.optimizer.timeout)
         except GenomeError as error:
             raise located(error, compiled.source) from error
-        if outcome is None or (outcome.failure and not outcome.failure.startswith("merge")):
-            return compiled  # the run finds out, trial by trial
+        if outcome is None:
+            break
         if outcome.evaluation is not None:
-            found = iter(metric.key for metric in outcome.evaluation.metrics)
-            objectives = compiled.tasks.objectives
-            keys = {split: list(islice(found, len(o.keys))) for split, o in objectives.items()}
-            return replace(compiled, tasks=_with_keys(compiled.tasks, keys))
-    return compiled
+            return _names(compiled, outcome.evaluation)
+        failure = outcome.failure
+    problems = list(_nameless(compiled, failure))
+    if problems:
+        raise RunError.of(map(compiled.source.locate, problems))
+    return {}
+
+
+def _names(compiled: Compiled, evaluation: Evaluation) -> dict[str, dict[str, str]]:
+    """The metric read from each task, as a ledger keeps it."""
+    found = iter(metric.key for metric in evaluation.metrics)
+    return {
+        split: {k.task: f"{k.metric},{k.filter}" for k in islice(found, len(objective.keys))}
+        for split, objective in compiled.tasks.objectives.items()
+    }
+
+
+def _nameless(compiled: Compiled, failure: str) -> Iterator[Problem]:
+    """Tasks whose metric has no name unless a document of them was scored."""
+    for split, evaluator in compiled.tasks.evaluators.items():
+        for index, facts in enumerate(evaluator.facts()):
+            if not facts.is_known:
+                yield Problem(
+                    f"only results of {facts.key.task!r} name its metric, and no model could be "
+                    f"scored on its first document ({failure})",
+                    f"{split}[{index}]",
+                    "Mend what failed and run again.",
+                )
 
 
 def located(error: GenomeError, source: Source) -> EvomergeError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.first import first_documents, names_of, with_names
+from evomerge.compiler.first import Names, first_documents, with_names
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
@@ -21,6 +21,7 @@ from evomerge.events import Preparing, Proposing
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.executors.factory import Workshop
+from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.files import write_missing
 from evomerge.findings import Severity
@@ -77,8 +78,9 @@ def search_for(
         executor = _executor(compiled, header, target.path)
         with ExitStack() as undo:
             undo.callback(executor.close)
-            compiled = _tried(compiled, executor, header, target.path)
-            header["metrics"] = names_of(compiled)
+            compiled, names = _tried(compiled, executor, header, target.path)
+            if names:
+                header["metrics"] = names
             ledger, notes = _new(compiled, header, RunFolder(run_dir), fork_dir)
             undo.pop_all()
     genome, objectives = compiled.genome, compiled.tasks.objectives
@@ -189,32 +191,44 @@ class _FirstWith:
     """
 
     def __init__(self, workshop: Workshop, evaluators: Mapping[str, Evaluator]) -> None:
-        self.later = workshop
+        self._later = workshop
         self._loaded: Mapping[str, Evaluator] | None = evaluators
 
     def __call__(self) -> Worker:
         loaded, self._loaded = self._loaded, None
-        return self.later(loaded)
+        return self._later(loaded)
 
 
-def _tried(compiled: Compiled, executor: Executor, header: Header, run_dir: Path) -> Compiled:
-    """One document of every task is scored, and the executor goes on with what was loaded."""
-    space, evaluators = compiled.merge_space, compiled.tasks.evaluators
-    candidates = baselines(space)
+def _tried(
+    compiled: Compiled, executor: Executor, header: Header, run_dir: Path
+) -> tuple[Compiled, Names]:
+    """One document of every task is scored, and the executor goes on with what was loaded.
+
+    Returns:
+        The same with the metrics' names, and those that were found.
+    """
+    candidates, space = baselines(compiled.merge_space), compiled.merge_space
+    loaded: Mapping[str, Evaluator] | None = None
     if any(space.files(candidate.point) for candidate in candidates):
         # The run folder, where these belong, is not there before the run is.
         with scratch() as folder:
             for candidate in candidates:
                 write_missing(folder, space.files(candidate.point))
-            elsewhere = _FirstWith(_workshop(compiled, header, folder), evaluators)
-            settled = first_documents(compiled, EXECUTORS["serial"](elsewhere), candidates)
+            maker = _FirstWith(_workshop(compiled, header, folder), compiled.tasks.evaluators)
+            elsewhere = Serial(maker, 1, compiled.genome.execution.trial_timeout)
+            names = first_documents(compiled, elsewhere, candidates)
+            if names:
+                loaded = elsewhere.worker.evaluators
     else:
-        settled = first_documents(compiled, executor, candidates)
-    if settled is not compiled and isinstance(executor.make_worker, _FirstWith):
-        executor.make_worker.later = _workshop(settled, header, run_dir)
-    elif settled is not compiled:
-        executor.make_worker = _workshop(settled, header, run_dir)
-    return settled
+        names = first_documents(compiled, executor, candidates)
+    compiled = with_names(compiled, names)
+    workshop = _workshop(compiled, header, run_dir)
+    if not names:  # its workers know none, and may be in any state
+        executor.close()
+        executor.forget_workers()
+    is_here = isinstance(executor, Serial)
+    executor.make_worker = _FirstWith(workshop, loaded) if loaded and is_here else workshop
+    return compiled, names
 
 
 def _new(

@@ -95,6 +95,13 @@ class Evaluator(ABC):
         """
         return ()
 
+    def settle(self, keys: Sequence[MetricKey]) -> None:  # noqa: B027  # most have their names
+        """Has :meth:`evaluate` read these metrics and no others, as first documents named them.
+
+        Args:
+            keys: One of each task, in the order of the tasks.
+        """
+
     @abstractmethod
     def identity(self) -> Mapping[str, str]:
         """Task name -> digest of everything its scores stand on: documents, prompts, metric.

@@ -74,7 +74,7 @@ def _is_of_its_form(data: Any) -> bool:
     genome = data.get("genome")
     if not isinstance(genome, dict) or genome.get("merge_method") not in METHODS:
         return False
-    if any(isinstance(m, dict) and "parameters" in m for m in genome.get("models") or ()):
+    if any("parameters" in _dict_of(model) for model in _list_of(genome.get("models"))):
         return False
     return not any(
         key in _ours(path) and key not in known
@@ -87,14 +87,18 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any], 
     """Each block that mergekit-evolve reads: where it stands, what it holds, what is read of it."""
     yield (), _dict_of(data), _TOP
     yield ("genome",), _dict_of(data.get("genome")), _GENOME
-    tasks = data.get("tasks")
-    for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
+    for index, task in enumerate(_list_of(data.get("tasks"))):
         yield ("tasks", index), _dict_of(task), _TASK
 
 
 def _dict_of(part: Any) -> dict[str, Any]:
     """The block itself; an empty one where something else stands in its place."""
     return part if isinstance(part, dict) else {}
+
+
+def _list_of(part: Any) -> list[Any]:
+    """The list itself; an empty one where something else stands in its place."""
+    return part if isinstance(part, list) else []
 
 
 def _ours(path: KeyPath) -> set[str]:

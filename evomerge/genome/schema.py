@@ -88,7 +88,9 @@ class OptimizerBlock(OptimizerLink):
         if not isinstance(value, dict) or "budget" in value:
             return value
         parts = value.get("chain") or value.get("islands")
-        budgets = [link.get("budget") for link in parts or () if isinstance(link, dict)]
+        if not isinstance(parts, list):
+            return value
+        budgets = [link.get("budget") for link in parts if isinstance(link, dict)]
         if parts and len(budgets) == len(parts) and all(isinstance(b, int) for b in budgets):
             return {**value, "budget": sum(budgets)}
         return value

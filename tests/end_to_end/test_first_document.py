@@ -9,7 +9,10 @@ import pytest
 import yaml
 
 from evomerge.cli.main import entry_point
+from evomerge.errors import GenomeError, OutOfMemoryError
+from evomerge.evaluators.lm_eval import LmEval
 from tests.evaluators.tiny_tasks import write_tasks
+from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_family
 
 GENOME = """\
@@ -22,6 +25,12 @@ tasks: [{name: TASK, limit: 4}, {name: tiny_likelihood, metric: perplexity, limi
 task_search_path: [tasks]
 evaluation: {device: cpu}
 optimizer: {name: random, budget: 3}
+"""
+SUMS = """\
+genome:
+  models: [models/base+loras/a, models/base+loras/b]
+  merge_method: linear
+  adapters: factors
 """
 JUDGED = """
 dataset_path: json
@@ -58,7 +67,18 @@ def grade(doc, results):
 
 def hits(references, predictions):
     return {"hit@1": 1.0, "hit@2": 0.5}
+
+
+def more(doc, results):
+    likelihood, _ = results[0]
+    return {"only": likelihood, **({"more": 1.0} if doc["answer"] else {})}
 """
+VARIED = JUDGED.replace("judge.grade", "judge.more").replace(
+    "metric_list: [{metric: grade, aggregation: mean, higher_is_better: true}]",
+    """metric_list:
+  - {metric: more, aggregation: mean, higher_is_better: false}
+  - {metric: only, aggregation: mean, higher_is_better: true}""",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +90,7 @@ def place(tmp_path_factory):
     (folder / "tasks" / "judge.py").write_text(JUDGE)
     (folder / "tasks" / "judged.yaml").write_text(f"task: judged\n{JUDGED}")
     (folder / "tasks" / "mapped.yaml").write_text(f"task: mapped\n{MAPPED}")
+    (folder / "tasks" / "varied.yaml").write_text(f"task: varied\n{VARIED}")
     return folder
 
 
@@ -121,6 +142,98 @@ def test_what_the_first_document_shows_ends_a_run_before_it_begins(evomerge, pla
         "'hit@2'? (it gives: hit@1,none, hit@2,none)."
     ) in err
     assert not (place / "never").exists()
+
+
+def scores(folder):
+    """Trial -> what its own metrics are, as the ledger has them."""
+    lines = map(json.loads, (folder / "ledger.jsonl").read_text().splitlines())
+    return {line["id"]: line["metrics"] for line in lines if line["kind"] == "trial"}
+
+
+def test_a_run_that_is_continued_reads_what_its_first_document_named(evomerge, place):
+    genome = GENOME.replace("TASK", "varied")  # its first document has one metric, others two
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "varied", genome=genome)
+    assert code == 0, err
+    whole = scores(place / "varied")
+    lines = (place / "varied" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    second = [n for n, line in enumerate(lines) if json.loads(line)["kind"] == "trial"][1]
+    (place / "varied" / "ledger.jsonl").write_text("".join(lines[: second + 1]))
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "varied")
+    assert code == 0, err
+    assert "failed" not in err
+    assert scores(place / "varied") == whole
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch):
+    """``short_of_memory(n)``: the first n times that documents are scored first, there is none."""
+
+    def after(n):
+        left = iter(range(n))
+        scored = LmEval.first_documents
+
+        def first_documents(self, model, deadline=None):
+            if next(left, None) is not None:
+                raise OutOfMemoryError("out of memory: 3 GiB")
+            return scored(self, model, deadline)
+
+        monkeypatch.setattr(LmEval, "first_documents", first_documents)
+
+    return after
+
+
+def test_the_next_baseline_tells_the_names_where_one_does_not_fit(evomerge, place, short_of_memory):
+    short_of_memory(2)  # with half the batch neither
+    genome = GENOME.replace("TASK", "varied")
+    small = ("--run-dir", "short", "--set", "optimizer.budget=1")
+    code, _, err = evomerge("run", "g.yml", *small, genome=genome)
+    assert code == 0, err
+    assert header(place / "short")["metrics"]["tasks"]["varied"] == "only,none"
+
+
+def test_a_run_whose_metric_nobody_could_name_does_not_begin(evomerge, place, short_of_memory):
+    short_of_memory(1000)
+    genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@2")
+    code, _, err = evomerge("run", "g.yml", "--run-dir", "nameless", genome=genome)
+    assert code == 1
+    assert (
+        "g.yml:6: tasks[0]: only results of 'mapped' name its metric, and no model could be scored "
+        "on its first document (evaluate with half the batch: out of memory: 3 GiB). Mend what "
+        "failed and run again."
+    ) in err
+    assert not (place / "nameless").exists()
+
+
+def test_a_run_whose_metrics_are_known_needs_no_first_document(evomerge, place, short_of_memory):
+    short_of_memory(1000)
+    genome = GENOME.replace("{name: TASK, limit: 4}, ", "")
+    small = ("--run-dir", "known", "--set", "optimizer.budget=1")
+    code, _, err = evomerge("run", "g.yml", *small, genome=genome)
+    assert code == 0, err
+    assert "metrics" not in header(place / "known")
+    assert "failed" not in err
+    code, _, err = evomerge("run", "g.yml", *small)
+    assert code == 0, err
+
+
+def test_the_first_document_has_the_time_of_a_trial_wherever_it_is_scored(
+    evomerge, place, monkeypatch
+):
+    given = []
+
+    def first_documents(self, model, deadline=None):
+        given.append(deadline.seconds)
+        raise GenomeError("seen", where="tasks[0]")
+
+    monkeypatch.setattr(LmEval, "first_documents", first_documents)
+    for seed, name in enumerate("ab"):
+        lora_expert(place / "loras" / name, place / "models" / "base", seed)
+    sums = SUMS + GENOME[GENOME.index("tasks:") :].replace("TASK", "mapped, metric: hit@1")
+    for genome in (sums, GENOME.replace("TASK", "mapped, metric: hit@1")):
+        timed = ("--run-dir", "timed", "--set", "execution.trial_timeout=1000")
+        code, _, err = evomerge("run", "g.yml", *timed, genome=genome)
+        assert (code, "tasks[0]: seen" in err) == (2, True), err
+    assert given == [1000, 1000]
 
 
 @pytest.mark.slow

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from evomerge.errors import EvaluationError, GenomeError
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.genome.tasks import Evaluation, Task
+from evomerge.trial import MetricKey
 
 CODE = """
+import itertools
 import statistics
+
+calls = itertools.count()
 
 
 def hits(references, predictions, k=(1, 3)):
@@ -23,6 +29,31 @@ def spread(items):
 def sides(doc, results):
     side = "left" if doc["answer"] % 2 else "right"
     return {f"acc_{side}": 1.0, "length": 2.0}
+
+
+def is_late(doc):  # of 20 documents the last 4
+    return doc["answer"] == "ghij".find(doc["target"])
+
+
+def late(doc, results):
+    return {"good": 1.0} if is_late(doc) else {"bad": 1.0, "ugly": 1.0}
+
+
+def sorted_by_class(doc, results):
+    return {"contrast": float(is_late(doc))}
+
+
+def contrast(items):
+    if len(set(items)) < 2:
+        raise ValueError("only one class is present")
+    return statistics.mean(items)
+
+
+def flaky(doc, results):
+    n = next(calls)
+    if n == 0:
+        raise ConnectionError("503 from the judge")
+    return {"flaky": float(n)}
 
 
 def grade(doc, results):
@@ -72,6 +103,14 @@ TASKS = {
     "spread": CHOOSES
     + "metric_list:\n  - {metric: acc, aggregation: !function judge.spread, "
     + "higher_is_better: false}\n",
+    "late": CHOOSES + OWN.format("late", "good", MEAN),
+    "sorted": CHOOSES
+    + OWN.format(
+        "sorted_by_class",
+        "contrast",
+        "aggregation: !function judge.contrast, higher_is_better: true",
+    ),
+    "flaky": CHOOSES + OWN.format("flaky", "flaky", MEAN),
     "brier": CHOOSES + "metric_list:\n  - {metric: brier_score}\n",
 }
 GROUPS = {
@@ -200,7 +239,7 @@ def test_who_never_saw_a_first_document_reads_the_same_metric(load, live_model):
 def test_a_metric_that_results_lack_is_told_with_those_they_have(
     load, live_model, name, metric, sentence
 ):
-    evaluator = load(name, metric)
+    evaluator = load(name, metric, limit=16)  # all are looked at
     evaluator.prepare()  # no word before: its YAML cannot tell
     assert told(evaluator, live_model).startswith(sentence)
 
@@ -250,3 +289,35 @@ def test_scores_are_the_same_after_a_first_document(load, live_model):
     evaluator = load("brier")
     evaluator.first_documents(live_model)
     assert evaluator.evaluate(live_model) == load("brier").evaluate(live_model)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [("late", "late/good,none", 1.0), ("sorted", "sorted/contrast,none", 0.2)],
+)
+def test_what_the_first_documents_cannot_tell_is_no_mistake_of_the_task(
+    load, live_model, name, key, value
+):
+    evaluator = load(name)
+    evaluator.prepare()
+    (first,) = evaluator.first_documents(live_model)
+    assert str(first.key) == key
+    assert math.isnan(first.value)
+    metric = evaluator.evaluate(live_model).metrics[0]
+    assert (str(metric.key), metric.value) == (key, value)
+
+
+def test_a_judge_that_fails_once_is_asked_about_the_same_document_again(load, live_model):
+    (first,) = load("flaky", limit=4).first_documents(live_model)
+    assert (first.value, first.n) == (1.0, 1)  # of the second call
+
+
+def test_an_evaluator_that_is_told_a_name_reads_that_metric_and_no_other(load, live_model):
+    evaluator = load("hits", "hit@1", limit=3)
+    before = evaluator.identity()
+    evaluator.settle([MetricKey("hits", "hit@3", "none")])
+    assert str(evaluator.evaluate(live_model).metrics[0].key) == "hits/hit@3,none"
+    assert evaluator.identity() == before
+    evaluator.settle([MetricKey("hits", "hit@2", "none")])
+    with pytest.raises(EvaluationError, match="gives no metric 'hit@2,none'"):
+        evaluator.evaluate(live_model)

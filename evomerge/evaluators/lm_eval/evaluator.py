@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from evomerge.evaluators.lm_eval.blame import whereabouts
 from evomerge.evaluators.lm_eval.budget import tokens_on
 from evomerge.evaluators.lm_eval.contents import contents_of
 from evomerge.evaluators.lm_eval.facts import facts_of
-from evomerge.evaluators.lm_eval.first import LOOKED_AT, settled
+from evomerge.evaluators.lm_eval.first import LOOKED_AT, named, settled
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
@@ -93,17 +93,23 @@ class LmEval(Evaluator):
         language_model = self._language_model_of(model.tokenizer)
         language_model.bind(model.module, deadline)
         self._language_model = None  # requests for a few documents only
-        for n_documents in LOOKED_AT:
+        for attempt, n_documents in enumerate(LOOKED_AT, start=1):
             with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
                 self._build_requests(language_model, n_documents)
                 responses = _responses(Requests(self._leaves()), language_model)
-                entries, found, problems = settled(self.loaded(), responses)
+                entries, found, problems = settled(
+                    self.loaded(), responses, is_last=attempt == len(LOOKED_AT)
+                )
             if not problems:
                 break
         if problems:
             raise GenomeError.of(problems)
         self._entries = tuple(entries)
         return tuple(found)
+
+    def settle(self, keys: Sequence[MetricKey]) -> None:
+        """See :meth:`Evaluator.settle`."""
+        self._entries = tuple(map(named, self.loaded(), keys))
 
     def identity(self) -> Mapping[str, str]:
         """Task name -> digest of its documents, its settings and the metric read from it."""

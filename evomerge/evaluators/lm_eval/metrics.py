@@ -33,10 +33,15 @@ def is_open(task: Any) -> bool:
     `process_results` returns whatever it likes; so does a metric that is a function of the
     task's, one of Hugging Face's `evaluate`, and a task that is a class.
     """
-    if type(task) is not ConfigurableTask or task.config.process_results is not None:
+    if is_per_document(task):
         return True
     own = task._metric_fn_list.values()  # no public name
     return any(function not in metric_registry.values() for function in own)
+
+
+def is_per_document(task: Any) -> bool:
+    """Whether code of the task's own says of each document which metrics it has."""
+    return type(task) is not ConfigurableTask or task.config.process_results is not None
 
 
 def not_found(task: Any) -> list[str]:

@@ -82,8 +82,17 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     )
 
 
-def results_of(entry: Entry, responses: Responses, documents: list[Document]) -> Results:
+def results_of(
+    entry: Entry, responses: Responses, documents: list[Document], *, is_sample: bool = False
+) -> Results:
     """What one entry's documents gave; appends them.
+
+    Args:
+        entry: A task or a group.
+        responses: To its documents.
+        documents: Where they go.
+        is_sample: Whether these are a few of many: where an aggregation fails on them, its
+            metric is NaN. A correlation or a deviation is not defined for any documents.
 
     Raises:
         EvaluationError: code of a task failed.
@@ -93,7 +102,7 @@ def results_of(entry: Entry, responses: Responses, documents: list[Document]) ->
     given: list[list[metrics.MetricFilter]] = []
     for leaf in entry.leaves:
         raw = _process(leaf, responses[leaf.task], documents)
-        results[leaf.name] = _aggregate(leaf, raw)
+        results[leaf.name] = _aggregate(leaf, raw, is_sample=is_sample)
         given.append(list(raw))
         counts = {pair: len(values) for pair, values in raw.items()}
         found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
@@ -134,7 +143,8 @@ def key_of(
     task, pair = entry.key.task, (entry.key.metric, entry.key.filter)
     if entry.is_known and pair in given:
         return entry.key
-    wanted = entry.requested if entry.is_open else ",".join(pair)
+    is_free = entry.is_open and not entry.is_settled
+    wanted = entry.requested if is_free else ",".join(pair)
     chosen = metrics.choose(wanted, given, task=task, where=where, says="gives")
     return chosen if isinstance(chosen, Problem) else MetricKey(task, *chosen)
 
@@ -176,7 +186,9 @@ def _process(
     return raw
 
 
-def _aggregate(leaf: Leaf, raw: dict[metrics.MetricFilter, list[Any]]) -> dict[str, Any]:
+def _aggregate(
+    leaf: Leaf, raw: dict[metrics.MetricFilter, list[Any]], *, is_sample: bool
+) -> dict[str, Any]:
     """lm-eval's result dictionary of one task, as its groups read it.
 
     What its YAML does not name has lm-eval's mean, and none where that is no mean of numbers.
@@ -188,14 +200,18 @@ def _aggregate(leaf: Leaf, raw: dict[metrics.MetricFilter, list[Any]]) -> dict[s
             continue
         aggregate = aggregations.get(metric, mean)
         stderr = STDERRS.get(aggregate)
-        with blamed(leaf.name, f"the aggregation of {metric!r}"):
-            try:
-                results[f"{metric},{name}"] = aggregate(values)
-            except OverflowError:  # the perplexity of a broken model
-                results[f"{metric},{name}"] = math.inf
-            results[f"{metric}_stderr,{name}"] = (
-                stderr(values) if stderr is not None and len(values) > 1 else NO_STDERR
-            )
+        results |= {f"{metric},{name}": math.nan, f"{metric}_stderr,{name}": NO_STDERR}
+        try:
+            with blamed(leaf.name, f"the aggregation of {metric!r}"):
+                try:
+                    results[f"{metric},{name}"] = aggregate(values)
+                except OverflowError:  # the perplexity of a broken model
+                    results[f"{metric},{name}"] = math.inf
+                if stderr is not None and len(values) > 1:
+                    results[f"{metric}_stderr,{name}"] = stderr(values)
+        except EvaluationError:
+            if not is_sample or aggregate is mean:  # which any documents have
+                raise
     return results
 
 

@@ -50,6 +50,7 @@ class Entry:
         requested: The metric as the genome names it; None for the default.
         is_open: Whether code of the task's own names its metrics: results have the last word.
         is_known: Whether the metric is one of those that the task's YAML names.
+        is_settled: Whether first documents named it: from then on no other is read.
     """
 
     key: MetricKey
@@ -60,6 +61,7 @@ class Entry:
     requested: str | None = None
     is_open: bool = False
     is_known: bool = True
+    is_settled: bool = False
 
 
 def load(
