@@ -95,10 +95,21 @@ def read(
     """
     weights = {s.filter: s.value(point) for s in slots if s.parameter == "weight"} if starts else {}
     silent = {text for text, value in weights.items() if not np.any(value)}
+    filters = _filters_of(slots)
     for slot in slots:
-        is_silent = slot.filter in silent if slot.filter in weights else silent == {*weights}
+        # Of other filters than the weights', one may reach tensors of several of them.
+        is_beside = filters[slot.parameter] == [*weights]
+        is_silent = slot.filter in silent if is_beside else silent == {*weights}
         may_vary = slot.parameter != "weight" and isinstance(slot.reader, Variable)
         yield slot, slot.value(starts if weights and is_silent and may_vary else point)
+
+
+def _filters_of(slots: Iterable[Slot]) -> dict[str, list[str | None]]:
+    """The filters of each parameter, in the order in which mergekit looks for one."""
+    found: dict[str, list[str | None]] = {}
+    for slot in slots:
+        found.setdefault(slot.parameter, []).append(slot.filter)
+    return found
 
 
 def with_filters(values: list[tuple[str | None, Any]]) -> Any:
