@@ -1,4 +1,4 @@
-"""The dtype of forward passes: the models', but float32 on a CPU without bfloat16."""
+"""The dtype of forward passes: the models', but float32 on a CPU that has nothing for them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def genome_of(rest: str = ""):
 )
 def test_bfloat16_is_there_where_the_cpu_has_it_and_torch_may_use_it(cpu, there, has):
     cpu(*there)
-    assert rule.has_bfloat16() == has
+    assert rule.has_instructions("bfloat16") == has
     assert rule.pass_dtype("bfloat16", "cpu") == (None if has else "float32")
 
 
@@ -64,9 +64,33 @@ def test_a_system_without_a_file_on_its_cpu_is_asked_through_torch(monkeypatch, 
     cpu("", kind="arm64", capability="DEFAULT")
     monkeypatch.setattr(rule, "_CPUINFO", Path("nowhere"))
     for has in (False, True):
-        known = {"bf16": has, "sse": not has}
+        known = {"bf16": has, "fp16_arith": not has, "sse": not has}
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
-        assert rule.has_bfloat16() == has
+        assert rule.has_instructions("bfloat16") == has
+        assert rule.has_instructions("float16") != has
+
+
+@pytest.mark.parametrize(
+    ("there", "dtype", "other"),
+    [
+        (("avx512f avx512_bf16", "AVX512"), "bfloat16", "float16"),
+        (("avx512f avx512_fp16", "AVX512"), "float16", "bfloat16"),
+        (("avx512f amx_bf16", "AMX"), "bfloat16", "float16"),
+        (("avx512f amx_fp16", "AMX"), "float16", "bfloat16"),
+        (("asimd bf16", "DEFAULT", "aarch64"), "bfloat16", "float16"),
+        (("asimd fphp asimdhp", "DEFAULT", "aarch64"), "float16", "bfloat16"),
+        (
+            ("avx512_bf16 avx512_fp16", "AVX512", "x86_64", "AVX512_CORE_BF16"),
+            "bfloat16",
+            "float16",
+        ),
+    ],
+    ids=str,
+)
+def test_a_cpu_with_instructions_for_one_dtype_has_none_for_the_other(cpu, there, dtype, other):
+    cpu(*there)
+    assert rule.pass_dtype(dtype, "cpu") is None
+    assert rule.pass_dtype(other, "cpu") == "float32"
 
 
 def test_other_devices_and_dtypes_are_left_as_they_are(cpu):
@@ -78,12 +102,15 @@ def test_other_devices_and_dtypes_are_left_as_they_are(cpu):
 
 
 def test_a_check_says_so_unless_the_genome_says_the_dtype():
-    found = list(machine.passes(Subject(genome_of(), dtype="float32")))
-    assert [str(f).startswith("evaluation.dtype: forward passes in float32: this CPU has no "
-                              "bfloat16 instructions") for f in found] == [True]  # fmt: skip
-    given = genome_of("evaluation: {dtype: float32}")
-    assert list(machine.passes(Subject(given, dtype="float32"))) == []
-    assert list(machine.passes(Subject(genome_of()))) == []
+    for models in ("bfloat16", "float16"):
+        space = SimpleNamespace(out_dtype=models)
+        (found,) = machine.passes(Subject(genome_of(), merge_space=space, dtype="float32"))
+        assert str(found).startswith(
+            f"evaluation.dtype: forward passes in float32: this CPU has no {models} instructions"
+        )
+        given = genome_of("evaluation: {dtype: float32}")
+        assert list(machine.passes(Subject(given, merge_space=space, dtype="float32"))) == []
+        assert list(machine.passes(Subject(genome_of(), merge_space=space))) == []
 
 
 def test_a_run_keeps_the_dtype_it_began_with_and_says_so():
@@ -92,14 +119,18 @@ def test_a_run_keeps_the_dtype_it_began_with_and_says_so():
         (
             "float32",
             "float32",
-            [f"forward passes in float32: {rule.REASON}"],
+            ["forward passes in float32: this CPU has no float16 instructions"],
         ),
         ("float32", None, ["forward passes in float32, as the run began"]),
         (None, "float32", ["forward passes in the dtype of the models, as the run began"]),
         (None, None, []),
     ):
         workshop = Workshop({}, Evaluation(), (), 0, "cpu").passing_in(now)
-        compiled = SimpleNamespace(genome=genome, tasks=SimpleNamespace(workshop=workshop))
+        compiled = SimpleNamespace(
+            genome=genome,
+            tasks=SimpleNamespace(workshop=workshop),
+            merge_space=SimpleNamespace(out_dtype="float16"),
+        )
         header = {"dtype": then}
         assert dtype_of(header, genome) == then
         assert _pass_notes(compiled, header) == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from evomerge.optimizers.context import SearchContext
 from evomerge.optimizers.islands import Islands
 from evomerge.recipe import Recipe
 from evomerge.space import Real, Space
-from tests.contract.merge_space_cases import CASES, build, definition
+from tests.contract.merge_space_cases import CASES, LLAMA, build, definition
 from tests.recorded_runs import record_run
 
 READABLE = sorted(n for n in CASES if isinstance(build(CASES[n]), ParameterSpace))
@@ -137,6 +138,52 @@ def test_values_outside_the_range_are_no_point(merge_space):
     config = copy.deepcopy(dict(some_recipe(merge_space).config))
     config["models"][0]["parameters"]["weight"] = 7.0
     assert point_of(merge_space, Recipe(config)) is None
+
+
+def shared_family(**fields):
+    """A space of four models, and the same one told which of them hold equal tensors."""
+    block = definition(METHODS[fields.pop("merge_method")], granularity="layer", **fields)
+    names = [source.model for source in block.models] + [block.base_model]
+    equal = {
+        **{name: dict.fromkeys(names, 0) for name in LLAMA.embeddings},
+        **{name: {names[0]: 0, names[-1]: 0} for name in LLAMA.final_norm},  # one is the base
+    }
+    return build(block), build(block, replace(LLAMA, alike=equal))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("name", ["dare_linear", "dare_ties", "linear", "ties"])
+def test_values_that_change_nothing_are_no_reason_to_be_outside(name, normalize):
+    base = {"base_model": "org/base"} if name != "linear" else {"base_model": "org/model_0"}
+    whole, less = shared_family(merge_method=name, normalize=normalize, **base)
+    assert less.idle or (name == "linear" and not normalize)
+    point = point_of(less, some_recipe(whole))
+    assert point is not None
+    same = {p.name for p in less.space} & {p.name for p in whole.space if p.name[:5] != "share"}
+    genotype = np.random.default_rng(0).random(whole.space.n_dims)
+    drawn = whole.space.decode(genotype)
+    assert {n: point[n] for n in same} == pytest.approx({n: drawn[n] for n in same}, abs=1e-4)
+
+
+@pytest.mark.parametrize("density", [0.3, 1e-3, 1])
+def test_what_is_said_of_a_model_of_weight_0_is_no_reason_to_be_outside(density):
+    space = space_of(merge_method="dare_ties", normalize=False)
+    config = copy.deepcopy(dict(some_recipe(space).config))
+    config["models"][0]["parameters"] = {"weight": 0, "density": density}
+    point = point_of(space, Recipe(config))
+    assert point["weight[model_0]"] == 0
+    config["models"][0]["parameters"]["weight"] = 0.1
+    within = next(p for p in space.space if p.name == "density[model_0]").holds(float(density))
+    assert (point_of(space, Recipe(config)) is not None) == within
+
+
+def test_weights_of_which_the_method_takes_shares_are_read_at_any_scale():
+    space = space_of(merge_method="linear", models=["org/a", "org/b"])
+    config = copy.deepcopy(dict(some_recipe(space).config))
+    for entry, weight in zip(config["models"], (0.6, 1.8), strict=True):
+        entry["parameters"]["weight"] = weight
+    again = space.recipe(point_of(space, Recipe(config)))
+    assert [e["parameters"]["weight"] for e in again.config["models"]] == [0.25, 0.75]
 
 
 def test_pairs_of_models_are_not_read(merge_space):

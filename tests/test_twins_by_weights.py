@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evomerge.errors import LostFileError, MergeError, SearchTimeoutError, TrialTimeoutError
 from evomerge.executors import twins
 from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
@@ -53,16 +54,18 @@ def recipe(family, first=0.0, second=0.5, method="ties", **more) -> Recipe:
 
 
 def scored(worker, found, split="tasks"):
-    steps = worker.run(Candidate(0, "optimizer", found), split)
+    outcome, stages = ended(worker.run(Candidate(0, "optimizer", found), split))
+    assert outcome.state is TrialState.COMPLETE
+    return outcome, stages
+
+
+def ended(steps):
     stages = []
     while True:
         try:
             stages.append(next(steps))
         except StopIteration as end:
-            outcome = end.value
-            break
-    assert outcome.state is TrialState.COMPLETE
-    return outcome, stages
+            return end.value, stages
 
 
 def test_a_twin_gets_what_was_found_of_the_first_and_costs_no_pass(family, place):
@@ -92,6 +95,47 @@ def test_a_suspect_that_differs_is_scored_with_its_own_weights(family, place, mo
     assert not torch.equal(*evaluator.seen)
     last = worker.merger.merge(recipe(family, 0.7, method="task_arithmetic"))
     assert torch.equal(evaluator.seen[1], last.module.state_dict()["model.norm.weight"])
+
+
+GONE = (MergeError("no such tensor"), LostFileError("gone"), RuntimeError("not enough memory"))
+
+
+def fails_again(monkeypatch, worker, earlier, error):
+    """A recipe that was merged cannot be merged any more."""
+    merge = worker.merger.merge
+
+    def merged(recipe, *arguments):
+        if recipe == earlier:
+            raise error
+        return merge(recipe, *arguments)
+
+    monkeypatch.setattr(worker.merger, "merge", merged)
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
+def test_a_twin_whose_earlier_recipe_fails_now_is_scored_itself(family, place, monkeypatch, error):
+    worker, evaluator = place
+    scored(worker, recipe(family))
+    fails_again(monkeypatch, worker, recipe(family), error)
+    for _ in range(2):
+        scored(worker, recipe(family, density=0.25))
+    assert len(evaluator.seen) == 3
+    assert torch.equal(evaluator.seen[0], evaluator.seen[1])
+    twin, _ = scored(worker, recipe(family, density=0.75))  # of the one that can be merged
+    assert len(evaluator.seen) == 3
+    assert twin.state is TrialState.COMPLETE
+
+
+def test_time_that_is_over_while_a_twin_is_compared_is_told(family, place, monkeypatch):
+    worker, _ = place
+    scored(worker, recipe(family))
+    fails_again(monkeypatch, worker, recipe(family), SearchTimeoutError("over"))
+    steps = worker.run(Candidate(0, "optimizer", recipe(family, density=0.25)), "tasks")
+    with pytest.raises(SearchTimeoutError):
+        list(steps)
+    fails_again(monkeypatch, worker, recipe(family), TrialTimeoutError("took longer"))
+    steps = worker.run(Candidate(0, "optimizer", recipe(family, density=0.25)), "tasks")
+    assert ended(steps)[0].state is TrialState.FAILED
 
 
 def test_a_mark_tells_settings_and_weights_apart_and_a_digest_every_entry(family):

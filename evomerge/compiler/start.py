@@ -34,7 +34,7 @@ from evomerge.limits import Limits
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.places import places_of
-from evomerge.merging.pass_dtype import REASON
+from evomerge.merging.pass_dtype import reason
 from evomerge.optimizers.context import Brief, SearchContext
 from evomerge.reading import is_there
 from evomerge.scratch import scratch
@@ -257,7 +257,9 @@ def _pass_notes(compiled: Compiled, header: Header) -> list[str]:
         return []
     if then != now:
         return [f"forward passes in {then or 'the dtype of the models'}, as the run began"]
-    return [f"forward passes in {now}: {REASON}"] if now is not None else []
+    if now is None:
+        return []
+    return [f"forward passes in {now}: {reason(compiled.merge_space.out_dtype)}"]
 
 
 def _machine_notes(then: Header, now: Header) -> list[str]:

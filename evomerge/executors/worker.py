@@ -16,6 +16,7 @@ from evomerge.errors import (
     Problem,
     RunError,
     SearchTimeoutError,
+    TrialTimeoutError,
     told,
 )
 from evomerge.evaluators.base import Evaluator, problems_of_split
@@ -122,10 +123,15 @@ class Worker:
             return model, None
         weights = digest_of(model)
         del model  # it is overwritten now
-        earlier = self.merger.merge(suspect.recipe, deadline)
-        if digest_of(earlier) == weights:
-            return earlier, suspect
-        del earlier
+        try:
+            earlier = self.merger.merge(suspect.recipe, deadline)
+            if digest_of(earlier) == weights:
+                return earlier, suspect
+            del earlier
+        except (SearchTimeoutError, TrialTimeoutError):
+            raise
+        except Exception:  # its files may be gone since, and this candidate needs none of them
+            pass
         return self.merger.merge(recipe, deadline), None
 
     def _evaluate(

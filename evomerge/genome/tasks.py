@@ -73,7 +73,7 @@ class Evaluation(Block):
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
         description="Dtype of the forward pass. Default: that of the merged model; `float32` on a "
-        "CPU without bfloat16 instructions.",
+        "CPU without instructions for it.",
     )
     apply_chat_template: bool | str | None = Field(
         None,

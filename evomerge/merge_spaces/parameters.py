@@ -73,7 +73,7 @@ class ParameterSpace(MergeSpace):
         self._slots_at = by_place(self.slots)
         self.idle = tuple(self._idle)
         is_silenced = self.method.unmoved is not Unmoved.COUNTS
-        self._starts = {p.name: start_of(p) for p in self._parameters} if is_silenced else {}
+        self.starts = {p.name: start_of(p) for p in self._parameters} if is_silenced else {}
         self._check()
         return Space(tuple(self._parameters))
 
@@ -278,7 +278,7 @@ class ParameterSpace(MergeSpace):
 
     def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
         found: dict[str, list[tuple[str | None, Any]]] = {}
-        for slot, value in read(self._slots_at.get((model, index), ()), point, self._starts):
+        for slot, value in read(self._slots_at.get((model, index), ()), point, self.starts):
             found.setdefault(slot.parameter, []).append((slot.filter, value))
         return {name: with_filters(values) for name, values in found.items()}
 

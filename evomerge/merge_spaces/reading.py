@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import EvomergeError
-from evomerge.merge_spaces.base import MergeSpace
+from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.parameters import ParameterSpace
-from evomerge.merge_spaces.slots import Coupled, Slot, Variable
+from evomerge.merge_spaces.slots import Coupled, Idle, Slot, Variable, by_place, silent
 from evomerge.recipe import Recipe
 from evomerge.recipe.effective import effective
 
@@ -38,18 +39,45 @@ def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
 
 def _point(merge_space: ParameterSpace, config: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
-        point = dict(_coordinates(merge_space, config))
+        values = {slot: _value(merge_space, slot, config) for slot in merge_space.slots}
+        free = set(_free(merge_space, values))
+        point = dict(_coordinates(merge_space, values, free))
         inside = merge_space.space.decode(merge_space.space.encode(point))
-        found = merge_space.recipe(inside)
+        slots = [_as_written(slot, values, inside, free) for slot in values]
+        found = merge_space.with_slots(slots).recipe(inside)
     except (*_OTHER_SHAPE, ZeroDivisionError):  # its weights have no sum
         return None
     return inside if _is_near(found.config, config) else None
 
 
-def _coordinates(space: ParameterSpace, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    values = {slot: _value(space, slot, config) for slot in space.slots}
+def _free(space: ParameterSpace, values: Mapping[Slot, Any]) -> Iterator[Slot]:
+    """Where a recipe may hold anything, and makes the weights that the space's own makes."""
+    yield from (slot for slot in values if isinstance(slot.reader, Idle))
+    if space.starts:
+        for slots in by_place(values).values():
+            yield from silent({slot: values[slot] for slot in slots})
+
+
+def _as_written(
+    slot: Slot, values: Mapping[Slot, Any], point: Point, free: Collection[Slot]
+) -> Slot:
+    """A slot that gives what the recipe holds, where it makes the weights of the point."""
+    if slot in free:
+        return replace(slot, reader=values[slot])
+    if isinstance(slot.reader, Coupled) and len(slot.reader.weights) == 1:
+        # Divided by their sum: it may be what sources without a part have left.
+        scale = sum(values[other] for other in _together(slot, values))
+        return replace(slot, reader=scale * slot.value(point))
+    return slot
+
+
+def _coordinates(
+    space: ParameterSpace, values: Mapping[Slot, Any], free: Collection[Slot]
+) -> Iterator[tuple[str, Any]]:
     for slot, value in values.items():
-        if isinstance(slot.reader, Variable):
+        if isinstance(slot.reader, Variable) and slot in free:
+            yield from ((name, space.starts[name]) for name in slot.reader.names)
+        elif isinstance(slot.reader, Variable):
             yield from zip(slot.reader.names, _controls(value), strict=True)
         elif isinstance(slot.reader, Coupled):
             yield from _coupled(slot, values)
@@ -57,14 +85,19 @@ def _coordinates(space: ParameterSpace, config: Mapping[str, Any]) -> Iterator[t
 
 def _coupled(slot: Slot, values: Mapping[Slot, Any]) -> Iterator[tuple[str, float]]:
     """The coordinates of weights that sum to 1, from the weights of all their sources."""
-    together = [
-        _controls(value)
-        for other, value in values.items()
-        if isinstance(other.reader, Coupled) and other.reader.weights == slot.reader.weights
-    ]
+    together = [_controls(values[other]) for other in _together(slot, values)]
     for control, coupled in enumerate(slot.reader.weights):
         weights = [controls[control] for controls in together]
         yield from zip(coupled.names, coupled.encode(weights), strict=True)
+
+
+def _together(slot: Slot, values: Mapping[Slot, Any]) -> list[Slot]:
+    """Of the sources whose weights sum to 1 with that of a slot, its own among them."""
+    return [
+        other
+        for other in values
+        if isinstance(other.reader, Coupled) and other.reader.weights == slot.reader.weights
+    ]
 
 
 def _controls(value: Any) -> list[Any]:

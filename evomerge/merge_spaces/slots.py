@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Slot:
     model: ModelName | None
     slice: int
     filter: str | None
-    reader: Reader
+    reader: Reader = field(hash=False)  # it may be a list
 
     def value(self, point: Point) -> Any:
         """The value for a point."""
@@ -93,12 +93,39 @@ def read(
         point: Of the space.
         starts: Parameter -> where a search starts; empty where a weight of 0 does not silence.
     """
-    weights = {s.filter: s.value(point) for s in slots if s.parameter == "weight"} if starts else {}
-    silent = {text for text, value in weights.items() if not np.any(value)}
+    values = {slot: slot.value(point) for slot in slots}
+    left_out = silent(values) if starts else ()
+    for slot, value in values.items():
+        yield slot, slot.value(starts) if slot in left_out else value
+
+
+def silent(values: Mapping[Slot, Any]) -> set[Slot]:
+    """What says nothing, because the weight is 0 wherever it acts.
+
+    Args:
+        values: What a recipe holds in each slot of one model in one slice.
+    """
+    weights = {slot.filter: v for slot, v in values.items() if slot.parameter == "weight"}
+    zeros = {text for text, value in weights.items() if not np.any(value)}
+    if not zeros:
+        return set()
+    # Of other filters than the weights', one may reach tensors of several of them.
+    beside = {name for name, own in _filters_of(values).items() if own == [*weights]}
+    return {
+        slot
+        for slot in values
+        if slot.parameter != "weight"
+        and isinstance(slot.reader, Variable)
+        and (slot.filter in zeros if slot.parameter in beside else zeros == {*weights})
+    }
+
+
+def _filters_of(slots: Iterable[Slot]) -> dict[str, list[str | None]]:
+    """The filters of each parameter, in the order in which mergekit looks for one."""
+    found: dict[str, list[str | None]] = {}
     for slot in slots:
-        is_silent = slot.filter in silent if slot.filter in weights else silent == {*weights}
-        may_vary = slot.parameter != "weight" and isinstance(slot.reader, Variable)
-        yield slot, slot.value(starts if weights and is_silent and may_vary else point)
+        found.setdefault(slot.parameter, []).append(slot.filter)
+    return found
 
 
 def with_filters(values: list[tuple[str | None, Any]]) -> Any:

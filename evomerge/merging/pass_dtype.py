@@ -1,7 +1,7 @@
 """The dtype of forward passes where the genome does not say: the models', but where it is slow.
 
-A CPU without instructions for bfloat16 converts every number of every pass: several times the
-time of float32, for the same scores within their errors.
+A CPU without instructions for a dtype of 16 bits converts every number of every pass: several
+times the time of float32, for the same scores within their errors.
 """
 
 from __future__ import annotations
@@ -13,14 +13,29 @@ from typing import Any
 
 from evomerge.reading import is_file, opened
 
-SLOW_WITHOUT = ("bfloat16", "float16")
 FAST = "float32"
-REASON = "this CPU has no bfloat16 instructions"
-# Their names on x86 and on ARM.
-_INSTRUCTIONS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+# Of each dtype that is slow without them: names on x86 and on ARM, by the system and by torch.
+_INSTRUCTIONS = {
+    "bfloat16": frozenset(("avx512_bf16", "amx_bf16", "bf16")),
+    "float16": frozenset(
+        ("avx512_fp16", "amx_fp16", "fphp", "asimdhp", "fp16_arith", "neon_fp16_arith")
+    ),
+}
 _CPUINFO = Path("/proc/cpuinfo")
 # Values of oneDNN's variable that keep it from using them.
-_BELOW = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+_BELOW_BFLOAT16 = (
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX2_VNNI_2",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+)
+_BELOW = {
+    "bfloat16": frozenset(_BELOW_BFLOAT16),
+    "float16": frozenset((*_BELOW_BFLOAT16, "AVX512_CORE_BF16")),
+}
 
 
 def pass_dtype(models: str, device: str) -> str | None:
@@ -31,20 +46,30 @@ def pass_dtype(models: str, device: str) -> str | None:
         device: Where they run.
     """
     is_cpu = device.partition(":")[0] == "cpu"
-    return FAST if is_cpu and models in SLOW_WITHOUT and not has_bfloat16() else None
+    is_slow = is_cpu and models in _INSTRUCTIONS and not has_instructions(models)
+    return FAST if is_slow else None
 
 
-def has_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16, and torch and its libraries may use them."""
+def reason(models: str) -> str:
+    """Why passes are not made in the dtype of the models."""
+    return f"this CPU has no {models} instructions"
+
+
+def has_instructions(dtype: str) -> bool:
+    """Whether this CPU has instructions for a dtype, and torch and its libraries may use them.
+
+    Args:
+        dtype: ``"bfloat16"`` or ``"float16"``.
+    """
     import torch  # heavy; asked when models have been read
 
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _BELOW:
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _BELOW[dtype]:
         return False
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     used = torch.backends.cpu.get_cpu_capability()  # less than there is, where a variable says so
     if is_x86 and not used.startswith(("AVX512", "AMX")):
         return False
-    return not _INSTRUCTIONS.isdisjoint(_instructions())
+    return not _INSTRUCTIONS[dtype].isdisjoint(_instructions())
 
 
 def _instructions() -> set[str]:

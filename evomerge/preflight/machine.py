@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evomerge.creating import ANOTHER_FOLDER, obstacle_to_folder
 from evomerge.findings import Finding, error, note, warning
-from evomerge.merging.pass_dtype import REASON
+from evomerge.merging.pass_dtype import reason
 from evomerge.plan.room import Store
 from evomerge.plan.trials import stores_of_subject
 from evomerge.preflight.subject import Subject
@@ -51,9 +51,10 @@ def shortage(store: Store) -> Iterator[Finding]:
 
 def passes(subject: Subject) -> Iterator[Finding]:
     """Forward passes in another dtype than that of the models, by the rule and not the genome."""
-    if subject.dtype is not None and subject.genome.evaluation.dtype is None:
+    space = subject.merge_space
+    if space is not None and subject.dtype is not None and subject.genome.evaluation.dtype is None:
         yield note(
-            f"forward passes in {subject.dtype}: {REASON}",
+            f"forward passes in {subject.dtype}: {reason(space.out_dtype)}",
             "evaluation.dtype",
             "Set it to that of the models to score as they are.",
         )

@@ -62,6 +62,26 @@ def test_only_the_places_where_the_weight_is_0_are_silent():
 
 
 @pytest.mark.parametrize("name", SPARSE)
+def test_a_density_is_silent_only_where_all_weights_that_it_reaches_are_0(name):
+    filtered = [{"filter": text, "range": [0, 1]} for text in ("self_attn", "mlp", None)]
+    given = [{k: v for k, v in entry.items() if v is not None} for entry in filtered]
+    space = build(definition(METHODS[name], normalize=False, parameters={"weight": given}))
+    own = [p.name for p in space.space if p.name.startswith("weight[model_0")]
+    assert len(own) == 3
+    density = next(p.name for p in space.space if p.name.startswith("density[model_0"))
+
+    def recipe(end: float, *zeros: str) -> Recipe:
+        genotype = np.full(space.space.n_dims, 0.5)
+        for index, parameter in enumerate(space.space):
+            genotype[index] = {density: end, **dict.fromkeys(zeros, 0.0)}.get(parameter.name, 0.5)
+        return space.recipe(space.space.decode(genotype))
+
+    for zeros in (own[:1], own[1:], own[-1:]):
+        assert recipe(0.1, *zeros) != recipe(0.9, *zeros)
+    assert recipe(0.1, *own) == recipe(0.9, *own)
+
+
+@pytest.mark.parametrize("name", SPARSE)
 def test_mergekit_makes_the_same_of_a_model_of_weight_0_whatever_is_said_of_it(name, tmp_path):
     base, one, two = map(str, tiny_family(tmp_path))
     merger = ResidentMerger(engine="reference")
