@@ -66,6 +66,13 @@ def mark(doc):
     return 1.0
 
 
+def without(value):
+    return lambda doc, results: {"acc": value if doc["answer"] == 2 else 1.0}
+
+
+no_number, nothing = without(float("nan")), without(None)
+
+
 def pieces(doc, results):
     return {"acc": {"first": 1.0}}
 
@@ -99,6 +106,8 @@ TASKS = {
     "loose": ROLLS + OWN.format("loose", "acc", MEAN),
     "known": ROLLS + OWN.format("known", "acc", MEAN),
     "rolled": ROLLS + "metric_list:\n  - {metric: acc, " + MEAN + "}\n",
+    "no_number": CHOOSES + OWN.format("no_number", "acc", MEAN),
+    "nothing": CHOOSES + OWN.format("nothing", "acc", MEAN),
     "pieces": CHOOSES + OWN.format("pieces", "acc", MEAN),
     "spread": CHOOSES
     + "metric_list:\n  - {metric: acc, aggregation: !function judge.spread, "
@@ -283,6 +292,12 @@ def test_code_of_a_task_that_fails_is_named_with_document_function_file_and_line
 def test_an_aggregation_that_fails_is_named_too(load, live_model, folder):
     with pytest.raises(EvaluationError, match=r"'spread', the aggregation of 'acc': Statis"):
         load("spread", limit=1).evaluate(live_model)
+
+
+@pytest.mark.parametrize("name", ["no_number", "nothing"])
+def test_the_document_that_spoils_a_metric_is_named(load, live_model, name):
+    with pytest.raises(EvaluationError, match=f"; document 2 of '{name}' gave no finite number"):
+        load(name).evaluate(live_model)
 
 
 def test_scores_are_the_same_after_a_first_document(load, live_model):

@@ -71,7 +71,7 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     for entry in entries:
         results = results_of(entry, responses, documents)
         found |= results.found
-        own.append(_own_metric(entry, results))
+        own.append(_own_metric(entry, results, documents))
     others = [metric for key, metric in found.items() if metric not in own]
     finite = (metric for metric in others if math.isfinite(metric.value))
     return Evaluation(
@@ -102,7 +102,7 @@ def results_of(
     given: list[list[metrics.MetricFilter]] = []
     for leaf in entry.leaves:
         raw = _process(leaf, responses[leaf.task], documents)
-        results[leaf.name] = _aggregate(leaf, raw, is_sample=is_sample)
+        results[leaf.name] = _aggregate(leaf, raw, documents, is_sample=is_sample)
         given.append(list(raw))
         counts = {pair: len(values) for pair, values in raw.items()}
         found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
@@ -120,7 +120,7 @@ def results_of(
     return Results(found, tuple(counts))
 
 
-def _own_metric(entry: Entry, results: Results) -> Metric:
+def _own_metric(entry: Entry, results: Results, documents: Sequence[Document]) -> Metric:
     """The metric that the genome reads.
 
     Raises:
@@ -132,8 +132,21 @@ def _own_metric(entry: Entry, results: Results) -> Metric:
     metric = results.found.get(key)
     if metric is None or not math.isfinite(metric.value):
         value = "missing" if metric is None else metric.value
-        raise EvaluationError(f"metric {key} is {value}, expected a finite number")
+        odd = _odd_document(entry.leaves, documents, (key.metric, key.filter))
+        raise EvaluationError(f"metric {key} is {value}, expected a finite number{odd}")
     return metric
+
+
+def _odd_document(
+    leaves: Sequence[Leaf], documents: Sequence[Document], of: metrics.MetricFilter
+) -> str:
+    """The first document without a finite number where others have one, for a message."""
+    names, label = {leaf.name for leaf in leaves}, ",".join(of)
+    own = [document for document in documents if document.task in names]
+    odd = [document for document in own if label not in document.values]
+    if not odd or len(odd) == len(own):  # the metric of a corpus
+        return ""
+    return f"; document {odd[0].doc_id} of {odd[0].task!r} gave no finite number"
 
 
 def key_of(
@@ -187,7 +200,11 @@ def _process(
 
 
 def _aggregate(
-    leaf: Leaf, raw: dict[metrics.MetricFilter, list[Any]], *, is_sample: bool
+    leaf: Leaf,
+    raw: dict[metrics.MetricFilter, list[Any]],
+    documents: Sequence[Document],
+    *,
+    is_sample: bool,
 ) -> dict[str, Any]:
     """lm-eval's result dictionary of one task, as its groups read it.
 
@@ -209,9 +226,10 @@ def _aggregate(
                     results[f"{metric},{name}"] = math.inf
                 if stderr is not None and len(values) > 1:
                     results[f"{metric}_stderr,{name}"] = stderr(values)
-        except EvaluationError:
+        except EvaluationError as error:
             if not is_sample or aggregate is mean:  # which any documents have
-                raise
+                odd = _odd_document([leaf], documents, (metric, name))
+                raise EvaluationError(f"{error.problems[0].what}{odd}") from error
     return results
 
 
