@@ -7,7 +7,8 @@ from typing import Any
 
 from evomerge import __version__
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.recorded import genome_changes, genome_digest
+from evomerge.compiler.recorded import genome_changes, genome_digest, space_in
+from evomerge.counted import counted
 from evomerge.errors import EvomergeError, LedgerError, ModelError, Problem
 from evomerge.evaluators.contents import members_of
 from evomerge.files import digest
@@ -84,6 +85,7 @@ def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
     """
     then = ledger.header
     found = genome_changes(ledger, genome)
+    found += [] if found else _other_space(then, now)  # of another genome it is another
     for name in _changed(then["models"], now["models"]):
         found.append(f"model {name}: its files are others than when the run began")
     for split in dict.fromkeys((*then["tasks"], *now["tasks"])):
@@ -127,6 +129,20 @@ def refusal(folder: RunFolder, genome: Any, compiled: Compiled | None) -> tuple[
     except EvomergeError as error:
         return error.problems
     return other_run(folder, changes).problems if changes else ()
+
+
+def _other_space(then: Header, now: Header) -> Iterator[str]:
+    """A space that is another though the genome is the same, and why."""
+    before, after = space_in(then), space_in(now)
+    if before is None or after is None or before == after:
+        return
+    why = "another version of evomerge began it"
+    if then["versions"].get("evomerge") == now["versions"].get("evomerge"):
+        if after.n_dims < before.n_dims:
+            why = f"weights of models that were not here then are here now, or {why}"
+        elif after.n_dims > before.n_dims:
+            why = f"weights of models that were here then are not here now, or {why}"
+    yield f"the space: {counted(before.n_dims, 'parameter')} then, {after.n_dims:,} now: {why}"
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -53,9 +53,17 @@ def recorded_space(run_dir: Path | None) -> Space | None:
     if run_dir is None or not is_there(RunFolder(run_dir).ledger):
         return None
     try:
-        return from_data(Ledger.open(RunFolder(run_dir), read_only=True).header["space"])
-    except (EvomergeError, ValueError):
+        return space_in(Ledger.open(RunFolder(run_dir), read_only=True).header)
+    except EvomergeError:
         return None  # whoever continues it says what is wrong with it
+
+
+def space_in(header: Mapping[str, Any]) -> Space | None:
+    """The space that a run began with; None where its ledger does not say, or says it otherwise."""
+    try:
+        return from_data(header["space"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def genome_changes(ledger: Ledger, genome: Any) -> list[str]:

@@ -36,6 +36,7 @@ from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.places import places_of
 from evomerge.merging.pass_dtype import reason
 from evomerge.optimizers.context import Brief, SearchContext
+from evomerge.preflight.search import uncompared
 from evomerge.reading import is_there
 from evomerge.scratch import scratch
 from evomerge.search import Search
@@ -100,7 +101,7 @@ def search_for(
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
-        notes=[*notes, *_pass_notes(compiled, ledger.header)],
+        notes=[*notes, *_notes(compiled, ledger.header)],
         is_strict=is_strict,
     )
 
@@ -248,6 +249,12 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
         ledger.close()
         raise other_run(folder, changes)
     return ledger, [*ledger.repairs, *_machine_notes(ledger.header, header)]
+
+
+def _notes(compiled: Compiled, header: Header) -> list[str]:
+    """What a check notes and whoever only runs should know too."""
+    unseen = [finding.problem.what for finding in uncompared(compiled.subject)]
+    return [*_pass_notes(compiled, header), *unseen]
 
 
 def _pass_notes(compiled: Compiled, header: Header) -> list[str]:

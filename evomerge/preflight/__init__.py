@@ -87,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     search.patience,
     search.untold_losses,
     search.left_out,
+    search.uncompared,
     search.idle_parameters,
     motion.swarm_in_few_directions,
     motion.swarm_in_shares,

@@ -150,6 +150,19 @@ def left_out(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def uncompared(subject: Subject) -> Iterator[Finding]:
+    """Models whose tensors nobody could look into for parameters that change nothing."""
+    unseen = [model.name for model in subject.models if model.folder is None]
+    if not unseen or subject.genome.genome.adapters == "factors":  # their sums leave out nothing
+        return
+    yield note(
+        f"tensors of {some(unseen)} were not compared with those of other models: they are on "
+        "the Hub and not on this machine, and parameters that change nothing may be searched",
+        "genome.models",
+        "Download them before the run begins, and such parameters are left out.",
+    )
+
+
 def idle_parameters(subject: Subject) -> Iterator[Finding]:
     """Parameters whose ends mean the same recipe; one of each kind and range is tried."""
     merge_space = subject.merge_space

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from evomerge.compiler import compile_genome, search_for
 from evomerge.compiler.read import read_genome
+from evomerge.errors import LedgerError
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_model
@@ -80,9 +82,25 @@ def test_a_run_goes_on_in_the_space_it_began_with(trained, monkeypatch):
         unseen.setattr(examine, "alike", lambda models, **settings: {})
         whole = space_in(None)
         compiled = compile_genome(genome, source, run_dir=began)
-        search_for(compiled, began).ledger.close()
+        on_hub = [replace(model, folder=None) for model in compiled.subject.models]
+        compiled = replace(compiled, subject=replace(compiled.subject, models=on_hub))
+        search = search_for(compiled, began)
+        search.ledger.close()
+    told = [note for note in search.notes if "were not compared" in note]
+    assert [note.partition(" were")[0] for note in told] == ["tensors of tied+a, tied+b, tied"]
     assert space_in(began) == whole
-    assert space_in(Path("another")).n_dims < whole.n_dims
+    later = Path("later")
+    compiled = compile_genome(genome, source, run_dir=later)
+    search = search_for(compiled, later)
+    search.ledger.close()
+    assert not [note for note in search.notes if "were not compared" in note]
+    n_less = compiled.merge_space.space.n_dims
+    assert n_less < whole.n_dims
+    with monkeypatch.context() as unseen:
+        unseen.setattr(examine, "alike", lambda models, **settings: {})
+        said = f"the space: {n_less} parameters then, {whole.n_dims} now: weights of models that"
+        with pytest.raises(LedgerError, match=said):
+            search_for(compile_genome(genome, source, run_dir=later), later)
 
 
 def test_a_tied_head_that_an_adapter_parts_is_told_and_scored_as_lm_eval_does(trained):

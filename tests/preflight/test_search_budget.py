@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
+from evomerge.inspection.facts import ModelFacts
 from evomerge.merge_spaces import merge_space_for
 from evomerge.preflight import search
 from evomerge.preflight.subject import Subject
@@ -117,6 +119,25 @@ def test_workers_that_wait_are_told():
 def test_a_patience_that_never_ends_the_search_is_told():
     found = sentences(search.patience, "", "optimizer: {budget: 20, patience: 20}")
     assert found[0].startswith("optimizer.patience: patience 20 never ends a search of 20 trials")
+
+
+@pytest.mark.parametrize(
+    ("unseen", "named"), [("", ""), ("b", "b"), ("abz", "a, b, z"), ("abcz", "a, b, c, ...")]
+)
+def test_models_that_nobody_could_look_into_are_told(unseen, named):
+    models = [ModelFacts(name=n, folder=None if n in unseen else Path(n)) for n in "abcz"]
+    found = [str(one) for one in search.uncompared(replace(subject(), models=models))]
+    assert len(found) == bool(unseen)
+    for sentence in found:
+        assert sentence.startswith(
+            f"genome.models: tensors of {named} were not compared with those of other models: "
+        )
+
+
+def test_adapters_of_which_factors_are_summed_are_not_compared_anyway():
+    text = "genome: {models: [z+a, z+b], adapters: factors, merge_method: linear}\ntasks: [x]\n"
+    genome = validate_genome(parse_yaml(text, "g.yml"))
+    assert not [*search.uncompared(Subject(genome, models=[ModelFacts(name="z+a")]))]
 
 
 def test_a_parameter_that_changes_nothing_is_told():

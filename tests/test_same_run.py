@@ -1,0 +1,73 @@
+"""What makes a run another one: told line by line, the space among it."""
+
+from __future__ import annotations
+
+import pytest
+
+from evomerge.compiler.identity import what_changed
+from evomerge.compiler.recorded import genome_digest
+from evomerge.genome.source import read_yaml
+from evomerge.ledger import Ledger, RunFolder
+from tests.recorded_runs import record_run
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A ledger, and the genome of its run."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    record_run(folder)
+    ledger, genome = (
+        Ledger.open(RunFolder(folder), read_only=True),
+        read_yaml(folder / "genome.yml"),
+    )
+    ledger.header = {**ledger.header, "genome_digest": genome_digest(genome.data)}
+    return ledger, genome.data
+
+
+def changes(begun, space, **header):
+    ledger, genome = begun
+    return what_changed(ledger, {**ledger.header, **header, "space": space}, genome)
+
+
+def numbered(space, n):
+    return [{**space[0], "name": f"weight_{index}"} for index in range(n)]
+
+
+VERSION = "another version of evomerge began it"
+
+
+def test_the_same_space_is_no_change(begun):
+    space = begun[0].header["space"]
+    assert changes(begun, [dict(one) for one in space]) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (-1, f"weights of models that were not here then are here now, or {VERSION}"),
+        (0, VERSION),
+        (1, f"weights of models that were here then are not here now, or {VERSION}"),
+    ],
+)
+def test_another_space_is_told_with_its_reason(begun, more, why):
+    space = begun[0].header["space"]
+    n_then, n_now = len(space), len(space) + more
+    then = f"{n_then} parameter{'s' if n_then > 1 else ''}"
+    line = f"the space: {then} then, {n_now} now: "
+    assert changes(begun, numbered(space, n_now)) == [line + why]
+    versions = {**begun[0].header["versions"], "evomerge": "99"}
+    assert changes(begun, numbered(space, n_now), versions=versions)[0] == line + VERSION
+
+
+def test_of_another_genome_the_space_is_no_further_change(begun):
+    ledger, genome = begun
+    now = {**ledger.header, "space": numbered(ledger.header["space"], 7)}
+    (line,) = what_changed(ledger, now, {**genome, "seed": 99})
+    assert line.startswith("genome seed")
+
+
+def test_a_ledger_that_says_no_space_is_compared_without(begun):
+    ledger, genome = begun
+    now = dict(ledger.header)
+    for unreadable in ([{"kind": "real", "depth": 3}], None):
+        assert what_changed(ledger, {**now, "space": unreadable}, genome) == []
