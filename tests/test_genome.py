@@ -611,7 +611,7 @@ def problems_with(text, path, value, folder):
     return []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_value_in_any_place_is_data_or_a_genome_error(tmp_path_factory, data):
     text = data.draw(st.sampled_from(WHOLE))

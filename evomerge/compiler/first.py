@@ -12,8 +12,10 @@ from evomerge.compiler.tasks import LoadedTasks
 from evomerge.errors import EvomergeError, GenomeError, Problem, RunError
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.executors.worker import FIRST
+from evomerge.findings import Finding, Severity
 from evomerge.genome.source import Source
 from evomerge.objective import Objective
+from evomerge.preflight.tasks import directions
 from evomerge.trial import Candidate, Evaluation, MetricKey, Outcome
 
 Names = Mapping[str, Mapping[str, str]]  # split -> task -> "metric,filter"
@@ -30,7 +32,8 @@ def with_names(compiled: Compiled, names: Names) -> Compiled:
     }
     for split, evaluator in compiled.tasks.evaluators.items():
         evaluator.settle(keys[split])
-    return replace(compiled, tasks=_with_keys(compiled.tasks, keys))
+    findings = (*compiled.findings, *_told_late(compiled))
+    return replace(compiled, tasks=_with_keys(compiled.tasks, keys), findings=findings)
 
 
 def first_documents(
@@ -66,6 +69,14 @@ def first_documents(
     if problems:
         raise RunError.of(map(compiled.source.locate, problems))
     return {}
+
+
+def _told_late(compiled: Compiled) -> Iterator[Finding]:
+    """Weights that turn a metric around whose direction was not known when the rules were run."""
+    for finding in directions(compiled.subject):
+        located = replace(finding, problem=compiled.source.locate(finding.problem))
+        if finding.severity is Severity.WARNING and located not in compiled.findings:
+            yield located
 
 
 def _names(compiled: Compiled, evaluation: Evaluation) -> dict[str, dict[str, str]]:

@@ -216,6 +216,17 @@ def test_a_run_whose_metrics_are_known_needs_no_first_document(evomerge, place, 
     assert code == 0, err
 
 
+def test_a_weight_that_turns_a_metric_of_its_results_around_is_told_in_the_run(evomerge):
+    genome = GENOME.replace("TASK", "varied, weight: -1")
+    small = ("--run-dir", "turned", "--set", "optimizer.budget=1")
+    told = "g.yml:6: tasks[0].weight: weight -1 makes the search look for a worse only,none: higher"
+    assert told not in evomerge("check", "g.yml", genome=genome)[2]  # nobody knows yet
+    for _ in ("begun", "continued"):
+        code, _, err = evomerge("run", "g.yml", *small)
+        assert code == 0, err
+        assert err.count(told) == 1
+
+
 def test_the_first_document_has_the_time_of_a_trial_wherever_it_is_scored(
     evomerge, place, monkeypatch
 ):
