@@ -32,7 +32,7 @@ WATCHED = (
     ("evomerge.optimizers.base", "Optimizer.tell", "tell"),
     ("evomerge.space", "Space.decode", "render: point, recipe, digest"),
     ("evomerge.merge_spaces.parameters", "ParameterSpace.recipe", "render: point, recipe, digest"),
-    ("evomerge.recipe", "digest", "render: point, recipe, digest"),
+    ("evomerge.recipe.plain", "digest", "render: point, recipe, digest"),
     ("evomerge.objective", "Objective.losses", "objective and standing"),
     ("evomerge.objective", "Objective.scores", "objective and standing"),
     ("evomerge.standing", "Standing.with_trial", "objective and standing"),
