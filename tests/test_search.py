@@ -490,7 +490,7 @@ def test_models_that_all_score_the_same_are_a_warning_and_the_run_goes_on(tmp_pa
     run = search(tmp_path, budget=8)
     run.baselines = tuple(twin_models(run.merge_space))
     near, small = warned(run.run())
-    assert near.startswith("near: every model scores the same on every document")
+    assert near.startswith("near: every model scores the same (acc,none")
     assert small.startswith("small: every model scores 0")
     assert len(run.ledger.trials) == N_BASELINES + 8
 

@@ -102,7 +102,7 @@ def test_the_lines_of_a_continued_run_leave_out_what_was_told_before(run, capsys
     for event in events_of(run, n_recorded=14):
         view.show(event)
     lines = capsys.readouterr().err.splitlines()
-    assert "continued: 14 trials of it on record already" in lines
+    assert "continued: 14 trials recorded already" in lines
     assert [line.split()[1] for line in lines if line.startswith("trial")] == ["14", "15"]
 
 

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome
+from evomerge.counted import counted
 from evomerge.genome import load_genome
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
@@ -232,7 +233,7 @@ def test_a_recipe_becomes_a_search_that_begins_at_it(opened, name):
         assert seed.recipe.to_yaml() == start_of(compiled).to_yaml()
     kept = {key: recipe[key] for key in ("merge_method", "dtype", "chat_template") if key in recipe}
     assert {key: seed.recipe.config[key] for key in kept} == kept
-    assert f"{n_dims} parameters for 100 trials" in said
+    assert f"{counted(n_dims, 'parameter')} for 100 trials" in said
 
 
 def test_what_the_recipe_holds_in_vain_is_told(opened):
