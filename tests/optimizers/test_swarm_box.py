@@ -82,7 +82,7 @@ def weights_of(merge_space: MergeSpace, place: Array) -> Array:
     """The weights in a place's recipe, a row for each place of the model, a column per model."""
     point = merge_space.space.decode(place)
     if not hasattr(merge_space, "slots"):
-        return np.array([merge_space.adapter_sum(point).coefficients])  # type: ignore[attr-defined]
+        return np.array([merge_space.adapter_sum(point).coefficients])  # type: ignore[attr-defined]  # of sums of adapters alone
     rows: dict[Any, list[float]] = {}
     for slot in merge_space.slots:
         rows.setdefault((slot.slice, slot.filter), []).append(float(slot.value(point)))
