@@ -17,15 +17,15 @@ from tests.tiny_models import tiny_family
 CMA = "{name: cma_es, budget: 6, population_size: 4}"
 GRADIENT = "{name: gradient, epochs: 6, batch_size: 1, budget: 6}"
 ONE, TWO = "optimizer.budget=8", "execution.workers=2"
-# Where it is -> what the tasks wait at, the overrides, and how it is ended there: three processes
-# take long to start, so that two of the places of workers share the ways between them.
+# Where it is -> what the tasks wait at, the overrides, and how it is ended there: processes take
+# long to start, so that the places share the ways between them.
 PLACES = {
     "serial, a search trial": ("search 1", (ONE,), WAYS),
-    "two workers that hang": ("search 1", (TWO, "optimizer.budget=16"), WAYS),
-    "loading": ("import", (ONE,), WAYS),
-    "workers loading": ("import in a worker", (TWO, ONE), ["kill -9", "SIGTERM", "terminal"]),
-    "serial, validation": ("validation 1", (ONE,), WAYS),
-    "two workers, holdout": ("holdout 0", (TWO, ONE), ["SIGHUP", "kill -9 of the group"]),
+    "two workers that hang": ("search 1", (TWO, "optimizer.budget=16"), ["kill -9", "SIGHUP"]),
+    "loading": ("import", (ONE,), ["SIGTERM", "terminal"]),
+    "workers loading": ("import in a worker", (TWO, ONE), ["kill -9", "terminal"]),
+    "serial, validation": ("validation 1", (ONE,), ["kill -9 of the group", "SIGHUP"]),
+    "two workers, holdout": ("holdout 0", (TWO, ONE), ["SIGTERM", "kill -9 of the group"]),
 }
 
 

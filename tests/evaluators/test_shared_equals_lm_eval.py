@@ -152,7 +152,7 @@ def test_odd_requests_are_answered_as_by_lm_eval(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5, 105))
+@pytest.mark.parametrize("seed", range(5, 30))
 def test_many_odd_requests_are_answered_as_by_lm_eval(seed):
     compare_odd_requests(seed)
 

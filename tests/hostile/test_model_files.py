@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import _template, make_workplace  # noqa: F401  # a fixture
-from tests.hostile.things import SPECIAL, THINGS, assert_told, command
+from tests.hostile.things import SPECIAL, THINGS, assert_told, command, in_turn
 
 MODEL = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -23,10 +23,8 @@ NAMED = {  # settings that make a genome read a file
     "prompts.jsonl": "{name: gradient, budget: 6, losses: {kl: 1}, prompts: {models/model_1: "
     "[{file: prompts.jsonl}], models/model_2: [{file: prompts.jsonl}]}}",
 }
-CASES = [
-    *((f"models/model_1/{name}", kind) for name in MODEL for kind in THINGS),
-    *((name, kind) for name in (*TASKS, *GENOMES) for kind in THINGS),
-]
+PLACES = (*(f"models/model_1/{name}" for name in MODEL), *TASKS, *GENOMES)
+CASES = in_turn(PLACES, 3)
 FAST = set(CASES[:: max(len(CASES) // 16, 1)])
 
 

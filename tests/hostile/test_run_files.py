@@ -12,7 +12,7 @@ import pytest
 
 from evomerge.optimizers.context import Effort, Lesson
 from evomerge.optimizers.gradient_lessons import name_of, to_bytes
-from tests.hostile.things import THINGS, assert_told, command
+from tests.hostile.things import THINGS, assert_told, command, in_turn
 from tests.recorded_runs import record_run
 
 DOCUMENTS = "documents/trial-00001-tasks.jsonl.gz"
@@ -22,7 +22,7 @@ FILES = (
     "optimizer/stray", "documents", "optimizer", "front",
 )  # fmt: skip
 SHOWS = (("show",), ("show", "--failed"), ("show", "--json"), ("export",))
-CASES = [(name, kind) for name in FILES for kind in THINGS]
+CASES = in_turn(FILES, 3)
 LESSON = Lesson(np.full(4, 0.5), b"state", {"nll": 1.0}, effort=Effort(1.0, 2, 3, 4))
 
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,3 +151,13 @@ THINGS: dict[str, Callable[[Path], None]] = {
     "a link elsewhere": _thing(_secret),
 }
 SPECIAL = ("a FIFO", "a socket", "a device", "a link to a device", "a link to a full device")
+
+
+def in_turn(places: Sequence[str], every: int) -> list[tuple[str, str]]:
+    """Places and things in them: one thing of ``every`` at each place, and each thing at many."""
+    return [
+        (place, kind)
+        for shift, place in enumerate(places)
+        for index, kind in enumerate(THINGS)
+        if (index + shift) % every == 0
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,29 @@ def test_what_mergekit_refuses_is_refused(bench: Bench, tmp_path: Path, method: 
         merger.merge(Recipe(config))
 
 
+def met_in_pairs(*factors: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """A part of the product in which each two values of different factors stand together."""
+    every = range(len(factors[0]))
+    numbered = product(*map(enumerate, factors))
+    return [
+        tuple(value for _, value in case)
+        for case in numbered
+        if sum(index for index, _ in case) % len(every) == 0
+    ]
+
+
+EVERYTHING = met_in_pairs(ARCHITECTURES, METHODS, LAYOUTS, tuple(PRECISIONS), (False, True))
+
+
+def test_each_two_values_meet_in_a_merge() -> None:
+    factors = [sorted(set(values)) for values in zip(*EVERYTHING, strict=True)]
+    for one, two in combinations(range(len(factors)), 2):
+        met = {(case[one], case[two]) for case in EVERYTHING}
+        assert met == set(product(factors[one], factors[two]))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "method", "layout", "precision", "tied"), EVERYTHING)
 def test_everything_equals_the_build(
     bench: Bench,
     tmp_path: Path,
