@@ -9,11 +9,13 @@ from pathlib import Path
 import yaml
 
 from evomerge.errors import Problem, UnreadableError
-from evomerge.reading import is_file, is_folder, kind_of, read_bytes
+from evomerge.reading import is_file, is_folder, kind_of, opened, read_bytes
 
 MAX_BYTES = 1 << 24  # of a task's YAML
 MAX_DEPTH = 100  # levels; lm-eval's parser in C ends the process where they are too many
 _YAML = (".yaml", ".yml")
+_DATA = (".json", ".jsonl", ".csv", ".tsv", ".txt")
+_BEGINNING = 1 << 10  # bytes
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -40,6 +42,8 @@ def _reason(path: Path) -> str:
     kind = kind_of(path)
     if kind not in ("", "a folder"):
         return f"is {kind}, expected a regular file"
+    if path.suffix in _DATA and _is_hole(path):
+        return "holds zero bytes where text should begin"
     if path.suffix not in _YAML or not is_file(path):
         return ""
     try:
@@ -47,6 +51,16 @@ def _reason(path: Path) -> str:
     except UnreadableError as error:
         return error.problems[0].what
     return f"is nested deeper than {MAX_DEPTH} levels" if _is_deep(content) else ""
+
+
+def _is_hole(path: Path) -> bool:
+    """Whether a file begins with nothing but zeros; datasets look for the end of its first line."""
+    try:
+        with opened(path) as file:
+            beginning = file.read(_BEGINNING)
+    except UnreadableError:
+        return False  # told where it is used
+    return len(beginning) == _BEGINNING and not any(beginning)
 
 
 def _is_deep(content: bytes) -> bool:
