@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Value = float | int | bool | str
 
+WIDEST_STEP = 1 / 6  # of a coordinate: three steps from the middle reach its ends
+
 
 @dataclass(frozen=True)
 class Real:
@@ -27,6 +29,8 @@ class Real:
         high: Largest value, > low.
         log: Whether equal ratios are equally far apart; needs low > 0.
         initial: Where a search starts; the middle of the coordinate by default.
+        scale: How far a value moves around a good one, > 0, in its own units; None where nobody
+            knows. The range is what is allowed, this is where a search looks.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Real:
     high: float
     log: bool = False
     initial: float | None = None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         if not (self.low < self.high and math.isfinite(self.high - self.low)):
@@ -46,6 +51,16 @@ class Real:
             raise ValueError(
                 f"{self.name}: initial {self.initial} is outside [{self.low}, {self.high}]"
             )
+        if self.scale is not None and (self.log or not 0 < self.scale < math.inf):
+            raise ValueError(
+                f"{self.name}: a scale is above 0, and of a range without log, got {self.scale}"
+            )
+
+    @property
+    def step(self) -> float:
+        """The first step of a search, as a share of the coordinate: its scale, at most a sixth."""
+        share = math.inf if self.scale is None else self.scale / (self.high - self.low)
+        return min(share, WIDEST_STEP)
 
     def holds(self, value: Value) -> bool:
         """Whether a value is one of its own."""
@@ -195,6 +210,14 @@ class Space:
                 replace(p, initial=p.decode(float(u)))  # type: ignore[arg-type]  # own kind's value
                 for p, u in zip(self.parameters, genotype, strict=True)
             )
+        )
+
+    @property
+    def steps(self) -> NDArray[np.float64]:
+        """First step of a search along each coordinate, as a share of it; shape (n_dims,)."""
+        return np.array(
+            [p.step if isinstance(p, Real) else WIDEST_STEP for p in self.parameters],
+            dtype=np.float64,
         )
 
     @property

@@ -179,6 +179,7 @@ class _Real(_Bounded):
     high: Finite
     log: bool
     initial: Finite | None
+    scale: NotRequired[Finite | None]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))

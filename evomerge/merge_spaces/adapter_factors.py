@@ -19,7 +19,7 @@ from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.weights import BEYOND, Affine
 from evomerge.recipe import Recipe, rounded
-from evomerge.space import Real, Space
+from evomerge.space import Space
 
 
 class AdapterFactors(MergeSpace):
@@ -38,8 +38,7 @@ class AdapterFactors(MergeSpace):
         given = self.definition.parameters.get("weight")
         low, high = (given.entries[0].range if given else None) or BEYOND
         self._coefficients = Affine(names[:-1], low, high)
-        equal = 1 / len(names)
-        return Space(tuple(Real(name, low, high, initial=equal) for name in names[:-1]))
+        return Space(self._coefficients.parameters)
 
     def adapter_sum(self, point: Point) -> AdapterSum:
         """The sum that a point means, its coefficients as a file writes them."""

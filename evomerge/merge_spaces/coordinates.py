@@ -50,20 +50,37 @@ def coordinate(
         control: Which of the values over depth it is.
     """
     if setting is not None:
-        return _as_set(name, setting, control)
-    low, high = within
+        return _as_set(parameter, name, setting, n_weighted, control)
     is_log = parameter.range is not None and parameter.range.log
-    initial = 1 / n_weighted if parameter.name == "weight" else None
-    return Real(name, low, high, log=is_log, initial=initial)
+    return _real(parameter, name, *within, is_log, None, n_weighted)
 
 
-def _as_set(name: str, setting: Setting, control: int) -> Parameter:
+def _as_set(
+    parameter: MethodParameter, name: str, setting: Setting, n_weighted: int, control: int
+) -> Parameter:
     initial: Any = setting.initial
     if isinstance(initial, list):
         initial = initial[control]
     if setting.range is not None:
-        low, high = setting.range
-        return Real(name, low, high, log=setting.log, initial=initial)
+        return _real(parameter, name, *setting.range, setting.log, initial, n_weighted)
     if setting.integer is not None:
         return Integer(name, *setting.integer, initial=initial)
     return Choice(name, tuple(setting.choice or ()), initial=initial)
+
+
+def _real(
+    parameter: MethodParameter,
+    name: str,
+    low: float,
+    high: float,
+    is_log: bool,
+    initial: float | None,
+    n_weighted: int,
+) -> Real:
+    """A range, with what the method knows of its values, whoever gave the range."""
+    known = parameter.range
+    if initial is None and known is not None:
+        good = 1 / n_weighted if parameter.name == "weight" else known.start
+        initial = good if good is not None and low <= good <= high else None
+    scale = None if known is None or is_log else known.scale
+    return Real(name, low, high, log=is_log, initial=initial, scale=scale)

@@ -89,7 +89,9 @@ class SlerpPairs(MergeSpace):
                 fix="Write t: {range: [low, high]}.",
             )
         start = None if initial is None else float(initial)
-        return Real(name, *entry.range, log=entry.log, initial=start)
+        known = self.method.parameter("t").range
+        scale = None if known is None or entry.log else known.scale
+        return Real(name, *entry.range, log=entry.log, initial=start, scale=scale)
 
     def _name(self, parameter: str, index: int) -> str:
         label = self.slices[index].label

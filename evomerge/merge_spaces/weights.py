@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evomerge.methods import WEIGHT_SCALE
 from evomerge.space import Real
 
 BEYOND = (-1.0, 2.0)  # inside it lies every sum of two models that Model Swarms draws at first
@@ -75,7 +76,13 @@ class Affine:
     def parameters(self) -> tuple[Real, ...]:
         """One coordinate per source but the last, starting at equal weights."""
         return tuple(
-            Real(name, self.low, self.high, initial=1 / (len(self.names) + 1))
+            Real(
+                name,
+                self.low,
+                self.high,
+                initial=1 / (len(self.names) + 1),
+                scale=WEIGHT_SCALE,
+            )
             for name in self.names
         )
 

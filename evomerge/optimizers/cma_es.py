@@ -8,9 +8,9 @@ clipped, not drawn again, which found optima near its faces 2 to 8 times closer 
 draw in any dimension; the start is the best trial made before the search (a parent, the uniform
 average; a parent that is an optimum of its own then holds the search longer than a start halfway
 to the middle would), with a smaller step where that is a seed or what another optimizer of a chain
-found;
-after convergence the search starts again from a random mean, with the population it had (IPOP
-would double it); two ordered levels count as a choice.
+found; the first step along a coordinate is the parameter's own, not a share of its range;
+after convergence the search starts again from a mean drawn around the first, with the population
+it had (IPOP would double it); two ordered levels count as a choice.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.focus import Focus
 from evomerge.seeding import stream, stream_seed
 from evomerge.space import Space
 from evomerge.threads import one_thread
@@ -31,9 +32,8 @@ from evomerge.threads import one_thread
 if TYPE_CHECKING:
     from cmaes import CatCMAwM
 
-_MARGIN = 0.05  # a start this near a face of the cube would waste half of its samples
-_SIGMA = 1 / 6  # of a search that begins anywhere
-_NEARBY = 1 / 20  # of one that begins at the best of many trials: to leave it is to lose it
+_MARGIN = 0.3  # steps; a start this near a face of the cube would waste half of its samples
+_NEARBY = 0.3  # steps of a search from the best of many trials: to leave it is to lose it
 _MAX_FLAT = 3  # generations of equal losses in a row before the search moves elsewhere
 _MAX_RESAMPLING = 0  # a sample outside the cube is clipped at once, see Differs
 
@@ -42,8 +42,10 @@ class CmaEsSettings(Settings):
     """Settings of ``cma_es``.
 
     Attributes:
-        sigma: First standard deviation, as a share of each range; 1/6, or 1/20 where a seed, or
-            what another optimizer of a chain found, is the place it begins at.
+        sigma: First standard deviation, as a share of each range. Without it each parameter has
+            its own: a sixth of a unit for a weight, 0.1 for a density or ``t``, at most a sixth of
+            the range; 0.3 of that where a seed, or what another optimizer of a chain found, is the
+            place it begins at.
     """
 
     sigma: float | None = Field(default=None, gt=0, le=1)
@@ -82,7 +84,7 @@ class CmaEs(Optimizer):
 
     def _ask(self) -> NDArray[np.float64]:
         if self._strategy is None and self.context.begins_at_best:
-            self._strategy = self._begin(self.space.initial, sigma=_NEARBY, margin=0.0)
+            self._strategy = self._begin(self.space.initial, _NEARBY, margin=0.0)
         elif self._strategy is None:
             self._strategy = self._begin(self.space.initial)
         with one_thread():
@@ -94,7 +96,8 @@ class CmaEs(Optimizer):
         if is_at_its_end:
             self._n_flat = 0
             random = stream(self.seed, "optimizer", "restart", self._n_starts)
-            self._strategy = self._begin(random.random(self.space.n_dims))
+            elsewhere = Focus(self.space).meant(random.random(self.space.n_dims))
+            self._strategy = self._begin(elsewhere)
 
     def _update(self, losses: NDArray[np.float64]) -> bool:
         """Tells the strategy; whether it is to begin anew."""
@@ -107,27 +110,37 @@ class CmaEs(Optimizer):
         return self._n_flat == _MAX_FLAT or self._strategy.should_stop()
 
     def _begin(
-        self, mean: NDArray[np.float64], *, sigma: float = _SIGMA, margin: float = _MARGIN
+        self, mean: NDArray[np.float64], share: float = 1.0, *, margin: float = _MARGIN
     ) -> _Strategy:
+        """One descent, its first step ``share`` of each parameter's."""
         seed = stream_seed(self.seed, "optimizer", self._n_starts)
         self._n_starts += 1
-        mean = np.clip(mean, margin, 1 - margin)
+        steps = self.space.steps
+        mean = np.clip(mean, margin * steps, 1 - margin * steps)
         kind = _Continuous if all(n is None for n in self.space.levels) else _Mixed
-        sigma = self.settings.sigma or sigma
-        return kind(self.space, mean, sigma, self.population_size, seed)
+        given = self.settings.sigma
+        sigmas = share * steps if given is None else np.full(self.space.n_dims, given)
+        return kind(self.space, mean, sigmas, self.population_size, seed)
 
 
 class _Continuous:
     """CMA-ES where every coordinate is continuous."""
 
     def __init__(
-        self, space: Space, mean: NDArray[np.float64], sigma: float, population_size: int, seed: int
+        self,
+        space: Space,
+        mean: NDArray[np.float64],
+        sigmas: NDArray[np.float64],
+        population_size: int,
+        seed: int,
     ) -> None:
         from cmaes import CMA  # loads scipy; a check draws no sample
 
+        sigma, cov = _scaled(sigmas)
         self._cma = CMA(
             mean=mean,
             sigma=sigma,
+            cov=cov,
             bounds=np.tile([0.0, 1.0], (space.n_dims, 1)),
             n_max_resampling=_MAX_RESAMPLING,
             seed=seed,
@@ -150,7 +163,12 @@ class _Mixed:
     """CatCMA with margin: continuous and ordered coordinates jointly normal, choices apart."""
 
     def __init__(
-        self, space: Space, mean: NDArray[np.float64], sigma: float, population_size: int, seed: int
+        self,
+        space: Space,
+        mean: NDArray[np.float64],
+        sigmas: NDArray[np.float64],
+        population_size: int,
+        seed: int,
     ) -> None:
         from cmaes import CatCMAwM
 
@@ -164,6 +182,7 @@ class _Mixed:
         self._c = [i for i, n in enumerate(levels) if n and not ordered[i]]
         self._n_categories = np.array([levels[i] for i in self._c])
         normal = self._x + self._z
+        sigma, cov = _scaled(sigmas[normal]) if normal else (float(sigmas.max()), None)
         self._cma = CatCMAwM(
             x_space=[[0.0, 1.0] for _ in self._x] or None,
             z_space=[_middles(levels[i]) for i in self._z] or None,
@@ -171,7 +190,7 @@ class _Mixed:
             population_size=population_size,
             mean=mean[normal] if normal else None,
             sigma=sigma,
-            cov=np.eye(len(normal)) if normal else None,
+            cov=cov,
             seed=seed,
         )
         self._population: list[CatCMAwM.Solution] = []
@@ -196,6 +215,12 @@ class _Mixed:
         if solution.c is not None:
             genotype[self._c] = (solution.c.argmax(axis=1) + 0.5) / self._n_categories
         return genotype
+
+
+def _scaled(sigmas: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Standard deviations as the package wants them: the largest, and a covariance of its units."""
+    largest = float(sigmas.max())
+    return largest, np.diag((sigmas / largest) ** 2)
 
 
 def _middles(n_levels: int) -> list[float]:

@@ -24,6 +24,7 @@ from pydantic import Field
 from evomerge.errors import Problem
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.niche_archive import (
     Member,
     Supply,
@@ -40,6 +41,7 @@ from evomerge.trial import Evaluation
 Array = NDArray[np.float64]
 
 _MAX_DRAWS = 20  # attempts at a child that was not proposed before
+_MUTATION = 0.3  # steps
 
 
 class NichesSettings(Settings):
@@ -50,10 +52,11 @@ class NichesSettings(Settings):
         n_startup_trials: Trials before the first child; trials made elsewhere count.
         alpha: How much a document that many solve loses in value; 0 shares nothing, as a plain
             genetic algorithm.
-        mutation: Standard deviation of a child's coordinates, as a share of each range; a
-            choice or a whole number is drawn anew as often.
-        spread: Standard deviation of half of the first points around the start; the others lie
-            anywhere.
+        mutation: Standard deviation of a child's coordinates, as a share of each range; without
+            it 0.3 of each parameter's own step, which is a sixth of a unit for a weight.
+        redraw: How often a choice or a whole number of a child is drawn anew.
+        spread: Standard deviation of half of the first points around the start, as a share of
+            each range; without it one step. The others lie anywhere, more of them near.
         crossover: Off, a child is a mutated copy of one parent.
         split_point: Off, both parents are mixed in one proportion everywhere.
         matchmaker: Off, the second parent is drawn by fitness like the first.
@@ -62,8 +65,9 @@ class NichesSettings(Settings):
     archive_size: int = Field(default=20, ge=2)
     n_startup_trials: int = Field(default=10, ge=2, le=10_000)  # drawn all at once
     alpha: float = Field(default=1.0, ge=0, le=10)  # an exponent
-    mutation: float = Field(default=0.05, ge=0, le=1)
-    spread: float = Field(default=1 / 6, gt=0, le=1)
+    mutation: float | None = Field(default=None, ge=0, le=1)
+    redraw: float = Field(default=0.05, ge=0, le=1)
+    spread: float | None = Field(default=None, gt=0, le=1)
     crossover: bool = True
     split_point: bool = True
     matchmaker: bool = True
@@ -95,7 +99,7 @@ class Niches(Optimizer):
     ) -> Iterator[Problem]:
         """Children that are their parents."""
         yield from super().oddities(space, link, settings, n_before)
-        if not settings.crossover and not settings.mutation:
+        if not settings.crossover and settings.mutation == 0:
             yield Problem(
                 "neither crossover nor mutation: every child is its parent",
                 "mutation",
@@ -159,7 +163,8 @@ class Niches(Optimizer):
         if self._first_points:
             return self._first_points.pop(), "first point"
         if len(self._archive) < 2:
-            return snapped(self._random.random(self.space.n_dims), self.space), "random point"
+            drawn = self._random.random(self.space.n_dims)
+            return snapped(Focus(self.space).meant(drawn), self.space), "random point"
         return self._child(supply), "child"
 
     def _child(self, supply: Supply) -> Array:
@@ -193,9 +198,11 @@ class Niches(Optimizer):
         return int(self._random.choice(len(wanted), p=wanted / total if total > 0 else None))
 
     def _mutated(self, genotype: Array) -> Array:
-        size, n_dims = self.settings.mutation, self.space.n_dims
-        moved = genotype + size * self._random.standard_normal(n_dims)
-        anew = np.where(self._random.random(n_dims) < size, self._random.random(n_dims), genotype)
+        given, n_dims = self.settings.mutation, self.space.n_dims
+        sizes = _MUTATION * self.space.steps if given is None else np.full(n_dims, given)
+        moved = genotype + sizes * self._random.standard_normal(n_dims)
+        is_anew = self._random.random(n_dims) < self.settings.redraw
+        anew = np.where(is_anew, self._random.random(n_dims), genotype)
         return snapped(np.where(_is_continuous(self.space), moved, anew), self.space)
 
 
@@ -209,13 +216,15 @@ def first_points(
 ) -> list[Array]:
     """Points to begin with: every other one around the start, the rest spread over the cube.
 
-    Each coordinate of the spread ones is stratified, so that few points meet every choice.
+    Each coordinate of the spread ones is stratified, so that few points meet every choice, and
+    denser near the start.
     """
     if count <= 0:
         return []
     strata = np.stack([random.permutation(count) for _ in range(space.n_dims)], axis=1)
-    points = (strata + random.random((count, space.n_dims))) / count
-    near = space.initial + settings.spread * random.standard_normal((count, space.n_dims))
+    points = Focus(space).meant((strata + random.random((count, space.n_dims))) / count)
+    spreads = space.steps if settings.spread is None else settings.spread
+    near = space.initial + spreads * random.standard_normal((count, space.n_dims))
     around = (np.arange(count) % 2 == 1)[:, None] & _is_continuous(space)
     return [snapped(point, space) for point in np.where(around, near, points)]
 

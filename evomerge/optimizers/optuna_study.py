@@ -1,6 +1,7 @@
 """What the optimizers backed by Optuna share: an in-memory study behind ask and tell.
 
-Differs: the search space is known before the first trial, as is the direction; nothing is
+Differs: the search space is known before the first trial, as is the direction; the sampler sees
+the space from where the search begins, so that it looks near first (``focus.py``); nothing is
 stored outside memory, and Optuna's log level is the user's again after every call.
 """
 
@@ -25,16 +26,20 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial, create_trial
 
 from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.focus import Focus
 from evomerge.seeding import stream_seed
 from evomerge.space import Space
 from evomerge.threads import one_thread
+
+Array = NDArray[np.float64]
 
 
 class OptunaOptimizer(Optimizer):
     """Asks an Optuna sampler; subclasses say which in ``_sampler``.
 
-    A continuous coordinate is a float in [0, 1], an ordered discrete one the index of its
-    level, an unordered one a category; the genotype holds the middle of the level's stretch.
+    A continuous coordinate is a float in [0, 1], its place in the view, an ordered discrete one
+    the index of its level, an unordered one a category; the genotype holds the middle of the
+    level's stretch. The study begins with the first ``ask``, when the start is known.
     """
 
     @abstractmethod
@@ -45,31 +50,49 @@ class OptunaOptimizer(Optimizer):
         self._levels = self.space.levels
         self._distributions = distributions_of(self.space)
         self._trials: list[Trial] = []
+        self._study: optuna.Study | None = None
+        self._learned: list[tuple[Array, Array]] = []  # before the study began
+
+    def _ask(self) -> Array:
+        study = self._study or self._begin()
+        with _inside_optuna():
+            # A copy: Optuna keeps what it is given.
+            self._trials = [
+                study.ask(dict(self._distributions)) for _ in range(self.population_size)
+            ]
+        places = np.array([self._place(trial.params) for trial in self._trials])
+        return self._focus.meant(places)
+
+    def _begin(self) -> optuna.Study:
+        self._focus = Focus(self.space)
         with _inside_optuna():
             self._study = optuna.create_study(
                 sampler=self._sampler(stream_seed(self.seed, "optimizer")),
                 directions=["minimize"] * self.n_objectives,
             )
+        for genotypes, losses in self._learned:
+            self._add(self._study, genotypes, losses)
+        return self._study
 
-    def _ask(self) -> NDArray[np.float64]:
-        with _inside_optuna():
-            # A copy: Optuna keeps what it is given.
-            self._trials = [
-                self._study.ask(dict(self._distributions)) for _ in range(self.population_size)
-            ]
-        return np.array([self._genotype(trial.params) for trial in self._trials])
-
-    def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+    def _tell(self, genotypes: Array, losses: Array) -> None:
+        assert self._study is not None  # tell follows ask
         rows = losses.reshape(len(losses), -1).tolist()
         with _inside_optuna():
             for trial, row in zip(self._trials, rows, strict=True):
                 self._study.tell(trial, row)
 
-    def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
-        for genotype, row in zip(genotypes, losses.reshape(len(losses), -1).tolist(), strict=True):
-            self._study.add_trial(
+    def _learn(self, genotypes: Array, losses: Array) -> None:
+        if self._study is None:
+            self._learned.append((genotypes, losses))
+        else:
+            self._add(self._study, genotypes, losses)
+
+    def _add(self, study: optuna.Study, genotypes: Array, losses: Array) -> None:
+        rows = losses.reshape(len(losses), -1).tolist()
+        for place, row in zip(self._focus.seen(genotypes), rows, strict=True):
+            study.add_trial(
                 create_trial(
-                    params=self._params(genotype),
+                    params=self._params(place),
                     distributions=dict(self._distributions),
                     values=row,
                     system_attrs=self._foreign_attributes(),
@@ -80,16 +103,16 @@ class OptunaOptimizer(Optimizer):
         """What the sampler must find on a trial made elsewhere in order to use it."""
         return {}
 
-    def _genotype(self, params: Mapping[str, Any]) -> list[float]:
+    def _place(self, params: Mapping[str, Any]) -> list[float]:
         return [
             params[name] if n_levels is None else (params[name] + 0.5) / n_levels
             for name, n_levels in zip(self._distributions, self._levels, strict=True)
         ]
 
-    def _params(self, genotype: NDArray[np.float64]) -> dict[str, Any]:
+    def _params(self, place: Array) -> dict[str, Any]:
         return {
             name: float(u) if n_levels is None else min(int(u * n_levels), n_levels - 1)
-            for name, n_levels, u in zip(self._distributions, self._levels, genotype, strict=True)
+            for name, n_levels, u in zip(self._distributions, self._levels, place, strict=True)
         }
 
 

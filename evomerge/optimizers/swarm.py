@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.swarm_motion import Pulls, child, has_room, mirrored, moved, shares
 from evomerge.optimizers.swarm_settings import SwarmSettings
 from evomerge.seeding import stream
@@ -42,6 +43,7 @@ Rows = NDArray[np.intp]
 START = "swarm-start.json"  # the keepsake that says which particles began at known trials
 _SAME = 1e-12  # coordinates this near are the same place
 _NEARBY = 1 / 20  # of the way between models: deviation of first places around a known one
+_NEARBY_STEPS = 0.3  # steps, where there is no such way
 
 
 class Swarm(Optimizer):
@@ -139,8 +141,7 @@ class Swarm(Optimizer):
         if len(places) < 2:
             start = self._middle
             places += [] if any(_is_same(start, place) for place in places) else [start]
-            missing = count - len(places)
-            return np.vstack([*places, self._rng.random((missing, self.space.n_dims))])
+            return np.vstack([*places, self._anywhere(count - len(places))])
         while len(places) < count:
             first, second = self._rng.choice(len(places), size=2, replace=False)
             draws = self._rng.random(self._width)
@@ -162,13 +163,18 @@ class Swarm(Optimizer):
             places[1 : 1 + len(others)] = others
         return places
 
+    def _anywhere(self, count: int) -> Array:
+        """Random places, more of them near the start; shape (count, n_dims)."""
+        return Focus(self.space).meant(self._rng.random((count, self.space.n_dims)))
+
     def _nearby(self) -> Array:
         """How far places lie around one, shape (n_dims,): a share of the way between models."""
+        steps = _NEARBY_STEPS * self.space.steps
         experts = self._experts()
         if len(experts) < 2:
-            return np.full(self.space.n_dims, _NEARBY)
+            return steps
         ways = np.ptp(experts, axis=0)
-        return _NEARBY * np.where(ways > 0, ways, 1.0)
+        return np.where(ways > 0, _NEARBY * ways, steps)
 
     def _seeds(self) -> list[Array]:
         """The seeds whose losses are known, the best first, each place once."""
@@ -262,7 +268,7 @@ class Swarm(Optimizer):
             return
         stray = self._n_since + 1 >= self.settings.restart_patience  # its best one counts, too
         lost = stray & ~np.isfinite(self._own_losses)
-        self._own[lost] = self._rng.random((int(lost.sum()), self.space.n_dims))
+        self._own[lost] = self._anywhere(int(lost.sum()))
         self._places[stray] = self._own[stray]
         self._velocities[stray] = 0.0
         self._n_since[stray] = 0

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from evomerge.errors import Problem
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.llm.dialogue import Clock, Dialogue, Patience, converse, shortening
 from evomerge.optimizers.llm.obstacles import all_obstacles, all_oddities
 from evomerge.optimizers.llm.past import Past
@@ -39,7 +40,7 @@ from evomerge.optimizers.llm.record import (
 from evomerge.optimizers.llm.reply import read_reply
 from evomerge.optimizers.llm.settings import LlmSettings
 from evomerge.seeding import stream
-from evomerge.space import Space
+from evomerge.space import WIDEST_STEP, Space
 from evomerge.trial import Evaluation
 
 Array = NDArray[np.float64]
@@ -154,11 +155,14 @@ class Llm(Optimizer):
         return asked
 
     def _uniform(self, random: np.random.Generator) -> Array:
-        return random.random((self.population_size, self.space.n_dims))
+        """Anywhere, more of them near the start."""
+        drawn = random.random((self.population_size, self.space.n_dims))
+        return Focus(self.space).meant(drawn)
 
     def _moved(self, centres: Array, sigma: float, random: np.random.Generator) -> Array:
         """A normal step from each centre; choices and counts are also drawn anew at times."""
-        noise = sigma * random.standard_normal(centres.shape)
+        steps = self.space.steps / WIDEST_STEP  # 1 where the scale of a parameter is not known
+        noise = sigma * steps * random.standard_normal(centres.shape)
         moved = np.clip(centres + np.where(self._ordered, noise, 0.0), 0.0, 1.0)
         is_anew = (random.random(centres.shape) < sigma) & (self._levels > 0)
         return self._snapped(np.where(is_anew, random.random(centres.shape), moved))
