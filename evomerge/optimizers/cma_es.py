@@ -43,7 +43,7 @@ class CmaEsSettings(Settings):
 
     Attributes:
         sigma: First standard deviation, as a share of each range. Without it each parameter has
-            its own: a sixth of a unit for a weight, 0.1 for a density or ``t``, at most a sixth of
+            its own: 0.1 for a weight, a density or ``t``, at most a sixth of
             the range; 0.3 of that where a seed, or what another optimizer of a chain found, is the
             place it begins at.
     """

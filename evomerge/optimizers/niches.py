@@ -42,6 +42,7 @@ Array = NDArray[np.float64]
 
 _MAX_DRAWS = 20  # attempts at a child that was not proposed before
 _MUTATION = 0.3  # steps
+_REDRAWN = 0.05  # of the choices and whole numbers
 
 
 class NichesSettings(Settings):
@@ -52,9 +53,9 @@ class NichesSettings(Settings):
         n_startup_trials: Trials before the first child; trials made elsewhere count.
         alpha: How much a document that many solve loses in value; 0 shares nothing, as a plain
             genetic algorithm.
-        mutation: Standard deviation of a child's coordinates, as a share of each range; without
-            it 0.3 of each parameter's own step, which is a sixth of a unit for a weight.
-        redraw: How often a choice or a whole number of a child is drawn anew.
+        mutation: Standard deviation of a child's coordinates, as a share of each range; a
+            choice or a whole number is drawn anew as often. Without it 0.3 of each parameter's
+            own step, which is a tenth of a unit for a weight, and one in twenty.
         spread: Standard deviation of half of the first points around the start, as a share of
             each range; without it one step. The others lie anywhere, more of them near.
         crossover: Off, a child is a mutated copy of one parent.
@@ -66,7 +67,6 @@ class NichesSettings(Settings):
     n_startup_trials: int = Field(default=10, ge=2, le=10_000)  # drawn all at once
     alpha: float = Field(default=1.0, ge=0, le=10)  # an exponent
     mutation: float | None = Field(default=None, ge=0, le=1)
-    redraw: float = Field(default=0.05, ge=0, le=1)
     spread: float | None = Field(default=None, gt=0, le=1)
     crossover: bool = True
     split_point: bool = True
@@ -200,8 +200,9 @@ class Niches(Optimizer):
     def _mutated(self, genotype: Array) -> Array:
         given, n_dims = self.settings.mutation, self.space.n_dims
         sizes = _MUTATION * self.space.steps if given is None else np.full(n_dims, given)
+        redrawn = _REDRAWN if given is None else given
         moved = genotype + sizes * self._random.standard_normal(n_dims)
-        is_anew = self._random.random(n_dims) < self.settings.redraw
+        is_anew = self._random.random(n_dims) < redrawn
         anew = np.where(is_anew, self._random.random(n_dims), genotype)
         return snapped(np.where(_is_continuous(self.space), moved, anew), self.space)
 

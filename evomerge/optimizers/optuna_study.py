@@ -64,7 +64,8 @@ class OptunaOptimizer(Optimizer):
         return self._focus.meant(places)
 
     def _begin(self) -> optuna.Study:
-        self._focus = Focus(self.space)
+        known = [genotypes for genotypes, _ in self._learned]
+        self._focus = Focus(self.space, np.concatenate(known) if known else None)
         with _inside_optuna():
             self._study = optuna.create_study(
                 sampler=self._sampler(stream_seed(self.seed, "optimizer")),

@@ -10,6 +10,7 @@ from evomerge.endpoint.chat import Answer
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.errors import LedgerError
 from evomerge.optimizers.context import Brief, InMemory, SearchContext
+from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.optimizer import Llm
 from evomerge.optimizers.llm.settings import LlmSettings
@@ -86,9 +87,10 @@ def record(optimizer, generation=1):
 # The algorithm
 
 
-def test_the_first_generation_is_uniform_and_asks_nobody():
-    asked = llm(proposal()).ask()
-    np.testing.assert_array_equal(asked, stream(3, "optimizer", 0).random((4, 3)))
+def test_the_first_generation_is_uniform_as_seen_from_the_start_and_asks_nobody():
+    optimizer = llm(proposal())
+    drawn = stream(3, "optimizer", 0).random((4, 3))
+    np.testing.assert_array_equal(optimizer.ask(), Focus(optimizer.space).meant(drawn))
     assert MODELS[-1].heard == []
 
 

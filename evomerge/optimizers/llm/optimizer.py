@@ -155,7 +155,7 @@ class Llm(Optimizer):
         return asked
 
     def _uniform(self, random: np.random.Generator) -> Array:
-        """Anywhere, more of them near the start."""
+        """Uniform in the view from the start."""
         drawn = random.random((self.population_size, self.space.n_dims))
         return Focus(self.space).meant(drawn)
 

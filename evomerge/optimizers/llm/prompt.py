@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from evomerge.endpoint.chat import Message
 from evomerge.optimizers.context import Brief
-from evomerge.space import Choice, Integer, Parameter, Real, Space, Value
+from evomerge.space import WIDEST_STEP, Choice, Integer, Parameter, Real, Space, Value
 
 _LONGEST_THOUGHT = 600  # characters of the last thought
 _ROLE = """\
@@ -129,8 +129,8 @@ def _state(space: Space, situation: Situation) -> str:
     progress = f"The last generation {improved} the best score of those before it. "
     parts = [
         f"Generation {situation.generation}. {progress if situation.generation > 1 else ''}"
-        "The noise around your mean will have a standard deviation of "
-        f"{situation.sigma:g} of each range.",
+        f"The noise around your mean will have a standard deviation of "
+        f"{_noise(space, situation.sigma)}.",
         _listed("Each model alone", [_alone(*pair) for pair in situation.parents.items()]),
         _listed("Earlier generations", situation.history),
         f"What you thought last: {situation.thought[:_LONGEST_THOUGHT]}"
@@ -140,6 +140,24 @@ def _state(space: Space, situation: Situation) -> str:
         "Reply with the JSON object of the next mean.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _noise(space: Space, sigma: float) -> str:
+    """In units where these are the same for all; else as a share of ranges and steps."""
+    steps = [_unit(p) for p in space]
+    if None in steps:
+        return f"{sigma:g} of each range"
+    sizes = sorted(sigma * step for step in steps if step is not None)
+    if sizes[-1] - sizes[0] < 1e-9:
+        return f"{sizes[0]:.3g} in each parameter"
+    return f"{sizes[0]:.3g} to {sizes[-1]:.3g}, the more the wider a parameter varies as a rule"
+
+
+def _unit(parameter: Parameter) -> float | None:
+    """How much of a parameter a noise of 1 is, in its own units; None where there are none."""
+    if not isinstance(parameter, Real) or parameter.log:
+        return None
+    return (parameter.high - parameter.low) * parameter.step / WIDEST_STEP
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:

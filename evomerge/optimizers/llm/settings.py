@@ -29,10 +29,11 @@ class LlmSettings(Settings):
         response_format: ``json_object``, or ``text`` for servers that know no such field.
         extra_body: Further fields of a request, e.g. ``{max_tokens: 4000}``.
         top_k: Trials the model is shown, the best so far.
-        sigma_low: Noise around the mean after an improvement, as a share of a range of six of
-            the parameter's steps (a unit of weight), or of its own range where that is narrower.
+        sigma_low: Noise around the mean after an improvement, as a share of six of the
+            parameter's steps (0.6 for a weight), or of its range where that is narrower.
         sigma_high: Noise around the mean after none.
-        first_generation: ``uniform``, or ``start``: around the start of the search.
+        first_generation: ``uniform``, as seen from the start: near it more than far; or
+            ``start``: around the start of the search.
         max_retries: Requests per generation, of whatever outcome; then a step is drawn around
             the best trial.
         request_timeout: Seconds one request may take.
