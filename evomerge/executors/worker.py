@@ -54,6 +54,7 @@ class Worker:
         self.evaluators = evaluators
         self._run_dir = run_dir
         self._twins = twins
+        self._is_before_search = False
 
     def run(
         self,
@@ -85,6 +86,9 @@ class Worker:
         try:
             yield clock.enter("merge")
             recipe = located(candidate.recipe, self._run_dir)
+            if self._is_before_search and not candidate.is_baseline:
+                self.merger.forget_structures()  # baselines of other methods need no memory now
+            self._is_before_search = candidate.is_baseline
             model = self.merger.merge(recipe, deadline)
             key = None
             if self._twins is not None:
