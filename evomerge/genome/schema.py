@@ -236,7 +236,7 @@ class Genome(Block):
     )
 
     @fits("baselines")
-    def _models_are_scored(self) -> Iterator[MisfitError]:
+    def _baselines_hold_the_models(self) -> Iterator[MisfitError]:
         if "models" not in self.baselines:
             yield MisfitError(
                 f"got {self.baselines}, expected models among them: they say what each task can "
@@ -244,6 +244,9 @@ class Genome(Block):
                 "baselines",
                 fix="Add models.",
             )
+        twice = sorted({kind for kind in self.baselines if self.baselines.count(kind) > 1})
+        if twice:
+            yield MisfitError(f"baselines stand twice: {', '.join(twice)}", "baselines")
 
     @fits("tasks")
     def _search_tasks(self) -> Iterator[MisfitError]:
