@@ -212,7 +212,8 @@ def _tried(
     Returns:
         The same with the metrics' names, and those that were found.
     """
-    candidates, space = _baselines(compiled), compiled.merge_space
+    space = compiled.merge_space
+    candidates = baselines(space, ("models", "base", "average"))
     loaded: Mapping[str, Evaluator] | None = None
     if any(space.files(candidate.point) for candidate in candidates):
         # The run folder, where these belong, is not there before the run is.

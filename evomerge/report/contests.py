@@ -13,6 +13,8 @@ from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
 from evomerge.trial import Outcome, Trial
 
+WINNER = "winner"  # where there is one objective
+
 
 @dataclass(frozen=True)
 class Contest:
@@ -68,7 +70,7 @@ def contests(
         winner, rival = pair
         if winner.candidate.is_baseline:
             rival = winner
-        name = f"trial {_id(winner)}" if run.standing.is_multi else "winner"
+        name = f"trial {_id(winner)}" if run.standing.is_multi else WINNER
         is_compared = rival is not None and rival is not winner
         gain = gains.of(_id(winner))[column] if is_compared else None
         return Contest(name, None if rival is None else names[_id(rival)], gain)

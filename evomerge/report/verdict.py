@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evomerge.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
-from evomerge.report.contests import Contest
+from evomerge.report.contests import WINNER, Contest
 from evomerge.report.table import SplitTable
 from evomerge.report.text import gain_text, with_sign
 
@@ -44,7 +44,8 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The same for people."""
-        of = f" on {self.objective} ({self.winner})" if self.objective else ""
+        of = f" on {self.objective}" if self.objective else ""
+        of += f" ({self.winner})" if self.winner != WINNER else ""
         whether = {
             "pays": f"Searching pays{of}",
             "does not pay": f"Searching does not pay{of}",

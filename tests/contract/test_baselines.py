@@ -18,6 +18,7 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.methods import METHODS
 from tests.contract.merge_space_cases import LAYOUTS, LLAMA, build
 from tests.contract.resolved import resolved
+from tests.lora_experts import lora_expert
 from tests.merging.built import build_in_process
 from tests.tiny_models import tiny_family
 
@@ -160,5 +161,17 @@ def test_mergekit_builds_the_weights_that_are_scored(family, tmp_path, origin):
     assert candidate.recipe.config["merge_method"] in METHODS
     live = ResidentMerger().merge(candidate.recipe).module.state_dict()
     built = build_in_process(candidate.recipe.config, tmp_path / "built")
+    stored = load_file(built / "model.safetensors")
+    assert all(torch.equal(live[name], tensor) for name, tensor in stored.items())
+
+
+def test_adapters_on_a_base_are_task_vectors_too(family, tmp_path):
+    base = family[0]
+    loras = [lora_expert(tmp_path / name, base, seed) for seed, name in enumerate("ab")]
+    block = {"models": [f"{base}+{lora}" for lora in loras], "base_model": str(base)}
+    found = fixed(build(MergeDefinition.model_validate({**block, "merge_method": "linear"})))
+    recipe = found["ties"].recipe
+    live = ResidentMerger().merge(recipe).module.state_dict()
+    built = build_in_process(recipe.config, tmp_path / "built", tmp_path / "folded")
     stored = load_file(built / "model.safetensors")
     assert all(torch.equal(live[name], tensor) for name, tensor in stored.items())

@@ -29,8 +29,8 @@ tasks: [{name: tiny_search, limit: 12}]
 validation: [{name: tiny_validation, limit: 12}]
 holdout: [{name: tiny_holdout, limit: 12}]
 task_search_path: [tasks]
-baselines: [models, base, average]
 optimizer: {name: cma_es, budget: 6, population_size: 4}
+baselines: [models, base, average]
 """
 
 TASK = """
