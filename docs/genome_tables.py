@@ -30,6 +30,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "validation": "validation: [my_task_validation]",
             "holdout": "holdout: [my_task_holdout]",
             "objective": "objective: worst",
+            "baselines": "baselines: [models, base, average]",
             "optimizer": "optimizer: {name: tpe, budget: 60}",
             "evaluation": "evaluation: {batch_size: 16}",
             "execution": "execution: {workers: 2}",
@@ -181,7 +182,7 @@ def default(field: FieldInfo) -> str:
     """A default as YAML would hold it."""
     if field.default_factory is not None:
         made = field.default_factory()  # type: ignore[call-arg]  # ours take no argument
-        return "" if isinstance(made, BaseModel) or not made else f"`{made}`"
+        return "" if isinstance(made, BaseModel) or not made else f"`[{', '.join(made)}]`"
     if field.default is PydanticUndefined:
         return "**required**"
     if field.default is None:

@@ -137,8 +137,9 @@ class Candidate:
 
     Attributes:
         trial_id: Position in the run, from 0.
-        origin: Who proposed it: ``"model NAME"``, ``"base NAME"``, ``"uniform average"``,
-            ``"seed NAME"``, ``"optimizer"`` or ``"optimizer, LABEL"``.
+        origin: Who proposed it: ``"model NAME"``, ``"base NAME"``, ``"uniform average"``, a fixed
+            recipe (``"task arithmetic 0.3"``, ``"ties"``, ``"slerp 0.5"``), ``"seed NAME"``,
+            ``"optimizer"`` or ``"optimizer, LABEL"``.
         recipe: The mergekit recipe it stands for.
         genotype: Coordinates in the space; None for a baseline that no point of the
             space describes.

@@ -54,6 +54,7 @@ validation:
 holdout:
   - gsm8k_hold
 objective: normalized
+baselines: [models, base]
 optimizer:
   name: cma_es
   budget: 200

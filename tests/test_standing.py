@@ -97,13 +97,14 @@ def test_the_front_is_what_pairwise_comparison_says(points):
     assert ids(found.front()) == front
 
 
-def test_anchors_come_from_the_baselines_alone():
+def test_anchors_come_from_models_and_base_alone():
     found = standing(
         "normalized",
         trial(0, 0.5, 0.5, origin="model a"),
         trial(1, 0.1, 0.1, origin="base b"),
         trial(2, 0.9, 0.9, origin="uniform average"),
-        trial(3, 1.0, 1.0),
+        trial(3, 0.9, 0.9, origin="task arithmetic 0.5"),
+        trial(4, 1.0, 1.0),
     ).with_anchors()
     assert [(a.zero, a.one) for a in found.objective.anchors] == [(0.1, 0.5)] * 2
     assert found.scores(found.trials[0])[0].value == pytest.approx(1.0)

@@ -44,7 +44,8 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
     for line in _time(measured):
         say(line, err=False)
     _title("scored first")
-    for candidate in (*baselines(compiled.merge_space), *compiled.subject.seeds):
+    first = baselines(compiled.merge_space, compiled.genome.baselines)
+    for candidate in (*first, *compiled.subject.seeds):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
         say(f"{candidate.origin}  ({place})", err=False)
     _title("recipe in the middle of the space")

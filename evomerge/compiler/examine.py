@@ -18,7 +18,7 @@ from evomerge.compiler.optimizer import (
     oddities,
     optimizer_for,
 )
-from evomerge.compiler.recorded import has_begun, recorded_space
+from evomerge.compiler.recorded import has_begun, recorded_space, with_its_baselines
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.tasks import LoadedTasks, load_tasks, turned_weights, with_weights
 from evomerge.errors import EvomergeError, GenomeError
@@ -118,6 +118,9 @@ def examine(
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
     if source.is_evolve:
         genome, source, tasks = _with_directions(genome, source, tasks, found)
+    is_begun = has_begun(run_dir, source.data)
+    if run_dir is not None and is_begun:
+        genome = with_its_baselines(genome, run_dir)
     models, has_errors = _models(genome, permissions, found)
     subject = Subject(genome, permissions, models, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
@@ -126,7 +129,6 @@ def examine(
         merge_space = found.attempt(lambda: merge_space_of(genome, models, choice, run_dir, found))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     optimizer, seeds = None, None
-    is_begun = has_begun(run_dir, source.data)
     if merge_space is not None:
         # A run that has begun has its seeds in its ledger: their files may be gone since.
         heard = _Findings(source) if is_begun else found

@@ -55,6 +55,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
             split: members_of(e.contents()) for split, e in compiled.tasks.evaluators.items()
         },
         "optimizer": compiled.genome.optimizer.title,
+        "baselines": list(compiled.genome.baselines),
         "objective": compiled.genome.objective,
         "space": to_data(compiled.merge_space.space),
     }

@@ -16,6 +16,7 @@ from evomerge.reading import is_there
 from evomerge.space import Space, from_data
 
 _WHERE_KEPT = "run_dir"  # a run may be moved
+_FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say
 
 
 def genome_digest(genome: Any) -> str:
@@ -46,6 +47,15 @@ def dtype_of(header: Mapping[str, Any], genome: Genome) -> str | None:
     """
     dtype: str | None = header.get("dtype", genome.evaluation_settings.dtype)
     return dtype
+
+
+def with_its_baselines(genome: Genome, run_dir: Path) -> Genome:
+    """A genome with the baselines that its run in a folder began with: trials are counted on."""
+    try:
+        header = Ledger.open(RunFolder(run_dir), read_only=True).header
+    except EvomergeError:
+        return genome  # whoever continues it says what is wrong with it
+    return genome.model_copy(update={"baselines": header.get("baselines", _FIRST_BASELINES)})
 
 
 def recorded_space(run_dir: Path | None) -> Space | None:

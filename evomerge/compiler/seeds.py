@@ -63,7 +63,7 @@ def seeds_of(genome: Genome, merge_space: MergeSpace, hear: Hear = _deaf) -> lis
             problems += [Problem(_named(name, p), _WHERE, p.fix) for p in error.problems]
     if problems:
         raise GenomeError.of(problems)
-    first = len(baselines(merge_space))
+    first = len(baselines(merge_space, genome.baselines))
     return [
         _candidate(first + index, origin, recipe, merge_space)
         for index, (origin, recipe) in enumerate(recipes)

@@ -97,13 +97,17 @@ def search_for(
         objective=objectives["tasks"],
         executor=executor,
         ledger=ledger,
-        baselines=[*baselines(compiled.merge_space), *seeds],
+        baselines=[*_baselines(compiled), *seeds],
         limits=Limits(limits.budget, limits.patience, limits.timeout, genome.finalists),
         finals={split: o for split, o in objectives.items() if split != "tasks"},
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
         notes=[*notes, *_notes(compiled, ledger.header)],
         is_strict=is_strict,
     )
+
+
+def _baselines(compiled: Compiled) -> list[Candidate]:
+    return baselines(compiled.merge_space, compiled.genome.baselines)
 
 
 def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
@@ -208,7 +212,8 @@ def _tried(
     Returns:
         The same with the metrics' names, and those that were found.
     """
-    candidates, space = baselines(compiled.merge_space), compiled.merge_space
+    space = compiled.merge_space
+    candidates = baselines(space, ("models", "base", "average"))
     loaded: Mapping[str, Evaluator] | None = None
     if any(space.files(candidate.point) for candidate in candidates):
         # The run folder, where these belong, is not there before the run is.

@@ -54,6 +54,7 @@ class Worker:
         self.evaluators = evaluators
         self._run_dir = run_dir
         self._twins = twins
+        self._is_before_search = False
 
     def run(
         self,
@@ -85,6 +86,7 @@ class Worker:
         try:
             yield clock.enter("merge")
             recipe = located(candidate.recipe, self._run_dir)
+            self._make_room(candidate)
             model = self.merger.merge(recipe, deadline)
             key = None
             if self._twins is not None:
@@ -113,6 +115,12 @@ class Worker:
                 raise
             return clock.failed(told(error), batch_divisor)
         return clock.complete(evaluation, needed)
+
+    def _make_room(self, candidate: Candidate) -> None:
+        """Where the search begins, what the baselines' methods keep has no use any more."""
+        if self._is_before_search and not candidate.is_baseline:
+            self.merger.forget_structures()
+        self._is_before_search = candidate.is_baseline
 
     def _compared(
         self, twins: Twins, key: Key, recipe: Recipe, model: LiveModel, deadline: Deadline

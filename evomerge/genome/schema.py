@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -14,6 +14,8 @@ from evomerge.genome.tasks import Evaluation, Task
 
 Split = Literal["tasks", "validation", "holdout"]
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
+Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 N_FINALISTS = 5
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
 
@@ -186,6 +188,13 @@ class Genome(Block):
         description="`weighted_sum`; `normalized`: each task scaled between base (0) and best "
         "parent (1); `worst`; `harmonic_mean`; `per_task`: one objective per task (nsga2).",
     )
+    baselines: list[Baseline] = Field(
+        default_factory=lambda: list(BASELINES),
+        description="What is scored before the search and has to be beaten: `models`, `base`, "
+        "`average`, and what one would have tried, where models and base allow it: "
+        "`task_arithmetic` (0.3, 0.5, 0.7, 1 for every model), `ties`, `slerp` (half way). The "
+        "models always stay.",
+    )
     optimizer: OptimizerBlock = Field(
         default_factory=OptimizerBlock, description="Who searches, and for how long."
     )
@@ -225,6 +234,19 @@ class Genome(Block):
     fewshot_as_multiturn: bool | None = Field(
         None, description="mergekit-evolve's place for `evaluation.fewshot_as_multiturn`."
     )
+
+    @fits("baselines")
+    def _baselines_hold_the_models(self) -> Iterator[MisfitError]:
+        if "models" not in self.baselines:
+            yield MisfitError(
+                f"got {self.baselines}, expected models among them: they say what each task can "
+                "tell",
+                "baselines",
+                fix="Add models.",
+            )
+        twice = sorted({kind for kind in self.baselines if self.baselines.count(kind) > 1})
+        if twice:
+            yield MisfitError(f"baselines stand twice: {', '.join(twice)}", "baselines")
 
     @fits("tasks")
     def _search_tasks(self) -> Iterator[MisfitError]:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from typing_extensions import NotRequired, TypedDict
 
+from evomerge.genome.schema import Baseline
 from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
 from evomerge.harmless import harmless, offender
 from evomerge.space import from_data
@@ -214,6 +215,7 @@ class _Header(TypedDict):
     tasks: dict[Split, dict[Name, Name]]
     metrics: NotRequired[dict[Split, dict[Name, Name]]]
     members: NotRequired[dict[Split, dict[Name, list[Name]]]]
+    baselines: NotRequired[list[Baseline]]
     optimizer: Name
     objective: Name
     space: list[Annotated[_Real | _Integer | _Choice, Field(discriminator="kind")]]

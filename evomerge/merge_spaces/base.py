@@ -80,6 +80,15 @@ class MergeSpace(ABC):
     def base_point(self) -> dict[str, Any] | None:
         """The point that gives back the base, None where no point does."""
 
+    def uniform_point(self, method: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The point of a recipe with the same values everywhere, None where there is none.
+
+        Args:
+            method: Its merge method.
+            values: Every parameter that the method reads, for all models alike.
+        """
+        return None
+
     def model_recipe(self, model: ModelName) -> Recipe:
         """A model as it is, in the dtype of the merges."""
         return Recipe(

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from evomerge.genome.schema import BASELINES
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.recipe import Recipe
+from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
 from evomerge.trial import Candidate
 
 
-def baselines(merge_space: MergeSpace) -> list[Candidate]:
-    """Each model, the base and the uniform average, with their points where the space has them."""
-    definition = merge_space.definition
-    models = [source.model for source in definition.models]
-    found: list[tuple[str, Recipe, dict[str, Any] | None]] = [
-        (f"model {model}", merge_space.model_recipe(model), merge_space.source_point(index))
-        for index, model in enumerate(models)
-    ]
-    base = definition.base_model
-    if base is not None and base not in models:
-        found.append((f"base {base}", merge_space.model_recipe(base), merge_space.base_point()))
-    if len(models) > 1:
-        found.append(("uniform average", merge_space.average_recipe(), merge_space.average_point()))
+def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> list[Candidate]:
+    """What was there before and what one would have tried, each with its point of the space.
+
+    Args:
+        merge_space: Of the genome.
+        kinds: The genome's ``baselines``; those that its models do not allow are no trials.
+    """
+    found = [named for kind in BASELINES if kind in kinds for named in _KINDS[kind](merge_space)]
     return [
         Candidate(
             trial_id,
@@ -32,3 +28,31 @@ def baselines(merge_space: MergeSpace) -> list[Candidate]:
         )
         for trial_id, (origin, recipe, point) in enumerate(found)
     ]
+
+
+def _models(merge_space: MergeSpace) -> Iterator[Named]:
+    for index, source in enumerate(merge_space.definition.models):
+        recipe = merge_space.model_recipe(source.model)
+        yield f"model {source.model}", recipe, merge_space.source_point(index)
+
+
+def _base(merge_space: MergeSpace) -> Iterator[Named]:
+    definition = merge_space.definition
+    base = definition.base_model
+    if base is not None and base not in [source.model for source in definition.models]:
+        yield f"base {base}", merge_space.model_recipe(base), merge_space.base_point()
+
+
+def _average(merge_space: MergeSpace) -> Iterator[Named]:
+    if len(merge_space.definition.models) > 1:
+        yield "uniform average", merge_space.average_recipe(), merge_space.average_point()
+
+
+_KINDS: Mapping[str, Callable[[MergeSpace], Iterator[Named]]] = {
+    "models": _models,
+    "base": _base,
+    "average": _average,
+    "task_arithmetic": task_arithmetic,
+    "ties": ties,
+    "slerp": slerp,
+}

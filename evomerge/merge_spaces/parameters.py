@@ -6,7 +6,7 @@ arXiv:2403.13187, section 3.1 (merging in the parameter space).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -18,6 +18,7 @@ from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.coordinates import bounds, coordinate
 from evomerge.merge_spaces.della import check_della
 from evomerge.merge_spaces.idle import Idleness, IdleParameter, start_of
+from evomerge.merge_spaces.known_points import known_point
 from evomerge.merge_spaces.layout import Cell, cells, layout
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.settings import EffectiveSettings
@@ -34,7 +35,7 @@ from evomerge.merge_spaces.slots import (
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.methods import MethodParameter, Scope, Unmoved
 from evomerge.recipe import Recipe, rounded
-from evomerge.space import Parameter, Real, Space
+from evomerge.space import Parameter, Space
 
 
 class ParameterSpace(MergeSpace):
@@ -318,9 +319,7 @@ class ParameterSpace(MergeSpace):
         return self._weights_point([0.0] * len(self.inputs.weighted))
 
     def _t_point(self, t: float) -> dict[str, Any] | None:
-        inside = all(isinstance(p, Real) and p.low <= t <= p.high for p in self._parameters)
-        inside = inside and all(isinstance(slot.reader, (Variable, Idle)) for slot in self.slots)
-        return {p.name: t for p in self._parameters} if inside else None
+        return known_point(self._parameters, self.slots, {}, {"t": t})
 
     def _weights_point(self, weights: list[float]) -> dict[str, Any] | None:
         """The point with the same weights everywhere, None where it is no point of the space."""
@@ -331,18 +330,15 @@ class ParameterSpace(MergeSpace):
         by_model = {
             self.inputs.models[i]: w for i, w in zip(self.inputs.weighted, weights, strict=True)
         }
-        point: dict[str, Any] = {}
-        for slot in self.slots:
-            if isinstance(slot.reader, Coupled):
-                for coupled in slot.reader.weights:
-                    point.update(zip(coupled.names, coupled.encode(weights), strict=True))
-            elif isinstance(slot.reader, Variable) and slot.model is not None:
-                point.update(dict.fromkeys(slot.reader.names, by_model[slot.model]))
-            elif not isinstance(slot.reader, Idle):
-                return None
-        own = {p.name: p for p in self._parameters}
-        inside = all(own[name].holds(value) for name, value in point.items())
-        return point if inside else None
+        return known_point(self._parameters, self.slots, by_model, {})
+
+    def uniform_point(self, method: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """See the base class."""
+        fixed = {name: values.get(name) for name in self._fixed}
+        if method != self.method.name or fixed != self._fixed:
+            return None
+        weights = {self.inputs.models[i]: values.get("weight", 0.0) for i in self.inputs.weighted}
+        return known_point(self._parameters, self.slots, weights, values)
 
 
 def _fixed(settings: Settings) -> Any:

@@ -134,6 +134,10 @@ class ResidentMerger:
         """The plan that a recipe shares with all that differ from it in parameter values only."""
         return self._plan(reachable(recipe), recipe).structure
 
+    def forget_structures(self) -> None:
+        """Drops all plans and what their kernels keep, so that others have the memory."""
+        self._plans.clear()
+
     def write_frame(self, recipe: Recipe, folder: Path) -> None:
         """Writes what a built folder holds beside the weights: configuration and tokenizer."""
         self._outputs.write(self.structure(recipe), folder)

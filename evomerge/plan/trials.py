@@ -94,7 +94,7 @@ def trials_of(subject: Subject) -> Trials | None:
     return Trials(
         space.space.n_dims,
         genome.optimizer.title,
-        len(baselines(space)) + len(subject.seeds),
+        len(baselines(space, genome.baselines)) + len(subject.seeds),
         genome.optimizer.budget,
         optimizer.population_size,
         genome.execution.workers,

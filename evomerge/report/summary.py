@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from evomerge.best import best_content
 from evomerge.counted import counted, failures
 from evomerge.report.run import RecordedRun
 from evomerge.report.table import final_tables, table_data
-from evomerge.report.verdict import verdict
+from evomerge.report.verdict import verdict, verdicts
 from evomerge.trial import Trial, TrialState
 
 
@@ -50,4 +51,5 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "winners": [best_content(run.ledger, run.standing, trial) for trial in run.winners],
         "tables": table_data(tables),
         "verdict": verdict(tables),
+        "searching": [asdict(one) for one in verdicts(tables)],
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.comparison import Comparison
 from evomerge.objective import Objective, Score
+from evomerge.report.contests import Contest, contests
 from evomerge.report.gains import Gains, best_parents
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
@@ -66,12 +67,15 @@ class SplitTable:
         rows: Winners first.
         parents: The best parent in each column, which ``gains`` are measured from; None where
             no parent has a score.
+        contests: The winner against the best baseline in each column that is an objective; empty
+            where other tables hold them.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     parents: tuple[str | None, ...]
+    contests: tuple[Contest | None, ...] = ()
 
     def best_in(self, column: int) -> float | None:
         """The highest score of a column, None where there is none."""
@@ -175,7 +179,10 @@ def _table(
         if t.candidate.is_baseline
     ]
     parent_names = tuple(None if parent is None else names[parent] for parent in parents)
-    return SplitTable(SPLIT_TITLES[split], tuple(columns), tuple(rows), parent_names)
+    objectives = [column.is_objective for column in columns]
+    numbers = [sum(objectives[:at]) if one else None for at, one in enumerate(objectives)]
+    won = contests(run, split, rules, scores, numbers)
+    return SplitTable(SPLIT_TITLES[split], tuple(columns), tuple(rows), parent_names, won)
 
 
 def _task_columns(

@@ -25,8 +25,12 @@ def with_error(score: Score) -> str:
 
 def gain_text(gain: Comparison) -> str:
     """``+0.0410 ± 0.0133``: a difference whose n stands elsewhere."""
-    sign = "+" if gain.difference > 0 else ""
-    return f"{sign}{number(gain.difference)} ± {_error(gain.stderr)}"
+    return f"{with_sign(gain.difference)} ± {_error(gain.stderr)}"
+
+
+def with_sign(difference: float) -> str:
+    """``+0.0410``: a difference without its error."""
+    return f"{'+' if difference > 0 else ''}{number(difference)}"
 
 
 def _error(stderr: float | None) -> str:

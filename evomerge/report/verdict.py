@@ -1,13 +1,17 @@
-"""Whether the search found something better than there was, in a sentence."""
+"""Whether searching found something better than one would have had without, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from evomerge.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
-from evomerge.report.table import Row, SplitTable
-from evomerge.report.text import number
+from evomerge.report.contests import WINNER, Contest
+from evomerge.report.table import SplitTable
+from evomerge.report.text import gain_text, with_sign
 
+Answer = Literal["pays", "does not pay", "cannot be told"]
 _BIAS: Mapping[str, str] = {
     "search": "These tasks made the choice, so this is biased upward; holdout tasks would tell.",
     "validation": "These tasks had a say in the choice, so this is biased upward a little; holdout "
@@ -17,77 +21,90 @@ _BIAS: Mapping[str, str] = {
 LEGEND = "± is one standard error; differences are taken document by document"
 
 
-def verdict(tables: Sequence[SplitTable]) -> list[str]:
-    """One sentence per objective: is the gain over the best parent larger than noise explains?
+@dataclass(frozen=True)
+class Verdict:
+    """Whether searching paid on one objective.
+
+    Attributes:
+        answer: In words.
+        objective: Which, where there are several; else empty.
+        split: ``search``, ``validation`` or ``holdout``: the tasks it is read from.
+        winner: ``winner``, or which point of the front.
+        baseline: The best baseline, chosen as the winner was; None where none has a score.
+        gain: What the winner has over it; None where it is a baseline itself.
+    """
+
+    answer: Answer
+    objective: str
+    split: str
+    winner: str
+    baseline: str | None
+    gain: Comparison | None
+
+    @property
+    def sentence(self) -> str:
+        """The same for people."""
+        of = f" on {self.objective}" if self.objective else ""
+        of += f" ({self.winner})" if self.winner != WINNER else ""
+        whether = {
+            "pays": f"Searching pays{of}",
+            "does not pay": f"Searching does not pay{of}",
+            "cannot be told": f"Whether searching pays{of} cannot be told",
+        }
+        return f"{whether[self.answer]}: {self._reason}"
+
+    @property
+    def _reason(self) -> str:
+        if self.baseline is None:
+            return f"no baseline has a score on the {self.split} tasks."
+        if self.gain is None:
+            return f"{self.baseline} is the best, and it was there before the search."
+        over = f"over {self.baseline}, the best baseline, on"
+        if self.gain.stderr is None:
+            difference = with_sign(self.gain.difference)
+            return f"{difference} {over} the {self.split} tasks, but {self.gain.reason}."
+        found = f"{gain_text(self.gain)} {over} {self.gain.n:,} {self.split} documents"
+        return f"{found}, {_certainty(self.gain)}"
+
+
+def verdicts(tables: Sequence[SplitTable]) -> list[Verdict]:
+    """One per objective; nothing where there is no winner yet.
 
     Read from holdout if the winner was scored there, else from validation, else from the search
     tasks. The rule: a difference of more than 1.96 standard errors.
     """
-    for table in reversed(tables):
-        winners = [row for row in table.rows if row.is_winner]
-        columns = [
-            column
-            for column, each in enumerate(table.columns)
-            if each.is_objective and any(row.scores[column] is not None for row in winners)
-        ]
-        if columns:
-            found = [_sentence(table, column, winners) for column in columns]
-            return [*found, _BIAS[table.title]]
-    return []
+    return next(filter(None, (list(_of(table)) for table in reversed(tables))), [])
 
 
-def _sentence(table: SplitTable, column: int, winners: Sequence[Row]) -> str:
-    parent = table.parents[column]
-    n_objectives = sum(each.is_objective for each in table.columns)
-    task = f", {table.columns[column].name}" if n_objectives > 1 else ""
-    where = f"On the {table.title} tasks{task}"
-    if parent is None:
-        return f"{where} no parent has a score to compare with."
-    against = f"{parent}, the best parent"
-    scored = [row for row in winners if row.scores[column] is not None]
-    if len(scored) > 1:
-        return _count(where, scored, column, against)
-    gain = scored[0].gains[column]
-    who = scored[0].name if n_objectives > 1 else "the winner"
-    if gain is None:
-        return f"{where} {who} is {against}: no merge was found to be better."
-    return f"{where} {who} is {_size(gain)} {against} {_certainty(gain)}"
+def verdict(tables: Sequence[SplitTable]) -> list[str]:
+    """The verdicts in a sentence each, and a last one on what the tasks are worth."""
+    found = verdicts(tables)
+    return [*(one.sentence for one in found), *(_BIAS[one.split] for one in found[:1])]
 
 
-def _size(gain: Comparison) -> str:
-    if gain.difference == 0:
-        return "no better than"
-    error = "" if gain.stderr is None else f" ± {number(gain.stderr)}"
-    direction = "better" if gain.difference > 0 else "worse"
-    return f"{number(abs(gain.difference))}{error} {direction} than"
+def _of(table: SplitTable) -> Iterator[Verdict]:
+    n_objectives = sum(column.is_objective for column in table.columns)
+    for column, contest in zip(table.columns, table.contests, strict=False):
+        if contest is not None:
+            name = column.name if n_objectives > 1 else ""
+            yield Verdict(
+                _answer(contest), name, table.title, contest.winner, contest.baseline, contest.gain
+            )
+
+
+def _answer(contest: Contest) -> Answer:
+    if contest.gain is None:
+        return "cannot be told" if contest.baseline is None else "does not pay"
+    if not contest.gain.is_distinguishable:
+        return "cannot be told"
+    return "pays" if contest.gain.difference > 0 else "does not pay"
 
 
 def _certainty(gain: Comparison) -> str:
-    if gain.stderr is None:
-        return f"- whether that is noise cannot be told: {gain.reason}."
+    """What makes the difference count, or not."""
     if gain.n_differing < LEAST_DIFFERING:
-        which = (
-            "1 document differs"
-            if gain.n_differing == 1
-            else f"{gain.n_differing} documents differ"
-        )
-        return f"(n={gain.n}): only {which}, too few to tell it from noise."
-    answer = (
-        f"more than {SURE} standard errors, so it can be told from noise."
-        if gain.is_distinguishable
-        else f"not more than {SURE} standard errors, so it cannot be told from noise."
-    )
+        are = "1 differs" if gain.n_differing == 1 else f"{gain.n_differing} differ"
+        return f"of which {are}: too few to tell it from noise."
+    more = "more" if gain.is_distinguishable else "not more"
     rough = "" if gain.n >= FEW else " With so few documents the rule is rough."
-    return f"(n={gain.n}): {answer}{rough}"
-
-
-def _count(where: str, winners: Sequence[Row], column: int, against: str) -> str:
-    """How many points of a front are better and worse by more than noise explains."""
-    gains = [gain for row in winners if (gain := row.gains[column]) is not None]
-    sure = [gain for gain in gains if gain.is_distinguishable]
-    n_better = sum(gain.difference > 0 for gain in sure)
-    return (
-        f"{where}, of {len(winners)} points of the front {n_better} score higher and "
-        f"{len(sure) - n_better} lower than {against}, by more than {SURE} standard errors; "
-        "noise alone puts one in twenty so far out."
-    )
+    return f"{more} than {SURE} standard errors.{rough}"

@@ -27,6 +27,7 @@ holdout: [{name: tiny_likelihood, metric: perplexity, samples: [14, 15, 16, 17]}
 task_search_path: [tasks]
 evaluation: {device: cpu}
 optimizer: {budget: 60}
+baselines: [models, base, average]
 """
 
 
@@ -80,6 +81,16 @@ def test_seeds_are_scored_first_too(check, place):
     first = out.partition("scored first\n")[2].partition("\n\n")[0].splitlines()
     assert first[-1] == "seed seed.yml  (outside the space)"
     assert first[-2].startswith("uniform average  (")
+
+
+def test_what_one_would_have_tried_is_listed_and_counted(check):
+    _, out, _ = check(genome=GENOME.replace("baselines: [models, base, average]\n", ""))
+    first = out.partition("scored first\n")[2].partition("\n\n")[0].splitlines()
+    weights = [f"task arithmetic {weight}  (a point of the space)" for weight in (0.3, 0.5, 0.7)]
+    assert first[4:7] == weights
+    assert first[-2:] == ["ties  (outside the space)", "slerp 0.5  (outside the space)"]
+    assert "10 baselines before them" in out
+    assert "holdout scores 4 documents with 11 models at most, baselines among them" in out
 
 
 def test_the_recipe_at_the_end_is_one(check):

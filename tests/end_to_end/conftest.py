@@ -30,6 +30,7 @@ validation: [{name: tiny_validation, limit: 12}]
 holdout: [{name: tiny_holdout, limit: 12}]
 task_search_path: [tasks]
 optimizer: {name: cma_es, budget: 6, population_size: 4}
+baselines: [models, base, average]
 """
 
 TASK = """

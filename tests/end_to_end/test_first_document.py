@@ -25,6 +25,7 @@ tasks: [{name: TASK, limit: 4}, {name: tiny_likelihood, metric: perplexity, limi
 task_search_path: [tasks]
 evaluation: {device: cpu}
 optimizer: {name: random, budget: 3}
+baselines: [models, base, average]
 """
 SUMS = """\
 genome:

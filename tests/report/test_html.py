@@ -65,7 +65,7 @@ def test_every_trial_has_a_row_and_a_mark(run):
 
 def test_errors_and_documents_stand_beside_every_score(run):
     page = Page(report_html(run))
-    assert any("it can be told from noise" in text for text in page.texts)
+    assert any("Searching pays: +" in text for text in page.texts)
     numbers = [text for text in page.texts if re.match(r"-?\d+\.\d{4}", text)]
     axis = [text for text in numbers if "±" not in text]
     assert len(axis) == 5  # the scale of the curve

@@ -1,42 +1,30 @@
-"""The final tables compare with the best parent, and a sentence says what that is worth."""
+"""The final tables compare with the best parent, and a sentence says whether searching pays."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from evomerge.comparison import Comparison
 from evomerge.objective import Score
+from evomerge.report.contests import WINNER, Contest
 from evomerge.report.run import load_run, recorded_run
 from evomerge.report.summary import summary
-from evomerge.report.table import Column, Row, SplitTable, final_tables, side_by_side
+from evomerge.report.table import Column, SplitTable, final_tables, side_by_side
 from evomerge.report.text import gain_text, score_text, with_error
-from evomerge.report.verdict import verdict
-from tests.recorded_runs import record_run
+from evomerge.report.verdict import verdict, verdicts
+from evomerge.trial import Outcome, TrialState
+from tests.recorded_runs import evaluation, record_run
 
 
-def table(title, *gains, parent="math-7b", is_winner=True, columns=1):
-    """A table of winners with one objective, or with one gain each for several."""
-    names = ("math", "text")[:columns]
-    rows = [
-        Row(
-            f"trial {i}" if columns > 1 else f"winner (trial {i})",
-            i,
-            is_winner,
-            tuple(Score(0.5, 0.01, 300) for _ in names),
-            gain if isinstance(gain, tuple) else (gain,),
-        )
-        for i, gain in enumerate(gains)
-    ]
-    found = tuple(Column(name) for name in names)
-    return SplitTable(title, found, tuple(rows), (parent,) * columns)
-
-
-def unscored(title):
-    found = table(title, None)
-    return replace(found, rows=(replace(found.rows[0], scores=(None,)),))
+def table(title, *gains, baseline="ties", columns=("mean",)):
+    """A table whose contests ended with these gains; None: a baseline won."""
+    found = tuple(Column(name) for name in columns)
+    winner = "trial 7" if len(columns) > 1 else WINNER
+    won = tuple(Contest(winner, baseline, gain) for gain in gains)
+    return SplitTable(title, found, (), (None,) * len(columns), won)
 
 
 @pytest.fixture
@@ -46,24 +34,55 @@ def run(tmp_path):
 
 SURE = Comparison(0.04, 0.01, 300, 100)
 UNSURE = Comparison(0.01, 0.01, 300, 100)
+LOST = Comparison(-0.04, 0.01, 300, 100)
 
 
-def test_a_gain_beyond_noise_is_said_to_be_one():
-    assert verdict([table("holdout", SURE)]) == [
-        "On the holdout tasks the winner is 0.0400 ± 0.0100 better than math-7b, the best parent "
-        "(n=300): more than 1.96 standard errors, so it can be told from noise.",
+@pytest.mark.parametrize(
+    ("gain", "answer", "sentence"),
+    [
+        (
+            SURE,
+            "pays",
+            "Searching pays: +0.0400 ± 0.0100 over ties, the best baseline, on 300 holdout "
+            "documents, more than 1.96 standard errors.",
+        ),
+        (
+            UNSURE,
+            "cannot be told",
+            "Whether searching pays cannot be told: +0.0100 ± 0.0100 over ties, the best baseline, "
+            "on 300 holdout documents, not more than 1.96 standard errors.",
+        ),
+        (
+            LOST,
+            "does not pay",
+            "Searching does not pay: -0.0400 ± 0.0100 over ties, the best baseline, on 300 holdout "
+            "documents, more than 1.96 standard errors.",
+        ),
+        (
+            None,
+            "does not pay",
+            "Searching does not pay: ties is the best, and it was there before the search.",
+        ),
+        (
+            Comparison(0.02, 0.0099, 200, 4),
+            "cannot be told",
+            "Whether searching pays cannot be told: +0.0200 ± 0.0099 over ties, the best baseline, "
+            "on 200 holdout documents, of which 4 differ: too few to tell it from noise.",
+        ),
+        (
+            Comparison(0.04, None, 0, 0, reason="no documents"),
+            "cannot be told",
+            "Whether searching pays cannot be told: +0.0400 over ties, the best baseline, on the "
+            "holdout tasks, but no documents.",
+        ),
+    ],
+)
+def test_it_is_said_in_words_whether_searching_pays(gain, answer, sentence):
+    assert [one.answer for one in verdicts([table("holdout", gain)])] == [answer]
+    assert verdict([table("holdout", gain)]) == [
+        sentence,
         "Scores on the search tasks are biased upward: they made the choice.",
     ]
-
-
-def test_a_gain_within_noise_is_said_to_be_none():
-    (sentence, _) = verdict([table("holdout", UNSURE)])
-    assert sentence.endswith("not more than 1.96 standard errors, so it cannot be told from noise.")
-
-
-def test_a_loss_is_called_one():
-    (sentence, _) = verdict([table("holdout", Comparison(-0.04, 0.01, 300, 100))])
-    assert "the winner is 0.0400 ± 0.0100 worse than math-7b" in sentence
 
 
 def test_few_documents_make_the_rule_rough():
@@ -73,48 +92,73 @@ def test_few_documents_make_the_rule_rough():
 
 def test_holdout_decides_then_validation_then_the_search_tasks():
     search, validation = table("search", SURE), table("validation", UNSURE)
+    unscored = replace(table("holdout", SURE), contests=(None,))
     for tables, split, bias in [
         ([search], "search", "These tasks made the choice, so this is biased upward;"),
         ([search, validation], "validation", "These tasks had a say in the choice"),
-        ([search, validation, unscored("holdout")], "validation", "These tasks had a say"),
+        ([search, validation, unscored], "validation", "These tasks had a say"),
         ([search, validation, table("holdout", SURE)], "holdout", "Scores on the search tasks"),
     ]:
         sentence, last = verdict(tables)
-        assert sentence.startswith(f"On the {split} tasks")
+        assert f"on 300 {split} documents" in sentence
         assert last.startswith(bias)
 
 
 def test_nothing_is_said_before_there_is_a_winner():
     assert verdict([]) == []
-    assert verdict([unscored("search")]) == []
+    assert verdict([replace(table("search", SURE), contests=(None,))]) == []
 
 
-def test_a_parent_that_wins_is_named():
-    (sentence, _) = verdict([table("holdout", None)])
+def test_without_a_baseline_there_is_nothing_to_beat():
+    (sentence, _) = verdict([table("holdout", None, baseline=None)])
     assert sentence == (
-        "On the holdout tasks the winner is math-7b, the best parent: no merge was found to be "
-        "better."
+        "Whether searching pays cannot be told: no baseline has a score on the holdout tasks."
     )
-
-
-def test_without_a_parent_there_is_nothing_to_beat():
-    (sentence, _) = verdict([table("holdout", None, parent=None)])
-    assert sentence == "On the holdout tasks no parent has a score to compare with."
-
-
-def test_without_an_error_the_reason_is_given():
-    (sentence, _) = verdict([table("holdout", Comparison(0.04, None, 0, 0, reason="no documents"))])
-    assert sentence.endswith("whether that is noise cannot be told: no documents.")
 
 
 def test_several_objectives_get_a_sentence_each():
-    front = [(SURE, UNSURE), (Comparison(-0.1, 0.01, 300, 100), SURE), (SURE, None)]
-    math, text, _ = verdict([table("holdout", *front, columns=2)])
-    assert math.startswith(
-        "On the holdout tasks, math, of 3 points of the front 2 score higher and 1 lower than "
-        "math-7b, the best parent, by more than 1.96 standard errors"
-    )
-    assert "text, of 3 points of the front 1 score higher and 0 lower" in text
+    math, text, _ = verdict([table("holdout", SURE, LOST, columns=("math", "text"))])
+    assert math.startswith("Searching pays on math (trial 7): +0.0400")
+    assert text.startswith("Searching does not pay on text (trial 7): -0.0400")
+
+
+def test_the_best_baseline_is_chosen_where_the_winner_was(run):
+    search, validation, holdout = final_tables(run)
+    for chosen_on, compared_on in [(search, search), (validation, validation)]:
+        (contest, *_) = compared_on.contests
+        rows = {row.name: row for row in chosen_on.rows if not row.is_winner}
+        assert contest.baseline == max(rows, key=lambda name: rows[name].scores[0].value)
+    assert holdout.contests[0].baseline == validation.contests[0].baseline
+
+
+def test_holdout_has_no_say_in_which_baseline_is_the_best(run):
+    finals = run.ledger.finals
+    best = final_tables(run)[2].contests[0]
+    other = next(t for t in run.standing.trials if t.candidate.origin == "base experts/base")
+    better = Outcome(TrialState.COMPLETE, evaluation(0.95, None, "holdout"))
+    finals[("holdout", other.candidate.trial_id)] = better
+    again = final_tables(recorded_run(run.ledger, run.genome))[2]
+    assert again.parents == ("base",)
+    assert again.contests[0] == best
+
+
+def test_the_gain_is_taken_document_by_document_and_can_be_negative(run):
+    table = final_tables(run)[2]
+    (contest,) = table.contests
+    rows = {row.name: row.scores[0].value for row in table.rows}
+    winner = table.rows[0]
+    difference = winner.scores[0].value - rows[contest.baseline]
+    assert contest.gain.difference == pytest.approx(difference)
+    assert contest.gain.n == winner.scores[0].n
+    assert contest.gain.stderr < winner.scores[0].stderr
+
+
+def test_a_baseline_that_wins_is_named(tmp_path):
+    run = record_run(tmp_path / "run", n_trials=1, has_finals=False)
+    assert run.winners[0].candidate.is_baseline
+    (one,) = verdicts(final_tables(run))
+    assert (one.answer, one.gain) == ("does not pay", None)
+    assert run.winners[0].candidate.origin.endswith(one.baseline)
 
 
 def test_numbers_are_read_with_their_error_and_their_documents():
@@ -175,17 +219,18 @@ def test_with_several_objectives_each_task_is_one(tmp_path):
     search, _, holdout = final_tables(run)
     assert [column.is_objective for column in search.columns] == [False, True, True]
     assert [column.is_objective for column in holdout.columns] == [True]
-    (sentence, _) = verdict(final_tables(run))
-    assert sentence.startswith("On the holdout tasks, of 5 points of the front")
+    assert search.contests[0] is None
+    points = {f"trial {trial.candidate.trial_id}" for trial in run.winners}
+    assert {contest.winner for contest in (*search.contests[1:], *holdout.contests)} <= points
+    assert len(verdict(final_tables(run))) == 2
+    only_searched = verdict(final_tables(run)[:1])
+    assert [" on sort (trial " in only_searched[0], " on twice (trial " in only_searched[1]]
 
 
 def test_programs_read_the_sentence_too(run):
     content = json.loads(json.dumps(summary(run)))
     assert content["verdict"] == verdict(final_tables(run))
+    assert content["searching"] == [asdict(one) for one in verdicts(final_tables(run))]
+    assert content["searching"][0]["split"] == "holdout"
     gain = content["tables"][2]["rows"][0]["gains"][0]
     assert set(gain) == {"difference", "stderr", "n", "n_differing", "reason"}
-
-
-def test_a_gain_made_of_a_few_documents_cannot_be_told_from_noise():
-    (sentence, _) = verdict([table("holdout", Comparison(0.02, 0.0099, 200, 4))])
-    assert sentence.endswith("(n=200): only 4 documents differ, too few to tell it from noise.")
