@@ -260,7 +260,7 @@ def test_check_tells_it_where_it_is_asked_to_merge(evomerge):
     genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@1")
     code, out, err = evomerge("check", "g.yml", genome=genome)
     assert code == 0
-    assert re.search(r"search +mapped +open +4 +4", out)
+    assert re.search(r"search +mapped +from the first document +4 +4", out)
     assert "the metric 'hit@1' is not among those that the YAML of mapped names" in err
     code, out, _ = evomerge("check", "g.yml", "--probe")
     assert code == 0
