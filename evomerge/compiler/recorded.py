@@ -48,6 +48,21 @@ def dtype_of(header: Mapping[str, Any], genome: Genome) -> str | None:
     return dtype
 
 
+def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
+    """The metrics that the first documents of the run in a folder named.
+
+    Returns:
+        Split -> task -> ``"metric,filter"``; nothing where no run has begun there.
+    """
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return {}
+    try:
+        ledger = Ledger.open(RunFolder(run_dir), read_only=True)
+    except EvomergeError:
+        return {}  # whoever continues it says what is wrong with it
+    return ledger.header.get("metrics", {})
+
+
 def recorded_space(run_dir: Path | None) -> Space | None:
     """The space that the run in a folder searches; None where no run has begun there."""
     if run_dir is None or not is_there(RunFolder(run_dir).ledger):

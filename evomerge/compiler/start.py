@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.first import Names, first_documents, with_names
+from evomerge.compiler.first import first_documents, settled
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
-from evomerge.compiler.recorded import dtype_of
+from evomerge.compiler.recorded import dtype_of, genome_digest
+from evomerge.compiler.tasks import Names
 from evomerge.compiler.trainer import trainer_maker
 from evomerge.evaluators.base import Evaluator
 from evomerge.events import Preparing, Proposing
@@ -72,17 +73,21 @@ def search_for(
     target = RunFolder(fork_dir or run_dir)
     if is_there(target.ledger):
         ledger, notes = _continued(compiled, header, target)
-        compiled = with_names(compiled, ledger.header.get("metrics", {}))
+        compiled = settled(compiled, ledger.header.get("metrics", {}))
         executor = _executor(compiled, ledger.header, target.path)
     else:
         hear(Preparing("scoring one document of every task"))
         executor = _executor(compiled, header, target.path)
         with ExitStack() as undo:
             undo.callback(executor.close)
+            before = compiled.findings
             compiled, names = _tried(compiled, executor, header, target.path)
             if names:
                 header["metrics"] = names
+            header["genome_digest"] = genome_digest(compiled.source.data)
             ledger, notes = _new(compiled, header, RunFolder(run_dir), fork_dir)
+            late = [one for one in compiled.findings if one not in before]
+            notes += [str(one.problem) for one in late if one.severity is Severity.NOTE]
             undo.pop_all()
     genome, objectives = compiled.genome, compiled.tasks.objectives
     limits, seeds = genome.optimizer, _seeds(compiled, ledger)
@@ -222,7 +227,7 @@ def _tried(
                 loaded = elsewhere.worker.evaluators
     else:
         names = first_documents(compiled, executor, candidates)
-    compiled = with_names(compiled, names)
+    compiled = settled(compiled, names)
     workshop = _workshop(compiled, header, run_dir)
     if not names:  # its workers know none, and may be in any state
         executor.close()

@@ -357,3 +357,33 @@ def test_check_says_how_a_negative_weight_is_read(evomerge):
         "weight -0.5 makes the search look for a worse perplexity,none"
         in evomerge("check", "g.yml", *SETTINGS, genome=own)[2]
     )
+
+
+LATE = EVOLVE.replace(
+    '{name: tiny_likelihood, metric: "perplexity,none", weight: -0.5}',
+    "{name: mapped, metric: hit@1, weight: -0.5}",
+)
+
+
+def test_a_negative_weight_is_turned_where_only_results_tell_the_direction(evomerge, place):
+    """The code of the task names its metric, of which its file says that lower is better."""
+    few = (*SETTINGS[:-1], "optimizer={name: random, budget: 1}", "--set", "limit=4")
+    assert "says that lower" not in evomerge("check", "g.yml", *few, genome=LATE)[2]
+    code, _, err = evomerge("run", "g.yml", *few, "--run-dir", "late", genome=LATE)
+    assert code == 0, err
+    sentence = "weight -0.5 says that lower hit@1 is better; it is, and a genome writes 0.5"
+    assert err.count(sentence) == 1
+    assert "a worse hit@1" not in err
+    kept = yaml.safe_load((place / "late" / "genome.yml").read_text())
+    assert kept["tasks"][0]["weight"] == 0.5
+    whole = scores(place / "late")
+    lines = (place / "late" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    for name, options in (("g.yml", few), ("late/genome.yml", ())):
+        (place / "late" / "ledger.jsonl").write_text("".join(lines[:3]))
+        code, _, err = evomerge("run", name, *options, "--run-dir", "late")
+        assert code == 0, err
+        assert "a worse hit@1" not in err
+        assert scores(place / "late") == whole
+    code, _, err = evomerge("check", "g.yml", *few, "--set", "run_dir=late")
+    assert code == 0, err
+    assert sentence in err
