@@ -60,7 +60,8 @@ def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
         ledger = Ledger.open(RunFolder(run_dir), read_only=True)
     except EvomergeError:
         return {}  # whoever continues it says what is wrong with it
-    return ledger.header.get("metrics", {})
+    names: Mapping[str, Mapping[str, str]] = ledger.header.get("metrics", {})
+    return names
 
 
 def recorded_space(run_dir: Path | None) -> Space | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,18 +78,8 @@ def search_for(
         executor = _executor(compiled, ledger.header, target.path)
     else:
         hear(Preparing("scoring one document of every task"))
-        executor = _executor(compiled, header, target.path)
-        with ExitStack() as undo:
-            undo.callback(executor.close)
-            before = compiled.findings
-            compiled, names = _tried(compiled, executor, header, target.path)
-            if names:
-                header["metrics"] = names
-            header["genome_digest"] = genome_digest(compiled.source.data)
-            ledger, notes = _new(compiled, header, RunFolder(run_dir), fork_dir)
-            late = [one for one in compiled.findings if one not in before]
-            notes += [str(one.problem) for one in late if one.severity is Severity.NOTE]
-            undo.pop_all()
+        folders = RunFolder(run_dir), fork_dir
+        compiled, executor, ledger, notes = _begun(compiled, header, target.path, folders)
     genome, objectives = compiled.genome, compiled.tasks.objectives
     limits, seeds = genome.optimizer, _seeds(compiled, ledger)
     return Search(
@@ -235,6 +226,24 @@ def _tried(
     is_here = isinstance(executor, Serial)
     executor.make_worker = _FirstWith(workshop, loaded) if loaded and is_here else workshop
     return compiled, names
+
+
+def _begun(
+    compiled: Compiled, header: dict[str, Any], path: Path, folders: tuple[RunFolder, Path | None]
+) -> tuple[Compiled, Executor, Ledger, list[str]]:
+    """A run that begins: what its first documents told is known, and in its ledger."""
+    executor, before = _executor(compiled, header, path), compiled.findings
+    with ExitStack() as undo:
+        undo.callback(executor.close)
+        compiled, names = _tried(compiled, executor, header, path)
+        if names:
+            header["metrics"] = names
+        header["genome_digest"] = genome_digest(compiled.source.data)
+        ledger, notes = _new(compiled, header, *folders)
+        undo.pop_all()
+    late = [one for one in compiled.findings if one not in before]
+    told = [str(one.problem) for one in late if one.severity is Severity.NOTE]
+    return compiled, executor, ledger, [*notes, *told]
 
 
 def _new(

@@ -59,7 +59,7 @@ def hold_equal(files: FileFacts, one: str, other: str) -> bool:
         for name, tensor in ((name, files.tensors[name]) for name in (one, other))
     ]
     with SameBytes() as bytes_:
-        return _are_equal(*places, bytes_)
+        return _are_equal(places[0], places[1], bytes_)
 
 
 def _one_tokenizer(models: Sequence[ModelFacts]) -> bool:

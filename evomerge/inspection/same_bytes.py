@@ -72,7 +72,7 @@ class SameBytes(ExitStack):
         self._pairs: dict[tuple[FileState, FileState], _Pair] = {}
         self._kept: Kept[dict[str, bool]] = Kept("comparisons", dict[str, bool])
 
-    def __exit__(self, *details: Any) -> bool:
+    def __exit__(self, *details: Any) -> bool | None:
         self._keep()
         return super().__exit__(*details)
 
@@ -103,7 +103,8 @@ class SameBytes(ExitStack):
             pair.verdicts[place], pair.is_new = found, True
         return pair.verdicts[place]
 
-    def _pair(self, *states: FileState) -> _Pair:
+    def _pair(self, first: FileState, second: FileState) -> _Pair:
+        states = first, second
         if states not in self._pairs:
             self._pairs[states] = _Pair(dict(self._kept.recall(*states) or {}))
         return self._pairs[states]

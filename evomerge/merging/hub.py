@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
-from huggingface_hub.utils import (
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, not marked so
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,

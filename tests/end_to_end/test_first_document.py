@@ -387,3 +387,49 @@ def test_a_negative_weight_is_turned_where_only_results_tell_the_direction(evome
     code, _, err = evomerge("check", "g.yml", *few, "--set", "run_dir=late")
     assert code == 0, err
     assert sentence in err
+
+
+KEY = "sk-live-4f9A2c7eB81d"
+LEAKS = f"""
+def told(doc, results):
+    if doc["answer"] == 2:  # not the first one
+        raise ValueError("the judge refuses {KEY}")
+    return {{"grade": 1.0}}
+
+
+def held(doc, results):
+    if doc["answer"] == 2:
+        return ask("{KEY}")
+    return {{"grade": 1.0}}
+
+
+def ask(key):
+    raise ConnectionError("503 from the judge")
+
+
+def at_once(doc, results):
+    raise ValueError("the judge refuses {KEY}")
+"""
+
+
+@pytest.mark.parametrize("function", ["told", "held", "at_once"])
+def test_a_key_in_a_task_of_which_the_environment_knows_is_nowhere(
+    evomerge, place, monkeypatch, function
+):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    (place / "tasks" / "leaks.py").write_text(LEAKS)
+    task = JUDGED.replace("judge.grade", f"leaks.{function}")
+    (place / "tasks" / "leaky.yaml").write_text(f"task: leaky\n{task}")
+    genome = GENOME.replace("TASK", "leaky").replace("budget: 3", "budget: 1")
+    run = place / f"leaky_{function}"
+    _, out, err = evomerge("run", "g.yml", "--run-dir", run.name, genome=genome)
+    shown = evomerge("show", run.name, "--failed")[1] if run.exists() else ""
+    kept = "".join(file.read_text() for file in run.glob("*.*"))
+    for text in (out, err, shown, kept):
+        assert KEY not in text
+    if function == "at_once":
+        assert "ValueError: the judge refuses [key], in at_once (tasks/leaks.py:" in err
+        return
+    log = (run / "log.txt").read_text()
+    assert ("ValueError: the judge refuses [key]" in log) == (function == "told")
+    assert ('return ask("[key]")' in log) == (function == "held")
