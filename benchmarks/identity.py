@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from evomerge.inspection.fingerprint import fingerprint
-from evomerge.inspection.known_digests import cache_folder
+from evomerge.inspection.kept import cache_folder
 
 N_MATRICES, SIDE = 32, 4096  # of a shard: 1.07 GB
 
@@ -58,7 +58,7 @@ def main() -> None:
         time.sleep(2.1)  # a file that was written just now is not taken as known
         first, again = [], []
         for _ in range(arguments.repeats):
-            for entry in (cache_folder() or Path()).glob("*.json"):
+            for entry in (cache_folder("digests") or Path()).glob("*.json"):
                 entry.unlink()
             first.append(seconds(model))
             again.append(seconds(model))

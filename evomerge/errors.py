@@ -30,11 +30,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from evomerge.harmless import one_name, shown
+from evomerge.own_keys import without_keys
 
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong; its texts are fit to be shown, whoever wrote what they quote.
+
+    Keys of the environment are not in them.
 
     Attributes:
         what: What is wrong, with the value received and the value expected.
@@ -48,8 +51,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         for name in ("what", "fix"):
-            object.__setattr__(self, name, shown(getattr(self, name)))
-        object.__setattr__(self, "where", shown(one_name(self.where)))
+            object.__setattr__(self, name, shown(without_keys(getattr(self, name))))
+        object.__setattr__(self, "where", shown(one_name(without_keys(self.where))))
 
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what

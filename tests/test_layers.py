@@ -24,6 +24,8 @@ LAYERS = [
         "arrays",
         "creating",
         "harmless",
+        "secret",
+        "own_keys",
     ],
     ["deadline", "alarm", "lock", "threads", "guardian", "lifetime", "scratch", "endpoint"],
     ["architecture", "space", "recipe", "methods", "trial", "genome"],

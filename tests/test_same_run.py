@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.compiler.identity import what_changed
+from evomerge.compiler.identity import other_run, what_changed
 from evomerge.compiler.recorded import genome_digest
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import Ledger, RunFolder
@@ -71,3 +71,19 @@ def test_a_ledger_that_says_no_space_is_compared_without(begun):
     now = dict(ledger.header)
     for unreadable in ([{"kind": "real", "depth": 3}], None):
         assert what_changed(ledger, {**now, "space": unreadable}, genome) == []
+
+
+def test_a_task_whose_digest_is_another_is_told_with_who_recorded_it(begun):
+    ledger, genome = begun
+    now = {**ledger.header, "tasks": {"tasks": {"mapped": "another digest"}}}
+    ledger.header = {**ledger.header, "tasks": {"tasks": {"mapped": "a digest"}}}
+    told = "task mapped (tasks): other documents, prompts or metric"
+    assert what_changed(ledger, now, genome) == [told]
+    before = ledger.header["versions"].get("evomerge")
+    line, version = what_changed(
+        ledger, {**now, "versions": {**ledger.header["versions"], "evomerge": "99"}}, genome
+    )
+    assert line == f"{told}, or recorded by evomerge {before}, whose digests of tasks may be others"
+    assert version == f"version of evomerge: was {before}, now 99"
+    (problem,) = other_run(ledger.folder, [line]).problems
+    assert "--fork NEW_RUN" in problem.fix

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evomerge.files import writing
 from evomerge.harmless import harmless
+from evomerge.own_keys import without_keys
 
 _CAPACITY = 10_000  # records kept until the run folder exists
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -22,8 +23,8 @@ class _File(logging.FileHandler):
 
 class _Harmless(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with nothing in it that a terminal obeys."""
-        return harmless(super().format(record))
+        """The line, without keys and with nothing in it that a terminal obeys."""
+        return harmless(without_keys(super().format(record)))
 
 
 class RunLog:

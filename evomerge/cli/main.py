@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -15,6 +14,7 @@ from evomerge import __version__
 from evomerge.cli.check import check
 from evomerge.cli.doctor import doctor
 from evomerge.cli.export import export
+from evomerge.cli.full_disk import is_nameless, is_of_output, problem_of
 from evomerge.cli.garbage import collecting_later
 from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError, exit_code_of, terminated_by_signals
@@ -73,8 +73,11 @@ def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:
         say(str(error))
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if not is_nameless(error):
             raise
+        if not is_of_output(error, __name__):
+            click.echo(_sentence(problem_of(error)), err=True)
+            sys.exit(1)
         _give_up_stdout()
         say("standard output: cannot be written (no space left). Make room, or write elsewhere.")
         sys.exit(1)

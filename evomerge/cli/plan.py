@@ -22,6 +22,7 @@ from evomerge.sizes import size_text
 from evomerge.space import Choice, Integer, Parameter, Real, Value, to_data
 
 _SHOWN = 40  # parameters; the rest only for programs
+_LATER = "from the first document"  # what only results tell
 
 
 def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
@@ -161,7 +162,7 @@ def _tasks(trials: Trials) -> Iterator[dict[str, Cell]]:
             yield {
                 "split": "search" if split == "tasks" else split,
                 "task": facts.key.task,
-                "metric": str(facts.key).rpartition("/")[2] if facts.is_known else "open",
+                "metric": str(facts.key).rpartition("/")[2] if facts.is_known else _LATER,
                 "better": ("higher" if facts.higher_is_better else "lower")
                 if facts.is_known
                 else "",

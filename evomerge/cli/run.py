@@ -77,12 +77,15 @@ def run(
     _refuse_folder(fork or folder, key, source)
     view = _view(definition)
     with run_log() as log, view:
-        from evomerge.compiler import compile_genome, search_for
+        from evomerge.compiler import compile_genome, search_for, with_models_here
         from evomerge.events import Notice
         from evomerge.report.mirrors import Mirrors
 
         compiled = compile_genome(definition, source, permissions, fork or folder)
         if strict:
+            _refuse_warnings(compiled.findings)
+        compiled = with_models_here(compiled, view.show)
+        if strict:  # what their tensors show among them
             _refuse_warnings(compiled.findings)
         search = search_for(compiled, folder, fork, view.show, is_strict=strict)
         folder = search.ledger.folder.path

@@ -87,10 +87,13 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 
     if failed:
         wrong = [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
-        return counted(len(wrong), "failed trial"), wrong
+        return counted(len(wrong), "failed trial") if wrong else "no trial failed", wrong
+    if not run.standing.trials:
+        return "no trial yet", []
     if last is not None:
         return f"last {counted(last, 'trial')}", list(run.standing.trials[-last:])
-    return "best trials on the search tasks", run.standing.ranked()[:_N_SHOWN]
+    best = run.standing.ranked()[:_N_SHOWN]
+    return "best trials on the search tasks" if best else "no trial is complete", best
 
 
 def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:

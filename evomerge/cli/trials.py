@@ -18,7 +18,10 @@ from evomerge.trial import Trial
 
 
 def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence[Trial]) -> None:
-    """Prints one line per trial."""
+    """Prints one line per trial; the title alone where there is none."""
+    console.print(plain(f"\n{title}", style="bold"))
+    if not trials:
+        return
     names = short_origins(run.standing.trials)
     objective = run.standing.objective
     labels = objective.labels if run.standing.is_multi else (combined_name(objective),)
@@ -37,7 +40,6 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
             plain(f"{sum(outcome.seconds.values()):.2f}"),
             plain(outcome.failure or names.get(trial_id, "")),
         )
-    console.print(plain(f"\n{title}", style="bold"))
     console.print(table)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.architecture import Architecture
+from evomerge.compiler.directions import turned
 from evomerge.compiler.optimizer import (
     OptimizerChoice,
     chosen_optimizer,
@@ -18,13 +18,17 @@ from evomerge.compiler.optimizer import (
     oddities,
     optimizer_for,
 )
-from evomerge.compiler.recorded import has_begun, recorded_space, with_its_baselines
+from evomerge.compiler.recorded import (
+    has_begun,
+    recorded_names,
+    recorded_space,
+    with_its_baselines,
+)
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.tasks import LoadedTasks, load_tasks, turned_weights, with_weights
+from evomerge.compiler.tasks import LoadedTasks, load_tasks, with_names
 from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding, Severity, note, problems, warning
 from evomerge.findings import error as error_finding
-from evomerge.genome.load import validate_genome
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
@@ -117,7 +121,10 @@ def examine(
     found = _Findings(source)
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
     if source.is_evolve:
-        genome, source, tasks = _with_directions(genome, source, tasks, found)
+        names = recorded_names(run_dir)  # of a run that has begun: directions that results told
+        now = turned(genome, source, with_names(tasks, names) if names else tasks)
+        genome, source, tasks = now.genome, now.source, now.tasks
+        found.add(iter(now.notes))
     is_begun = has_begun(run_dir, source.data)
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
@@ -158,30 +165,6 @@ def examine(
         return Examination(findings)
     compiled = Compiled(subject, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
-
-
-def _with_directions(
-    genome: Genome, source: Source, tasks: LoadedTasks, found: _Findings
-) -> tuple[Genome, Source, LoadedTasks]:
-    """A file of mergekit-evolve's form as a genome that means the same.
-
-    What is kept in the run folder then needs nothing of that form.
-    """
-    turned = turned_weights(tasks)
-    if not turned:
-        return genome, source, tasks
-    data = deepcopy(source.data)
-    for index, weight in turned.items():
-        data["tasks"][index]["weight"] = weight
-        metric = tasks.objectives["tasks"].keys[index].metric
-        sentence = (
-            f"in a file of mergekit-evolve's form weight {-weight:g} says that lower {metric} is "
-            f"better; it is, and a genome writes {weight:g}"
-        )
-        found.add(iter([note(sentence, f"tasks[{index}].weight")]))
-    source = replace(source, data=data)
-    genome = validate_genome(source)
-    return genome, source, with_weights(tasks, genome)
 
 
 def _fitting_optimizer(

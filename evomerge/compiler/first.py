@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from evomerge.compiler.directions import turned
 from evomerge.compiler.examine import Compiled
-from evomerge.compiler.tasks import LoadedTasks
+from evomerge.compiler.tasks import Names, with_names
 from evomerge.errors import EvomergeError, GenomeError, Problem, RunError
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.executors.worker import FIRST
-from evomerge.findings import Finding, Severity
+from evomerge.findings import Severity
 from evomerge.genome.source import Source
-from evomerge.objective import Objective
 from evomerge.preflight.tasks import directions
-from evomerge.trial import Candidate, Evaluation, MetricKey, Outcome
-
-Names = Mapping[str, Mapping[str, str]]  # split -> task -> "metric,filter"
+from evomerge.trial import Candidate, Evaluation, Outcome
 
 
-def with_names(compiled: Compiled, names: Names) -> Compiled:
-    """The same where the metric of each task has the name that its results gave it, and no other.
+def settled(compiled: Compiled, names: Names) -> Compiled:
+    """The same with the metrics that results named, and weights turned that these tell to turn.
 
-    Workers that are built from now on read it, and so do evaluators that are loaded already.
+    Its findings say of each weight what was not known when the rules were run.
     """
-    keys = {
-        split: [_renamed(key, names.get(split, {})) for key in objective.keys]
-        for split, objective in compiled.tasks.objectives.items()
-    }
-    for split, evaluator in compiled.tasks.evaluators.items():
-        evaluator.settle(keys[split])
-    findings = (*compiled.findings, *_told_late(compiled))
-    return replace(compiled, tasks=_with_keys(compiled.tasks, keys), findings=findings)
+    now = turned(compiled.genome, compiled.source, with_names(compiled.tasks, names))
+    subject = replace(compiled.subject, genome=now.genome)
+    late = [*now.notes, *(f for f in directions(subject) if f.severity is Severity.WARNING)]
+    located = (replace(one, problem=now.source.locate(one.problem)) for one in late)
+    new = (one for one in located if one not in compiled.findings)
+    findings = (*compiled.findings, *new)
+    return replace(compiled, subject=subject, source=now.source, tasks=now.tasks, findings=findings)
 
 
 def first_documents(
@@ -71,14 +68,6 @@ def first_documents(
     return {}
 
 
-def _told_late(compiled: Compiled) -> Iterator[Finding]:
-    """Weights that turn a metric around whose direction was not known when the rules were run."""
-    for finding in directions(compiled.subject):
-        located = replace(finding, problem=compiled.source.locate(finding.problem))
-        if finding.severity is Severity.WARNING and located not in compiled.findings:
-            yield located
-
-
 def _names(compiled: Compiled, evaluation: Evaluation) -> dict[str, dict[str, str]]:
     """The metric read from each task, as a ledger keeps it."""
     found = iter(metric.key for metric in evaluation.metrics)
@@ -113,26 +102,3 @@ def _outcome(executor: Executor, candidate: Candidate, timeout: float | None) ->
         if isinstance(event, JobFinished):
             return event.outcome
     return None
-
-
-def _with_keys(tasks: LoadedTasks, keys: Mapping[str, Sequence[MetricKey]]) -> LoadedTasks:
-    """The tasks with these metrics, for workers that are yet to be built as well."""
-    splits = {
-        split: tuple(
-            task.model_copy(update={"metric": f"{key.metric},{key.filter}"})
-            for task, key in zip(own, keys[split], strict=True)
-        )
-        for split, own in tasks.workshop.splits.items()
-    }
-    objectives = {
-        split: Objective(objective.name, objective.tasks, keys[split])
-        for split, objective in tasks.objectives.items()
-    }
-    return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
-
-
-def _renamed(key: MetricKey, names: Mapping[str, str]) -> MetricKey:
-    if key.task not in names:
-        return key
-    metric, _, filter_name = names[key.task].rpartition(",")
-    return MetricKey(key.task, metric, filter_name)

@@ -91,7 +91,8 @@ def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
         found.append(f"model {name}: its files are others than when the run began")
     for split in dict.fromkeys((*then["tasks"], *now["tasks"])):
         for name in _changed(then["tasks"].get(split, {}), now["tasks"].get(split, {})):
-            found.append(f"task {name} ({split}): other documents, prompts or metric")
+            what = f"task {name} ({split}): other documents, prompts or metric"
+            found.append(what + _or_other_digest(then, now))
     for name in _changed(then["versions"], now["versions"]):
         before, after = then["versions"].get(name), now["versions"].get(name)
         found.append(f"version of {name}: was {before}, now {after}")
@@ -130,6 +131,14 @@ def refusal(folder: RunFolder, genome: Any, compiled: Compiled | None) -> tuple[
     except EvomergeError as error:
         return error.problems
     return other_run(folder, changes).problems if changes else ()
+
+
+def _or_other_digest(then: Header, now: Header) -> str:
+    """The other reason for another digest, where there may be one."""
+    before, after = then["versions"].get("evomerge"), now["versions"].get("evomerge")
+    if before == after:
+        return ""
+    return f", or recorded by evomerge {before}, whose digests of tasks may be others"
 
 
 def _other_space(then: Header, now: Header) -> Iterator[str]:

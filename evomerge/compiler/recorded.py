@@ -58,6 +58,22 @@ def with_its_baselines(genome: Genome, run_dir: Path) -> Genome:
     return genome.model_copy(update={"baselines": header.get("baselines", _FIRST_BASELINES)})
 
 
+def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
+    """The metrics that the first documents of the run in a folder named.
+
+    Returns:
+        Split -> task -> ``"metric,filter"``; nothing where no run has begun there.
+    """
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return {}
+    try:
+        ledger = Ledger.open(RunFolder(run_dir), read_only=True)
+    except EvomergeError:
+        return {}  # whoever continues it says what is wrong with it
+    names: Mapping[str, Mapping[str, str]] = ledger.header.get("metrics", {})
+    return names
+
+
 def recorded_space(run_dir: Path | None) -> Space | None:
     """The space that the run in a folder searches; None where no run has begun there."""
     if run_dir is None or not is_there(RunFolder(run_dir).ledger):

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.first import Names, first_documents, with_names
+from evomerge.compiler.first import first_documents, settled
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.optimizer import optimizer_for
-from evomerge.compiler.recorded import dtype_of
+from evomerge.compiler.recorded import dtype_of, genome_digest
+from evomerge.compiler.tasks import Names
 from evomerge.compiler.trainer import trainer_maker
 from evomerge.evaluators.base import Evaluator
 from evomerge.events import Preparing, Proposing
@@ -72,18 +74,12 @@ def search_for(
     target = RunFolder(fork_dir or run_dir)
     if is_there(target.ledger):
         ledger, notes = _continued(compiled, header, target)
-        compiled = with_names(compiled, ledger.header.get("metrics", {}))
+        compiled = settled(compiled, ledger.header.get("metrics", {}))
         executor = _executor(compiled, ledger.header, target.path)
     else:
         hear(Preparing("scoring one document of every task"))
-        executor = _executor(compiled, header, target.path)
-        with ExitStack() as undo:
-            undo.callback(executor.close)
-            compiled, names = _tried(compiled, executor, header, target.path)
-            if names:
-                header["metrics"] = names
-            ledger, notes = _new(compiled, header, RunFolder(run_dir), fork_dir)
-            undo.pop_all()
+        folders = RunFolder(run_dir), fork_dir
+        compiled, executor, ledger, notes = _begun(compiled, header, target.path, folders)
     genome, objectives = compiled.genome, compiled.tasks.objectives
     limits, seeds = genome.optimizer, _seeds(compiled, ledger)
     return Search(
@@ -227,7 +223,7 @@ def _tried(
                 loaded = elsewhere.worker.evaluators
     else:
         names = first_documents(compiled, executor, candidates)
-    compiled = with_names(compiled, names)
+    compiled = settled(compiled, names)
     workshop = _workshop(compiled, header, run_dir)
     if not names:  # its workers know none, and may be in any state
         executor.close()
@@ -235,6 +231,24 @@ def _tried(
     is_here = isinstance(executor, Serial)
     executor.make_worker = _FirstWith(workshop, loaded) if loaded and is_here else workshop
     return compiled, names
+
+
+def _begun(
+    compiled: Compiled, header: dict[str, Any], path: Path, folders: tuple[RunFolder, Path | None]
+) -> tuple[Compiled, Executor, Ledger, list[str]]:
+    """A run that begins: what its first documents told is known, and in its ledger."""
+    executor, before = _executor(compiled, header, path), compiled.findings
+    with ExitStack() as undo:
+        undo.callback(executor.close)
+        compiled, names = _tried(compiled, executor, header, path)
+        if names:
+            header["metrics"] = names
+        header["genome_digest"] = genome_digest(compiled.source.data)
+        ledger, notes = _new(compiled, header, *folders)
+        undo.pop_all()
+    late = [one for one in compiled.findings if one not in before]
+    told = [str(one.problem) for one in late if one.severity is Severity.NOTE]
+    return compiled, executor, ledger, [*notes, *told]
 
 
 def _new(

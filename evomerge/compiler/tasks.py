@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,8 +14,10 @@ from evomerge.genome.schema import Genome
 from evomerge.genome.tasks import Task
 from evomerge.objective import Objective
 from evomerge.permissions import Permissions
+from evomerge.trial import MetricKey
 
 Split = Literal["tasks", "validation", "holdout"]
+Names = Mapping[str, Mapping[str, str]]  # split -> task -> "metric,filter"
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
 
 
@@ -62,32 +65,54 @@ def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
     return loaded
 
 
-def turned_weights(tasks: LoadedTasks) -> dict[int, float]:
-    """Search tasks whose weight is below 0 and whose metric is better when lower.
+def with_names(tasks: LoadedTasks, names: Names) -> LoadedTasks:
+    """The same tasks, the metric of each with the name that its results gave it, and no other.
 
-    mergekit-evolve knows no directions: there a negative weight says that lower is better.
-
-    Returns:
-        Index of the task -> the weight that says the same where directions are known.
+    Workers that are built from now on read it, and so do evaluators that are loaded already.
     """
-    evaluator = tasks.evaluators.get("tasks")
-    if evaluator is None or all(task.weight >= 0 for task in evaluator.tasks):
-        return {}
-    return {
-        index: -task.weight
-        for index, (task, facts) in enumerate(zip(evaluator.tasks, evaluator.facts(), strict=True))
-        if task.weight < 0 and not facts.higher_is_better
+    keys = {
+        split: [_renamed(key, names.get(split, {})) for key in objective.keys]
+        for split, objective in tasks.objectives.items()
     }
-
-
-def with_weights(tasks: LoadedTasks, genome: Genome) -> LoadedTasks:
-    """The same tasks with the weights of a genome."""
-    splits = _splits(genome)
-    objectives = {}
     for split, evaluator in tasks.evaluators.items():
-        evaluator.tasks = splits[split]
-        keys = tasks.objectives[split].keys
-        objectives[split] = Objective(genome.objective, evaluator.tasks, keys)
+        evaluator.settle(keys[split])
+    splits = {
+        split: tuple(
+            task.model_copy(update={"metric": f"{key.metric},{key.filter}"})
+            for task, key in zip(own, keys[split], strict=True)
+        )
+        if split in keys
+        else own
+        for split, own in tasks.workshop.splits.items()
+    }
+    objectives = {
+        split: Objective(objective.name, objective.tasks, keys[split])
+        for split, objective in tasks.objectives.items()
+    }
+    return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
+
+
+def _renamed(key: MetricKey, names: Mapping[str, str]) -> MetricKey:
+    if key.task not in names:
+        return key
+    metric, _, filter_name = names[key.task].rpartition(",")
+    return MetricKey(key.task, metric, filter_name)
+
+
+def with_weights(tasks: LoadedTasks, weights: Mapping[int, float]) -> LoadedTasks:
+    """The same tasks with other weights of some search tasks, by their index."""
+
+    def weighted(own: Sequence[Task]) -> tuple[Task, ...]:
+        changed = {index: {"weight": weight} for index, weight in weights.items()}
+        return tuple(t.model_copy(update=changed.get(i, {})) for i, t in enumerate(own))
+
+    evaluator, objective = tasks.evaluators["tasks"], tasks.objectives["tasks"]
+    evaluator.tasks = weighted(evaluator.tasks)
+    objectives = {
+        **tasks.objectives,
+        "tasks": Objective(objective.name, evaluator.tasks, objective.keys),
+    }
+    splits = {**tasks.workshop.splits, "tasks": weighted(tasks.workshop.splits["tasks"])}
     return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
 
 

@@ -21,6 +21,7 @@ from evomerge.errors import (
 )
 from evomerge.evaluators.base import Evaluator, problems_of_split
 from evomerge.executors.twins import Key, Known, Twins, digest_of
+from evomerge.own_keys import without_keys
 from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
 from evomerge.trial import Candidate, Evaluation, Metric, Outcome, TrialState
@@ -194,5 +195,6 @@ class _Stages:
         return Outcome(TrialState.COMPLETE, evaluation, "", self.leave(), batch_divisor)
 
     def failed(self, reason: str, batch_divisor: int) -> Outcome:
-        failure, trace = f"{self._stage}: {reason}", traceback.format_exc()
+        failure = without_keys(f"{self._stage}: {reason}")
+        trace = without_keys(traceback.format_exc())  # it quotes lines of code
         return Outcome(TrialState.FAILED, None, failure, self.leave(), batch_divisor, trace)

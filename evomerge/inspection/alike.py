@@ -1,26 +1,17 @@
-"""Which tensors of several models are equal, byte by byte, with no more read than that takes.
+"""Which tensors of several models are equal.
 
-Tensors that differ do so in their first bytes, almost always; those that are equal are read to
-their end. A model with a LoRA adapter has the tensors of its base, but for those that the
-adapter changes.
+A model with a LoRA adapter has the tensors of its base, but for those that the adapter changes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
-from evomerge.errors import EvomergeError
-from evomerge.inspection.facts import AdapterFacts, ModelFacts, TensorFacts
+from evomerge.inspection.facts import AdapterFacts, FileFacts, ModelFacts, TensorFacts
 from evomerge.inspection.families import Weight, family_of
-from evomerge.reading import opened
+from evomerge.inspection.same_bytes import SameBytes, Stored
 
-_FIRST_READ = 1 << 12  # bytes of two tensors that are compared
-_MOST_READ = 1 << 22
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _PREFIX = "base_model.model."
 # Where in the name of an adapter's tensor the name of the module that it changes ends.
@@ -44,7 +35,7 @@ def alike(
     if family is None:
         return {}
     found: dict[str, Mapping[int, int]] = {}
-    with _Files() as files:
+    with SameBytes() as bytes_:
         weights = tuple(family.weights(family.n_layers(models[0])))
         changes = [_Changes(model, weights) for model in models]
         for weight in weights:
@@ -53,17 +44,22 @@ def alike(
             places = [
                 _place(model, change, weight) for model, change in zip(models, changes, strict=True)
             ]
-            numbers = _numbered(places, files)
+            numbers = _numbered(places, bytes_)
             if len(set(numbers.values())) < len(numbers):
                 found[weight.name] = numbers
     return found
 
 
-def hold_equal(folder: Path, one: TensorFacts, other: TensorFacts) -> bool:
+def hold_equal(files: FileFacts, one: str, other: str) -> bool:
     """Whether two tensors of a folder have the same bytes; not where they cannot be read."""
-    places = [_Place(folder / tensor.file, tensor, tensor.dtype) for tensor in (one, other)]
-    with _Files() as files:
-        return files.hold_equal(*places)
+    if files.folder is None:
+        return False
+    places = [
+        _Place(Stored(files.folder / tensor.file, name, tensor), tensor.dtype)
+        for name, tensor in ((name, files.tensors[name]) for name in (one, other))
+    ]
+    with SameBytes() as bytes_:
+        return _are_equal(places[0], places[1], bytes_)
 
 
 def _one_tokenizer(models: Sequence[ModelFacts]) -> bool:
@@ -73,16 +69,14 @@ def _one_tokenizer(models: Sequence[ModelFacts]) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the bytes of a tensor are, and what it is."""
+    """Where the bytes of a tensor are, and the dtype in which it is merged."""
 
-    file: Path
-    tensor: TensorFacts
-    dtype: str  # in which it is merged
+    stored: Stored
+    dtype: str
 
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Equal for tensors that may be equal."""
-        return (self.tensor.dtype, self.dtype, self.tensor.shape, self.tensor.n_bytes)
+
+def _are_equal(one: _Place, other: _Place, bytes_: SameBytes) -> bool:
+    return one.dtype == other.dtype and bytes_.are_in(one.stored, other.stored)
 
 
 def _place(model: ModelFacts, changes: _Changes, weight: Weight) -> _Place | None:
@@ -94,7 +88,7 @@ def _place(model: ModelFacts, changes: _Changes, weight: Weight) -> _Place | Non
     file = model.folder / tensor.file
     if not tensor.n_bytes or file.suffix != ".safetensors":
         return None
-    return _Place(file, tensor, changes.dtype_of(tensor))
+    return _Place(Stored(file, name, tensor), changes.dtype_of(tensor))
 
 
 class _Changes:
@@ -141,58 +135,15 @@ def _module(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _numbered(places: Iterable[_Place | None], files: _Files) -> dict[int, int]:
+def _numbered(places: Iterable[_Place | None], bytes_: SameBytes) -> dict[int, int]:
     """Index of a model -> number of the first model with an equal tensor."""
     numbers: dict[int, int] = {}
     firsts: dict[int, _Place] = {}
     for index, place in enumerate(places):
         if place is None:
             continue
-        equal = (i for i, first in firsts.items() if files.hold_equal(first, place))
+        equal = (i for i, first in firsts.items() if _are_equal(first, place, bytes_))
         numbers[index] = next(equal, index)
         if numbers[index] == index:
             firsts[index] = place
     return numbers
-
-
-class _Files(ExitStack):
-    """Weight files, opened when they are asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._open: dict[Path, BinaryIO | None] = {}
-
-    def hold_equal(self, one: _Place, other: _Place) -> bool:
-        """Whether two tensors have the same bytes; not where a file cannot be read."""
-        if one.kind != other.kind:
-            return False
-        first, second = self._opened(one.file), self._opened(other.file)
-        if first is None or second is None:
-            return False
-        if one.tensor.offset == other.tensor.offset and os.path.sameopenfile(
-            first.fileno(), second.fileno()
-        ):
-            return True
-        try:
-            return self._same(first.fileno(), one, second.fileno(), other)
-        except OSError:
-            return False
-
-    @staticmethod
-    def _same(first: int, one: _Place, second: int, other: _Place) -> bool:
-        at, n_bytes, most = 0, one.tensor.n_bytes, _FIRST_READ
-        while at < n_bytes:
-            wanted = min(most, n_bytes - at)
-            piece = os.pread(first, wanted, one.tensor.offset + at)
-            if not piece or piece != os.pread(second, len(piece), other.tensor.offset + at):
-                return False
-            at, most = at + len(piece), min(4 * most, _MOST_READ)
-        return True
-
-    def _opened(self, file: Path) -> BinaryIO | None:
-        if file not in self._open:
-            try:
-                self._open[file] = self.enter_context(opened(file))
-            except EvomergeError:
-                self._open[file] = None  # whoever loads it says what is wrong
-        return self._open[file]

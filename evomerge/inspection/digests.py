@@ -1,7 +1,7 @@
 """SHA-256 of every byte of a file, and of every tensor in it.
 
 Tensors that are equal have the same digest in whatever file they stand, so models can be
-compared without loading them. A file is read once: see :mod:`evomerge.inspection.known_digests`.
+compared without loading them. A file is read once: see :mod:`evomerge.inspection.kept`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from evomerge.errors import UnreadableError
 from evomerge.inspection.facts import TensorFacts
 from evomerge.inspection.headers import BrokenFileError, read_header
-from evomerge.inspection.known_digests import FileDigest, FileState, KnownDigests
+from evomerge.inspection.kept import FileState, Kept
 from evomerge.inspection.repository import Folder
 from evomerge.reading import opened, reading
 
@@ -26,6 +26,25 @@ _STRETCH = 1 << 26  # bytes of a file without tensors that one thread digests
 _MOST_THREADS = 8  # beyond it disks are the limit
 
 Hear = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file holds.
+
+    Attributes:
+        whole: SHA-256 of all its bytes, stretch by stretch.
+        tensors: Tensor name -> SHA-256 of its dtype, shape and values; empty where the file
+            holds none.
+    """
+
+    whole: str
+    tensors: Mapping[str, str]
+
+
+def known_digests() -> Kept[FileDigest]:
+    """The digests that were computed before, by any command."""
+    return Kept("digests", FileDigest)
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class Digests:
         hear: Is told of bytes as they are read, from several threads.
     """
 
-    known: KnownDigests = field(default_factory=KnownDigests)
+    known: Kept[FileDigest] = field(default_factory=known_digests)
     hear: Hear | None = None
 
     def unread(self, files: Iterable[Path]) -> int:
@@ -75,7 +94,7 @@ class Digests:
                     where=str(file),
                     fix="Wait until it is written, then give the same command again.",
                 )
-            self.known.keep(state, found)
+            self.known.keep(found, state)
         return found
 
     def _read(self, file: Path, state: FileState) -> FileDigest:

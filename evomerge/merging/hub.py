@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, not marked so
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from mergekit.common import ModelPath, ModelReference
 
+from evomerge.errors import ModelError, why
 from evomerge.inspection import repository
 from evomerge.reading import is_there
 from evomerge.recipe import Recipe
@@ -23,6 +29,33 @@ def reachable(recipe: Recipe) -> Recipe:
         return recipe
     config: dict[str, Any] = _with_folders(dict(recipe.config))
     return Recipe(config)
+
+
+def download(model: Any, key: str) -> None:
+    """Brings a model's files into the Hub's cache: those that mergekit merges, without an adapter.
+
+    Args:
+        model: As a recipe names it.
+        key: Where it stands in the genome.
+
+    Raises:
+        ModelError: the Hub does not give it, or there is no room for it.
+    """
+    reference = ModelReference.model_validate(model)
+    had_bars = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        reference.local_path(ignore_lora=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{reference.model.path} cannot be downloaded ({why(error)})",
+            where=key,
+            fix="Check the network, the access rights and the room on the disk, then give the same "
+            "command again.",
+        ) from error
+    finally:
+        if had_bars:
+            enable_progress_bars()
 
 
 def _with_folders(part: Any) -> Any:

@@ -142,7 +142,6 @@ def _in_adapter(adapter: AdapterFacts, head: str | None, embeddings: str | None)
 
 def _differ(files: FileFacts, head: str, embeddings: str) -> bool:
     """Whether both are there, can be looked into, and are not equal."""
-    one, other = files.tensors.get(head), files.tensors.get(embeddings)
-    if one is None or other is None or files.folder is None:
+    if files.folder is None or not {head, embeddings} <= files.tensors.keys():
         return False
-    return not hold_equal(files.folder, one, other)
+    return not hold_equal(files, head, embeddings)

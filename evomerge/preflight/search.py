@@ -11,6 +11,7 @@ import numpy as np
 from evomerge.counted import counted
 from evomerge.errors import EvomergeError
 from evomerge.findings import Finding, note, warning
+from evomerge.inspection.facts import ModelFacts
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.plan.trials import Trials, trials_of
@@ -152,15 +153,22 @@ def left_out(subject: Subject) -> Iterator[Finding]:
 
 def uncompared(subject: Subject) -> Iterator[Finding]:
     """Models whose tensors nobody could look into for parameters that change nothing."""
-    unseen = [model.name for model in subject.models if model.folder is None]
-    if not unseen or subject.genome.genome.adapters == "factors":  # their sums leave out nothing
+    unseen = [model.name for model in unseen_models(subject)]
+    if not unseen:
         return
     yield note(
         f"tensors of {some(unseen)} were not compared with those of other models: they are on "
         "the Hub and not on this machine, and parameters that change nothing may be searched",
         "genome.models",
-        "Download them before the run begins, and such parameters are left out.",
+        "`evomerge run` downloads them before it begins, and leaves such parameters out.",
     )
+
+
+def unseen_models(subject: Subject) -> list[ModelFacts]:
+    """Models whose tensors would be compared if their files were here."""
+    if subject.genome.genome.adapters == "factors":  # their sums leave out nothing
+        return []
+    return [model for model in subject.models if model.folder is None]
 
 
 def idle_parameters(subject: Subject) -> Iterator[Finding]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 
 import pytest
 import yaml
@@ -224,3 +226,24 @@ def test_findings_stand_in_the_order_of_their_severity(capsys):
 )
 def test_the_exit_code_is_that_of_the_worst(findings, strict, code):
     assert exit_code(findings, strict=strict) == code
+
+
+def test_a_second_check_of_frozen_checkpoints_reads_no_tensor(check, place, monkeypatch, tmp_path):
+    lengths, pread = [], os.pread
+
+    def counted(handle, n_bytes, at):
+        lengths.append(n_bytes)
+        return pread(handle, n_bytes, at)
+
+    monkeypatch.setattr(os, "pread", counted)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("evomerge.inspection.kept._SETTLED_NS", -(10**18))
+    for name in ("one", "two"):
+        shutil.copytree(place / "models" / "base", place / "models" / name, dirs_exist_ok=True)
+    models = "[models/model_1, models/one, models/two]"
+    genome = GENOME.replace("[models/model_1, models/model_2]", models)
+    first = check(genome=genome)
+    assert lengths
+    lengths.clear()
+    assert check(genome=genome) == first
+    assert lengths == []

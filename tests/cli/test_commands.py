@@ -93,6 +93,22 @@ def test_show_the_failed_trials_and_why(evomerge, folder):
     assert "merge: weights <sum> to nothing" in out.partition("1 failed trial")[2]
 
 
+def test_show_of_no_failed_trials_says_so(evomerge, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record_run(Path("run"), n_trials=2)
+    out = evomerge("show", "run", "--failed")[1]
+    assert out.endswith("\nno trial failed\n")
+    assert "seconds" not in out
+
+
+def test_show_of_a_run_before_its_first_trial_says_so(evomerge, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record_run(Path("run"))
+    ledger = Path("run/ledger.jsonl")
+    ledger.write_text(ledger.read_text().splitlines(keepends=True)[0])
+    assert evomerge("show", "run")[1].endswith("\nno trial yet\n")
+
+
 def test_show_for_programs(evomerge, folder):
     content = json.loads(evomerge("show", folder, "--json")[1])
     assert len(content["trials"]) == content["n_trials"] == 16

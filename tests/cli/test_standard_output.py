@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from evomerge.cli.main import entry_point
 from tests.recorded_runs import record_run
 
 ROOT = Path(__file__).parents[2]
@@ -50,3 +52,18 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(run, arguments):
     told = done.stderr.decode().splitlines()
     assert told[-1].startswith("standard output: cannot be written (no space left).")
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_another_full_disk_is_not_called_standard_output(monkeypatch, capsys, tmp_path):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("evomerge.cli.listing._summaries", full)
+    with pytest.raises(SystemExit, match="1"):
+        entry_point(["list", "spaces"])
+    told = capsys.readouterr().err
+    assert told.startswith("evomerge.cli.listing: a disk takes no more ([Errno 28] No space left")
+    assert f"B here ({tmp_path})" in told
+    assert "TMPDIR" in told
+    assert "standard output" not in told

@@ -261,7 +261,7 @@ def test_check_tells_it_where_it_is_asked_to_merge(evomerge):
     genome = GENOME.replace("name: TASK", "name: mapped, metric: hit@1")
     code, out, err = evomerge("check", "g.yml", genome=genome)
     assert code == 0
-    assert re.search(r"search +mapped +open +4 +4", out)
+    assert re.search(r"search +mapped +from the first document +4 +4", out)
     assert "the metric 'hit@1' is not among those that the YAML of mapped names" in err
     code, out, _ = evomerge("check", "g.yml", "--probe")
     assert code == 0
@@ -358,3 +358,79 @@ def test_check_says_how_a_negative_weight_is_read(evomerge):
         "weight -0.5 makes the search look for a worse perplexity,none"
         in evomerge("check", "g.yml", *SETTINGS, genome=own)[2]
     )
+
+
+LATE = EVOLVE.replace(
+    '{name: tiny_likelihood, metric: "perplexity,none", weight: -0.5}',
+    "{name: mapped, metric: hit@1, weight: -0.5}",
+)
+
+
+def test_a_negative_weight_is_turned_where_only_results_tell_the_direction(evomerge, place):
+    """The code of the task names its metric, of which its file says that lower is better."""
+    few = (*SETTINGS[:-1], "optimizer={name: random, budget: 1}", "--set", "limit=4")
+    assert "says that lower" not in evomerge("check", "g.yml", *few, genome=LATE)[2]
+    code, _, err = evomerge("run", "g.yml", *few, "--run-dir", "late", genome=LATE)
+    assert code == 0, err
+    sentence = "weight -0.5 says that lower hit@1 is better; it is, and a genome writes 0.5"
+    assert err.count(sentence) == 1
+    assert "a worse hit@1" not in err
+    kept = yaml.safe_load((place / "late" / "genome.yml").read_text())
+    assert kept["tasks"][0]["weight"] == 0.5
+    whole = scores(place / "late")
+    lines = (place / "late" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    for name, options in (("g.yml", few), ("late/genome.yml", ())):
+        (place / "late" / "ledger.jsonl").write_text("".join(lines[:3]))
+        code, _, err = evomerge("run", name, *options, "--run-dir", "late")
+        assert code == 0, err
+        assert "a worse hit@1" not in err
+        assert scores(place / "late") == whole
+    code, _, err = evomerge("check", "g.yml", *few, "--set", "run_dir=late")
+    assert code == 0, err
+    assert sentence in err
+
+
+KEY = "sk-live-4f9A2c7eB81d"
+LEAKS = f"""
+def told(doc, results):
+    if doc["answer"] == 2:  # not the first one
+        raise ValueError("the judge refuses {KEY}")
+    return {{"grade": 1.0}}
+
+
+def held(doc, results):
+    if doc["answer"] == 2:
+        return ask("{KEY}")
+    return {{"grade": 1.0}}
+
+
+def ask(key):
+    raise ConnectionError("503 from the judge")
+
+
+def at_once(doc, results):
+    raise ValueError("the judge refuses {KEY}")
+"""
+
+
+@pytest.mark.parametrize("function", ["told", "held", "at_once"])
+def test_a_key_in_a_task_of_which_the_environment_knows_is_nowhere(
+    evomerge, place, monkeypatch, function
+):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    (place / "tasks" / "leaks.py").write_text(LEAKS)
+    task = JUDGED.replace("judge.grade", f"leaks.{function}")
+    (place / "tasks" / "leaky.yaml").write_text(f"task: leaky\n{task}")
+    genome = GENOME.replace("TASK", "leaky").replace("budget: 3", "budget: 1")
+    run = place / f"leaky_{function}"
+    _, out, err = evomerge("run", "g.yml", "--run-dir", run.name, genome=genome)
+    shown = evomerge("show", run.name, "--failed")[1] if run.exists() else ""
+    kept = "".join(file.read_text() for file in run.glob("*.*"))
+    for text in (out, err, shown, kept):
+        assert KEY not in text
+    if function == "at_once":
+        assert "ValueError: the judge refuses [key], in at_once (tasks/leaks.py:" in err
+        return
+    log = (run / "log.txt").read_text()
+    assert ("ValueError: the judge refuses [key]" in log) == (function == "told")
+    assert ('return ask("[key]")' in log) == (function == "held")

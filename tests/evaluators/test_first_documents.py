@@ -8,6 +8,8 @@ import pytest
 
 from evomerge.errors import EvaluationError, GenomeError
 from evomerge.evaluators.lm_eval import LmEval
+from evomerge.evaluators.lm_eval.identity import _leaf, _plain
+from evomerge.files import digest
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.trial import MetricKey
 
@@ -202,6 +204,17 @@ def test_the_name_that_results_have_is_the_metric(load, live_model, name, metric
     assert [str(k) for k in evaluator.prepare()] == [key]
     assert evaluator.facts()[0].is_known
     assert evaluator.identity() == before  # whether one document was scored or not
+
+
+def test_a_metric_that_the_file_names_is_part_of_what_a_task_is(load, live_model):
+    """As before results had the last word, so that a run of then is still the same run."""
+    evaluator = load("known", limit=6)
+    (entry,) = evaluator.loaded()
+    metric = {"metric": "known/acc,none", "higher_is_better": True}
+    was = digest(_plain({**metric, "leaves": [_leaf(leaf) for leaf in entry.leaves]}))
+    assert evaluator.identity() == {"known": was}
+    evaluator.first_documents(live_model)
+    assert evaluator.identity() == {"known": was}
 
 
 def test_who_never_saw_a_first_document_reads_the_same_metric(load, live_model):

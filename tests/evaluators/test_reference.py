@@ -13,6 +13,12 @@ from evomerge.genome.tasks import Evaluation, Task
 METRIC = {"tiny_text": "exact_match,whole", "tiny_rolling": "word_perplexity"}
 
 
+JUDGE = """
+def sides(doc, results):
+    return {"hit@1": float(doc["answer"] % 2), "hit@2": 0.5}
+"""
+
+
 def named(name: str, **more) -> dict:
     return {"name": name, "metric": METRIC.get(name), **more}
 
@@ -21,17 +27,20 @@ def named(name: str, **more) -> dict:
 def compare(make, task_folder, model_folder, live_model):
     """Scores both ways and compares; gives what the reference reported of its progress."""
 
-    def both(*tasks, model=live_model, **settings):
-        ours = make(*tasks, **settings).evaluate(model)
+    def both(*tasks, model=live_model, search_path=(), **settings):
+        evaluator = make(*tasks, **settings)
+        evaluator.search_path = [str(task_folder), *search_path]
+        ours = evaluator.evaluate(model)
         reference = Reference(
             [Task.model_validate(task) for task in tasks],
             Evaluation.model_validate(settings),
-            search_path=[str(task_folder)],
+            search_path=evaluator.search_path,
         )
         lm = open_model(model_folder, reference._settings, device="cpu", threads=1)
         lm.tokenizer.chat_template = model.tokenizer.chat_template
         shares: list[float] = []
-        documents, metrics = reference.score(lm, shares.append)
+        recorded = [str(metric.key) for metric in ours.metrics]
+        documents, metrics = reference.score(lm, shares.append, recorded)
         theirs = {(d.task, d.doc_id): d for d in documents}
         assert len(theirs) == len(ours.documents)
         for document in ours.documents:
@@ -55,6 +64,22 @@ def test_every_kind_of_task_scores_as_in_a_run(compare, capfd):
 
 def test_groups_worked_examples_and_limits_score_as_in_a_run(compare):
     compare(named("tiny_group"), named("tiny_text", num_fewshot=2, limit=7), batch_size=3)
+
+
+@pytest.mark.parametrize("name", ["pooled", "tagged"])
+def test_pooled_tasks_whose_code_names_their_metrics_score_as_in_a_run(
+    compare, task_folder, tmp_path, name
+):
+    (tmp_path / "judge.py").write_text(JUDGE)
+    text = (task_folder / "choice.yaml").read_text().replace("tag: tiny_choices", "tag: tagged")
+    text = text.partition("metric_list:")[0] + "process_results: !function judge.sides\n"
+    metric = "  - {metric: METRIC, aggregation: mean, higher_is_better: true}\n"
+    both = metric.replace("METRIC", "hit@1") + metric.replace("METRIC", "hit@2")
+    for task, metrics in (("one", both), ("other", metric.replace("METRIC", "hit@2"))):
+        own = text.replace("task: tiny_choice", f"task: {task}")
+        (tmp_path / f"{task}.yaml").write_text(f"{own}metric_list:\n{metrics}")
+    (tmp_path / "group.yaml").write_text("group: pooled\ntask: [one, other]\n")
+    compare({"name": name, "metric": "hit@1"}, search_path=[str(tmp_path)])
 
 
 def test_drawn_documents_score_as_in_a_run(compare):

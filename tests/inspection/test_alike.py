@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evomerge.genome.models import ModelName
-from evomerge.inspection.alike import alike
+from evomerge.inspection.alike import alike, hold_equal
+from evomerge.inspection.fingerprint import fingerprints
 from evomerge.inspection.read import read_model
 from evomerge.merging.sources import fold_adapters
 from evomerge.merging.structure import Configuration
@@ -24,6 +26,21 @@ Q, K = (f"model.layers.1.self_attn.{kind}_proj.weight" for kind in "qk")
 @pytest.fixture
 def family(tmp_path):
     return tiny_family(tmp_path / "models")
+
+
+@pytest.fixture
+def bytes_read(monkeypatch, tmp_path):
+    """Lengths of what is read of tensors, long after the files were written; nothing is known."""
+    lengths, pread = [], os.pread
+
+    def counted(handle, n_bytes, at):
+        lengths.append(n_bytes)
+        return pread(handle, n_bytes, at)
+
+    monkeypatch.setattr(os, "pread", counted)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("evomerge.inspection.kept._SETTLED_NS", -(10**18))
+    return lengths
 
 
 def found(*names, **settings):
@@ -140,3 +157,69 @@ def test_a_model_that_is_folded_in_another_dtype_is_not_its_base(tmp_path):
     rewritten(base, lambda tensors: None, dtype="bfloat16")  # the files hold float32
     numbers = found(base, *(f"{base}+{lora}" for lora in loras))
     assert numbers[K] == {0: 0, 1: 1, 2: 1}
+
+
+# What was compared is known
+
+
+def mostly_frozen(family):
+    """Three whole checkpoints that differ in the first bytes of a tensor, and in the last."""
+    base, one, two = family
+    held = load_file(base / "model.safetensors")
+
+    def frozen(at):
+        def change(tensors):
+            tensors.update({name: tensor.clone() for name, tensor in held.items()})
+            tensors[Q].view(-1)[at] += 1
+
+        return change
+
+    return base, rewritten(one, frozen(0)), rewritten(two, frozen(-1))
+
+
+def test_what_was_compared_once_is_not_read_again(family, bytes_read):
+    models = mostly_frozen(family)
+    first = found(*models)
+    assert len(first) > 5
+    assert Q not in first
+    assert sum(bytes_read) > sum(file.stat().st_size for file in models[0].glob("*.safetensors"))
+    bytes_read.clear()
+    assert found(*models) == first
+    assert set(found(*models[1::-1])) == set(first)  # whichever is named first
+    assert bytes_read == []
+
+
+def test_a_file_that_changed_is_compared_again(family, bytes_read):
+    models = mostly_frozen(family)
+    found(*models)
+
+    def melt(tensors):
+        tensors[K].view(-1)[-1] += 1
+
+    rewritten(models[1], melt)
+    assert found(*models)[K] == {0: 0, 1: 1, 2: 0}
+
+
+def test_files_whose_digests_are_known_are_not_read(family, bytes_read):
+    models = mostly_frozen(family)
+    fingerprints(map(str, models))
+    bytes_read.clear()
+    by_digest = found(*models)
+    assert bytes_read == []
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"])
+    assert found(*models) == by_digest
+    assert bytes_read
+
+
+def test_two_tensors_of_one_file_are_compared_once(family, bytes_read):
+    def tied(tensors):
+        tensors[HEAD] = tensors[EMBEDDINGS].clone()
+
+    rewritten(family[0], tied)
+    model = read_model(ModelName.model_validate(str(family[0])))
+    assert hold_equal(model, HEAD, EMBEDDINGS)
+    assert bytes_read
+    bytes_read.clear()
+    assert hold_equal(model, HEAD, EMBEDDINGS)
+    assert not hold_equal(model, HEAD, Q)
+    assert bytes_read == []

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from evomerge.errors import ModelError, UnreadableError
 from evomerge.genome.models import ModelName
 from evomerge.inspection import fingerprint as module
-from evomerge.inspection.digests import Digests
+from evomerge.inspection.digests import Digests, FileDigest
 from evomerge.inspection.fingerprint import fingerprint, fingerprints
-from evomerge.inspection.known_digests import FileState, KnownDigests
+from evomerge.inspection.kept import FileState, Kept
 from evomerge.inspection.read import read_model
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_model
@@ -24,9 +24,9 @@ from tests.tiny_models import tiny_model
 LATER = 60_000_000_000
 
 
-def settled(folder: Path) -> KnownDigests:
+def settled(folder: Path) -> Kept[FileDigest]:
     """As a minute later, when no file has just been written."""
-    return KnownDigests(folder, lambda: time.time_ns() + LATER)
+    return Kept("digests", FileDigest, folder, lambda: time.time_ns() + LATER)
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +181,15 @@ def test_a_file_that_changed_is_read_again(copy, tmp_path, change):
 def test_a_file_that_was_written_just_now_is_not_taken_as_known(copy, tmp_path):
     """Within one tick of a file system's clock it could change and look the same."""
     file = copy / "config.json"
-    digests = Digests(KnownDigests(tmp_path / "known", lambda: file.stat().st_ctime_ns + 1))
+    known = Kept("digests", FileDigest, tmp_path / "known", lambda: file.stat().st_ctime_ns + 1)
+    digests = Digests(known)
     digests.of(file)
     assert digests.unread([file]) == file.stat().st_size
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff", b'{"state": 1}', b'{"digest": {"whole": "", "tensors": {}}}'],
+    [b"", b"{", b"[]", b"\xff", b'{"states": [1]}', b'{"found": {"whole": "", "tensors": {}}}'],
 )
 def test_a_torn_or_foreign_entry_is_written_anew(copy, tmp_path, content):
     file, known = copy / "config.json", settled(tmp_path / "known")
@@ -217,7 +218,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(copy, tmp_path, caplog)
 
 
 def test_the_oldest_entries_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("evomerge.inspection.known_digests._MOST_FILES", 4)
+    monkeypatch.setattr("evomerge.inspection.kept._MOST_FILES", 4)
     known = settled(tmp_path / "known")
     for number in range(9):
         (tmp_path / "file").write_text(str(number))

@@ -29,10 +29,11 @@ def identity_of(entry: Entry) -> str:
 
 
 def _metric(entry: Entry) -> dict[str, Any]:
-    """The metric; what is asked for where results name it, which were perhaps not seen yet."""
-    if entry.is_open:
+    """The metric as the YAML tells it; else what is asked for: results were perhaps not seen."""
+    if entry.declared is None:
         return {"metric": f"{entry.key.task}/{entry.requested or ''}"}
-    return {"metric": str(entry.key), "higher_is_better": entry.higher_is_better}
+    key, higher_is_better = entry.declared
+    return {"metric": str(key), "higher_is_better": higher_is_better}
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:

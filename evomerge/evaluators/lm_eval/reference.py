@@ -7,7 +7,7 @@ of tasks and documents.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import lm_eval.api.model
 import lm_eval.models.huggingface as huggingface
 from lm_eval.api.metrics import mean
+from lm_eval.config.group import AggMetricConfig
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
@@ -23,6 +24,7 @@ from evomerge.errors import RunError
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.memory import is_shortage
+from evomerge.evaluators.lm_eval.metrics import split_name
 from evomerge.evaluators.lm_eval.reference_model import ReferenceModel, told_as
 from evomerge.evaluators.lm_eval.scoring import per_document
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
@@ -82,12 +84,16 @@ class Reference:
             if (leaf.task.get_config("generation_kwargs") or {}).get("do_sample")
         ]
 
-    def score(self, model: ReferenceModel, report: Report) -> Scored:
+    def score(
+        self, model: ReferenceModel, report: Report, recorded: Collection[str] = ()
+    ) -> Scored:
         """Documents and metrics of a model.
 
         Args:
             model: What :func:`reference_model.open_model` gave.
             report: Hears how far it is.
+            recorded: ``"task/metric,filter"`` of what it is compared with: names that only
+                results tell are nowhere else.
 
         Raises:
             RunError: the model cannot be scored.
@@ -100,7 +106,7 @@ class Reference:
                 report((done + share) / len(self._entries))
 
             part(0.0)
-
+            _name_pooled(entry, recorded)
             results = self._results(model, entry, part)
             for leaf in entry.leaves:
                 documents += _documents(leaf, results["samples"][leaf.task.task_name])
@@ -141,6 +147,20 @@ class Reference:
                 confirm_run_unsafe_code=self._permissions.unsafe_code,
             )
         return results
+
+
+def _name_pooled(entry: Entry, recorded: Collection[str]) -> None:
+    """Has a group without a score of its own give what is recorded of it.
+
+    Its tasks' YAML does not name all that they have in common where their code does.
+    """
+    if entry.group is None or not (entry.is_pooled and entry.is_open):
+        return
+    prefix = f"{entry.key.task}/"
+    pairs = [split_name(key.removeprefix(prefix)) for key in recorded if key.startswith(prefix)]
+    entry.group.aggregate_metric_list = [
+        AggMetricConfig(metric=metric, filter_list=[name]) for metric, name in pairs
+    ]
 
 
 def _documents(leaf: Leaf, samples: Iterable[Mapping[str, Any]]) -> Iterator[Document]:

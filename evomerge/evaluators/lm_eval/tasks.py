@@ -50,6 +50,8 @@ class Entry:
         requested: The metric as the genome names it; None for the default.
         is_open: Whether code of the task's own names its metrics: results have the last word.
         is_known: Whether the metric is one of those that the task's YAML names.
+        declared: Metric and direction as the YAML tells them, whatever results say; None where
+            it does not.
         is_settled: Whether first documents named it: from then on no other is read.
     """
 
@@ -61,6 +63,7 @@ class Entry:
     requested: str | None = None
     is_open: bool = False
     is_known: bool = True
+    declared: tuple[MetricKey, bool] | None = None
     is_settled: bool = False
 
 
@@ -154,7 +157,15 @@ def _load_one(
     key = MetricKey(task.name, metric, filter_name)
     is_open = any(map(metrics.is_open, objects.values()))
     return Entry(
-        key, higher_is_better, tuple(leaves), group, is_pooled, task.metric, is_open, is_known
+        key,
+        higher_is_better,
+        tuple(leaves),
+        group,
+        is_pooled,
+        requested=task.metric,
+        is_open=is_open,
+        is_known=is_known,
+        declared=(key, higher_is_better) if is_known else None,
     )
 
 

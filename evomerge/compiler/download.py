@@ -1,0 +1,40 @@
+"""Models that are on the Hub only: brought here before a run, so that its space can be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evomerge.compiler.examine import Compiled, compile_genome
+from evomerge.compiler.recorded import recorded_space
+from evomerge.errors import ModelError
+from evomerge.events import Preparing
+from evomerge.preflight.search import unseen_models
+
+
+def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> Compiled:
+    """The same, compiled again where models had to be downloaded.
+
+    Only what is here can be looked into for parameters that change nothing. A run that has begun
+    without keeps its space, and fetches the models when it merges them.
+
+    Args:
+        compiled: What is to be searched; whatever is wrong with it was told before.
+        hear: Is told what is downloaded.
+
+    Raises:
+        ModelError: a model cannot be downloaded.
+        GenomeError: what was downloaded cannot be searched.
+    """
+    subject = compiled.subject
+    unseen = unseen_models(subject)
+    if not unseen or recorded_space(subject.run_dir) == compiled.merge_space.space:
+        return compiled
+    from evomerge.merging.hub import download  # heavy; most runs need none of it
+
+    for index, model in enumerate(unseen):
+        hear(Preparing(f"downloading {model.name}", index / len(unseen)))
+        try:
+            download(model.reference, model.key)
+        except ModelError as error:
+            raise ModelError.of(map(compiled.source.locate, error.problems)) from error
+    return compile_genome(compiled.genome, compiled.source, subject.permissions, subject.run_dir)
