@@ -24,6 +24,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.filters.selection import TakeFirstFilter
 from numpy.typing import NDArray
 
+from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.metrics import MetricFilter
 from evomerge.evaluators.lm_eval.tasks import Leaf
 from evomerge.trial import Document
@@ -57,7 +58,7 @@ def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
         leaf: The task.
         responses: One per request, in their order.
     """
-    choices = _choices_of(leaf.task)
+    choices = _choices_of(leaf)
     if choices is None:
         return None
     likelihoods = choices.likelihoods(responses)
@@ -99,18 +100,20 @@ class Choices:
     divisors: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, task: Any) -> Choices | None:
+    def of(cls, leaf: Leaf) -> Choices | None:
         """The documents of a task with requests; None where lm-eval itself has to judge them."""
+        task = leaf.task
         if not _is_plain(task):
             return None
         asked: dict[int, list[tuple[int, Instance]]] = defaultdict(list)
         for number, instance in enumerate(task.instances):
             asked[instance.doc_id].append((number, instance))
         groups = [sorted(group, key=lambda one: one[1].idx) for group in asked.values()]
-        documents = [group[0][1].doc for group in groups]
-        options = list(map(task.doc_to_choice, documents))
+        numbers = asked if leaf.samples is None else map(leaf.samples.__getitem__, asked)
+        documents = [*zip(numbers, (group[0][1].doc for group in groups), strict=True)]
+        options = of_each(leaf.name, task.doc_to_choice, documents)
         answer = task.doc_to_text if task.multiple_input else task.doc_to_target
-        given = list(map(answer, documents))
+        given = of_each(leaf.name, answer, documents)
         counts = list(map(len, groups))
         if not groups or counts != list(map(len, options)) or min(counts) < 2:
             return None
@@ -159,11 +162,12 @@ def chosen(likelihoods: NDArray[np.float64]) -> list[int]:
 _KEPT: WeakKeyDictionary[Any, tuple[Sequence[Instance], Choices | None]] = WeakKeyDictionary()
 
 
-def _choices_of(task: Any) -> Choices | None:
+def _choices_of(leaf: Leaf) -> Choices | None:
     """Made once for the requests of a task."""
+    task = leaf.task
     known = _KEPT.get(task)
     if known is None or known[0] is not task.instances:
-        known = _KEPT[task] = (task.instances, Choices.of(task))
+        known = _KEPT[task] = (task.instances, Choices.of(leaf))
     return known[1]
 
 

@@ -15,7 +15,7 @@ from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.contents import TaskContents
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.evaluators.lm_eval import sanity
-from evomerge.evaluators.lm_eval.blame import whereabouts
+from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
 from evomerge.evaluators.lm_eval.budget import tokens_on
 from evomerge.evaluators.lm_eval.contents import contents_of
 from evomerge.evaluators.lm_eval.facts import facts_of
@@ -220,7 +220,7 @@ class LmEval(Evaluator):
                 )
             # Templates and functions of the task run here, on every document.
             except (Exception, SystemExit) as error:
-                reason = whereabouts(error)
+                reason = f"{prompt_of(error, leaf.samples)}{whereabouts(error)}"
                 what = f"the prompts of task {leaf.name!r} cannot be built ({reason})"
                 raise GenomeError(what, where="tasks") from error
 

@@ -81,7 +81,7 @@ def answer_warning(leaf: Leaf) -> str:
     if task.OUTPUT_TYPE != "multiple_choice" or task.config.process_results is not None:
         return ""
     documents = {request.doc_id: request.doc for request in task.instances}
-    n_lost = sum(not _has_answer(task, document) for document in documents.values())
+    n_lost = of_each(leaf.name, partial(_has_answer, task), documents.items()).count(False)
     if not n_lost:
         return ""
     return (
