@@ -76,7 +76,7 @@ def _right(leaf: Leaf) -> Iterator[Instance]:
     for request in leaf.task.instances:
         by_document.setdefault(request.doc_id, []).append(request)
     for requests in by_document.values():
-        with blamed(leaf.name, f"the right answer of document {requests[0].doc_id}"):
+        with blamed(leaf.name, f"the right answer of document {leaf.number(requests[0].doc_id)}"):
             found = _right_of(leaf.task, requests)
         if found is not None:
             yield found

@@ -20,7 +20,6 @@ _OWN = str(Path(evomerge.__file__).parent)
 # Tasks that lm-eval brings are tasks; whatever else is installed only does what it is asked to.
 _TASKS = str(Path(lm_eval.__file__).parent / "tasks")
 _TEMPLATE = "<template>"  # what Jinja calls the file of a text
-_FIELDS = ("doc_to_", "resolve_field")  # lm-eval's functions that render one
 T = TypeVar("T")
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 
@@ -45,7 +44,9 @@ def blamed(task: str, doing: str) -> Iterator[None]:
         raise EvaluationError(f"task {task!r}, {doing}: {whereabouts(error)}") from error
 
 
-def of_each(task: str, function: Callable[[Any], T], documents: Iterable[tuple[int, Any]]) -> list[T]:
+def of_each(
+    task: str, function: Callable[[Any], T], documents: Iterable[tuple[int, Any]]
+) -> list[T]:
     """What a task's own code makes of documents, each with its number.
 
     Raises:
@@ -58,12 +59,12 @@ def of_each(task: str, function: Callable[[Any], T], documents: Iterable[tuple[i
     return found
 
 
-def prompt_of(error: BaseException, samples: Sequence[int] | None) -> str:
+def prompt_of(error: BaseException, number: Callable[[int], int]) -> str:
     """``document 3, an example in its prompt, ``: whose prompt lm-eval was building; else "".
 
     Args:
         error: What came out of its ``build_all_requests``.
-        samples: The documents' numbers where it counts those chosen alone.
+        number: Place among the documents chosen -> number of a document.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     building = _last(frames, "build_all_requests")
@@ -75,8 +76,7 @@ def prompt_of(error: BaseException, samples: Sequence[int] | None) -> str:
     is_example = known is not None and any(
         frame.f_locals.get("doc") is known for frame in frames if frame is not example
     )
-    doc_id = position if samples is None else samples[position]
-    return f"document {doc_id}, {'an example in its prompt, ' if is_example else ''}"
+    return f"document {number(position)}, {'an example in its prompt, ' if is_example else ''}"
 
 
 def _last(frames: Sequence[FrameType], name: str) -> FrameType | None:
@@ -86,8 +86,8 @@ def _last(frames: Sequence[FrameType], name: str) -> FrameType | None:
 def whereabouts(error: BaseException) -> str:
     """``KeyError: 'gold', in grade (tasks/judge.py:15)``: the error and who raised it.
 
-    That is the innermost function of a task, or its template; one of a library where neither is
-    on the way.
+    That is the innermost function of a task, or the key of its YAML that lm-eval was reading; one
+    of a library where neither is on the way.
     """
     trace = traceback.extract_tb(error.__traceback__)
     frames = [
@@ -96,23 +96,22 @@ def whereabouts(error: BaseException) -> str:
         if not frame.filename.startswith("<") and not _is_below(frame.filename, _OWN)
     ]
     of_tasks = [frame for frame in frames if _is_task(frame.filename)]
-    template = None if of_tasks else _template(trace)
-    if template is not None:
-        return f"{told(error)}, in {template}"
+    key = "" if of_tasks else _key(trace)
+    if key:
+        return f"{told(error)}, in {key}"
     culprit = next(reversed(of_tasks or frames), None)
     if culprit is None:
         return told(error)
     return f"{told(error)}, in {culprit.name} ({_shown(culprit.filename)}:{culprit.lineno})"
 
 
-def _template(trace: Sequence[traceback.FrameSummary]) -> str | None:
-    """The template that was rendered, and the line in it."""
+def _key(trace: Sequence[traceback.FrameSummary]) -> str:
+    """The key of a task's YAML that was read, and the line where it is a template; else ""."""
+    names = [frame.name for frame in trace if frame.name.startswith("doc_to_")]
     lines = [frame.lineno for frame in trace if frame.filename == _TEMPLATE]
-    fields = [frame.name for frame in trace if frame.name.startswith(_FIELDS)]
-    if not lines:
-        return None
-    field = fields[-1].replace("resolve_field", "description") if fields else "the task"
-    return f"the template of {field}, line {lines[-1]}"
+    if lines:
+        return f"the template of {names[-1] if names else 'its YAML'}, line {lines[-1]}"
+    return names[-1] if names else ""
 
 
 def _is_task(file: str) -> bool:

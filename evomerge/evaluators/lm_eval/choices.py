@@ -70,8 +70,7 @@ def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
         dict(zip(labels, one * len(choices.filters), strict=True))
         for one in product((0.0, 1.0), repeat=len(hits))
     ]
-    # With `samples` lm-eval counts documents by their place among those chosen.
-    at = choices.positions if leaf.samples is None else [leaf.samples[p] for p in choices.positions]
+    at = map(leaf.number, choices.positions)
     places = reduce(lambda place, hit: 2 * place + hit, hits.values()).tolist()
     values = map(mappings.__getitem__, places)
     documents = map(Document._make, zip(repeat(leaf.name), at, values, chosen(likelihoods)))
@@ -109,8 +108,8 @@ class Choices:
         for number, instance in enumerate(task.instances):
             asked[instance.doc_id].append((number, instance))
         groups = [sorted(group, key=lambda one: one[1].idx) for group in asked.values()]
-        numbers = asked if leaf.samples is None else map(leaf.samples.__getitem__, asked)
-        documents = [*zip(numbers, (group[0][1].doc for group in groups), strict=True)]
+        first = [group[0][1] for group in groups]
+        documents = [(leaf.number(one.doc_id), one.doc) for one in first]
         options = of_each(leaf.name, task.doc_to_choice, documents)
         answer = task.doc_to_text if task.multiple_input else task.doc_to_target
         given = of_each(leaf.name, answer, documents)

@@ -220,7 +220,7 @@ class LmEval(Evaluator):
                 )
             # Templates and functions of the task run here, on every document.
             except (Exception, SystemExit) as error:
-                reason = f"{prompt_of(error, leaf.samples)}{whereabouts(error)}"
+                reason = f"{prompt_of(error, leaf.number)}{whereabouts(error)}"
                 what = f"the prompts of task {leaf.name!r} cannot be built ({reason})"
                 raise GenomeError(what, where="tasks") from error
 

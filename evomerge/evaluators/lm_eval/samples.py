@@ -33,7 +33,7 @@ def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
     by_document = groupby(answered(leaf.task, responses), key=lambda one: one[0].doc_id)
     for position, requests in islice(by_document, N_SAMPLES):
         asked = list(requests)
-        doc_id = position if leaf.samples is None else leaf.samples[position]
+        doc_id = leaf.number(position)
         prompt = str(asked[0][0].args[0])
         target = _target(leaf.task, asked[0][0].doc)
         yield Sample(

@@ -187,7 +187,7 @@ def _process(
     for position, unordered in requests_of.items():
         requests = sorted(unordered, key=lambda request: request.idx)
         values: dict[str, float] = {}
-        doc_id = _number(leaf, position)
+        doc_id = leaf.number(position)
         for name in requests[0].filtered_resps:
             answers = [request.filtered_resps[name] for request in requests]
             with blamed(leaf.name, f"document {doc_id}"):
@@ -201,11 +201,6 @@ def _process(
     return raw
 
 
-def _number(leaf: Leaf, position: int) -> int:
-    """With `samples` lm-eval counts documents by their place among those chosen."""
-    return position if leaf.samples is None else leaf.samples[position]
-
-
 def _blame_filters(leaf: Leaf, requests_of: Mapping[int, list[Instance]]) -> None:
     """Finds the document that the filters fail on, which take all of them at once.
 
@@ -213,7 +208,7 @@ def _blame_filters(leaf: Leaf, requests_of: Mapping[int, list[Instance]]) -> Non
         EvaluationError: names it; nothing where they fail on no document by itself.
     """
     for position, requests in requests_of.items():
-        with blamed(leaf.name, f"its filters, document {_number(leaf, position)}"):
+        with blamed(leaf.name, f"its filters, document {leaf.number(position)}"):
             for ensemble in getattr(leaf.task, "_filters", ()):
                 ensemble.apply(requests)
 
