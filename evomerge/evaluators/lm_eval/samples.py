@@ -36,9 +36,19 @@ def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
         doc_id = leaf.number(position)
         prompt = str(asked[0][0].args[0])
         target = _target(leaf.task, asked[0][0].doc)
-        yield Sample(
-            leaf.name, doc_id, prompt[-LONGEST:], _answer(asked)[:LONGEST], target[:LONGEST]
-        )
+        yield Sample(leaf.name, doc_id, _end(prompt), _start(_answer(asked)), _start(target))
+
+
+def _start(text: str) -> str:
+    """As much of a text as people are shown, with the number of characters that follow."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]} (… {left} characters)"
+
+
+def _end(text: str) -> str:
+    """The same of a text whose end matters, with the number of characters before."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"({left} characters …) {text[-LONGEST:]}"
 
 
 def _answer(asked: Sequence[tuple[Instance, list[Any]]]) -> str:
