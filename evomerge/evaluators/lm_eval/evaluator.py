@@ -19,7 +19,7 @@ from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
 from evomerge.evaluators.lm_eval.budget import tokens_on
 from evomerge.evaluators.lm_eval.contents import contents_of
 from evomerge.evaluators.lm_eval.facts import facts_of
-from evomerge.evaluators.lm_eval.first import LOOKED_AT, named, settled
+from evomerge.evaluators.lm_eval.first import named, settled
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
@@ -93,19 +93,15 @@ class LmEval(Evaluator):
         language_model = self._language_model_of(model.tokenizer)
         language_model.bind(model.module, deadline)
         self._language_model = None  # requests for a few documents only
-        for attempt, n_documents in enumerate(LOOKED_AT, start=1):
-            with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
-                self._build_requests(language_model, n_documents)
-                responses = _responses(Requests(self._leaves()), language_model)
-                entries, found, problems = settled(
-                    self.loaded(), responses, is_last=attempt == len(LOOKED_AT)
-                )
-            if not problems:
-                break
-        if problems:
-            raise GenomeError.of(problems)
-        self._entries = tuple(entries)
-        return tuple(found)
+
+        def ask(n_documents: int) -> Responses:
+            self._build_requests(language_model, n_documents)
+            return _responses(Requests(self._leaves()), language_model)
+
+        with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
+            found = settled(self.loaded(), ask)
+        self._entries = tuple(entry for entry, _ in found)
+        return tuple(metric for _, metric in found)
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
