@@ -7,7 +7,7 @@ makes an object of it, and its size counts as written out, with every alias in f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -128,14 +128,12 @@ def read_yaml(path: Path) -> Source:
 
 def read_documents(path: Path) -> list[Source]:
     """Every document of a YAML file, one or more; see :func:`read_yaml`."""
+    return _parsed(_text(path), str(path), _nodes)
 
-    def all_of(loader: _Loader) -> list[yaml.Node | None]:
-        nodes = []
-        while loader.check_node():
-            nodes.append(loader.get_node())
-        return nodes
 
-    return _parsed(_text(path), str(path), all_of)
+def _nodes(loader: _Loader) -> Iterator[yaml.Node]:
+    while loader.check_node():
+        yield loader.get_node()
 
 
 def parse_yaml(text: str, name: str) -> Source:
@@ -154,7 +152,7 @@ def _text(path: Path) -> str:
 
 
 def _parsed(
-    text: str, name: str, compose: Callable[[_Loader], list[yaml.Node | None]]
+    text: str, name: str, compose: Callable[[_Loader], Iterable[yaml.Node | None]]
 ) -> list[Source]:
     try:
         loader = _Loader(text)
@@ -163,7 +161,7 @@ def _parsed(
     sources: list[Source] = []
     walk = None
     try:
-        for node in compose(loader) or [None]:
+        for node in [*compose(loader)] or [None]:
             if node is None:
                 raise GenomeError("the file is empty", where=name)
             walk = _Walk(loader, name, walk)
@@ -225,8 +223,8 @@ class _Walk:
         self.lent: dict[KeyPath, int] = {}
         self.problems: list[Problem] = before.problems if before else []
         self._first: dict[int, KeyPath] = {}  # where each node was met first
-        self.n_nodes = before.n_nodes if before else 0
-        self.n_characters = before.n_characters if before else 0
+        self.n_nodes: int = before.n_nodes if before else 0
+        self.n_characters: int = before.n_characters if before else 0
 
     def build(self, node: yaml.Node, path: KeyPath, depth: int) -> Any:
         self._count(node, depth)

@@ -18,8 +18,8 @@ def lost_section(run: RecordedRun) -> Section | None:
     return Section(
         "broken_documents",
         "documents of trials that cannot be read",
-        ("file",),
-        tuple((sentence,) for sentence in run.lost),
+        ("file", "what is there"),
+        tuple(run.lost.items()),
         (_MEANING,),
-        {"broken": list(run.lost)},
+        {"broken": dict(run.lost)},
     )

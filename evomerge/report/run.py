@@ -30,14 +30,14 @@ class RecordedRun:
         standing: The trials on the search tasks, in order.
         finals: Split -> its objective, for the splits that have results; scaled, where it is
             scaled, by the baselines' scores on that split.
-        lost: A sentence for each file of documents that was found to be broken, in order.
+        lost: Name of each file of documents that was found to be broken -> what it is.
     """
 
     ledger: Ledger
     genome: Genome
     standing: Standing
     finals: Mapping[str, Objective]
-    lost: dict[str, None] = field(default_factory=dict, compare=False)
+    lost: dict[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def space(self) -> Space:
@@ -85,7 +85,8 @@ class RecordedRun:
         try:
             return self.ledger.documents(trial_id, split)
         except LedgerError as error:
-            self.lost.update(dict.fromkeys(f"{p.where}: {p.what}" for p in error.problems))
+            file = self.ledger.folder.documents(trial_id, split)
+            self.lost[file.name] = error.problems[0].what
             return ()
 
     def kept_by(self, optimizer: str) -> Iterator[tuple[int, Path]]:
