@@ -131,7 +131,7 @@ def read_documents(path: Path) -> list[Source]:
     return _parsed(_text(path), str(path), _nodes)
 
 
-def _nodes(loader: _Loader) -> Iterator[yaml.Node]:
+def _nodes(loader: _Loader) -> Iterator[yaml.Node | None]:
     while loader.check_node():
         yield loader.get_node()
 

@@ -214,7 +214,7 @@ class ResidentMerger:
         for planned in structure.tensors:
             if planned.name == problem.where:
                 inputs = self._sources.inputs(planned.task, structure.tokenizer)
-                for model, (tensor, _) in inputs.stored.items():
+                for model, (tensor, _) in inputs.stored().items():
                     if not torch.isfinite(tensor.float()).all():  # float8 has no isfinite
                         broken.append(str(model))
                 inputs.release()
