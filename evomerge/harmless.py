@@ -60,7 +60,7 @@ def _shortened(line: str) -> str:
     if len(line) <= _LONGEST:
         return line
     half = _LONGEST // 2
-    return f"{line[:half]} ... {line[-half:]}"
+    return f"{line[:half]} (… {len(line) - 2 * half} characters …) {line[-half:]}"
 
 
 def _picture(found: re.Match[str]) -> str:

@@ -38,17 +38,22 @@ class RunLock:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise LedgerError(
-                f"process {self._owner_id()} is writing this run right now",
+                f"{self._owner_name()} is writing this run right now",
                 where=str(folder),
                 fix="Wait for it, stop it, or choose another folder with --run-dir.",
             ) from error
         self._owner.write_text(str(os.getpid()), encoding="utf-8")
 
+    def _owner_name(self) -> str:
+        owner = self._owner_id()
+        return f"process {owner}" if owner else "another process, begun at this moment,"
+
     def _owner_id(self) -> str:
+        """Of the process that holds it; empty where it has not said so yet."""
         try:
             return read_text(self._owner, _LONGEST_ID, follow=False).strip()
         except UnreadableError:  # it died, or has only just begun
-            return "another"
+            return ""
 
     def release(self) -> None:
         """Lets others write."""

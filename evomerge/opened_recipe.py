@@ -9,17 +9,19 @@ from typing import Any
 
 import yaml
 
+from evomerge.architecture import Architecture
 from evomerge.errors import EvomergeError, GenomeError, Problem
-from evomerge.findings import note
-from evomerge.genome.models import ModelName
-from evomerge.genome.source import Source, read_yaml
+from evomerge.findings import note, warning
+from evomerge.genome.source import KeyPath, Source
 from evomerge.inspection.read import read_model
 from evomerge.merging.describe import describe
 from evomerge.methods import METHODS, Base
 from evomerge.permissions import Permissions
-from evomerge.recipe.effective import Effective, effective
+from evomerge.recipe.effective import Effective, effective, tensors_of
 from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.named import models_in
 from evomerge.recipe.opening import frame_of, has_numbers, model_entry, opened_block
+from evomerge.recipe.stages import read_recipe
 from evomerge.starter import Answers
 
 _WIDTH = 96
@@ -63,22 +65,42 @@ def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
 
 
 def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
-    source = read_yaml(file)
+    source = read_recipe(file)
     if isinstance(source.data, dict) and "evomerge_best" in source.data:
         source = Source(str(file), source.data.get("recipe"))
     config = recipe_config(source, hear)
     try:
-        return _effective(config, permissions)
+        architecture = _architecture(config, permissions)
+        recipe = effective(config, architecture)
     except EvomergeError as error:
         raise GenomeError.of(
             [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
         ) from error
+    tensors = [*tensors_of(architecture, 0, architecture.n_layers)]
+    for path, text in _filters(config):
+        if not any(text in name for name in tensors):
+            what = f"no tensor of these models has {text!r} in its name; it is left out"
+            hear(warning(what, source.where(path)))
+    return recipe
 
 
-def _effective(config: dict[str, Any], permissions: Permissions) -> Effective:
+def _filters(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Texts that tensors' names are looked through for, each with its place."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key == "filter" and isinstance(value, str) and value != "*":
+                yield (*path, key), value
+            elif key != "tokenizer":
+                yield from _filters(value, (*path, key))
+    elif isinstance(part, list):
+        for index, entry in enumerate(part):
+            yield from _filters(entry, (*path, index))
+
+
+def _architecture(config: dict[str, Any], permissions: Permissions) -> Architecture:
     from evomerge.merging.refusals import refusals  # loads mergekit
 
-    names = list(dict.fromkeys(_models_in(config)))
+    names = list(dict.fromkeys(models_in(config)))
     if not names:
         raise GenomeError("it merges no models")
     facts = [
@@ -88,27 +110,7 @@ def _effective(config: dict[str, Any], permissions: Permissions) -> Effective:
     refused = refusals(config, architecture.n_layers)
     if refused:
         raise GenomeError.of([Problem(f"mergekit refuses it: {why}") for why in refused])
-    return effective(config, architecture)
-
-
-def _models_in(part: Any) -> Iterator[ModelName]:
-    """Every model that a recipe names."""
-    if isinstance(part, Mapping):
-        for key, value in part.items():
-            if key in ("model", "base_model") and value is not None:
-                yield _model(value)
-            elif key not in ("parameters", "tokenizer"):
-                yield from _models_in(value)
-    elif isinstance(part, list):
-        for entry in part:
-            yield from _models_in(entry)
-
-
-def _model(value: Any) -> ModelName:
-    try:
-        return ModelName.model_validate(value)
-    except ValueError as error:
-        raise GenomeError(f"{value!r} names no model") from error
+    return architecture
 
 
 class _Dumper(yaml.SafeDumper):

@@ -191,7 +191,9 @@ class _Seen:
                 "Look at the models: they may be one and the same.",
             )
         elif (guess := self._guess) is not None:
-            error = math.sqrt(guess * (1 - guess) / max(metrics[0].n, 1))
+            # Of a share; 0 is what a correlation of two things in two classes has on average.
+            variance = guess * (1 - guess) if guess else 1.0
+            error = math.sqrt(variance / max(metrics[0].n, 1))
             if max(values) <= guess + _SURE * error:
                 yield (
                     f"no model is told from guessing ({label} {_range(values)}, guessing gives "

@@ -318,7 +318,7 @@ MISTAKES = {
         "g.yml:1: genome.base_model: is missing: ties measures from a base."
     ),
     "genome:\n  models: [a, b, a]\n  merge_method: linear\ntasks: [x]": (
-        "g.yml:2: genome.models: models stand twice: a."
+        "g.yml:2: genome.models: models stand twice: a (models[0], models[2])."
     ),
     "genome:\n  models:\n  - a+b+c\n  merge_method: linear\ntasks: [x]": (
         "g.yml:3: genome.models[0]: 'a+b+c' holds more than one '+'; write a folder"

@@ -301,6 +301,14 @@ def test_two_writers_of_one_folder_are_refused_with_the_process_named(tmp_path):
     Ledger.open(ledger.folder).close()
 
 
+def test_a_writer_that_has_only_just_begun_has_no_number_yet(tmp_path):
+    ledger = create(tmp_path)
+    (ledger.folder.path / ".lock-owner").unlink()
+    told = "another process, begun at this moment, is writing this run right now"
+    with pytest.raises(LedgerError, match=told):
+        Ledger.open(ledger.folder)
+
+
 def test_a_run_that_is_being_written_can_be_read(tmp_path):
     ledger = create(tmp_path)
     ledger.record_trial(trial(0))

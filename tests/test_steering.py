@@ -109,6 +109,15 @@ def test_a_task_that_is_guessed_cannot_steer(value, is_told):
     )
 
 
+@pytest.mark.parametrize(("value", "is_told"), [(-0.2, True), (0.4, True), (0.5, False)])
+def test_a_correlation_that_is_guessed_cannot_steer(value, is_told):
+    """At 20 documents that of guesses is 0, two standard errors are 0.45."""
+    reasons = found([0.1, value], tally=(Tally("maths", guess=0.0),))
+    assert [reason.startswith("no model is told from guessing") for reason in reasons] == (
+        [True] if is_told else []
+    )
+
+
 @pytest.mark.parametrize(
     ("tally", "text"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from evomerge.deadline import Deadline
@@ -13,8 +16,11 @@ from evomerge.errors import (
     SearchTimeoutError,
     TrialTimeoutError,
 )
+from evomerge.executors.factory import Workshop
 from evomerge.executors.worker import Worker
+from evomerge.genome.tasks import Evaluation as EvaluationSettings
 from evomerge.recipe import Recipe
+from evomerge.scratch import scratch_root
 from evomerge.trial import Candidate, Evaluation, TrialState
 
 CANDIDATE = Candidate(0, "optimizer", Recipe({"merge_method": "linear"}))
@@ -53,6 +59,17 @@ def finished(script, split="tasks", divisor=1, deadline=None):
             stages.append(next(steps))
         except StopIteration as end:
             return end.value, stages
+
+
+def test_what_torch_compiles_lies_with_the_temporary_files_of_the_run(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # what is set now goes with the test
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    workshop = Workshop({}, EvaluationSettings(), (), 0, "cpu")
+    workshop()
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == scratch_root()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    workshop()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
 
 
 def test_memory_that_runs_out_halves_the_batch_and_tries_once_more():

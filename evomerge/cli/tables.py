@@ -17,6 +17,8 @@ from evomerge.report.verdict import LEGEND, verdict
 
 Cell = str | Sequence[str]  # several: one line each
 _NAME_WIDTH = 30
+_LEAST_WIDTH = 12  # of a model behind the trial that it is
+_EQUALS = " = "
 _HEAD_WIDTH = 24
 _GAP = 2
 _NOT_SCORED = "not scored"
@@ -81,7 +83,7 @@ def draw_final(
 def _draw(console: Console, title: str, table: SplitTable, start: int = 0) -> None:
     """Prints the scores from column ``start`` on, then what the objectives gained."""
     columns = range(start, len(table.columns))
-    names = [plain(_shortened(row.name)) for row in table.rows]
+    names = [plain(_label(row.name)) for row in table.rows]
     winners = [row.is_winner for row in table.rows]
     _print(console, title, names, winners, [_scores(table, column) for column in columns])
     gained = [c for c in columns if table.columns[c].is_objective and table.parents[c] is not None]
@@ -161,6 +163,13 @@ def _head(table: SplitTable, column: int, beside: Sequence[str], sizes: Collecti
     lines += beside
     lines += [f"n={size}" for size in sizes] if len(sizes) == 1 else []
     return "\n".join(lines)
+
+
+def _label(name: str) -> str:
+    """A row's name; of ``winner (trial 3) = model`` the trial is kept and the model shortened."""
+    trial, equals, model = name.partition(_EQUALS)
+    room = max(_NAME_WIDTH - len(trial) - len(equals), _LEAST_WIDTH)
+    return f"{trial}{equals}{_shortened(model, room)}" if equals else _shortened(name)
 
 
 def _shortened(name: str, width: int = _NAME_WIDTH) -> str:

@@ -265,7 +265,7 @@ def merge_space_of(
     run_dir: Path | None = None,
     found: _Findings | None = None,
 ) -> MergeSpace:
-    """What varies, in the box of the optimizers: one that all of them share.
+    """What varies, in a box that all optimizers share: a wide one where any looks beyond models.
 
     Where a run has begun, the space that it began with.
     """
@@ -274,7 +274,7 @@ def merge_space_of(
 
     def space_with(alike_in: Architecture) -> MergeSpace:
         made = kind(definition, alike_in, dtype)
-        is_wide = choice and all(chosen.kind.looks_beyond_models for chosen in choice)
+        is_wide = choice and any(chosen.kind.looks_beyond_models for chosen in choice)
         return made.beyond_models() if is_wide else made
 
     names = [ModelName.model_validate(model.reference) for model in models]
@@ -288,9 +288,13 @@ def merge_space_of(
         return merge_space
     whole = space_with(architecture)
     if not merge_space.space.n_dims:
-        what = "the models hold equal tensors wherever parameters act: every merge is the same"
+        what = (
+            f"all models are the same: {', '.join(map(str, names[:-1]))} and {names[-1]} hold "
+            "equal tensors wherever parameters act, and every merge is one of them"
+        )
+        report = error_finding if recorded_space(run_dir) is None else warning
         if found is not None:
-            found.add(iter([warning(what, "genome.models", "Merge models that differ.")]))
+            found.add(iter([report(what, "genome.models", "Merge models that differ.")]))
         return whole
     # It may have begun before the models' files were here.
     return whole if recorded_space(run_dir) == whole.space else merge_space

@@ -13,7 +13,6 @@ from evomerge.files import canonical_json
 from evomerge.findings import Finding
 from evomerge.genome.models import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import read_yaml
 from evomerge.ledger import RunFolder
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
@@ -21,6 +20,7 @@ from evomerge.merge_spaces.reading import point_of
 from evomerge.reading import is_folder, is_there
 from evomerge.recipe import Recipe
 from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.stages import read_recipe
 from evomerge.report.export import winners_of
 from evomerge.report.run import load_run
 from evomerge.training.own_models import located
@@ -140,7 +140,7 @@ def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[str, Recipe]]
             origin = f"{SEED}{path}, trial {candidate.trial_id}"
             yield origin, located(candidate.recipe, path)
         return
-    source = read_yaml(path)
+    source = read_recipe(path)
     if isinstance(source.data, dict) and "evomerge_best" in source.data:
         (one,) = winners_of(path)
         yield f"{SEED}{path}", one.recipe

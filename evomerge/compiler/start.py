@@ -19,7 +19,7 @@ from evomerge.compiler.recorded import dtype_of, genome_digest
 from evomerge.compiler.tasks import Names
 from evomerge.compiler.trainer import trainer_maker
 from evomerge.evaluators.base import Evaluator
-from evomerge.events import Preparing, Proposing
+from evomerge.events import Notice, Preparing, Proposing
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.executors.factory import Workshop
@@ -44,7 +44,7 @@ from evomerge.scratch import scratch
 from evomerge.search import Search
 from evomerge.trial import SEED, Candidate
 
-Hear = Callable[[Preparing | Proposing], None]
+Hear = Callable[[Preparing | Proposing | Notice], None]
 
 
 def search_for(
@@ -114,7 +114,7 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 
-def _deaf(event: Preparing | Proposing) -> None:
+def _deaf(event: Preparing | Proposing | Notice) -> None:
     """Nobody wants to know."""
 
 
@@ -152,6 +152,7 @@ def _context(
         trainer=trainer_maker(compiled, executor, keepsakes, ledger.folder.optimizer, say),
         folder=ledger.folder.path,
         say=say,
+        notify=lambda message: hear(Notice(message)),
     )
 
 

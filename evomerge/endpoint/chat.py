@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from evomerge.endpoint.exchange import NoAnswerError, Reply, exchange, shortened
 
 Message = dict[str, str]
+NO_MODEL = "no model there"  # cause: somebody answers, not as a model does
 _NO_KEY = "none-needed"  # what a local server is given
 _PROBLEMS = {  # how an answer ends -> what is wrong with it, to the model and in a word or two
     "refusal": ("you refused", "refusal"),
@@ -98,7 +99,10 @@ class Endpoint:
 
     def probe(self, seconds: float) -> tuple[str, ...]:
         """See :class:`ChatModel`; it asks for the list of models."""
-        return _listed(self._reply("models", seconds))
+        reply = self._reply("models", seconds)
+        if reply.is_page:
+            raise NoAnswerError(f"what came is no list of models{_kind_of(reply)}", cause=NO_MODEL)
+        return _listed(reply)
 
     def _reply(self, path: str, seconds: float, body: Mapping[str, Any] | None = None) -> Reply:
         """A reply that is no complaint."""
@@ -138,10 +142,16 @@ def _answer(reply: Reply) -> Answer:
         usage = reply.data.get("usage") or {}
         tokens = [_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion")]
     except (LookupError, TypeError, AttributeError):
-        raise NoAnswerError("what came is no chat completion") from None
+        raise NoAnswerError(
+            f"what came is no chat completion{_kind_of(reply)}", cause=NO_MODEL
+        ) from None
     said = text if isinstance(text, str) else ""
     why, cause = _PROBLEMS["refusal"] if refusal else _PROBLEMS.get(str(ending), ("", ""))
     return Answer(said, why, tokens[0], tokens[1], cause)
+
+
+def _kind_of(reply: Reply) -> str:
+    return f" but a web page (HTTP status {reply.status}, text/html)" if reply.is_page else ""
 
 
 def _listed(reply: Reply) -> tuple[str, ...]:

@@ -39,12 +39,14 @@ class Reply:
         text: The body; JSON with its escapes read.
         data: What JSON says, None where the body is none.
         wait: Seconds that the server asks to wait, None where it names none.
+        is_page: Whether it is a web page.
     """
 
     status: int
     text: str
     data: Any
     wait: float | None = None
+    is_page: bool = False
 
 
 class NoAnswerError(Exception):
@@ -152,7 +154,9 @@ def _reply(status: int, headers: Mapping[bytes, bytes], raw: bytes, secret: Secr
     if is_packed and status < 300:
         raise NoAnswerError("the answer is compressed, though plain text was asked for")
     text = "" if is_packed else secret.clean(_read(raw))
-    return Reply(status, text, _data(text), _wait(secret.clean(_header(headers, b"retry-after"))))
+    wait = _wait(secret.clean(_header(headers, b"retry-after")))
+    is_page = "text/html" in _header(headers, b"content-type").lower()
+    return Reply(status, text, _data(text), wait, is_page)
 
 
 def _read(raw: bytes) -> str:

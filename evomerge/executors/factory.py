@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.permissions import Permissions
+from evomerge.scratch import scratch_root
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Workshop:
 
     def __call__(self, evaluators: Mapping[str, Evaluator] | None = None) -> Worker:
         """A worker with a merger of its own."""
+        # Else torch makes a folder of its own beside ours, which nobody removes.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch_root() / "torchinductor"))
         import torch  # heavy; a worker is the first to need it
 
         from evomerge.merging.quiet import lock_bars_in_this_process

@@ -126,9 +126,11 @@ class MergeDefinition(Block):
 
     @fits("models")
     def _once_each(self) -> Iterator[MisfitError]:
-        twice = _twice([source.model.text for source in self.models])
+        names = [source.model.text for source in self.models]
+        twice = _twice(names)
         if twice:
-            yield MisfitError(f"models stand twice: {', '.join(twice)}", "models")
+            places = [f"{name} ({_places(names, name)})" for name in twice]
+            yield MisfitError(f"models stand twice: {', '.join(places)}", "models")
 
     @fits("merge_method", "models", "base_model")
     def _models_fit_the_method(self) -> Iterator[MisfitError]:
@@ -210,6 +212,10 @@ class MergeDefinition(Block):
     def _own_keys(self) -> set[str]:
         """Keys that people write under parameters; ``normalize`` may be right there."""
         return set(type(self).model_fields) - {"normalize", "parameters"}
+
+
+def _places(names: Sequence[str], name: str) -> str:
+    return ", ".join(f"models[{index}]" for index, one in enumerate(names) if one == name)
 
 
 def _twice(names: Sequence[str]) -> list[str]:

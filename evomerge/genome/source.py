@@ -7,7 +7,7 @@ makes an object of it, and its size counts as written out, with every alias in f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
 )
+_INDENTED = re.compile(r"^[ \t]+---\s*$", re.MULTILINE)
 _MERGE = "tag:yaml.org,2002:merge"
 
 KeyPath = tuple[str | int, ...]
@@ -122,27 +123,49 @@ def read_yaml(path: Path) -> Source:
     Raises:
         GenomeError: the file cannot be read or is not YAML; all duplicate keys at once.
     """
-    try:
-        text = read_text(path, MAX_BYTES)
-    except UnreadableError as error:
-        (problem,) = error.problems
-        fix = problem.fix or "Check the path; genomes/ holds examples."
-        raise GenomeError(problem.what, where=problem.where, fix=fix) from error
-    return parse_yaml(text, str(path))
+    return parse_yaml(_text(path), str(path))
+
+
+def read_documents(path: Path) -> list[Source]:
+    """Every document of a YAML file, one or more; see :func:`read_yaml`."""
+    return _parsed(_text(path), str(path), _nodes)
+
+
+def _nodes(loader: _Loader) -> Iterator[yaml.Node | None]:
+    while loader.check_node():
+        yield loader.get_node()
 
 
 def parse_yaml(text: str, name: str) -> Source:
     """Parses YAML text; see :func:`read_yaml`."""
+    (source,) = _parsed(text, name, lambda loader: [loader.get_single_node()])
+    return source
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path, MAX_BYTES)
+    except UnreadableError as error:
+        (problem,) = error.problems
+        fix = problem.fix or "Check the path; genomes/ holds examples."
+        raise GenomeError(problem.what, where=problem.where, fix=fix) from error
+
+
+def _parsed(
+    text: str, name: str, compose: Callable[[_Loader], Iterable[yaml.Node | None]]
+) -> list[Source]:
     try:
         loader = _Loader(text)
     except yaml.YAMLError as error:
         raise _syntax_error(error, name, text) from error
+    sources: list[Source] = []
+    walk = None
     try:
-        node = loader.get_single_node()
-        if node is None:
-            raise GenomeError("the file is empty", where=name)
-        walk = _Walk(loader, name)
-        data = walk.build(node, (), 0)
+        for node in [*compose(loader)] or [None]:
+            if node is None:
+                raise GenomeError("the file is empty", where=name)
+            walk = _Walk(loader, name, walk)
+            sources.append(Source(name, walk.build(node, (), 0), walk.lines, walk.lent))
     except yaml.YAMLError as error:
         raise _syntax_error(error, name, text) from error
     except RecursionError as error:
@@ -153,9 +176,9 @@ def parse_yaml(text: str, name: str) -> Source:
         raise GenomeError(f"not YAML: {error}", where=name) from error
     finally:
         loader.dispose()
-    if walk.problems:
+    if walk is not None and walk.problems:
         raise GenomeError.of(walk.problems)
-    return Source(name, data, walk.lines, walk.lent)
+    return sources
 
 
 def _syntax_error(error: yaml.YAMLError, name: str, text: str) -> GenomeError:
@@ -172,21 +195,36 @@ def _syntax_error(error: yaml.YAMLError, name: str, text: str) -> GenomeError:
             where=where,
             fix="Keep one; the stages of a mergekit-multi file are built by mergekit-multi.",
         )
+    separator = _INDENTED.search(text)
+    if separator is not None:
+        line = text[: separator.start()].count("\n") + 1
+        return GenomeError(
+            "an indented ---, which begins a document of YAML only at the start of a line: this "
+            "looks like the stages of a mergekit-multi file",
+            where=f"{name}:{line}",
+            fix="Keep one of the stages; mergekit-multi builds the others.",
+        )
     return GenomeError(f"not YAML: {what}", where=where)
 
 
 class _Walk:
-    """Turns YAML nodes into data, noting lines and mistakes on the way."""
+    """Turns YAML nodes into data, noting lines and mistakes on the way.
 
-    def __init__(self, loader: _Loader, name: str) -> None:
+    Args:
+        loader: Knows scalars.
+        name: The file.
+        before: The walk of the document before, whose size and mistakes are of one file.
+    """
+
+    def __init__(self, loader: _Loader, name: str, before: _Walk | None = None) -> None:
         self.loader = loader
         self.name = name
         self.lines: dict[KeyPath, int] = {}
         self.lent: dict[KeyPath, int] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = before.problems if before else []
         self._first: dict[int, KeyPath] = {}  # where each node was met first
-        self.n_nodes = 0
-        self.n_characters = 0
+        self.n_nodes: int = before.n_nodes if before else 0
+        self.n_characters: int = before.n_characters if before else 0
 
     def build(self, node: yaml.Node, path: KeyPath, depth: int) -> Any:
         self._count(node, depth)

@@ -175,7 +175,10 @@ class ResidentMerger:
                     plan.structure, plan.kernels, recipe, deadline or Deadline()
                 )
                 merged = merged if fold is None else fold.applied(merged)
-                module = self._written(plan, merged if change is None else change(merged))
+                try:
+                    module = self._written(plan, merged if change is None else change(merged))
+                except MergeError as error:
+                    raise self._with_source(plan.structure, error) from error
             except (OSError, SafetensorError) as error:
                 raise full_scratch(error) or LostFileError(
                     f"a model cannot be read ({told(error)})",
@@ -207,6 +210,22 @@ class ResidentMerger:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return self._plans[key]
+
+    def _with_source(self, structure: Structure, error: MergeError) -> MergeError:
+        """The error, with the models that hold NaN or infinity in the tensor that it names."""
+        (problem,) = error.problems
+        broken = []
+        for planned in structure.tensors:
+            if planned.name == problem.where:
+                inputs = self._sources.inputs(planned.task, structure.tokenizer)
+                for model, (tensor, _) in inputs.stored().items():
+                    if not torch.isfinite(tensor.float()).all():  # float8 has no isfinite
+                        broken.append(str(model))
+                inputs.release()
+        if not broken:
+            return error
+        what = f"{problem.what}: NaN or infinity stands there in {', '.join(broken)}"
+        return MergeError(what, where=problem.where)
 
     def _check_folders(self) -> None:
         for folder in self._folders:

@@ -128,6 +128,10 @@ def _unheard(activity: str, share: float) -> None:
     """Nobody wants to know."""
 
 
+def _unread(message: str) -> None:
+    """Nobody wants to know that either."""
+
+
 @dataclass(frozen=True)
 class SearchContext:
     """What an optimizer may know and use beside the cube; everything is optional.
@@ -148,6 +152,7 @@ class SearchContext:
             made before the search say.
         folder: The run folder; None where there is none.
         say: Tells people what an ``ask`` does, and which share of it is done, from 0 to 1.
+        notify: Tells people what they should know of a search that goes on all the same.
     """
 
     experts: NDArray[np.float64] | None = None
@@ -161,3 +166,4 @@ class SearchContext:
     keeps_start: bool = False
     folder: Path | None = None
     say: Callable[[str, float], None] = _unheard
+    notify: Callable[[str], None] = _unread

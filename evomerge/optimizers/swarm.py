@@ -5,7 +5,7 @@ been at, to the best of the swarm, and away from the worst.
 
 Source: Feng et al., Model Swarms (2024), arXiv:2410.11163; equations in ``swarm_motion.py``.
 Differs: particles are genotypes, not checkpoints: same equations, nothing rounded, nothing
-written. Where no other optimizer searches and the genome gives no range, the box has models and
+written. Where the genome gives no range, the box has models and
 what lies beyond them inside, and weights are coordinates (``looks_beyond_models``); there a draw
 is the paper's, one for the whole model. In a box without that room, places of the model (layer
 groups, filters) draw steps of their own: one draw would lead nowhere but between the first

@@ -172,7 +172,7 @@ def _part(
     group: Group,
     architecture: Architecture,
 ) -> Part:
-    tensors = [*_tensors(architecture, *group.layers)]
+    tensors = [*tensors_of(architecture, *group.layers)]
 
     def found(parameter: MethodParameter, inner: Sequence[Mapping[str, Any]]) -> Entries:
         places = [scope.get("parameters") or {} for scope in (*inner, *group.scopes)]
@@ -204,7 +204,8 @@ def written(entries: Entries) -> Any:
     ]
 
 
-def _tensors(architecture: Architecture, start: int, end: int) -> Iterator[str]:
+def tensors_of(architecture: Architecture, start: int, end: int) -> Iterator[str]:
+    """Names of the tensors of some layers, with the embeddings or the head at the ends."""
     if start == 0:
         yield from architecture.embeddings
     if end == architecture.n_layers:

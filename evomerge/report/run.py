@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from evomerge.ledger import Ledger, RunFolder
 from evomerge.objective import Objective
 from evomerge.space import Space, from_data
 from evomerge.standing import Standing, anchored, winners
-from evomerge.trial import Evaluation, Outcome, Trial
+from evomerge.trial import Document, Evaluation, Outcome, Trial
 
 Split = Literal["tasks", "validation", "holdout"]
 FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")
@@ -30,12 +30,14 @@ class RecordedRun:
         standing: The trials on the search tasks, in order.
         finals: Split -> its objective, for the splits that have results; scaled, where it is
             scaled, by the baselines' scores on that split.
+        lost: Name of each file of documents that was found to be broken -> what it is.
     """
 
     ledger: Ledger
     genome: Genome
     standing: Standing
     finals: Mapping[str, Objective]
+    lost: dict[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def space(self) -> Space:
@@ -76,7 +78,16 @@ class RecordedRun:
             outcome = self.ledger.trials[trial_id].outcome
         if outcome is None or outcome.evaluation is None:
             return None
-        return replace(outcome.evaluation, documents=self.ledger.documents(trial_id, split))
+        return replace(outcome.evaluation, documents=self.documents(trial_id, split))
+
+    def documents(self, trial_id: int, split: str = "tasks") -> tuple[Document, ...]:
+        """Per-document results of a trial; none where their file is gone, or broken."""
+        try:
+            return self.ledger.documents(trial_id, split)
+        except LedgerError as error:
+            file = self.ledger.folder.documents(trial_id, split)
+            self.lost[file.name] = error.problems[0].what
+            return ()
 
     def kept_by(self, optimizer: str) -> Iterator[tuple[int, Path]]:
         """Position and folder of each optimizer of a name, where it keeps its things."""

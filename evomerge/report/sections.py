@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evomerge.report.dialogues import dialogues_section
+from evomerge.report.lost_section import lost_section
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
 from evomerge.report.steering_section import steering_section
@@ -16,6 +17,7 @@ _SECTIONS: tuple[Callable[[RecordedRun], Section | None], ...] = (
     swarm_section,
     training_section,
     dialogues_section,
+    lost_section,  # the last: it tells what the others met
 )
 
 

@@ -11,9 +11,7 @@ from evomerge.steering import doubts, sample_text
 
 def steering_section(run: RecordedRun) -> Section | None:
     """One row per task that tells no merge from another; nothing where all of them do."""
-    found = doubts(
-        run.standing.objective, run.standing.trials, run.ledger.documents, run.members("tasks")
-    )
+    found = doubts(run.standing.objective, run.standing.trials, run.documents, run.members("tasks"))
     if not found:
         return None
     return Section(

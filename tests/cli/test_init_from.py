@@ -78,6 +78,20 @@ def sliced(weights):
     ]
 
 
+def unequal(first, second):
+    """Two layers and four, a weight for each of two models, and the base."""
+    return [
+        {
+            "sources": [
+                {**entry(M1, weight=one), "layer_range": layers},
+                {**entry(M2, weight=other), "layer_range": layers},
+                {"model": BASE, "layer_range": layers},
+            ]
+        }
+        for (one, other), layers in ((first, [0, 2]), (second, [2, 6]))
+    ]
+
+
 BY_FILTER = [{"filter": "self_attn", "value": 0.25}, {"filter": "mlp", "value": 0.2}, {"value": 0}]
 OVER_DEPTH = [0.9, 0.2, 0.4, 0.95]
 HALF = {"dtype": "bfloat16"}
@@ -178,6 +192,14 @@ RECIPES = {
         },
         6,
     ),
+    "slices of two layers and of four": (
+        {
+            "slices": unequal((1, 0.35), (0.9, 0.4)),
+            "merge_method": "task_arithmetic",
+            **WITH_BASE,
+        },
+        6,
+    ),
     "karcher with its own numbers": (
         {
             "models": [entry(M1), entry(M2), entry(BASE)],
@@ -236,6 +258,24 @@ def test_a_recipe_becomes_a_search_that_begins_at_it(opened, name):
     assert f"{counted(n_dims, 'parameter')} for 100 trials" in said
 
 
+def test_the_last_of_several_stages_is_opened_where_it_merges_models_that_are_there(opened):
+    recipe, n_dims = RECIPES["task arithmetic that takes away"]
+    first = {"name": "first", "merge_method": "linear", "models": [entry(M1, weight=1)]}
+    said, compiled = opened(yaml.safe_dump_all([first, recipe]))
+    assert compiled is not None, said
+    assert compiled.merge_space.space.n_dims == n_dims
+    (seed,) = compiled.subject.seeds
+    assert seed.genotype is not None
+    assert seed.recipe.config["merge_method"] == "task_arithmetic"
+
+
+def test_a_filter_that_finds_no_tensor_is_told(opened):
+    said, _ = opened(RECIPES["slerp in one slice, gradients by filter"][0])
+    assert "no tensor of these models has 'no_such_tensor' in its name; it is left out" in said
+    assert said.count("in its name") == 1
+    assert "recipe.yml:" in said
+
+
 def test_what_the_recipe_holds_in_vain_is_told(opened):
     said, compiled = opened(RECIPES["della_linear by filters, with int8_mask"][0])
     assert compiled is not None
@@ -287,8 +327,8 @@ REFUSED = {
             "slices": [{"sources": [{"model": M1, "layer_range": [0, 3]}]}] * 2,
             "merge_method": "passthrough",
         },
-        "recipe.yml: its slices do not take the layers in order, and they cannot be opened yet. "
-        "Name it as optimizer.seed_from",
+        f"recipe.yml: its slices stack layers (layers 0 to 2 of {M1}, layers 0 to 2 of {M1}): "
+        "which layers a merge has is not searched yet. Name it as optimizer.seed_from",
     ),
     "slices of other models": (
         {
@@ -298,29 +338,58 @@ REFUSED = {
             ],
             "merge_method": "passthrough",
         },
-        "its slices merge different models, and they cannot be opened yet",
+        "its slices merge different models: a search merges the same in all layers",
     ),
     "two modules": (
         {
             "modules": {"text": {"models": [entry(M1)]}, "vision": {"models": [entry(M1)]}},
             "merge_method": "passthrough",
         },
-        "its 2 modules cannot be opened yet",
+        "it merges 2 modules (text, vision): only one can be searched",
     ),
     "a part of the layers": (
         {
             "slices": [{"sources": [{"model": M1, "layer_range": [0, 3]}]}],
             "merge_method": "passthrough",
         },
-        "its slices end at layer 3 of 6, and they cannot be opened yet",
+        "its slices end at layer 3 of 6: which layers a merge has is not searched yet",
     ),
     "a model twice": (
         {"models": [entry(M1), entry(M2), entry(M1)], "merge_method": "karcher"},
         f"mergekit refuses it: models: {M1} stands there twice",
     ),
-    "several documents": (
-        "merge_method: linear\nname: first\n---\nmerge_method: slerp\n",
-        "recipe.yml:3: holds several YAML documents, expected one",
+    "different layers of two models": (
+        {
+            "slices": [
+                {
+                    "sources": [
+                        {**entry(M1, weight=1), "layer_range": [0, 3]},
+                        {**entry(M2, weight=1), "layer_range": [3, 6]},
+                    ]
+                }
+            ]
+            * 2,
+            "merge_method": "linear",
+        },
+        "slice 0 merges different layers of its models (layers 0 to 2, layers 3 to 5)",
+    ),
+    "different slices, values over depth": (
+        {
+            "slices": unequal((1, [0.5, 0.3]), (0.5, 0.4)),
+            "merge_method": "task_arithmetic",
+            **WITH_BASE,
+        },
+        "its slices have different numbers of layers and values over depth",
+    ),
+    "stages that build on others": (
+        "merge_method: linear\nname: first\nmodels: [{model: models/base}]\n---\n"
+        "merge_method: slerp\nbase_model: first\nmodels: [{model: models/model_1}]\n",
+        "recipe.yml:5: holds 2 stages of mergekit-multi, and the last merges what others make: "
+        "first. Build those with mergekit-multi",
+    ),
+    "stages indented as one": (
+        "genome:\n  merge_method: linear\n  ---\n  merge_method: slerp\n",
+        "recipe.yml:3: an indented ---, which begins a document of YAML only at the start of a ",
     ),
     "a mixture of experts": ("base_model: models/base\nexperts: []\n", "mergekit-moe"),
     "a misspelt key": ("merge_method: linear\nbase_modle: a\n", "did you mean 'base_model'?"),

@@ -52,6 +52,15 @@ def test_a_task_that_no_parent_solves_is_told_and_searched(workplace, tasks, evo
     assert "Tasks that cannot steer the search" in page
 
 
+def test_a_strict_run_of_such_a_task_stops_after_the_models(workplace, tasks, evomerge):
+    sets = ("tasks=[never]", "genome.layer_granularity=0", "genome.granularity=model")
+    options = [part for text in (*sets, "optimizer={budget: 60}") for part in ("--set", text)]
+    told = evomerge("run", "genome.yml", "--run-dir", "out", "--strict", *options, exit_code=1)
+    assert "--strict: never cannot steer the search" in told.stderr
+    assert "The same command without --strict goes on from here." in told.stderr
+    assert n_trials(workplace / "out") == 4  # the models, their base and average
+
+
 def test_a_search_on_metrics_of_a_whole_corpus_begins(workplace, tasks, evomerge):
     names = ", ".join(f"corpus_{metric}" for metric in METRICS)
     optimizer = "optimizer={name: random, budget: 2}"

@@ -211,3 +211,13 @@ def test_the_message_of_an_error_is_told_in_short():
     assert refusal((400, {"error": "no"})).reason == "HTTP status 400: no"
     assert refusal((400, {"detail": [1]})).reason == 'HTTP status 400: {"detail": [1]}'
     assert refusal((502, b"<html>")).reason == "HTTP status 502: <html>"
+
+
+@pytest.mark.parametrize("path", ["probe", "ask"])
+def test_a_web_page_is_no_answer_of_a_model(path):
+    script = Script((200, b"<html>welcome</html>"))
+    script.extra = {"Content-Type": "text/html; charset=utf-8"}
+    with served(script) as url, pytest.raises(NoAnswerError) as caught:
+        _ = ask(url) if path == "ask" else LlmSettings(base_url=url).connect().probe(20.0)
+    assert caught.value.reason.endswith("but a web page (HTTP status 200, text/html)")
+    assert caught.value.status is None

@@ -17,7 +17,7 @@ CODE = """
 import itertools
 import statistics
 
-calls = itertools.count()
+calls, prompts = itertools.count(), itertools.count()
 
 
 def hits(references, predictions, k=(1, 3)):
@@ -49,6 +49,18 @@ def contrast(items):
     if len(set(items)) < 2:
         raise ValueError("only one class is present")
     return statistics.mean(items)
+
+
+def seldom(doc, results):
+    if next(calls) % 4 != 3:
+        raise ConnectionError("503 from the judge")
+    return {"acc": 1.0}
+
+
+def prompt(doc):
+    if next(prompts) in (1, 2):  # the call before is of the definition
+        raise ConnectionError("503 from the writer")
+    return "the fox then"
 
 
 def flaky(doc, results):
@@ -122,6 +134,11 @@ TASKS = {
         "aggregation: !function judge.contrast, higher_is_better: true",
     ),
     "flaky": CHOOSES + OWN.format("flaky", "flaky", MEAN),
+    "seldom": CHOOSES + OWN.format("seldom", "acc", MEAN),
+    "prompted": CHOOSES.replace('"the {{a}} then"', "!function judge.prompt")
+    + "metric_list:\n  - {metric: acc, "
+    + MEAN
+    + "}\n",
     "brier": CHOOSES + "metric_list:\n  - {metric: brier_score}\n",
 }
 GROUPS = {
@@ -338,6 +355,16 @@ def test_what_the_first_documents_cannot_tell_is_no_mistake_of_the_task(
 def test_a_judge_that_fails_once_is_asked_about_the_same_document_again(load, live_model):
     (first,) = load("flaky", limit=4).first_documents(live_model)
     assert (first.value, first.n) == (1.0, 1)  # of the second call
+
+
+def test_what_fails_most_of_the_time_goes_on_with_the_try_that_succeeds(load, live_model):
+    (first,) = load("seldom").first_documents(live_model)
+    assert (first.value, first.n) == (1.0, 1)
+
+
+def test_a_prompt_that_cannot_be_built_at_first_is_built_again(load, live_model):
+    (first,) = load("prompted").first_documents(live_model)
+    assert first.n == 1
 
 
 def test_an_evaluator_that_is_told_a_name_reads_that_metric_and_no_other(load, live_model):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from evomerge.evaluators.lm_eval.samples import _answer
+from evomerge.evaluators.lm_eval.samples import _answer, _end, _start
 
 
 def asked(*options: str, likeliest: str, kind: str = "loglikelihood"):
@@ -29,3 +29,10 @@ def test_the_answer_among_options_is_the_likeliest():
 )
 def test_a_text_that_is_asked_for_alone_is_no_answer_unless_it_is_likeliest(likeliest, shown):
     assert _answer(asked("two", likeliest=likeliest)) == shown
+
+
+def test_what_is_cut_of_a_long_text_is_counted():
+    text = "a" * 100 + "b" * 200
+    assert _start(text) == f"{'a' * 100}{'b' * 140} (… 60 characters)"
+    assert _end(text) == f"(60 characters …) {'a' * 40}{'b' * 200}"
+    assert _start("b" * 240) == _end("b" * 240) == "b" * 240

@@ -41,9 +41,39 @@ def test_answers_that_end_at_once_are_empty_and_not_cut(make, live_model, engine
         (TEXT, None),
     ],
 )
-def test_what_guessing_scores_is_known_where_one_option_is_right(make, live_model, task, guess):
+def test_what_guessing_scores_is_known_where_it_is_defined(make, live_model, task, guess):
     (tally,) = make(task).evaluate(live_model).tallies
     assert tally.guess == (None if guess is None else pytest.approx(guess))
+
+
+SEVERAL = "{{[0, 2, 2] if answer == 0 else [1]}}"
+ACC = ("acc", "acc_norm")
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "metrics", "guess"),
+    [
+        (SEVERAL, "options", ACC, (5 * 2 + 15 * 1) / 4 / 20),  # answer is 0 of every fourth
+        ("0", "['dog', 'fox']", ("mcc",), 0.0),
+        ("0", "['dog', 'fox']", ("f1",), None),
+        ("0", "options", ("mcc",), None),
+    ],
+)
+def test_what_guessing_scores_counts_every_right_option(
+    make, live_model, task_folder, tmp_path, target, options, metrics, guess
+):
+    given = "\n".join(f"  - {{metric: {name}}}" for name in metrics)
+    (tmp_path / "own.yaml").write_text(
+        "task: own\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\n"
+        f"dataset_kwargs: {{data_files: {{test: {task_folder}/test.jsonl}}}}\n"
+        f"doc_to_text: 'the {{{{a}}}} and'\ndoc_to_target: \"{target}\"\n"
+        f"doc_to_choice: {options}\nmetric_list:\n{given}\n"
+    )
+    for name in metrics:
+        evaluator = make({"name": "own", "metric": name})
+        evaluator.search_path = (str(tmp_path),)
+        (tally,) = evaluator.evaluate(live_model).tallies
+        assert tally.guess == (None if guess is None else pytest.approx(guess))
 
 
 def test_one_document_of_each_task_is_shown_with_what_is_right(make, live_model):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -261,6 +262,31 @@ def test_after_all_retries_a_generation_is_drawn_around_the_best(reply):
     kept = record(optimizer)
     assert kept["is_fallback"]
     assert len(kept["attempts"]) == (1 if getattr(reply, "may_pass", True) is False else 3)
+
+
+@pytest.mark.parametrize(
+    ("failure", "advised"),
+    [
+        (
+            NoAnswerError("HTTP status 401: no", may_pass=False, status=401, cause="key refused"),
+            "Check the key in OPENAI_API_KEY.",
+        ),
+        (
+            NoAnswerError("HTTP status 302: ", may_pass=False, status=302, cause="HTTP status 302"),
+            "Check base_url and model; a base_url most often ends in /v1.",
+        ),
+    ],
+)
+def test_why_a_model_is_not_used_is_told_once(failure, advised):
+    told = []
+    optimizer = llm(failure, max_retries=1)
+    optimizer.context = replace(optimizer.context, notify=told.append)
+    second(optimizer)
+    optimizer.tell(optimizer._asked, sphere(optimizer._asked))
+    optimizer.ask()
+    (message,) = told
+    assert f"proposed nothing for generation 1 ({failure.reason})" in message
+    assert message.endswith(advised)
 
 
 def test_waits_double_and_obey_the_server(waits):

@@ -257,6 +257,16 @@ def test_a_server_that_does_not_answer_is_refused_with_what_to_do():
     assert said(f"base_url: '{url}', probe: false") == []
 
 
+def test_a_redirect_is_in_the_way_and_so_is_a_web_page():
+    script = Script((302, b""), (200, b"<html>welcome</html>"))
+    with served(script) as url:
+        (problem,) = said(f"base_url: '{url}'")
+        assert "HTTP status 302" in problem
+        script.extra = {"Content-Type": "text/html"}
+        (problem,) = said(f"base_url: '{url}'")
+        assert "no list of models but a web page" in problem
+
+
 def test_a_key_that_the_server_refuses_is_told_without_the_key():
     with served(Script((401, {"error": {"message": f"wrong key {KEY}"}}))) as url:
         (problem,) = said(f"base_url: '{url}'")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evomerge.compiler.examine import merge_space_of
-from evomerge.compiler.optimizer import chosen_optimizer
+from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome import validate_genome
 from evomerge.genome.merge import MergeDefinition
 from evomerge.genome.source import parse_yaml
@@ -169,15 +169,49 @@ def test_where_a_sum_of_models_is_no_point_the_box_stays() -> None:
     [
         ("swarm", True),
         ("{islands: [swarm, {name: swarm, draws: model}], budget: 90}", True),
-        ("{islands: [swarm, cma_es], budget: 90}", False),
+        ("{islands: [swarm, cma_es], budget: 90}", True),
+        ("{chain: [tpe, swarm], budget: 90}", True),
         ("cma_es", False),
         ("gradient", False),
     ],
 )
 @pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
-def test_the_box_is_wide_where_every_optimizer_looks_beyond_models(
+def test_the_box_is_wide_where_any_optimizer_looks_beyond_models(
     method: str, optimizer: str, is_wide: bool, family: Path
 ) -> None:
+    _, _, found = compiled(family, method, optimizer)
+    ranges = {(p.low, p.high) for p in found.space if isinstance(p, Real)}
+    narrow = (0.0, 1.0) if method == "linear" else (0.0, 1.5)
+    assert ranges == {(-1.0, 2.0) if is_wide else narrow}
+
+
+@pytest.mark.parametrize("optimizer", ["{chain: [swarm, random]", "{islands: [random, swarm]"])
+def test_beside_others_children_of_a_swarm_go_beyond_the_models_too(
+    optimizer: str, family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice, genome, merge_space = compiled(family, "linear", f"{optimizer}, budget: 80}}")
+    points = [merge_space.source_point(index) for index in range(2)]
+    experts = np.stack([merge_space.space.encode(point) for point in points if point is not None])
+    context = SearchContext(experts=experts, places=places_of(merge_space))
+    made = optimizer_for(choice, genome, merge_space.space, context)
+    made.tell(experts, slope(experts))
+    born: list[Array] = []
+
+    def watched(*arguments: Any) -> Array:
+        born.append(child(*arguments))
+        return born[-1]
+
+    monkeypatch.setattr(swarm_module, "child", watched)
+    for _ in range(3):
+        asked = made.ask()
+        made.tell(asked, slope(asked))
+    weights = np.array([weights_of(merge_space, place)[0] for place in born])
+    assert (weights > 1.01).any()
+    assert (weights < -0.01).any()
+
+
+def compiled(family: Path, method: str, optimizer: str) -> tuple[Any, Any, MergeSpace]:
+    """The optimizers, the genome and the space of a genome of two models."""
     models = ", ".join(str(family / f"model_{index}") for index in (1, 2))
     text = (
         f"genome: {{models: [{models}], base_model: {family / 'base'}, merge_method: {method}}}\n"
@@ -186,10 +220,8 @@ def test_the_box_is_wide_where_every_optimizer_looks_beyond_models(
     source = parse_yaml(text, "g.yml")
     genome = validate_genome(source)
     facts = [read_model(one.model, "genome.models") for one in genome.genome.models]
-    found = merge_space_of(genome, facts, chosen_optimizer(genome, source)).space
-    ranges = {(p.low, p.high) for p in found if isinstance(p, Real)}
-    narrow = (0.0, 1.0) if method == "linear" else (0.0, 1.5)
-    assert ranges == {(-1.0, 2.0) if is_wide else narrow}
+    choice = chosen_optimizer(genome, source)
+    return choice, genome, merge_space_of(genome, facts, choice)
 
 
 @pytest.fixture(scope="module")

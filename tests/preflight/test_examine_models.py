@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evomerge.compiler.examine import examine
+from evomerge.findings import Severity
 from evomerge.genome.load import load_genome
 from evomerge.permissions import Permissions
 from tests.preflight.variants import config, variant
@@ -30,6 +31,22 @@ def test_all_models_and_the_tasks_are_reported_at_once(base, tuned, tmp_path):
     assert f"{file}:4: genome.models[0]: there is no folder {missing}; did you mean" in text
     assert f"{file}:5: genome.models[1]: {deep} has 3 layers, expected 2 as {base}" in text
     assert "no_such_task" in text
+
+
+def test_models_that_are_all_the_same_are_an_error_that_names_them(base, tmp_path):
+    copies = [variant(base, tmp_path / name) for name in ("one", "two")]
+    file = tmp_path / "genome.yml"
+    file.write_text(
+        f"genome: {{models: [{copies[0]}, {copies[1]}], base_model: {base}, "
+        "merge_method: task_arithmetic}\ntasks: [no_such_task]\n"
+    )
+    (found,) = [
+        finding
+        for finding in examine(*load_genome(file), Permissions()).findings
+        if "all models are the same" in str(finding)
+    ]
+    assert found.severity is Severity.ERROR
+    assert f"the same: {copies[0]}, {copies[1]} and {base} hold equal tensors" in str(found)
 
 
 def test_models_that_fit_reach_the_rules_and_the_merge_space(base, tuned, tmp_path):

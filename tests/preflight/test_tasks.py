@@ -95,7 +95,7 @@ BROKEN = {
     "exits": (
         METRICS,
         "process_results: !function leaving.score\n" + METRICS,
-        "cannot be built (SystemExit: 0)",
+        "cannot be built (SystemExit: 0, in <module> (",
         "",
     ),
     "script": (

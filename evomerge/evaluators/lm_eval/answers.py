@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
 
+from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.evaluator import LmEval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.tasks import Leaf
@@ -75,7 +76,8 @@ def _right(leaf: Leaf) -> Iterator[Instance]:
     for request in leaf.task.instances:
         by_document.setdefault(request.doc_id, []).append(request)
     for requests in by_document.values():
-        found = _right_of(leaf.task, requests)
+        with blamed(leaf.name, f"the right answer of document {leaf.number(requests[0].doc_id)}"):
+            found = _right_of(leaf.task, requests)
         if found is not None:
             yield found
 

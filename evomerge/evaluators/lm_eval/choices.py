@@ -24,6 +24,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.filters.selection import TakeFirstFilter
 from numpy.typing import NDArray
 
+from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.metrics import MetricFilter
 from evomerge.evaluators.lm_eval.tasks import Leaf
 from evomerge.trial import Document
@@ -57,7 +58,7 @@ def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
         leaf: The task.
         responses: One per request, in their order.
     """
-    choices = _choices_of(leaf.task)
+    choices = _choices_of(leaf)
     if choices is None:
         return None
     likelihoods = choices.likelihoods(responses)
@@ -69,8 +70,7 @@ def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
         dict(zip(labels, one * len(choices.filters), strict=True))
         for one in product((0.0, 1.0), repeat=len(hits))
     ]
-    # With `samples` lm-eval counts documents by their place among those chosen.
-    at = choices.positions if leaf.samples is None else [leaf.samples[p] for p in choices.positions]
+    at = map(leaf.number, choices.positions)
     places = reduce(lambda place, hit: 2 * place + hit, hits.values()).tolist()
     values = map(mappings.__getitem__, places)
     documents = map(Document._make, zip(repeat(leaf.name), at, values, chosen(likelihoods)))
@@ -99,18 +99,20 @@ class Choices:
     divisors: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, task: Any) -> Choices | None:
+    def of(cls, leaf: Leaf) -> Choices | None:
         """The documents of a task with requests; None where lm-eval itself has to judge them."""
+        task = leaf.task
         if not _is_plain(task):
             return None
         asked: dict[int, list[tuple[int, Instance]]] = defaultdict(list)
         for number, instance in enumerate(task.instances):
             asked[instance.doc_id].append((number, instance))
         groups = [sorted(group, key=lambda one: one[1].idx) for group in asked.values()]
-        documents = [group[0][1].doc for group in groups]
-        options = list(map(task.doc_to_choice, documents))
+        first = [group[0][1] for group in groups]
+        documents = [(leaf.number(one.doc_id), one.doc) for one in first]
+        options = of_each(leaf.name, task.doc_to_choice, documents)
         answer = task.doc_to_text if task.multiple_input else task.doc_to_target
-        given = list(map(answer, documents))
+        given = of_each(leaf.name, answer, documents)
         counts = list(map(len, groups))
         if not groups or counts != list(map(len, options)) or min(counts) < 2:
             return None
@@ -159,11 +161,12 @@ def chosen(likelihoods: NDArray[np.float64]) -> list[int]:
 _KEPT: WeakKeyDictionary[Any, tuple[Sequence[Instance], Choices | None]] = WeakKeyDictionary()
 
 
-def _choices_of(task: Any) -> Choices | None:
+def _choices_of(leaf: Leaf) -> Choices | None:
     """Made once for the requests of a task."""
+    task = leaf.task
     known = _KEPT.get(task)
     if known is None or known[0] is not task.instances:
-        known = _KEPT[task] = (task.instances, Choices.of(task))
+        known = _KEPT[task] = (task.instances, Choices.of(leaf))
     return known[1]
 
 

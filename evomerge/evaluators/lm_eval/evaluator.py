@@ -15,11 +15,11 @@ from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.contents import TaskContents
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.evaluators.lm_eval import sanity
-from evomerge.evaluators.lm_eval.blame import whereabouts
+from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
 from evomerge.evaluators.lm_eval.budget import tokens_on
 from evomerge.evaluators.lm_eval.contents import contents_of
 from evomerge.evaluators.lm_eval.facts import facts_of
-from evomerge.evaluators.lm_eval.first import LOOKED_AT, named, settled
+from evomerge.evaluators.lm_eval.first import named, settled
 from evomerge.evaluators.lm_eval.identity import identity_of
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
@@ -93,19 +93,15 @@ class LmEval(Evaluator):
         language_model = self._language_model_of(model.tokenizer)
         language_model.bind(model.module, deadline)
         self._language_model = None  # requests for a few documents only
-        for attempt, n_documents in enumerate(LOOKED_AT, start=1):
-            with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
-                self._build_requests(language_model, n_documents)
-                responses = _responses(Requests(self._leaves()), language_model)
-                entries, found, problems = settled(
-                    self.loaded(), responses, is_last=attempt == len(LOOKED_AT)
-                )
-            if not problems:
-                break
-        if problems:
-            raise GenomeError.of(problems)
-        self._entries = tuple(entries)
-        return tuple(found)
+
+        def ask(n_documents: int) -> Responses:
+            self._build_requests(language_model, n_documents)
+            return _responses(Requests(self._leaves()), language_model)
+
+        with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
+            found = settled(self.loaded(), ask)
+        self._entries = tuple(entry for entry, _ in found)
+        return tuple(metric for _, metric in found)
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
@@ -220,7 +216,7 @@ class LmEval(Evaluator):
                 )
             # Templates and functions of the task run here, on every document.
             except (Exception, SystemExit) as error:
-                reason = whereabouts(error)
+                reason = f"{prompt_of(error, leaf.number)}{whereabouts(error)}"
                 what = f"the prompts of task {leaf.name!r} cannot be built ({reason})"
                 raise GenomeError(what, where="tasks") from error
 

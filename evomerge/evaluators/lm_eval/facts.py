@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from evomerge.evaluators.facts import PartFacts, TaskFacts
+from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 
 DOCUMENTS_COUNTED = 8  # whose options stand for those of all
@@ -30,18 +31,20 @@ def part_facts(leaf: Leaf) -> PartFacts:
         leaf.name,
         n_available,
         n_documents if leaf.samples is None else len(leaf.samples),
-        float(task.config.repeats) if generates else _options(task),
+        float(task.config.repeats) if generates else _options(leaf),
         n_fewshot,
         n_fewshot > 0 and _fewshot_split(task) == _scored_split(task),
         int(settings.get("max_gen_toks", DEFAULT_NEW_TOKENS)) if generates else 0,
     )
 
 
-def _options(task: Any) -> float:
+def _options(leaf: Leaf) -> float:
     """Options per document, over the first ones; twice where they are asked without question."""
+    task = leaf.task
     if task.OUTPUT_TYPE != "multiple_choice":
         return 1.0
-    counts = [len(task.doc_to_choice(doc)) for doc in islice(task.eval_docs, DOCUMENTS_COUNTED)]
+    documents = enumerate(islice(task.eval_docs, DOCUMENTS_COUNTED))
+    counts = of_each(leaf.name, lambda document: len(task.doc_to_choice(document)), documents)
     times = 2 if "acc_mutual_info" in task.aggregation() else 1
     return times * sum(counts) / len(counts) if counts else 1.0
 

@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from lm_eval.config.task import TaskConfig
 
 from evomerge.errors import Problem, nearest
+from evomerge.evaluators.lm_eval.blame import whereabouts
 
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 _UNKNOWN_KEY = re.compile(r"TaskConfig.*unexpected keyword argument '(\w+)'")
@@ -40,8 +41,7 @@ def problem_of(
             if found is not None:
                 what, fix = found
                 return Problem(f"task {name!r} {what}", where, fix)
-    reason = ": ".join(filter(None, (type(error).__name__, _first_line(error))))
-    return Problem(f"task {name!r} cannot be built ({reason})", where)
+    return Problem(f"task {name!r} cannot be built ({whereabouts(error)})", where)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -175,7 +175,7 @@ def _template(error: BaseException, config: Mapping[str, Any]) -> Sentence | Non
     if not isinstance(error, TemplateError):
         return None
     return (
-        f"has a template that fails ({_first_line(error)})",
+        f"has a template that fails ({whereabouts(error)})",
         "Mend doc_to_text, doc_to_target or doc_to_choice in its YAML.",
     )
 

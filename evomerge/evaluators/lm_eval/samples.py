@@ -33,12 +33,22 @@ def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
     by_document = groupby(answered(leaf.task, responses), key=lambda one: one[0].doc_id)
     for position, requests in islice(by_document, N_SAMPLES):
         asked = list(requests)
-        doc_id = position if leaf.samples is None else leaf.samples[position]
+        doc_id = leaf.number(position)
         prompt = str(asked[0][0].args[0])
         target = _target(leaf.task, asked[0][0].doc)
-        yield Sample(
-            leaf.name, doc_id, prompt[-LONGEST:], _answer(asked)[:LONGEST], target[:LONGEST]
-        )
+        yield Sample(leaf.name, doc_id, _end(prompt), _start(_answer(asked)), _start(target))
+
+
+def _start(text: str) -> str:
+    """As much of a text as people are shown, with the number of characters that follow."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]} (… {left} characters)"
+
+
+def _end(text: str) -> str:
+    """The same of a text whose end matters, with the number of characters before."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"({left} characters …) {text[-LONGEST:]}"
 
 
 def _answer(asked: Sequence[tuple[Instance, list[Any]]]) -> str:

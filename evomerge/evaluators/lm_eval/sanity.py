@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from evomerge.errors import GenomeError
+from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.facts import part_facts
 from evomerge.evaluators.lm_eval.tasks import Leaf
 
@@ -80,8 +82,8 @@ def answer_warning(leaf: Leaf) -> str:
     task = leaf.task
     if task.OUTPUT_TYPE != "multiple_choice" or task.config.process_results is not None:
         return ""
-    documents = {request.doc_id: request.doc for request in task.instances}
-    n_lost = sum(not _has_answer(task, document) for document in documents.values())
+    documents = {leaf.number(request.doc_id): request.doc for request in task.instances}
+    n_lost = of_each(leaf.name, partial(_has_answer, task), documents.items()).count(False)
     if not n_lost:
         return ""
     return (

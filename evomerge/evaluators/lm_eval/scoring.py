@@ -166,26 +166,28 @@ def _process(
     leaf: Leaf, responses: Sequence[Any], documents: list[Document]
 ) -> dict[metrics.MetricFilter, list[Any]]:
     """Runs filters and per-document metrics; appends the leaf's documents."""
-    with blamed(leaf.name, "the options of its documents"):
-        at_once = judged(leaf, responses)
+    at_once = judged(leaf, responses)
     if at_once is not None:
         documents += at_once.documents
         return at_once.values
     task = leaf.task
     for instance, given in answered(task, responses):
         instance.resps, instance.filtered_resps = given, {}
-    with blamed(leaf.name, "its filters"):
-        task.apply_filters()
     requests_of: dict[int, list[Instance]] = defaultdict(list)
     for instance in task.instances:
         requests_of[instance.doc_id].append(instance)
+    try:
+        task.apply_filters()
+    except (Exception, SystemExit):  # filters are anybody's code
+        _blame_filters(leaf, requests_of)
+        with blamed(leaf.name, "its filters, on all documents together"):
+            raise
     aggregations = task.aggregation()
     raw: dict[metrics.MetricFilter, list[Any]] = defaultdict(list)
     for position, unordered in requests_of.items():
         requests = sorted(unordered, key=lambda request: request.idx)
         values: dict[str, float] = {}
-        # With `samples` lm-eval counts documents by their place among those chosen.
-        doc_id = position if leaf.samples is None else leaf.samples[position]
+        doc_id = leaf.number(position)
         for name in requests[0].filtered_resps:
             answers = [request.filtered_resps[name] for request in requests]
             with blamed(leaf.name, f"document {doc_id}"):
@@ -197,6 +199,18 @@ def _process(
                     values[f"{metric},{name}"] = number
         documents.append(Document(leaf.name, doc_id, values, _answer(task, requests)))
     return raw
+
+
+def _blame_filters(leaf: Leaf, requests_of: Mapping[int, list[Instance]]) -> None:
+    """Finds the document that the filters fail on, which take all of them at once.
+
+    Raises:
+        EvaluationError: names it; nothing where they fail on no document by itself.
+    """
+    for position, requests in requests_of.items():
+        with blamed(leaf.name, f"its filters, document {leaf.number(position)}"):
+            for ensemble in getattr(leaf.task, "_filters", ()):
+                ensemble.apply(requests)
 
 
 def _aggregate(

@@ -9,11 +9,13 @@ from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
+from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.generation import CutText
 from evomerge.evaluators.lm_eval.requests import Responses
-from evomerge.evaluators.lm_eval.tasks import Entry
+from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Tally
 
+CORRELATION = "mcc"  # of guesses and right answers; that of any guesses is 0 on average
 SHARES_OF_RIGHT = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
@@ -43,25 +45,44 @@ def _tally(entry: Entry, responses: Responses) -> Tally:
 
 
 def _guess(entry: Entry) -> float | None:
-    """What an option drawn at random would score, over all documents."""
-    tasks = [leaf.task for leaf in entry.leaves]
-    if entry.key.metric not in SHARES_OF_RIGHT or not all(map(_has_one_right_option, tasks)):
+    """What an option drawn at random would score, over all documents; None where nobody knows.
+
+    What it scores by F1 depends on how often each option is right, and so on who guesses.
+    """
+    metric = entry.key.metric
+    if not all(_chooses(leaf.task) for leaf in entry.leaves):
         return None
-    chances = [1 / n_options for task in tasks for n_options in _options(task)]
-    return sum(chances) / len(chances) if chances else None
+    counts = [count for leaf in entry.leaves for count in _counts(leaf)]
+    if metric == CORRELATION and {n_options for n_options, _ in counts} == {2}:
+        return 0.0
+    if metric not in SHARES_OF_RIGHT or not counts:
+        return None
+    return sum(n_right / n_options for n_options, n_right in counts) / len(counts)
 
 
-def _has_one_right_option(task: Any) -> bool:
+def _chooses(task: Any) -> bool:
     return (
         isinstance(task, ConfigurableTask)
         and task.OUTPUT_TYPE == "multiple_choice"
         and task.config.process_results is None
-        and not task.multiple_target
     )
 
 
-def _options(task: Any) -> Iterator[int]:
-    """Options of each document; mutual information asks for each a second time."""
+def _counts(leaf: Leaf) -> Iterator[tuple[int, int]]:
+    """Options of each document, and how many are right; of one that has several, by lm-eval's rule.
+
+    Mutual information asks for each option a second time.
+    """
+    task = leaf.task
     times = 2 if "acc_mutual_info" in task.aggregation() else 1
     asked = Counter(instance.doc_id for instance in task.instances)
-    return (n_requests // times for n_requests in asked.values())
+    documents = {instance.doc_id: instance.doc for instance in task.instances}
+    for position, n_requests in asked.items():
+        n_options = n_requests // times
+        n_right = 1
+        if task.multiple_target:
+            document = [(leaf.number(position), documents[position])]
+            (right,) = of_each(leaf.name, task.doc_to_target, document)
+            given = right if isinstance(right, list) else [right]
+            n_right = len({one for one in given if isinstance(one, int) and 0 <= one < n_options})
+        yield n_options, n_right

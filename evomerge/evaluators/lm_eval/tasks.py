@@ -36,6 +36,10 @@ class Leaf:
     limit: int | None = None
     samples: list[int] | None = None
 
+    def number(self, position: int) -> int:
+        """Of a document, which lm-eval counts by its place among those chosen by ``samples``."""
+        return position if self.samples is None else self.samples[position]
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evomerge.counted import counted
-from evomerge.endpoint.chat import flaw_of_key, key_in
+from evomerge.endpoint.chat import NO_MODEL, flaw_of_key, key_in
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.errors import Problem, nearest
 from evomerge.genome.schema import Genome
@@ -121,6 +121,15 @@ def smallest_prompt(space: Space, genome: Genome) -> int:
     return n_characters(prompt) + slack
 
 
+def advice(cause: str, settings: LlmSettings) -> str:
+    """What to do where a model is not heard for a cause, as an answer has it."""
+    if cause in ("key refused", "unusable key"):
+        return f"Check the key in {settings.api_key_env}."
+    if cause in (NO_MODEL, "no connection") or cause.startswith("HTTP status"):
+        return "Check base_url and model; a base_url most often ends in /v1."
+    return "`evomerge show` lists what was said."
+
+
 def _unreachable(settings: LlmSettings) -> Iterator[Problem]:
     answer = settings.sign_of_life
     if not isinstance(answer, NoAnswerError):
@@ -131,7 +140,7 @@ def _unreachable(settings: LlmSettings) -> Iterator[Problem]:
             where="api_key_env",
             fix=f"Put a valid one into {settings.api_key_env}.",
         )
-    elif answer.status is None:
+    elif answer.status is None or 300 <= answer.status < 400:
         yield Problem(
             f"{settings.base_url}: {answer.reason}",
             where="base_url",

@@ -24,8 +24,15 @@ from evomerge.errors import Problem
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus
-from evomerge.optimizers.llm.dialogue import Clock, Dialogue, Patience, converse, shortening
-from evomerge.optimizers.llm.obstacles import all_obstacles, all_oddities
+from evomerge.optimizers.llm.dialogue import (
+    Attempt,
+    Clock,
+    Dialogue,
+    Patience,
+    converse,
+    shortening,
+)
+from evomerge.optimizers.llm.obstacles import advice, all_obstacles, all_oddities
 from evomerge.optimizers.llm.past import Past
 from evomerge.optimizers.llm.prompt import Situation, fitting, messages
 from evomerge.optimizers.llm.record import (
@@ -99,6 +106,7 @@ class Llm(Optimizer):
         self._bill = Bill()
         self._thought = ""
         self._was_silent = False
+        self._told: set[str] = set()
         self._evaluations: Sequence[Evaluation | None] = ()
 
     # What is proposed
@@ -189,11 +197,23 @@ class Llm(Optimizer):
         self._is_asking = True
         dialogue = self._converse(sigma)
         self._is_asking = False
+        if dialogue.proposal is None and dialogue.attempts:
+            self._notify(dialogue.attempts[-1])
         record = record_of(dialogue, sigma)
         total = self._bill + record.bill
         content = to_json(record, dialogue, self._generation, self.settings, total)
         self.context.keepsakes.keep(name_of(self._generation), content)
         return from_json(content, self._generation, self.space)
+
+    def _notify(self, last: Attempt) -> None:
+        """Says why nothing of the model's is used, once for each cause."""
+        if last.cause not in self._told:
+            self._told.add(last.cause)
+            self.context.notify(
+                f"{self.settings.model} at {self.settings.base_url} proposed nothing for "
+                f"generation {self._generation} ({last.problem}): it is drawn around the best "
+                f"trial. {advice(last.cause, self.settings)}"
+            )
 
     def _converse(self, sigma: float) -> Dialogue:
         settings, space, brief = self.settings, self.space, self.context.brief

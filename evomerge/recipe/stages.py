@@ -1,0 +1,31 @@
+"""Files that hold several recipes: the stages of mergekit-multi."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evomerge.errors import GenomeError
+from evomerge.genome.source import Source, read_documents
+from evomerge.reading import is_folder
+from evomerge.recipe.named import models_in
+
+
+def read_recipe(path: Path) -> Source:
+    """A recipe's file; of several stages the last, which makes the model that is wanted.
+
+    Raises:
+        GenomeError: it cannot be read, or its last stage merges what others are yet to make.
+    """
+    *before, last = read_documents(path)
+    names = {one.data.get("name") for one in before if isinstance(one.data, dict)}
+    made = {model.path for model in models_in(last.data)} if before else set()
+    missing = sorted(name for name in made & names if not is_folder(name))
+    if missing:
+        raise GenomeError(
+            f"holds {len(before) + 1} stages of mergekit-multi, and the last merges what others "
+            f"make: {', '.join(missing)}",
+            where=last.where(()),
+            fix="Build those with mergekit-multi and put the last stage, with their folders, "
+            "into a file of its own; or give a file with one of the stages before.",
+        )
+    return last
