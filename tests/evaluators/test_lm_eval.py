@@ -195,7 +195,8 @@ def test_a_task_that_cannot_be_built_says_why(make, tmp_path):
 
 def test_prompts_that_cannot_be_built_say_why(make, live_model):
     with pytest.raises(
-        GenomeError, match=r"prompts of task 'tiny_choice' cannot be built \(ValueError: Sample"
+        GenomeError,
+        match=r"prompts of task 'tiny_choice' cannot be built \(document 0, ValueError: Sample",
     ):
         make({"name": "tiny_choice", "num_fewshot": 9}).evaluate(live_model)
 
