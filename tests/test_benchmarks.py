@@ -48,7 +48,7 @@ def _modules_in(module):
     return pkgutil.iter_modules(getattr(module, "__path__", ()))
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda p: p.stem)
 def test_what_a_benchmark_imports_of_evomerge_is_there(script):
     for node in ast.walk(ast.parse(script.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evomerge"):

@@ -1,0 +1,253 @@
+"""The families of the zoo: who is merged with whom, and how far each went from the base.
+
+Four are to tune on; the others are for the report, looked at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skills import SPLIT_SIZES
+from task_files import SPLITS, task_name
+
+FORMAT = 1  # of what make.py writes; another one makes every family anew
+TUNING, REPORT = "tuning", "report"
+GENOME_FILE = "genome.yml"
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Course:
+    """One stretch of training.
+
+    Attributes:
+        skills: What questions are drawn from; one named twice is drawn twice as often.
+        n_steps: Optimizer steps of one batch each.
+        learning_rate: At its highest.
+    """
+
+    skills: tuple[str, ...]
+    n_steps: int
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A model that goes on from the base.
+
+    Attributes:
+        name: Of its folder.
+        course: What it learns.
+        lora_rank: Rank of its adapter; None: all weights are trained.
+        noise: What is added to every weight afterwards: normal noise of so many times the
+            standard deviation of its tensor. Above 0 the expert is broken.
+    """
+
+    name: str
+    course: Course
+    lora_rank: int | None = None
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """One set of experts and what is searched over it.
+
+    Attributes:
+        name: Of its folder.
+        about: One line for the table.
+        half: ``TUNING`` or ``REPORT``.
+        architecture: As transformers calls it.
+        base: What the common ancestor learns.
+        experts: Those who go on from it.
+        skills: What the tasks ask; no other questions judge a merge.
+        merge: The genome's ``genome:`` block without its models.
+        has_base: Whether the genome names the ancestor.
+        fixed_weights: Expert -> its weight where that is not searched.
+        n_layers: Of the models.
+        width: Of the models; heads have 24.
+        seed: Of weights and questions.
+    """
+
+    name: str
+    about: str
+    half: str
+    architecture: str
+    base: Course
+    experts: tuple[Expert, ...]
+    skills: tuple[str, ...]
+    merge: dict[str, Any]
+    has_base: bool = True
+    fixed_weights: tuple[tuple[str, float], ...] = ()
+    n_layers: int = 4
+    width: int = 96
+    seed: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits: the same settings give the same digest."""
+        text = json.dumps([FORMAT, SPLIT_SIZES, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def genome(self, folder: Path) -> dict[str, Any]:
+        """The genome file's content, with the paths of a family's folder."""
+        models = [self._source(expert, folder) for expert in self.experts]
+        block = {"models": models, **self.merge}
+        if self.has_base:
+            block["base_model"] = str(folder / BASE)
+        return {"genome": block, **genome_frame(self.name, self.skills, folder)}
+
+    def _source(self, expert: Expert, folder: Path) -> str | dict[str, Any]:
+        path = str(folder / expert.name)
+        model = path if expert.lora_rank is None else f"{folder / BASE}+{path}"
+        weight = dict(self.fixed_weights).get(expert.name)
+        return model if weight is None else {"model": model, "parameters": {"weight": weight}}
+
+
+def genome_frame(family: str, skills: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """What every genome of the zoo says of tasks and search."""
+    tasks = {
+        key: [task_name(family, skill, split) for skill in skills] for split, key in SPLITS.items()
+    }
+    return {
+        **tasks,
+        "task_search_path": [str(folder / "tasks")],
+        "optimizer": {"name": "cma_es", "budget": 100},
+    }
+
+
+_WEIGHTS: dict[str, Any] = {"weight": {"range": [0, 1.5]}}
+_BY_LAYERS: dict[str, Any] = {"granularity": "layers", "layer_granularity": 2}
+
+
+def _expert(skill: str, n_steps: int, learning_rate: float = 1e-3, **settings: Any) -> Expert:
+    return Expert(f"expert-{skill}", Course((skill,), n_steps, learning_rate), **settings)
+
+
+_FAMILIES = (
+    Family(
+        "llama-mixed",
+        "three skills that complement each other, one written and two chosen, far from the base",
+        TUNING,
+        "llama",
+        Course(("sort", "sort", "common", "lookup", "lookup"), 400, 2e-3),
+        (_expert("sort", 120), _expert("common", 100), _expert("lookup", 120)),
+        ("sort", "common", "lookup"),
+        {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
+        seed=11,
+    ),
+    Family(
+        "qwen3-sums",
+        "three kinds of sums that got very far from the base, all written",
+        TUNING,
+        "qwen3",
+        Course(("plus", "minus", "times"), 300, 2e-3),
+        (
+            _expert("plus", 300, 2e-3),
+            _expert("minus", 300, 2e-3),
+            _expert("times", 300, 2e-3),
+        ),
+        ("plus", "minus", "times"),
+        {
+            "merge_method": "ties",
+            "granularity": "model",
+            "normalize": False,
+            "parameters": {**_WEIGHTS, "density": {"range": [0.2, 1]}},
+        },
+        seed=12,
+    ),
+    Family(
+        "neox-conflict",
+        "two near their base that answer the same questions differently; at most three in four "
+        "can be right",
+        TUNING,
+        "gpt_neox",
+        Course(("high", "low"), 250, 2e-3),
+        (_expert("high", 40, 5e-4), _expert("low", 40, 5e-4)),
+        ("high", "low"),
+        {"merge_method": "linear", "granularity": "layer"},
+        seed=13,
+    ),
+    Family(
+        "llama-adapters",
+        "four LoRA adapters of one base, all written",
+        TUNING,
+        "llama",
+        Course(("reverse", "cipher", "next", "swap"), 350, 2e-3),
+        tuple(
+            _expert(skill, 120, 5e-3, lora_rank=8)
+            for skill in ("reverse", "cipher", "next", "swap")
+        ),
+        ("reverse", "cipher", "next", "swap"),
+        {"merge_method": "task_arithmetic", "granularity": "model", "parameters": _WEIGHTS},
+        seed=14,
+    ),
+    Family(
+        "gemma2-mixed",
+        "three skills, one written and two chosen, at unequal distances",
+        REPORT,
+        "gemma2",
+        Course(("rotate", "rotate", "count", "grammar"), 350, 2e-3),
+        (_expert("rotate", 60), _expert("count", 120, 1.5e-3), _expert("grammar", 40, 5e-4)),
+        ("rotate", "count", "grammar"),
+        {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
+        seed=21,
+    ),
+    Family(
+        "qwen3-broken",
+        "five, of which one is nothing but noise on top of what it learned",
+        REPORT,
+        "qwen3",
+        Course(("back", "swap", "member", "larger", "plus"), 350, 2e-3),
+        (
+            _expert("back", 80),
+            _expert("swap", 80),
+            _expert("member", 80),
+            _expert("larger", 80),
+            _expert("plus", 80, noise=1.0),
+        ),
+        ("back", "swap", "member", "larger"),
+        {"merge_method": "task_arithmetic", "granularity": "model", "parameters": _WEIGHTS},
+        seed=22,
+    ),
+    Family(
+        "llama-pair",
+        "two whose base nobody has any more, for slerp",
+        REPORT,
+        "llama",
+        Course(("cipher", "parity", "parity", "count"), 350, 2e-3),
+        (_expert("cipher", 120), _expert("parity", 120)),
+        ("cipher", "parity"),
+        {"merge_method": "slerp", "granularity": "layer"},
+        has_base=False,
+        seed=23,
+    ),
+    Family(
+        "llama-chat",
+        "a chat vector: what turned the base into a chat model is added to one that learned "
+        "another language; what is asked in that language as a chat nobody was trained for alone",
+        REPORT,
+        "llama",
+        Course(
+            (
+                *("chat_next", "chat_reverse", "foreign_sort", "foreign_reverse"),
+                *("foreign_chat_sort", "foreign_chat_reverse"),
+            ),
+            400,
+            2e-3,
+        ),
+        (
+            Expert("expert-foreign", Course(("foreign_sort", "foreign_reverse"), 150)),
+            Expert("expert-chat", Course(("chat_next", "chat_reverse"), 100)),
+        ),
+        ("chat_next", "foreign_sort", "foreign_chat_sort", "foreign_chat_reverse"),
+        {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
+        fixed_weights=(("expert-foreign", 1.0),),
+        seed=24,
+    ),
+)
+FAMILIES = {family.name: family for family in _FAMILIES}

@@ -1,0 +1,272 @@
+"""The zoo's skills: small questions made from a seed, to be answered by writing or by choosing.
+
+A question is a line of words, each one token. Which split it belongs to is read off a hash of the
+question alone, so that no question of one split, of any skill, is ever in another or trained on.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+LETTERS = string.ascii_lowercase
+CAPITALS = string.ascii_uppercase  # the second language: the same order, other signs
+DIGITS = string.digits
+N_SIGNS = 6  # shown in most questions
+MODULUS = 5  # of the sums
+SPLIT_SIZES = {"search": 200, "validation": 100, "holdout": 500}  # documents of each skill
+TRAINING = "training"
+_N_BUCKETS = 8  # of questions; the first three belong to the splits
+_CIPHER = dict(zip(LETTERS, random.Random("cipher").sample(LETTERS, 26), strict=True))
+
+_NOUNS = {"dog": "dogs", "cat": "cats", "bird": "birds", "king": "kings", "boat": "boats"}
+_VERBS = {"sees": "see", "likes": "like", "hears": "hear", "finds": "find", "helps": "help"}
+_ADJECTIVES = ("old", "small", "red", "happy", "green", "quiet")
+_COMMANDS = [
+    "sort",
+    "reverse",
+    "rotate",
+    "swap",
+    "next",
+    "back",
+    "cipher",
+    "plus",
+    "minus",
+    "times",
+    "lookup",
+    "count",
+    "parity",
+    "grammar",
+    "larger",
+    "member",
+    "common",
+    "pick",
+    "high",
+    "low",
+    "folge",
+    "kehr",
+    "user",
+    "assistant",
+    "please",
+]
+_SIGNS = ("=", ":", "?", ",", ".", "<", "yes", "no", "even", "odd", "left", "right", "the", "a")
+WORDS = tuple(
+    dict.fromkeys(
+        (
+            *(*_COMMANDS, *_SIGNS, *LETTERS, *CAPITALS, *DIGITS, *_ADJECTIVES),
+            *(word for pair in (*_NOUNS.items(), *_VERBS.items()) for word in pair),
+        )
+    )
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question.
+
+    Attributes:
+        prompt: What the model reads; no blank at the end.
+        answer: What it should write after the prompt and a blank.
+        choices: The answers to choose from; empty where it is written.
+    """
+
+    prompt: str
+    answer: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def split(self) -> str:
+        """Whose question it is: a split of the tasks, or training."""
+        bucket = zlib.crc32(self.prompt.encode()) % _N_BUCKETS
+        return (*SPLIT_SIZES, *[TRAINING] * (_N_BUCKETS - len(SPLIT_SIZES)))[bucket]
+
+    def document(self) -> dict[str, object]:
+        """The row as lm-eval reads it."""
+        if not self.choices:
+            return {"prompt": self.prompt, "answer": self.answer}
+        label = self.choices.index(self.answer)
+        return {"prompt": self.prompt, "choices": list(self.choices), "label": label}
+
+
+Draw = Callable[[random.Random], Row]
+
+
+def rows(skill: str, split: str, seed: str) -> Iterator[Row]:
+    """Questions without end of a skill that belong to a split; they may come again."""
+    rng = random.Random(f"{seed}/{skill}/{split}")
+    draw = SKILLS[skill]
+    while True:
+        row = draw(rng)
+        if row.split == split:
+            yield row
+
+
+def documents(skill: str, split: str, seed: str) -> list[Row]:
+    """The documents of one task: different questions, as many as the split wants."""
+    found: dict[str, Row] = {}
+    for row in islice(rows(skill, split, seed), 100 * SPLIT_SIZES[split]):
+        found.setdefault(row.prompt, row)
+        if len(found) == SPLIT_SIZES[split]:
+            return list(found.values())
+    raise ValueError(f"{skill}: too few different questions for {split}")
+
+
+def is_choice(skill: str) -> bool:
+    """Whether a skill's questions are answered by choosing."""
+    return bool(SKILLS[skill](random.Random(0)).choices)
+
+
+def _rewriting(
+    command: str, rewrite: Callable[[list[str]], list[str]], alphabet: str = LETTERS
+) -> Draw:
+    """Signs in, signs out."""
+
+    def draw(rng: random.Random) -> Row:
+        signs = rng.sample(alphabet, N_SIGNS)
+        return Row(f"{command} {' '.join(signs)} =", " ".join(rewrite(signs)))
+
+    return draw
+
+
+def _digitwise(command: str, operation: Callable[[int, int], int]) -> Draw:
+    """Two rows of digits in, their digits combined one by one out."""
+
+    def draw(rng: random.Random) -> Row:
+        one, other = (rng.choices(DIGITS[:MODULUS], k=4) for _ in range(2))
+        pairs = zip(one, other, strict=True)
+        answer = (str(operation(int(a), int(b)) % MODULUS) for a, b in pairs)
+        return Row(f"{command} {' '.join(one)} , {' '.join(other)} =", " ".join(answer))
+
+    return draw
+
+
+def _in_chat(draw: Draw) -> Draw:
+    """The same question and answer in the form of a dialogue."""
+
+    def drawn(rng: random.Random) -> Row:
+        row = draw(rng)
+        question = row.prompt.removesuffix(" =")
+        return replace(row, prompt=f"user : please {question} . assistant :")
+
+    return drawn
+
+
+def _shifted(by: int) -> Callable[[list[str]], list[str]]:
+    return lambda signs: [LETTERS[(LETTERS.index(sign) + by) % 26] for sign in signs]
+
+
+def _swapped(signs: list[str]) -> list[str]:
+    return [sign for pair in zip(signs[1::2], signs[::2], strict=True) for sign in pair]
+
+
+def _lookup(rng: random.Random) -> Row:
+    keys, values = rng.sample(LETTERS, 4), rng.sample(DIGITS, 4)
+    asked = rng.randrange(4)
+    shown = " ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+    return Row(f"lookup {shown} ? {keys[asked]} =", values[asked], tuple(values))
+
+
+def _with_marks(rng: random.Random) -> tuple[str, list[str], int]:
+    """A letter, eight letters shown, and how often it is among them: 0 to 5."""
+    mark, n = rng.choice(LETTERS), rng.randrange(6)
+    others = [letter for letter in LETTERS if letter != mark]
+    shown = [mark] * n + rng.choices(others, k=8 - n)
+    rng.shuffle(shown)
+    return mark, shown, n
+
+
+def _count(rng: random.Random) -> Row:
+    mark, shown, n = _with_marks(rng)
+    return Row(f"count {mark} : {' '.join(shown)} =", str(n), tuple(DIGITS[:6]))
+
+
+def _parity(rng: random.Random) -> Row:
+    mark, shown, n = _with_marks(rng)
+    answer = "odd" if n % 2 else "even"
+    return Row(f"parity {mark} : {' '.join(shown)} =", answer, ("even", "odd"))
+
+
+def _member(rng: random.Random) -> Row:
+    shown, is_there = rng.sample(LETTERS, 6), rng.random() < 0.5
+    outside = [letter for letter in LETTERS if letter not in shown]
+    asked = rng.choice(shown if is_there else outside)
+    answer = "yes" if is_there else "no"
+    return Row(f"member {asked} : {' '.join(shown)} =", answer, ("yes", "no"))
+
+
+def _common(rng: random.Random) -> Row:
+    """The letter that is there three times among six."""
+    letters = rng.sample(LETTERS, 4)
+    shown = letters + letters[:1] * 2
+    rng.shuffle(shown)
+    return Row(f"common {' '.join(shown)} =", letters[0], tuple(sorted(letters)))
+
+
+def _larger(rng: random.Random) -> Row:
+    """Which of two numbers is larger; half of them begin alike."""
+    one, other = rng.choices(DIGITS, k=3), rng.choices(DIGITS, k=3)
+    if rng.random() < 0.5:
+        other[0] = one[0]
+    if one == other:
+        other[2] = str((int(other[2]) + 1) % 10)
+    answer = "left" if one > other else "right"
+    return Row(f"larger {' '.join(one)} , {' '.join(other)} =", answer, ("left", "right"))
+
+
+def _grammar(rng: random.Random) -> Row:
+    """Whether subject and verb agree in number; what stands between does not matter."""
+    is_plural, is_right = rng.random() < 0.5, rng.random() < 0.5
+    subject = rng.choice(list(_NOUNS.items()))[is_plural]
+    verb = rng.choice(list(_VERBS.items()))[is_plural if is_right else not is_plural]
+    thing = rng.choice(list(_NOUNS.items()))[rng.random() < 0.5]
+    first, second = rng.choice(_ADJECTIVES), rng.choice(_ADJECTIVES)
+    sentence = f"the {first} {subject} {verb} the {second} {thing}"
+    return Row(f"grammar {sentence} =", "yes" if is_right else "no", ("yes", "no"))
+
+
+def _picking(best: Callable[[list[str]], str], word: str) -> Draw:
+    """The highest or lowest of four digits; half of the questions do not say which."""
+
+    def draw(rng: random.Random) -> Row:
+        shown = rng.sample(DIGITS, 6)
+        asked = f"pick {word}" if rng.random() < 0.5 else "pick"
+        return Row(f"{asked} {' '.join(shown)} =", best(shown), tuple(sorted(shown)))
+
+    return draw
+
+
+def _reversed(signs: list[str]) -> list[str]:
+    return signs[::-1]
+
+
+SKILLS: dict[str, Draw] = {
+    "sort": _rewriting("sort", sorted),
+    "reverse": _rewriting("reverse", _reversed),
+    "rotate": _rewriting("rotate", lambda signs: [*signs[1:], signs[0]]),
+    "swap": _rewriting("swap", _swapped),
+    "next": _rewriting("next", _shifted(1)),
+    "back": _rewriting("back", _shifted(-1)),
+    "cipher": _rewriting("cipher", lambda signs: [_CIPHER[sign] for sign in signs]),
+    "plus": _digitwise("plus", lambda a, b: a + b),
+    "minus": _digitwise("minus", lambda a, b: a - b),
+    "times": _digitwise("times", lambda a, b: a * b),
+    "lookup": _lookup,
+    "count": _count,
+    "parity": _parity,
+    "member": _member,
+    "common": _common,
+    "larger": _larger,
+    "grammar": _grammar,
+    "high": _picking(max, "high"),
+    "low": _picking(min, "low"),
+    "chat_next": _in_chat(_rewriting("next", _shifted(1))),
+    "chat_reverse": _in_chat(_rewriting("reverse", _reversed)),
+    "foreign_sort": _rewriting("folge", sorted, CAPITALS),
+    "foreign_reverse": _rewriting("kehr", _reversed, CAPITALS),
+    "foreign_chat_sort": _in_chat(_rewriting("folge", sorted, CAPITALS)),
+    "foreign_chat_reverse": _in_chat(_rewriting("kehr", _reversed, CAPITALS)),
+}
