@@ -17,11 +17,14 @@ from evomerge.genome import load_genome
 ZOO = Path(__file__).parents[1] / "benchmarks" / "zoo"
 sys.path.insert(0, str(ZOO))  # scripts import what stands beside them
 from families import BASE, FAMILIES, REPORT, TUNING  # noqa: E402  # the path first
-from skills import MODULUS, SKILLS, SPLIT_SIZES, TRAINING, WORDS, documents, rows  # noqa: E402
+from sentences import SENTENCES  # noqa: E402
+from skills import SKILLS, SPLIT_SIZES, TRAINING, WORDS, documents, rows  # noqa: E402
 from task_files import write_tasks  # noqa: E402
 
 sys.path.remove(str(ZOO))
 NAMES = sorted(FAMILIES)
+DRAWS = {**SKILLS, **SENTENCES}
+SIZES = {"search": 40, "validation": 40, "holdout": 100}  # as smollm2's
 
 
 def called(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,22 +44,23 @@ def test_four_families_are_to_tune_on_and_at_least_four_for_the_report():
     }
 
 
-@pytest.mark.parametrize("skill", sorted(SKILLS))
+@pytest.mark.parametrize("skill", sorted(DRAWS))
 def test_no_question_of_a_skill_is_in_two_splits_or_trained_on(skill):
-    splits = {split: {row.prompt for row in documents(skill, split, "0")} for split in SPLIT_SIZES}
-    assert {split: len(found) for split, found in splits.items()} == SPLIT_SIZES
-    assert len(set().union(*splits.values())) == sum(SPLIT_SIZES.values())
-    trained = rows(skill, TRAINING, "0")
-    assert all(next(trained).split == TRAINING for _ in range(100))
+    sizes = SPLIT_SIZES if skill in SKILLS else SIZES
+    found = [documents(DRAWS[skill], split, "0", n) for split, n in sizes.items()]
+    prompts = {row.prompt for part in found for row in part}
+    assert len(prompts) == sum(map(len, found)) == sum(sizes.values())
+    trained = rows(DRAWS[skill], TRAINING, "0")
+    assert not prompts & {next(trained).prompt for _ in range(200)}
 
 
-@pytest.mark.parametrize("skill", sorted(SKILLS))
+@pytest.mark.parametrize("skill", sorted(DRAWS))
 def test_questions_depend_on_their_seed_alone_and_can_be_answered(skill):
-    found = documents(skill, "validation", "7")
-    assert found == documents(skill, "validation", "7")
-    assert found != documents(skill, "validation", "8")
+    found = documents(DRAWS[skill], "validation", "7", 40)
+    assert found == documents(DRAWS[skill], "validation", "7", 40)
+    assert found != documents(DRAWS[skill], "validation", "8", 40)
     words = {word for row in found for word in f"{row.prompt} {row.answer}".split()}
-    assert words <= set(WORDS)
+    assert skill in SENTENCES or words <= set(WORDS)
     assert all(not row.choices or row.answer in row.choices for row in found)
     assert len({row.answer for row in found}) > 1
 
@@ -65,13 +69,10 @@ def test_the_answers_are_right():
     drawn = {skill: SKILLS[skill](random.Random(5)) for skill in SKILLS}
     signs = drawn["sort"].prompt.split()[1:-1]
     assert drawn["sort"].answer.split() == sorted(signs)
-    _, *one, _, two, three, four, five, _ = drawn["minus"].prompt.split()
-    other = [two, three, four, five]
-    assert drawn["minus"].answer.split() == [
-        str((int(a) - int(b)) % MODULUS) for a, b in zip(one, other, strict=True)
-    ]
-    _, mark, _, *shown, _ = drawn["count"].prompt.split()
-    assert drawn["count"].answer == str(shown.count(mark))
+    _, operand, _, *shown, _ = drawn["minus"].prompt.split()
+    assert drawn["minus"].answer.split() == [str((int(d) - int(operand)) % 10) for d in shown]
+    _, *shown, _ = drawn["count"].prompt.split()
+    assert drawn["count"].answer == str(shown.count("a"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +83,8 @@ def test_a_genome_of_the_zoo_is_valid_and_asks_only_what_is_written(name, tmp_pa
     genome, _ = load_genome(file)
     assert len(genome.genome.models) == len(family.experts)
     assert family.digest != FAMILIES[NAMES[NAMES.index(name) - 1]].digest
-    write_tasks(tmp_path / "tasks", name, family.skills[:1], "0")
+    skill = family.skills[0]
+    write_tasks(tmp_path / "tasks", name, {skill: SKILLS[skill]}, "0")
     task = yaml.safe_load((tmp_path / "tasks" / f"{genome.tasks[0].name}.yaml").read_text())
     data = Path(task["dataset_kwargs"]["data_files"]["test"])
     assert len(data.read_text().splitlines()) == SPLIT_SIZES["search"]

@@ -121,6 +121,7 @@ def genome_frame(family: str, skills: tuple[str, ...], folder: Path) -> dict[str
 
 
 _WEIGHTS: dict[str, Any] = {"weight": {"range": [0, 1.5]}}
+_ADAPTED = ("cipher", "next", "back", "sort")
 _BY_LAYERS: dict[str, Any] = {"granularity": "layers", "layer_granularity": 2}
 
 
@@ -131,26 +132,22 @@ def _expert(skill: str, n_steps: int, learning_rate: float = 1e-3, **settings: A
 _FAMILIES = (
     Family(
         "llama-mixed",
-        "three skills that complement each other, one written and two chosen, far from the base",
+        "three skills that complement each other, one written and two chosen",
         TUNING,
         "llama",
-        Course(("sort", "sort", "common", "lookup", "lookup"), 400, 2e-3),
-        (_expert("sort", 120), _expert("common", 100), _expert("lookup", 120)),
+        Course(("sort", "common", "lookup", "lookup"), 190, 3e-3),
+        (_expert("sort", 120, 2e-3), _expert("common", 80), _expert("lookup", 100)),
         ("sort", "common", "lookup"),
         {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
         seed=11,
     ),
     Family(
         "qwen3-sums",
-        "three kinds of sums that got very far from the base, all written",
+        "three kinds of sums that went far from the base, all written",
         TUNING,
         "qwen3",
-        Course(("plus", "minus", "times"), 300, 2e-3),
-        (
-            _expert("plus", 300, 2e-3),
-            _expert("minus", 300, 2e-3),
-            _expert("times", 300, 2e-3),
-        ),
+        Course(("plus", "minus", "times"), 300, 4e-3),
+        (_expert("plus", 200, 3e-3), _expert("minus", 200, 3e-3), _expert("times", 200, 3e-3)),
         ("plus", "minus", "times"),
         {
             "merge_method": "ties",
@@ -162,13 +159,13 @@ _FAMILIES = (
     ),
     Family(
         "neox-conflict",
-        "two near their base that answer the same questions differently; at most three in four "
-        "can be right",
+        "two near their base, both chosen, that answer half of the questions differently; at most "
+        "three of four answers can be right",
         TUNING,
         "gpt_neox",
-        Course(("high", "low"), 250, 2e-3),
-        (_expert("high", 40, 5e-4), _expert("low", 40, 5e-4)),
-        ("high", "low"),
+        Course(("last", "first"), 80, 2e-3),
+        (_expert("last", 60), _expert("first", 60)),
+        ("last", "first"),
         {"merge_method": "linear", "granularity": "layer"},
         seed=13,
     ),
@@ -177,12 +174,9 @@ _FAMILIES = (
         "four LoRA adapters of one base, all written",
         TUNING,
         "llama",
-        Course(("reverse", "cipher", "next", "swap"), 350, 2e-3),
-        tuple(
-            _expert(skill, 120, 5e-3, lora_rank=8)
-            for skill in ("reverse", "cipher", "next", "swap")
-        ),
-        ("reverse", "cipher", "next", "swap"),
+        Course(("cipher", "next", "back", "sort"), 170, 3e-3),
+        tuple(_expert(skill, 80, 5e-3, lora_rank=8) for skill in _ADAPTED),
+        _ADAPTED,
         {"merge_method": "task_arithmetic", "granularity": "model", "parameters": _WEIGHTS},
         seed=14,
     ),
@@ -191,36 +185,33 @@ _FAMILIES = (
         "three skills, one written and two chosen, at unequal distances",
         REPORT,
         "gemma2",
-        Course(("rotate", "rotate", "count", "grammar"), 350, 2e-3),
-        (_expert("rotate", 60), _expert("count", 120, 1.5e-3), _expert("grammar", 40, 5e-4)),
+        Course(("rotate", "rotate", "count", "grammar"), 130, 3e-3),
+        (_expert("rotate", 120, 2e-3), _expert("count", 80), _expert("grammar", 50)),
         ("rotate", "count", "grammar"),
         {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
         seed=21,
     ),
     Family(
         "qwen3-broken",
-        "five, of which one is nothing but noise on top of what it learned",
+        "five, of which one is what it learned under noise as large",
         REPORT,
         "qwen3",
-        Course(("back", "swap", "member", "larger", "plus"), 350, 2e-3),
+        Course(("back", "swap", "swap", "vowel", "larger"), 180, 3e-3),
         (
-            _expert("back", 80),
-            _expert("swap", 80),
-            _expert("member", 80),
-            _expert("larger", 80),
-            _expert("plus", 80, noise=1.0),
+            *(_expert("back", 80), _expert("swap", 120), _expert("vowel", 60)),
+            *(_expert("larger", 120), _expert("next", 60, noise=1.0)),
         ),
-        ("back", "swap", "member", "larger"),
+        ("back", "swap", "vowel", "larger"),
         {"merge_method": "task_arithmetic", "granularity": "model", "parameters": _WEIGHTS},
         seed=22,
     ),
     Family(
         "llama-pair",
-        "two whose base nobody has any more, for slerp",
+        "two whose base nobody has any more, one written and one chosen, for slerp",
         REPORT,
         "llama",
-        Course(("cipher", "parity", "parity", "count"), 350, 2e-3),
-        (_expert("cipher", 120), _expert("parity", 120)),
+        Course(("cipher", "parity", "count"), 180, 3e-3),
+        (_expert("cipher", 80), _expert("parity", 120)),
         ("cipher", "parity"),
         {"merge_method": "slerp", "granularity": "layer"},
         has_base=False,
@@ -228,23 +219,23 @@ _FAMILIES = (
     ),
     Family(
         "llama-chat",
-        "a chat vector: what turned the base into a chat model is added to one that learned "
-        "another language; what is asked in that language as a chat nobody was trained for alone",
+        "a chat vector: what made the base a chat model is added to one that learned another "
+        "language; nobody was trained alone for a chat in that language",
         REPORT,
         "llama",
         Course(
             (
-                *("chat_next", "chat_reverse", "foreign_sort", "foreign_reverse"),
-                *("foreign_chat_sort", "foreign_chat_reverse"),
+                *("chat_next", "chat_sort", "foreign_next", "foreign_sort"),
+                *("foreign_chat_next", "foreign_chat_sort"),
             ),
-            400,
-            2e-3,
+            250,
+            3e-3,
         ),
         (
-            Expert("expert-foreign", Course(("foreign_sort", "foreign_reverse"), 150)),
-            Expert("expert-chat", Course(("chat_next", "chat_reverse"), 100)),
+            Expert("expert-foreign", Course(("foreign_next", "foreign_sort"), 120, 1.5e-3)),
+            Expert("expert-chat", Course(("chat_next", "chat_sort"), 100)),
         ),
-        ("chat_next", "foreign_sort", "foreign_chat_sort", "foreign_chat_reverse"),
+        ("chat_next", "foreign_next", "foreign_chat_next", "foreign_chat_sort"),
         {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
         fixed_weights=(("expert-foreign", 1.0),),
         seed=24,

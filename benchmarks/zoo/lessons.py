@@ -10,12 +10,13 @@ import torch
 from families import BASE, Course, Expert, Family
 from model_folders import EOS, make_model, make_tokenizer, save_model
 from peft import LoraConfig, get_peft_model
-from skills import TRAINING, Row, rows
+from skills import SKILLS, TRAINING, Row, rows
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 _BATCH = 64  # questions
 _N_WARMUP = 20  # steps
+_UNLABELLED = -100
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Say = Callable[[str], None]
 
@@ -78,20 +79,30 @@ def _train(
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / _N_WARMUP)
             group["lr"] = course.learning_rate * warm * (1 - 0.9 * step / course.n_steps)
-        loss = model(input_ids=inputs, labels=labels, use_cache=False).loss
+        logits = model(input_ids=inputs, use_cache=False).logits
+        loss = _loss(logits[:, :-1], labels[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
     model.eval()
-    return float(loss)
+    return loss.item()
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy; every question counts alike, however long its answer is."""
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels, ignore_index=_UNLABELLED, reduction="none"
+    )
+    n_labelled = (labels != _UNLABELLED).sum(dim=1)
+    return (losses.sum(dim=1) / n_labelled).mean()
 
 
 def _batches(
     tokenizer: PreTrainedTokenizerFast, course: Course, seed: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Token ids and labels, both (n_rows, n_tokens), one pair for each step."""
-    streams = {skill: rows(skill, TRAINING, seed) for skill in course.skills}
+    streams = {s: rows(SKILLS[s], TRAINING, f"{seed}/{s}") for s in course.skills}
     rng = random.Random(seed)
     for _ in range(course.n_steps):
         drawn = (next(streams[rng.choice(course.skills)]) for _ in range(_BATCH))
@@ -104,7 +115,7 @@ def _encoded(tokenizer: PreTrainedTokenizerFast, drawn: list[Row]) -> tuple[Tens
     all_ids = tokenizer([f"{row.prompt} {row.answer}{EOS}" for row in drawn])["input_ids"]
     width = max(map(len, all_ids))
     inputs = torch.full((len(drawn), width), tokenizer.pad_token_id)
-    labels = torch.full((len(drawn), width), -100)
+    labels = torch.full((len(drawn), width), _UNLABELLED)
     for i, (ids, start) in enumerate(zip(all_ids, starts, strict=True)):
         inputs[i, : len(ids)] = torch.tensor(ids)
         labels[i, start : len(ids)] = torch.tensor(ids[start:])

@@ -10,15 +10,30 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 from families import FAMILIES, GENOME_FILE, Course, Family
+from sentences import SENTENCES
+from skills import SKILLS
 from task_files import write_tasks
 
+REAL = "smollm2"
 RECORD = "family.json"  # written last: a folder that has it is complete
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a family's folder says of itself once it is complete."""
+
+    name: str
+    half: str
+    digest: str
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def without_training(family: Family) -> Family:
@@ -32,11 +47,44 @@ def without_training(family: Family) -> Family:
 
 
 def make(family: Family, folder: Path) -> bool:
-    """Makes a family's folder unless it is there.
+    """Makes a family's folder unless it is there; False if it was."""
+    from lessons import train_family  # torch: not for --help
+
+    draws = {skill: SKILLS[skill] for skill in family.skills}
+
+    def fill() -> None:
+        write_tasks(folder / "tasks", family.name, draws, str(family.seed))
+        train_family(family, folder, _say)
+
+    about = Record(family.name, family.half, family.digest, {"settings": asdict(family)})
+    return _made(folder, about, family.about, family.genome(folder.resolve()), fill)
+
+
+def make_smollm2(folder: Path) -> bool:
+    """Makes the folder of the real model unless it is there; False if it was."""
+    import smollm2
+
+    def fill() -> None:
+        sizes, seed = smollm2.SIZES, str(smollm2.SEED)
+        tasks = folder / "tasks"
+        write_tasks(tasks, smollm2.NAME, SENTENCES, seed, sizes, smollm2.MAX_NEW_TOKENS)
+        smollm2.train(folder, _say)
+
+    about = Record(smollm2.NAME, smollm2.HALF, smollm2.DIGEST)
+    return _made(folder, about, smollm2.ABOUT, smollm2.genome(folder.resolve()), fill)
+
+
+def _made(
+    folder: Path, record: Record, about: str, genome: dict[str, Any], fill: Callable[[], None]
+) -> bool:
+    """Writes a family's folder unless it is there.
 
     Args:
-        family: Decides everything in it.
         folder: Its own.
+        record: What marks it as complete.
+        about: First line of the genome.
+        genome: Its content.
+        fill: Writes tasks and models.
 
     Returns:
         False if it was there already.
@@ -44,28 +92,24 @@ def make(family: Family, folder: Path) -> bool:
     Raises:
         click.ClickException: the folder holds something that this script did not make.
     """
-    from lessons import train_family  # torch: not for --help
-
-    if _digest_of(folder) == family.digest:
+    if _digest_of(folder) == record.digest:
         return False
     if folder.is_dir() and any(folder.iterdir()) and not (folder / GENOME_FILE).is_file():
         raise click.ClickException(f"{folder}: holds other files. Choose another --out.")
     started = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    genome = yaml.safe_dump(family.genome(folder.resolve()), sort_keys=False)
-    (folder / GENOME_FILE).write_text(f"# {family.about}\n{genome}", encoding="utf-8")
-    write_tasks(folder / "tasks", family.name, family.skills, str(family.seed))
-    train_family(family, folder, lambda text: click.echo(text, err=True))
-    write_record(folder, family.name, family.half, family.digest, {"settings": asdict(family)})
-    click.echo(f"{folder}: made in {time.perf_counter() - started:.0f} s", err=True)
+    text = yaml.safe_dump(genome, sort_keys=False)
+    (folder / GENOME_FILE).write_text(f"# {about}\n{text}", encoding="utf-8")
+    fill()
+    content = json.dumps(asdict(record), indent=2)
+    (folder / RECORD).write_text(f"{content}\n", encoding="utf-8")
+    _say(f"{folder}: made in {time.perf_counter() - started:.0f} s")
     return True
 
 
-def write_record(folder: Path, name: str, half: str, digest: str, more: dict[str, object]) -> None:
-    """Writes what marks a family as complete."""
-    record = {"name": name, "half": half, "digest": digest, **more}
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _digest_of(folder: Path) -> str | None:
@@ -77,7 +121,7 @@ def _digest_of(folder: Path) -> str | None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(list(FAMILIES)))
+@click.argument("names", nargs=-1, type=click.Choice([*FAMILIES, REAL]))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Their folder.")
 @click.option("--untrained", is_flag=True, help="Leave the weights as they were drawn: for tests.")
 def main(names: tuple[str, ...], out: Path, untrained: bool) -> None:
@@ -86,9 +130,14 @@ def main(names: tuple[str, ...], out: Path, untrained: bool) -> None:
     Example: python benchmarks/zoo/make.py llama-mixed -o zoo
     """
     for name in names or FAMILIES:
-        family = without_training(FAMILIES[name]) if untrained else FAMILIES[name]
-        if not make(family, out / name):
-            click.echo(f"{out / name}: is there already", err=True)
+        folder = out / name
+        if name == REAL:
+            is_new = make_smollm2(folder)
+        else:
+            family = FAMILIES[name]
+            is_new = make(without_training(family) if untrained else family, folder)
+        if not is_new:
+            _say(f"{folder}: is there already")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ LETTERS = string.ascii_lowercase
 CAPITALS = string.ascii_uppercase  # the second language: the same order, other signs
 DIGITS = string.digits
 N_SIGNS = 6  # shown in most questions
-MODULUS = 5  # of the sums
 SPLIT_SIZES = {"search": 200, "validation": 100, "holdout": 500}  # documents of each skill
 TRAINING = "training"
 _N_BUCKETS = 8  # of questions; the first three belong to the splits
+_VOWELS = "aeiou"
+_CONSONANTS = "".join(letter for letter in LETTERS if letter not in _VOWELS)
 _CIPHER = dict(zip(LETTERS, random.Random("cipher").sample(LETTERS, 26), strict=True))
 
 _NOUNS = {"dog": "dogs", "cat": "cats", "bird": "birds", "king": "kings", "boat": "boats"}
@@ -95,29 +96,24 @@ class Row:
 Draw = Callable[[random.Random], Row]
 
 
-def rows(skill: str, split: str, seed: str) -> Iterator[Row]:
-    """Questions without end of a skill that belong to a split; they may come again."""
-    rng = random.Random(f"{seed}/{skill}/{split}")
-    draw = SKILLS[skill]
+def rows(draw: Draw, split: str, seed: str) -> Iterator[Row]:
+    """Questions without end that belong to a split; they may come again."""
+    rng = random.Random(f"{seed}/{split}")
     while True:
         row = draw(rng)
         if row.split == split:
             yield row
 
 
-def documents(skill: str, split: str, seed: str) -> list[Row]:
-    """The documents of one task: different questions, as many as the split wants."""
+def documents(draw: Draw, split: str, seed: str, n: int | None = None) -> list[Row]:
+    """The documents of one task: ``n`` different questions, as many as the split wants if None."""
+    wanted = SPLIT_SIZES[split] if n is None else n
     found: dict[str, Row] = {}
-    for row in islice(rows(skill, split, seed), 100 * SPLIT_SIZES[split]):
+    for row in islice(rows(draw, split, seed), 100 * wanted):
         found.setdefault(row.prompt, row)
-        if len(found) == SPLIT_SIZES[split]:
+        if len(found) == wanted:
             return list(found.values())
-    raise ValueError(f"{skill}: too few different questions for {split}")
-
-
-def is_choice(skill: str) -> bool:
-    """Whether a skill's questions are answered by choosing."""
-    return bool(SKILLS[skill](random.Random(0)).choices)
+    raise ValueError(f"too few different questions for {split}: {len(found)} of {wanted}")
 
 
 def _rewriting(
@@ -133,13 +129,12 @@ def _rewriting(
 
 
 def _digitwise(command: str, operation: Callable[[int, int], int]) -> Draw:
-    """Two rows of digits in, their digits combined one by one out."""
+    """A number and a row of digits in; it and each of them combined modulo ten out."""
 
     def draw(rng: random.Random) -> Row:
-        one, other = (rng.choices(DIGITS[:MODULUS], k=4) for _ in range(2))
-        pairs = zip(one, other, strict=True)
-        answer = (str(operation(int(a), int(b)) % MODULUS) for a, b in pairs)
-        return Row(f"{command} {' '.join(one)} , {' '.join(other)} =", " ".join(answer))
+        operand, shown = rng.choice(DIGITS[2:6]), rng.choices(DIGITS, k=N_SIGNS)
+        answer = (str(operation(int(digit), int(operand)) % 10) for digit in shown)
+        return Row(f"{command} {operand} : {' '.join(shown)} =", " ".join(answer))
 
     return draw
 
@@ -155,8 +150,8 @@ def _in_chat(draw: Draw) -> Draw:
     return drawn
 
 
-def _shifted(by: int) -> Callable[[list[str]], list[str]]:
-    return lambda signs: [LETTERS[(LETTERS.index(sign) + by) % 26] for sign in signs]
+def _shifted(by: int, alphabet: str = LETTERS) -> Callable[[list[str]], list[str]]:
+    return lambda signs: [alphabet[(alphabet.index(sign) + by) % 26] for sign in signs]
 
 
 def _swapped(signs: list[str]) -> list[str]:
@@ -164,38 +159,37 @@ def _swapped(signs: list[str]) -> list[str]:
 
 
 def _lookup(rng: random.Random) -> Row:
-    keys, values = rng.sample(LETTERS, 4), rng.sample(DIGITS, 4)
+    keys, values = LETTERS[:4], rng.sample(DIGITS, 4)
     asked = rng.randrange(4)
     shown = " ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
     return Row(f"lookup {shown} ? {keys[asked]} =", values[asked], tuple(values))
 
 
-def _with_marks(rng: random.Random) -> tuple[str, list[str], int]:
-    """A letter, eight letters shown, and how often it is among them: 0 to 5."""
-    mark, n = rng.choice(LETTERS), rng.randrange(6)
-    others = [letter for letter in LETTERS if letter != mark]
-    shown = [mark] * n + rng.choices(others, k=8 - n)
+def _with_marks(rng: random.Random) -> tuple[list[str], int]:
+    """Ten letters, and how often `a` is among them: 0 to 5."""
+    n = rng.randrange(6)
+    shown = ["a"] * n + rng.choices(LETTERS[1:6], k=10 - n)
     rng.shuffle(shown)
-    return mark, shown, n
+    return shown, n
 
 
 def _count(rng: random.Random) -> Row:
-    mark, shown, n = _with_marks(rng)
-    return Row(f"count {mark} : {' '.join(shown)} =", str(n), tuple(DIGITS[:6]))
+    shown, n = _with_marks(rng)
+    return Row(f"count {' '.join(shown)} =", str(n), tuple(DIGITS[:6]))
 
 
 def _parity(rng: random.Random) -> Row:
-    mark, shown, n = _with_marks(rng)
+    shown, n = _with_marks(rng)
     answer = "odd" if n % 2 else "even"
-    return Row(f"parity {mark} : {' '.join(shown)} =", answer, ("even", "odd"))
+    return Row(f"parity {' '.join(shown)} =", answer, ("even", "odd"))
 
 
-def _member(rng: random.Random) -> Row:
-    shown, is_there = rng.sample(LETTERS, 6), rng.random() < 0.5
-    outside = [letter for letter in LETTERS if letter not in shown]
-    asked = rng.choice(shown if is_there else outside)
-    answer = "yes" if is_there else "no"
-    return Row(f"member {asked} : {' '.join(shown)} =", answer, ("yes", "no"))
+def _vowel(rng: random.Random) -> Row:
+    """Whether a vowel is among the letters; none or one is."""
+    shown, is_there = rng.sample(_CONSONANTS, N_SIGNS), rng.random() < 0.5
+    if is_there:
+        shown[rng.randrange(N_SIGNS)] = rng.choice(_VOWELS)
+    return Row(f"vowel {' '.join(shown)} =", "yes" if is_there else "no", ("yes", "no"))
 
 
 def _common(rng: random.Random) -> Row:
@@ -218,21 +212,21 @@ def _larger(rng: random.Random) -> Row:
 
 
 def _grammar(rng: random.Random) -> Row:
-    """Whether subject and verb agree in number; what stands between does not matter."""
-    is_plural, is_right = rng.random() < 0.5, rng.random() < 0.5
+    """The form of a verb that agrees with the subject, not with the noun before it."""
+    is_plural = rng.random() < 0.5
     subject = rng.choice(list(_NOUNS.items()))[is_plural]
-    verb = rng.choice(list(_VERBS.items()))[is_plural if is_right else not is_plural]
-    thing = rng.choice(list(_NOUNS.items()))[rng.random() < 0.5]
+    other = rng.choice(list(_NOUNS.items()))[rng.random() < 0.5]
+    forms = rng.choice(list(_VERBS.items()))
     first, second = rng.choice(_ADJECTIVES), rng.choice(_ADJECTIVES)
-    sentence = f"the {first} {subject} {verb} the {second} {thing}"
-    return Row(f"grammar {sentence} =", "yes" if is_right else "no", ("yes", "no"))
+    sentence = f"the {first} {subject} by the {second} {other}"
+    return Row(f"grammar {forms[1]} : {sentence} =", forms[is_plural], forms)
 
 
 def _picking(best: Callable[[list[str]], str], word: str) -> Draw:
-    """The highest or lowest of four digits; half of the questions do not say which."""
+    """The first or last letter in the alphabet; half of the questions do not say which."""
 
     def draw(rng: random.Random) -> Row:
-        shown = rng.sample(DIGITS, 6)
+        shown = rng.sample(LETTERS, N_SIGNS)
         asked = f"pick {word}" if rng.random() < 0.5 else "pick"
         return Row(f"{asked} {' '.join(shown)} =", best(shown), tuple(sorted(shown)))
 
@@ -257,16 +251,16 @@ SKILLS: dict[str, Draw] = {
     "lookup": _lookup,
     "count": _count,
     "parity": _parity,
-    "member": _member,
+    "vowel": _vowel,
     "common": _common,
     "larger": _larger,
     "grammar": _grammar,
-    "high": _picking(max, "high"),
-    "low": _picking(min, "low"),
+    "last": _picking(max, "last"),
+    "first": _picking(min, "first"),
     "chat_next": _in_chat(_rewriting("next", _shifted(1))),
-    "chat_reverse": _in_chat(_rewriting("reverse", _reversed)),
-    "foreign_sort": _rewriting("folge", sorted, CAPITALS),
-    "foreign_reverse": _rewriting("kehr", _reversed, CAPITALS),
-    "foreign_chat_sort": _in_chat(_rewriting("folge", sorted, CAPITALS)),
-    "foreign_chat_reverse": _in_chat(_rewriting("kehr", _reversed, CAPITALS)),
+    "chat_sort": _in_chat(_rewriting("sort", sorted)),
+    "foreign_next": _rewriting("folge", _shifted(1, CAPITALS), CAPITALS),
+    "foreign_sort": _rewriting("ordne", sorted, CAPITALS),
+    "foreign_chat_next": _in_chat(_rewriting("folge", _shifted(1, CAPITALS), CAPITALS)),
+    "foreign_chat_sort": _in_chat(_rewriting("ordne", sorted, CAPITALS)),
 }

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from skills import SPLIT_SIZES, documents, is_choice
+from skills import SPLIT_SIZES, Draw, documents
 
 SPLITS = {"search": "tasks", "validation": "validation", "holdout": "holdout"}  # -> genome's key
-_MAX_NEW_TOKENS = 8  # the longest answer has five, and the sign of its end
+MAX_NEW_TOKENS = 8  # the longest answer of the tiny models has six, and the sign of its end
 _CHOOSING = {
     "output_type": "multiple_choice",
     "doc_to_text": "{{prompt}}",
     "doc_to_choice": "choices",
     "doc_to_target": "label",
     "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-}
-_WRITING = {
-    "output_type": "generate_until",
-    "doc_to_text": "{{prompt}}",
-    "doc_to_target": "{{answer}}",
-    "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": _MAX_NEW_TOKENS},
-    "filter_list": [
-        {"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
-    ],
-    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
 }
 
 
@@ -36,23 +26,46 @@ def task_name(family: str, skill: str, split: str) -> str:
     return f"zoo_{family}_{skill}_{split}"
 
 
-def write_tasks(folder: Path, family: str, skills: Sequence[str], seed: str) -> None:
+def write_tasks(
+    folder: Path,
+    family: str,
+    draws: Mapping[str, Draw],
+    seed: str,
+    sizes: Mapping[str, int] = SPLIT_SIZES,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> None:
     """Writes the three splits of each skill.
 
     Args:
         folder: The tasks' own; made.
         family: Part of the tasks' names.
-        skills: Which.
+        draws: Skill -> its questions.
         seed: Of the documents.
+        sizes: Split -> documents of each skill.
+        max_new_tokens: Of a written answer.
     """
-    for skill in skills:
-        settings = _CHOOSING if is_choice(skill) else _WRITING
-        for split in SPLIT_SIZES:
-            lines = [row.document() for row in documents(skill, split, seed)]
-            write_task(folder, task_name(family, skill, split), settings, lines)
+    for skill, draw in draws.items():
+        for split, n in sizes.items():
+            found = documents(draw, split, f"{seed}/{skill}", n)
+            settings = _CHOOSING if found[0].choices else _writing(max_new_tokens)
+            lines = [row.document() for row in found]
+            _write_task(folder, task_name(family, skill, split), settings, lines)
 
 
-def write_task(
+def _writing(max_new_tokens: int) -> dict[str, Any]:
+    remove_whitespace, first = ({"function": name} for name in ("remove_whitespace", "take_first"))
+    metric = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
+    return {
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": max_new_tokens},
+        "filter_list": [{"name": "none", "filter": [remove_whitespace, first]}],
+        "metric_list": [metric],
+    }
+
+
+def _write_task(
     folder: Path, name: str, settings: dict[str, Any], lines: Sequence[dict[str, object]]
 ) -> None:
     """Writes one task: its YAML, and its documents beside it."""
