@@ -125,7 +125,7 @@ def searched(bench: Bench, fixed: Fixed, plan: Plan, family: Family) -> dict[str
                 line = f"{plan.family}, {plan.optimizer}, seed {plan.seed}: "
                 print(f"\r{line}{len(proposed)}/{plan.trials}  ", end="", file=sys.stderr)
     print(file=sys.stderr)
-    budgets = [n for n in BUDGETS if n <= plan.trials]
+    budgets = [*(n for n in BUDGETS if n < plan.trials), plan.trials]
     return {
         **vars(plan),
         "half": family.record["half"],
@@ -230,7 +230,7 @@ def main() -> None:
     if not arguments.table:
         run(families, plans, arguments.results)
     rows = [row for row in rows_of(arguments.results) if any(plan.is_in(row) for plan in plans)]
-    print(tables(rows, BUDGETS))
+    print(tables(rows))
     if arguments.svg is not None:
         write_atomic(arguments.svg, drawing(rows))
 

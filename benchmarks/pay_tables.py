@@ -17,8 +17,9 @@ _COLOURS = ("#4e79a7", "#f28e2b", "#e15759", "#59a14f", "#9c755f", "#b07aa1", "#
 _STYLE = "text{font:12px system-ui,sans-serif;fill:#555}.title{font-weight:600}.grid{stroke:#ddd}"
 
 
-def tables(rows: Sequence[Row], budgets: Sequence[int]) -> str:
+def tables(rows: Sequence[Row]) -> str:
     """How often it pays, over all searches; then the gains, family by family."""
+    budgets = sorted({int(n) for row in rows for n in row["budgets"]})
     lines = [*_shares(rows, budgets), "", *_gains(rows, budgets)]
     return "\n".join(lines)
 

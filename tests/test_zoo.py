@@ -107,6 +107,27 @@ def test_a_family_that_is_made_compiles_and_is_made_once(name, tmp_path):
     assert (folder / BASE / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
+def test_a_search_over_a_family_is_run_once_and_compared_with_the_best_fixed_recipe(tmp_path):
+    made = called("make.py", "neox-conflict", "-o", str(tmp_path), "--untrained")
+    assert made.returncode == 0, made.stderr
+    results, svg = tmp_path / "results.jsonl", tmp_path / "pays.svg"
+    family = str(tmp_path / "neox-conflict")
+    options = ["--trials", "3", "--seeds", "0", "--results", str(results), "--svg", str(svg)]
+    ran = called("../does_it_pay.py", family, *options, "--optimizers", "random")
+    assert ran.returncode == 0, ran.stderr
+    (row,) = map(json.loads, results.read_text().splitlines())
+    assert row["fixed"][row["best_fixed"]] == max(row["fixed"].values())
+    paid = row["budgets"]["3"]
+    assert paid["gain"] == pytest.approx(paid["holdout"] - row["fixed"][row["best_fixed"]])
+    assert paid["documents"] == 3 * 2 * SPLIT_SIZES["search"]
+    assert svg.read_text().startswith("<svg")
+    again = called("../does_it_pay.py", family, *options, "--optimizers", "random")
+    assert len(results.read_text().splitlines()) == 1
+    assert again.stdout == ran.stdout
+    assert "neox-conflict" in again.stdout
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "llama-pair").mkdir()
     (tmp_path / "llama-pair" / "mine.txt").write_text("mine")
@@ -116,8 +137,8 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "llama-pair" / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("script", ["make.py", "look.py"])
+@pytest.mark.parametrize("script", ["make.py", "look.py", "../does_it_pay.py"])
 def test_scripts_of_the_zoo_explain_themselves(script):
     shown = called(script, "--help")
     assert shown.returncode == 0, shown.stderr
-    assert "Example: python benchmarks/zoo/" in shown.stdout
+    assert "families" in shown.stdout.lower()
