@@ -121,7 +121,6 @@ def genome_frame(family: str, skills: tuple[str, ...], folder: Path) -> dict[str
 
 
 _WEIGHTS: dict[str, Any] = {"weight": {"range": [0, 1.5]}}
-_ADAPTED = ("cipher", "next", "back", "sort")
 _BY_LAYERS: dict[str, Any] = {"granularity": "layers", "layer_granularity": 2}
 
 
@@ -159,13 +158,16 @@ _FAMILIES = (
     ),
     Family(
         "neox-conflict",
-        "two near their base, both chosen, that answer half of the questions differently; at most "
-        "three of four answers can be right",
+        "two near their base, all chosen, that answer a quarter of the questions differently; at "
+        "most seven of eight answers can be right",
         TUNING,
         "gpt_neox",
-        Course(("last", "first"), 110, 2e-3),
-        (_expert("last", 40, 7e-4), _expert("first", 40, 7e-4)),
-        ("last", "first"),
+        Course(("last", "first", "larger", "grammar"), 100, 2e-3),
+        (
+            Expert("expert-last", Course(("last", "larger"), 60)),
+            Expert("expert-first", Course(("first", "grammar"), 60)),
+        ),
+        ("last", "first", "larger", "grammar"),
         {"merge_method": "linear", "granularity": "layer"},
         seed=13,
     ),
@@ -174,9 +176,12 @@ _FAMILIES = (
         "four LoRA adapters of one base, all written",
         TUNING,
         "llama",
-        Course(("cipher", "next", "back", "sort", "sort"), 200, 3e-3),
-        tuple(_expert(skill, 80, 2e-3, lora_rank=8) for skill in _ADAPTED),
-        _ADAPTED,
+        Course(("cipher", "next", "back", "sort", "sort"), 185, 3e-3),
+        (
+            *(_expert(skill, 80, 2e-3, lora_rank=8) for skill in ("cipher", "next", "back")),
+            _expert("sort", 200, 4e-3, lora_rank=8),
+        ),
+        ("cipher", "next", "back", "sort"),
         {"merge_method": "task_arithmetic", "granularity": "model", "parameters": _WEIGHTS},
         seed=14,
     ),
@@ -228,12 +233,12 @@ _FAMILIES = (
                 *("chat_next", "chat_sort", "foreign_next", "foreign_sort"),
                 *("foreign_chat_next", "foreign_chat_sort"),
             ),
-            250,
+            380,
             3e-3,
         ),
         (
-            Expert("expert-foreign", Course(("foreign_next", "foreign_sort"), 120, 1.5e-3)),
-            Expert("expert-chat", Course(("chat_next", "chat_sort"), 100)),
+            Expert("expert-foreign", Course(("foreign_next", "foreign_sort"), 80)),
+            Expert("expert-chat", Course(("chat_next", "chat_sort"), 80)),
         ),
         ("chat_next", "foreign_next", "foreign_chat_next", "foreign_chat_sort"),
         {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
