@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skills import SPLIT_SIZES
+from skills import SPLIT_SIZES, WORDS
 from task_files import SPLITS, task_name
 
 FORMAT = 1  # of what make.py writes; another one makes every family anew
@@ -90,7 +90,7 @@ class Family:
     @property
     def digest(self) -> str:
         """Twelve hex digits: the same settings give the same digest."""
-        text = json.dumps([FORMAT, SPLIT_SIZES, asdict(self)], sort_keys=True)
+        text = json.dumps([FORMAT, WORDS, SPLIT_SIZES, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def genome(self, folder: Path) -> dict[str, Any]:

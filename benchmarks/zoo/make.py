@@ -48,11 +48,11 @@ def without_training(family: Family) -> Family:
 
 def make(family: Family, folder: Path) -> bool:
     """Makes a family's folder unless it is there; False if it was."""
-    from lessons import train_family  # torch: not for --help
-
     draws = {skill: SKILLS[skill] for skill in family.skills}
 
     def fill() -> None:
+        from lessons import train_family  # torch: not for --help
+
         write_tasks(folder / "tasks", family.name, draws, str(family.seed))
         train_family(family, folder, _say)
 

@@ -27,34 +27,12 @@ _CIPHER = dict(zip(LETTERS, random.Random("cipher").sample(LETTERS, 26), strict=
 _NOUNS = {"dog": "dogs", "cat": "cats", "bird": "birds", "king": "kings", "boat": "boats"}
 _VERBS = {"sees": "see", "likes": "like", "hears": "hear", "finds": "find", "helps": "help"}
 _ADJECTIVES = ("old", "small", "red", "happy", "green", "quiet")
-_COMMANDS = [
-    "sort",
-    "reverse",
-    "rotate",
-    "swap",
-    "next",
-    "back",
-    "cipher",
-    "plus",
-    "minus",
-    "times",
-    "lookup",
-    "count",
-    "parity",
-    "grammar",
-    "larger",
-    "member",
-    "common",
-    "pick",
-    "high",
-    "low",
-    "folge",
-    "kehr",
-    "user",
-    "assistant",
-    "please",
-]
-_SIGNS = ("=", ":", "?", ",", ".", "<", "yes", "no", "even", "odd", "left", "right", "the", "a")
+_COMMANDS = (
+    *("sort", "reverse", "rotate", "swap", "next", "back", "cipher", "plus", "minus", "times"),
+    *("lookup", "count", "parity", "vowel", "common", "larger", "grammar", "by", "pick", "first"),
+    *("last", "ordne", "folge", "user", "assistant", "please"),
+)
+_SIGNS = ("=", ":", "?", ",", ".", "yes", "no", "even", "odd", "left", "right", "the", "a")
 WORDS = tuple(
     dict.fromkeys(
         (
