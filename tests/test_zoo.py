@@ -1,4 +1,4 @@
-"""The zoo's families: their questions, tasks and genomes, and one of each kind made untrained."""
+"""The zoo's families: their questions, tasks and genomes, and one of each kind barely trained."""
 
 from __future__ import annotations
 
@@ -95,24 +95,24 @@ def test_a_genome_of_the_zoo_is_valid_and_asks_only_what_is_written(name, tmp_pa
     "name", ["neox-conflict", "llama-adapters", "gemma2-mixed", "qwen3-broken"]
 )
 def test_a_family_that_is_made_compiles_and_is_made_once(name, tmp_path):
-    made = called("make.py", name, "-o", str(tmp_path), "--untrained")
+    made = called("make.py", name, "-o", str(tmp_path), "--quick")
     assert made.returncode == 0, made.stderr
     folder = tmp_path / name
     compiled = compile_genome(*load_genome(folder / "genome.yml"))
     assert compiled.merge_space.space.n_dims > 1
     assert json.loads((folder / "family.json").read_text())["half"] == FAMILIES[name].half
     before = (folder / BASE / "model.safetensors").stat().st_mtime_ns
-    again = called("make.py", name, "-o", str(tmp_path), "--untrained")
+    again = called("make.py", name, "-o", str(tmp_path), "--quick")
     assert "is there already" in again.stderr
     assert (folder / BASE / "model.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
 def test_a_search_over_a_family_is_run_once_and_compared_with_the_best_fixed_recipe(tmp_path):
-    made = called("make.py", "neox-conflict", "-o", str(tmp_path), "--untrained")
+    made = called("make.py", "llama-pair", "-o", str(tmp_path), "--quick")
     assert made.returncode == 0, made.stderr
     results, svg = tmp_path / "results.jsonl", tmp_path / "pays.svg"
-    family = str(tmp_path / "neox-conflict")
+    family = str(tmp_path / "llama-pair")
     options = ["--trials", "3", "--seeds", "0", "--results", str(results), "--svg", str(svg)]
     ran = called("../does_it_pay.py", family, *options, "--optimizers", "random")
     assert ran.returncode == 0, ran.stderr
@@ -125,13 +125,13 @@ def test_a_search_over_a_family_is_run_once_and_compared_with_the_best_fixed_rec
     again = called("../does_it_pay.py", family, *options, "--optimizers", "random")
     assert len(results.read_text().splitlines()) == 1
     assert again.stdout == ran.stdout
-    assert "neox-conflict" in again.stdout
+    assert "llama-pair" in again.stdout
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "llama-pair").mkdir()
     (tmp_path / "llama-pair" / "mine.txt").write_text("mine")
-    made = called("make.py", "llama-pair", "-o", str(tmp_path), "--untrained")
+    made = called("make.py", "llama-pair", "-o", str(tmp_path), "--quick")
     assert made.returncode == 1
     assert "Choose another --out" in made.stderr
     assert (tmp_path / "llama-pair" / "mine.txt").read_text() == "mine"
@@ -158,4 +158,4 @@ def test_making_explains_itself():
 def test_looking_and_searching_explain_themselves(script):
     shown = called(script, "--help")
     assert shown.returncode == 0, shown.stderr
-    assert "families" in shown.stdout
+    assert "families" in shown.stdout.lower()

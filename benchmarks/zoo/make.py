@@ -36,11 +36,11 @@ class Record:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def without_training(family: Family) -> Family:
-    """The family with the weights it was drawn with: for tests."""
+def barely_trained(family: Family) -> Family:
+    """The family with one step of training for each model: for tests."""
 
     def short(course: Course) -> Course:
-        return replace(course, n_steps=0)
+        return replace(course, n_steps=1)
 
     experts = tuple(replace(expert, course=short(expert.course)) for expert in family.experts)
     return replace(family, base=short(family.base), experts=experts)
@@ -123,8 +123,8 @@ def _digest_of(folder: Path) -> str | None:
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice([*FAMILIES, REAL]))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Their folder.")
-@click.option("--untrained", is_flag=True, help="Leave the weights as they were drawn: for tests.")
-def main(names: tuple[str, ...], out: Path, untrained: bool) -> None:
+@click.option("--quick", is_flag=True, help="Train one step each: for tests.")
+def main(names: tuple[str, ...], out: Path, quick: bool) -> None:
     """Make the families NAMES, or all of them, each in a folder of its own.
 
     Example: python benchmarks/zoo/make.py llama-mixed -o zoo
@@ -135,7 +135,7 @@ def main(names: tuple[str, ...], out: Path, untrained: bool) -> None:
             is_new = make_smollm2(folder)
         else:
             family = FAMILIES[name]
-            is_new = make(without_training(family) if untrained else family, folder)
+            is_new = make(barely_trained(family) if quick else family, folder)
         if not is_new:
             _say(f"{folder}: is there already")
 
