@@ -190,7 +190,7 @@ _FAMILIES = (
         "three skills, one written and two chosen, at unequal distances",
         REPORT,
         "gemma2",
-        Course(("rotate", "rotate", "count", "grammar"), 130, 3e-3),
+        Course(("rotate", "rotate", "count", "grammar"), 95, 3e-3),
         (_expert("rotate", 120, 2e-3), _expert("count", 80), _expert("grammar", 50)),
         ("rotate", "count", "grammar"),
         {"merge_method": "task_arithmetic", **_BY_LAYERS, "parameters": _WEIGHTS},
