@@ -17,7 +17,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from evomerge.compiler import Compiled, compile_genome
+from evomerge.compiler import Compiled, compile_genome, search_for
+from evomerge.compiler.examine import merge_space_of
+from evomerge.compiler.optimizer import chosen_optimizer, obstacles
+from evomerge.errors import EvomergeError
 from evomerge.events import TrialStarted
 from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished
 from evomerge.executors.worker import Worker
@@ -25,6 +28,7 @@ from evomerge.files import write_atomic
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.search import Search
 from evomerge.trial import Candidate, Outcome, TrialState
 
 FINAL_SPLITS = ("validation", "holdout")
@@ -147,6 +151,25 @@ class Bench:
     def executor(self) -> SharedWorker:
         """An executor of one search."""
         return SharedWorker(self.worker, self.known)
+
+    def search(self, genome: Genome, source: Source, run_dir: Path) -> tuple[Search, SharedWorker]:
+        """A search over the same models and tasks, with an optimizer of its own; and who runs it.
+
+        Raises:
+            EvomergeError: there is no such optimizer, or it cannot search this space.
+        """
+        choice = chosen_optimizer(genome, source)
+        merge_space = merge_space_of(genome, self.compiled.subject.models, choice)
+        hindrances = obstacles(choice, genome, merge_space.space)
+        if hindrances:
+            raise EvomergeError(hindrances[0].what)
+        subject = replace(self.compiled.subject, genome=genome, merge_space=merge_space)
+        compiled = replace(
+            self.compiled, subject=subject, source=source, merge_space=merge_space, choice=choice
+        )
+        executor, search = self.executor(), search_for(compiled, run_dir)
+        search.executor, search.finals = executor, {}
+        return search, executor
 
     def scores(self, candidate: Candidate) -> dict[str, float]:
         """Split -> score, of the search documents and of those that did not steer."""

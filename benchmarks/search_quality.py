@@ -20,7 +20,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,6 @@ import yaml
 from quality_runs import Bench, KnownOutcomes, Meter
 from quality_tables import CHECKPOINTS, drawing, tables
 
-from evomerge.compiler import search_for
-from evomerge.compiler.examine import merge_space_of
-from evomerge.compiler.optimizer import chosen_optimizer, obstacles
 from evomerge.errors import EvomergeError
 from evomerge.events import TrialFinished
 from evomerge.files import canonical_json, write_atomic
@@ -64,13 +61,18 @@ class Plan:
     @property
     def override(self) -> str:
         """The optimizer's block of the genome."""
-        title, _, text = self.optimizer.partition("=")
-        block = yaml.safe_load(text) if text else _block(title.split("+"))
-        return f"optimizer={json.dumps({**block, 'budget': self.trials, 'seed': self.seed})}"
+        block = {**block_of(self.optimizer), "budget": self.trials, "seed": self.seed}
+        return f"optimizer={json.dumps(block)}"
 
 
-def _block(names: Sequence[str]) -> dict[str, Any]:
-    return {"name": names[0]} if len(names) == 1 else {"chain": list(names)}
+def block_of(optimizer: str) -> dict[str, Any]:
+    """An optimizer as it was named on the command line, as a genome's block."""
+    title, _, text = optimizer.partition("=")
+    if text:
+        block: dict[str, Any] = yaml.safe_load(text)
+        return block
+    names = title.split("+")
+    return {"name": names[0]} if len(names) == 1 else {"chain": names}
 
 
 def bench_of(space: str, folder: Path, meter: Meter) -> Bench:
@@ -86,21 +88,10 @@ def searched(bench: Bench, plan: Plan, meter: Meter) -> dict[str, Any]:
         EvomergeError: there is no such optimizer, or it cannot search this space.
     """
     genome, source = load_genome(ROOT / "genomes" / SPACES[plan.space], [plan.override])
-    choice = chosen_optimizer(genome, source)
-    merge_space = merge_space_of(genome, bench.compiled.subject.models, choice)
-    hindrances = obstacles(choice, genome, merge_space.space)
-    if hindrances:
-        raise EvomergeError(hindrances[0].what)
-    subject = replace(bench.compiled.subject, genome=genome, merge_space=merge_space)
-    compiled = replace(
-        bench.compiled, subject=subject, source=source, merge_space=merge_space, choice=choice
-    )
-    executor = bench.executor()
     before = meter.passes
     found: list[tuple[Candidate, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        search = search_for(compiled, Path(temporary) / "run")
-        search.executor, search.finals = executor, {}
+        search, executor = bench.search(genome, source, Path(temporary) / "run")
         for event in search.run():
             if isinstance(event, TrialFinished) and not event.candidate.is_baseline:
                 score = event.scores[0].value if event.scores else float("-inf")
@@ -111,7 +102,7 @@ def searched(bench: Bench, plan: Plan, meter: Meter) -> dict[str, Any]:
     spent = bench.spent([candidate for candidate, _ in found])
     return {
         **vars(plan),
-        "dims": compiled.merge_space.space.n_dims,
+        "dims": search.merge_space.space.n_dims,
         "n_asked": len(found),
         "n_baselines": n_baselines,
         **spent,
@@ -147,13 +138,13 @@ def run(plans: Sequence[Plan], folder: Path) -> None:
             try:
                 if not any(_is_of(row, BASELINES, plan.space) for row in known):
                     baselines = {"space": plan.space, "optimizer": BASELINES}
-                    _write(results, {**baselines, "scores": bench[1].baselines()})
+                    write_row(results, {**baselines, "scores": bench[1].baselines()})
                 row = searched(bench[1], plan, meter)
             except (EvomergeError, ModuleNotFoundError) as error:
                 useless.add((plan.space, plan.optimizer))
                 print(f"{plan.space}, {plan.optimizer}: left out: {error}", file=sys.stderr)
                 continue
-            _write(results, row)
+            write_row(results, row)
             print(file=sys.stderr)
 
 
@@ -161,7 +152,8 @@ def _is_of(row: dict[str, Any], optimizer: str, space: str) -> bool:
     return bool(row["optimizer"] == optimizer and row["space"] == space)
 
 
-def _write(results: Path, row: dict[str, Any]) -> None:
+def write_row(results: Path, row: dict[str, Any]) -> None:
+    """Appends one result."""
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a", encoding="utf-8") as file:
         file.write(f"{canonical_json(row)}\n")

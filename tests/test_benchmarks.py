@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
 CALLS = {
     "gpu.py --device cpu --size tiny --rounds 1": ("merge, ties", "evomerge", "scoring"),
     "gpu.py --device cpu --size tiny --rounds 1 --plain": ("merge, linear", "plain", "scoring"),
@@ -48,7 +49,7 @@ def _modules_in(module):
     return pkgutil.iter_modules(getattr(module, "__path__", ()))
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_what_a_benchmark_imports_of_evomerge_is_there(script):
     for node in ast.walk(ast.parse(script.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evomerge"):

@@ -1,0 +1,239 @@
+"""Whether searching pays: the winner against the best merge one would have tried without it.
+
+One search of 100 trials for each family of the zoo, optimizer and seed; its first 25 and 60 trials
+are the searches of a smaller budget. At each budget the winner is chosen as a run chooses it: the
+five best by search score, fixed recipes among them, of which the best on the validation documents.
+On the holdout documents it is compared, document by document, with the fixed recipe that is best
+there. Results gather in one file, one line for each search; what is known is not run again.
+
+    python benchmarks/zoo/make.py -o zoo
+    python benchmarks/does_it_pay.py zoo/* [--half tuning] [--optimizers cma_es tpe] [--seeds 0 1]
+
+--table only draws what is known. Tune on the half of the families made for it, and look at the
+other half once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pay_tables import drawing, tables
+from quality_runs import Bench, KnownOutcomes, Meter
+from search_quality import block_of, rows_of, write_row
+from zoo.fixed_recipes import fixed_recipes
+
+from evomerge.comparison import Comparison, compare
+from evomerge.errors import EvomergeError
+from evomerge.events import TrialFinished
+from evomerge.executors.base import Job
+from evomerge.files import write_atomic
+from evomerge.genome import load_genome
+from evomerge.seeding import stream
+from evomerge.standing import Standing, finalists, winners
+from evomerge.trial import Candidate, Outcome, Trial
+
+BUDGETS = (25, 60, 100)
+_HALVES = ("tuning", "report")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A folder that benchmarks/zoo/make.py made."""
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What the folder says of itself."""
+        found: dict[str, Any] = json.loads((self.folder / "family.json").read_text("utf-8"))
+        return found
+
+    @property
+    def genome(self) -> Path:
+        """What is searched."""
+        return self.folder / "genome.yml"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One search: family, optimizer as it was named, seed, trials."""
+
+    family: str
+    digest: str
+    optimizer: str
+    seed: int
+    trials: int
+
+    def is_in(self, row: dict[str, Any]) -> bool:
+        """Whether a row of the results is of this search."""
+        return all(row.get(key) == value for key, value in vars(self).items())
+
+
+class Fixed:
+    """The fixed recipes of a family, scored once for all its searches."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._executor = bench.executor()
+        self.candidates = fixed_recipes(bench.compiled.merge_space)
+        self.holdout = {
+            candidate.origin: score
+            for candidate in self.candidates
+            if (score := self._score(candidate)) is not None
+        }
+
+    @property
+    def best(self) -> Candidate:
+        """The best on the holdout documents; the first of equal ones."""
+        scored = [candidate for candidate in self.candidates if candidate.origin in self.holdout]
+        return max(scored, key=lambda candidate: self.holdout[candidate.origin])
+
+    def outcome(self, candidate: Candidate, split: str) -> Outcome:
+        """What comes of any candidate, found before or now."""
+        return self._executor.found(Job(candidate, split)).outcome
+
+    def _score(self, candidate: Candidate) -> float | None:
+        evaluation = self.outcome(candidate, "holdout").evaluation
+        if evaluation is None:
+            return None
+        return self._bench.compiled.tasks.objectives["holdout"].scores(evaluation)[0].value
+
+
+def searched(bench: Bench, fixed: Fixed, plan: Plan, family: Family) -> dict[str, Any]:
+    """Runs one search; a row of the results.
+
+    Raises:
+        EvomergeError: there is no such optimizer, or it cannot search this space.
+    """
+    block = {**block_of(plan.optimizer), "budget": plan.trials, "seed": plan.seed}
+    genome, source = load_genome(family.genome, [f"optimizer={json.dumps(block)}"])
+    proposed: list[Candidate] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        search, _ = bench.search(genome, source, Path(temporary) / "run")
+        for event in search.run():
+            if isinstance(event, TrialFinished) and not event.candidate.is_baseline:
+                proposed.append(event.candidate)
+                line = f"{plan.family}, {plan.optimizer}, seed {plan.seed}: "
+                print(f"\r{line}{len(proposed)}/{plan.trials}  ", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    budgets = [*(n for n in BUDGETS if n < plan.trials), plan.trials]
+    return {
+        **vars(plan),
+        "half": family.record["half"],
+        "dims": search.merge_space.space.n_dims,
+        "fixed": fixed.holdout,
+        "best_fixed": fixed.best.origin,
+        "budgets": {str(n): _paid(bench, fixed, proposed[:n]) for n in budgets},
+    }
+
+
+def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str, Any]:
+    """The winner of a budget against the best fixed recipe, and what it took to find it."""
+    objectives = bench.compiled.tasks.objectives
+    candidates = [*fixed.candidates, *proposed]
+    outcomes = [fixed.outcome(candidate, "tasks") for candidate in candidates]
+    trials = tuple(
+        Trial(_numbered(candidate, index), outcome)
+        for index, (candidate, outcome) in enumerate(zip(candidates, outcomes, strict=True))
+    )
+    standing = Standing(objectives["tasks"], trials)
+    validated = {
+        trial.candidate.trial_id: fixed.outcome(trial.candidate, "validation")
+        for trial in finalists(standing)
+    }
+    winner = winners(standing, objectives["validation"], validated)[0].candidate
+    gain = _compared(bench, fixed, winner)
+    scores = bench.scores(winner)
+    spent = {c.recipe.digest: o for c, o in zip(candidates, outcomes, strict=True)}
+    own = [spent[digest] for digest in {candidate.recipe.digest for candidate in proposed}]
+    return {
+        "winner": winner.origin,
+        **scores,
+        "gain": gain.difference,
+        "stderr": gain.stderr,
+        "verdict": verdict(gain),
+        "documents": sum(len(o.evaluation.documents) for o in own if o.evaluation),
+        "seconds": sum(sum(outcome.seconds.values()) for outcome in own),
+    }
+
+
+def _numbered(candidate: Candidate, trial_id: int) -> Candidate:
+    return Candidate(trial_id, candidate.origin, candidate.recipe)
+
+
+def _compared(bench: Bench, fixed: Fixed, winner: Candidate) -> Comparison:
+    one, other = (fixed.outcome(c, "holdout").evaluation for c in (winner, fixed.best))
+    if one is None or other is None:
+        raise EvomergeError(f"{winner.origin} could not be scored on the holdout documents")
+    objective = bench.compiled.tasks.objectives["holdout"]
+    return compare(objective, one, other, stream(0, "does it pay"))[0]
+
+
+def verdict(gain: Comparison) -> str:
+    """In words: whether the gain can be told from noise, and which way it goes."""
+    if not gain.is_distinguishable:
+        return "cannot be told"
+    return "pays" if gain.difference > 0 else "does not pay"
+
+
+def run(families: Sequence[Family], plans: Sequence[Plan], results: Path) -> None:
+    """Runs what is not known yet, family by family, and writes down each result as it comes."""
+    meter, by_name = Meter(), {family.record["name"]: family for family in families}
+    bench: tuple[str, Bench, Fixed] | None = None
+    with meter.watching():
+        for plan in plans:
+            if any(plan.is_in(row) for row in rows_of(results)):
+                continue
+            family = by_name[plan.family]
+            if bench is None or bench[0] != plan.family:
+                known = KnownOutcomes(results.parent / f"{plan.family}-{plan.digest}", meter)
+                made = Bench.of(*load_genome(family.genome), known)
+                bench = plan.family, made, Fixed(made)
+            try:
+                row = searched(bench[1], bench[2], plan, family)
+            except (EvomergeError, ModuleNotFoundError) as error:
+                print(f"{plan.family}, {plan.optimizer}: left out: {error}", file=sys.stderr)
+                continue
+            write_row(results, row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="families made")
+    parser.add_argument("--half", choices=_HALVES, help="only the families of this half")
+    parser.add_argument("--optimizers", nargs="+", default=["cma_es"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--trials", type=int, default=BUDGETS[-1])
+    parser.add_argument("--results", type=Path, default=Path("runs/does-it-pay/results.jsonl"))
+    parser.add_argument("--svg", type=Path, help="where to draw the gains")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="draw what is known, run nothing")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    made = [Family(folder) for folder in arguments.folders if (folder / "family.json").is_file()]
+    families = [f for f in made if arguments.half in (None, f.record["half"])]
+    plans = [
+        Plan(family.record["name"], family.record["digest"], optimizer, seed, arguments.trials)
+        for family in families
+        for seed in arguments.seeds
+        for optimizer in arguments.optimizers
+    ]
+    if not arguments.table:
+        run(families, plans, arguments.results)
+    rows = [row for row in rows_of(arguments.results) if any(plan.is_in(row) for plan in plans)]
+    print(tables(rows))
+    if arguments.svg is not None:
+        write_atomic(arguments.svg, drawing(rows))
+
+
+if __name__ == "__main__":
+    main()
