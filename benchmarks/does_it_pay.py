@@ -29,7 +29,6 @@ import torch
 from pay_tables import drawing, tables
 from quality_runs import Bench, KnownOutcomes, Meter
 from search_quality import block_of, rows_of, write_row
-from zoo.fixed_recipes import fixed_recipes
 
 from evomerge.comparison import Comparison, compare
 from evomerge.errors import EvomergeError
@@ -37,6 +36,7 @@ from evomerge.events import TrialFinished
 from evomerge.executors.base import Job
 from evomerge.files import write_atomic
 from evomerge.genome import load_genome
+from evomerge.merge_spaces.baselines import baselines
 from evomerge.seeding import stream
 from evomerge.standing import Standing, finalists, winners
 from evomerge.trial import Candidate, Outcome, Trial
@@ -84,7 +84,10 @@ class Fixed:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._executor = bench.executor()
-        self.candidates = fixed_recipes(bench.compiled.merge_space)
+        candidates = baselines(bench.compiled.merge_space)
+        self.candidates = list({one.recipe.digest: one for one in reversed(candidates)}.values())[
+            ::-1
+        ]
         self.holdout = {
             candidate.origin: score
             for candidate in self.candidates

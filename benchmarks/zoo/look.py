@@ -1,4 +1,4 @@
-"""Whether families leave a search something to find: parents, average and task arithmetic.
+"""Whether families leave a search something to find: parents and fixed recipes.
 
     python benchmarks/zoo/look.py FOLDER/NAME...
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import click
 import torch
 from families import GENOME_FILE
-from fixed_recipes import fixed_recipes
 
 from evomerge.compiler import compile_genome
 from evomerge.executors.worker import Worker
 from evomerge.genome import load_genome
+from evomerge.merge_spaces.baselines import baselines
 from evomerge.trial import Candidate, Outcome
 
 
@@ -32,7 +32,7 @@ def table(family: Path) -> Iterator[str]:
     yield ""
     yield f"| | {' | '.join(labels)} | mean |"
     yield "|---" * (len(labels) + 2) + "|"
-    for candidate in fixed_recipes(compiled.merge_space):
+    for candidate in baselines(compiled.merge_space):
         outcome = outcome_of(worker, candidate)
         cells = [outcome.failure] * (len(labels) + 1)
         if outcome.evaluation is not None:
