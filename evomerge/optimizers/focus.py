@@ -4,9 +4,9 @@ An optimizer that looks everywhere alike looks mostly where no good value is, th
 wider the ranges are. In the view a coordinate is the distribution function of a logistic
 distribution around the start, as wide as the coordinate's step says and cut off at its ends: a
 place drawn uniformly in the view lies near the start as a rule. The view ends some steps from the
-start, as far as from one model to the next, or where the farthest known trial lies: an optimizer
-that tries the corners of what it sees, as Gaussian processes do, would else try the corners of the
-box. Choices and whole numbers are as they were.
+start, as far as from one model to the next: an optimizer that tries the corners of what it sees, as
+Gaussian processes do, would else try the corners of the box. Choices and whole numbers are as they
+were.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 
 _WIDTH = 2.0  # steps; the standard deviation is 1.8 times that
 _REACH = 12.0  # steps; ten lead from one model to another
+_ROUNDING = 1e-9
 
 
 class Focus:
@@ -27,21 +28,25 @@ class Focus:
 
     Args:
         space: Where a search begins, and the step of each coordinate.
-        known: Genotypes that the view must hold, shape (k, n_dims).
     """
 
-    def __init__(self, space: Space, known: Array | None = None) -> None:
+    def __init__(self, space: Space) -> None:
         self._is_real = np.array([isinstance(p, Real) for p in space])
         self._start = space.initial
         self._width = _WIDTH * space.steps
-        held = self._start[None] if known is None else np.vstack([self._start, known])
         reach = _REACH * space.steps
-        self._first = np.clip(np.minimum(self._start - reach, held.min(axis=0)), 0.0, 1.0)
-        self._last = np.clip(np.maximum(self._start + reach, held.max(axis=0)), 0.0, 1.0)
+        self._first = np.clip(self._start - reach, 0.0, 1.0)
+        self._last = np.clip(self._start + reach, 0.0, 1.0)
         self._low, self._high = self._below(self._first), self._below(self._last)
 
+    def holds(self, genotypes: Array) -> NDArray[np.bool_]:
+        """Which genotypes lie in the view, shape (...)."""
+        inside = (genotypes >= self._first - _ROUNDING) & (genotypes <= self._last + _ROUNDING)
+        held: NDArray[np.bool_] = (inside | ~self._is_real).all(axis=-1)
+        return held
+
     def seen(self, genotypes: Array) -> Array:
-        """Genotypes -> places in the view, at its edge where they lie beyond; (..., n_dims)."""
+        """Genotypes in the view -> their places, shape (..., n_dims)."""
         places = (self._below(genotypes) - self._low) / (self._high - self._low)
         return np.where(self._is_real, np.clip(places, 0.0, 1.0), genotypes)
 

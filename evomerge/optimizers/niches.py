@@ -57,7 +57,7 @@ class NichesSettings(Settings):
             choice or a whole number is drawn anew as often. Without it 0.3 of each parameter's
             own step, which is a tenth of a unit for a weight, and one in twenty.
         spread: Standard deviation of half of the first points around the start, as a share of
-            each range; without it one step. The others lie anywhere, more of them near.
+            each range; without it one step. The others lie up to 12 steps away, more of them near.
         crossover: Off, a child is a mutated copy of one parent.
         split_point: Off, both parents are mixed in one proportion everywhere.
         matchmaker: Off, the second parent is drawn by fitness like the first.

@@ -64,8 +64,7 @@ class OptunaOptimizer(Optimizer):
         return self._focus.meant(places)
 
     def _begin(self) -> optuna.Study:
-        known = [genotypes for genotypes, _ in self._learned]
-        self._focus = Focus(self.space, np.concatenate(known) if known else None)
+        self._focus = Focus(self.space)
         with _inside_optuna():
             self._study = optuna.create_study(
                 sampler=self._sampler(stream_seed(self.seed, "optimizer")),
@@ -89,8 +88,10 @@ class OptunaOptimizer(Optimizer):
             self._add(self._study, genotypes, losses)
 
     def _add(self, study: optuna.Study, genotypes: Array, losses: Array) -> None:
-        rows = losses.reshape(len(losses), -1).tolist()
-        for place, row in zip(self._focus.seen(genotypes), rows, strict=True):
+        """Tells the sampler of trials made elsewhere; of those out of view nothing can be said."""
+        held = self._focus.holds(genotypes)
+        rows = losses.reshape(len(losses), -1)[held].tolist()
+        for place, row in zip(self._focus.seen(genotypes[held]), rows, strict=True):
             study.add_trial(
                 create_trial(
                     params=self._params(place),

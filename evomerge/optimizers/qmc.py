@@ -15,7 +15,7 @@ from evomerge.optimizers.optuna_study import OptunaOptimizer, distributions_of
 
 
 class QuasiMonteCarlo(OptunaOptimizer):
-    """Covers the cube evenly, whatever the losses say."""
+    """Covers what lies around the best baseline evenly, whatever the losses say."""
 
     is_adaptive: bool = False
     only_ranks_matter: ClassVar[bool] = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -221,7 +221,7 @@ def stores_of(
     workers: int,
     device: str,
     run_dir: Path | None,
-    method: str = "",
+    methods: Collection[str] = (),
     training: Training | None = None,
 ) -> tuple[Store, ...]:
     """Where a run takes room on this machine, and how much there is."""
@@ -236,7 +236,7 @@ def stores_of(
         tokens_per_pass,
         workers,
         shared=not is_gpu,
-        in_blocks=not is_gpu and method in IN_BLOCKS,
+        in_blocks=not is_gpu and bool(methods) and set(methods) <= {*IN_BLOCKS},
     )
     needs += training.memory if training is not None else ()
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)

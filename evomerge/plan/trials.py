@@ -118,9 +118,19 @@ def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
         workers,
         subject.device,
         subject.run_dir,
-        genome.genome.merge_method,
+        _methods(subject),
         _training(subject, sizes),
     )
+
+
+def _methods(subject: Subject) -> set[str]:
+    """Merge methods of the run: the genome's own, and those of its baselines."""
+    own = subject.genome.genome.merge_method
+    if subject.merge_space is None:
+        return {own}
+    first = baselines(subject.merge_space, subject.genome.baselines)
+    named = {str(one.recipe.config["merge_method"]) for one in first}
+    return {own, *(named - {"passthrough"})}  # which only copies a model
 
 
 def _training(subject: Subject, sizes: Sizes) -> Training | None:

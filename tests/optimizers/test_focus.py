@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,14 +50,26 @@ def test_the_view_is_the_cube_and_back(place):
     assert (genotype[2:] == place[2:]).all()
 
 
-def test_the_view_ends_some_steps_away_or_with_the_farthest_known_trial():
-    space = weights(-4.7, 5.3)
-    ends = [Focus(space).meant(np.full(6, end)) for end in (0.0, 1.0)]
+def test_the_view_ends_some_steps_away():
+    focus = Focus(weights(-4.7, 5.3))
+    ends = [focus.meant(np.full(6, end)) for end in (0.0, 1.0)]
     np.testing.assert_allclose(ends, [np.full(6, 0.38), np.full(6, 0.62)])
-    known = np.array([[0.5] * 5 + [0.9]])
-    focus = Focus(space, known)
-    np.testing.assert_allclose(focus.meant(np.ones(6)), [0.62] * 5 + [0.9])
-    np.testing.assert_allclose(focus.meant(focus.seen(known)), known, atol=1e-6)
+    assert focus.holds(np.array([*ends, [0.5] * 5 + [0.9]])).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("n_asked", [0, 1])
+def test_a_sampler_hears_of_no_trial_where_it_was_not(n_asked):
+    space = weights(-10.0, 10.0)
+    optimizer = OPTIMIZERS["tpe"](space, seed=0)
+    for _ in range(n_asked):
+        asked = optimizer.ask()
+        optimizer.tell(asked, np.ones(len(asked)))
+    far, near = space.initial + 0.4, space.initial + 0.01
+    optimizer.context = replace(optimizer.context, begins_at_best=True)
+    optimizer.tell(np.array([far, near]), np.array([0.0, 0.5]))
+    optimizer.ask()
+    values = [trial.value for trial in optimizer._study.trials if trial.value is not None]
+    assert values == [1.0] * n_asked + [0.5]
 
 
 def test_all_of_a_narrow_range_is_in_view():

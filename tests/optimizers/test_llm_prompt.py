@@ -66,7 +66,7 @@ def test_the_prompt_tells_what_is_searched_and_where_it_stands(line):
 
 def test_the_prompt_tells_the_noise_and_whether_anything_improved():
     assert "The last generation improved on the best score of those before" in said(SITUATION)
-    assert "a standard deviation of 0.05 of each range" in said(SITUATION)
+    assert "deviation of 0.075 in plain ranges, 0.05 of the range elsewhere." in said(SITUATION)
     assert "did not improve on" in said(replace(SITUATION, has_improved=False))
 
 

@@ -143,14 +143,16 @@ def _state(space: Space, situation: Situation) -> str:
 
 
 def _noise(space: Space, sigma: float) -> str:
-    """In units where these are the same for all; else as a share of ranges and steps."""
-    steps = [_unit(p) for p in space]
-    if None in steps:
+    """In units of the parameters that have some; else, and for the others, as a share of ranges."""
+    units = [_unit(p) for p in space]
+    sizes = sorted(sigma * unit for unit in units if unit is not None)
+    if not sizes:
         return f"{sigma:g} of each range"
-    sizes = sorted(sigma * step for step in steps if step is not None)
-    if sizes[-1] - sizes[0] < 1e-9:
-        return f"{sizes[0]:.3g} in each parameter"
-    return f"{sizes[0]:.3g} to {sizes[-1]:.3g}, the more the wider a parameter varies as a rule"
+    least, most = f"{sizes[0]:.3g}", f"{sizes[-1]:.3g}"
+    said = least if least == most else f"{least} to {most}"
+    if None in units:
+        return f"{said} in plain ranges, {sigma:g} of the range elsewhere"
+    return f"{said} in each parameter"
 
 
 def _unit(parameter: Parameter) -> float | None:
