@@ -483,7 +483,7 @@ def test_llm_begins_around_the_best_seed_when_it_begins_at_the_start():
 
 def test_gradient_and_gp_hear_the_seeds_like_any_trial():
     assert len(begun_from_seeds("gp")._study.trials) == 9
-    assert begun_from_seeds("gradient")._best[1].tolist() == SEEDS[1].tolist()
+    assert begun_from_seeds("gradient")._here.genotype.tolist() == SEEDS[1].tolist()
 
 
 def composed(kind, **arguments):
