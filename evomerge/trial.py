@@ -67,12 +67,14 @@ class Document(NamedTuple):
         values: ``"metric,filter"`` -> value of this document alone; only metrics
             whose per-document value is a number.
         answer: What the model answered: the chosen option's index, or generated text.
+        written: Tokens it generated, up to and with what ended them; None where there are none.
     """
 
     task: str
     doc_id: int
     values: Mapping[str, float]
     answer: int | str | None = None
+    written: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from evomerge.compiler.recorded import dtype_of, genome_digest
 from evomerge.compiler.tasks import Names
 from evomerge.compiler.trainer import trainer_maker
 from evomerge.evaluators.base import Evaluator
-from evomerge.events import Notice, Preparing, Proposing
+from evomerge.events import Notice, Preparing, Proposing, Warned
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.executors.factory import Workshop
@@ -42,9 +42,9 @@ from evomerge.preflight.search import uncompared
 from evomerge.reading import is_there
 from evomerge.scratch import scratch
 from evomerge.search import Search
-from evomerge.trial import SEED, Candidate
+from evomerge.trial import SEED, Candidate, Trial
 
-Hear = Callable[[Preparing | Proposing | Notice], None]
+Hear = Callable[[Preparing | Proposing | Notice | Warned], None]
 
 
 def search_for(
@@ -82,14 +82,11 @@ def search_for(
         compiled, executor, ledger, notes = _begun(compiled, header, target.path, folders)
     genome, objectives = compiled.genome, compiled.tasks.objectives
     limits, seeds = genome.optimizer, _seeds(compiled, ledger)
-    return Search(
+    searches: list[Search] = []  # a trainer asks it for the trials that are over
+    context = _context(compiled, ledger, executor, seeds, hear, searches)
+    search = Search(
         merge_space=compiled.merge_space,
-        optimizer=optimizer_for(
-            compiled.choice,
-            genome,
-            compiled.merge_space.space,
-            _context(compiled, ledger, executor, seeds, hear),
-        ),
+        optimizer=optimizer_for(compiled.choice, genome, compiled.merge_space.space, context),
         objective=objectives["tasks"],
         executor=executor,
         ledger=ledger,
@@ -100,6 +97,8 @@ def search_for(
         notes=[*notes, *_notes(compiled, ledger.header)],
         is_strict=is_strict,
     )
+    searches.append(search)
+    return search
 
 
 def _baselines(compiled: Compiled) -> list[Candidate]:
@@ -114,7 +113,7 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 
-def _deaf(event: Preparing | Proposing | Notice) -> None:
+def _deaf(event: Preparing | Proposing | Notice | Warned) -> None:
     """Nobody wants to know."""
 
 
@@ -124,11 +123,15 @@ def _context(
     executor: Executor,
     seeds: Sequence[Candidate],
     hear: Hear,
+    searches: Sequence[Search],
 ) -> SearchContext:
-    """What the optimizer may know and use."""
+    """What the optimizer may know and use; of the search, once it has begun."""
 
     def say(activity: str, share: float) -> None:
         hear(Proposing(activity, share))
+
+    def history() -> Sequence[Trial]:
+        return searches[0].standing.trials
 
     merge_space, definition = compiled.merge_space, compiled.genome.genome
     points = [merge_space.source_point(index) for index in range(len(definition.models))]
@@ -149,7 +152,7 @@ def _context(
         places=places_of(merge_space),
         brief=brief,
         keepsakes=keepsakes,
-        trainer=trainer_maker(compiled, executor, keepsakes, ledger.folder.optimizer, say),
+        trainer=trainer_maker(compiled, executor, ledger, history, hear),
         folder=ledger.folder.path,
         say=say,
         notify=lambda message: hear(Notice(message)),

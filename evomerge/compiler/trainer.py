@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evomerge.compiler.examine import Compiled
-from evomerge.errors import GenomeError
+from evomerge.events import Proposing, Warned
 from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
+from evomerge.ledger import Ledger
+from evomerge.ledger.keepsakes import RunKeepsakes
 from evomerge.merge_spaces.parameters import ParameterSpace
-from evomerge.optimizers.context import Keepsakes, Trainer
+from evomerge.optimizers.context import Trainer
 from evomerge.optimizers.gradient_settings import GradientSettings
+from evomerge.trial import Trial
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
+    from evomerge.training.exercises import Exercises
+    from evomerge.training.mixture import Mixture
     from evomerge.training.passes import Text
 
 
 def trainer_maker(
     compiled: Compiled,
     executor: Executor,
-    keepsakes: Keepsakes,
-    folder: Path,
-    say: Callable[[str, float], None],
+    ledger: Ledger,
+    history: Callable[[], Sequence[Trial]],
+    hear: Callable[[Proposing | Warned], None],
 ) -> Callable[[Any], Trainer] | None:
-    """Makes trainers that share the model of the trials; None where trials run elsewhere."""
+    """Makes trainers that share the model of the trials; None where trials run elsewhere.
+
+    Args:
+        compiled: What is searched.
+        executor: Where trials run.
+        ledger: Holds their documents, and what trainers keep.
+        history: The trials that are over.
+        hear: Takes what a trainer tells people.
+    """
     merge_space = compiled.merge_space
     if not (isinstance(executor, Serial) and isinstance(merge_space, ParameterSpace)):
         return None
-    return _TrainerMaker(compiled, merge_space, executor, keepsakes, folder / "columns", say)
+    return _TrainerMaker(compiled, merge_space, executor, ledger, history, hear)
 
 
 @dataclass(frozen=True)
@@ -41,9 +52,9 @@ class _TrainerMaker:
     compiled: Compiled
     merge_space: ParameterSpace
     executor: Serial
-    keepsakes: Keepsakes
-    folder: Path
-    say: Callable[[str, float], None]
+    ledger: Ledger
+    history: Callable[[], Sequence[Trial]]
+    hear: Callable[[Proposing | Warned], None]
 
     _made: list[tuple[Worker, GradientSettings, Trainer]] = field(default_factory=list)
 
@@ -70,44 +81,44 @@ class _TrainerMaker:
         checkpoints = None
         if settings.granularity == "column":
             mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
-            checkpoints = Checkpoints(columns, self.folder)
+            checkpoints = Checkpoints(columns, self.ledger.folder.optimizer / "columns")
         else:
             mixture = Mixture(merger, coefficients)
         start = mixture.trained.of(self.merge_space.space.initial)
         model = mixture.at(mixture.trained.settled(start))
-        answers = self._answers(model)
-        answers = {name: texts for name, texts in answers.items() if texts[0].share > 0}
-        if settings.losses.nll and not answers:
-            raise GenomeError(
-                "no right answer can be read off the search tasks",
-                where="optimizer.losses.nll",
-                fix="Set it to 0 and let the sources teach (kl, with prompts), or use cma_es.",
-            )
+        exercises = self._exercises(settings, mixture, model)
         models = [source.model for source in self.compiled.genome.genome.models]
         lessons = Lessons(
-            answers,
-            self._prompts(settings, model, answers) if settings.losses.need_prompts else (),
+            exercises.now,
+            self._prompts(settings, model, exercises.targets)
+            if settings.losses.need_prompts
+            else (),
         )
         recipes = [self.merge_space.model_recipe(name) for name in models]
-        keepsakes = self.keepsakes if settings.cache_teachers else None
+        keepsakes = RunKeepsakes(self.ledger.folder) if settings.cache_teachers else None
         teachers = Teachers(mixture, recipes, settings.teacher_top_k, keepsakes)
-        return GradientTrainer(mixture, lessons, settings, teachers, checkpoints, self.say)
+        return GradientTrainer(mixture, lessons, settings, teachers, checkpoints, self._say)
 
-    def _answers(self, model: LiveModel) -> dict[str, list[Text]]:
-        """Task -> its documents with their answers, each as its task counts."""
-        from evomerge.evaluators.lm_eval.answers import answers_of
+    def _say(self, activity: str, share: float) -> None:
+        self.hear(Proposing(activity, share))
+
+    def _exercises(
+        self, settings: GradientSettings, mixture: Mixture, model: LiveModel
+    ) -> Exercises:
+        """What the documents of the search tasks teach, each as its task counts."""
+        from evomerge.evaluators.lm_eval.answers import questions_of
         from evomerge.evaluators.lm_eval.evaluator import LmEval
-        from evomerge.training.passes import Text
+        from evomerge.training.exercises import Exercises, History
 
         evaluator = self.executor.worker.evaluators["tasks"]
-        if not isinstance(evaluator, LmEval):
-            return {}
-        shares = {task.name: task.weight for task in evaluator.tasks}
-        found: dict[str, list[Text]] = defaultdict(list)
-        for one in answers_of(evaluator, model):
-            text = Text((*one.context, *one.answer), len(one.context), shares.get(one.task, 1.0))
-            found[one.task].append(text)
-        return found
+        return Exercises(
+            questions_of(evaluator, model) if isinstance(evaluator, LmEval) else (),
+            {task.name: task.weight for task in self.compiled.genome.tasks},
+            History(self.history, self.ledger.documents),
+            lambda recipe: mixture.of(recipe).module,
+            lambda message: self.hear(Warned(message)),
+            settings.batch_size,
+        )
 
     def _prompts(
         self, settings: GradientSettings, model: LiveModel, answers: dict[str, list[Text]]

@@ -31,13 +31,19 @@ def read_documents(path: Path) -> tuple[Document, ...]:
         if len(content) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
         # Not splitlines: an answer may hold other characters that end a line.
-        return tuple(Document(**document_in(json.loads(line))) for line in content.split(b"\n"))
+        return tuple(_document(line) for line in content.split(b"\n"))
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise LedgerError(
             f"not the documents of a trial ({str(error) or type(error).__name__})",
             where=str(path),
             fix="Restore the file from a copy.",
         ) from error
+
+
+def _document(line: bytes) -> Document:
+    told = document_in(json.loads(line))
+    written = told.pop("written", None)
+    return Document(**told, written=None if written is None else tuple(written))
 
 
 def write_documents(path: Path, outcome: Outcome) -> bool:
@@ -53,10 +59,11 @@ def write_documents(path: Path, outcome: Outcome) -> bool:
 def _lines(documents: Sequence[Document]) -> Iterator[str]:
     """The canonical JSON of each document; those of one task often share their values too."""
     tails: dict[tuple[str, int], str] = {}
-    for task, doc_id, values, answer in documents:
+    for task, doc_id, values, answer, written in documents:
         tail = tails.get((task, id(values)))
         if tail is None:
-            tail = f'"task":{canonical_json(task)},"values":{canonical_json(dict(values))}}}'
+            tail = f'"task":{canonical_json(task)},"values":{canonical_json(dict(values))}'
             tails[task, id(values)] = tail
         told = answer if type(answer) is int else canonical_json(answer)
-        yield f'{{"answer":{told},"doc_id":{doc_id},{tail}'
+        tokens = "" if written is None else f',"written":[{",".join(map(str, written))}]'
+        yield f'{{"answer":{told},"doc_id":{doc_id},{tail}{tokens}}}'

@@ -167,6 +167,7 @@ class _Document(TypedDict):
     doc_id: Count
     values: dict[Name, Finite]
     answer: int | str | None
+    written: NotRequired[list[Count]]
 
 
 class _Bounded(TypedDict):

@@ -66,6 +66,7 @@ class Optimizer(ABC):
     Settings: ClassVar[type[_Settings]] = _Settings
     multi_objective: ClassVar[bool] = False
     is_adaptive: bool = True  # losses steer what is asked next
+    learns_by_trials: bool = True  # the more dimensions, the more trials it takes
     only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
     needs_documents: bool = False  # ``_see`` reads per-document results
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count

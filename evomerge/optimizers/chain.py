@@ -89,7 +89,9 @@ class Composite(Optimizer):
     ) -> None:
         self._links = tuple(links)
         self.needs_documents = any(link.kind.needs_documents for link in links)
-        self.is_adaptive = any(link.kind.is_adaptive for link in links)
+        adaptive = [link.kind for link in links if link.kind.is_adaptive]
+        self.is_adaptive = bool(adaptive)
+        self.learns_by_trials = any(kind.learns_by_trials for kind in adaptive)
         super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
 
     def _made(self, position: int, space: Space, **changes: Any) -> Optimizer:

@@ -76,6 +76,8 @@ class Lesson:
         config: The mergekit recipe of the result where no point of the space means it.
         folder: The checkpoint that this recipe names, below the run folder, which must be there.
         effort: What it took.
+        to_beat: Loss of the best trial before it; None where nobody knows.
+        after: Epoch it went on from, from 1; 0 is the start, None the one before it.
     """
 
     genotype: NDArray[np.float64]
@@ -84,13 +86,20 @@ class Lesson:
     config: Mapping[str, Any] | None = None
     folder: str | None = None
     effort: Effort = Effort()
+    to_beat: float | None = None
+    after: int | None = None
 
 
 class Trainer(Protocol):
     """Learns a point by back-propagation."""
 
     def epoch(
-        self, index: int, genotype: NDArray[np.float64], state: bytes | None, seed: int
+        self,
+        index: int,
+        genotype: NDArray[np.float64],
+        state: bytes | None,
+        seed: int,
+        pace: float = 1.0,
     ) -> Lesson:
         """One pass over the data.
 
@@ -99,6 +108,7 @@ class Trainer(Protocol):
             genotype: Where it begins, shape (n_dims,); used where ``state`` is None.
             state: Of the epoch before; None begins anew.
             seed: Of everything drawn at random in it.
+            pace: What its learning rate is multiplied by.
         """
 
     def restore(self, lesson: Lesson) -> None:

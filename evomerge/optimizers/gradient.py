@@ -7,19 +7,22 @@ result is a recipe (``granularity: column`` has one per column); numbers in floa
 columns in float32, where bfloat16 rounds away most steps; by default the answers of the search
 tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``), and learning rate,
 schedule, epochs, batch and filter are others: docs/optimizers.md has a block with DAM's.
-Every epoch is a trial; the search tasks decide between them, so that training too long loses
-nothing but time.
+Every epoch is a trial and compared with the best so far, the start included. One that scores less
+may lie in a valley: it is followed as long as the next ones score more and more. Where they do not,
+all of them are taken back: the next epoch begins where the best ended, with half the learning rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.counted import counted
 from evomerge.errors import LedgerError, Problem, RunError
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.optimizers.base import Optimizer, Settings
@@ -34,12 +37,35 @@ from evomerge.space import Space
 Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where an epoch can begin.
+
+    Attributes:
+        loss: Of its trial; None where nobody knows.
+        epoch: Which epoch ended there, from 1; 0 is the start.
+        genotype: Shape (n_dims,).
+        state: What the epoch left; None at the start.
+    """
+
+    loss: float | None
+    epoch: int
+    genotype: Array
+    state: bytes | None = None
+
+    def is_as_good_as(self, other: _Place) -> bool:
+        """Whether it scores no less; anything that scores is as good as what nobody knows."""
+        if self.loss is None or not np.isfinite(self.loss):
+            return False
+        return other.loss is None or self.loss <= other.loss
+
+
 class Gradient(Optimizer):
     """Proposes where each epoch of training ends."""
 
     Settings: ClassVar[type[Settings]] = GradientSettings
     continuous_only: ClassVar[bool] = True
-    is_adaptive: bool = False  # the texts steer it, not the scores
+    learns_by_trials: bool = False  # but by texts; the scores say what is taken back
     settings: GradientSettings
 
     @classmethod
@@ -58,10 +84,9 @@ class Gradient(Optimizer):
 
     def _start(self) -> None:
         self._n_asked = 0
-        self._best: tuple[float, Array] | None = None
-        self._state: bytes | None = None
-        self._genotype: Array = self.space.initial
-        self._config: Mapping[str, Any] | None = None
+        self._best = self._here = _Place(None, 0, self.space.initial)
+        self._n_retreats = 0  # since the best
+        self._lesson: Lesson | None = None  # of the last epoch
 
     @property
     def _n_epochs(self) -> int:
@@ -78,7 +103,9 @@ class Gradient(Optimizer):
         """Which epoch is next; nothing where it was paid for before."""
         if self.context.keepsakes.recall(self._name) is not None:
             return ""
-        return f"epoch {self._n_asked + 1} of {self._n_epochs}: training"
+        n_lost = self._n_asked - self._here.epoch
+        again = f" anew, {counted(n_lost, 'epoch')} taken back" if n_lost else ""
+        return f"epoch {self._n_asked + 1} of {self._n_epochs}: training{again}"
 
     @property
     def _name(self) -> str:
@@ -86,24 +113,26 @@ class Gradient(Optimizer):
         return name_of(self._n_asked + 1)
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
+        if self._n_asked:  # it trains what it began with
+            return
         for genotype, loss in zip(genotypes, losses.tolist(), strict=True):
-            if np.isfinite(loss) and (self._best is None or loss < self._best[0]):
-                self._best = (loss, genotype)
+            if np.isfinite(loss) and (self._best.loss is None or loss < self._best.loss):
+                self._best = self._here = _Place(loss, 0, genotype)
 
     def _ask(self) -> Array:
-        if self._n_asked == 0 and self._best is not None:
-            self._genotype = self._best[1]
         kept = self.context.keepsakes.recall(self._name)
         lesson = self._trained() if kept is None else self._found(kept)
         self._n_asked += 1
-        self._genotype, self._state, self._config = lesson.genotype, lesson.state, lesson.config
+        self._lesson = lesson
         self.labels = (f"epoch {self._n_asked}",)
         return np.array(lesson.genotype[None])
 
     def _trained(self) -> Lesson:
         """The next epoch; kept before anyone hears of it."""
         seed = stream_seed(self.seed, "optimizer", "epoch", self._n_asked)
-        lesson = self._trainer().epoch(self._n_asked, self._genotype, self._state, seed)
+        here, pace = self._here, 0.5**self._n_retreats
+        lesson = self._trainer().epoch(self._n_asked, here.genotype, here.state, seed, pace)
+        lesson = replace(lesson, to_beat=self._best.loss, after=here.epoch)
         self.context.keepsakes.keep(self._name, to_bytes(lesson))
         return lesson
 
@@ -132,8 +161,22 @@ class Gradient(Optimizer):
         return self.context.trainer(self.settings)
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
-        """Nothing: the texts teach."""
+        """Goes on from the epoch, or from the best where it led nowhere."""
+        lesson = self._lesson
+        assert lesson is not None  # what is told was asked for
+        place = _Place(float(losses[0]), self._n_asked, lesson.genotype, lesson.state)
+        if place.is_as_good_as(self._best):
+            self._best = self._here = place
+            self._n_retreats = 0
+        elif np.isfinite(losses[0]) and (
+            self._here is self._best or not self._here.is_as_good_as(place)
+        ):
+            self._here = place
+        else:
+            self._here = self._best
+            self._n_retreats += 1
 
     def recipe_config(self, row: int) -> dict[str, Any] | None:
         """The recipe of the last epoch where no point of the space means it."""
-        return None if self._config is None else dict(self._config)
+        config = None if self._lesson is None else self._lesson.config
+        return None if config is None else dict(config)

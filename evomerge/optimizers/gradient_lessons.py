@@ -44,6 +44,8 @@ class _Told(TypedDict):
     config: dict[str, Any] | None
     folder: NotRequired[Annotated[str, AfterValidator(_a_name)] | None]
     effort: NotRequired[_Effort]
+    to_beat: NotRequired[Annotated[float, Field(allow_inf_nan=False)] | None]
+    after: NotRequired[_Count | None]
 
 
 _TOLD: TypeAdapter[Any] = TypeAdapter(_Told)
@@ -62,6 +64,8 @@ def to_bytes(lesson: Lesson) -> bytes:
         "config": lesson.config,
         "folder": lesson.folder,
         "effort": asdict(lesson.effort),
+        "to_beat": lesson.to_beat,
+        "after": lesson.after,
     }
     np.savez(
         buffer,
@@ -97,7 +101,16 @@ def from_bytes(content: bytes, where: str) -> Lesson:
         ) from error
     effort = Effort(**told.get("effort", {}))
     state = held["state"].tobytes()
-    return Lesson(genotype, state, told["losses"], told["config"], told.get("folder"), effort)
+    return Lesson(
+        genotype,
+        state,
+        told["losses"],
+        told["config"],
+        told.get("folder"),
+        effort,
+        told.get("to_beat"),
+        told.get("after"),
+    )
 
 
 def read_lesson(path: Path) -> Lesson:

@@ -16,7 +16,8 @@ class Losses(Settings):
     """Weights of the terms that are minimised; 0 switches a term off.
 
     Attributes:
-        nll: Negative log-likelihood of the right answers of the search tasks.
+        nll: Negative log-likelihood of the right answers of the search tasks, of an option
+            among the options.
         kl: Divergence from each source on its own prompts.
         mse: Square error of the logits against each source on its own prompts.
         entropy: Of the predictions on the prompts.
@@ -93,7 +94,8 @@ class GradientSettings(Settings):
         mofo: Share of the weights, those of the largest momentum, that a step moves; without
             it all move (AdamW).
         clip: Largest norm of a gradient.
-        batch_size: Documents, or prompts per source, of a pass.
+        batch_size: Documents, or prompts per source, of a pass; it reads no more texts, and
+            options are texts.
         accumulation: Passes of a step.
         documents: Of each task, drawn anew in every epoch; all by default.
         max_length: Tokens of a prompt that are read.

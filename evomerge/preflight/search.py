@@ -31,7 +31,10 @@ _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": Fa
 def budget(subject: Subject) -> Iterator[Finding]:
     """Too many dimensions, or too large a population, for the trials there are."""
     trials = trials_of(subject)
-    if trials is None or subject.optimizer is None or not subject.optimizer.is_adaptive:
+    optimizer = subject.optimizer
+    if trials is None or optimizer is None:
+        return
+    if not (optimizer.is_adaptive and optimizer.learns_by_trials):
         return
     is_wide = trials.budget < TRIALS_PER_DIMENSION * trials.n_dims
     is_few = trials.budget < PLENTY_PER_DIMENSION * trials.n_dims

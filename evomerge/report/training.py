@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 from evomerge.optimizers.context import Effort, Lesson
 from evomerge.optimizers.gradient_lessons import lessons_in, read_lesson
+from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import FAILED, Section
 from evomerge.report.text import number
@@ -25,12 +27,29 @@ class TrainedEpoch:
         number: Which epoch, from 1.
         lesson: What it gave and took.
         trial: Its trial; None where it was not scored yet.
+        loss: What it minimised, the terms by their weights.
+        score: Of its trial; None where it failed, or was not scored yet.
+        is_kept: Whether the best epoch so far is this one, or went on from it.
     """
 
     link: int
     number: int
     lesson: Lesson
     trial: Trial | None
+    loss: float
+    score: float | None
+    is_kept: bool = False
+
+    @property
+    def after(self) -> int:
+        """Epoch it went on from; 0 is the start."""
+        return self.number - 1 if self.lesson.after is None else self.lesson.after
+
+    @property
+    def is_best(self) -> bool:
+        """Whether none before it, the start included, scored more."""
+        to_beat = self.lesson.to_beat
+        return self.score is not None and (to_beat is None or -self.score <= to_beat)
 
 
 def training_of(run: RecordedRun) -> list[TrainedEpoch]:
@@ -42,10 +61,26 @@ def training_of(run: RecordedRun) -> list[TrainedEpoch]:
     trials = _trials(run)
     found = []
     for link, folder in run.kept_by("gradient"):
+        weights = GradientSettings.model_validate(run.genome.optimizer.links[link].settings).losses
+        own = []
         for number_, path in lessons_in(folder):
-            trial = trials.pop(0) if trials and trials[0][0] == number_ else (0, None)
-            found.append(TrainedEpoch(link, number_, read_lesson(path), trial[1]))
+            _, trial = trials.pop(0) if trials and trials[0][0] == number_ else (0, None)
+            lesson, scores = read_lesson(path), () if trial is None else run.standing.scores(trial)
+            loss = sum(getattr(weights, name, 0.0) * term for name, term in lesson.losses.items())
+            score = scores[0].value if scores else None
+            own.append(TrainedEpoch(link, number_, lesson, trial, loss, score))
+        found += _with_kept(own)
     return found
+
+
+def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
+    """The epochs of a link, those marked that the best of them stands on."""
+    kept: set[int] = set()
+    number = max((epoch.number for epoch in epochs if epoch.is_best), default=0)
+    while number:
+        kept.add(number)
+        number = min(epochs[number - 1].after, number - 1)
+    return [replace(epoch, is_kept=epoch.number in kept) for epoch in epochs]
 
 
 def _trials(run: RecordedRun) -> list[tuple[int, Trial]]:
@@ -66,9 +101,9 @@ def training_section(run: RecordedRun) -> Section | None:
     return Section(
         "training",
         "training: mean of each loss over an epoch, before its steps, and what it took",
-        ("epoch", *terms, "score", "passes", "tokens", "seconds"),
-        tuple(_rows(run, epochs, terms)),
-        (_total(total, len(epochs)),),
+        ("epoch", *terms, "score", "", "passes", "tokens", "seconds"),
+        tuple(_rows(epochs, terms)),
+        (*_parting(epochs), _total(total, len(epochs))),
         {
             "epochs": [_data(epoch) for epoch in epochs],
             "total": asdict(replace(total, seconds=round(total.seconds, 3))),
@@ -76,27 +111,46 @@ def training_section(run: RecordedRun) -> Section | None:
     )
 
 
-def _rows(
-    run: RecordedRun, epochs: list[TrainedEpoch], terms: list[str]
-) -> Iterator[tuple[str, ...]]:
+def _rows(epochs: list[TrainedEpoch], terms: list[str]) -> Iterator[tuple[str, ...]]:
     for epoch in epochs:
         lesson, effort = epoch.lesson, epoch.lesson.effort
         losses = (f"{lesson.losses[t]:.4g}" if t in lesson.losses else "" for t in terms)
         yield (
             str(epoch.number),
             *losses,
-            _score(run, epoch.trial),
+            _score(epoch),
+            "" if epoch.is_kept or epoch.trial is None else "taken back",
             f"{effort.n_passes:,}",
             f"{effort.n_tokens:,}",
             f"{effort.seconds:.1f}",
         )
 
 
-def _score(run: RecordedRun, trial: Trial | None) -> str:
-    if trial is None:
+def _score(epoch: TrainedEpoch) -> str:
+    if epoch.trial is None:
         return "-"
-    scores = run.standing.scores(trial)
-    return number(scores[0].value) if scores else FAILED
+    return FAILED if epoch.score is None else number(epoch.score)
+
+
+def _parting(epochs: list[TrainedEpoch]) -> Iterator[str]:
+    """Says where the loss falls and the score with it, twice in a row."""
+    for link in dict.fromkeys(epoch.link for epoch in epochs):
+        own = {epoch.number: epoch for epoch in epochs if epoch.link == link}
+        for first, second in pairwise(own.values()):
+            if _parts(first, own.get(first.after)) and _parts(second, own.get(second.after)):
+                yield (
+                    f"From epoch {first.number} on the loss falls and the score with it: what is "
+                    "learned is not what is scored. Look at the targets of the tasks, take more "
+                    "documents, or a smaller learning_rate."
+                )
+                break
+
+
+def _parts(epoch: TrainedEpoch, before: TrainedEpoch | None) -> bool:
+    """Whether it has a lower loss than the one it went on from, and a lower score."""
+    if before is None or epoch.score is None or before.score is None:
+        return False
+    return epoch.loss < before.loss and epoch.score < before.score
 
 
 def _total(total: Effort, n_epochs: int) -> str:
@@ -115,6 +169,9 @@ def _data(epoch: TrainedEpoch) -> dict[str, object]:
         "epoch": epoch.number,
         "trial": None if epoch.trial is None else epoch.trial.candidate.trial_id,
         "losses": dict(epoch.lesson.losses),
+        "score": epoch.score,
+        "after": epoch.after,
+        "is_kept": epoch.is_kept,
         **effort,
         "seconds": round(epoch.lesson.effort.seconds, 3),
     }

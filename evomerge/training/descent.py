@@ -77,12 +77,11 @@ class Descent:
             return self.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
         return self.learning_rate
 
-    def step(self, state: State, gradient: Array, n_steps: int) -> State:
-        """The state after one more step."""
+    def step(self, state: State, gradient: Array, rate: float) -> State:
+        """The state after one more step at a learning rate."""
         if self.clip is not None:
             norm = math.sqrt(float(np.square(gradient).sum()))  # in one thread, unlike linalg's
             gradient = gradient * min(1.0, self.clip / (norm + 1e-12))
-        rate = self.rate(state.step, n_steps)
         step = state.step + 1
         first = self.betas[0] * state.first + (1 - self.betas[0]) * gradient
         second = self.betas[1] * state.second + (1 - self.betas[1]) * gradient**2

@@ -20,16 +20,26 @@ Tensor = torch.Tensor
 _NO_LENGTH = 1e-16  # product of two squared lengths below which there is no angle
 
 
-def answer_nll(logits: Tensor, tokens: Tensor, shares: Tensor) -> Tensor:
-    """Negative log-likelihood of answers, weighted.
+def likelihoods(logits: Tensor, tokens: Tensor, lengths: list[int]) -> Tensor:
+    """Log-likelihood of each text, shape (texts,).
 
     Args:
-        logits: Before each token, shape (tokens, vocabulary).
+        logits: Before each token, text after text, shape (tokens, vocabulary).
         tokens: Shape (tokens,).
-        shares: What each token counts, shape (tokens,).
+        lengths: Tokens of each text.
     """
-    each = nn_functional.cross_entropy(logits.float(), tokens, reduction="none")
-    return (each * shares).sum()
+    each = -nn_functional.cross_entropy(logits.float(), tokens, reduction="none")
+    return torch.stack([own.sum() for own in torch.split(each, lengths)])
+
+
+def choice_nll(scores: Tensor, right: tuple[int, ...]) -> Tensor:
+    """Cross-entropy of the right options, together, among all.
+
+    Args:
+        scores: What the options are compared by, shape (options,).
+        right: Which are right.
+    """
+    return scores.logsumexp(0) - scores[list(right)].logsumexp(0)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

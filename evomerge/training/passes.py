@@ -32,6 +32,38 @@ class Text:
         """Tokens predicted."""
         return len(self.tokens) - self.first
 
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """What is read of it: itself."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Texts that are compared by their likelihoods, as lm-eval compares options.
+
+    Attributes:
+        options: At least two.
+        right: Which of them are right, at least one.
+        lengths: What the log-likelihood of each is divided by.
+        against: What it takes the log-likelihood of away, one per option; empty: nothing.
+        share: What the choice counts beside others.
+    """
+
+    options: tuple[Text, ...]
+    right: tuple[int, ...]
+    lengths: tuple[float, ...]
+    against: tuple[Text, ...] = ()
+    share: float = 1.0
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """What is read of it."""
+        return (*self.options, *self.against)
+
+
+Exercise = Text | Choice  # what one document teaches
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -41,13 +73,11 @@ class Pass:
         tokens: What is read, shape (texts, width).
         places: Row and column of each token whose logits are read, shape (2, places).
         wanted: The tokens that come next there, shape (places,).
-        shares: What each of them counts: texts in their shares, tokens of a text alike.
     """
 
     tokens: torch.Tensor
     places: torch.Tensor
     wanted: torch.Tensor
-    shares: torch.Tensor
 
     @classmethod
     def of(cls, texts: Sequence[Text], device: torch.device) -> Pass:
@@ -59,12 +89,10 @@ class Pass:
             for row, text in enumerate(texts)
             for column in range(text.first, len(text.tokens))
         ]
-        shares = [text.share / text.n_read for text in texts for _ in range(text.n_read)]
         return cls(
             torch.tensor(tokens, device=device),
             torch.tensor(places, device=device).T,
             torch.tensor([t for text in texts for t in text.tokens[text.first :]], device=device),
-            torch.tensor(shares, device=device),
         )
 
     @property

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
 from evomerge.training.own_models import recipe_of
-from evomerge.training.passes import Pass, Text, fitting
+from evomerge.training.passes import Exercise, Pass, Text, fitting
 from evomerge.training.teachers import Said, Teachers
 
 Array = NDArray[np.float64]
+_Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class Lessons:
     """What is read.
 
     Attributes:
-        answers: Task -> its documents, whose answers are learned.
+        answers: Task -> what its documents teach, as it is known now; asked before every epoch.
         prompts: Texts of each source, in the order of the models; empty where none are read.
     """
 
-    answers: Mapping[str, Sequence[Text]]
+    answers: Callable[[], Mapping[str, Sequence[Exercise]]]
     prompts: Sequence[Sequence[Text]] = ()
 
 
@@ -47,7 +49,7 @@ class Lessons:
 class _Step:
     """What one step reads: passes over answers, and one over prompts per source and pass."""
 
-    answers: list[list[Text]]
+    answers: list[list[Exercise]]
     prompts: list[tuple[int, list[Text]]]
 
 
@@ -89,7 +91,9 @@ class GradientTrainer:
         self.n_passes = 0
         self.n_tokens = 0
 
-    def epoch(self, index: int, genotype: Array, state: bytes | None, seed: int) -> Lesson:
+    def epoch(
+        self, index: int, genotype: Array, state: bytes | None, seed: int, pace: float = 1.0
+    ) -> Lesson:
         """See :class:`evomerge.optimizers.context.Trainer`."""
         began, before = time.perf_counter(), self._effort(0.0)
         trained = self._mixture.trained
@@ -105,9 +109,11 @@ class GradientTrainer:
             found, gradient = self.gradient(now.values, step.answers, step.prompts)
             for name, value in found.items():
                 totals[name] += value / len(steps)
-            self._tell(index, number, len(steps), found, self._descent.rate(now.step, n_steps))
+            # By the epoch, not by the steps made: those of epochs taken back are not among them.
+            rate = pace * self._descent.rate(index * len(steps) + number - 1, n_steps)
+            self._tell(index, number, len(steps), found, rate)
             if np.isfinite(gradient).all():  # a step into nowhere is not made
-                moved = self._descent.step(now, gradient.astype(now.values.dtype), n_steps)
+                moved = self._descent.step(now, gradient.astype(now.values.dtype), rate)
                 now = replace(moved, values=trained.settled(moved.values))
             now = replace(now, position=now.position + len(step.answers) + len(step.prompts))
         lesson = Lesson(trained.genotype(now.values), now.to_bytes(), totals)
@@ -149,7 +155,7 @@ class GradientTrainer:
         ]
         n_texts = len(answers) or max(map(len, prompts), default=0)
         for start in range(0, n_texts, size * passes):
-            reads = _chunks(answers[start : start + size * passes], size)
+            reads = list(_passes(answers[start : start + size * passes], size))
             taught = [
                 (source, [own[i % len(own)] for i in range(at, min(at + size, n_texts))])
                 for at in range(start, min(start + size * passes, n_texts), size)
@@ -157,10 +163,10 @@ class GradientTrainer:
             ]
             yield _Step(reads, taught)
 
-    def _drawn_answers(self, seed: int) -> list[Text]:
+    def _drawn_answers(self, seed: int) -> list[Exercise]:
         """Documents of all tasks, mixed; each task counts as it does in the score."""
-        drawn: list[Text] = []
-        for name, texts in self._lessons.answers.items():
+        drawn: list[Exercise] = []
+        for name, texts in self._lessons.answers().items():
             own = _shuffled(texts, stream(seed, "answers", name))[: self._settings.documents]
             drawn += [replace(text, share=text.share / len(own)) for text in own]
         total = sum(text.share for text in drawn)
@@ -185,7 +191,7 @@ class GradientTrainer:
     def gradient(
         self,
         values: Numbers,
-        answers: Sequence[Sequence[Text]],
+        answers: Sequence[Sequence[Exercise]],
         prompts: Sequence[tuple[int, Sequence[Text]]] = (),
     ) -> tuple[dict[str, float], Array]:
         """The terms at some weights, and the derivative of their weighted sum, shape (n,).
@@ -217,11 +223,18 @@ class GradientTrainer:
             torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]  # torch
 
     def _answer_terms(
-        self, module: torch.nn.Module, texts: Sequence[Text], n_texts: int
+        self, module: torch.nn.Module, exercises: Sequence[Exercise], n_exercises: int
     ) -> dict[str, torch.Tensor]:
+        texts = [text for exercise in exercises for text in exercise.texts]
         batch = self._read(texts)
         logits = batch.logits(module)  # type: ignore[arg-type]  # a causal language model
-        return {"nll": losses.answer_nll(logits, batch.wanted, batch.shares / n_texts)}
+        found = losses.likelihoods(logits, batch.wanted, [text.n_read for text in texts])
+        each = torch.split(found, [len(exercise.texts) for exercise in exercises])
+        terms = [
+            exercise.share * _nll(exercise, own)
+            for exercise, own in zip(exercises, each, strict=True)
+        ]
+        return {"nll": torch.stack(terms).sum() / n_exercises}
 
     def _prompt_terms(
         self, module: torch.nn.Module, source: int, texts: Sequence[Text], n_tokens: int
@@ -270,9 +283,31 @@ def _unheard(activity: str, share: float) -> None:
     """Nobody wants to know."""
 
 
-def _shuffled(texts: Sequence[Text], random: np.random.Generator) -> list[Text]:
+def _nll(exercise: Exercise, likelihoods: torch.Tensor) -> torch.Tensor:
+    """Of a text the mean over its tokens, of a choice that of what is right among the options."""
+    if isinstance(exercise, Text):
+        return -likelihoods[0] / exercise.n_read
+    n_options = len(exercise.options)
+    scores = likelihoods[:n_options]
+    if exercise.against:
+        scores = scores - likelihoods[n_options:]
+    return losses.choice_nll(scores / scores.new_tensor(exercise.lengths), exercise.right)
+
+
+def _shuffled(texts: Sequence[_Any], random: np.random.Generator) -> list[_Any]:
     return [texts[index] for index in random.permutation(len(texts))]
 
 
-def _chunks(texts: Sequence[Text], size: int) -> list[list[Text]]:
-    return [list(texts[start : start + size]) for start in range(0, len(texts), size)]
+def _passes(exercises: Sequence[Exercise], size: int) -> Iterator[list[Exercise]]:
+    """As many at once as have no more texts than a pass, one at least."""
+    own: list[Exercise] = []
+    n_texts = 0
+    for exercise in exercises:
+        n_more = len(exercise.texts)
+        if own and n_texts + n_more > size:
+            yield own
+            own, n_texts = [], 0
+        own.append(exercise)
+        n_texts += n_more
+    if own:
+        yield own

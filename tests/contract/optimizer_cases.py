@@ -104,8 +104,8 @@ class Case:
 
     @property
     def is_guided(self) -> bool:
-        """Whether anything steers it: losses, or the slope that a trainer goes down."""
-        return self.kind.is_adaptive or self.name in _TRAINED
+        """Whether losses steer it."""
+        return bool(self.kind.is_adaptive)
 
     def on(self, slope: Slope) -> Case:
         """The same on a formula of that slope; its losses alone show it to most."""

@@ -13,6 +13,7 @@ from evomerge.errors import GenomeError, RunError
 from evomerge.genome.schema import Genome
 from evomerge.optimizers.context import InMemory, Lesson, SearchContext
 from evomerge.optimizers.gradient import Gradient
+from evomerge.optimizers.gradient_lessons import from_bytes, name_of
 from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.optimizers.prompt_rows import refuse_unreadable
 from evomerge.space import Choice, Real, Space
@@ -83,7 +84,7 @@ def test_an_epoch_is_kept_before_anyone_hears_of_it():
 class Still:
     """Learns nothing."""
 
-    def epoch(self, index, genotype, state, seed):
+    def epoch(self, index, genotype, state, seed, pace):
         return Lesson(genotype, b"", {}, {"merge_method": "passthrough"})
 
 
@@ -92,6 +93,62 @@ def test_it_begins_at_the_best_trial_made_elsewhere():
     elsewhere = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
     one.tell(elsewhere, np.array([2.0, 1.0, np.inf]))
     np.testing.assert_array_equal(step(one), [0.3, 0.4])
+
+
+class Watched(ToyTrainer):
+    """Remembers where each epoch began, and at which pace."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.lessons = [], []
+
+    def epoch(self, index, genotype, state, seed, pace=1.0):
+        ends = [None, *(lesson.state for lesson in self.lessons)]
+        self.begun.append((ends.index(state), pace))
+        if state is None:
+            assert genotype.tolist() == [0.8, 0.8]
+        self.lessons.append(super().epoch(index, genotype, state, seed, pace))
+        return self.lessons[-1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "begun"),
+    [
+        ([0.5, 0.4, 0.3], [(0, 1), (1, 1), (2, 1), (3, 1)]),
+        # One that scores less is followed while the next ones score more and more,
+        ([2.0, 1.5, 0.9, 0.8], [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]),
+        # and else given up with those that followed it, each time at half the pace,
+        ([2.0, 1.5, 1.6, 0.9], [(0, 1), (1, 1), (2, 1), (0, 0.5), (4, 1)]),
+        ([2.0, 2.0, 3.0, 3.0, 9.0], [(0, 1), (1, 1), (0, 0.5), (3, 0.5), (0, 0.25), (5, 0.25)]),
+        # as is one that cannot be scored; what is as good as the best is as good as that.
+        ([0.5, np.inf, 0.5, 0.4], [(0, 1), (1, 1), (1, 0.5), (3, 1), (4, 1)]),
+        ([np.inf, 1.0], [(0, 1), (0, 0.5), (2, 1)]),
+    ],
+)
+def test_what_loses_is_taken_back_and_the_next_epoch_begins_at_the_best(losses, begun):
+    keepsakes, trainer = InMemory(), Watched()
+    one = optimizer(keepsakes, trainer, epochs=9)
+    one.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
+    asked = [step(one, loss).tolist() for loss in losses]
+    one.ask()
+    assert trainer.begun == begun
+    kept = [from_bytes(keepsakes.recall(name_of(n)), "") for n in range(1, len(losses) + 1)]
+    assert [lesson.to_beat for lesson in kept] == [
+        min([1.0, *losses[:n]]) for n in range(len(losses))
+    ]
+    assert [lesson.after for lesson in kept] == [epoch for epoch, _ in begun[:-1]]
+    again = optimizer(keepsakes, Watched(), epochs=9)  # what was kept is taken back alike
+    again.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
+    assert [step(again, loss).tolist() for loss in losses] == asked
+    assert again._here.epoch == begun[-1][0]
+
+
+def test_people_hear_of_epochs_that_are_taken_back():
+    one = optimizer(trainer=ToyTrainer(), epochs=5)
+    one.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
+    for loss in (0.5, 0.7, 0.8):
+        step(one, loss)
+    assert one.activity == "epoch 4 of 5: training anew, 2 epochs taken back"
 
 
 def test_without_such_trials_it_begins_where_the_space_does():
@@ -112,8 +169,10 @@ def test_a_folder_that_is_gone_is_restored_before_its_trial_is_asked_for(tmp_pat
     class Writing(Still):
         restored = 0
 
-        def epoch(self, index, genotype, state, seed):
-            return replace(super().epoch(index, genotype, state, seed), folder=str(tmp_path / "m"))
+        def epoch(self, index, genotype, state, seed, pace):
+            return replace(
+                super().epoch(index, genotype, state, seed, pace), folder=str(tmp_path / "m")
+            )
 
         def restore(self, lesson):
             self.restored += 1

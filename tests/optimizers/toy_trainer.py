@@ -33,13 +33,18 @@ class ToyTrainer:
         self.epochs: list[int] = []
 
     def epoch(
-        self, index: int, genotype: NDArray[np.float64], state: bytes | None, seed: int
+        self,
+        index: int,
+        genotype: NDArray[np.float64],
+        state: bytes | None,
+        seed: int,
+        pace: float = 1.0,
     ) -> Lesson:
         """One step."""
         self.epochs.append(index)
         here = genotype if state is None else np.frombuffer(state)
         noise = 1e-3 * stream(seed, "noise").standard_normal(len(here))
-        there = np.clip(here - RATE * 2 * (here - AT) + noise, 0.0, 1.0)
+        there = np.clip(here - pace * RATE * 2 * (here - AT) + noise, 0.0, 1.0)
         return Lesson(there, there.tobytes(), {"sphere": float(((there - AT) ** 2).sum())})
 
 
@@ -58,13 +63,18 @@ class FormulaTrainer:
         self.descent = Descent.of(settings)
 
     def epoch(
-        self, index: int, genotype: NDArray[np.float64], state: bytes | None, seed: int
+        self,
+        index: int,
+        genotype: NDArray[np.float64],
+        state: bytes | None,
+        seed: int,
+        pace: float = 1.0,
     ) -> Lesson:
         """So many steps of AdamW."""
         now = State.begin(genotype.copy()) if state is None else State.from_bytes(state)
-        for _ in range(self.N_STEPS):
-            moved = self.descent.step(
-                now, self.slope(now.values), self.settings.epochs * self.N_STEPS
-            )
+        n_steps = self.settings.epochs * self.N_STEPS
+        for number in range(self.N_STEPS):
+            rate = pace * self.descent.rate(index * self.N_STEPS + number, n_steps)
+            moved = self.descent.step(now, self.slope(now.values), rate)
             now = replace(moved, values=np.clip(moved.values, 0.0, 1.0))
         return Lesson(now.values, now.to_bytes(), {})

@@ -145,3 +145,10 @@ def test_a_parameter_that_changes_nothing_is_told():
     (found,) = sentences(search.idle_parameters, narrow)
     assert found.startswith("genome.parameters.weight: weight[a] changes nothing")
     assert not sentences(search.idle_parameters)
+
+
+def test_what_learns_from_texts_is_not_told_to_take_more_trials():
+    few = "granularity: tensor", "optimizer: {name: gradient, budget: 3, epochs: 3}"
+    assert sentences(search.budget, *few) == []
+    chain = "optimizer: {chain: [{name: gradient, budget: 2}, cma_es], budget: 9}"
+    assert len(sentences(search.budget, few[0], chain)) == 1

@@ -9,10 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.answers import answers_of
+from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.evaluators.lm_eval.requests import Requests
 from evomerge.genome.tasks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
+from evomerge.training import losses
 from evomerge.training.passes import Pass, Text
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.rounding import rounding
@@ -34,53 +35,84 @@ def model(place) -> LiveModel:
     return LiveModel(module, AutoTokenizer.from_pretrained(place[1]))
 
 
-def evaluator_of(place, *names: str, **fields) -> LmEval:
+def evaluator_of(place, *names: str, engine: str = "fast", **fields) -> LmEval:
     tasks = [Task(name=name, **fields) for name in names]
-    return LmEval(tasks, Evaluation(), search_path=[str(place[0])])
+    return LmEval(tasks, Evaluation(engine=engine), search_path=[str(place[0])])
 
 
 def rows(place: tuple[Path, Path]) -> list[dict]:
     return [json.loads(line) for line in (place[0] / "test.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["tiny_choice", "tiny_likelihood"])
-def test_the_likelihood_of_a_right_answer_is_what_lm_eval_scores(place, model, name):
-    evaluator = evaluator_of(place, name)
-    evaluation = evaluator.evaluate(model)
-    answers = answers_of(evaluator, model)
-    texts = [Text((*one.context, *one.answer), len(one.context)) for one in answers]
+def likelihood_of(model, answers):
+    """Of each answer as a trainer reads it."""
+    texts = [Text((*one.context, *one.tokens), len(one.context)) for one in answers]
     batch = Pass.of(texts, torch.device("cpu"))
     with torch.no_grad():
-        each = batch.logits(model.module).log_softmax(-1)
-    each = each.gather(1, batch.wanted[:, None])[:, 0]
-    found = [float(part.sum()) for part in each.split([text.n_read for text in texts])]
+        logits = batch.logits(model.module)
+    return losses.likelihoods(logits, batch.wanted, [text.n_read for text in texts])
+
+
+@pytest.mark.parametrize("metric", ["acc", "acc_norm"])
+def test_options_are_compared_as_lm_eval_compares_them(place, model, metric):
+    evaluator = evaluator_of(place, "tiny_choice", metric=metric)
+    evaluation = evaluator.evaluate(model)
+    questions = questions_of(evaluator, model)
+    credits, right = [], [row["answer"] for row in rows(place)]
+    for question in questions:
+        scores = likelihood_of(model, question.answers) / torch.tensor(question.lengths)
+        credits.append(float(int(scores.argmax()) in question.right))
+    assert [one.right for one in questions] == [(index,) for index in right]
+    assert credits == [one.values[f"{metric},none"] for one in evaluation.documents]
+    places = [(one.task, one.doc_id) for one in evaluation.documents]
+    assert [one.document for one in questions] == places
+    assert {one.metric for one in questions} == {f"{metric},none"}
+
+
+def test_the_likelihood_of_a_scored_text_is_lm_evals(place, model):
+    evaluator = evaluator_of(place, "tiny_likelihood")
+    found = likelihood_of(model, [one.answers[0] for one in questions_of(evaluator, model)])
     leaf = evaluator.loaded()[0].leaves[0]
-    requests = leaf.task.instances
     responses = Requests([leaf]).ask(evaluator.language_model_for(model))[leaf.task]
-    likelihoods = {id(r): found[0] for r, found in zip(requests, responses, strict=True)}
-    if name == "tiny_choice":
-        gold = [row["answer"] for row in rows(place)]
-        requests = [r for r in requests if r.idx == gold[r.doc_id]]
-    assert found == pytest.approx([likelihoods[id(r)] for r in requests], abs=1e-4)
-    assert len(evaluation.metrics) >= 1
+    assert found.tolist() == pytest.approx([one[0] for one in responses], abs=1e-4)
 
 
-def test_a_generated_answer_is_the_target_behind_a_blank(place, model):
+def test_a_written_answer_has_its_target_in_every_form_the_tasks_own_first(place, model):
     evaluator = evaluator_of(place, "tiny_text", metric="exact_match,whole")
-    answers = answers_of(evaluator, model)
-    targets = [row["target"] for row in rows(place)]
-    read = [model.tokenizer.decode(one.answer).strip() for one in answers]
-    assert read == [target.strip() for target in targets]
-    prompts = [model.tokenizer.decode(one.context) for one in answers]
+    questions = questions_of(evaluator, model)
+    read = [[model.tokenizer.decode(one.tokens) for one in q.answers] for q in questions]
+    stops = evaluator.loaded()[0].leaves[0].task.config.generation_kwargs["until"]
+    assert len(read[0]) == len(questions[0].answers) >= 3 * len(stops)
+    for row, own in zip(rows(place), read, strict=True):
+        assert own[0].strip() == f"{row['target']}{stops[0]}"
+    prompts = [model.tokenizer.decode(one.prompt) for one in questions]
     assert all(prompt.endswith("then") for prompt in prompts)
 
 
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_what_was_written_is_kept_as_tokens_with_what_ended_it(place, model, engine):
+    """Read again, every token is the likeliest one: the model itself wrote it."""
+    evaluator = evaluator_of(place, "tiny_text", metric="exact_match,first-letter", engine=engine)
+    documents = evaluator.evaluate(model).documents
+    questions = questions_of(evaluator, model)
+    for document, question in zip(documents, questions, strict=True):
+        tokens = (*question.prompt, *document.written)
+        with torch.no_grad():
+            logits = model.module(torch.tensor([tokens])).logits[0]
+        likeliest = logits.argmax(-1)[len(question.prompt) - 1 : -1]
+        assert likeliest.tolist() == list(document.written)
+    ended = [one for one in documents if len(one.written) < 12]
+    texts = [model.tokenizer.decode(one.written) for one in ended]
+    assert ended
+    assert all("e" in text or text.endswith(model.tokenizer.eos_token) for text in texts)
+
+
 def test_a_text_that_is_scored_whole_is_its_own_answer(place, model):
-    for one in answers_of(
+    for one in questions_of(
         evaluator_of(place, "tiny_rolling", metric="bits_per_byte", limit=3), model
     ):
-        assert len(one.context) == 1
-        assert "jump over the lazy dog" in model.tokenizer.decode(one.answer)
+        assert len(one.answers[0].context) == 1
+        assert "jump over the lazy dog" in model.tokenizer.decode(one.answers[0].tokens)
 
 
 def test_padding_changes_no_logits(place, model):
@@ -90,9 +122,3 @@ def test_padding_changes_no_logits(place, model):
     width = model.module.config.intermediate_size * model.module.config.num_hidden_layers
     order = rounding(together.detach().numpy(), width)
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=order)
-
-
-def test_each_text_counts_by_its_share_whatever_its_length():
-    texts = [Text((1, 2, 3, 4, 5), 1, 2.0), Text((1, 2), 1, 1.0)]
-    shares = Pass.of(texts, torch.device("cpu")).shares
-    assert shares.tolist() == [0.5, 0.5, 0.5, 0.5, 1.0]

@@ -10,7 +10,8 @@ from evomerge.training.descent import Descent, State
 def ours(descent, values, gradients, n_steps=None):
     state = State.begin(values)
     for gradient in gradients:
-        state = descent.step(state, gradient, n_steps or len(gradients))
+        rate = descent.rate(state.step, n_steps or len(gradients))
+        state = descent.step(state, gradient, rate)
     return state
 
 
@@ -31,7 +32,7 @@ def test_mofo_filters_each_stretch_by_itself_and_moves_one_entry_at_least():
     stretches = (slice(0, 1), slice(1, 4), slice(4, 6))
     descent = Descent(0.1, mofo=0.3, stretches=stretches, clip=None)
     gradient = np.array([0.01, 5.0, -9.0, 7.0, 0.2, -0.1], np.float32)
-    state = descent.step(State.begin(np.zeros(6, np.float32)), gradient, 1)
+    state = descent.step(State.begin(np.zeros(6, np.float32)), gradient, 0.1)
     assert (state.values != 0).tolist() == [True, False, True, False, True, False]
     assert state.values.dtype == state.first.dtype == state.second.dtype == np.float32
 
@@ -40,16 +41,16 @@ def test_mofo_moves_those_of_the_largest_momentum_alone():
     # Momenta after two steps of beta 0.9: 0.9 * 0.1 * g1 + 0.1 * g2.
     gradients = np.array([[1.0, -3.0, 2.0], [1.0, 1.0, -2.0]])
     state = State.begin(np.zeros(3))
-    state = Descent(0.1, mofo=0.4).step(state, gradients[0], 2)
+    state = Descent(0.1, mofo=0.4).step(state, gradients[0], 0.1)
     assert (state.values != 0).tolist() == [False, True, False]  # 0.1, -0.3, 0.2
     before = state.values
-    state = Descent(0.1, mofo=0.4).step(state, gradients[1], 2)
+    state = Descent(0.1, mofo=0.4).step(state, gradients[1], 0.1)
     np.testing.assert_allclose(state.first, [0.19, -0.17, -0.02])
     assert (state.values != before).tolist() == [True, False, False]
 
 
 def test_mofo_of_a_single_weight_moves_it():
-    assert Descent(0.1, mofo=0.1).step(State.begin(np.zeros(1)), np.ones(1), 1).values[0] < 0
+    assert Descent(0.1, mofo=0.1).step(State.begin(np.zeros(1)), np.ones(1), 0.1).values[0] < 0
 
 
 @pytest.mark.parametrize(

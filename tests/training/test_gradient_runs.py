@@ -97,15 +97,16 @@ def test_every_step_is_told_and_what_an_epoch_took_is_kept_and_shown(workplace):
     assert [e.trial.candidate.label for e in epochs] == ["epoch 1", "epoch 2", "epoch 3"]
     assert [set(e.lesson.losses) for e in epochs] == [{"nll", "kl"}] * 3
     efforts = [epoch.lesson.effort for epoch in epochs]
-    assert [e.n_passes for e in efforts] == [3 * n_steps] * 3  # answers, and prompts of each source
+    # Four documents with four options each, four texts a pass; and prompts of each source.
+    assert [e.n_passes for e in efforts] == [(4 + 2) * n_steps] * 3
     assert all(e.seconds > 0 and e.n_tokens > 0 for e in efforts)
     assert [e.n_teacher_tokens > 0 for e in efforts] == [True, False, False]  # asked once
     shown = CliRunner().invoke(main, ["show", str(workplace / "run")]).output
-    assert f"{9 * n_steps} passes forward and backward over" in shown
+    assert f"{18 * n_steps} passes forward and backward over" in shown
     assert "training: mean of each loss over an epoch" in shown
-    assert f"{9 * n_steps} passes forward and backward over" in report_html(run)
+    assert f"{18 * n_steps} passes forward and backward over" in report_html(run)
     data = json.loads(CliRunner().invoke(main, ["show", "--json", str(workplace / "run")]).output)
-    assert data["training"]["total"]["n_passes"] == 9 * n_steps
+    assert data["training"]["total"]["n_passes"] == 18 * n_steps
     (workplace / "run" / "optimizer" / "epoch-2.npz").write_bytes(b"broken")
     with pytest.raises(LedgerError, match=r"epoch-2.npz: not what an epoch of training leaves"):
         training_of(run)

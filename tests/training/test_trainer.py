@@ -10,10 +10,10 @@ from evomerge.errors import GenomeError
 from evomerge.optimizers.context import InMemory
 from evomerge.optimizers.gradient_settings import GradientSettings, Prompts
 from evomerge.training.descent import State
-from evomerge.training.passes import Pass, Text
+from evomerge.training.passes import Choice, Pass, Text
 from evomerge.training.prompts import texts_of
 from evomerge.training.teachers import Teachers
-from evomerge.training.trainer import GradientTrainer, Lessons
+from evomerge.training.trainer import GradientTrainer, Lessons, _passes
 from tests.tiny_models import tiny_tokenizer
 from tests.training.tiny_mixtures import mixture_of, order_of_sums, somewhere
 
@@ -36,7 +36,8 @@ def trainer_of(mixture, keepsakes=None, checkpoints=None, **settings):
     recipes = [space.model_recipe(source.model) for source in space.definition.models]
     teachers = Teachers(mixture, recipes, chosen.teacher_top_k, keepsakes)
     prompts = PROMPTS if chosen.losses.need_prompts else ()
-    return GradientTrainer(mixture, Lessons(ANSWERS, prompts), chosen, teachers, checkpoints)
+    lessons = Lessons(lambda: ANSWERS, prompts)
+    return GradientTrainer(mixture, lessons, chosen, teachers, checkpoints)
 
 
 def total(trainer, values, answers, prompts=()):
@@ -119,6 +120,54 @@ def test_passes_of_a_step_give_the_gradient_of_one_pass(mixture):
     terms, parts = trainer.gradient(values, [texts[:3], texts[3:7], texts[7:]])
     assert terms["nll"] == pytest.approx(whole_terms["nll"], rel=1e-5)
     np.testing.assert_allclose(parts, whole, rtol=0, atol=order_of_sums(mixture, whole))
+
+
+def test_a_choice_is_learned_by_the_likelihoods_that_lm_eval_compares(mixture):
+    """Each option by its length; what is read beside it is taken away."""
+    texts = [Text(tuple(DRAWN.integers(4, 96, n).tolist()), 4) for n in (6, 8, 7, 5, 6, 7)]
+    plain = Choice(tuple(texts[:3]), (1,), (2.0, 1.0, 3.0))
+    less = Choice(tuple(texts[:3]), (0, 2), (1.0, 1.0, 1.0), tuple(texts[3:]), share=2.0)
+    trainer, values = trainer_of(mixture), somewhere(mixture)
+    module = mixture.at(values).module
+    with torch.no_grad():
+        said = []
+        for text in texts:
+            logits = module(torch.tensor([text.tokens])).logits[0, text.first - 1 : -1]
+            wanted = torch.tensor(text.tokens[text.first :])[:, None]
+            said.append(float(logits.log_softmax(-1).gather(1, wanted).sum()))
+    options, against = np.array(said[:3]), np.array(said[3:])
+    odds = np.exp(options / [2.0, 1.0, 3.0]), np.exp(options - against)
+    expected = [
+        -np.log(odds[0][1] / odds[0].sum()),
+        -np.log((odds[1][0] + odds[1][2]) / odds[1].sum()),
+    ]
+    found, gradient = trainer.gradient(values, [[plain, less]])
+    assert found["nll"] == pytest.approx((expected[0] + 2 * expected[1]) / 2, rel=1e-4)
+    index = int(np.abs(gradient).argmax())
+    low, high = values.copy(), values.copy()
+    low[index] -= 2e-3
+    high[index] += 2e-3
+    slope = total(trainer, high, [[plain, less]]) - total(trainer, low, [[plain, less]])
+    assert gradient[index] == pytest.approx(slope / 4e-3, rel=3e-2, abs=2e-3)
+
+
+def test_a_pass_holds_no_more_texts_than_the_batch_whatever_the_options(mixture):
+    text = Text((5, 6, 7))
+    three = Choice((text,) * 3, (0,), (1.0,) * 3)
+    found = list(_passes([text, three, three, text, text, three], 4))
+    assert [len(one) for one in found] == [2, 2, 2]
+    assert [sum(len(e.texts) for e in one) for one in found] == [4, 4, 4]
+    assert [len(one) for one in _passes([three, three], 1)] == [1, 1]
+
+
+def test_at_half_the_pace_the_first_step_is_half_as_long(mixture):
+    trainer = trainer_of(mixture, batch_size=64, epochs=1)
+    start = np.full(len(mixture.coefficients), 0.5)
+    begun = mixture.coefficients.of(start)
+    ends = [trainer.epoch(0, start, None, 0, pace).state for pace in (1.0, 0.5)]
+    whole, half = (State.from_bytes(end).values - begun for end in ends)
+    np.testing.assert_allclose(half, whole / 2, rtol=1e-6)
+    assert np.abs(whole).max() > 0
 
 
 def test_tasks_count_by_their_weight_not_by_their_documents(mixture):

@@ -12,10 +12,16 @@ TWO = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4, 3/4
 EVEN = torch.tensor([[0.0, 0.0]])
 
 
-def test_answer_nll_is_the_weighted_sum():
-    logits, tokens = torch.cat([TWO, EVEN]), torch.tensor([0, 1])
-    found = losses.answer_nll(logits, tokens, torch.tensor([0.5, 0.25]))
-    assert float(found) == pytest.approx(0.5 * math.log(4) + 0.25 * math.log(2))
+def test_the_likelihood_of_a_text_is_the_sum_over_its_tokens():
+    logits, tokens = torch.cat([TWO, EVEN, TWO]), torch.tensor([0, 1, 1])
+    found = losses.likelihoods(logits, tokens, [2, 1])
+    assert found.tolist() == pytest.approx([-math.log(8), math.log(0.75)])
+
+
+def test_a_choice_is_by_the_probability_of_what_is_right_among_the_options():
+    scores = torch.log(torch.tensor([0.1, 0.3, 0.1]))
+    assert float(losses.choice_nll(scores, (1,))) == pytest.approx(math.log(5 / 3))
+    assert float(losses.choice_nll(scores, (0, 1))) == pytest.approx(math.log(5 / 4))
 
 
 def test_divergence_is_from_the_teacher_to_the_student():

@@ -30,7 +30,7 @@ from evomerge.evaluators.lm_eval.tasks import Leaf
 from evomerge.trial import Document
 
 # By what the log-likelihood of an option is divided, in the order that lm-eval reports them.
-_DIVISORS: dict[str, Callable[[str], float]] = {
+DIVISORS: dict[str, Callable[[str], float]] = {
     "acc": lambda option: 1.0,
     "acc_norm": lambda option: float(len(option)),
     "acc_bytes": lambda option: float(len(option.encode("utf-8"))),
@@ -73,7 +73,8 @@ def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
     at = map(leaf.number, choices.positions)
     places = reduce(lambda place, hit: 2 * place + hit, hits.values()).tolist()
     values = map(mappings.__getitem__, places)
-    documents = map(Document._make, zip(repeat(leaf.name), at, values, chosen(likelihoods)))
+    told = zip(repeat(leaf.name), at, values, chosen(likelihoods), repeat(None))
+    documents = map(Document._make, told)
     lists = {metric: hit.astype(float).tolist() for metric, hit in hits.items()}
     return Judged({(metric, name): lists[metric] for metric, name in pairs}, list(documents))
 
@@ -122,9 +123,9 @@ class Choices:
         shape = (len(groups), max(counts))
         places = [row * shape[1] + column for row, n in enumerate(counts) for column in range(n)]
         divisors = {}
-        for metric in filter(task.aggregation().__contains__, _DIVISORS):
+        for metric in filter(task.aggregation().__contains__, DIVISORS):
             divisors[metric] = np.ones(shape)
-            lengths = [_DIVISORS[metric](option) for own in options for option in own]
+            lengths = [DIVISORS[metric](option) for own in options for option in own]
             divisors[metric].flat[places] = lengths
         return cls(
             list(asked),
@@ -190,7 +191,7 @@ def _is_plain(task: Any) -> bool:
         and config.process_results is None
         and not task.multiple_target
         and bool(task.aggregation())
-        and set(task.aggregation()) <= set(_DIVISORS)
+        and set(task.aggregation()) <= set(DIVISORS)
     )
 
 

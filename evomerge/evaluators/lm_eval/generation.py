@@ -18,6 +18,7 @@ from lm_eval.models.utils import (
 )
 from lm_eval.models.utils_hf import stop_sequences_criteria
 from transformers import StoppingCriteriaList
+from typing_extensions import Self
 
 from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.greedy import GreedyDecoder, Room
@@ -45,8 +46,25 @@ WITHOUT_SAY = {
 }
 
 
-class CutText(str):
-    """A generated text that its length limit ended, and neither a stop text nor EOS."""
+class Written(str):
+    """A generated text, cut before its first stop text.
+
+    Attributes:
+        tokens: What was generated, up to and with what ended it.
+    """
+
+    __slots__ = ("tokens",)
+    tokens: tuple[int, ...]
+
+    def __new__(cls, text: str, tokens: Sequence[int]) -> Self:
+        """The text of some tokens."""
+        written = super().__new__(cls, text)
+        written.tokens = tuple(tokens)
+        return written
+
+
+class CutText(Written):
+    """One that its length limit ended, and neither a stop text nor EOS."""
 
     __slots__ = ()
 
@@ -92,7 +110,7 @@ def group(
         settings = GenerationSettings(model, requests[positions[0]][1], kind)
         askers: dict[tuple[Row, int], list[int]] = {}
         for position in positions:
-            row = _prompt(model, requests[position][0], settings.room)
+            row = prompt_of(model, requests[position][0], settings.room)
             # Sampled texts differ: each asker gets its own.
             askers.setdefault((row, position if settings.is_sampled else -1), []).append(position)
         order = sorted(askers, key=lambda key: (-len(key[0]), key))
@@ -103,8 +121,8 @@ def group(
 
 
 def generate(model: LiveLanguageModel, groups: Sequence[TextRequests]) -> list[str]:
-    """Generated text of each request, cut before its first stop text."""
-    texts: dict[int, str] = {}
+    """Generated text of each request, cut before its first stop text; each is :class:`Written`."""
+    texts: dict[int, Written] = {}
     for asked in groups:
         if model.shares and asked.settings.is_plain(model.module):
             decoded = _decode_greedily(model, asked)
@@ -167,7 +185,8 @@ class GenerationSettings:
         return set(self.others) | given <= WITHOUT_SAY
 
 
-def _prompt(model: LiveLanguageModel, context: str, room: int) -> Row:
+def prompt_of(model: LiveLanguageModel, context: str, room: int) -> Row:
+    """The tokens a text is generated after: as many of the last as there is room for."""
     has_bos = has_bos_prefix(context, getattr(model.tokenizer, "bos_token", None))
     ids = model.tok_encode(context, add_special_tokens=not has_bos)
     if not ids and model.prefix_token_id is not None:
@@ -250,7 +269,9 @@ def _generate_with_transformers(model: LiveLanguageModel, asked: TextRequests) -
             use_cache=True,
             **others,
         )
-        decoded += output[:, width:].tolist()
+        ends = {model.eot_token_id, *_ends(model)}
+        new = output[:, width:].tolist()
+        decoded += [_up_to_stop(tokens, ends, asked.stops) for tokens in new]
     return decoded
 
 
@@ -260,12 +281,20 @@ def _ends(model: LiveLanguageModel) -> set[int | None]:
     return set(eos if isinstance(eos, list) else [eos])
 
 
-def _text(model: LiveLanguageModel, tokens: list[int], settings: GenerationSettings) -> str:
-    eot = model.eot_token_id
+def _text(model: LiveLanguageModel, tokens: list[int], settings: GenerationSettings) -> Written:
+    eot, whole = model.eot_token_id, tokens
     is_full = len(tokens) >= settings.max_tokens and not {eot, *_ends(model)} & {*tokens}
     if eot in tokens:
         tokens = tokens[: tokens.index(eot)]
     text = model.tokenizer.decode(tokens, skip_special_tokens=True)
     is_cut = is_full and not any(stop in text for stop in settings.stops)
     kept = str(postprocess_generated_text(text, list(settings.stops), None))
-    return CutText(kept) if is_cut else kept
+    return CutText(kept, whole) if is_cut else Written(kept, whole)
+
+
+def _up_to_stop(tokens: list[int], ends: set[int | None], stops: StopTexts) -> list[int]:
+    """Without the padding behind them: a row that is done waits for the others of its batch."""
+    for n in range(1, len(tokens)):
+        if tokens[n - 1] in ends or stops.are_in([tokens[:n]])[0]:
+            return tokens[:n]
+    return tokens

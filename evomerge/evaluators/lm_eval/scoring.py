@@ -25,6 +25,7 @@ from evomerge.errors import EvaluationError, Problem
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import judged
+from evomerge.evaluators.lm_eval.generation import Written
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
@@ -64,7 +65,6 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
         EvaluationError: a metric read by the genome is not a finite number, or code of a task
             failed.
     """
-    tallies, responses = tallies_of(entries, responses), plain(responses)
     found: dict[MetricKey, Metric] = {}
     documents: list[Document] = []
     own = []
@@ -77,8 +77,8 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
     return Evaluation(
         (*own, *finite),
         tuple(documents),
-        samples_of(entries, responses),
-        tallies,
+        samples_of(entries, plain(responses)),
+        tallies_of(entries, responses),
     )
 
 
@@ -170,8 +170,8 @@ def _process(
     if at_once is not None:
         documents += at_once.documents
         return at_once.values
-    task = leaf.task
-    for instance, given in answered(task, responses):
+    task, written = leaf.task, _written(leaf.task, responses)
+    for instance, given in answered(task, plain({task: responses})[task]):
         instance.resps, instance.filtered_resps = given, {}
     requests_of: dict[int, list[Instance]] = defaultdict(list)
     for instance in task.instances:
@@ -197,7 +197,8 @@ def _process(
                 number = per_document(value, aggregations.get(metric, mean))
                 if number is not None:
                     values[f"{metric},{name}"] = number
-        documents.append(Document(leaf.name, doc_id, values, _answer(task, requests)))
+        answer = _answer(task, requests)
+        documents.append(Document(leaf.name, doc_id, values, answer, written.get(position)))
     return raw
 
 
@@ -211,6 +212,15 @@ def _blame_filters(leaf: Leaf, requests_of: Mapping[int, list[Instance]]) -> Non
         with blamed(leaf.name, f"its filters, document {leaf.number(position)}"):
             for ensemble in getattr(leaf.task, "_filters", ()):
                 ensemble.apply(requests)
+
+
+def _written(task: Any, responses: Sequence[Any]) -> dict[int, tuple[int, ...]]:
+    """Tokens of each text that a document's values are of alone; lm-eval's number -> tokens."""
+    return {
+        instance.doc_id: given[0].tokens
+        for instance, given in answered(task, responses)
+        if len(given) == 1 and isinstance(given[0], Written)
+    }
 
 
 def _aggregate(

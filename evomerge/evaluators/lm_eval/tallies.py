@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 
 from evomerge.evaluators.lm_eval.blame import of_each
-from evomerge.evaluators.lm_eval.generation import CutText
+from evomerge.evaluators.lm_eval.generation import CutText, Written
 from evomerge.evaluators.lm_eval.requests import Responses
 from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
 from evomerge.trial import Tally
@@ -27,7 +27,7 @@ def tallies_of(entries: Sequence[Entry], responses: Responses) -> tuple[Tally, .
 def plain(responses: Responses) -> Responses:
     """The responses as the tasks' own code may have them: their texts are texts and no more."""
     return {
-        task: [str(one) if isinstance(one, CutText) else one for one in given]
+        task: [str(one) if isinstance(one, Written) else one for one in given]
         for task, given in responses.items()
     }
 

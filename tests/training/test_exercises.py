@@ -1,0 +1,195 @@
+"""What the documents teach: the best answers so far, else the targets as models write them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from evomerge.errors import GenomeError
+from evomerge.evaluators.lm_eval.answers import Answer, Question
+from evomerge.recipe import Recipe
+from evomerge.training.exercises import Exercises, History
+from evomerge.training.passes import Choice, Text
+from evomerge.training.target_forms import Opinion, is_foreign, likeliest, opinion_of
+from evomerge.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
+from tests.training.tiny_mixtures import mixture_of, somewhere
+
+PROMPT = (5, 6)
+TARGETS = ((40, 2), (41, 2))  # in two forms
+
+
+def question(doc_id, *, targets=TARGETS, higher=True, task="sums"):
+    answers = tuple(Answer(PROMPT, tokens) for tokens in targets)
+    place = (task, doc_id)
+    return Question(task, place, "score,none", higher, answers, prompt=PROMPT)
+
+
+class Past:
+    """Trials that are over, each with the values and tokens of its documents."""
+
+    def __init__(self) -> None:
+        self.trials: list[Trial] = []
+        self.said: list[tuple[Document, ...]] = []
+
+    def add(self, origin: str, *answers: tuple[float, tuple[int, ...] | None]) -> None:
+        documents = tuple(
+            Document("sums", i, {"score,none": value}, "", tokens)
+            for i, (value, tokens) in enumerate(answers)
+        )
+        candidate = Candidate(len(self.trials), origin, Recipe({"models": [origin]}))
+        self.trials.append(Trial(candidate, Outcome(TrialState.COMPLETE, Evaluation(()))))
+        self.said.append(documents)
+
+    @property
+    def history(self) -> History:
+        return History(lambda: tuple(self.trials), lambda trial_id: self.said[trial_id])
+
+
+def exercises(past, questions, *, form=0, monkeypatch=None, warned=None, **shares):
+    if monkeypatch is not None:
+        known = np.full(2, -9.0)
+        known[form] = -1.0
+        opinion = Opinion(known, known, -0.1)
+        monkeypatch.setattr("evomerge.training.exercises.opinion_of", lambda *_: opinion)
+    warn = [].append if warned is None else warned.append
+    return Exercises(questions, shares, past.history, lambda recipe: recipe, warn, 4)
+
+
+def learned(found, task="sums"):
+    return [text.tokens[len(PROMPT) :] for text in found.now()[task]]
+
+
+@pytest.fixture
+def past():
+    found = Past()
+    found.add("base base", (0.0, (9, 2)), (0.0, (9, 2)), (0.0, (9, 2)), (0.0, (9, 2)))
+    found.add("model weak", (1.0, (11, 2)), (1.0, (12, 2)), (0.0, (13, 2)), (0.0, (14, 2)))
+    found.add("model strong", (1.0, (21, 2)), (0.0, (22, 2)), (1.0, (23, 2)), (0.0, (24, 2)))
+    found.said[2] += (Document("sums", 4, {"score,none": 1.0}, "", (25, 2)),)
+    return found
+
+
+def test_the_right_answer_of_the_best_parent_is_learned_else_the_target(past, monkeypatch):
+    found = exercises(past, [question(i) for i in range(5)], form=1, monkeypatch=monkeypatch)
+    assert learned(found) == [(21, 2), (12, 2), (23, 2), (41, 2), (25, 2)]
+
+
+def test_answers_are_renewed_by_better_ones_and_not_by_equal_ones(past, monkeypatch):
+    questions = [question(i) for i in range(5)]
+    found = exercises(past, questions, monkeypatch=monkeypatch)
+    assert learned(found)[3] == (40, 2)
+    past.add("optimizer, epoch 1", (1.0, (31, 2)), (1.0, (32, 2)), (0.0, (33, 2)), (1.0, (34, 2)))
+    assert learned(found) == [(21, 2), (12, 2), (23, 2), (34, 2), (25, 2)]
+    # So they are for a trainer that only comes now, as in a run that is continued.
+    assert learned(exercises(past, questions, monkeypatch=monkeypatch))[3] == (34, 2)
+
+
+def test_of_a_graded_metric_the_best_answer_above_the_mean_is_learned(monkeypatch):
+    past = Past()
+    past.add("model a", (0.2, (11,)), (0.6, (12,)), (0.1, (13,)))
+    past.add("model b", (0.3, (21,)), (0.9, (22,)), (0.1, (23,)))
+    questions = [question(0), question(1), question(2)]
+    found = exercises(past, questions, monkeypatch=monkeypatch)
+    assert learned(found) == [(40, 2), (22,), (40, 2)]  # the mean is 0.37
+    bare = [question(i, targets=()) for i in range(3)]
+    # Without a target the better answer teaches; where all are alike, nothing can be told.
+    assert learned(exercises(past, bare, monkeypatch=monkeypatch)) == [(21,), (22,)]
+    past.add("optimizer, epoch 1", (0.9, (31,)), (0.8, (32,)), (0.4, (33,)))
+    assert learned(found) == [(31,), (22,), (33,)]
+
+
+def test_where_less_is_better_the_lowest_value_is_the_best(monkeypatch):
+    past = Past()
+    past.add("model a", (0.0, (11,)), (3.0, (12,)))
+    past.add("model b", (5.0, (21,)), (1.0, (22,)))
+    questions = [question(i, higher=False) for i in range(2)]
+    assert learned(exercises(past, questions, monkeypatch=monkeypatch)) == [(11,), (22,)]
+
+
+def test_right_answers_of_all_models_are_right(monkeypatch):
+    past = Past()
+    past.add("model a", (1.0, (11, 2)))
+    past.add("model b", (1.0, (21, 2)))
+    assert learned(exercises(past, [question(0)], monkeypatch=monkeypatch)) == [(11, 2)]
+
+
+def test_a_parent_that_failed_is_not_asked_for_its_opinion(monkeypatch):
+    past, asked = Past(), []
+    past.add("model a", (0.0, (11, 2)))
+    past.add("model broken", (0.0, (21, 2)))
+    past.trials[1] = replace(past.trials[1], outcome=Outcome(TrialState.FAILED))
+    opinion = Opinion(np.array([-9.0, -1.0]), np.array([-9.0, -1.0]), None)
+    monkeypatch.setattr(
+        "evomerge.training.exercises.opinion_of", lambda module, *_: asked.append(module) or opinion
+    )
+    assert learned(exercises(past, [question(0)])) == [(41, 2)]
+    assert asked == [past.trials[0].candidate.recipe]
+
+
+def test_where_nothing_can_be_learned_it_is_said(monkeypatch):
+    past = Past()
+    past.add("model a", (0.0, (11, 2)))
+    with pytest.raises(GenomeError, match="no model gave one"):
+        exercises(past, [question(0, targets=())], monkeypatch=monkeypatch).now()
+    with pytest.raises(GenomeError, match="no model gave one"):
+        exercises(past, [question(0)], monkeypatch=monkeypatch, sums=0.0).now()
+
+
+def test_options_are_learned_as_a_choice(monkeypatch):
+    answers = (Answer(PROMPT, (7,)), Answer(PROMPT, (8, 9)))
+    chosen = Question("quiz", ("quiz", 0), "acc_norm,none", True, answers, (1,), (1.0, 4.0))
+    (found,) = exercises(Past(), [chosen], quiz=2.0).now()["quiz"]
+    assert isinstance(found, Choice)
+    assert [one.tokens for one in found.options] == [(5, 6, 7), (5, 6, 8, 9)]
+    assert (found.right, found.lengths, found.share) == ((1,), (1.0, 4.0), 2.0)
+
+
+def test_targets_that_every_model_finds_foreign_are_told_of_once(past, monkeypatch):
+    warned = []
+    found = exercises(past, [question(i) for i in range(4)], monkeypatch=monkeypatch, warned=warned)
+    assert warned == []  # in the likeliest form a token is e^-1, its own right answers' e^-0.1
+    opinion = Opinion(np.array([-9.0, -9.0]), np.array([-3.0, -3.0]), -0.1)
+    monkeypatch.setattr("evomerge.training.exercises.opinion_of", lambda *_: opinion)
+    found.now(), found.now()
+    (message,) = warned
+    assert message.startswith("sums: every model finds its own right answers far likelier")
+    assert "which are learned for 1 document that nobody answered right" in message
+
+
+def test_a_form_is_the_one_that_some_parent_finds_likeliest():
+    knows, knows_not = np.array([-1.0, -3.0]), np.array([-30.0, -9.0])
+    opinions = [Opinion(knows, knows, -0.5), Opinion(knows_not, knows_not, None)]
+    assert likeliest(opinions) == 0
+    assert not is_foreign(opinions, 0)
+    assert is_foreign(opinions, 1)  # of those who know: by more than a third per token
+    assert not is_foreign([opinions[1]], 1)
+
+
+def test_a_parent_finds_what_it_wrote_likelier_than_the_same_after_a_blank(family):
+    mixture = mixture_of(family.space())
+    module = mixture.at(somewhere(mixture)).module
+    questions, own = [], []
+    for doc_id in range(3):
+        prompt = tuple(range(5 + doc_id, 12 + doc_id))
+        written = []
+        for _ in range(3):
+            with torch.no_grad():
+                logits = module(torch.tensor([[*prompt, *written]])).logits[0, -1]
+            written.append(int(logits.argmax()))
+        other = int(logits.argmin())
+        answers = (Answer(prompt, (other, *written)), Answer(prompt, tuple(written)))
+        place = ("sums", doc_id)
+        questions.append(Question("sums", place, "score,none", True, answers, prompt=prompt))
+        own.append(tuple(written) if doc_id else None)
+    found = opinion_of(module, questions, own, 2)
+    assert likeliest([found]) == 1
+    assert found.own == pytest.approx(found.per_token[1], rel=1e-4)
+    text = Text((*questions[1].prompt, *own[1]), len(questions[1].prompt))
+    with torch.no_grad():
+        each = module(torch.tensor([text.tokens])).logits[0, text.first - 1 : -1].log_softmax(-1)
+    assert float(each.max(-1).values.sum()) == pytest.approx(
+        float(each.gather(1, torch.tensor(own[1])[:, None]).sum()), rel=1e-5
+    )
