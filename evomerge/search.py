@@ -25,7 +25,7 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
 from evomerge.proposer import Proposer
-from evomerge.standing import Standing, anchored, finalists, winners
+from evomerge.standing import Standing, anchored, beside_finalists, finalists, winners
 from evomerge.steering import look_at_tasks
 from evomerge.trial import Candidate, Outcome, Trial
 
@@ -298,10 +298,12 @@ class Search:
         """Validation picks the winner among the best, holdout looks at it once."""
         if "validation" in self.finals:
             best = finalists(self.standing, self.limits.finalists)
-            yield from self._score("validation", best)
+            yield from self._score("validation", beside_finalists(self.standing), best)
         chosen = self._winners()
         if "holdout" in self.finals:
-            yield from self._score("holdout", chosen)
+            validated = self.ledger.final_outcomes("validation")
+            beside = beside_finalists(self.standing, self.finals.get("validation"), validated)
+            yield from self._score("holdout", beside, chosen)
         if chosen:
             self._write_winner(chosen[0])
 
@@ -309,10 +311,11 @@ class Search:
         validated, count = self.ledger.final_outcomes("validation"), self.limits.finalists
         return winners(self.standing, self.finals.get("validation"), validated, count)
 
-    def _score(self, split: str, trials: Sequence[Trial]) -> Generator[Event, None, None]:
+    def _score(
+        self, split: str, baselines: Sequence[Trial], trials: Sequence[Trial]
+    ) -> Generator[Event, None, None]:
         """Scores trials and the baselines beside them on a split."""
         jobs = []
-        baselines = [t for t in self.standing.complete if t.candidate.is_baseline]
         # Baselines first: an objective may be scaled by them.
         for trial in {t.candidate.trial_id: t for t in (*baselines, *trials)}.values():
             candidate = trial.candidate

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.genome.schema import N_FINALISTS
+from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
 from evomerge.objective import Objective, Score
 from evomerge.trial import Outcome, Trial, TrialState
 
@@ -201,6 +202,35 @@ def winners(
 
         found = sorted(found, key=loss)
     return found if standing.is_multi else found[:1]
+
+
+def beside_finalists(
+    standing: Standing, objective: Objective | None = None, validated: Mapping[int, Outcome] = {}
+) -> list[Trial]:
+    """The baselines that validation and holdout see: of the fixed recipes the best alone.
+
+    It is chosen as the winner is. Where there are several objectives each may be the best in one.
+
+    Args:
+        standing: The trials on the search tasks.
+        objective: Of the validation tasks, once they were scored.
+        validated: Trial id -> outcome on them.
+    """
+    baselines = [trial for trial in standing.complete if trial.candidate.is_baseline]
+    fixed = [trial for trial in baselines if is_fixed_recipe(trial.candidate)]
+    if standing.is_multi or not fixed:
+        return baselines
+    scaled = None if objective is None else anchored(objective, standing.trials, validated)
+
+    def loss(trial: Trial) -> tuple[float, float]:
+        searched = float(standing.losses(trial).sum())
+        if scaled is None:
+            return searched, searched
+        outcome = validated.get(_trial_id(trial))
+        return math.inf if outcome is None else float(scaled.losses(outcome).sum()), searched
+
+    best = min(fixed, key=loss)
+    return [t for t in baselines if t is best or not is_fixed_recipe(t.candidate)]
 
 
 def _trial_id(trial: Trial) -> int:

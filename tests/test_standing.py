@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evomerge.genome.tasks import Task
 from evomerge.objective import Objective
 from evomerge.recipe import Recipe
-from evomerge.standing import Standing, finalists, winners
+from evomerge.standing import Standing, beside_finalists, finalists, winners
 from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Trial, TrialState
 
 TASKS = (Task(name="math"), Task(name="text"))
@@ -169,3 +169,38 @@ def test_what_one_standing_learns_misleads_no_other():
     one, other = start.with_trial(trial(1, 0.9, 0.9)), start.with_trial(trial(1, 0.0, 0.0))
     assert (ids(one.front()), ids(other.front())) == ([1], [0])
     assert ids(start.with_trial(trial(2, 0.5, 0.5, recipe=1)).front()) == [2]
+
+
+BESIDE = (
+    "model a",
+    "model b",
+    "base c",
+    "uniform average",
+    "task arithmetic 0.3",
+    "ties",
+    "seed 1",
+)
+
+
+def beside(name):
+    scores = [0.1, 0.2, 0.0, 0.3, 0.5, 0.6, 0.2]
+    pairs = enumerate(zip(BESIDE, scores, strict=True))
+    return standing(name, *(trial(i, s, 1 - s, origin=o) for i, (o, s) in pairs))
+
+
+def test_of_the_fixed_recipes_the_best_alone_is_looked_at_after_the_search():
+    found = standing("worst", *beside("worst").trials, trial(7, 0.9, 0.9))
+    assert ids(beside_finalists(found)) == [0, 1, 2, 3, 4, 6]  # worst of (.5, .5), of (.6, .4)
+
+
+def test_once_validation_has_seen_them_it_chooses_among_the_fixed_recipes():
+    found = beside("worst")
+    validated = {4: trial(4, 0.2, 0.2).outcome, 5: trial(5, 0.4, 0.4).outcome}
+    seen = beside_finalists(found, Objective("worst", TASKS, KEYS), validated)
+    assert ids(seen) == [0, 1, 2, 3, 5, 6]
+    seen = beside_finalists(found, Objective("worst", TASKS, KEYS), {4: validated[4]})
+    assert ids(seen) == [0, 1, 2, 3, 4, 6]
+
+
+def test_each_objective_may_have_another_best_recipe():
+    assert ids(beside_finalists(beside("per_task"))) == [*range(7)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
 from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.plan.room import Sizes, Store, Training, sizes_of, stores_of, training_of
 
@@ -26,6 +27,7 @@ class Trials:
         n_dims: Parameters searched.
         optimizer: Who proposes.
         n_baselines: Trials before the optimizer's.
+        n_fixed: Those of them that are fixed recipes, of which the best alone is a final.
         budget: Trials of the optimizer.
         population: Trials per generation.
         workers: Trials at once.
@@ -41,6 +43,7 @@ class Trials:
     workers: int
     tasks: Mapping[str, tuple[TaskFacts, ...]]
     finalists: int = 1
+    n_fixed: int = 0
 
     @property
     def n_generations(self) -> int:
@@ -56,11 +59,12 @@ class Trials:
         return sum(task.n_rows for task in self.tasks.get(split, ()))
 
     def n_trials(self, split: str = "tasks") -> int:
-        """Trials that are scored on a split, at most: baselines always are."""
+        """Trials that are scored on a split, at most: baselines always are, but for recipes."""
         if split == "tasks":
             return self.n_baselines + self.budget
         chosen = self.finalists if split == "validation" else 1
-        return self.n_baselines + min(chosen, self.budget)
+        beside = self.n_baselines - max(self.n_fixed - 1, 0)
+        return beside + min(chosen, self.budget)
 
     @property
     def finals(self) -> tuple[str, ...]:
@@ -91,15 +95,18 @@ def trials_of(subject: Subject) -> Trials | None:
     genome, space, optimizer = subject.genome, subject.merge_space, subject.optimizer
     if space is None or optimizer is None:
         return None
+    first = baselines(space, genome.baselines)
+    n_fixed = sum(map(is_fixed_recipe, first)) if genome.objective != "per_task" else 0
     return Trials(
         space.space.n_dims,
         genome.optimizer.title,
-        len(baselines(space, genome.baselines)) + len(subject.seeds),
+        len(first) + len(subject.seeds),
         genome.optimizer.budget,
         optimizer.population_size,
         genome.execution.workers,
         {split: evaluator.facts() for split, evaluator in subject.evaluators.items()},
         genome.finalists,
+        n_fixed,
     )
 
 

@@ -92,7 +92,7 @@ def test_what_one_would_have_tried_is_listed_and_counted(check):
     assert first[4:7] == weights
     assert first[-2:] == ["ties  (outside the space)", "slerp 0.5  (outside the space)"]
     assert "10 baselines before them" in out
-    assert "holdout scores 4 documents with 11 models at most, baselines among them" in out
+    assert "holdout scores 4 documents with 6 models at most, baselines among them" in out
 
 
 def test_the_recipe_at_the_end_is_one(check):
