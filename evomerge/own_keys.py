@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
+from math import ceil
 
 from evomerge.secret import Secret
 
@@ -41,5 +42,5 @@ def _looks_like_a_key(value: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _secret(value: str) -> Secret:
-    share = round(_SHARE * len(value))
+    share = ceil(_SHARE * len(value))
     return Secret(value, min(max(share, _PIECE.start), _PIECE.stop, len(value)))

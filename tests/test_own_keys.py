@@ -71,7 +71,7 @@ def test_other_variables_hold_none(monkeypatch, name):
 @pytest.mark.parametrize("value", ["Linux-evomerge-abc123", "meta-llama/Llama-3.1-8B"])
 def test_paths_that_share_words_with_a_key_stay_as_they_are(monkeypatch, value):
     monkeypatch.setenv("CACHE_API_KEY", value)
-    text = "/data/meta-llama/Llama-3-70B on linux: Linux-evomerge-2, EVOMERGE abc"
+    text = "/data/meta-llama/Llama-2-70B on linux: Linux-evomerge-2, EVOMERGE abc"
     assert without_keys(text) == text
     assert without_keys(f"a {value}.") == "a [key]."
 
