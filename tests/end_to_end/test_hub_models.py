@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import close_session, constants, hf_api
 from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
+from transformers.utils import hub as transformers_hub
 
 from evomerge.cli.main import entry_point
 from evomerge.ledger import Ledger, RunFolder
@@ -60,6 +61,7 @@ def hub(models, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(transformers_hub, "_hf_api", None)  # it keeps the first endpoint it sees
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks").mkdir()
     write_tasks(tmp_path / "tasks")
