@@ -38,6 +38,16 @@ class Architecture:
         """Names a filter may give to a head that has no tensor because it is tied."""
         return () if self.head else ("lm_head", "lm_head.weight", "embed_out", "embed_out.weight")
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of all."""
+        layers = (
+            name.format(layer=layer)
+            for layer in range(self.n_layers)
+            for name in self.layer_tensors
+        )
+        return (*self.embeddings, *layers, *self.final_norm, *self.head)
+
     def agree(self, models: Iterable[ModelName], tensors: Iterable[str]) -> bool:
         """Whether some models are known to hold equal tensors, at each of some names."""
         models = tuple(models)

@@ -10,7 +10,7 @@ import re
 import string
 import unicodedata
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import AnyStr, Generic
 
 HIDDEN = "[key]"
@@ -43,29 +43,31 @@ class Secret:
     """A key, known only to be found again.
 
     Args:
-        value: The key. One of less than eight characters is none: local servers are given words
-            such as "EMPTY".
+        value: The key. One shorter than ``piece`` is none: local servers are given words such as
+            "EMPTY".
+        piece: How many characters of it must not be seen together, eight or more.
     """
 
-    def __init__(self, value: str) -> None:
-        self._plain = _Stretches([value], _PIECE)
-        self._opened = _Stretches([value.encode()], _PIECE)
+    def __init__(self, value: str, piece: int = _PIECE) -> None:
+        self._piece = piece
+        self._plain = _Stretches([value], piece)
+        self._opened = _Stretches([_code(value)], piece)
         spellings = {value, value.lower(), value.upper()}
-        codes = [spelling.encode() for spelling in spellings]
-        loose = _loose(value.encode())
+        codes = [_code(spelling) for spelling in spellings]
+        loose = _loose(_code(value))
         both_ways = [loose, loose[::-1]]
-        self._loose = _Stretches(both_ways, _PIECE, lambda stretch: not stretch.isalpha())
-        self._letters = _Stretches(both_ways, _WORDS)
+        self._loose = _Stretches(both_ways, piece, lambda stretch: not stretch.isalpha())
+        self._letters = _Stretches(both_ways, max(piece, _WORDS))
         numbers = [code.hex().encode() for code in codes]
         numbers += ["".join(map(str, code)).encode() for code in codes]
-        self._numbers = _Stretches(numbers, _CODES_PER_CHARACTER * _PIECE)
-        self._base64 = _Stretches([one for code in codes for one in _in_base64(code)], _PIECE)
-        self._is_secret = len(value) >= _PIECE
+        self._numbers = _Stretches(numbers, _CODES_PER_CHARACTER * piece)
+        self._base64 = _Stretches([one for code in codes for one in _in_base64(code)], piece)
+        self._is_secret = len(value) >= piece
 
     def clean(self, text: str) -> str:
         """The text as it may be kept and shown; takes time in proportion to its length.
 
-        No eight characters of the key in a row are in it, nor any that escapes, codes or
+        No ``piece`` characters of the key in a row are in it, nor any that escapes, codes or
         separators hide; a text without them stays what it is.
         """
         if not self._is_secret:
@@ -80,7 +82,7 @@ class Secret:
         for place in self._plain.places(text):
             if place > end or not parts:
                 parts += [text[end:place], HIDDEN]
-            end = place + _PIECE
+            end = place + self._piece
         return "".join(parts) + text[end:]
 
     def _is_disguised_in(self, text: str) -> bool:
@@ -106,7 +108,7 @@ class _Stretches(Generic[AnyStr]):
 
     def __init__(
         self,
-        texts: Iterable[AnyStr],
+        texts: Sequence[AnyStr],
         length: int,
         counts: Callable[[AnyStr], bool] = lambda stretch: True,
     ) -> None:
@@ -118,8 +120,8 @@ class _Stretches(Generic[AnyStr]):
             self._all |= set(filter(counts, stretches))
         # However a stretch lies, a sample of it begins at a multiple of ``step``.
         self._samples: set[AnyStr] = set()
-        for stretch in self._all:
-            self._samples |= {stretch[i : i + _SAMPLE] for i in range(self._step)}
+        for text in texts:
+            self._samples |= {text[i : i + _SAMPLE] for i in range(len(text) - _SAMPLE + 1)}
 
     def places(self, text: AnyStr) -> Iterator[int]:
         """Where such stretches begin, rising."""
@@ -134,6 +136,11 @@ class _Stretches(Generic[AnyStr]):
     def are_in(self, text: AnyStr) -> bool:
         """Whether there is any."""
         return next(self.places(text), None) is not None
+
+
+def _code(text: str) -> bytes:
+    """Its bytes, of a variable of the environment also those that are no UTF-8."""
+    return text.encode(errors="surrogateescape")
 
 
 def _views(text: str) -> set[bytes]:

@@ -15,6 +15,7 @@ from evomerge.cli.plain import plain
 from evomerge.cli.progress import Progress, duration
 from evomerge.events import Event, Notice, RunStarted, TrialFinished, Warned
 from evomerge.objective import Score
+from evomerge.own_keys import without_keys
 from evomerge.report.text import score_text
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -67,7 +68,7 @@ class LiveView:
             self._tell_failure(event)
 
     def _tell(self, line: str, style: str) -> None:
-        self.console.print(plain(line, style=style))
+        self.console.print(plain(without_keys(line), style=style))
 
     def _tell_failure(self, event: TrialFinished) -> None:
         if event.outcome.failure and self.progress.n_all_failed <= _N_FAILURES_TOLD:

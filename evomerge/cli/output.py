@@ -10,6 +10,7 @@ import click
 
 from evomerge.creating import create
 from evomerge.harmless import escaped, harmless, one_name
+from evomerge.own_keys import without_keys
 
 
 def write_result(text: str, output: Path | None, *, force: bool = False) -> None:
@@ -33,8 +34,8 @@ def write_result(text: str, output: Path | None, *, force: bool = False) -> None
 
 
 def say(text: str, *, err: bool = True) -> None:
-    """Prints a line for people, harmless whoever wrote what it quotes."""
-    click.echo(harmless(text), err=err)
+    """Prints a line for people, harmless and without keys whoever wrote what it quotes."""
+    click.echo(harmless(without_keys(text)), err=err)
 
 
 def print_json(content: Any) -> None:

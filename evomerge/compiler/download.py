@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evomerge.compiler.examine import Compiled, compile_genome
+from evomerge.compiler.identity import refusal
 from evomerge.compiler.recorded import recorded_space
-from evomerge.errors import ModelError
+from evomerge.errors import LedgerError, ModelError
 from evomerge.events import Preparing
+from evomerge.ledger import RunFolder
 from evomerge.preflight.search import unseen_models
 
 
@@ -22,6 +24,7 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
         hear: Is told what is downloaded.
 
     Raises:
+        LedgerError: the run folder holds another genome's run, or one that cannot be read.
         ModelError: a model cannot be downloaded.
         GenomeError: what was downloaded cannot be searched.
     """
@@ -29,6 +32,7 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
     unseen = unseen_models(subject)
     if not unseen or recorded_space(subject.run_dir) == compiled.merge_space.space:
         return compiled
+    _refuse_another_run(compiled)
     from evomerge.merging.hub import download  # heavy; most runs need none of it
 
     for index, model in enumerate(unseen):
@@ -38,3 +42,11 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
         except ModelError as error:
             raise ModelError.of(map(compiled.source.locate, error.problems)) from error
     return compile_genome(compiled.genome, compiled.source, subject.permissions, subject.run_dir)
+
+
+def _refuse_another_run(compiled: Compiled) -> None:
+    """What a run would refuse once everything is here, as far as the genome alone tells."""
+    run_dir = compiled.subject.run_dir
+    refused = () if run_dir is None else refusal(RunFolder(run_dir), compiled.source.data, None)
+    if refused:
+        raise LedgerError.of(refused)

@@ -25,7 +25,7 @@ from evomerge.compiler.recorded import (
     with_its_baselines,
 )
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.tasks import LoadedTasks, load_tasks, with_names
+from evomerge.compiler.tasks import LoadedTasks, load_tasks, untold, with_names
 from evomerge.errors import EvomergeError, GenomeError
 from evomerge.findings import Finding, Severity, note, problems, warning
 from evomerge.findings import error as error_finding
@@ -121,7 +121,8 @@ def examine(
     found = _Findings(source)
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
     if source.is_evolve:
-        names = recorded_names(run_dir)  # of a run that has begun: directions that results told
+        # Directions that the results of a run that has begun told, and nothing else did.
+        names = untold(tasks, recorded_names(run_dir))
         now = turned(genome, source, with_names(tasks, names) if names else tasks)
         genome, source, tasks = now.genome, now.source, now.tasks
         found.add(iter(now.notes))
@@ -288,16 +289,24 @@ def merge_space_of(
         return merge_space
     whole = space_with(architecture)
     if not merge_space.space.n_dims:
-        what = (
-            f"all models are the same: {', '.join(map(str, names[:-1]))} and {names[-1]} hold "
-            "equal tensors wherever parameters act, and every merge is one of them"
-        )
         report = error_finding if recorded_space(run_dir) is None else warning
         if found is not None:
-            found.add(iter([report(what, "genome.models", "Merge models that differ.")]))
+            found.add(iter([report(*_nothing_moves(merge_space.architecture, names))]))
         return whole
     # It may have begun before the models' files were here.
     return whole if recorded_space(run_dir) == whole.space else merge_space
+
+
+def _nothing_moves(architecture: Architecture, names: Sequence[ModelName]) -> tuple[str, str, str]:
+    """Why nothing that is searched changes anything: what is wrong, its key and what to do."""
+    if architecture.agree(names, architecture.tensors):
+        what = (
+            f"all models are the same: {', '.join(map(str, names[:-1]))} and {names[-1]} hold "
+            "equal tensors, and every merge is one of them"
+        )
+        return what, "genome.models", "Merge models that differ."
+    what = "nothing that is searched acts on a tensor in which the models differ"
+    return what, "genome", "Search parameters where they differ, or merge others."
 
 
 def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:

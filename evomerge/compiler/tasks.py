@@ -92,6 +92,21 @@ def with_names(tasks: LoadedTasks, names: Names) -> LoadedTasks:
     return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
 
 
+def untold(tasks: LoadedTasks, names: Names) -> Names:
+    """Of some names those of metrics that only results name; none where one of them is missing.
+
+    They may be of another genome's run, which says nothing of what the YAML of a task tells.
+    """
+    wanted = {
+        split: [facts.key.task for facts in evaluator.facts() if not facts.is_known]
+        for split, evaluator in (tasks.evaluators if names else {}).items()
+    }
+    wanted = {split: own for split, own in wanted.items() if own}
+    if any(name not in names.get(split, {}) for split, own in wanted.items() for name in own):
+        return {}
+    return {split: {name: names[split][name] for name in own} for split, own in wanted.items()}
+
+
 def _renamed(key: MetricKey, names: Mapping[str, str]) -> MetricKey:
     if key.task not in names:
         return key

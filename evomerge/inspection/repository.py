@@ -5,7 +5,8 @@ Both answer the same three questions, so a model has the same facts wherever it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -94,7 +95,8 @@ class HubRepository:
 
     def read(self, name: str, most: int = SMALL) -> bytes:
         """A file of at most so many bytes, kept in the cache."""
-        path = self._api.hf_hub_download(self._repo, name, revision=self._revision)
+        with _network():
+            path = self._api.hf_hub_download(self._repo, name, revision=self._revision)
         return read_bytes(Path(path), most)
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
@@ -107,9 +109,24 @@ class HubRepository:
 
         url = hf_hub_url(self._repo, name, revision=self._revision, endpoint=self._api.endpoint)
         part = {"range": f"bytes={start}-{start + length - 1}"}
-        response = get_session().get(url, headers={**build_hf_headers(), **part}, timeout=TIMEOUT_S)
-        hf_raise_for_status(response)
+        headers = {**build_hf_headers(), **part}
+        with _network():
+            response = get_session().get(url, headers=headers, timeout=TIMEOUT_S)
+            hf_raise_for_status(response)
         return bytes(response.content)
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    """Turns what a network that breaks raises into an OSError."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own
+
+    try:
+        yield
+    except HTTPError as error:
+        if isinstance(error, OSError):  # an answer that says no
+            raise
+        raise ConnectionError(f"the Hub cannot be reached ({error})") from error
 
 
 def _listing(api: HfApi, repo: str, revision: str | None) -> tuple[str | None, dict[str, int]]:

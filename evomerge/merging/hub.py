@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, not marked so
     are_progress_bars_disabled,
     disable_progress_bars,
@@ -46,7 +47,7 @@ def download(model: Any, key: str) -> None:
     disable_progress_bars()
     try:
         reference.local_path(ignore_lora=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise ModelError(
             f"{reference.model.path} cannot be downloaded ({why(error)})",
             where=key,

@@ -261,7 +261,7 @@ def test_a_recipe_becomes_a_search_that_begins_at_it(opened, name):
 def test_the_last_of_several_stages_is_opened_where_it_merges_models_that_are_there(opened):
     recipe, n_dims = RECIPES["task arithmetic that takes away"]
     first = {"name": "first", "merge_method": "linear", "models": [entry(M1, weight=1)]}
-    said, compiled = opened(yaml.safe_dump_all([first, recipe]))
+    said, compiled = opened(yaml.safe_dump_all([first, recipe]) + "---\n")
     assert compiled is not None, said
     assert compiled.merge_space.space.n_dims == n_dims
     (seed,) = compiled.subject.seeds
@@ -387,6 +387,12 @@ REFUSED = {
         "recipe.yml:5: holds 2 stages of mergekit-multi, and the last merges what others make: "
         "first. Build those with mergekit-multi",
     ),
+    "a stage with a list for a name": (
+        "merge_method: linear\nname: [a]\nmodels: [{model: models/base}]\n---\n"
+        "merge_method: slerp\nbase_model: a\nmodels: [{model: models/model_1}]\n",
+        "recipe.yml:2: name: the name of a stage is ['a'], expected a text. Put it in",
+    ),
+    "nothing but beginnings of documents": ("---\n---\n", "it names no merge_method"),
     "stages indented as one": (
         "genome:\n  merge_method: linear\n  ---\n  merge_method: slerp\n",
         "recipe.yml:3: an indented ---, which begins a document of YAML only at the start of a ",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 
 import pytest
 import yaml
@@ -348,6 +349,15 @@ def test_check_says_how_a_negative_weight_is_read(evomerge):
         "lower perplexity is better; it is, and a genome writes 0.5."
     ) in err
     assert "a worse perplexity" not in err
+
+
+def test_the_run_of_another_genome_says_nothing_of_what_a_task_tells(evomerge, monkeypatch):
+    there = {"tasks": {"tiny_likelihood": "acc,none", "tiny_choice": "exact_match,none"}}
+    module = import_module("evomerge.compiler.examine")  # a function has its name too
+    monkeypatch.setattr(module, "recorded_names", lambda run_dir: there)
+    _, _, err = evomerge("check", "g.yml", *SETTINGS, genome=EVOLVE)
+    assert "lower perplexity is better; it is, and a genome writes 0.5." in err
+    assert "exact_match" not in err
     higher = EVOLVE.replace("weight: 0}", "weight: -1}")
     assert (
         "weight -1 makes the search look for a worse acc,none"

@@ -10,9 +10,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import close_session, constants, hf_api
+from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
+from transformers.utils import hub as transformers_hub
 
 from evomerge.cli.main import entry_point
+from evomerge.ledger import Ledger, RunFolder
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.inspection.hub_server import HubServer
 from tests.tiny_models import tiny_family
@@ -58,6 +61,7 @@ def hub(models, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(transformers_hub, "_hf_api", None)  # it keeps the first endpoint it sees
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks").mkdir()
     write_tasks(tmp_path / "tasks")
@@ -107,18 +111,38 @@ def test_nothing_is_downloaded_for_a_genome_with_a_mistake(evomerge, hub, tmp_pa
     assert not [*tmp_path.glob("cache/*/snapshots/*/*.safetensors")]
 
 
-def test_a_model_that_cannot_be_downloaded_is_told(evomerge, hub, tmp_path, monkeypatch):
+def test_nothing_is_downloaded_for_a_folder_with_the_run_of_another_genome(evomerge, tmp_path):
+    header = {
+        **{key: {} for key in ("models", "tasks", "versions")},
+        **dict.fromkeys(("evomerge", "genome", "genome_digest", "optimizer", "objective"), "0"),
+        **dict.fromkeys(("seed", "merge_seed", "threads"), 1),
+        "device": "cpu",
+        "space": [],
+    }
+    Ledger.create(RunFolder(tmp_path / "run"), header, GENOME.replace("budget: 1", "budget: 2"))
+    code, err = evomerge("run", "g.yml", "--run-dir", "run")
+    assert code == 1
+    assert "run: the folder holds a run that began with something else" in err
+    assert "genome optimizer.budget: was 2, now 1" in err
+    assert "downloading" not in err
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (HTTPError("server disconnected"), "server disconnected"),
+    ],
+)
+def test_a_model_that_cannot_be_downloaded_is_told(evomerge, hub, monkeypatch, failure, reason):
     look = huggingface_hub.snapshot_download
 
     def full(*arguments, **settings):
         if settings.get("local_files_only"):
             return look(*arguments, **settings)
-        raise OSError(28, "No space left on device")
+        raise failure
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
     code, err = evomerge("run", "g.yml")
     assert code == 2
-    assert (
-        "g.yml:2: genome.models[0]: org/model_1 cannot be downloaded ([Errno 28] No space left"
-        in err
-    )
+    assert f"g.yml:2: genome.models[0]: org/model_1 cannot be downloaded ({reason})" in err

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import close_session, constants, snapshot_download
+from huggingface_hub import HfApi, close_session, constants, snapshot_download
+from huggingface_hub.errors import HTTPError
 from safetensors.numpy import load_file, save_file
 
 from evomerge.errors import ModelError
@@ -132,6 +133,15 @@ def test_a_gated_model_is_told_with_its_page(hub):
 def test_a_hub_that_does_not_answer_is_told(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match=r"cannot be read \(.*Check the network"):
+        facts(MODEL)
+
+
+def test_a_network_that_breaks_while_files_are_read_is_told(hub, monkeypatch):
+    def broken(*arguments, **settings):
+        raise HTTPError("server disconnected")
+
+    monkeypatch.setattr(HfApi, "hf_hub_download", broken)
+    with pytest.raises(ModelError, match=r"the Hub cannot be reached \(server disconnected\)"):
         facts(MODEL)
 
 

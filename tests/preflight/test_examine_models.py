@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from safetensors.numpy import load_file
+
 from evomerge.compiler.examine import examine
 from evomerge.findings import Severity
 from evomerge.genome.load import load_genome
 from evomerge.permissions import Permissions
-from tests.preflight.variants import config, variant
+from tests.preflight.variants import config, tensors, variant
 
 GENOME = """
 genome:
@@ -47,6 +49,25 @@ def test_models_that_are_all_the_same_are_an_error_that_names_them(base, tmp_pat
     ]
     assert found.severity is Severity.ERROR
     assert f"the same: {copies[0]}, {copies[1]} and {base} hold equal tensors" in str(found)
+
+
+def test_a_search_where_models_that_differ_are_equal_is_an_error_that_says_so(
+    base, tuned, tmp_path
+):
+    def back(held):
+        kept = load_file(base / "model.safetensors")
+        return {n: kept[n] if "mlp" in n else tensor for n, tensor in held.items()}
+
+    model = variant(tuned, tmp_path / "model", tensors(back))
+    file = tmp_path / "genome.yml"
+    file.write_text(
+        f"genome:\n  models: [{model}]\n  base_model: {base}\n  merge_method: task_arithmetic\n"
+        "  parameters: {weight: [{filter: mlp, range: [0, 1]}, {value: 1}]}\n"
+        "tasks: [no_such_task]\n"
+    )
+    text = "\n".join(map(str, examine(*load_genome(file), Permissions()).findings))
+    assert "genome: nothing that is searched acts on a tensor in which the models differ" in text
+    assert "all models are the same" not in text
 
 
 def test_models_that_fit_reach_the_rules_and_the_merge_space(base, tuned, tmp_path):
