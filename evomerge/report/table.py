@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evomerge.comparison import Comparison
-from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
 from evomerge.objective import Objective, Score
 from evomerge.report.contests import Contest, contests
 from evomerge.report.gains import Gains, best_parents
@@ -178,8 +177,6 @@ def _table(
         row(t, names[t.candidate.trial_id], is_winner=False)
         for t in run.standing.trials
         if t.candidate.is_baseline
-        # Of the fixed recipes the best alone is looked at after the search.
-        and (t.candidate.trial_id in outcomes or not is_fixed_recipe(t.candidate))
     ]
     parent_names = tuple(None if parent is None else names[parent] for parent in parents)
     objectives = [column.is_objective for column in columns]
