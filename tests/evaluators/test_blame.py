@@ -8,7 +8,7 @@ import pytest
 
 from evomerge.errors import EvomergeError
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.answers import answers_of
+from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.genome.tasks import Evaluation, Task
 
 CODE = """
@@ -198,12 +198,12 @@ def test_options_that_cannot_be_counted_are_named(evaluator):
 
 
 def test_an_answer_that_cannot_be_read_for_training_is_named(evaluator, live_model, monkeypatch):
-    own = evaluator(WRITES)
+    own = evaluator(CHOOSES)
     own.evaluate(live_model)
     (task,) = (leaf.task for entry in own.loaded() for leaf in entry.leaves)
-    monkeypatch.setattr(task, "doc_to_target", lambda doc: {}["gone"] if doc["n"] == 3 else "a")
+    monkeypatch.setattr(task, "doc_to_target", lambda doc: {}["gone"] if doc["n"] == 3 else 0)
     with pytest.raises(EvomergeError, match="the right answer of document 3: KeyError: 'gone'"):
-        answers_of(own, live_model)
+        questions_of(own, live_model)
 
 
 def test_a_document_that_was_drawn_has_its_own_number(evaluator, live_model):

@@ -88,6 +88,7 @@ def workplace(template, rows, tmp_path, monkeypatch):
     head, _, _ = GENOME.partition("  granularity:")
     head += "  granularity: tensor\n"
     rest = f"tasks: [tiny_match]\ntask_search_path: [tasks]\noptimizer: {OPTIMIZER}\n"
+    rest += "baselines: [models, base, average]\n"
     (folder / "genome.yml").write_text(head + rest)
     monkeypatch.chdir(folder)
     return folder
