@@ -64,10 +64,8 @@ def _with_folders(part: Any) -> Any:
         return [_with_folders(item) for item in part]
     if not isinstance(part, dict):
         return part
-    found = {key: _with_folders(value) for key, value in part.items()}
-    for key in ("model", "base_model"):
-        if key in found:
-            found[key] = _reference(found[key])
+    models = ("model", "base_model")  # a mapping in them has a key "model" of another meaning
+    found = {k: _reference(v) if k in models else _with_folders(v) for k, v in part.items()}
     for key in ("tokenizer_source", "source"):
         if isinstance(found.get(key), str) and found[key] not in ("base", "union"):
             found[key] = _path(ModelPath.model_validate(found[key])).path
