@@ -191,6 +191,14 @@ class Outcome:
             return self
         return replace(self, evaluation=replace(self.evaluation, documents=()))
 
+    def without_tokens(self) -> Outcome:
+        """The same without the tokens of what was written: only search documents teach."""
+        evaluation = self.evaluation
+        if evaluation is None or all(one.written is None for one in evaluation.documents):
+            return self
+        documents = tuple(one._replace(written=None) for one in evaluation.documents)
+        return replace(self, evaluation=replace(evaluation, documents=documents))
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -205,6 +205,7 @@ class Ledger:
 
     def record_final(self, trial_id: int, split: str, outcome: Outcome) -> None:
         """Adds a finalist's result on a split."""
+        outcome = outcome.without_tokens()  # nothing learns from these documents
         line = {"kind": "final", "id": trial_id, "split": split, **outcome_line(outcome)}
         self._write(line, self.folder.documents(trial_id, split), outcome)
         self.finals[(split, trial_id)] = outcome.without_documents()

@@ -6,10 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from evomerge.evaluators.lm_eval.answers import Question, Tokens
+from evomerge.evaluators.lm_eval.answers import PERFECT, Question, Tokens
 from evomerge.trial import Document
-
-_PERFECT = {True: 1.0, False: 0.0}  # a share of right ones, an error; whatever the others do
 
 
 @dataclass(frozen=True, order=True)
@@ -18,15 +16,22 @@ class _Known:
 
     Attributes:
         value: Of the metric that steers; higher is better.
+        has_ended: Whether it stopped by itself, before the length limit.
         is_baseline: Among equals what was there before the search stays.
         skill: Mean value of the task's documents for the model that gave it.
         tokens: As they were written, stop included.
     """
 
     value: float
+    has_ended: bool
     is_baseline: bool
     skill: float
     tokens: Tokens
+
+    @property
+    def rank(self) -> tuple[float, bool, bool, float]:
+        """What the better one has more of."""
+        return self.value, self.has_ended, self.is_baseline, self.skill
 
 
 class BestAnswers:
@@ -40,12 +45,12 @@ class BestAnswers:
         self._questions = {one.document: one for one in questions if one.prompt is not None}
         self._best: dict[tuple[str, int], _Known] = {}
         self._worst: dict[tuple[str, int], float] = {}
-        self._values: dict[str, list[float]] = defaultdict(list)  # of baselines, task by task
+        self._totals: dict[str, tuple[float, int]] = {}  # values of baselines, and how many
 
     def of(self, documents: Sequence[Document]) -> BestAnswers:
         """Those of one model alone, right by the same measure."""
         own = BestAnswers(self._questions.values())
-        own._values = self._values
+        own._totals = self._totals
         own.see(documents, is_baseline=False)
         return own
 
@@ -62,26 +67,28 @@ class BestAnswers:
         for name, answers in found.items():
             values = [value for _, value, _ in answers]
             if is_baseline:
-                self._values[name] += values
+                total, n = self._totals.get(name, (0.0, 0))
+                self._totals[name] = total + sum(values), n + len(values)
             skill = sum(values) / len(values)
             for place, value, tokens in answers:
-                self._keep(place, _Known(value, is_baseline, skill, tokens))
+                most = self._questions[place].max_tokens
+                has_ended = most is None or len(tokens) < most
+                self._keep(place, _Known(value, has_ended, is_baseline, skill, tokens))
 
     def _keep(self, place: tuple[str, int], known: _Known) -> None:
         held = self._best.get(place)
-        rank = (known.value, known.is_baseline, known.skill)
-        if held is None or rank > (held.value, held.is_baseline, held.skill):
+        if held is None or known.rank > held.rank:
             self._best[place] = known
         self._worst[place] = min(known.value, self._worst.get(place, known.value))
 
     def right(self, question: Question) -> Tokens | None:
         """The best answer where it is right: perfect, or above the mean of the baselines."""
         known = self._best.get(question.document)
-        values = self._values[question.document[0]]
-        if known is None or not values:
+        total, n = self._totals.get(question.document[0], (0.0, 0))
+        if known is None or not n:
             return None
-        mean = sum(values) / len(values)
-        is_perfect = abs(known.value) == _PERFECT[question.higher_is_better]
+        mean = total / n
+        is_perfect = known.value == PERFECT[question.higher_is_better]
         is_right = known.value > mean or (is_perfect and known.value == mean)
         return known.tokens if is_right else None
 

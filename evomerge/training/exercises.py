@@ -142,7 +142,8 @@ class Exercises:
             is_target = question.prompt is not None and bool(question.answers)
             if is_target and self._best.right(question) is None:
                 name = question.document[0]
-                wanted.setdefault(name, self._looked_at(name))
+                if name not in wanted:
+                    wanted[name] = self._looked_at(name)
         opinions: dict[str, list[Opinion]] = {name: [] for name in wanted}
         scored = [parent for parent in parents if parent.outcome.evaluation is not None]
         for parent in scored if wanted else ():

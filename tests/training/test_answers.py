@@ -122,3 +122,16 @@ def test_padding_changes_no_logits(place, model):
     width = model.module.config.intermediate_size * model.module.config.num_hidden_layers
     order = rounding(together.detach().numpy(), width)
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=order)
+
+
+@pytest.mark.parametrize("filter_", ["whole", "first-letter"])
+def test_a_target_that_the_task_itself_would_not_score_is_none(place, model, filter_):
+    """As a placeholder, or a program's tests, in the place of a target."""
+    evaluator = evaluator_of(place, "tiny_text", metric=f"exact_match,{filter_}")
+    (task,) = (leaf.task for entry in evaluator.loaded() for leaf in entry.leaves)
+    task.process_results = lambda doc, results: {"exact_match": 0.0}
+    assert not any(question.answers for question in questions_of(evaluator, model))
+    task.process_results = lambda doc, results: {"exact_match": float(len(results[0]) == 1)}
+    targets = [row["target"] for row in rows(place)]
+    kept = [bool(question.answers) for question in questions_of(evaluator, model)]
+    assert kept == [filter_ == "first-letter" or len(target) == 1 for target in targets]

@@ -11,6 +11,7 @@ import torch
 from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.answers import Answer, Question
 from evomerge.recipe import Recipe
+from evomerge.training.best_answers import BestAnswers
 from evomerge.training.exercises import Exercises, History
 from evomerge.training.passes import Choice, Text
 from evomerge.training.target_forms import Opinion, is_foreign, likeliest, opinion_of
@@ -193,3 +194,20 @@ def test_a_parent_finds_what_it_wrote_likelier_than_the_same_after_a_blank(famil
     assert float(each.max(-1).values.sum()) == pytest.approx(
         float(each.gather(1, torch.tensor(own[1])[:, None]).sum()), rel=1e-5
     )
+
+
+def test_among_equal_answers_one_that_ended_by_itself_is_learned():
+    ended, cut = (7, 8), (9, 9, 9)
+    wanted = replace(question(0), max_tokens=3)
+    best = BestAnswers([wanted])
+    for tokens in (cut, ended):
+        best.see([Document(*wanted.document, {wanted.metric: 1.0}, "x", tokens)], is_baseline=True)
+    assert best.right(wanted) == ended
+
+
+@pytest.mark.parametrize(("value", "is_right"), [(-1.0, False), (1.0, True)])
+def test_the_worst_of_a_metric_is_no_full_mark(value, is_right):
+    wanted = question(0)
+    best = BestAnswers([wanted])
+    best.see([Document(*wanted.document, {wanted.metric: value}, "x", (7,))], is_baseline=True)
+    assert (best.right(wanted) is not None) == is_right

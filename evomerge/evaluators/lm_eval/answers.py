@@ -23,6 +23,9 @@ Tokens = tuple[int, ...]
 _DELIMITERS = ("", " ", "\n")  # what models write before an answer, whatever the task says
 
 
+PERFECT = {True: 1.0, False: 0.0}  # higher is better: a share of right ones; lower: an error
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a model reads, and what it may go on with."""
@@ -46,6 +49,7 @@ class Question:
         lengths: What lm-eval divides the log-likelihood of each option by.
         against: What it takes the log-likelihood of away, one per option; often empty.
         prompt: What a text is written after; None where none is.
+        max_tokens: At which a text that is written is cut; None where none is.
     """
 
     task: str
@@ -57,6 +61,7 @@ class Question:
     lengths: tuple[float, ...] = (1.0,)
     against: tuple[Answer, ...] = ()
     prompt: Tokens | None = None
+    max_tokens: int | None = None
 
 
 def questions_of(evaluator: LmEval, model: LiveModel) -> tuple[Question, ...]:
@@ -103,7 +108,7 @@ def _of_document(
     kind = task.OUTPUT_TYPE
     if kind == "multiple_choice":
         yield from _chosen(given, metric, task, requests, model)
-    elif kind == "generate_until":
+    elif kind == "generate_until" and len(requests) == 1:
         yield _written(given, task, requests[0], model)
     elif len(requests) == 1:
         for answer in _read(model, requests[0]):
@@ -138,6 +143,7 @@ def _written(given: _Given, task: Any, request: Instance, model: LiveLanguageMod
     settings = GenerationSettings(model, asked, "")
     prompt = prompt_of(model, context, settings.room)
     target = _target(task, request.doc)
+    target = target if _is_right(task, request, target, given[2]) else ""
     own = task.get_config("target_delimiter") or ""
     stops = settings.stops or [""]
     answers = [
@@ -146,7 +152,7 @@ def _written(given: _Given, task: Any, request: Instance, model: LiveLanguageMod
         if target
     ]
     cut = tuple(_cut(answer, model.max_length) for answer in answers)
-    return Question(*given, cut, prompt=prompt)
+    return Question(*given, cut, prompt=prompt, max_tokens=settings.max_tokens)
 
 
 def _delimited(target: str, delimiter: str) -> str:
@@ -175,6 +181,30 @@ def _target(task: Any, document: Any) -> str:
         return ""
     target = target[0] if isinstance(target, (list, tuple)) and target else target
     return str(target) if isinstance(target, (str, int, float)) else ""
+
+
+def _is_right(task: Any, request: Instance, target: str, metric: str) -> bool:
+    """Whether the task itself would give a target full marks, were it an answer.
+
+    A target may be no answer at all: a placeholder, the tests of a program, a text that the
+    task's filters find nothing in.
+    """
+    if not target or task.config.unsafe_code:
+        return False
+    name, _, wanted = metric.partition(",")
+    asked = Instance("generate_until", request.doc, request.args, 0, resps=[target])
+    try:
+        for ensemble in task._filters:
+            if ensemble.name == wanted:
+                ensemble.apply([asked])
+        answer = asked.filtered_resps.get(wanted, target)
+        value = dict(task.process_results(request.doc, [answer])).get(name)
+    except Exception:  # whatever a task's own code raises at what it did not expect
+        return False
+    if not isinstance(value, (bool, int, float)):
+        return value is not None  # of a metric of the whole corpus its own targets are right
+    higher = bool(task.higher_is_better().get(name, True))
+    return float(value) >= PERFECT[True] if higher else float(value) <= PERFECT[False]
 
 
 def _right(task: Any, document: Any, options: Sequence[str]) -> Iterator[int]:
