@@ -102,6 +102,17 @@ class _TrainerMaker:
     def _say(self, activity: str, share: float) -> None:
         self.hear(Proposing(activity, share))
 
+    def _readable(self) -> Sequence[Trial]:
+        """The trials whose answers are tokens of the merges' own vocabulary.
+
+        Models and base are scored with their own, where the genome gives the merges another.
+        """
+        trials = self.history()
+        definition = self.compiled.genome.genome
+        if definition.tokenizer is None and definition.tokenizer_source is None:
+            return trials
+        return [t for t in trials if not t.candidate.origin.startswith(("model ", "base "))]
+
     def _exercises(
         self, settings: GradientSettings, mixture: Mixture, model: LiveModel
     ) -> Exercises:
@@ -114,7 +125,7 @@ class _TrainerMaker:
         return Exercises(
             questions_of(evaluator, model) if isinstance(evaluator, LmEval) else (),
             {task.name: task.weight for task in self.compiled.genome.tasks},
-            History(self.history, self.ledger.documents),
+            History(self._readable, self.ledger.documents),
             lambda recipe: mixture.of(recipe).module,
             lambda message: self.hear(Warned(message)),
             settings.batch_size,

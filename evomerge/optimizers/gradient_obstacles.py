@@ -67,6 +67,12 @@ def _unreasonable(genome: Genome, settings: GradientSettings) -> Iterator[Proble
             "losses",
             "Use overlap, or merge_method: task_arithmetic.",
         )
+    if losses.nll and all(task.weight <= 0 for task in genome.tasks):
+        yield Problem(
+            "no search task has a weight above 0, and the others teach no answers",
+            "losses",
+            f"Set nll to 0 and let prompts teach, or {_INSTEAD}",
+        )
     if not any(losses.model_dump().values()):
         yield Problem("every loss is 0: there is nothing to learn", "losses", "Leave nll at 1.")
     elif not (losses.nll or losses.need_prompts):

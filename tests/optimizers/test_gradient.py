@@ -204,6 +204,10 @@ def test_what_it_can_train_meets_no_obstacle():
         ({"settings": {"losses": {"kl": 1}}}, "prompts: kl, mse and entropy read prompts of each"),
         ({"settings": {"losses": {"nll": 0}}}, "losses: every loss is 0"),
         (
+            {"tasks": [{"name": "arc_easy", "weight": -1}]},
+            "losses: no search task has a weight above 0",
+        ),
+        (
             {"settings": {"prompts": {"org/a": [{"file": "no/such.jsonl"}]}}},
             "prompts: there is no file no/such.jsonl",
         ),
