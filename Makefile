@@ -45,10 +45,11 @@ lint: $(VENV)/installed-dev ## Format, lint, types
 test: lint test-fast ## Lint, types and the whole default test suite
 
 test-fast: $(VENV)/installed-dev ## The default test suite
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
+# Long tests lie side by side in the list: who is done takes from the other.
 test-slow: $(VENV)/installed-dev ## The tests marked slow
-	$(BIN)/pytest -q -n 2 -m slow
+	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
 
 golden: $(VENV)/installed-dev ## Rewrite golden files; read the diff before you commit it
 	$(BIN)/pytest -q --update-golden
