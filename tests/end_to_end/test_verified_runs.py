@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import os
 import signal
 import subprocess
@@ -100,7 +101,7 @@ def test_a_changed_metric_is_found(verify, trial, place):
     assert ["tiny_search", "all", "acc,none", "0.987"] in [
         line.split()[:4] for line in out.splitlines()
     ]
-    assert out.splitlines()[-1].endswith("0 of 12 documents differ, and 1 metric")
+    assert re.search(r": 0 of (12|24) documents differ, and 1 metric$", out.splitlines()[-1])
 
 
 def test_a_changed_recipe_is_found_by_its_answers(verify, trial, place):
