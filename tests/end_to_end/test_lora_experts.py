@@ -54,7 +54,7 @@ def test_experts_are_searched_where_they_differ_from_their_base(trained):
     said = evomerge("check", "experts.yml")
     found = [line for line in (said.stdout + said.stderr).splitlines() if "not searched" in line]
     assert found == [
-        "note: experts.yml:5: genome.models: 7 of 12 parameters would change nothing and are not "
+        "note: experts.yml:9: genome.models: 7 of 12 parameters would change nothing and are not "
         "searched: all models are equal in embeddings, final norm; tied+c is equal to the base in "
         "layer 0."
     ]
