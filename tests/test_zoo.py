@@ -17,9 +17,9 @@ from evomerge.genome import load_genome
 ZOO = Path(__file__).parents[1] / "benchmarks" / "zoo"
 sys.path.insert(0, str(ZOO))  # scripts import what stands beside them
 from families import BASE, FAMILIES, REPORT, TUNING  # noqa: E402  # the path first
-from sentences import SENTENCES  # noqa: E402
-from skills import SKILLS, SPLIT_SIZES, TRAINING, WORDS, documents, rows  # noqa: E402
-from task_files import write_tasks  # noqa: E402
+from sentences import SENTENCES  # noqa: E402  # likewise
+from skills import SKILLS, SPLIT_SIZES, TRAINING, WORDS, documents, rows  # noqa: E402  # likewise
+from task_files import write_tasks  # noqa: E402  # likewise
 
 sys.path.remove(str(ZOO))
 NAMES = sorted(FAMILIES)
