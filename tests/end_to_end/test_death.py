@@ -15,7 +15,8 @@ from tests.killed import n_trials
 from tests.tiny_models import tiny_family
 
 CMA = "{name: cma_es, budget: 6, population_size: 4}"
-GRADIENT = "{name: gradient, epochs: 6, batch_size: 1, budget: 6}"
+# Many epochs: the ways to be ended come one after the other, whatever passes between two looks.
+GRADIENT = "{name: gradient, epochs: 40, batch_size: 1, budget: 40}"
 ONE, TWO = "optimizer.budget=8", "execution.workers=2"
 # Where it is -> what the tasks wait at, the overrides, and how it is ended there: processes take
 # long to start, so that the places share the ways between them.
