@@ -66,6 +66,7 @@ class Gradient(Optimizer):
     Settings: ClassVar[type[Settings]] = GradientSettings
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
+    needs_tokens: bool = True
     settings: GradientSettings
 
     @classmethod
