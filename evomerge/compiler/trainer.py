@@ -98,9 +98,7 @@ class _TrainerMaker:
         models = [source.model for source in self.compiled.genome.genome.models]
         lessons = Lessons(
             exercises.now,
-            self._prompts(settings, model, exercises.targets)
-            if settings.losses.need_prompts
-            else (),
+            self._prompts(settings, model, exercises) if settings.losses.need_prompts else (),
         )
         recipes = [self.merge_space.model_recipe(name) for name in models]
         keepsakes = RunKeepsakes(self.ledger.folder) if settings.cache_teachers else None
@@ -143,6 +141,10 @@ class _TrainerMaker:
         from evomerge.evaluators.lm_eval.answers import questions_of
         from evomerge.evaluators.lm_eval.evaluator import LmEval
         from evomerge.training.exercises import Exercises, History
+        from evomerge.training.right_targets import RightTargets
+
+        def tell(message: str) -> None:
+            self.hear(Notice(message))
 
         evaluator = self.executor.worker.evaluators["tasks"]
         return Exercises(
@@ -151,18 +153,21 @@ class _TrainerMaker:
             History(self._readable, self._documents),
             lambda recipe: mixture.of(recipe).module,
             lambda message: self.hear(Warned(message)),
-            lambda message: self.hear(Notice(message)),
+            tell,
             settings.batch_size,
+            RightTargets(RunKeepsakes(self.ledger.folder), tell),
         )
 
     def _prompts(
-        self, settings: GradientSettings, model: LiveModel, answers: dict[str, list[Text]]
+        self, settings: GradientSettings, model: LiveModel, exercises: Exercises
     ) -> list[list[Text]]:
         """The texts of each source, in the order of the models."""
         from evomerge.training.prompts import texts_of
 
         window = getattr(model.module.config, "max_position_embeddings", settings.max_length)
         longest = min(settings.max_length, window)
+        own = [one for prompts in settings.prompts.values() for one in prompts]
+        answers = {one.task: exercises.targets(one.task) for one in own if one.task is not None}
         return [
             texts_of(settings.prompts[source.model.text], model.tokenizer, longest, answers)
             for source in self.compiled.genome.genome.models

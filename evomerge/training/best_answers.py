@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from evomerge.evaluators.lm_eval.answers import PERFECT, Question, Tokens
+from evomerge.evaluators.lm_eval.answers import Question
+from evomerge.evaluators.lm_eval.targets import PERFECT, Tokens
 from evomerge.trial import Document
 
 

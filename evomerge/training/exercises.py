@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from transformers import PreTrainedModel
 
 from evomerge.counted import counted
 from evomerge.errors import GenomeError, LedgerError
-from evomerge.evaluators.lm_eval.answers import Answer, Question
+from evomerge.evaluators.lm_eval.answers import Question
+from evomerge.evaluators.lm_eval.targets import Answer
 from evomerge.parents import is_parent
 from evomerge.recipe import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.passes import Choice, Exercise, Text
+from evomerge.training.right_targets import RightTargets
 from evomerge.training.target_forms import N_LOOKED_AT, Opinion, is_foreign, likeliest, opinion_of
 from evomerge.trial import Document, Trial
 
@@ -47,6 +50,7 @@ class Exercises:
         warn: Tells people of targets that no parent would write.
         tell: Tells people of tasks that teach nothing.
         batch_size: Texts of a pass.
+        rights: Knows which targets are right.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Exercises:
         warn: Callable[[str], None],
         tell: Callable[[str], None],
         batch_size: int,
+        rights: RightTargets,
     ) -> None:
         self._questions = [one for one in questions if shares.get(one.task, 1.0) > 0]
         self._shares = shares
@@ -68,17 +73,20 @@ class Exercises:
         self._best = BestAnswers(self._questions)
         single = (one for one in self._questions if one.prompt is not None and not one.is_repeated)
         self._written = {one.document for one in single}
+        self._rights = rights
+        self._learned: dict[tuple[str, int], Text] = {}  # targets
         self._forms: dict[str, int] = {}  # task of the documents -> form of its targets
         self._n_seen = 0
 
-    @property
-    def targets(self) -> dict[str, list[Text]]:
-        """Task -> its documents with the answers that the task itself says are right."""
-        found: dict[str, list[Text]] = {}
-        for one in self._questions:
+    def targets(self, name: str) -> list[Text]:
+        """The documents of a task with the answers that the task itself says are right."""
+        found = []
+        for one in (question for question in self._questions if question.task == name):
             if one.answers:
-                text = _text(one.answers[one.right[0]], 1.0)
-                found.setdefault(one.task, []).append(text)
+                found.append(_text(one.answers[one.right[0]], 1.0))
+            elif one.target is not None and self._rights.holds(one):
+                found.append(_text(one.target.form(0), 1.0))
+        self._rights.keep()
         return found
 
     def now(self) -> dict[str, list[Exercise]]:
@@ -95,6 +103,7 @@ class Exercises:
             exercise = self._exercise(question)
             if exercise is not None:
                 found.setdefault(question.task, []).append(exercise)
+        self._rights.keep()
         silent = [name for name, share in self._shares.items() if share > 0 and name not in found]
         if is_first and found and silent:
             self._tell(
@@ -122,8 +131,11 @@ class Exercises:
                 share,
             )
         tokens = self._best.right(question)
-        if tokens is None and question.answers:
-            return _text(question.answers[self._forms.get(question.document[0], 0)], share)
+        if tokens is None and question.target is not None and self._rights.holds(question):
+            if question.document not in self._learned:  # the form is the same in every epoch
+                form = question.target.form(self._forms.get(question.document[0], 0))
+                self._learned[question.document] = _text(form, share)
+            return self._learned[question.document]
         tokens = tokens or self._best.better(question)
         return None if tokens is None else _text(Answer(question.prompt, tokens), share)
 
@@ -165,11 +177,11 @@ class Exercises:
         """The form of the targets of every task that teaches some of them."""
         wanted: dict[str, list[Question]] = {}
         for question in self._questions:
-            is_target = question.prompt is not None and bool(question.answers)
-            if is_target and self._best.right(question) is None:
-                name = question.document[0]
-                if name not in wanted:
-                    wanted[name] = self._looked_at(name)
+            name = question.document[0]
+            if question.target is None or name in wanted or self._best.right(question) is not None:
+                continue
+            if self._rights.holds(question):
+                wanted[name] = self._looked_at(name)
         opinions: dict[str, list[Opinion]] = {name: [] for name in wanted}
         scored = [parent for parent in parents if parent.outcome.evaluation is not None]
         for parent in scored if wanted else ():
@@ -186,8 +198,9 @@ class Exercises:
 
     def _looked_at(self, name: str) -> list[Question]:
         """A few documents of a task, those that were answered right before others."""
-        own = [one for one in self._questions if one.document[0] == name and one.answers]
-        return sorted(own, key=lambda one: self._best.right(one) is None)[:N_LOOKED_AT]
+        own = [one for one in self._questions if one.document[0] == name]
+        ordered = sorted(own, key=lambda one: self._best.right(one) is None)
+        return [*islice(filter(self._rights.holds, ordered), N_LOOKED_AT)]
 
     def _say_foreign(self, name: str, questions: Sequence[Question]) -> None:
         n_without = sum(

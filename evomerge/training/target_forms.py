@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from evomerge.evaluators.lm_eval.answers import Question, Tokens
+from evomerge.evaluators.lm_eval.answers import Question
+from evomerge.evaluators.lm_eval.targets import Answer, Tokens
 from evomerge.training.losses import likelihoods
 from evomerge.training.passes import Pass, Text, fitting
 
@@ -52,7 +53,7 @@ def opinion_of(
     texts = [
         Text((*answer.context, *answer.tokens), len(answer.context))
         for question in questions
-        for answer in question.answers
+        for answer in _forms_of(question)
     ]
     found = _read(module, texts, batch_size).reshape(len(questions), -1)
     lengths = np.array([text.n_read for text in texts]).reshape(len(questions), -1)
@@ -69,6 +70,11 @@ def opinion_of(
     else:
         per_token = found.sum(0) / lengths.sum(0)
     return Opinion(found.mean(axis=0), per_token, said)
+
+
+def _forms_of(question: Question) -> list[Answer]:
+    target = question.target
+    return [] if target is None else [target.form(index) for index in range(target.n_forms)]
 
 
 def likeliest(opinions: Sequence[Opinion]) -> int:

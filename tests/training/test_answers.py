@@ -80,9 +80,14 @@ def test_the_likelihood_of_a_scored_text_is_lm_evals(place, model):
 def test_a_written_answer_has_its_target_in_every_form_the_tasks_own_first(place, model):
     evaluator = evaluator_of(place, "tiny_text", metric="exact_match,whole")
     questions = questions_of(evaluator, model)
-    read = [[model.tokenizer.decode(one.tokens) for one in q.answers] for q in questions]
+    targets = [question.target for question in questions]
+    forms = [[target.form(index) for index in range(target.n_forms)] for target in targets]
+    read = [[model.tokenizer.decode(one.tokens) for one in own] for own in forms]
+    assert all(
+        one.context == q.prompt for q, own in zip(questions, forms, strict=True) for one in own
+    )
     stops = evaluator.loaded()[0].leaves[0].task.config.generation_kwargs["until"]
-    assert len(read[0]) == len(questions[0].answers) >= 3 * len(stops)
+    assert len(read[0]) >= 3 * len(stops)
     for row, own in zip(rows(place), read, strict=True):
         assert own[0].strip() == f"{row['target']}{stops[0]}"
     prompts = [model.tokenizer.decode(one.prompt) for one in questions]
@@ -129,9 +134,12 @@ def test_a_target_that_the_task_itself_would_not_score_is_none(place, model, fil
     """As a placeholder, or a program's tests, in the place of a target."""
     evaluator = evaluator_of(place, "tiny_text", metric=f"exact_match,{filter_}")
     (task,) = (leaf.task for entry in evaluator.loaded() for leaf in entry.leaves)
+    assert not any(question.target.is_judged for question in questions_of(evaluator, model))
     task.process_results = lambda doc, results: {"exact_match": 0.0}
-    assert not any(question.answers for question in questions_of(evaluator, model))
+    questions = questions_of(evaluator, model)
+    assert all(question.target.is_judged for question in questions)
+    assert not any(question.target.is_right() for question in questions)
     task.process_results = lambda doc, results: {"exact_match": float(len(results[0]) == 1)}
     targets = [row["target"] for row in rows(place)]
-    kept = [bool(question.answers) for question in questions_of(evaluator, model)]
+    kept = [question.target.is_right() for question in questions_of(evaluator, model)]
     assert kept == [filter_ == "first-letter" or len(target) == 1 for target in targets]

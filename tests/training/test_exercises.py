@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from evomerge.errors import GenomeError, LedgerError
-from evomerge.evaluators.lm_eval.answers import Answer, Question
+from evomerge.evaluators.lm_eval.answers import Question
+from evomerge.evaluators.lm_eval.targets import Answer, Target
+from evomerge.optimizers.context import InMemory
 from evomerge.recipe import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.exercises import Exercises, History
 from evomerge.training.passes import Choice, Text
+from evomerge.training.right_targets import NAME, RightTargets
 from evomerge.training.target_forms import Opinion, is_foreign, likeliest, opinion_of
 from evomerge.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
 from tests.training.tiny_mixtures import mixture_of, somewhere
@@ -23,9 +26,10 @@ TARGETS = ((40, 2), (41, 2))  # in two forms
 
 
 def question(doc_id, *, targets=TARGETS, higher=True, task="sums"):
-    answers = tuple(Answer(PROMPT, tokens) for tokens in targets)
+    forms = [Answer(PROMPT, tokens) for tokens in targets]
+    target = Target(len(forms), forms.__getitem__, lambda: True) if forms else None
     place = (task, doc_id)
-    return Question(task, place, "score,none", higher, answers, prompt=PROMPT)
+    return Question(task, place, "score,none", higher, prompt=PROMPT, target=target)
 
 
 class Past:
@@ -57,7 +61,8 @@ def exercises(past, questions, *, form=0, monkeypatch=None, warned=None, told=No
         monkeypatch.setattr("evomerge.training.exercises.opinion_of", lambda *_: opinion)
     warn = [].append if warned is None else warned.append
     tell = [].append if told is None else told.append
-    return Exercises(questions, shares, past.history, lambda recipe: recipe, warn, tell, 4)
+    rights = RightTargets(InMemory(), tell)
+    return Exercises(questions, shares, past.history, lambda recipe: recipe, warn, tell, 4, rights)
 
 
 def learned(found, task="sums"):
@@ -206,7 +211,8 @@ def test_a_parent_finds_what_it_wrote_likelier_than_the_same_after_a_blank(famil
         other = int(logits.argmin())
         answers = (Answer(prompt, (other, *written)), Answer(prompt, tuple(written)))
         place = ("sums", doc_id)
-        questions.append(Question("sums", place, "score,none", True, answers, prompt=prompt))
+        target = Target(2, answers.__getitem__, lambda: True)
+        questions.append(Question("sums", place, "score,none", True, prompt=prompt, target=target))
         own.append(tuple(written) if doc_id else None)
     found = opinion_of(module, questions, own, 2)
     assert likeliest([found]) == 1
@@ -234,3 +240,63 @@ def test_the_worst_of_a_metric_is_no_full_mark(value, is_right):
     best = BestAnswers([wanted])
     best.see([Document(*wanted.document, {wanted.metric: value}, "x", (7,))], is_baseline=True)
     assert (best.right(wanted) is not None) == is_right
+
+
+class Judge:
+    """Whose mind changes, and who counts."""
+
+    def __init__(self):
+        self.n_asked = 0
+
+    def __call__(self):
+        self.n_asked += 1
+        return self.n_asked % 2 == 1
+
+
+def judged(doc_id, judge):
+    one = question(doc_id)
+    return replace(one, target=replace(one.target, is_right=judge, is_judged=True))
+
+
+def test_a_judge_is_asked_once_for_each_target_that_may_be_learned(past, monkeypatch):
+    keepsakes, judge, told = InMemory(), Judge(), []
+    questions = [judged(i, judge) for i in range(5)]
+    found = exercises(past, questions, monkeypatch=monkeypatch)
+    found._rights = RightTargets(keepsakes, told.append)
+    first = learned(found)
+    asked = judge.n_asked
+    assert asked <= 5
+    assert told == [
+        "sums: its own code is asked, once for each target that may be learned, whether that is "
+        "right"
+    ]
+    assert learned(found) == first
+    again = exercises(past, questions, monkeypatch=monkeypatch)
+    again._rights = RightTargets(keepsakes, told.append)  # of a run that goes on
+    assert learned(again) == first
+    assert (judge.n_asked, len(told)) == (asked, 1)
+    keepsakes.keep(NAME, b"[]")
+    with pytest.raises(LedgerError, match="not what tasks said of their targets"):
+        RightTargets(keepsakes, told.append)
+
+
+def test_where_models_know_every_answer_nobody_judges_targets(monkeypatch):
+    past, judge = Past(), Judge()
+    past.add("model a", (1.0, (11, 2)), (1.0, (12, 2)))
+    questions = [judged(i, judge) for i in range(2)]
+    assert learned(exercises(past, questions, monkeypatch=monkeypatch)) == [(11, 2), (12, 2)]
+    assert judge.n_asked == 0
+
+
+def test_of_the_forms_of_a_target_one_alone_is_made_and_only_once(past, monkeypatch):
+    made = []
+
+    def form(index):
+        made.append(index)
+        return Answer(PROMPT, TARGETS[index])
+
+    one = question(3)
+    questions = [*map(question, range(3)), replace(one, target=replace(one.target, form=form))]
+    found = exercises(past, questions, form=1, monkeypatch=monkeypatch)
+    assert learned(found)[3] == learned(found)[3] == (41, 2)
+    assert made == [1]

@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,17 +17,21 @@ from safetensors.torch import load_file
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.trainer import _TrainerMaker
 from evomerge.errors import GenomeError, LedgerError
 from evomerge.events import Proposing, TrialFinished
 from evomerge.genome import load_genome
+from evomerge.genome.merge import MergeDefinition
 from evomerge.merging.build import build
 from evomerge.permissions import Permissions
+from evomerge.recipe import Recipe
 from evomerge.report.export import trial_of, winners_of
 from evomerge.report.html import report_html
 from evomerge.report.run import load_run
-from evomerge.report.training import training_of
+from evomerge.report.training import training_of, training_section
 from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer
+from evomerge.trial import Candidate, Trial
 from tests.end_to_end.conftest import GENOME, make_workplace
 from tests.killed import history, killed_at_random, killed_run, real_run, whole_run
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
@@ -34,6 +40,7 @@ from tests.tiny_models import tiny_family
 CMA = "{name: cma_es, budget: 6, population_size: 4}"
 TRAINED = "{name: gradient, epochs: 3, batch_size: 4, budget: 5}"
 N_BASELINES = 4
+BLOCK = {"models": ["a", "c"], "base_model": "b", "merge_method": "task_arithmetic"}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +139,47 @@ def test_the_trainer_moves_the_model_of_the_trials_and_merges_what_they_merge(
             .module.state_dict().items()}  # fmt: skip
     for name, tensor in mixture.merger.merge(last.recipe).module.state_dict().items():
         np.testing.assert_allclose(held[name].numpy(), tensor.numpy(), rtol=0, atol=1e-6)
+
+
+def test_of_models_with_another_vocabulary_than_the_merges_nothing_is_read():
+    """Their tokens are others; of merges, whoever made them, they are the merges' own."""
+    origins = ("model a", "base b", "uniform average", "seed x", "optimizer, epoch 1")
+    trials = [Trial(Candidate(i, o, Recipe({})), Mock()) for i, o in enumerate(origins)]
+
+    def read(**definition):
+        genome = MergeDefinition.model_validate({**BLOCK, **definition})
+        compiled = SimpleNamespace(genome=SimpleNamespace(genome=genome))
+        maker = _TrainerMaker(compiled, Mock(), Mock(), Mock(), lambda: trials, Mock())
+        return [trial.candidate.origin for trial in maker._readable()]
+
+    assert read() == list(origins)
+    assert read(tokenizer_source="union") == list(origins[2:])
+    assert read(tokenizer={"source": "base"}) == list(origins[2:])
+
+
+@pytest.mark.slow
+def test_models_that_are_merged_into_a_union_of_vocabularies_are_trained(workplace):
+    events = list(begin(workplace, "genome.tokenizer_source=union").run())
+    asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
+    assert all(e.scores for e in asked)
+
+
+def test_epochs_of_two_islands_stand_apart(workplace):
+    island = "{name: gradient, epochs: 2, budget: 2"
+    islands = f"[{island}}}, {island}, learning_rate: 0.2}}]"
+    text = (workplace / "genome.yml").read_text()
+    block = f"{{islands: {islands}, migrate_every: 2, budget: 4}}"
+    (workplace / "genome.yml").write_text(text.replace(TRAINED, block))
+    list(begin(workplace).run())
+    run = load_run(workplace / "run")
+    labels = [(e.link, e.number, e.trial.candidate.label) for e in training_of(run)]
+    assert labels == [
+        (link, number, f"island {link + 1} gradient, epoch {number}")
+        for link in (0, 1)
+        for number in (1, 2)
+    ]
+    rows = training_section(run).rows
+    assert [row[0] for row in rows] == ["1, 1", "1, 2", "2, 1", "2, 2"]
 
 
 def test_sources_teach_where_they_are_told_to(workplace):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
+import re
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.compiler import compile_genome, search_for
+from evomerge.errors import LedgerError, LostFileError
 from evomerge.events import TrialFinished
 from evomerge.genome import load_genome
 from evomerge.permissions import Permissions
@@ -130,6 +133,39 @@ def test_right_answers_are_learned_as_they_were_written(workplace, taught):
     epochs = training_of(load_run(workplace / "run"))
     best = [-epochs[0].lesson.to_beat, *(epoch.score for epoch in epochs if epoch.is_best)]
     assert best == sorted(best)
+
+
+def test_documents_that_are_gone_are_an_error_and_not_other_lessons(workplace):
+    one, n_done = "optimizer.budget=1", 0
+    search = begin(workplace, one)
+    for event in search.run():
+        n_done += isinstance(event, TrialFinished)
+        if n_done == N_BASELINES:
+            search.stop()
+    file = workplace / "run" / "documents" / "trial-00000-tasks.jsonl.gz"
+    content = file.read_bytes()
+    file.unlink()
+    with pytest.raises(LostFileError, match=r"00000-tasks.*the documents of a trial are gone"):
+        list(begin(workplace, one).run())
+    bare = re.sub(rb',"written":\[[^]]*\]', b"", gzip.decompress(content))
+    file.write_bytes(gzip.compress(bare))  # as an older version wrote them
+    with pytest.raises(LedgerError, match="was recorded without the tokens"):
+        list(begin(workplace, one).run())
+    file.write_bytes(content)
+    events = list(begin(workplace, one).run())
+    assert [e.candidate.label for e in events if isinstance(e, TrialFinished)][-1] == "epoch 1"
+
+
+def test_tokens_are_kept_for_those_who_learn_from_them_and_a_fork_writes_them_anew(workplace):
+    search = begin(workplace, "optimizer={name: random, budget: 1}")
+    list(search.run())
+    search.ledger.close()
+    assert not [one for t in range(5) for one in search.ledger.documents(t) if one.written]
+    genome, source = load_genome(workplace / "genome.yml", ["optimizer.budget=1"])
+    compiled = compile_genome(genome, source, Permissions(), workplace / "run")
+    forked = search_for(compiled, workplace / "run", workplace / "forked")
+    list(forked.run())
+    assert all(one.written for t in range(5) for one in forked.ledger.documents(t))
 
 
 @pytest.mark.slow

@@ -1,0 +1,70 @@
+"""Which targets the tasks themselves would give full marks, each asked once in the life of a run.
+
+A metric of lm-eval's own is asked for nothing. The own code of a task may be a judge that costs
+money and is of another mind tomorrow: what it said is kept in the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from evomerge.errors import LedgerError
+from evomerge.evaluators.lm_eval.answers import Question
+from evomerge.optimizers.context import Keepsakes
+
+NAME = "targets.json"
+
+
+class RightTargets:
+    """Asks when a target is to be learned, not before.
+
+    Args:
+        keepsakes: Where it is kept what tasks' own code said.
+        tell: Tells people that it is asked.
+
+    Raises:
+        LedgerError: what was kept is broken.
+    """
+
+    def __init__(self, keepsakes: Keepsakes, tell: Callable[[str], None]) -> None:
+        self._keepsakes, self._tell = keepsakes, tell
+        self._judged: dict[str, bool] = {}  # document -> what was said of its target
+        self._known: dict[str, bool] = {}  # the same of lm-eval's metrics, which nobody keeps
+        self._is_new = False
+        kept = keepsakes.recall(NAME)
+        if kept is not None:
+            try:
+                self._judged = {str(key): bool(said) for key, said in json.loads(kept).items()}
+            except (ValueError, AttributeError) as error:
+                raise LedgerError(
+                    f"not what tasks said of their targets ({error})",
+                    where=f"optimizer/{NAME}",
+                    fix="Restore the file from a copy, or start a new run folder.",
+                ) from error
+        self._told = {json.loads(key)[0] for key in self._judged}
+
+    def holds(self, question: Question) -> bool:
+        """Whether the target of a document is right."""
+        target = question.target
+        if target is None:
+            return False
+        name, doc_id = question.document
+        key = json.dumps([name, doc_id, question.metric])
+        known = self._judged if target.is_judged else self._known
+        if key not in known:
+            if target.is_judged and name not in self._told:
+                self._told.add(name)
+                self._tell(
+                    f"{name}: its own code is asked, once for each target that may be learned, "
+                    "whether that is right"
+                )
+            known[key] = target.is_right()
+            self._is_new |= target.is_judged
+        return known[key]
+
+    def keep(self) -> None:
+        """Keeps what was said since the last time."""
+        if self._is_new:
+            self._keepsakes.keep(NAME, json.dumps(self._judged, sort_keys=True).encode())
+            self._is_new = False
