@@ -89,6 +89,12 @@ def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
     return other.space.n_dims
 
 
+def picked(subject: Subject) -> Iterator[Finding]:
+    """What `optimizer: auto` stands for."""
+    if subject.auto is not None:
+        yield note(str(subject.auto), "optimizer")
+
+
 def idle_workers(subject: Subject) -> Iterator[Finding]:
     """More workers than there are trials in a generation."""
     workers = subject.genome.execution.workers
