@@ -13,6 +13,7 @@ from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.ledger import Ledger
 from evomerge.ledger.keepsakes import RunKeepsakes
+from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.optimizers.context import Trainer
 from evomerge.optimizers.gradient_settings import GradientSettings
@@ -74,15 +75,21 @@ class _TrainerMaker:
         from evomerge.training.column_mixture import ColumnMixture
         from evomerge.training.mixture import Mixture
         from evomerge.training.teachers import Teachers
+        from evomerge.training.tensor_mixture import TensorMixture
         from evomerge.training.trainer import GradientTrainer, Lessons
 
         coefficients = Coefficients(self.merge_space)
         merger = self.executor.worker.merger
         checkpoints = None
+        finer = self.merge_space
+        if settings.granularity == "tensor":
+            finer = by_tensor(self.merge_space)
         if settings.granularity == "column":
             mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
             checkpoints = Checkpoints(columns, self.ledger.folder.optimizer / "columns")
-        else:
+        elif finer.space.n_dims > self.merge_space.space.n_dims:
+            mixture = TensorMixture(merger, coefficients, Coefficients(finer))
+        else:  # the space says it itself
             mixture = Mixture(merger, coefficients)
         start = mixture.trained.of(self.merge_space.space.initial)
         model = mixture.at(mixture.trained.settled(start))

@@ -98,7 +98,6 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
     first = _outside("embeddings", architecture.embeddings) if apart else ()
     head = _outside("head", architecture.head)
     last = (*head, *_outside("final norm", architecture.final_norm)) if apart else ()
-    kinds = _kinds(architecture) if by_kind else ()
     outside = frozenset((*architecture.embeddings, *architecture.final_norm, *architecture.head))
     return tuple(
         Slice(
@@ -109,7 +108,7 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
             (
                 *(first if start == 0 else ()),
                 *(last if start == starts[-1] else ()),
-                *kinds,
+                *(_kinds(architecture, start) if by_kind else ()),
             ),
             has_rest=not by_kind,
             is_named=len(starts) > 1 or (apart and not by_kind),
@@ -182,7 +181,7 @@ def _outside(label: str, tensors: tuple[str, ...]) -> tuple[Group, ...]:
     )
 
 
-def _kinds(architecture: Architecture) -> tuple[Group, ...]:
+def _kinds(architecture: Architecture, layer: int) -> tuple[Group, ...]:
     """One group per module of a layer, with a filter that finds it and nothing else."""
     inside = {
         _module(tensor).partition("{layer}.")[2] or _module(tensor): tensor
@@ -197,7 +196,10 @@ def _kinds(architecture: Architecture) -> tuple[Group, ...]:
     )
     return tuple(
         Group(
-            kind, _unambiguous(kind, everywhere), inside[kind].replace("{layer}", "0"), is_kind=True
+            kind,
+            _unambiguous(kind, everywhere),
+            inside[kind].replace("{layer}", str(layer)),
+            is_kind=True,
         )
         for kind in kinds
     )

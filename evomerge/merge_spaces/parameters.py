@@ -42,7 +42,7 @@ class ParameterSpace(MergeSpace):
     """Parameters of one merge method per model, layer group, kind of tensor and filter."""
 
     summary = "the parameters of one merge method, as finely as the genome says"
-    _is_beyond = False
+    is_beyond = False
 
     @classmethod
     def serves(cls, definition: MergeDefinition) -> bool:
@@ -84,7 +84,7 @@ class ParameterSpace(MergeSpace):
         other.slots, other._slots_at = slots, by_place(slots)
         return other
 
-    def beyond_models(self) -> MergeSpace:
+    def beyond_models(self) -> ParameterSpace:
         """See the base class; a sign that the genome forbids stays forbidden."""
         definition = self.definition
         is_forbidden = "allow_negative_weights" in definition.model_fields_set
@@ -92,7 +92,7 @@ class ParameterSpace(MergeSpace):
         if (is_forbidden and not definition.allow_negative_weights) or points.count(None):
             return self
         other = copy(self)
-        other._is_beyond = True
+        other.is_beyond = True
         other.space = other._build()
         return other
 
@@ -196,7 +196,7 @@ class ParameterSpace(MergeSpace):
     def _coupled(
         self, parameter: MethodParameter, cell: Cell, control: int, sources: Sequence[int]
     ) -> Shares | Affine:
-        low, high = bounds(parameter, self.definition, is_beyond=self._is_beyond)
+        low, high = bounds(parameter, self.definition, is_beyond=self.is_beyond)
         if low < 0:
             names = tuple(self._name("weight", i, cell, control) for i in sources)
             return Affine(names, low, high)
@@ -207,7 +207,7 @@ class ParameterSpace(MergeSpace):
             return None
         if cell.setting is not None and not cell.setting.varies:
             return cell.setting.value
-        within = bounds(parameter, self.definition, is_beyond=self._is_beyond)
+        within = bounds(parameter, self.definition, is_beyond=self.is_beyond)
         n_weighted, made = len(self.inputs.weighted), []
         for control in range(self._n_controls(cell)):
             name = self._name(parameter.name, source, cell, control)

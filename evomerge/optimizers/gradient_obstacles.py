@@ -21,6 +21,7 @@ _INSTEAD = "use optimizer: cma_es."
 def all_obstacles(space: Space, genome: Genome, settings: GradientSettings) -> Iterator[Problem]:
     """Where there is no gradient, or no one model to train."""
     yield from _untrainable(space, genome)
+    yield from _over_depth(genome, settings)
     yield from _unreasonable(genome, settings)
     yield from _missing_prompts(genome, settings)
     yield from _unreadable_prompts(genome, settings)
@@ -55,6 +56,27 @@ def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
             f"models are trained one after the other, got {genome.execution.workers} workers",
             "name",
             f"Use execution.workers: 1, or {_INSTEAD}",
+        )
+
+
+def _over_depth(genome: Genome, settings: GradientSettings) -> Iterator[Problem]:
+    """Fixed values that no recipe with a filter per tensor can hold."""
+    if settings.granularity != "tensor":
+        return
+    definition = genome.genome
+    blocks = (definition.parameters, *(source.parameters for source in definition.models))
+    names = {
+        name
+        for block in blocks
+        for name, own in block.items()
+        if any(isinstance(entry.value, list) for entry in own.entries)
+    }
+    for name in sorted(names):
+        yield Problem(
+            f"the genome fixes {name} as a list over depth, a weight per tensor stands in a slice "
+            "per layer",
+            "granularity",
+            "Use granularity: space, or one value.",
         )
 
 

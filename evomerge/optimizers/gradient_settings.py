@@ -79,9 +79,10 @@ class GradientSettings(Settings):
     """Settings of ``gradient``.
 
     Attributes:
-        granularity: What a number is of: space (each weight that varies), or column (each
-            input column of each tensor and model, as DAM has it: the result is written into the
-            run folder as a checkpoint, one per epoch, which the recipe names).
+        granularity: What a number is of: space (each weight that varies), tensor (each tensor
+            and model, whatever groups the genome has: a plain recipe), or column (each input
+            column of each tensor and model, as DAM has it: the result is written into the run
+            folder as a checkpoint, one per epoch, which the recipe names).
         epochs: Passes over the data; each is a trial.
         losses: Weight of each term: nll (1), kl, mse, entropy, similarity, overlap,
             weighted_overlap, l1, l2 (0).
@@ -104,7 +105,7 @@ class GradientSettings(Settings):
         cache_teachers: Whether they are kept in the run folder, or computed anew in every epoch.
     """
 
-    granularity: Literal["space", "column"] = "space"
+    granularity: Literal["space", "tensor", "column"] = "space"
     epochs: int = Field(default=10, ge=1)
     losses: Losses = Losses()
     prompts: dict[str, list[Prompts]] = Field(default_factory=dict)

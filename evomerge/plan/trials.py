@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from evomerge.evaluators.facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
+from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.plan.room import Sizes, Store, Training, sizes_of, stores_of, training_of
 
@@ -145,10 +147,12 @@ def _training(subject: Subject, sizes: Sizes) -> Training | None:
     links = [link for link in subject.genome.optimizer.links if link.name == "gradient"]
     if not links or subject.merge_space is None or subject.optimizer is None:
         return None
-    n_checkpoints = None
+    n_checkpoints, n_weights = None, subject.merge_space.space.n_dims
     for link in links:
         settings = GradientSettings.model_validate(link.settings)
+        if settings.granularity == "tensor" and isinstance(subject.merge_space, ParameterSpace):
+            n_weights = by_tensor(subject.merge_space).space.n_dims
         if settings.granularity == "column":
             n_epochs = min(settings.epochs, link.budget or settings.epochs)
             n_checkpoints = (n_checkpoints or 0) + n_epochs
-    return training_of(sizes, subject.merge_space.space.n_dims, n_checkpoints)
+    return training_of(sizes, n_weights, n_checkpoints)

@@ -24,6 +24,8 @@ TRIALS_PER_DIMENSION = 3
 LEAST_GENERATIONS = 5
 PLENTY_PER_DIMENSION = 10  # whatever the generations, this is no longer few
 PLACES_SHOWN = 12
+# How gradient writes what no point of the space means.
+_OWN_RECIPES = {"column": "a checkpoint", "tensor": "a recipe with a filter per tensor"}
 # What splits the layers further, when it is off.
 _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
 
@@ -131,10 +133,11 @@ def untold_losses(subject: Subject) -> Iterator[Finding]:
     """Links of a chain that score what no point of the space means, before others."""
     chain = subject.genome.optimizer.chain or ()
     for index, link in enumerate(chain[:-1]):
-        if link.name == "gradient" and link.settings.get("granularity") == "column":
+        kind = link.settings.get("granularity", "space")
+        if link.name == "gradient" and kind in _OWN_RECIPES:
             yield note(
-                "what it learns per column is scored as a checkpoint, no point of the space means "
-                "it: the next link begins where it ended, and is not told its scores",
+                f"what it learns per {kind} is scored as {_OWN_RECIPES[kind]}, no point of the "
+                "space means it: the next link begins where it ended, and is not told its scores",
                 f"optimizer.chain[{index}].granularity",
             )
 

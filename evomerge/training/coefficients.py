@@ -147,12 +147,12 @@ class Coefficients:
         """The nearest weights that stand in a recipe of the space, or close to them."""
         inside: Array = np.clip(values, self.low, self.high)
         for group in self.shares:
-            total = inside[group].sum()
             if (self.low[group] >= 0).all():
+                total = inside[group].sum()
                 inside[group] = inside[group] / total if total > _NEAR else 1 / len(group)
-            else:  # the last follows from the others, which have a range
+            else:  # the last follows from the others, which alone have a range
                 *first, last = group
-                shifted = inside[first] + (1 - total) / len(group)
+                shifted = values[first] + (1 - values[group].sum()) / len(group)
                 inside[first] = np.clip(shifted, self.low[first], self.high[first])
                 inside[last] = 1 - inside[first].sum()
         return inside

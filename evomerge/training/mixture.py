@@ -63,6 +63,10 @@ class Mixture:
         """The model merged with these weights; overwrites the one before."""
         return self.merger.merge(self.coefficients.recipe(values))
 
+    def config(self, values: Numbers) -> dict[str, Any] | None:
+        """The recipe of these weights where no point of the space means it."""
+        return None
+
     def of(self, recipe: Recipe) -> LiveModel:
         """The model of any recipe of the same models, in the same place."""
         return self.merger.merge(recipe)

@@ -118,6 +118,11 @@ class Reach:
             torch.tensor([row.scale for row in rows], dtype=torch.float64),
         )
 
+    @property
+    def varies(self) -> torch.Tensor:
+        """Whether the weight of each input varies, shape (tensors, most inputs)."""
+        return self._first < self.n_values
+
     def weights(self, values: torch.Tensor) -> torch.Tensor:
         """The weight of each input, shape (tensors, most inputs); differentiable.
 
@@ -151,10 +156,10 @@ class Reach:
         """The values whose weights of the tensors are nearest to some, shape (n,).
 
         Args:
-            weights: Shape (tensors, most inputs).
+            weights: Shape (tensors, most inputs); nan where any will do.
             start: Shape (n,); values that act nowhere stay there.
         """
-        rows, columns = torch.nonzero(self._first < self.n_values, as_tuple=True)
+        rows, columns = torch.nonzero(self.varies & ~weights.isnan(), as_tuple=True)
         acts = torch.zeros(len(rows), self.n_values + 1, dtype=torch.float64)
         fraction, each = self._fraction[rows, columns], torch.arange(len(rows))
         acts[each, self._first[rows, columns]] = 1 - fraction

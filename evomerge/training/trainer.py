@@ -116,7 +116,8 @@ class GradientTrainer:
                 moved = self._descent.step(now, gradient.astype(now.values.dtype), rate)
                 now = replace(moved, values=trained.settled(moved.values))
             now = replace(now, position=now.position + len(step.answers) + len(step.prompts))
-        lesson = Lesson(trained.genotype(now.values), now.to_bytes(), totals)
+        config = self._mixture.config(now.values)
+        lesson = Lesson(trained.genotype(now.values), now.to_bytes(), totals, config)
         if self._checkpoints is not None:
             name = self._checkpoints.name_of(self._checkpoints.write(now.values))
             lesson = replace(lesson, config=recipe_of(name), folder=name)

@@ -16,6 +16,7 @@ from evomerge.inspection import resources
 from evomerge.inspection.facts import AdapterFacts, ModelFacts, TensorFacts
 from evomerge.inspection.resources import Holder, Room, holders_in
 from evomerge.merge_spaces import merge_space_for
+from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.plan.room import Need, Store, memory_needs, sizes_of
 from evomerge.plan.trials import stores_of_subject
 from evomerge.preflight import machine
@@ -58,7 +59,7 @@ def test_the_sizes_of_the_models_are_those_of_their_headers():
     assert sizes.vocabulary == VOCABULARY
 
 
-@pytest.mark.parametrize("granularity", ["space", "column"])
+@pytest.mark.parametrize("granularity", ["space", "tensor", "column"])
 def test_training_takes_a_gradient_and_its_state_and_columns_leave_checkpoints(
     tmp_path, granularity
 ):
@@ -74,6 +75,10 @@ def test_training_takes_a_gradient_and_its_state_and_columns_leave_checkpoints(
     if granularity == "space":
         assert needs["training: weights and moments"] == 3 * 8 * space.space.n_dims
         assert not any("checkpoints" in what for what in needs)
+    elif granularity == "tensor":
+        n_weights = by_tensor(space).space.n_dims
+        assert n_weights > space.space.n_dims
+        assert needs["training: weights and moments"] == 3 * 8 * n_weights
     else:
         # The table of embeddings and ten layers, of two models: numbers and two moments.
         assert needs["training: numbers of columns and moments"] == 3 * 4 * 2 * 11 * WIDTH

@@ -39,6 +39,7 @@ def sentences(rule, *arguments):
     ("chain", "n_notes"),
     [
         ("[{name: gradient, granularity: column}, cma_es]", 1),
+        ("[{name: gradient, granularity: tensor}, cma_es]", 1),
         ("[gradient, cma_es]", 0),
         ("[cma_es, {name: gradient, granularity: column}]", 0),
     ],
@@ -47,7 +48,7 @@ def test_scores_that_the_next_link_is_not_told_are_noted(chain, n_notes):
     found = sentences(search.untold_losses, "", f"optimizer: {{chain: {chain}, budget: 9}}")
     assert len(found) == n_notes
     for sentence in found:
-        assert sentence.startswith("optimizer.chain[0].granularity: what it learns per column")
+        assert sentence.startswith("optimizer.chain[0].granularity: what it learns per ")
         assert "is not told its scores" in sentence
 
 

@@ -245,7 +245,86 @@ def test_the_next_link_of_a_chain_begins_beside_the_columns(workplace):
     assert methods == ["passthrough"] * 2 + ["task_arithmetic"] * 3
 
 
+TENSORS = ("optimizer.granularity=tensor",)
+
+
+def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(workplace, tmp_path):
+    space = load_genome(workplace / "genome.yml")[0].genome
+    assert space.granularity == "layers"
+    search = begin(workplace, *TENSORS)
+    events = list(search.run())
+    asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
+    assert [e.candidate.origin for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
+    for event in asked:
+        assert event.candidate.recipe.config["merge_method"] == "task_arithmetic"
+        assert "'filter': 'self_attn.q_proj'" in str(event.candidate.recipe.config)
+        assert event.candidate.point == {}  # which no point of the space means
+    assert not (workplace / "run" / "optimizer" / "columns").exists()
+    last = trial_of(workplace / "run", N_BASELINES + 2)
+    build(last.recipe, tmp_path / "built")
+    live = search.executor.worker.merger.merge(asked[-1].candidate.recipe).module.state_dict()
+    for name, tensor in load_file(tmp_path / "built" / "model.safetensors").items():
+        torch.testing.assert_close(live[name], tensor, rtol=0, atol=1e-6)
+    assert "passes forward and backward over" in report_html(load_run(workplace / "run"))
+
+
+def test_a_run_of_tensors_that_was_stopped_becomes_the_one_that_never_was(workplace):
+    list(begin(workplace, *TENSORS).run())
+    expected = history(workplace / "run")
+    (workplace / "run").rename(workplace / "whole")
+    search = begin(workplace, *TENSORS)
+    n_done = 0
+    for event in search.run():
+        n_done += isinstance(event, TrialFinished)
+        if n_done == N_BASELINES + 2:
+            search.stop()
+    assert history(workplace / "run") != expected
+    list(begin(workplace, *TENSORS).run())
+    assert history(workplace / "run") == expected
+
+
+@pytest.mark.slow
+def test_a_run_of_tensors_killed_at_random_moments_becomes_the_uninterrupted_run(
+    workplace, monkeypatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    genome = (workplace / "genome.yml").read_text()
+    (workplace / "genome.yml").write_text(
+        genome.replace("3, batch", "3, granularity: tensor, batch")
+    )
+    assert killed_at_random(workplace, 6, 0, real_run, "genome.yml") == 6
+
+
+def test_the_next_link_of_a_chain_begins_beside_the_tensors(workplace):
+    chain = "[{name: gradient, granularity: tensor, epochs: 2, budget: 2}, {name: cma_es}]"
+    text = (workplace / "genome.yml").read_text()
+    (workplace / "genome.yml").write_text(text.replace(TRAINED, f"{{chain: {chain}, budget: 4}}"))
+    events = list(begin(workplace).run())
+    asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
+    assert [bool(e.candidate.point) for e in asked] == [False, False, True, True]
+
+
+def test_where_the_genome_has_a_weight_per_tensor_its_own_points_are_tried(workplace):
+    text = (workplace / "genome.yml").read_text()
+    text = text.replace(
+        "  granularity: layers\n  layer_granularity: 1\n", "  granularity: tensor\n"
+    )
+    (workplace / "genome.yml").write_text(text)
+    one = "optimizer.epochs=1"
+    events = list(begin(workplace, *TENSORS, one).run())
+    shutil.rmtree(workplace / "run")
+    again = list(begin(workplace, one).run())
+    (tensor, space) = (
+        [e.candidate for e in found if isinstance(e, TrialFinished)][N_BASELINES]
+        for found in (events, again)
+    )
+    assert tensor.point == space.point != {}
+
+
 def test_what_it_cannot_train_is_refused_before_a_run(workplace):
+    model, over_depth = "genome.granularity=model", "genome.parameters={lambda: [0.5, 1.0]}"
+    with pytest.raises(GenomeError, match=r"fixes lambda as a list over depth.*granularity: space"):
+        begin(workplace, *TENSORS, over_depth, "genome.layer_granularity=0", model)
     with pytest.raises(GenomeError, match=r"ties has no useful gradient.*cma_es"):
         begin(workplace, "genome.merge_method=ties")
 
