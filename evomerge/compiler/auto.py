@@ -14,7 +14,7 @@ from evomerge.compiler.optimizer import OptimizerChoice, choice_of, n_objectives
 from evomerge.compiler.recorded import recorded_choice
 from evomerge.errors import GenomeError
 from evomerge.genome.schema import Genome
-from evomerge.optimizers.auto import Facts, chosen, is_auto
+from evomerge.optimizers.auto import TRAINING, Facts, chosen, is_auto
 from evomerge.optimizers.gradient import Gradient
 from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.plan.room import ITEM_BYTES
@@ -72,7 +72,7 @@ def _facts(subject: Subject, space: Space) -> Facts:
 
 def _obstacle(space: Space, genome: Genome) -> str:
     """Why there is no gradient in a space, in few words; empty where there is one."""
-    first = next(Gradient.obstacles(space, genome, GradientSettings()), None)
+    first = next(Gradient.obstacles(space, genome, GradientSettings(**TRAINING)), None)
     return "" if first is None else first.what.partition(" (")[0]
 
 

@@ -13,6 +13,7 @@ from evomerge.genome.load import problems_of
 from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
 from evomerge.genome.source import KeyPath, Source, dotted
 from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.auto import PickedLink
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.base import Settings as OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
@@ -73,7 +74,7 @@ def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> 
 
 def _places(block: OptimizerBlock) -> list[KeyPath]:
     """Where each optimizer stands in the file."""
-    if not block.parts or block.name == "auto":  # what it stands for is in no file
+    if not block.parts or isinstance(block.parts[0], PickedLink):
         return [("optimizer",)] * len(block.links)
     key = "chain" if block.chain else "islands"
     return [("optimizer", key, index) for index in range(len(block.parts))]
@@ -194,7 +195,7 @@ def optimizer_for(
             chosen.kind,
             partial(_single, chosen, index, genome),
             chosen.block.budget or 1,
-            is_optional=genome.optimizer.name == "auto",
+            is_optional=isinstance(chosen.block, PickedLink),
         )
         for index, chosen in enumerate(choice)
     ]

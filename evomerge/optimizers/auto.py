@@ -24,6 +24,7 @@ from evomerge.seeding import stream_seed
 from evomerge.space import Real, Space
 
 EPOCHS = 6  # later ones gain little, and learn the search documents by heart
+TRAINING: Mapping[str, Any] = {"granularity": "tensor", "epochs": EPOCHS}  # settings of gradient
 LEAST_WITH_GRADIENT = 20  # trials; of fewer the epochs would leave the search none
 MOST_DIMENSIONS = 64  # of a Gaussian process
 MOST_TRIALS = 200  # likewise
@@ -51,6 +52,10 @@ class Facts:
     no_gradient: str = ""
 
 
+class PickedLink(OptimizerLink):
+    """One that the rule picked: it stands in no file."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What the rule picked.
@@ -60,7 +65,7 @@ class Chosen:
         reason: Why, in words.
     """
 
-    links: tuple[OptimizerLink, ...]
+    links: tuple[PickedLink, ...]
     reason: str
 
     def __str__(self) -> str:
@@ -83,7 +88,7 @@ def chosen_in(header: Mapping[str, Any]) -> Chosen | None:
     data = header.get("auto")
     if data is None:
         return None
-    links = tuple(OptimizerLink.model_validate(link) for link in data["links"])
+    links = tuple(PickedLink.model_validate(link) for link in data["links"])
     return Chosen(links, data["reason"])
 
 
@@ -105,13 +110,10 @@ def chosen(facts: Facts) -> Chosen:
     elif facts.no_gradient:
         told.append(f"no gradient: {facts.no_gradient}")
     else:
-        links.append(OptimizerLink(name="gradient", budget=EPOCHS, **_TRAINING))
+        links.append(PickedLink(name="gradient", budget=EPOCHS, **TRAINING))
         left -= EPOCHS
     name, why = _searcher(facts)
     return Chosen((*links, _search(name, facts, left)), "; ".join([*told, *why]))
-
-
-_TRAINING: dict[str, Any] = {"epochs": EPOCHS}
 
 
 def _searcher(facts: Facts) -> tuple[str, list[str]]:
@@ -127,13 +129,14 @@ def _searcher(facts: Facts) -> tuple[str, list[str]]:
     return "gp", []
 
 
-def _search(name: str, facts: Facts, budget: int) -> OptimizerLink:
-    return OptimizerLink(name=name, budget=budget, population_size=facts.population_size)
+def _search(name: str, facts: Facts, budget: int) -> PickedLink:
+    return PickedLink(name=name, budget=budget, population_size=facts.population_size)
 
 
 def _told(link: OptimizerLink) -> str:
-    unit = "epoch" if link.name == "gradient" else "trial"
-    return f"{link.name}, {counted(link.budget or 0, unit)}"
+    if link.name != "gradient":
+        return f"{link.name}, {counted(link.budget or 0, 'trial')}"
+    return f"gradient, a weight a {link.settings['granularity']}, {counted(EPOCHS, 'epoch')}"
 
 
 class Auto(Chain):

@@ -131,7 +131,7 @@ def patience(subject: Subject) -> Iterator[Finding]:
 
 def untold_losses(subject: Subject) -> Iterator[Finding]:
     """Links of a chain that score what no point of the space means, before others."""
-    chain = subject.genome.optimizer.chain or ()
+    chain = subject.genome.optimizer.chain or () if subject.auto is None else ()
     for index, link in enumerate(chain[:-1]):
         kind = link.settings.get("granularity", "space")
         if link.name == "gradient" and kind in _OWN_RECIPES:
