@@ -21,6 +21,7 @@ class Architecture:
         final_norm: Names of the tensors after the last layer that are not the head.
         head: Names of the output head's tensors; empty where it is tied to the
             embeddings and has no tensor of its own.
+        has_buffers: Whether checkpoints hold buffers beside them that transformers computes itself.
         alike: Tensor name -> model -> a number, the same for models that hold equal tensors
             there; tensors and models are left out where nothing is known to be equal.
     """
@@ -31,6 +32,7 @@ class Architecture:
     layer_tensors: tuple[str, ...]
     final_norm: tuple[str, ...]
     head: tuple[str, ...]
+    has_buffers: bool = False
     alike: Mapping[str, Mapping[ModelName, int]] = field(default_factory=dict, compare=False)
 
     @property

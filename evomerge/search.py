@@ -260,6 +260,8 @@ class Search:
     def _finish(
         self, candidate: Candidate, outcome: Outcome, *, was_recorded: bool = False
     ) -> Iterator[Event]:
+        if not self.proposer.optimizer.needs_tokens:  # they nearly double what is kept
+            outcome = outcome.without_tokens()
         if not was_recorded:
             self.ledger.record_trial(Trial(candidate, outcome))
         trial = Trial(candidate, outcome.without_documents())

@@ -51,6 +51,8 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     source = Ledger.open(old, read_only=True, salvage=True)
     obstacles = _obstacles(compiled, source, header)
     known = [] if obstacles else list(_valid(source, header))
+    if any(chosen.kind.needs_tokens for chosen in compiled.choice):
+        known = [entry for entry in known if entry.split != "tasks" or _has_tokens(entry.outcome)]
     ledger = Ledger.create(new, header, to_yaml(compiled.source), known)
     return Fork(ledger, _note(old, known, obstacles))
 
@@ -119,6 +121,12 @@ def _with_documents(outcome: Outcome, documents: tuple[Document, ...]) -> Outcom
     if outcome.evaluation is None:
         return outcome
     return replace(outcome, evaluation=replace(outcome.evaluation, documents=documents))
+
+
+def _has_tokens(outcome: Outcome) -> bool:
+    """Whether the tokens of all texts that were written were kept."""
+    documents = () if outcome.evaluation is None else outcome.evaluation.documents
+    return all(one.written is not None for one in documents if isinstance(one.answer, str))
 
 
 def _names_in(recipe: Recipe) -> set[str]:

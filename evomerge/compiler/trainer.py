@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evomerge.compiler.examine import Compiled
-from evomerge.events import Proposing, Warned
+from evomerge.errors import LostFileError
+from evomerge.events import Notice, Proposing, Warned
 from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
@@ -17,7 +18,7 @@ from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.parameters import ParameterSpace
 from evomerge.optimizers.context import Trainer
 from evomerge.optimizers.gradient_settings import GradientSettings
-from evomerge.trial import Trial
+from evomerge.trial import Document, Trial
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
@@ -31,7 +32,7 @@ def trainer_maker(
     executor: Executor,
     ledger: Ledger,
     history: Callable[[], Sequence[Trial]],
-    hear: Callable[[Proposing | Warned], None],
+    hear: Callable[[Proposing | Notice | Warned], None],
 ) -> Callable[[Any], Trainer] | None:
     """Makes trainers that share the model of the trials; None where trials run elsewhere.
 
@@ -55,7 +56,7 @@ class _TrainerMaker:
     executor: Serial
     ledger: Ledger
     history: Callable[[], Sequence[Trial]]
-    hear: Callable[[Proposing | Warned], None]
+    hear: Callable[[Proposing | Notice | Warned], None]
 
     _made: list[tuple[Worker, GradientSettings, Trainer]] = field(default_factory=list)
 
@@ -120,6 +121,21 @@ class _TrainerMaker:
             return trials
         return [t for t in trials if not t.candidate.origin.startswith(("model ", "base "))]
 
+    def _documents(self, trial_id: int) -> Sequence[Document]:
+        """What a scored trial answered.
+
+        Raises:
+            LostFileError: nobody knows any more: without it, other answers would be learned.
+        """
+        documents = self.ledger.documents(trial_id)
+        if not documents:
+            raise LostFileError(
+                "the documents of a trial are gone, and what they teach with them",
+                where=str(self.ledger.folder.documents(trial_id, "tasks")),
+                fix="Restore the file from a copy, or start a new run folder.",
+            )
+        return documents
+
     def _exercises(
         self, settings: GradientSettings, mixture: Mixture, model: LiveModel
     ) -> Exercises:
@@ -132,9 +148,10 @@ class _TrainerMaker:
         return Exercises(
             questions_of(evaluator, model) if isinstance(evaluator, LmEval) else (),
             {task.name: task.weight for task in self.compiled.genome.tasks},
-            History(self._readable, self.ledger.documents),
+            History(self._readable, self._documents),
             lambda recipe: mixture.of(recipe).module,
             lambda message: self.hear(Warned(message)),
+            lambda message: self.hear(Notice(message)),
             settings.batch_size,
         )
 

@@ -31,6 +31,7 @@ from evomerge.merge_spaces.slots import (
     by_place,
     read,
     with_filters,
+    with_rest,
 )
 from evomerge.merge_spaces.weights import Affine, Shares
 from evomerge.methods import MethodParameter, Scope, Unmoved
@@ -281,6 +282,8 @@ class ParameterSpace(MergeSpace):
         found: dict[str, list[tuple[str | None, Any]]] = {}
         for slot, value in read(self._slots_at.get((model, index), ()), point, self.starts):
             found.setdefault(slot.parameter, []).append((slot.filter, value))
+        if self.architecture.has_buffers:  # equal in all models: any value, but mergekit wants one
+            found = {name: with_rest(v, 1 / len(self.inputs.weighted)) for name, v in found.items()}
         return {name: with_filters(values) for name, values in found.items()}
 
     # Points that are known beforehand

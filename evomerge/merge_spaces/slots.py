@@ -138,5 +138,13 @@ def with_filters(values: list[tuple[str | None, Any]]) -> Any:
     ]
 
 
+def with_rest(values: list[tuple[str | None, Any]], number: float) -> list[tuple[str | None, Any]]:
+    """The same, and a number (of what is none, the first value) for tensors no filter finds."""
+    if any(text is None for text, _ in values):
+        return values
+    first = values[0][1]
+    return [*values, (None, rounded(number) if isinstance(first, float) else first)]
+
+
 def _written(value: Any) -> Any:
     return rounded(value) if isinstance(value, float) else value

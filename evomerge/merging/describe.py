@@ -46,4 +46,5 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
         layer_tensors=names(family.layer),
         final_norm=names([w for w in family.after if w.vocabulary_axis is None]),
         head=names([w for w in family.after if w.vocabulary_axis is not None]),
+        has_buffers=any(w.name.endswith(COMPUTED) for w in stored(family.layer)),
     )

@@ -69,6 +69,7 @@ class Optimizer(ABC):
     learns_by_trials: bool = True  # the more dimensions, the more trials it takes
     only_ranks_matter: ClassVar[bool] = False  # a monotone map of the losses: the same run
     needs_documents: bool = False  # ``_see`` reads per-document results
+    needs_tokens: bool = False  # learns from the tokens of what was written
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too

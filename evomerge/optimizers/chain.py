@@ -94,6 +94,7 @@ class Composite(Optimizer):
     ) -> None:
         self._links = tuple(links)
         self.needs_documents = any(link.kind.needs_documents for link in links)
+        self.needs_tokens = any(link.kind.needs_tokens for link in links)
         adaptive = [link.kind for link in links if link.kind.is_adaptive]
         self.is_adaptive = bool(adaptive)
         self.learns_by_trials = any(kind.learns_by_trials for kind in adaptive)

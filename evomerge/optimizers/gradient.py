@@ -7,9 +7,10 @@ result is a recipe (``granularity: column`` has one per column); numbers in floa
 columns in float32, where bfloat16 rounds away most steps; by default the answers of the search
 tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``), and learning rate,
 schedule, epochs, batch and filter are others: docs/optimizers.md has a block with DAM's.
-Every epoch is a trial and compared with the best so far, the start included. One that scores less
-may lie in a valley: it is followed as long as the next ones score more and more. Where they do not,
-all of them are taken back: the next epoch begins where the best ended, with half the learning rate.
+Every epoch is a trial and compared with the best so far, the start included, which is a trial of
+its own where nobody scored it. One that scores less may lie in a valley: it is followed as long as
+the next ones score more and more. Where they do not, all of them are taken back: the next epoch
+begins where the best ended, with half the learning rate.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from evomerge.seeding import stream_seed
 from evomerge.space import Space
 
 Array = NDArray[np.float64]
+_NEAR = 1e-9  # a coordinate that was a value in between is as good as the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +44,20 @@ class _Place:
     """Where an epoch can begin.
 
     Attributes:
-        loss: Of its trial; None where nobody knows.
+        loss: Of its trial.
         epoch: Which epoch ended there, from 1; 0 is the start.
         genotype: Shape (n_dims,).
         state: What the epoch left; None at the start.
     """
 
-    loss: float | None
+    loss: float
     epoch: int
     genotype: Array
     state: bytes | None = None
 
     def is_as_good_as(self, other: _Place) -> bool:
-        """Whether it scores no less; anything that scores is as good as what nobody knows."""
-        if self.loss is None or not np.isfinite(self.loss):
-            return False
-        return other.loss is None or self.loss <= other.loss
+        """Whether it scores, and no less."""
+        return bool(np.isfinite(self.loss)) and self.loss <= other.loss
 
 
 class Gradient(Optimizer):
@@ -66,6 +66,7 @@ class Gradient(Optimizer):
     Settings: ClassVar[type[Settings]] = GradientSettings
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
+    needs_tokens: bool = True
     settings: GradientSettings
 
     @classmethod
@@ -83,10 +84,12 @@ class Gradient(Optimizer):
         yield from all_oddities(space, link, settings)
 
     def _start(self) -> None:
-        self._n_asked = 0
-        self._best = self._here = _Place(None, 0, self.space.initial)
+        self._n_asked = 0  # epochs
+        self._known: list[_Place] = []  # trials made before
+        self._best = self._here = _Place(np.inf, 0, self.space.initial)
+        self._is_begun = False
         self._n_retreats = 0  # since the best
-        self._lesson: Lesson | None = None  # of the last epoch
+        self._lesson: Lesson | None = None  # of the last epoch; None while the start is tried
 
     @property
     def _n_epochs(self) -> int:
@@ -101,7 +104,8 @@ class Gradient(Optimizer):
     @property
     def activity(self) -> str:
         """Which epoch is next; nothing where it was paid for before."""
-        if self.context.keepsakes.recall(self._name) is not None:
+        is_next = self._is_begun or self._known_start() is not None
+        if not is_next or self.context.keepsakes.recall(self._name) is not None:
             return ""
         n_lost = self._n_asked - self._here.epoch
         again = f" anew, {counted(n_lost, 'epoch')} taken back" if n_lost else ""
@@ -113,13 +117,18 @@ class Gradient(Optimizer):
         return name_of(self._n_asked + 1)
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
-        if self._n_asked:  # it trains what it began with
-            return
-        for genotype, loss in zip(genotypes, losses.tolist(), strict=True):
-            if np.isfinite(loss) and (self._best.loss is None or loss < self._best.loss):
-                self._best = self._here = _Place(loss, 0, genotype)
+        if not self._is_begun:  # it trains what it began with
+            found = zip(losses.tolist(), genotypes, strict=True)
+            self._known += [_Place(loss, 0, one) for loss, one in found if np.isfinite(loss)]
 
     def _ask(self) -> Array:
+        if not self._is_begun:
+            start, self._is_begun = self._known_start(), True
+            if start is None:
+                self.labels = ("start",)
+                self._here = _Place(np.inf, 0, self.space.initial)
+                return np.array(self._here.genotype[None])
+            self._best = self._here = start
         kept = self.context.keepsakes.recall(self._name)
         lesson = self._trained() if kept is None else self._found(kept)
         self._n_asked += 1
@@ -127,12 +136,26 @@ class Gradient(Optimizer):
         self.labels = (f"epoch {self._n_asked}",)
         return np.array(lesson.genotype[None])
 
+    def _known_start(self) -> _Place | None:
+        """Where it begins, if that was scored: the best trial, or the start that it must have."""
+        keeps_start = self.context.begins_at_best or self.context.keeps_start
+        start = self.space.initial
+        own = [
+            place
+            for place in self._known
+            if not keeps_start or np.abs(place.genotype - start).max() < _NEAR
+        ]
+        least = min((place.loss for place in own), default=np.inf)
+        best = [place for place in own if place.loss == least]
+        return min(best, key=lambda one: float(np.abs(one.genotype - start).sum()), default=None)
+
     def _trained(self) -> Lesson:
         """The next epoch; kept before anyone hears of it."""
         seed = stream_seed(self.seed, "optimizer", "epoch", self._n_asked)
         here, pace = self._here, 0.5**self._n_retreats
         lesson = self._trainer().epoch(self._n_asked, here.genotype, here.state, seed, pace)
-        lesson = replace(lesson, to_beat=self._best.loss, after=here.epoch)
+        to_beat = self._best.loss if np.isfinite(self._best.loss) else None
+        lesson = replace(lesson, to_beat=to_beat, after=here.epoch)
         self.context.keepsakes.keep(self._name, to_bytes(lesson))
         return lesson
 
@@ -163,7 +186,9 @@ class Gradient(Optimizer):
     def _tell(self, genotypes: Array, losses: Array) -> None:
         """Goes on from the epoch, or from the best where it led nowhere."""
         lesson = self._lesson
-        assert lesson is not None  # what is told was asked for
+        if lesson is None:
+            self._begin(replace(self._here, loss=float(losses[0])))
+            return
         place = _Place(float(losses[0]), self._n_asked, lesson.genotype, lesson.state)
         if place.is_as_good_as(self._best):
             self._best = self._here = place
@@ -175,6 +200,11 @@ class Gradient(Optimizer):
         else:
             self._here = self._best
             self._n_retreats += 1
+
+    def _begin(self, start: _Place) -> None:
+        """At the start, or at a better trial where the start was only the nearest to one."""
+        places = [start] if self.context.keeps_start else [start, *self._known]
+        self._best = self._here = min(places, key=lambda place: place.loss)
 
     def recipe_config(self, row: int) -> dict[str, Any] | None:
         """The recipe of the last epoch where no point of the space means it."""

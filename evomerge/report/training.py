@@ -10,6 +10,7 @@ from itertools import pairwise
 from evomerge.optimizers.context import Effort, Lesson
 from evomerge.optimizers.gradient_lessons import lessons_in, read_lesson
 from evomerge.optimizers.gradient_settings import GradientSettings
+from evomerge.optimizers.islands import label_of
 from evomerge.report.run import RecordedRun
 from evomerge.report.section import FAILED, Section
 from evomerge.report.text import number
@@ -58,13 +59,12 @@ def training_of(run: RecordedRun) -> list[TrainedEpoch]:
     Raises:
         LedgerError: what was kept of one is broken.
     """
-    trials = _trials(run)
     found = []
     for link, folder in run.kept_by("gradient"):
         weights = GradientSettings.model_validate(run.genome.optimizer.links[link].settings).losses
-        own = []
+        own, trials = [], _trials(run, link)
         for number_, path in lessons_in(folder):
-            _, trial = trials.pop(0) if trials and trials[0][0] == number_ else (0, None)
+            trial = trials.get(number_)
             lesson, scores = read_lesson(path), () if trial is None else run.standing.scores(trial)
             loss = sum(getattr(weights, name, 0.0) * term for name, term in lesson.losses.items())
             score = scores[0].value if scores else None
@@ -83,10 +83,24 @@ def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
     return [replace(epoch, is_kept=epoch.number in kept) for epoch in epochs]
 
 
-def _trials(run: RecordedRun) -> list[tuple[int, Trial]]:
-    """Epoch and trial, in the order of the trials."""
-    labelled = ((_LABEL.search(t.candidate.label), t) for t in run.standing.trials)
-    return [(int(match[1]), trial) for match, trial in labelled if match is not None]
+def _trials(run: RecordedRun, link: int) -> dict[int, Trial]:
+    """Epoch -> its trial, of one of the run's optimizers.
+
+    The labels of islands say whose a trial is. Links of a chain follow one another: each begins
+    where the epochs begin anew.
+    """
+    block = run.genome.optimizer
+    island = f"{label_of(link, block.links[link].name)}, " if block.islands else ""
+    trials = (t for t in run.standing.trials if t.candidate.label.startswith(island))
+    labelled = ((_LABEL.search(t.candidate.label), t) for t in trials)
+    turns: list[dict[int, Trial]] = []
+    for number_, trial in ((int(match[1]), trial) for match, trial in labelled if match):
+        if number_ == 1:
+            turns.append({})
+        if turns:
+            turns[-1][number_] = trial
+    turn = 0 if island else [i for i, _ in run.kept_by("gradient")].index(link)
+    return turns[turn] if turn < len(turns) else {}
 
 
 def training_section(run: RecordedRun) -> Section | None:
@@ -101,7 +115,15 @@ def training_section(run: RecordedRun) -> Section | None:
     return Section(
         "training",
         "training: mean of each loss over an epoch, before its steps, and what it took",
-        ("epoch", *terms, "score", "", "passes", "tokens", "seconds"),
+        (
+            "optimizer, epoch" if _are_several(epochs) else "epoch",
+            *terms,
+            "score",
+            "",
+            "passes",
+            "tokens",
+            "seconds",
+        ),
         tuple(_rows(epochs, terms)),
         (*_parting(epochs), _total(total, len(epochs))),
         {
@@ -115,8 +137,9 @@ def _rows(epochs: list[TrainedEpoch], terms: list[str]) -> Iterator[tuple[str, .
     for epoch in epochs:
         lesson, effort = epoch.lesson, epoch.lesson.effort
         losses = (f"{lesson.losses[t]:.4g}" if t in lesson.losses else "" for t in terms)
+        whose = f"{epoch.link + 1}, " if _are_several(epochs) else ""
         yield (
-            str(epoch.number),
+            f"{whose}{epoch.number}",
             *losses,
             _score(epoch),
             "" if epoch.is_kept or epoch.trial is None else "taken back",
@@ -124,6 +147,11 @@ def _rows(epochs: list[TrainedEpoch], terms: list[str]) -> Iterator[tuple[str, .
             f"{effort.n_tokens:,}",
             f"{effort.seconds:.1f}",
         )
+
+
+def _are_several(epochs: list[TrainedEpoch]) -> bool:
+    """Whether several optimizers of the run trained them."""
+    return len({epoch.link for epoch in epochs}) > 1
 
 
 def _score(epoch: TrainedEpoch) -> str:
@@ -138,10 +166,11 @@ def _parting(epochs: list[TrainedEpoch]) -> Iterator[str]:
         own = {epoch.number: epoch for epoch in epochs if epoch.link == link}
         for first, second in pairwise(own.values()):
             if _parts(first, own.get(first.after)) and _parts(second, own.get(second.after)):
+                whose = f" of optimizer {link + 1}" if _are_several(epochs) else ""
                 yield (
-                    f"From epoch {first.number} on the loss falls and the score with it: what is "
-                    "learned is not what is scored. Look at the targets of the tasks, take more "
-                    "documents, or a smaller learning_rate."
+                    f"From epoch {first.number}{whose} on the loss falls and the score with it: "
+                    "what is learned is not what is scored. Look at the targets of the tasks, take "
+                    "more documents, or a smaller learning_rate."
                 )
                 break
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from evomerge.counted import counted
-from evomerge.errors import GenomeError
+from evomerge.errors import GenomeError, LedgerError
 from evomerge.evaluators.lm_eval.answers import Answer, Question
 from evomerge.parents import is_parent
 from evomerge.recipe import Recipe
@@ -45,6 +45,7 @@ class Exercises:
         history: Of the search.
         model_of: A recipe's model; overwrites the one before.
         warn: Tells people of targets that no parent would write.
+        tell: Tells people of tasks that teach nothing.
         batch_size: Texts of a pass.
     """
 
@@ -55,15 +56,18 @@ class Exercises:
         history: History,
         model_of: Callable[[Recipe], PreTrainedModel],
         warn: Callable[[str], None],
+        tell: Callable[[str], None],
         batch_size: int,
     ) -> None:
         self._questions = [one for one in questions if shares.get(one.task, 1.0) > 0]
         self._shares = shares
         self._history = history
         self._model_of = model_of
-        self._warn = warn
+        self._warn, self._tell = warn, tell
         self._batch_size = batch_size
         self._best = BestAnswers(self._questions)
+        single = (one for one in self._questions if one.prompt is not None and not one.is_repeated)
+        self._written = {one.document for one in single}
         self._forms: dict[str, int] = {}  # task of the documents -> form of its targets
         self._n_seen = 0
 
@@ -82,13 +86,21 @@ class Exercises:
 
         Raises:
             GenomeError: nothing.
+            LostFileError, LedgerError: documents of a trial are not as they were recorded.
         """
+        is_first = not self._n_seen
         self._look()
         found: dict[str, list[Exercise]] = {}
         for question in self._questions:
             exercise = self._exercise(question)
             if exercise is not None:
                 found.setdefault(question.task, []).append(exercise)
+        silent = [name for name, share in self._shares.items() if share > 0 and name not in found]
+        if is_first and found and silent:
+            self._tell(
+                f"{', '.join(silent)}: no document teaches (no option, target or answer is known "
+                "to be right); gradient learns from the other tasks alone until an answer is right"
+            )
         if not found:
             raise GenomeError(
                 "no right answer can be read off the search tasks, and no model gave one",
@@ -131,9 +143,23 @@ class Exercises:
         self._n_seen = len(trials)
 
     def _documents(self, trial: Trial) -> Sequence[Document]:
+        """Those of a trial; without all that was recorded, other things would be learned.
+
+        Raises:
+            LedgerError: they were recorded without the tokens of what was written.
+        """
         if trial.outcome.evaluation is None:
             return ()
-        return self._history.documents(trial.candidate.trial_id)
+        documents = self._history.documents(trial.candidate.trial_id)
+        for one in documents:
+            if one.written is None and (one.task, one.doc_id) in self._written:
+                raise LedgerError(
+                    f"document {one.doc_id} of {one.task} was recorded without the tokens of its "
+                    "answer, which are learned from",
+                    where=f"trial {trial.candidate.trial_id}",
+                    fix="Begin a new run folder; --fork NEW_RUN takes over what holds.",
+                )
+        return documents
 
     def _find_forms(self, parents: Sequence[Trial]) -> None:
         """The form of the targets of every task that teaches some of them."""

@@ -248,7 +248,7 @@ def test_other_genotypes_than_asked_are_refused(optimizer_class: Case) -> None:
     optimizer = optimizer_class(REAL, seed=0)
     genotypes = optimizer.ask()
     with pytest.raises(ValueError, match="other genotypes than the ones asked"):
-        optimizer.tell(1 - genotypes, sphere(genotypes))
+        optimizer.tell(0.9 * genotypes, sphere(genotypes))
 
 
 def test_wrong_shapes_are_refused(optimizer_class: Case) -> None:

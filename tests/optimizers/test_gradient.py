@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from evomerge.errors import GenomeError, RunError
 from evomerge.genome.schema import Genome
+from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.context import InMemory, Lesson, SearchContext
 from evomerge.optimizers.gradient import Gradient
 from evomerge.optimizers.gradient_lessons import from_bytes, name_of
@@ -22,11 +23,16 @@ from tests.optimizers.toy_trainer import ToyTrainer
 SPACE = Space((Real("weight[a]", 0.0, 1.0, initial=0.9), Real("weight[b]", 0.0, 1.0)))
 
 
-def optimizer(keepsakes=None, trainer=None, **settings):
+def optimizer(keepsakes=None, trainer=None, is_told=True, context=None, **settings):
     context = SearchContext(
-        keepsakes=keepsakes or InMemory(), trainer=(lambda _: trainer) if trainer else None
+        keepsakes=keepsakes or InMemory(),
+        trainer=(lambda _: trainer) if trainer else None,
+        **(context or {}),
     )
-    return Gradient(SPACE, seed=0, settings=GradientSettings(**settings), context=context)
+    one = Gradient(SPACE, seed=0, settings=GradientSettings(**settings), context=context)
+    if is_told:
+        one.tell(SPACE.initial[None], np.array([9.0]))
+    return one
 
 
 def step(one, loss=1.0):
@@ -151,8 +157,56 @@ def test_people_hear_of_epochs_that_are_taken_back():
     assert one.activity == "epoch 4 of 5: training anew, 2 epochs taken back"
 
 
-def test_without_such_trials_it_begins_where_the_space_does():
-    np.testing.assert_array_equal(step(optimizer(trainer=Still())), [0.9, 0.5])
+def test_a_start_that_nobody_scored_is_a_trial_that_the_first_epoch_must_beat():
+    trainer = ToyTrainer()
+    one = optimizer(trainer=trainer, is_told=False, epochs=2)
+    assert one.activity == ""
+    np.testing.assert_allclose(step(one, 0.5), [0.9, 0.5])
+    assert (one.labels, trainer.epochs, one.recipe_config(0)) == (("start",), [], None)
+    assert one.activity == "epoch 1 of 2: training"
+    step(one, 0.7)
+    step(one, 0.8)  # worse still: both are taken back
+    assert (one._best.epoch, one._here.epoch, one.is_finished) == (0, 0, True)
+    np.testing.assert_allclose(one._here.genotype, [0.9, 0.5])
+
+
+def test_from_a_start_that_failed_anything_that_scores_is_better():
+    keepsakes = InMemory()
+    one = optimizer(keepsakes, ToyTrainer(), is_told=False)
+    step(one, np.inf)
+    step(one, 0.7)
+    assert one._best.epoch == 1
+    assert from_bytes(keepsakes.recall(name_of(1)), "").to_beat is None
+
+
+ELSEWHERE = np.array([[0.3, 0.4]])
+
+
+@pytest.mark.parametrize(
+    ("context", "loss", "begun"),
+    [
+        # The start that the genome names stays the start, whatever is better.
+        ({"keeps_start": True}, 3.0, [0.9, 0.5]),
+        # That of a chain's next link is the best trial, or the nearest point to its model,
+        ({"begins_at_best": True}, 0.5, [0.9, 0.5]),
+        # which may be no good: what is better is kept.
+        ({"begins_at_best": True}, 3.0, [0.3, 0.4]),
+    ],
+)
+def test_the_start_it_is_given_is_tried_before_it_is_left(context, loss, begun):
+    one = optimizer(trainer=Still(), is_told=False, context=context)
+    one.tell(ELSEWHERE, np.array([1.0]))
+    np.testing.assert_allclose(step(one, loss), [0.9, 0.5])
+    assert one.labels == ("start",)
+    np.testing.assert_allclose(step(one), begun)
+    assert one.labels == ("epoch 1",)
+
+
+def test_a_given_start_that_was_told_is_not_tried_again():
+    one = optimizer(trainer=Still(), context={"begins_at_best": True})
+    one.tell(ELSEWHERE, np.array([1.0]))
+    np.testing.assert_allclose(step(one), [0.9, 0.5])
+    assert (one.labels, one._best.loss) == (("epoch 1",), 1.0)
 
 
 def test_a_result_that_is_no_point_is_tried_as_its_own_recipe():
@@ -263,3 +317,41 @@ def test_the_block_with_the_originals_training_in_the_docs_can_be_read():
     assert (read.learning_rate, read.schedule, read.epochs) == (0.001, "constant", 1)
     assert (read.batch_size, read.mofo, read.weight_decay) == (1, 0.3, 0.01)
     assert (read.temperature, read.clip, read.teacher_top_k) == (2, 1, 128)
+
+
+@pytest.mark.parametrize(
+    ("nearest", "begun"),
+    [
+        (2.0, [0.9, 0.5]),  # the nearest point to the checkpoint is worse than a parent,
+        (0.5, [0.7, 0.1]),  # or better
+    ],
+)
+def test_after_columns_or_tensors_a_link_that_trains_tries_the_point_nearest_to_them(
+    nearest, begun
+):
+    class Columns(Still):
+        def epoch(self, *arguments):
+            return replace(super().epoch(*arguments), genotype=np.array([0.7, 0.1]))
+
+    class Plain(Still):
+        def epoch(self, *arguments):
+            return replace(super().epoch(*arguments), config=None)
+
+    trainers = [Columns(), Plain()]
+    settings = GradientSettings(epochs=1)
+
+    def link(trainer):
+        def make(space, context):
+            context = replace(context, trainer=lambda _: trainer)
+            return Gradient(space, seed=0, settings=settings, context=context)
+
+        return Link("gradient", Gradient, make, 1)
+
+    chain = Chain([link(one) for one in trainers], SPACE, seed=0)
+    chain.tell(SPACE.initial[None], np.array([1.0]))
+    np.testing.assert_allclose(step(chain, 0.1), [0.7, 0.1])  # the columns are far better
+    np.testing.assert_allclose(step(chain, nearest), [0.7, 0.1])
+    assert chain.labels == ("gradient, start",)
+    assert chain.recipe_config(0) is None
+    np.testing.assert_allclose(step(chain), begun)
+    assert chain.labels == ("gradient, epoch 1",)

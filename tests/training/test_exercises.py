@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.errors import GenomeError
+from evomerge.errors import GenomeError, LedgerError
 from evomerge.evaluators.lm_eval.answers import Answer, Question
 from evomerge.recipe import Recipe
 from evomerge.training.best_answers import BestAnswers
@@ -49,14 +49,15 @@ class Past:
         return History(lambda: tuple(self.trials), lambda trial_id: self.said[trial_id])
 
 
-def exercises(past, questions, *, form=0, monkeypatch=None, warned=None, **shares):
+def exercises(past, questions, *, form=0, monkeypatch=None, warned=None, told=None, **shares):
     if monkeypatch is not None:
         known = np.full(2, -9.0)
         known[form] = -1.0
         opinion = Opinion(known, known, -0.1)
         monkeypatch.setattr("evomerge.training.exercises.opinion_of", lambda *_: opinion)
     warn = [].append if warned is None else warned.append
-    return Exercises(questions, shares, past.history, lambda recipe: recipe, warn, 4)
+    tell = [].append if told is None else told.append
+    return Exercises(questions, shares, past.history, lambda recipe: recipe, warn, tell, 4)
 
 
 def learned(found, task="sums"):
@@ -137,6 +138,28 @@ def test_where_nothing_can_be_learned_it_is_said(monkeypatch):
         exercises(past, [question(0, targets=())], monkeypatch=monkeypatch).now()
     with pytest.raises(GenomeError, match="no model gave one"):
         exercises(past, [question(0)], monkeypatch=monkeypatch, sums=0.0).now()
+
+
+def test_tasks_that_teach_nothing_are_named_once(monkeypatch):
+    past, told = Past(), []
+    past.add("model a", (1.0, (11, 2)))
+    bare = question(0, targets=(), task="essays")
+    shares = {"sums": 1.0, "essays": 1.0, "puzzles": 2.0, "unwanted": 0.0}
+    found = exercises(past, [question(0), bare], monkeypatch=monkeypatch, told=told, **shares)
+    assert [*found.now()] == [*found.now()] == ["sums"]
+    (sentence,) = told
+    assert sentence.startswith("essays, puzzles: no document teaches (no option, target or")
+    exercises(past, [question(0)], monkeypatch=monkeypatch, told=told, sums=1.0).now()
+    assert len(told) == 1
+
+
+def test_answers_recorded_without_their_tokens_are_an_error(past, monkeypatch):
+    past.add("optimizer, epoch 1", (1.0, (31, 2)), (1.0, None))
+    questions = [question(i) for i in range(5)]
+    with pytest.raises(LedgerError, match=r"trial 3: document 1 of sums .* without the tokens"):
+        exercises(past, questions, monkeypatch=monkeypatch).now()
+    repeated = [replace(one, is_repeated=True) for one in questions]  # whose values are of several
+    exercises(past, repeated, monkeypatch=monkeypatch).now()
 
 
 def test_options_are_learned_as_a_choice(monkeypatch):

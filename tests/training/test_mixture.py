@@ -107,6 +107,19 @@ def test_gradients_are_the_slopes_of_the_loss_of_merged_models(family, method, l
     np.testing.assert_allclose(found, slopes(mixture, values), rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("layout", ["kinds", "tensors"])
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
+def test_buffers_that_no_group_of_tensors_names_are_merged_all_the_same(family, method, layout):
+    space = family.space(method, architecture="gpt_neox", **LAYOUTS[layout])
+    assert space.architecture.has_buffers
+    mixture = mixture_of(space)
+    buffers = {t.name for t in mixture.reach.tensors if t.name.endswith(".masked_bias")}
+    assert buffers
+    moved = zip(mixture.reach.tensors, mixture.reach.moves, strict=True)
+    assert {tensor.name for tensor, moves in moved if not moves} >= buffers
+    assert np.all(gradient_at(mixture, somewhere(mixture)) != 0)
+
+
 @pytest.mark.parametrize("architecture", ["qwen2", "mistral", "gpt_neox", "gemma2"])
 def test_gradients_are_right_for_other_architectures(family, architecture):
     mixture = mixture_of(family.space(architecture=architecture, granularity="layer"))

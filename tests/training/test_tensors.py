@@ -65,6 +65,16 @@ def test_it_begins_at_the_model_of_a_genotype_and_ends_at_the_nearest_one(
     assert not np.array_equal(mixture.trained.genotype(far), genotype)
 
 
+def test_checkpoints_with_buffers_have_weights_of_tensors_too(family):
+    space = family.space(architecture="gpt_neox", granularity="layer")
+    mixture = mixture_of(space)
+    genotype = np.random.default_rng(1).uniform(0.3, 0.7, space.space.n_dims)
+    values = mixture.trained.of(genotype)
+    start = ResidentMerger(cache_bytes=0).merge(space.recipe(space.space.decode(genotype)))
+    assert_same(held_at(mixture, values), start)
+    np.testing.assert_allclose(mixture.trained.genotype(values), genotype, atol=1e-9)
+
+
 def test_the_nearest_genotype_has_the_mean_of_a_groups_tensors(family):
     space = family.space()
     mixture = mixture_of(space)

@@ -50,6 +50,7 @@ class Question:
         against: What it takes the log-likelihood of away, one per option; often empty.
         prompt: What a text is written after; None where none is.
         max_tokens: At which a text that is written is cut; None where none is.
+        is_repeated: Whether several texts are written, of which a value is no one's alone.
     """
 
     task: str
@@ -62,6 +63,7 @@ class Question:
     against: tuple[Answer, ...] = ()
     prompt: Tokens | None = None
     max_tokens: int | None = None
+    is_repeated: bool = False
 
 
 def questions_of(evaluator: LmEval, model: LiveModel) -> tuple[Question, ...]:
