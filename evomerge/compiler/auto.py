@@ -25,7 +25,7 @@ from evomerge.space import Space
 
 # What a pass of training holds beside the model: nobody knows the texts before they are read.
 _TOKENS = 32 * 256  # a batch of short documents
-_VALUES_PER_TOKEN = 34  # kept for the way back, per layer and unit of width
+_VALUES_PER_TOKEN = 17  # kept for the way back, per layer and unit of width
 
 
 def with_auto(

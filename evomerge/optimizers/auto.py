@@ -4,7 +4,7 @@ Where training has a gradient to follow and nothing else wants its trials, it co
 epochs find what a search needs a hundred trials for, and the search goes on from the best of them.
 Of the searches, a Gaussian process finds most with few trials and few dimensions, but makes its
 proposals one after the other, and takes longer for each; CMA-ES does neither.
-The rule reads nothing that may change while a run lasts: one that goes on makes the same choice.
+What was picked is kept in the ledger: a run that goes on, with more memory or less, keeps to it.
 """
 
 from __future__ import annotations

@@ -90,6 +90,8 @@ def test_what_was_picked_takes_the_place_of_the_word():
 
 # The chain
 
+KNOWN = np.full((1, 3), 0.5)
+
 
 class Refusing(ToyTrainer):
     """Fails from an epoch on, as a trainer does that runs out of memory."""
@@ -111,8 +113,9 @@ def sphere(genotypes):
 
 
 def run(optimizer, n_trials):
-    """Asks and tells; all that was asked, and the label of each."""
+    """Asks and tells, after a first trial; all that was asked, and the label of each."""
     asked, labels = [], []
+    optimizer.tell(KNOWN, sphere(KNOWN))
     for _ in range(n_trials):
         genotypes = optimizer.ask()
         labels += optimizer.labels
@@ -167,14 +170,13 @@ def test_a_broken_run_folder_is_no_reason_to_go_on():
     trainer = Refusing()
     trainer.error = LedgerError("broken")
     with pytest.raises(LedgerError, match="broken"):
-        auto(trainer).ask()
+        run(auto(trainer), 1)
 
 
 def test_a_search_that_nothing_was_proposed_before_takes_its_usual_steps():
     trained, alone = auto(Refusing()), Auto(reals(3), seed=1)
-    known = np.full((1, 3), 0.5)
     for optimizer in (trained, alone):
-        optimizer.tell(known, sphere(known))
+        optimizer.tell(KNOWN, sphere(KNOWN))
     trained.ask()
     assert not trained._current.context.begins_at_best
     alone.ask()
