@@ -94,7 +94,7 @@ def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
 def picked(subject: Subject) -> Iterator[Finding]:
     """What `optimizer: auto` stands for."""
     if subject.auto is not None:
-        yield note(str(subject.auto), "optimizer")
+        yield note(str(subject.auto))
 
 
 def idle_workers(subject: Subject) -> Iterator[Finding]:
