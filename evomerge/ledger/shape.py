@@ -203,7 +203,7 @@ class _Choice(_Bounded):
 class _AutoLink(TypedDict):
     """Nothing but what the rule itself may pick: a stranger's ledger names no server to ask."""
 
-    name: Literal["gradient", "gp", "tpe", "cma_es", "nsga2"]
+    name: Literal["gradient", "gp", "cma_es", "nsga2"]
     budget: Positive
     population_size: NotRequired[Positive]
     epochs: NotRequired[Positive]

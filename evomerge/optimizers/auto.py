@@ -120,8 +120,6 @@ def _searcher(facts: Facts) -> tuple[str, list[str]]:
     """Who searches by trials, and what of the facts says so beside the dimensions."""
     if facts.workers > 1:
         return "cma_es", [f"{facts.workers} workers are kept busy by a population"]
-    if not all(isinstance(parameter, Real) for parameter in facts.space):
-        return "tpe", ["choices or whole numbers among them"]
     if facts.space.n_dims > MOST_DIMENSIONS:
         return "cma_es", [f"more than {MOST_DIMENSIONS}"]
     if facts.budget > MOST_TRIALS:

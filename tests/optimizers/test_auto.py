@@ -19,8 +19,8 @@ def reals(n_dims):
     return Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(n_dims)))
 
 
-MIXED = Space((*reals(2), Integer("start", 0, 6)))
-CHOSEN = Space((*reals(2), Choice("method", ("linear", "ties"))))
+MIXED = Space((*reals(2), Integer("start", 0, 6), Choice("method", ("linear", "ties"))))
+
 NONE = "ties has no useful gradient"
 
 
@@ -37,9 +37,7 @@ NONE = "ties has no useful gradient"
         (Facts(reals(6), 200, no_gradient=NONE), ["gp"]),
         (Facts(reals(6), 201, no_gradient=NONE), ["cma_es"]),
         (Facts(reals(6), 60, workers=2, no_gradient="2 workers"), ["cma_es"]),
-        (Facts(MIXED, 60, no_gradient=NONE), ["tpe"]),
-        (Facts(CHOSEN, 60, no_gradient=NONE), ["tpe"]),
-        (Facts(CHOSEN, 60, workers=2, no_gradient=NONE), ["cma_es"]),
+        (Facts(MIXED, 60, no_gradient=NONE), ["gp"]),
         (Facts(reals(6), 60, n_objectives=2), ["nsga2"]),
     ],
 )
