@@ -18,6 +18,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from evomerge.compiler import Compiled, compile_genome, search_for
+from evomerge.compiler.auto import with_auto
 from evomerge.compiler.examine import merge_space_of
 from evomerge.compiler.optimizer import chosen_optimizer, obstacles
 from evomerge.errors import EvomergeError
@@ -160,10 +161,11 @@ class Bench:
         """
         choice = chosen_optimizer(genome, source)
         merge_space = merge_space_of(genome, self.compiled.subject.models, choice)
-        hindrances = obstacles(choice, genome, merge_space.space)
+        subject = replace(self.compiled.subject, genome=genome, merge_space=merge_space)
+        subject, choice = with_auto(subject, choice)
+        hindrances = obstacles(choice, subject.genome, merge_space.space)
         if hindrances:
             raise EvomergeError(hindrances[0].what)
-        subject = replace(self.compiled.subject, genome=genome, merge_space=merge_space)
         compiled = replace(
             self.compiled, subject=subject, source=source, merge_space=merge_space, choice=choice
         )

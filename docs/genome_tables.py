@@ -117,6 +117,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "chain": "chain: [gradient, {name: cma_es, budget: 60}]",
             "islands": "islands: [tpe, {name: swarm, population_size: 10}]",
             "migrate_every": "migrate_every: 30",
+            "start": "start: average",
             "seed_from": "seed_from: runs/first-try",
             "seed": "seed: 3",
             "patience": "patience: 40",

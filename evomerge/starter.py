@@ -212,7 +212,7 @@ def _lines(answers: Answers, file: str, size: _Size) -> Iterator[str]:
         yield f"task_search_path: [{folders}]  # folders with task YAML of your own"
     yield ""
     yield "optimizer:"
-    yield "  name: cma_es  # others: `evomerge list optimizers`"
+    yield "  name: auto  # picks by a rule; others: `evomerge list optimizers`"
     yield f"  budget: {answers.budget}  # trials; base, models and their average come on top"
     if answers.seed_from:
         yield f"  seed_from: {_scalar(answers.seed_from)}  # the recipe itself is tried first"

@@ -8,6 +8,7 @@ from mergekit.evo.genome import METHOD_PARAM_MAPS, ModelGenomeDefinition
 
 from evomerge.errors import GenomeError
 from evomerge.genome import evolve_form, load_genome
+from evomerge.genome.load import validate_genome
 
 FILE = """\
 {top}
@@ -106,3 +107,29 @@ def test_what_is_set_on_the_command_line_changes_no_form(read):
     assert read("", "", "", "optimizer.budget=4", "task_search_path=[mine]")[1].is_evolve
     with pytest.raises(GenomeError, match="unknown key 'comment'"):
         read("", "", "", "comment=x")
+
+
+AS_EVOLVE = {"name": "cma_es", "start": "average", "step": 1 / 6}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "block"),
+    [
+        ((), AS_EVOLVE),
+        (("optimizer.budget=4",), {**AS_EVOLVE, "budget": 4}),
+        (("optimizer.sigma=0.2",), {"name": "cma_es", "start": "average", "sigma": 0.2}),
+        (("optimizer.name=tpe",), {"name": "tpe"}),
+        (("optimizer=gp",), "gp"),
+        (("optimizer={chain: [tpe, gp]}",), {"chain": ["tpe", "gp"]}),
+    ],
+)
+def test_it_is_searched_as_mergekit_does_where_nobody_else_is_named(read, overrides, block):
+    genome, source = read("", "", "", *overrides)
+    assert source.data["optimizer"] == block
+    assert validate_genome(source) == genome
+
+
+def test_a_genome_of_any_other_form_leaves_it_to_auto(read):
+    genome, source = read(top="seed: 3")
+    assert "optimizer" not in source.data
+    assert genome.optimizer.name == "auto"

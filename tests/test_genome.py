@@ -62,6 +62,7 @@ optimizer:
   seed: 7
   patience: 50
   timeout: 3600.5
+  start: average
   seed_from: [runs/before, winner.yml]
   sigma: 0.2
 evaluation:
@@ -163,9 +164,11 @@ def test_the_full_genome_leaves_no_key_of_the_schema_out():
         assert set(annotation.model_fields) - set(data[block]) - unused == set()
 
 
-def test_a_mergekit_evolve_file_runs_as_it_is_with_cma_es_and_100_trials():
-    genome, _ = parse(EVOLVE)
+def test_a_mergekit_evolve_file_runs_as_it_is_with_cma_es_and_100_trials(tmp_path):
+    (tmp_path / "g.yml").write_text(EVOLVE)
+    genome, _ = load_genome(tmp_path / "g.yml")
     assert (genome.optimizer.name, genome.optimizer.budget) == ("cma_es", 100)
+    assert (genome.optimizer.start, genome.optimizer.settings) == ("average", {"step": 1 / 6})
     assert (genome.genome.layer_granularity, genome.genome.filters) == (8, ["self_attn", "mlp"])
     math, hotpot = genome.split("tasks")
     assert (math.name, math.weight, math.num_fewshot, math.samples) == (
@@ -457,9 +460,9 @@ def test_a_misspelt_key_of_the_optimizer_finds_the_common_ones_too():
             "{name: cmaes}",
             "g.yml:3: optimizer.name: unknown optimizer 'cmaes'; did you mean 'cma_es'",
         ),
-        ("{sigma: -1}", "g.yml:3: optimizer.sigma: got -1, expected greater than 0"),
+        ("{name: cma_es, sigma: -1}", "g.yml:3: optimizer.sigma: got -1, expected greater than 0"),
         (
-            "{population_size: 2}",
+            "{name: cma_es, population_size: 2}",
             "g.yml:3: optimizer.population_size: got 2, cma_es needs 4 or more",
         ),
         (

@@ -20,7 +20,7 @@ from tests.killed import (
     whole_run,
 )
 
-COSTLY = ("cma_es", "gp", "qmc")  # to start: many calls, each of them looked at
+COSTLY = ("auto", "cma_es", "gp", "qmc")  # to start: many calls, each of them looked at
 SORTED = [  # xdist sees one order
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name
     for name in sorted(OPTIMIZERS)

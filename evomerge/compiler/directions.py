@@ -49,7 +49,8 @@ def turned(genome: Genome, source: Source, tasks: LoadedTasks) -> Turned:
         )
         notes.append(note(sentence, f"tasks[{index}].weight"))
     source = replace(source, data=data)
-    return Turned(validate_genome(source), source, with_weights(tasks, weights), notes)
+    again = validate_genome(source).model_copy(update={"optimizer": genome.optimizer})
+    return Turned(again, source, with_weights(tasks, weights), notes)
 
 
 def _turned_weights(tasks: LoadedTasks) -> dict[int, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.architecture import Architecture
+from evomerge.compiler.auto import with_auto
 from evomerge.compiler.directions import turned
 from evomerge.compiler.optimizer import (
     OptimizerChoice,
@@ -136,22 +137,19 @@ def examine(
     if not has_errors:
         merge_space = found.attempt(lambda: merge_space_of(genome, models, choice, run_dir, found))
         tokenizer = found.attempt(lambda: _tokenizer(subject))
-    optimizer, seeds = None, None
+    seeds = None
     if merge_space is not None:
         # A run that has begun has its seeds in its ledger: their files may be gone since.
         heard = _Findings(source) if is_begun else found
         seeds = heard.attempt(
             lambda: seeds_of(genome, merge_space, lambda one: heard.add(iter((one,))))
         )
-    if merge_space is not None and choice is not None:
-        optimizer = _fitting_optimizer(choice, genome, merge_space, found, is_begun=is_begun)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     if merge_space is not None and genome.evaluation.dtype is None:
         tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.workshop.device))
     subject = replace(
         subject,
         merge_space=merge_space,
-        optimizer=optimizer,
         seeds=tuple(seeds or ()),
         evaluators=tasks.evaluators,
         device=tasks.workshop.device,
@@ -159,6 +157,13 @@ def examine(
         tokenizer=tokenizer[0] if tokenizer else None,
         config=tokenizer[1] if tokenizer else None,
     )
+    if choice is not None:
+        named, begun_in = choice, run_dir if is_begun else None
+        picked = found.attempt(lambda: with_auto(subject, named, begun_in))
+        subject, choice = picked or (subject, None)
+    if choice is not None:
+        optimizer = _fitting_optimizer(subject, choice, found, is_begun=is_begun)
+        subject = replace(subject, optimizer=optimizer)
     for rule in RULES:
         found.add(rule(subject))
     findings = found.in_order
@@ -169,17 +174,15 @@ def examine(
 
 
 def _fitting_optimizer(
-    choice: OptimizerChoice,
-    genome: Genome,
-    merge_space: MergeSpace,
-    found: _Findings,
-    *,
-    is_begun: bool,
+    subject: Subject, choice: OptimizerChoice, found: _Findings, *, is_begun: bool
 ) -> Optimizer | None:
     """The optimizer, None where something keeps it from searching the space.
 
     A run of this very genome may be finished, or go on without what is missing now.
     """
+    genome, merge_space = subject.genome, subject.merge_space
+    if merge_space is None:
+        return None
     in_the_way = obstacles(choice, genome, merge_space.space)
     report = warning if is_begun else error_finding
     found.add(report(p.what, p.where, p.fix) for p in in_the_way)

@@ -37,7 +37,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
 
     from evomerge.merging.machine import machine_of  # heavy; what changed needs none of it
 
-    workshop = compiled.tasks.workshop
+    workshop, auto = compiled.tasks.workshop, compiled.subject.auto
     return {
         "evomerge": __version__,
         "genome": compiled.source.name,
@@ -55,6 +55,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
             split: members_of(e.contents()) for split, e in compiled.tasks.evaluators.items()
         },
         "optimizer": compiled.genome.optimizer.title,
+        **({} if auto is None else {"auto": auto.to_data()}),
         "baselines": list(compiled.genome.baselines),
         "objective": compiled.genome.objective,
         "space": to_data(compiled.merge_space.space),

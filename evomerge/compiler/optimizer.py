@@ -13,13 +13,14 @@ from evomerge.genome.load import problems_of
 from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
 from evomerge.genome.source import KeyPath, Source, dotted
 from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.auto import PickedLink
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.base import Settings as OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.context import SearchContext
 from evomerge.optimizers.islands import Islands
 from evomerge.seeding import stream, stream_seed
-from evomerge.space import Space
+from evomerge.space import Real, Space
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def chosen_optimizer(genome: Genome, source: Source) -> OptimizerChoice:
     found = optimizer_problems(genome.optimizer, n_objectives(genome), source)
     if found:
         raise GenomeError.of(found)
+    return choice_of(genome)
+
+
+def choice_of(genome: Genome) -> OptimizerChoice:
+    """The same where nothing is wrong with them."""
     return tuple(_chosen(block) for block in genome.optimizer.links)
 
 
@@ -68,8 +74,8 @@ def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> 
 
 def _places(block: OptimizerBlock) -> list[KeyPath]:
     """Where each optimizer stands in the file."""
-    if not block.parts:
-        return [("optimizer",)]
+    if not block.parts or isinstance(block.parts[0], PickedLink):
+        return [("optimizer",)] * len(block.links)
     key = "chain" if block.chain else "islands"
     return [("optimizer", key, index) for index in range(len(block.parts))]
 
@@ -178,7 +184,7 @@ def optimizer_for(
     context = replace(
         context or SearchContext(),
         budget=genome.optimizer.budget,
-        keeps_start=genome.random_init or _names_start(genome),
+        keeps_start=genome.random_init or _is_at_average(genome) or _names_start(genome),
     )
     started = _started(space, genome)
     if not genome.optimizer.parts:
@@ -189,6 +195,7 @@ def optimizer_for(
             chosen.kind,
             partial(_single, chosen, index, genome),
             chosen.block.budget or 1,
+            is_optional=isinstance(chosen.block, PickedLink),
         )
         for index, chosen in enumerate(choice)
     ]
@@ -242,8 +249,18 @@ def _names_start(genome: Genome) -> bool:
     return any(entry.initial is not None for one in settings for entry in one.entries)
 
 
+def _is_at_average(genome: Genome) -> bool:
+    return genome.optimizer.start == "average"
+
+
 def _started(space: Space, genome: Genome) -> Space:
-    """The space with the search's start: as compiled, or drawn at random."""
-    if not genome.random_init:
+    """The space with the search's start: as compiled, of whole task vectors, or at random."""
+    if genome.random_init:
+        return space.starting_at(stream(genome.seed, "start").random(space.n_dims))
+    if not _is_at_average(genome):
         return space
-    return space.starting_at(stream(genome.seed, "start").random(space.n_dims))
+    whole = (
+        replace(p, initial=p.high) if isinstance(p, Real) and p.name.startswith("density") else p
+        for p in space
+    )
+    return Space(tuple(whole))

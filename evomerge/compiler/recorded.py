@@ -12,6 +12,7 @@ from evomerge.genome.difference import differences
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.ledger import Ledger, RunFolder
+from evomerge.optimizers.auto import Chosen, chosen_in
 from evomerge.reading import is_there
 from evomerge.space import Space, from_data
 
@@ -72,6 +73,16 @@ def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
         return {}  # whoever continues it says what is wrong with it
     names: Mapping[str, Mapping[str, str]] = ledger.header.get("metrics", {})
     return names
+
+
+def recorded_choice(run_dir: Path | None) -> Chosen | None:
+    """What `auto` stands for in the run of a folder; None where no such run has begun there."""
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return None
+    try:
+        return chosen_in(Ledger.open(RunFolder(run_dir), read_only=True).header)
+    except EvomergeError:
+        return None  # whoever continues it says what is wrong with it
 
 
 def recorded_space(run_dir: Path | None) -> Space | None:

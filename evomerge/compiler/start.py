@@ -38,7 +38,7 @@ from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.places import places_of
 from evomerge.merging.pass_dtype import reason
 from evomerge.optimizers.context import Brief, SearchContext
-from evomerge.preflight.search import uncompared
+from evomerge.preflight.search import picked, uncompared
 from evomerge.reading import is_there
 from evomerge.scratch import scratch
 from evomerge.search import Search
@@ -276,7 +276,8 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
 
 def _notes(compiled: Compiled, header: Header) -> list[str]:
     """What a check notes and whoever only runs should know too."""
-    unseen = [finding.problem.what for finding in uncompared(compiled.subject)]
+    subject = compiled.subject
+    unseen = [finding.problem.what for finding in (*picked(subject), *uncompared(subject))]
     return [*_pass_notes(compiled, header), *unseen]
 
 

@@ -47,6 +47,8 @@ _GENOME = frozenset(
     }
 )
 _TASK = frozenset({"name", "weight", "metric"})
+# CMA-ES from the uniform average, each first step a sixth of a unit.
+_SEARCH: Mapping[str, Any] = {"name": "cma_es", "start": "average", "step": 1 / 6}
 # A misspelt key stands where the right one is missing, and has this share of its letters.
 _RESEMBLES = 0.65
 # What stands in files without a meaning there, though another block has a key of that name.
@@ -68,6 +70,18 @@ def read_as_evolve(source: Source) -> Source:
             what = f"{key!r} is no key of a genome; ignored, as mergekit-evolve does"
             ignored.append(Problem(what, source.where((*path, key))))
     return replace(source, is_evolve=True, ignored=tuple(ignored))
+
+
+def searched_as_evolve(source: Source) -> Source:
+    """A file of its form with the search of mergekit-evolve, where nobody was named to search.
+
+    It is written out, so that the genome of a run folder says it too.
+    """
+    block = source.data.get("optimizer", {}) if source.is_evolve else None
+    if not isinstance(block, dict) or {"name", "chain", "islands"} & block.keys():
+        return source
+    search = {key: value for key, value in _SEARCH.items() if key != "step" or "sigma" not in block}
+    return replace(source, data={**source.data, "optimizer": {**search, **block}})
 
 
 def _is_of_its_form(data: Any) -> bool:

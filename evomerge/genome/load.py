@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from evomerge.errors import GenomeError, Problem, nearest
-from evomerge.genome.evolve_form import read_as_evolve
+from evomerge.genome.evolve_form import read_as_evolve, searched_as_evolve
 from evomerge.genome.places import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
@@ -58,7 +58,7 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
     source = read_as_evolve(source)
     for override in overrides:
         _override(source, override)
-    return source
+    return searched_as_evolve(source)
 
 
 def _drop_helpers(source: Source) -> None:

@@ -30,7 +30,10 @@ class OptimizerLink(Block):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field("cma_es", description="One of `evomerge list optimizers`.")
+    name: str = Field(
+        "auto",
+        description="One of `evomerge list optimizers`; `auto` picks by a rule and says what.",
+    )
     budget: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Trials of this link. Default: an equal share of what the others leave."
     )
@@ -68,6 +71,11 @@ class OptimizerBlock(OptimizerLink):
     )
     migrate_every: Annotated[Whole, Field(ge=1)] = Field(
         20, description="Trials of all islands together between two migrations."
+    )
+    start: Literal["best", "average"] = Field(
+        "best",
+        description="Where the search begins: at the `best` merge scored before it, or at the "
+        "uniform `average` of the models (of a density, at its largest).",
     )
     seed_from: str | list[str] = Field(
         default_factory=list,
@@ -118,6 +126,15 @@ class OptimizerBlock(OptimizerLink):
             yield MisfitError(f"{beside} beside a chain: each link has its own", "chain")
         elif self.islands and given:
             yield MisfitError(f"{beside} beside islands: each has its own", "islands")
+        key = "chain" if self.chain else "islands"
+        for index, link in enumerate(self.parts):
+            if link.name == "auto":
+                yield MisfitError(
+                    f"{key}[{index}] is auto, which picks a chain of its own",
+                    key,
+                    index,
+                    fix="Name an optimizer there, or leave all to auto.",
+                )
 
     @fits("islands", "migrate_every")
     def _migrants_have_islands(self) -> Iterator[MisfitError]:

@@ -199,6 +199,23 @@ class _Choice(_Bounded):
     initial: Value | None
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _AutoLink(TypedDict):
+    """Nothing but what the rule itself may pick: a stranger's ledger names no server to ask."""
+
+    name: Literal["gradient", "gp", "cma_es", "nsga2"]
+    budget: Positive
+    population_size: NotRequired[Positive]
+    epochs: NotRequired[Positive]
+    granularity: NotRequired[Literal["space", "tensor"]]
+
+
+@with_config(STRICT)
+class _Auto(TypedDict):
+    links: Annotated[list[_AutoLink], Field(min_length=1)]
+    reason: Name
+
+
 @with_config(STRICT)
 class _Header(TypedDict):
     kind: Literal["header"]
@@ -218,6 +235,7 @@ class _Header(TypedDict):
     members: NotRequired[dict[Split, dict[Name, list[Name]]]]
     baselines: NotRequired[list[Baseline]]
     optimizer: Name
+    auto: NotRequired[_Auto]
     objective: Name
     space: list[Annotated[_Real | _Integer | _Choice, Field(discriminator="kind")]]
 

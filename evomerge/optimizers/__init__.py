@@ -3,6 +3,7 @@
 ======== =============================================================
 name     what it is
 ======== =============================================================
+auto     a rule that picks among the others
 random   uniform random search, the baseline
 cma_es   CMA-ES (``cmaes``), CatCMA with margin for mixed spaces
 tpe      tree-structured Parzen estimator (Optuna)
@@ -22,6 +23,7 @@ from evomerge.registry import Registry
 OPTIMIZERS: Registry[type[Optimizer]] = Registry(
     "optimizer",
     {
+        "auto": "evomerge.optimizers.auto:Auto",
         "random": "evomerge.optimizers.random_search:RandomSearch",
         "cma_es": "evomerge.optimizers.cma_es:CmaEs",
         "tpe": "evomerge.optimizers.tpe:Tpe",

@@ -15,10 +15,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.errors import EvomergeError, LedgerError, LostFileError
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.context import Keepsakes, SearchContext
 from evomerge.space import Space
 from evomerge.trial import Evaluation
+
+_LEFT = "left.txt"  # says how many trials a link had left when it could not go on
 
 Array = NDArray[np.float64]
 MakeOptimizer = Callable[[Space, SearchContext], Optimizer]
@@ -33,12 +36,14 @@ class Link:
         kind: Its class.
         make: Builds it over a space with the start it is to have.
         budget: Trials it may propose; what it leaves goes to the next one.
+        is_optional: Whether the next one goes on where it cannot.
     """
 
     name: str
     kind: type[Optimizer]
     make: MakeOptimizer
     budget: int
+    is_optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,12 @@ class Composite(Optimizer):
     def _made(self, position: int, space: Space, **changes: Any) -> Optimizer:
         """One of them, in a context of its own."""
         link = self._links[position]
-        keepsakes = Apart(self.context.keepsakes, f"{position}-{link.name}")
+        keepsakes = Apart(self.context.keepsakes, self._folder_of(position))
         return link.make(space, replace(self.context, keepsakes=keepsakes, **changes))
+
+    def _folder_of(self, position: int) -> str:
+        """Where one of them keeps its things."""
+        return f"{position}-{self._links[position].name}"
 
 
 class Chain(Composite):
@@ -117,6 +126,7 @@ class Chain(Composite):
         self._told: list[Told] = []
         self._evaluations: Sequence[Evaluation | None] = ()
         self._is_whole = True
+        self._has_proposed = False
         self._position = 0
         self._left = self._links[0].budget
         self._current = self._begin(self.space)
@@ -135,7 +145,7 @@ class Chain(Composite):
     @property
     def is_finished(self) -> bool:
         """Whether the last link has nothing more to ask."""
-        return self._position == len(self._links) - 1 and self._current.is_finished
+        return self._is_at_last and self._current.is_finished
 
     @property
     def activity(self) -> str:
@@ -152,8 +162,8 @@ class Chain(Composite):
         return self._current.recipe_config(row)
 
     def _ask(self) -> Array:
-        asked = self._current.ask()
-        wanted = asked[: self._left] if self._position < len(self._links) - 1 else asked
+        asked = self._asked_of_link()
+        wanted = asked if self._is_at_last else asked[: self._left]
         self._is_whole = len(wanted) == len(asked)
         own = [self._current.recipe_config(row) for row in range(len(wanted))]
         self._is_meant = np.array([config is None for config in own])
@@ -164,18 +174,47 @@ class Chain(Composite):
         )
         return wanted
 
+    def _asked_of_link(self) -> Array:
+        """What the link asks for; the next one, where it cannot go on and others can.
+
+        A run that goes on, perhaps where there is more memory, leaves it at the same trial.
+        """
+        link = self._links[self._position]
+        if self._is_at_last or not link.is_optional:
+            return self._current.ask()
+        keepsakes, now = (
+            Apart(self.context.keepsakes, self._folder_of(self._position)),
+            str(self._left).encode(),
+        )
+        if keepsakes.recall(_LEFT) != now:
+            try:
+                return self._current.ask()
+            except (LedgerError, LostFileError):  # not its own, and to be mended
+                raise
+            except EvomergeError as error:
+                keepsakes.keep(_LEFT, now)
+                self.context.notify(
+                    f"{link.name} cannot go on, {self._links[self._position + 1].name} takes its "
+                    f"place: {error.problems[0].what}"
+                )
+        self._go_on()
+        return self._asked_of_link()
+
+    @property
+    def _is_at_last(self) -> bool:
+        return self._position == len(self._links) - 1
+
     def _move_on(self) -> None:
         """Goes to the next link once this one has spent its trials or has no more to ask."""
-        while self._position < len(self._links) - 1 and (
-            self._left <= 0 or self._current.is_finished
-        ):
-            self._position += 1
-            self._left = max(self._left, 0) + self._links[self._position].budget
-            best = self._best()
-            self._current = self._begin(
-                self.space if best is None else self.space.starting_at(best)
-            )
-            self.population_size = self._current.population_size
+        while not self._is_at_last and (self._left <= 0 or self._current.is_finished):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._position += 1
+        self._left = max(self._left, 0) + self._links[self._position].budget
+        best = self._best() if self._has_proposed else None
+        self._current = self._begin(self.space if best is None else self.space.starting_at(best))
+        self.population_size = self._current.population_size
 
     def _best(self) -> Array | None:
         """The best trial so far, by the sum of its losses; None while all have failed."""
@@ -197,6 +236,7 @@ class Chain(Composite):
     def _tell(self, genotypes: Array, losses: Array) -> None:
         told = self._remember(genotypes, losses, self._is_meant)
         self._left -= len(genotypes)
+        self._has_proposed = True
         if self._is_whole:
             self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()

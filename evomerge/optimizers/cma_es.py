@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from evomerge.genome.source import MisfitError
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus
 from evomerge.seeding import stream, stream_seed
-from evomerge.space import Space
+from evomerge.space import Real, Space
 from evomerge.threads import one_thread
 
 if TYPE_CHECKING:
@@ -46,9 +48,18 @@ class CmaEsSettings(Settings):
             its own: 0.1 for a weight, a density or ``t``, at most a sixth of
             the range; 0.3 of that where a seed, or what another optimizer of a chain found, is the
             place it begins at.
+        step: The same in the parameters' own units instead, at most a sixth of each range:
+            mergekit-evolve has a sixth of a unit.
     """
 
     sigma: float | None = Field(default=None, gt=0, le=1)
+    step: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> CmaEsSettings:
+        if self.sigma is not None and self.step is not None:
+            raise MisfitError("step beside sigma: both are the first step", "step")
+        return self
 
 
 class _Strategy(Protocol):
@@ -115,12 +126,23 @@ class CmaEs(Optimizer):
         """One descent, its first step ``share`` of each parameter's."""
         seed = stream_seed(self.seed, "optimizer", self._n_starts)
         self._n_starts += 1
-        steps = self.space.steps
+        steps = self._steps
         mean = np.clip(mean, margin * steps, 1 - margin * steps)
         kind = _Continuous if all(n is None for n in self.space.levels) else _Mixed
         given = self.settings.sigma
         sigmas = share * steps if given is None else np.full(self.space.n_dims, given)
         return kind(self.space, mean, sigmas, self.population_size, seed)
+
+    @property
+    def _steps(self) -> NDArray[np.float64]:
+        """First step along each coordinate, as a share of it; shape (n_dims,)."""
+        step = self.settings.step
+        if step is None:
+            return self.space.steps
+        scaled = (
+            replace(p, scale=step) if isinstance(p, Real) and not p.log else p for p in self.space
+        )
+        return Space(tuple(scaled)).steps
 
 
 class _Continuous:

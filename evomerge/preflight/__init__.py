@@ -82,6 +82,7 @@ RULES: tuple[Rule, ...] = (
     tasks.unnamed_metrics,
     tasks.groups,
     tasks.chat_template,
+    search.picked,
     search.budget,
     search.idle_workers,
     search.patience,

@@ -91,6 +91,12 @@ def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
     return other.space.n_dims
 
 
+def picked(subject: Subject) -> Iterator[Finding]:
+    """What `optimizer: auto` stands for."""
+    if subject.auto is not None:
+        yield note(str(subject.auto))
+
+
 def idle_workers(subject: Subject) -> Iterator[Finding]:
     """More workers than there are trials in a generation."""
     workers = subject.genome.execution.workers
@@ -125,7 +131,7 @@ def patience(subject: Subject) -> Iterator[Finding]:
 
 def untold_losses(subject: Subject) -> Iterator[Finding]:
     """Links of a chain that score what no point of the space means, before others."""
-    chain = subject.genome.optimizer.chain or ()
+    chain = subject.genome.optimizer.chain or () if subject.auto is None else ()
     for index, link in enumerate(chain[:-1]):
         kind = link.settings.get("granularity", "space")
         if link.name == "gradient" and kind in _OWN_RECIPES:

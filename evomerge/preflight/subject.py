@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evomerge.evaluators.base import Evaluator
     from evomerge.inspection.facts import ModelFacts
     from evomerge.merge_spaces.base import MergeSpace
+    from evomerge.optimizers.auto import Chosen
     from evomerge.optimizers.base import Optimizer
     from evomerge.trial import Candidate
 
@@ -31,6 +32,7 @@ class Subject:
         models: The models that could be read, in the genome's order, the base last.
         merge_space: What varies; None where models or genome have errors.
         optimizer: Who will propose; None likewise.
+        auto: What `optimizer: auto` stands for here; None where the genome names an optimizer.
         seeds: Merges that are tried before the search.
         evaluators: Split -> its evaluator, prepared; splits with errors are missing.
         tokenizer: What the merged models would read texts with; None where unreadable.
@@ -45,6 +47,7 @@ class Subject:
     models: Sequence[ModelFacts] = ()
     merge_space: MergeSpace | None = None
     optimizer: Optimizer | None = None
+    auto: Chosen | None = None
     seeds: tuple[Candidate, ...] = ()
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     tokenizer: PreTrainedTokenizerBase | None = None

@@ -12,6 +12,7 @@ from evomerge.errors import LedgerError, RunError
 from evomerge.genome import Genome, load_genome
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.objective import Objective
+from evomerge.optimizers.auto import chosen_in, is_auto
 from evomerge.space import Space, from_data
 from evomerge.standing import Standing, anchored, winners
 from evomerge.trial import Document, Evaluation, Outcome, Trial
@@ -111,6 +112,9 @@ def load_run(path: Path) -> RecordedRun:
     """
     ledger = Ledger.open(RunFolder(path), read_only=True)
     genome, _ = load_genome(ledger.folder.genome)
+    picked = chosen_in(ledger.header)
+    if picked is not None and is_auto(genome.optimizer):
+        genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     return recorded_run(ledger, genome)
 
 

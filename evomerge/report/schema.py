@@ -22,11 +22,10 @@ def genome_schema() -> dict[str, Any]:
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
     definitions["Task"] = {"anyOf": [_TEXT, definitions["Task"]]}
-    for block in ("OptimizerBlock", "OptimizerLink"):
-        definitions[block]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
-    definitions["OptimizerLink"] = {
-        "anyOf": [{"enum": sorted(OPTIMIZERS)}, definitions["OptimizerLink"]]
-    }
+    links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
+    definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
+    definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
+    definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
     definitions["MergeDefinition"]["properties"]["merge_method"]["enum"] = sorted(METHODS)
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],

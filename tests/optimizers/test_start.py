@@ -71,6 +71,7 @@ tasks: [t]
         ((", initial: 0.3", ""), True),
         ((", initial: 0.3", "optimizer: {name: cma_es, budget: 9, seed_from: r.yml}\n"), False),
         (("", "random_init: true\n"), True),
+        (("", "optimizer: {start: average}\n"), True),
     ],
 )
 def test_a_genome_that_names_a_start_keeps_it(change, keeps, tmp_path):
@@ -80,3 +81,30 @@ def test_a_genome_that_names_a_start_keeps_it(change, keeps, tmp_path):
     genome, source = load_genome(file)
     optimizer = optimizer_for(chosen_optimizer(genome, source), genome, SPACE)
     assert optimizer.context.keeps_start is keeps
+
+
+def test_at_the_average_a_density_is_whole(tmp_path):
+    file = tmp_path / "g.yml"
+    file.write_text(GENOME.replace("INITIAL", "") + "optimizer: {name: cma_es, start: average}\n")
+    genome, source = load_genome(file)
+    space = Space((Real("weight[a]", 0, 1.5, initial=0.5), Real("density[a]", 0.05, 0.95)))
+    optimizer = optimizer_for(chosen_optimizer(genome, source), genome, space)
+    optimizer.tell(np.array([[0.9, 0.1]]), np.array([0.1]))
+    optimizer.ask()
+    assert space.decode(optimizer.space.initial) == {"weight[a]": 0.5, "density[a]": 0.95}
+
+
+@pytest.mark.parametrize(
+    ("step", "sigmas"),
+    [(None, [0.1 / 3, 1 / 6]), (1 / 6, [1 / 18, 1 / 6]), (9.0, [1 / 6, 1 / 6])],
+)
+def test_a_first_step_is_in_units_of_the_parameter_and_no_wider_than_a_sixth(step, sigmas):
+    space = Space((Real("a", -1.5, 1.5, scale=0.1), Real("b", 0.001, 0.1, log=True)))
+    kind = OPTIMIZERS["cma_es"]
+    optimizer = kind(space, seed=0, population_size=400, settings=kind.Settings(step=step))
+    np.testing.assert_allclose(optimizer.ask().std(axis=0), sigmas, rtol=0.15)
+
+
+def test_two_first_steps_are_one_too_many():
+    with pytest.raises(ValueError, match="step beside sigma"):
+        OPTIMIZERS["cma_es"].Settings(step=0.1, sigma=0.1)

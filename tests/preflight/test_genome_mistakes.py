@@ -126,7 +126,7 @@ MISTAKES = {
         "optimizer.sigma: unknown key 'sigma'",
     ),
     "more objectives than the optimizer takes": (
-        GENOME.format("ties").replace("[x]", "[x, y]") + "objective: per_task\n",
+        GENOME.format("ties").replace("[x]", "[x, y]") + "objective: per_task\noptimizer: cma_es\n",
         "objective: per_task has 2 objectives, cma_es minimises one. Use optimizer",
     ),
 }

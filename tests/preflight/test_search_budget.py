@@ -65,7 +65,7 @@ COARSER = {
 
 @pytest.mark.parametrize("definition", sorted(COARSER))
 def test_a_space_too_wide_for_the_budget_is_told_with_a_coarser_one(definition):
-    (found,) = sentences(search.budget, definition, "optimizer: {budget: 50}")
+    (found,) = sentences(search.budget, definition, "optimizer: {name: cma_es, budget: 50}")
     dims = subject(definition).merge_space.space.n_dims
     assert found.startswith(f"optimizer.budget: 50 trials for {dims} parameters, ")
     assert f"{COARSER[definition]}, or raise budget to {3 * dims} or more." in found

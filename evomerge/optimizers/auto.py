@@ -1,0 +1,205 @@
+"""A rule that picks optimizers by what is known before a run: training first, then a search.
+
+Where training has a gradient to follow and nothing else wants its trials, it comes first: a few
+epochs find what a search needs a hundred trials for, and the search goes on from the best of them.
+Of the searches, a Gaussian process finds most with few trials and few dimensions, but makes its
+proposals one after the other, and takes longer for each; CMA-ES does neither.
+What was picked is kept in the ledger: a run that goes on, with more memory or less, keeps to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from evomerge.counted import counted
+from evomerge.genome.schema import OptimizerBlock, OptimizerLink
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.chain import Chain, Link
+from evomerge.optimizers.context import SearchContext
+from evomerge.seeding import stream_seed
+from evomerge.space import Real, Space
+
+EPOCHS = 6  # later ones gain little, and learn the search documents by heart
+TRAINING: Mapping[str, Any] = {"granularity": "tensor", "epochs": EPOCHS}  # settings of gradient
+LEAST_WITH_GRADIENT = 20  # trials; of fewer the epochs would leave the search none
+MOST_DIMENSIONS = 64  # of a Gaussian process
+MOST_TRIALS = 200  # likewise
+_UNLIMITED = 100  # trials of whoever does not say how many
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rule looks at.
+
+    Attributes:
+        space: What is searched.
+        budget: Trials.
+        n_objectives: Losses of a trial.
+        workers: Trials at once.
+        population_size: Trials of a generation, where the genome says.
+        no_gradient: Why nothing can be trained, in words; empty where it can.
+    """
+
+    space: Space
+    budget: int
+    n_objectives: int = 1
+    workers: int = 1
+    population_size: int | None = None
+    no_gradient: str = ""
+
+
+class PickedLink(OptimizerLink):
+    """One that the rule picked: it stands in no file."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the rule picked.
+
+    Attributes:
+        links: Optimizers that follow one another, each with its budget.
+        reason: Why, in words.
+    """
+
+    links: tuple[PickedLink, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        picked = ", then ".join(map(_told, self.links))
+        return f"optimizer auto: {picked} ({self.reason}; docs/optimizers.md has the rule)"
+
+    def block(self, given: OptimizerBlock) -> OptimizerBlock:
+        """The genome's block with these optimizers in it."""
+        return given.model_copy(update={"chain": list(self.links), "population_size": None})
+
+    def to_data(self) -> dict[str, Any]:
+        """As the header of a ledger keeps it; :func:`chosen_in` reads it back."""
+        links = [link.model_dump(exclude_none=True) for link in self.links]
+        return {"links": links, "reason": self.reason}
+
+
+def chosen_in(header: Mapping[str, Any]) -> Chosen | None:
+    """What was picked when the run of a ledger began; None where its genome names an optimizer."""
+    data = header.get("auto")
+    if data is None:
+        return None
+    links = tuple(PickedLink.model_validate(link) for link in data["links"])
+    return Chosen(links, data["reason"])
+
+
+def is_auto(block: OptimizerBlock) -> bool:
+    """Whether a genome leaves the choice to the rule, and it was not made yet."""
+    return block.name == "auto" and not block.parts
+
+
+def chosen(facts: Facts) -> Chosen:
+    """The rule; docs/optimizers.md has it as a table."""
+    n_dims = facts.space.n_dims
+    told = [counted(n_dims, "dimension")]
+    if facts.n_objectives > 1:
+        told = [counted(facts.n_objectives, "objective")]
+        return Chosen((_search("nsga2", facts, facts.budget),), told[0])
+    left, links = facts.budget, []
+    if facts.budget < LEAST_WITH_GRADIENT:
+        told.append(f"no gradient below {LEAST_WITH_GRADIENT} trials")
+    elif facts.no_gradient:
+        told.append(f"no gradient: {facts.no_gradient}")
+    else:
+        links.append(PickedLink(name="gradient", budget=EPOCHS, **TRAINING))
+        left -= EPOCHS
+    name, why = _searcher(facts)
+    return Chosen((*links, _search(name, facts, left)), "; ".join([*told, *why]))
+
+
+def _searcher(facts: Facts) -> tuple[str, list[str]]:
+    """Who searches by trials, and what of the facts says so beside the dimensions."""
+    if facts.workers > 1:
+        return "cma_es", [f"{facts.workers} workers are kept busy by a population"]
+    if facts.space.n_dims > MOST_DIMENSIONS:
+        return "cma_es", [f"more than {MOST_DIMENSIONS}"]
+    if facts.budget > MOST_TRIALS:
+        return "cma_es", [f"more than {MOST_TRIALS} trials"]
+    return "gp", []
+
+
+def _search(name: str, facts: Facts, budget: int) -> PickedLink:
+    return PickedLink(name=name, budget=budget, population_size=facts.population_size)
+
+
+def _told(link: OptimizerLink) -> str:
+    if link.name != "gradient":
+        return f"{link.name}, {counted(link.budget or 0, 'trial')}"
+    return f"gradient, a weight a {link.settings['granularity']}, {counted(EPOCHS, 'epoch')}"
+
+
+class Auto(Chain):
+    """The optimizers that the rule picks, one after the other.
+
+    Args:
+        space: See :class:`Optimizer`, like the rest.
+        seed: Root of the seeds of all of them.
+        population_size: Of the search by trials.
+        n_objectives: Columns of the losses.
+        settings: It has none.
+        context: Says of the budget, and whether there is somebody to train.
+    """
+
+    proving_trials: ClassVar[int] = 15
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        population_size: int | None = None,
+        n_objectives: int = 1,
+        settings: Settings | None = None,
+        context: SearchContext | None = None,
+    ) -> None:
+        if population_size is not None and population_size < self.min_population_size:
+            raise ValueError(f"Auto needs a population of 1 or more, got {population_size}")
+        context = context or SearchContext()
+        can_train = context.trainer is not None and all(isinstance(p, Real) for p in space)
+        facts = Facts(
+            space,
+            context.budget or _UNLIMITED,
+            n_objectives,
+            population_size=None if population_size == 1 else population_size,  # its default
+            no_gradient="" if can_train else "nobody trains",
+        )
+        super().__init__(
+            _built(chosen(facts).links, seed, n_objectives),
+            space,
+            seed=seed,
+            n_objectives=n_objectives,
+            context=context,
+        )
+
+
+def _built(links: Sequence[OptimizerLink], seed: int, n_objectives: int) -> list[Link]:
+    def make(link: OptimizerLink, index: int, space: Space, context: SearchContext) -> Optimizer:
+        kind = OPTIMIZERS[link.name]
+        return kind(
+            space,
+            seed=stream_seed(seed, "optimizer", "link", index),
+            population_size=link.population_size,
+            n_objectives=n_objectives,
+            settings=kind.Settings.model_validate(link.settings),
+            context=context,
+        )
+
+    return [
+        Link(
+            link.name,
+            OPTIMIZERS[link.name],
+            partial(make, link, index),
+            link.budget or 1,
+            is_optional=True,
+        )
+        for index, link in enumerate(links)
+    ]

@@ -1,0 +1,181 @@
+"""The rule that picks optimizers, and the chain it makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from evomerge.errors import GenomeError, LedgerError
+from evomerge.genome.schema import OptimizerBlock
+from evomerge.ledger.shape import _Auto, checked
+from evomerge.optimizers.auto import Auto, Facts, chosen, chosen_in, is_auto
+from evomerge.optimizers.context import InMemory, SearchContext
+from evomerge.space import Choice, Integer, Real, Space
+from tests.optimizers.toy_trainer import ToyTrainer
+
+
+def reals(n_dims):
+    return Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(n_dims)))
+
+
+MIXED = Space((*reals(2), Integer("start", 0, 6), Choice("method", ("linear", "ties"))))
+
+NONE = "ties has no useful gradient"
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        (Facts(reals(6), 60), ["gradient", "gp"]),
+        (Facts(reals(6), 20), ["gradient", "gp"]),
+        (Facts(reals(6), 19), ["gp"]),
+        (Facts(reals(6), 60, no_gradient=NONE), ["gp"]),
+        (Facts(reals(64), 60, no_gradient=NONE), ["gp"]),
+        (Facts(reals(65), 60, no_gradient=NONE), ["cma_es"]),
+        (Facts(reals(65), 60), ["gradient", "cma_es"]),
+        (Facts(reals(6), 200, no_gradient=NONE), ["gp"]),
+        (Facts(reals(6), 201, no_gradient=NONE), ["cma_es"]),
+        (Facts(reals(6), 60, workers=2, no_gradient="2 workers"), ["cma_es"]),
+        (Facts(MIXED, 60, no_gradient=NONE), ["gp"]),
+        (Facts(reals(6), 60, n_objectives=2), ["nsga2"]),
+    ],
+)
+def test_the_rule(facts, names):
+    picked = chosen(facts)
+    assert [link.name for link in picked.links] == names
+    assert sum(link.budget for link in picked.links) == facts.budget
+    assert chosen(facts) == picked
+
+
+def test_the_choice_is_one_line():
+    line = str(chosen(Facts(reals(6), 60, no_gradient=NONE)))
+    assert line == (
+        f"optimizer auto: gp, 60 trials (6 dimensions; no gradient: {NONE}; docs/optimizers.md "
+        "has the rule)"
+    )
+    assert str(chosen(Facts(reals(1), 100))) == (
+        "optimizer auto: gradient, a weight a tensor, 6 epochs, then gp, 94 trials (1 dimension; "
+        "docs/optimizers.md has the rule)"
+    )
+
+
+def test_a_population_is_that_of_the_search_and_not_of_the_training():
+    first, second = chosen(Facts(reals(6), 60, population_size=5)).links
+    assert (first.population_size, second.population_size) == (None, 5)
+
+
+@pytest.mark.parametrize("facts", [Facts(reals(6), 60), Facts(reals(3), 60, population_size=7)])
+def test_a_ledger_gives_the_choice_back(facts):
+    picked = chosen(facts)
+    assert chosen_in({"auto": picked.to_data()}) == picked
+    assert chosen_in({}) is None
+
+
+def test_a_ledger_of_a_stranger_names_nothing_that_the_rule_would_not_pick():
+    stray = {"name": "llm", "budget": 5, "base_url": "https://elsewhere"}
+    with pytest.raises(ValueError, match=r"links\.0"):
+        checked(TypeAdapter(_Auto), {"links": [stray], "reason": "mine"})
+
+
+def test_what_was_picked_takes_the_place_of_the_word():
+    given = OptimizerBlock.model_validate({"budget": 60, "patience": 9})
+    assert is_auto(given)
+    block = chosen(Facts(reals(6), 60)).block(given)
+    assert (block.title, block.patience, block.budget) == ("gradient -> gp", 9, 60)
+    assert not is_auto(block)
+
+
+# The chain
+
+KNOWN = np.full((1, 3), 0.5)
+
+
+class Refusing(ToyTrainer):
+    """Fails from an epoch on, as a trainer does that runs out of memory."""
+
+    error: Exception = GenomeError("no right answer can be read off the search tasks")
+
+    def __init__(self, settings=None, until=0):
+        super().__init__(settings)
+        self.until = until
+
+    def epoch(self, index, genotype, state, seed, pace=1.0):
+        if index >= self.until:
+            raise self.error
+        return super().epoch(index, genotype, state, seed, pace)
+
+
+def sphere(genotypes):
+    return ((genotypes - 0.3) ** 2).sum(axis=1)
+
+
+def run(optimizer, n_trials):
+    """Asks and tells, after a first trial; all that was asked, and the label of each."""
+    asked, labels = [], []
+    optimizer.tell(KNOWN, sphere(KNOWN))
+    for _ in range(n_trials):
+        genotypes = optimizer.ask()
+        labels += optimizer.labels
+        optimizer.tell(genotypes, sphere(genotypes))
+        asked.append(genotypes)
+    return np.vstack(asked), labels
+
+
+def auto(trainer, keepsakes=None, **context):
+    context = SearchContext(
+        trainer=lambda settings: trainer,
+        keepsakes=keepsakes or InMemory(),
+        budget=60,
+        **context,
+    )
+    return Auto(reals(3), seed=1, context=context)
+
+
+def test_it_trains_first_and_goes_on_from_the_best():
+    _, labels = run(auto(ToyTrainer()), 10)
+    assert labels == [*(f"gradient, epoch {n}" for n in range(1, 7)), *["gp"] * 4]
+
+
+def test_without_anybody_to_train_it_searches_at_once():
+    assert set(run(Auto(reals(3), seed=1), 4)[1]) == {"gp"}
+
+
+def test_training_and_search_go_on_as_if_never_stopped():
+    whole, _ = run(auto(ToyTrainer()), 12)
+    for stop in (2, 6, 9):
+        keepsakes, again = InMemory(), ToyTrainer()
+        run(auto(ToyTrainer(), keepsakes), stop)
+        assert run(auto(again, keepsakes), 12)[0].tobytes() == whole.tobytes()
+        assert again.epochs == list(range(stop, 6))  # no epoch is paid for twice
+
+
+@pytest.mark.parametrize("until", [0, 2])
+def test_where_training_cannot_go_on_the_search_does(until):
+    told, keepsakes = [], InMemory()
+    whole, labels = run(auto(Refusing(until=until), keepsakes, notify=told.append), 9)
+    epochs = [f"gradient, epoch {n}" for n in range(1, until + 1)]
+    assert labels == [*epochs, *["gp"] * (9 - until)]
+    assert told == [
+        "gradient cannot go on, gp takes its place: no right answer can be read off the search "
+        "tasks"
+    ]
+    # Nor does it in a run that goes on where there is more memory.
+    assert run(auto(ToyTrainer(), keepsakes), 9)[0].tobytes() == whole.tobytes()
+
+
+def test_a_broken_run_folder_is_no_reason_to_go_on():
+    trainer = Refusing()
+    trainer.error = LedgerError("broken")
+    with pytest.raises(LedgerError, match="broken"):
+        run(auto(trainer), 1)
+
+
+def test_a_search_that_nothing_was_proposed_before_takes_its_usual_steps():
+    trained, alone = auto(Refusing()), Auto(reals(3), seed=1)
+    for optimizer in (trained, alone):
+        optimizer.tell(KNOWN, sphere(KNOWN))
+    trained.ask()
+    assert not trained._current.context.begins_at_best
+    alone.ask()
+    assert trained._current.space.initial.tolist() == alone._current.space.initial.tolist()
