@@ -9,14 +9,17 @@ import pytest
 
 from evomerge.best import write_best
 from evomerge.expectation import Expectation
+from evomerge.final_choice import finalists
 from evomerge.genome import load_genome
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.report.choice import Choice, choice_of
 from evomerge.report.export import winners_of
+from evomerge.report.gains import Gains
 from evomerge.report.html import report_html
 from evomerge.report.run import load_run, recorded_run
 from evomerge.report.summary import remarks, summary
 from evomerge.report.table import final_tables
+from evomerge.search_documents import SearchDocuments
 from evomerge.trial import Outcome, TrialState
 from tests.recorded_runs import evaluation, record_run
 
@@ -60,6 +63,22 @@ def test_who_cannot_be_told_from_the_winner_is_named(tmp_path):
         f"On the search and validation documents the winner cannot be told from {first} and "
         f"{n_more} more of the {found.n_finalists} best."
     )
+
+
+def test_the_finalists_of_a_ledger_are_compared_on_its_search_documents(tmp_path):
+    run = one_task(tmp_path)
+    compare = SearchDocuments(run.ledger, run.standing.objective)
+    ranked = run.standing.ranked()
+    best, last = ranked[0].candidate.trial_id, ranked[-1].candidate.trial_id
+    gains = Gains(run, "tasks", [run.standing.objective], [last])
+    found, (expected,) = compare(ranked[0], ranked[-1]), gains.of(best)
+    assert (found.difference, found.stderr) == (expected.difference, expected.stderr)
+    assert found.is_distinguishable
+    assert finalists(run.standing, 1) == ranked[:1]
+    assert finalists(run.standing, 1, compare) == ranked[:2]
+    wide = finalists(run.standing, 6, compare)
+    assert ranked[:6] == wide[:6]
+    assert len(wide) < 12  # the first that can be told from the best ends it
 
 
 def test_a_winner_that_stands_out_is_told_from_all(tmp_path):
