@@ -48,7 +48,9 @@ def finalists(
         front = {_id(trial) for trial in standing.front()}
         return [trial for trial in ranked if _id(trial) in front]
     found = ranked[:count]
-    for trial in ranked[count : AT_MOST * count] if compare is not None else ():
+    if compare is None:
+        return found
+    for trial in ranked[count : AT_MOST * count]:
         difference = compare(ranked[0], trial)
         if difference.stderr is None or difference.is_distinguishable:
             break
