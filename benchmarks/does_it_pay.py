@@ -1,10 +1,11 @@
 """Whether searching pays: the winner against the best merge one would have tried without it.
 
 One search of 100 trials for each family of the zoo, optimizer and seed; its first 25 and 60 trials
-are the searches of a smaller budget. At each budget the winner is chosen as a run chooses it: the
-five best by search score, fixed recipes among them, of which the best on the validation documents.
-On the holdout documents it is compared, document by document, with the fixed recipe that is best
-there. Results gather in one file, one line for each search; what is known is not run again.
+are the searches of a smaller budget. At each budget the winner is chosen as a run chooses it: of
+the best by search score, fixed recipes among them, the one that is best on search and validation
+documents together. On the holdout documents it is compared, document by document, with the fixed
+recipe that is best there. Results gather in one file, one line for each search; what is known is
+not run again.
 
     python benchmarks/zoo/make.py -o zoo
     python benchmarks/does_it_pay.py zoo/* [--half tuning] [--optimizers cma_es tpe] [--seeds 0 1]
@@ -34,11 +35,13 @@ from evomerge.comparison import Comparison, compare
 from evomerge.errors import EvomergeError
 from evomerge.events import TrialFinished
 from evomerge.executors.base import Job
+from evomerge.expectation import expectation
 from evomerge.files import write_atomic
+from evomerge.final_choice import FinalChoice, finalists
 from evomerge.genome import load_genome
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.seeding import stream
-from evomerge.standing import Standing, finalists, winners
+from evomerge.standing import Standing
 from evomerge.trial import Candidate, Outcome, Trial
 
 BUDGETS = (25, 60, 100)
@@ -149,11 +152,15 @@ def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str
         for index, (candidate, outcome) in enumerate(zip(candidates, outcomes, strict=True))
     )
     standing = Standing(objectives["tasks"], trials)
-    validated = {
-        trial.candidate.trial_id: fixed.outcome(trial.candidate, "validation")
-        for trial in finalists(standing)
-    }
-    winner = winners(standing, objectives["validation"], validated)[0].candidate
+
+    def compared(one: Trial, other: Trial) -> Comparison:
+        evaluations = (one.outcome.evaluation, other.outcome.evaluation)
+        return compare(objectives["tasks"], *evaluations, stream(0, "does it pay"))[0]
+
+    again = [*FinalChoice(standing).beside, *finalists(standing, compare=compared)]
+    validated = {t.candidate.trial_id: fixed.outcome(t.candidate, "validation") for t in again}
+    choice = FinalChoice(standing, objectives["validation"], validated)
+    winner, hoped = choice.winners[0].candidate, expectation(choice, compared)
     gain = _compared(bench, fixed, winner)
     scores = bench.scores(winner)
     spent = {c.recipe.digest: o for c, o in zip(candidates, outcomes, strict=True)}
@@ -161,6 +168,8 @@ def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str
     return {
         "winner": winner.origin,
         **scores,
+        "expected": None if hoped is None else hoped.expected,
+        "expected_stderr": None if hoped is None else hoped.stderr,
         "gain": gain.difference,
         "stderr": gain.stderr,
         "verdict": verdict(gain),

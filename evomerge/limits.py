@@ -20,7 +20,7 @@ class Limits:
         budget: Trials the optimizer proposes.
         patience: Trials without a better one, None for no such limit.
         timeout: Seconds, None for no such limit; what runs then is given up and not recorded.
-        finalists: Best trials that are scored again after the search.
+        finalists: Best trials that are scored again after the search, at least.
     """
 
     budget: int

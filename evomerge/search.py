@@ -19,13 +19,15 @@ from evomerge.events import (
 )
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.files import write_missing
+from evomerge.final_choice import FinalChoice, finalists
 from evomerge.ledger import Ledger
 from evomerge.limits import Limits
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.objective import Objective
 from evomerge.optimizers.base import Optimizer
 from evomerge.proposer import Proposer
-from evomerge.standing import Standing, anchored, beside_finalists, finalists, winners
+from evomerge.search_documents import SearchDocuments
+from evomerge.standing import Standing, anchored
 from evomerge.steering import look_at_tasks
 from evomerge.trial import Candidate, Outcome, Trial
 
@@ -297,21 +299,20 @@ class Search:
     # After the search
 
     def _run_finals(self) -> Generator[Event, None, None]:
-        """Validation picks the winner among the best, holdout looks at it once."""
+        """Validation has a say in who of the best wins, holdout looks at the winner once."""
         if "validation" in self.finals:
-            best = finalists(self.standing, self.limits.finalists)
-            yield from self._score("validation", beside_finalists(self.standing), best)
-        chosen = self._winners()
+            compare = SearchDocuments(self.ledger, self.standing.objective)
+            best = finalists(self.standing, self.limits.finalists, compare)
+            yield from self._score("validation", FinalChoice(self.standing).beside, best)
+        choice = self._choice()
         if "holdout" in self.finals:
-            validated = self.ledger.final_outcomes("validation")
-            beside = beside_finalists(self.standing, self.finals.get("validation"), validated)
-            yield from self._score("holdout", beside, chosen)
-        if chosen:
-            self._write_winner(chosen[0])
+            yield from self._score("holdout", choice.beside, choice.winners)
+        if choice.winners:
+            self._write_winner(choice.winners[0])
 
-    def _winners(self) -> list[Trial]:
+    def _choice(self) -> FinalChoice:
         validated, count = self.ledger.final_outcomes("validation"), self.limits.finalists
-        return winners(self.standing, self.finals.get("validation"), validated, count)
+        return FinalChoice(self.standing, self.finals.get("validation"), validated, count)
 
     def _score(
         self, split: str, baselines: Sequence[Trial], trials: Sequence[Trial]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.genome.schema import N_FINALISTS
-from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
 from evomerge.objective import Objective, Score
 from evomerge.trial import Outcome, Trial, TrialState
 
@@ -167,70 +164,6 @@ def anchored(
     base = next((e for origin, e in found.items() if origin.startswith("base ")), None)
     parents = [e for origin, e in found.items() if origin.startswith("model ")]
     return objective.with_anchors(base, parents)
-
-
-def finalists(standing: Standing, count: int = N_FINALISTS) -> list[Trial]:
-    """The trials that are looked at again after the search: the best few, or the whole front."""
-    ranked = standing.ranked()
-    if not standing.is_multi:
-        return ranked[:count]
-    front = {trial.candidate.trial_id for trial in standing.front()}
-    return [trial for trial in ranked if trial.candidate.trial_id in front]
-
-
-def winners(
-    standing: Standing,
-    objective: Objective | None,
-    validated: Mapping[int, Outcome],
-    count: int = N_FINALISTS,
-) -> list[Trial]:
-    """The front where there are several objectives, else the best trial; best first.
-
-    Args:
-        standing: The trials on the search tasks.
-        objective: Of the validation tasks, which order the finalists; None without any.
-        validated: Trial id -> outcome on the validation tasks.
-        count: How many finalists there are.
-    """
-    found = finalists(standing, count)
-    if objective is not None:
-        scaled = anchored(objective, standing.trials, validated)
-
-        def loss(trial: Trial) -> float:
-            outcome = validated.get(trial.candidate.trial_id)
-            return math.inf if outcome is None else float(scaled.losses(outcome).sum())
-
-        found = sorted(found, key=loss)
-    return found if standing.is_multi else found[:1]
-
-
-def beside_finalists(
-    standing: Standing, objective: Objective | None = None, validated: Mapping[int, Outcome] = {}
-) -> list[Trial]:
-    """The baselines that validation and holdout see: of the fixed recipes the best alone.
-
-    It is chosen as the winner is. Where there are several objectives each may be the best in one.
-
-    Args:
-        standing: The trials on the search tasks.
-        objective: Of the validation tasks, once they were scored.
-        validated: Trial id -> outcome on them.
-    """
-    baselines = [trial for trial in standing.complete if trial.candidate.is_baseline]
-    fixed = [trial for trial in baselines if is_fixed_recipe(trial.candidate)]
-    if standing.is_multi or not fixed:
-        return baselines
-    scaled = None if objective is None else anchored(objective, standing.trials, validated)
-
-    def loss(trial: Trial) -> tuple[float, float]:
-        searched = float(standing.losses(trial).sum())
-        if scaled is None:
-            return searched, searched
-        outcome = validated.get(_trial_id(trial))
-        return math.inf if outcome is None else float(scaled.losses(outcome).sum()), searched
-
-    best = min(fixed, key=loss)
-    return [t for t in baselines if t is best or not is_fixed_recipe(t.candidate)]
 
 
 def _trial_id(trial: Trial) -> int:

@@ -14,6 +14,7 @@ from evomerge.recipe import Recipe
 
 BY_OPTIMIZER = "optimizer"  # how the origin of what an optimizer proposes begins
 SEED = "seed "  # how that of a merge found earlier begins
+EPOCH = "epoch "  # how an optimizer's label begins where the search documents taught the weights
 Genotype = NDArray[np.float64]  # shape (n_dims,), in [0, 1]
 
 
@@ -163,6 +164,11 @@ class Candidate:
     def is_baseline(self) -> bool:
         """Whether it was there before the search began."""
         return not self.origin.startswith(BY_OPTIMIZER)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether its weights were learned from the search documents, not only scored on them."""
+        return self.label.rpartition(", ")[2].startswith(EPOCH)
 
 
 @dataclass(frozen=True)

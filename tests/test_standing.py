@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evomerge.genome.tasks import Task
 from evomerge.objective import Objective
 from evomerge.recipe import Recipe
-from evomerge.standing import Standing, beside_finalists, finalists, winners
+from evomerge.standing import Standing
 from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Trial, TrialState
 
 TASKS = (Task(name="math"), Task(name="text"))
@@ -110,41 +110,6 @@ def test_anchors_come_from_models_and_base_alone():
     assert found.scores(found.trials[0])[0].value == pytest.approx(1.0)
 
 
-def test_the_finalists_are_the_best_few_or_the_whole_front():
-    trials = [trial(i, 0.1 * i, 0.5) for i in range(5)]
-    assert ids(finalists(standing("weighted_sum", *trials), 2)) == [4, 3]
-    front = [trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)]
-    assert ids(finalists(standing("per_task", *front, trial(9, 0.0, 0.0)), 2)) == [0, 1, 2, 3]
-
-
-def test_validation_orders_the_finalists_and_no_other_trial():
-    found = standing("weighted_sum", *(trial(i, 0.1 * i, 0.5) for i in range(5)))
-    validated = {i: trial(i, -0.1 * i, 0.5).outcome for i in range(5)}
-    assert ids(winners(found, found.objective, validated, 3)) == [2]
-    assert ids(winners(found, None, {}, 3)) == [4]
-
-
-def test_points_of_a_front_that_failed_on_validation_come_last():
-    front = [trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)]
-    found = standing("per_task", *front)
-    validated = {i: trial(i, 0.5 * i, 0.5).outcome for i in range(2)}
-    assert ids(winners(found, found.objective, validated, 2)) == [1, 0, 2, 3]
-
-
-def test_validation_is_scaled_by_the_baselines_scores_on_it():
-    searched = [
-        trial(0, 0.5, 0.5, origin="model a"),
-        trial(1, 0.1, 0.1, origin="base b"),
-        trial(2, 0.9, 0.8),
-        trial(3, 0.8, 0.9),
-    ]
-    found = standing("normalized", *searched).with_anchors()
-    outcomes = [(0.2, 0.9), (0.1, 0.1), (0.2, 0.3), (0.12, 0.9)]
-    validated = {i: trial(i, *values).outcome for i, values in enumerate(outcomes)}
-    # Plain means are 0.25 and 0.51; scaled they are (1 + 0.25) / 2 and (0.2 + 1) / 2.
-    assert ids(winners(found, Objective("normalized", TASKS, KEYS), validated, 2)) == [2]
-
-
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 8)), max_size=14),
     st.randoms(use_true_random=False),
@@ -169,38 +134,3 @@ def test_what_one_standing_learns_misleads_no_other():
     one, other = start.with_trial(trial(1, 0.9, 0.9)), start.with_trial(trial(1, 0.0, 0.0))
     assert (ids(one.front()), ids(other.front())) == ([1], [0])
     assert ids(start.with_trial(trial(2, 0.5, 0.5, recipe=1)).front()) == [2]
-
-
-BESIDE = (
-    "model a",
-    "model b",
-    "base c",
-    "uniform average",
-    "task arithmetic 0.3",
-    "ties",
-    "seed 1",
-)
-
-
-def beside(name):
-    scores = [0.1, 0.2, 0.0, 0.3, 0.5, 0.6, 0.2]
-    pairs = enumerate(zip(BESIDE, scores, strict=True))
-    return standing(name, *(trial(i, s, 1 - s, origin=o) for i, (o, s) in pairs))
-
-
-def test_of_the_fixed_recipes_the_best_alone_is_looked_at_after_the_search():
-    found = standing("worst", *beside("worst").trials, trial(7, 0.9, 0.9))
-    assert ids(beside_finalists(found)) == [0, 1, 2, 3, 4, 6]  # worst of (.5, .5), of (.6, .4)
-
-
-def test_once_validation_has_seen_them_it_chooses_among_the_fixed_recipes():
-    found = beside("worst")
-    validated = {4: trial(4, 0.2, 0.2).outcome, 5: trial(5, 0.4, 0.4).outcome}
-    seen = beside_finalists(found, Objective("worst", TASKS, KEYS), validated)
-    assert ids(seen) == [0, 1, 2, 3, 5, 6]
-    seen = beside_finalists(found, Objective("worst", TASKS, KEYS), {4: validated[4]})
-    assert ids(seen) == [0, 1, 2, 3, 4, 6]
-
-
-def test_each_objective_may_have_another_best_recipe():
-    assert ids(beside_finalists(beside("per_task"))) == [*range(7)]

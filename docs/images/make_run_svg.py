@@ -19,7 +19,6 @@ from evomerge.cli.tables import draw_final
 from evomerge.events import RunStarted, TrialFinished, TrialStarted
 from evomerge.files import write_atomic
 from evomerge.report.run import RecordedRun, load_run
-from evomerge.report.table import final_tables
 
 WIDTH = 84
 FONT_FACES = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # they load fonts from elsewhere
@@ -42,7 +41,7 @@ def draw(run: RecordedRun, console: Console) -> None:
         view.show(TrialFinished(trial.candidate, trial.outcome, scores, is_best))
     progress.stage = ""
     console.print(view.picture())
-    draw_final(console, final_tables(run))
+    draw_final(console, run)
 
 
 def main(folder: str, output: str) -> None:

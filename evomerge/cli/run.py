@@ -208,9 +208,8 @@ def draw_result(recorded: RecordedRun) -> None:
     from rich.console import Console
 
     from evomerge.cli.tables import draw_final
-    from evomerge.report.table import final_tables
 
-    draw_final(Console(highlight=False), final_tables(recorded))
+    draw_final(Console(highlight=False), recorded)
     folder = recorded.ledger.folder
     best = folder.front if recorded.standing.is_multi else folder.best
     say(f"\nwinner  {one_name(best)}\nreport  {one_name(folder.report)}", err=False)

@@ -106,12 +106,11 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from evomerge.report.curve import curve_of, text_plot
     from evomerge.report.sections import sections_of
     from evomerge.report.summary import headline
-    from evomerge.report.table import final_tables
 
     console = Console(highlight=False)
     console.print(plain(headline(run), "dim"), soft_wrap=True)
     if run.winners:
-        draw_final(console, final_tables(run), every_split=True)
+        draw_final(console, run, every_split=True)
     plot = text_plot(curve_of(run), min(console.width, 90))
     if plot:
         console.print("\nconvergence", style="bold")

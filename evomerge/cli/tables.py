@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.cli.plain import plain
-from evomerge.report.table import Row, SplitTable, side_by_side
+from evomerge.report.run import RecordedRun
+from evomerge.report.summary import remarks
+from evomerge.report.table import Row, SplitTable, final_tables, side_by_side
 from evomerge.report.text import gain_text, score_text, with_error
-from evomerge.report.verdict import LEGEND, verdict
+from evomerge.report.verdict import LEGEND
 
 Cell = str | Sequence[str]  # several: one line each
 _NAME_WIDTH = 30
@@ -56,16 +58,15 @@ class _Column:
         return max(map(len, (*(cell.plain for cell in self.cells), *self.head.split("\n"))))
 
 
-def draw_final(
-    console: Console, tables: Sequence[SplitTable], *, every_split: bool = False
-) -> None:
+def draw_final(console: Console, run: RecordedRun, *, every_split: bool = False) -> None:
     """Prints what was found beside what was there, and whether the gain is more than noise.
 
     Args:
         console: Where to.
-        tables: One per split.
+        run: What was searched.
         every_split: Tasks of every split rather than of the last one.
     """
+    tables = final_tables(run)
     if not tables:
         return
     has_result = len(tables) > 1
@@ -76,7 +77,7 @@ def draw_final(
         if not is_told:
             _draw(console, f"{table.title} tasks", table, start=int(has_result))
     console.print(plain(f"\n{LEGEND}", style="dim"))
-    for sentence in verdict(tables):
+    for sentence in remarks(run, tables):
         console.print(plain(sentence))
 
 

@@ -197,8 +197,8 @@ class Genome(Block):
     )
     finalists: Annotated[Whole, Field(ge=1)] = Field(
         N_FINALISTS,
-        description="Best trials that are scored on `validation`, where the best of them wins; "
-        "of several objectives it is the whole front.",
+        description="Best trials that are scored on `validation`, and at most as many more that "
+        "cannot be told from the best; of several objectives it is the whole front.",
     )
     objective: Objective = Field(
         "weighted_sum",

@@ -34,6 +34,7 @@ from evomerge.optimizers.gradient_settings import GradientSettings
 from evomerge.reading import is_folder
 from evomerge.seeding import stream_seed
 from evomerge.space import Space
+from evomerge.trial import EPOCH
 
 Array = NDArray[np.float64]
 _NEAR = 1e-9  # a coordinate that was a value in between is as good as the same
@@ -133,7 +134,7 @@ class Gradient(Optimizer):
         lesson = self._trained() if kept is None else self._found(kept)
         self._n_asked += 1
         self._lesson = lesson
-        self.labels = (f"epoch {self._n_asked}",)
+        self.labels = (f"{EPOCH}{self._n_asked}",)
         return np.array(lesson.genotype[None])
 
     def _known_start(self) -> _Place | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evomerge.evaluators.facts import TaskFacts
+from evomerge.final_choice import AT_MOST
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
@@ -34,7 +35,7 @@ class Trials:
         population: Trials per generation.
         workers: Trials at once.
         tasks: Split -> its tasks.
-        finalists: Best trials that are scored on validation.
+        finalists: Best trials that are scored on validation, at least; at most twice as many.
     """
 
     n_dims: int
@@ -64,7 +65,7 @@ class Trials:
         """Trials that are scored on a split, at most: baselines always are, but for recipes."""
         if split == "tasks":
             return self.n_baselines + self.budget
-        chosen = self.finalists if split == "validation" else 1
+        chosen = AT_MOST * self.finalists if split == "validation" else 1
         beside = self.n_baselines - max(self.n_fixed - 1, 0)
         return beside + min(chosen, self.budget)
 

@@ -40,8 +40,8 @@ def contests(
 ) -> tuple[Contest | None, ...]:
     """One per column; None where the column is no objective, or no winner has a score.
 
-    Which baseline is the best, and which point of a front, is chosen as the winner was: on the
-    validation tasks, else on the search tasks. So holdout has no say in it.
+    Which baseline is the best, and which point of a front, is chosen as the winner was, once
+    validation is there; on the search tasks themselves by their score. So holdout has no say in it.
 
     Args:
         run: The run.
@@ -82,8 +82,8 @@ def _rank(
     run: RecordedRun, split: str, objective: int, n_objectives: int
 ) -> Callable[[Trial], tuple[float, ...]]:
     """What orders trials by an objective, the best first, as the winner is chosen."""
-    validation = None if split == "tasks" else run.finals.get("validation")
-    validated = run.ledger.final_outcomes("validation") if validation is not None else {}
+    choice = run.choice
+    validation = None if split == "tasks" else choice.validation
 
     def loss(rule: Objective, outcome: Outcome) -> float:
         losses = rule.losses(outcome)
@@ -93,7 +93,9 @@ def _rank(
         searched = loss(run.standing.objective, trial.outcome)
         if validation is None:
             return (searched,)
-        outcome = validated.get(_id(trial))
+        if n_objectives == 1:
+            return choice.loss(trial), searched
+        outcome = choice.validated.get(_id(trial))
         return (math.inf if outcome is None else loss(validation, outcome), searched)
 
     return rank

@@ -9,6 +9,7 @@ from evomerge.files import write_atomic
 from evomerge.harmless import harmless, one_name
 from evomerge.objective import Score
 from evomerge.reading import real_path
+from evomerge.report.choice import choice_of
 from evomerge.report.curve import curve_of
 from evomerge.report.names import short_origins
 from evomerge.report.run import RecordedRun
@@ -69,7 +70,7 @@ def report_html(run: RecordedRun) -> str:
             f"<title>evomerge: {name}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{name}</h1>",
             f'<p class="soft">{escape(headline(run))}</p>',
-            *_final(final_tables(run)),
+            *_final(run),
             "<h2>Convergence</h2>",
             curve_svg(curve_of(run)),
             *map(_section, sections_of(run)),
@@ -81,17 +82,23 @@ def report_html(run: RecordedRun) -> str:
     )
 
 
-def _final(tables: Sequence[SplitTable]) -> Iterator[str]:
+def _final(run: RecordedRun) -> Iterator[str]:
+    tables = final_tables(run)
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in _paragraphs(run, tables))
+    told = f'{sentences}<p class="soft">{escape(LEGEND)}.</p>'
     if len(tables) > 1:
-        yield f"<h2>Result</h2>{_verdict(tables)}{_split(side_by_side(tables))}"
+        yield f"<h2>Result</h2>{told}{_split(side_by_side(tables))}"
     for table in tables:
-        told = "" if len(tables) > 1 else _verdict(tables)
-        yield f"<h2>{table.title.capitalize()} tasks</h2>{told}{_split(table)}"
+        below = "" if len(tables) > 1 else told
+        yield f"<h2>{table.title.capitalize()} tasks</h2>{below}{_split(table)}"
 
 
-def _verdict(tables: Sequence[SplitTable]) -> str:
-    sentences = escape(" ".join(verdict(tables)))
-    return f'<p>{sentences}</p><p class="soft">{escape(LEGEND)}.</p>'
+def _paragraphs(run: RecordedRun, tables: Sequence[SplitTable]) -> Iterator[str]:
+    """Whether searching paid, and how sure the winner is."""
+    choice = choice_of(run)
+    yield " ".join(verdict(tables))
+    if choice is not None and choice.sentences:
+        yield " ".join(choice.sentences)
 
 
 def _versions(versions: dict[str, str]) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from evomerge.errors import LedgerError, RunError
+from evomerge.final_choice import FinalChoice
 from evomerge.genome import Genome, load_genome
 from evomerge.ledger import Ledger, RunFolder
 from evomerge.objective import Objective
 from evomerge.optimizers.auto import chosen_in, is_auto
 from evomerge.space import Space, from_data
-from evomerge.standing import Standing, anchored, winners
+from evomerge.standing import Standing, anchored
 from evomerge.trial import Document, Evaluation, Outcome, Trial
 
 Split = Literal["tasks", "validation", "holdout"]
@@ -47,13 +48,14 @@ class RecordedRun:
 
     @property
     def winners(self) -> list[Trial]:
-        """The front where there are several objectives, else the best trial; best first.
+        """The front where there are several objectives, else the best trial; best first."""
+        return self.choice.winners
 
-        The best few on the search tasks are ordered by validation, where there was one.
-        """
-        validated = self.ledger.final_outcomes("validation")
-        count = self.genome.finalists
-        return winners(self.standing, self.finals.get("validation"), validated, count)
+    @property
+    def choice(self) -> FinalChoice:
+        """The rule that chose them, with all that was scored so far."""
+        validated, count = self.ledger.final_outcomes("validation"), self.genome.finalists
+        return FinalChoice(self.standing, self.finals.get("validation"), validated, count)
 
     def complete_trial(self, trial_id: int) -> Trial:
         """The trial of an id.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from evomerge.best import best_content
 from evomerge.counted import counted, failures
+from evomerge.report.choice import choice_of
 from evomerge.report.run import RecordedRun
-from evomerge.report.table import final_tables, table_data
+from evomerge.report.table import SplitTable, final_tables, table_data
 from evomerge.report.verdict import verdict, verdicts
 from evomerge.trial import Trial, TrialState
 
@@ -41,7 +43,7 @@ def headline(run: RecordedRun) -> str:
 
 def summary(run: RecordedRun) -> dict[str, Any]:
     """What ``evomerge run --json`` prints, and the head of ``evomerge show --json``."""
-    tables = final_tables(run)
+    tables, choice = final_tables(run), choice_of(run)
     return {
         "run": str(run.ledger.folder.path),
         "genome": run.ledger.header["genome"],
@@ -52,4 +54,11 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "tables": table_data(tables),
         "verdict": verdict(tables),
         "searching": [asdict(one) for one in verdicts(tables)],
+        "choice": None if choice is None else asdict(choice),
     }
+
+
+def remarks(run: RecordedRun, tables: Sequence[SplitTable]) -> list[str]:
+    """What stands below the final tables: whether searching paid, how sure the winner is."""
+    choice = choice_of(run)
+    return [*verdict(tables), *(choice.sentences if choice is not None else ())]

@@ -1,0 +1,162 @@
+"""The end of a run says how sure its winner is, and what its search score is worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from evomerge.best import write_best
+from evomerge.expectation import Expectation
+from evomerge.final_choice import finalists
+from evomerge.genome import load_genome
+from evomerge.ledger import Ledger, RunFolder
+from evomerge.report.choice import Choice, choice_of
+from evomerge.report.export import winners_of
+from evomerge.report.gains import Gains
+from evomerge.report.html import report_html
+from evomerge.report.run import load_run, recorded_run
+from evomerge.report.summary import remarks, summary
+from evomerge.report.table import final_tables
+from evomerge.search_documents import SearchDocuments
+from evomerge.trial import Outcome, TrialState
+from tests.recorded_runs import evaluation, record_run
+
+
+def one_task(folder, *, validated=None, origins=None):
+    """A run of one task, its finalists validated with these accuracies."""
+    before = record_run(folder / "before", has_finals=False)
+    text = before.ledger.folder.genome.read_text()
+    text = text.replace("- {name: twice_search, metric: perplexity}\n", "")
+    ledger = Ledger.create(RunFolder(folder / "run"), before.ledger.header, text)
+    for trial_id, trial in before.ledger.trials.items():
+        outcome = trial.outcome
+        if outcome.evaluation is not None:
+            accuracy = outcome.evaluation.metrics[0].value
+            outcome = replace(outcome, evaluation=evaluation(accuracy))
+        origin = (origins or {}).get(trial_id, trial.candidate.origin)
+        candidate = replace(trial.candidate, origin=origin)
+        ledger.record_trial(replace(trial, candidate=candidate, outcome=outcome))
+    for trial_id, accuracy in (validated or {}).items():
+        found = evaluation(accuracy, split="validation")
+        ledger.record_final(trial_id, "validation", Outcome(TrialState.COMPLETE, found))
+    genome, _ = load_genome(ledger.folder.genome)
+    run = recorded_run(ledger, genome)
+    write_best(ledger, run.standing, run.winners[0])
+    return run
+
+
+BASELINES = {0: 0.5, 1: 0.2, 2: 0.15, 3: 0.55}
+CLOSE = {15: 0.7, 14: 0.69, 12: 0.7, 11: 0.68, 9: 0.5, **BASELINES}
+
+
+def test_who_cannot_be_told_from_the_winner_is_named(tmp_path):
+    run = one_task(tmp_path, validated=CLOSE)
+    found = choice_of(run)
+    assert found.documents == "search and validation"
+    assert found.trial == run.winners[0].candidate.trial_id
+    assert found.cannot_be_told_from[0] in {"trial 14", "trial 15", "trial 12"}
+    assert "trial 9" not in found.cannot_be_told_from
+    first, n_more = found.cannot_be_told_from[0], len(found.cannot_be_told_from) - 1
+    assert found.sentences[1] == (
+        f"On the search and validation documents the winner cannot be told from {first} and "
+        f"{n_more} more of the {found.n_finalists} best."
+    )
+
+
+def test_the_finalists_of_a_ledger_are_compared_on_its_search_documents(tmp_path):
+    run = one_task(tmp_path)
+    compare = SearchDocuments(run.ledger, run.standing.objective)
+    ranked = run.standing.ranked()
+    best, last = ranked[0].candidate.trial_id, ranked[-1].candidate.trial_id
+    gains = Gains(run, "tasks", [run.standing.objective], [last])
+    found, (expected,) = compare(ranked[0], ranked[-1]), gains.of(best)
+    assert (found.difference, found.stderr) == (expected.difference, expected.stderr)
+    assert found.is_distinguishable
+    assert finalists(run.standing, 1) == ranked[:1]
+    assert finalists(run.standing, 1, compare) == ranked[:2]
+    wide = finalists(run.standing, 6, compare)
+    assert ranked[:6] == wide[:6]
+    assert len(wide) < 12  # the first that can be told from the best ends it
+
+
+def test_a_winner_that_stands_out_is_told_from_all(tmp_path):
+    far = {**CLOSE, 15: 0.99, 14: 0.3, 12: 0.3, 11: 0.3}
+    found = choice_of(one_task(tmp_path, validated=far))
+    assert found.trial == 15
+    assert found.cannot_be_told_from == ()
+    assert len(found.sentences) == 1
+
+
+def test_without_validation_the_search_documents_say_it(tmp_path):
+    found = choice_of(one_task(tmp_path))
+    assert found.documents == "search"
+    assert found.sentences[1].startswith("On the search documents the winner cannot be told from")
+
+
+def test_the_search_score_is_shown_with_what_it_is_worth(tmp_path):
+    run = one_task(tmp_path, validated=CLOSE)
+    found = choice_of(run)
+    worth = found.expectation
+    assert worth.looks == len(run.standing.ranked())
+    assert worth.searched == run.standing.scores(run.winners[0])[0].value
+    assert worth.expected < worth.searched
+    assert found.sentences[0] == (
+        f"Search score {worth.searched:.4f}, of {worth.looks} looks: about {worth.expected:.4f} ± "
+        f"{worth.stderr:.4f} is to be expected on fresh documents."
+    )
+
+
+def test_sentences_read_as_they_should():
+    worth = Expectation(0.823, 60, 0.801, 0.012)
+    known = Choice(7, "search and validation", 9, ("trial 41", "ties", "trial 3"), worth)
+    assert known.sentences == [
+        "Search score 0.8230, of 60 looks: about 0.8010 ± 0.0120 is to be expected on fresh "
+        "documents.",
+        "On the search and validation documents the winner cannot be told from trial 41 and 2 more "
+        "of the 9 best.",
+    ]
+    (alone,) = Choice(7, "validation", 2, ("ties",), None).sentences
+    assert alone == (
+        "On the validation documents the winner cannot be told from ties of the 2 best."
+    )
+
+
+def test_every_reader_has_the_same_winner_and_the_same_words(tmp_path):
+    run = one_task(tmp_path, validated=CLOSE)
+    again = load_run(run.ledger.folder.path)
+    assert choice_of(again) == choice_of(run)
+    content = json.loads(json.dumps(summary(again)))
+    assert content["choice"] == json.loads(json.dumps(asdict(choice_of(run))))
+    for sentence in choice_of(run).sentences:
+        assert sentence in remarks(again, final_tables(again))
+        assert sentence in report_html(again)
+    (exported,) = winners_of(run.ledger.folder.path)
+    (written,) = winners_of(run.ledger.folder.best)
+    assert exported.trial_id == written.trial_id == choice_of(run).trial
+    assert content["winners"][0]["trial"] == choice_of(run).trial
+
+
+def test_epochs_are_told_apart_by_validation_alone(tmp_path):
+    origins = {i: f"optimizer, epoch {i}" for i in range(4, 16)}
+    found = choice_of(one_task(tmp_path, validated={**CLOSE, 12: 0.75}, origins=origins))
+    assert found.trial == 12
+    assert found.expectation.expected == pytest.approx(0.75)
+
+
+def test_several_objectives_have_no_one_winner(tmp_path):
+    run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
+    assert choice_of(run) is None
+    assert summary(run)["choice"] is None
+
+
+def test_documents_that_are_gone_leave_it_unsaid(tmp_path):
+    run = one_task(tmp_path, validated=CLOSE)
+    winner = run.winners[0].candidate.trial_id
+    for file in (run.ledger.folder.path / "documents").glob("*.gz"):
+        file.write_bytes(b"broken")
+    again = load_run(run.ledger.folder.path)
+    found = choice_of(again)
+    assert (found.trial, found.expectation, found.cannot_be_told_from) == (winner, None, ())
+    assert found.sentences == []

@@ -1,0 +1,148 @@
+"""The final choice and what is expected of it, where the true qualities are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from evomerge.comparison import compare
+from evomerge.expectation import expectation
+from evomerge.final_choice import FinalChoice, finalists
+from evomerge.genome.tasks import Task
+from evomerge.objective import Objective
+from evomerge.recipe import Recipe
+from evomerge.standing import Standing
+from evomerge.trial import (
+    Candidate,
+    Document,
+    Evaluation,
+    Metric,
+    MetricKey,
+    Outcome,
+    Trial,
+    TrialState,
+)
+
+N_SEARCH, N_VALIDATION = 60, 60
+HARDNESS, OWN = 0.3, 0.1  # noise of a document: of all candidates alike, and of each for itself
+OBJECTIVES = {
+    split: Objective("weighted_sum", (Task(name=split),), (MetricKey(split, "acc"),))
+    for split in ("search", "validation")
+}
+
+
+def outcome(split, credits):
+    error = float(credits.std(ddof=1)) / len(credits) ** 0.5
+    metric = Metric(MetricKey(split, "acc"), float(credits.mean()), error, len(credits), True)
+    documents = (
+        Document(split, index, {"acc,none": value}) for index, value in enumerate(credits.tolist())
+    )
+    return Outcome(TrialState.COMPLETE, Evaluation((metric,), tuple(documents)))
+
+
+def answered(random, qualities, n):
+    """Credits of each candidate on documents that are hard for all alike; shape (k, n)."""
+    hardness = random.normal(0, HARDNESS, n)
+    return qualities[:, None] + hardness + random.normal(0, OWN, (len(qualities), n))
+
+
+def compared(one, other):
+    evaluations = one.outcome.evaluation, other.outcome.evaluation
+    return compare(OBJECTIVES["search"], *evaluations, np.random.default_rng(0))[0]
+
+
+@cache
+def searched(seed, n=60, origin="optimizer"):
+    """True qualities and the finished trials of a search that tried a plateau and worse."""
+    random = np.random.default_rng(seed)
+    qualities = 0.6 - np.abs(random.normal(0, 0.01, n))
+    qualities -= np.where(random.random(n) < 0.4, random.exponential(0.1, n), 0)
+    credits = answered(random, qualities, N_SEARCH)
+    origins = ["model a", *[origin] * (n - 1)]
+    trials = tuple(
+        Trial(Candidate(i, origins[i], Recipe({"n": i})), outcome("search", row))
+        for i, row in enumerate(credits)
+    )
+    validated = answered(random, qualities, N_VALIDATION)
+    outcomes = {i: outcome("validation", row) for i, row in enumerate(validated)}
+    return qualities, Standing(OBJECTIVES["search"], trials), outcomes
+
+
+def chosen(standing, outcomes):
+    seen = {trial.candidate.trial_id for trial in finalists(standing, compare=compared)} | {0}
+    validated = {i: outcome for i, outcome in outcomes.items() if i in seen}
+    return FinalChoice(standing, OBJECTIVES["validation"], validated)
+
+
+def by_validation(standing, outcomes):
+    """The rule of before: of the five best by search the one that validation finds best."""
+    few = finalists(standing)
+    rule = OBJECTIVES["validation"]
+    return min(few, key=lambda t: rule.losses(outcomes[t.candidate.trial_id])[0])
+
+
+SEARCHES = range(120)
+
+
+def test_the_choice_is_better_than_the_best_search_score_and_the_best_validation_score():
+    gains = {"search": [], "validation": []}
+    for seed in SEARCHES:
+        qualities, standing, outcomes = searched(seed)
+        won = qualities[chosen(standing, outcomes).winners[0].candidate.trial_id]
+        others = {"search": standing.best, "validation": by_validation(standing, outcomes)}
+        for name, other in others.items():
+            gains[name].append(won - qualities[other.candidate.trial_id])
+    for gain in gains.values():
+        assert np.mean(gain) > 1.5 * np.std(gain, ddof=1) / len(gain) ** 0.5
+
+
+def level(qualities, outcomes):
+    """By how much the documents are easier than others."""
+    values = [outcome.evaluation.metrics[0].value for outcome in outcomes]
+    return float(np.mean(values) - qualities.mean())
+
+
+@pytest.mark.parametrize("has_validation", [False, True])
+def test_what_is_expected_is_what_comes_and_as_sure_as_is_told(has_validation):
+    errors, told, optimism, left = [], [], [], []
+    for seed in SEARCHES:
+        qualities, standing, outcomes = searched(seed)
+        choice = chosen(standing, outcomes) if has_validation else FinalChoice(standing)
+        found = expectation(choice, compared)
+        true = qualities[choice.winners[0].candidate.trial_id]
+        easier = level(qualities, [trial.outcome for trial in standing.trials])
+        both = (easier + level(qualities, outcomes.values())) / 2 if has_validation else easier
+        errors.append(found.expected - true)
+        told.append(found.stderr)
+        optimism.append(found.searched - easier - true)
+        left.append(found.expected - both - true)
+        assert found.looks == len(qualities)
+    own = OWN / N_SEARCH**0.5  # what a search score errs for itself
+    assert np.mean(optimism) > own  # the winner's curse
+    assert abs(np.mean(left)) < 0.5 * own
+    assert abs(np.mean(left)) < np.mean(optimism) / 3
+    assert np.mean(np.abs(errors) < 2 * np.array(told)) > 0.85
+    assert 0.7 < np.std(errors) / np.mean(told) < 1.3
+
+
+def test_what_was_taught_is_expected_to_score_what_validation_says():
+    _, standing, outcomes = searched(0, 10, "optimizer, epoch 1")
+    winner = replace(standing.trials[4], outcome=outcome("search", np.full(N_SEARCH, 1.0)))
+    trials = (*standing.trials[:4], winner, *standing.trials[5:])
+    standing = Standing(standing.objective, trials)
+    high = outcome("validation", np.linspace(0.5, 1.0, N_VALIDATION))
+    choice = chosen(standing, {**outcomes, 4: high})
+    assert choice.winners == [winner]
+    found = expectation(choice, compared)
+    assert found.expected == pytest.approx(0.75)
+    assert found.stderr == pytest.approx(high.evaluation.metrics[0].stderr)
+    assert expectation(FinalChoice(standing), compared) is None
+
+
+def test_where_no_documents_are_kept_nothing_is_expected():
+    _, standing, _ = searched(0)
+    bare = tuple(replace(t, outcome=t.outcome.without_documents()) for t in standing.trials)
+    assert expectation(FinalChoice(Standing(standing.objective, bare)), compared) is None
