@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from evomerge.files import canonical_json
+from evomerge.foundations.files import canonical_json
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.space import Real, Space
 
 N_DIMS = 300
 N_TRIALS = {"random": 1000, "cma_es": 1000, "qmc": 300, "nsga2": 300, "tpe": 100, "gp": 15}

@@ -168,8 +168,8 @@ def write_workplace(folder: Path) -> None:
 INSPECT = """
 import time
 started = time.perf_counter()
-from evomerge.genome.models import ModelName
-from evomerge.inspection.read import read_model
+from evomerge.genome.model_names import ModelName
+from evomerge.models.inspect import read_model
 for name in ("base", "model_1", "model_2", "model_3"):
     read_model(ModelName(path="models/" + name))
 print(time.perf_counter() - started)

@@ -31,18 +31,18 @@ from pay_tables import drawing, tables
 from quality_runs import Bench, KnownOutcomes, Meter
 from search_quality import block_of, rows_of, write_row
 
-from evomerge.comparison import Comparison, compare
-from evomerge.errors import EvomergeError
-from evomerge.events import TrialFinished
 from evomerge.executors.base import Job
-from evomerge.expectation import expectation
-from evomerge.files import write_atomic
-from evomerge.final_choice import FinalChoice, finalists
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.files import write_atomic
+from evomerge.foundations.seeding import stream
 from evomerge.genome import load_genome
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.seeding import stream
-from evomerge.standing import Standing
-from evomerge.trial import Candidate, Outcome, Trial
+from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.events import TrialFinished
+from evomerge.nouns.trial import Candidate, Outcome, Trial
+from evomerge.run.expectation import expectation
+from evomerge.run.final_choice import FinalChoice, finalists
+from evomerge.run.leaderboard import Standing
 
 BUDGETS = (25, 60, 100)
 _HALVES = ("tuning", "report")

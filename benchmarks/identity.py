@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from evomerge.inspection.fingerprint import fingerprint
-from evomerge.inspection.kept import cache_folder
+from evomerge.models.fingerprint import fingerprint
+from evomerge.models.kept import cache_folder
 
 N_MATRICES, SIDE = 32, 4096  # of a shard: 1.07 GB
 

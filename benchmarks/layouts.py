@@ -28,8 +28,8 @@ import scoring
 import torch
 from scoring import Measured, difference, measure, model, requests_of, tokenizer, write_tasks
 
-from evomerge.evaluators.lm_eval import trees
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference import trees
 
 ENDLESS = 1 << 40
 PACKED = {"TREE_TOKENS": ENDLESS, "STEM_TOKENS": ENDLESS, "ALONE_TOKENS": {}}

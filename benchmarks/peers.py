@@ -50,8 +50,8 @@ from transformers import (
 )
 
 from evomerge.compiler import compile_genome, search_for
-from evomerge.events import TrialFinished
 from evomerge.genome import load_genome
+from evomerge.nouns.events import TrialFinished
 from evomerge.recipe import Recipe
 
 BATCH = 16  # what a user gives

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from evomerge.cli.garbage import collect_again
-from evomerge.events import TrialFinished
-from evomerge.search import Search
+from evomerge.nouns.events import TrialFinished
+from evomerge.run.search import Search
 
 KERNELS, FORWARD = "merge: kernels", "score: forward passes"
 MERGE, SCORE = "merge: around the kernels", "score: around the forward passes"
@@ -30,17 +30,21 @@ WATCHED = (
     ("evomerge.evaluators.lm_eval.evaluator", "score", "filters, metrics, standard errors"),
     ("evomerge.optimizers.base", "Optimizer.ask", "ask"),
     ("evomerge.optimizers.base", "Optimizer.tell", "tell"),
-    ("evomerge.space", "Space.decode", "render: point, recipe, digest"),
-    ("evomerge.merge_spaces.parameters", "ParameterSpace.recipe", "render: point, recipe, digest"),
+    ("evomerge.nouns.space", "Space.decode", "render: point, recipe, digest"),
+    (
+        "evomerge.merge_spaces.parameter_space",
+        "ParameterSpace.recipe",
+        "render: point, recipe, digest",
+    ),
     ("evomerge.recipe.plain", "digest", "render: point, recipe, digest"),
-    ("evomerge.objective", "Objective.losses", "objective and standing"),
-    ("evomerge.objective", "Objective.scores", "objective and standing"),
-    ("evomerge.standing", "Standing.with_trial", "objective and standing"),
-    ("evomerge.ledger.store", "write_documents", "ledger: documents"),
-    ("evomerge.ledger.history", "trial_line", "ledger: lines"),
-    ("evomerge.ledger.history", "canonical_json", "ledger: lines"),
-    ("evomerge.ledger.store", "LedgerFile.append", "ledger: lines"),
-    ("evomerge.search", "write_best", "best.yml"),
+    ("evomerge.nouns.objective", "Objective.losses", "objective and standing"),
+    ("evomerge.nouns.objective", "Objective.scores", "objective and standing"),
+    ("evomerge.run.leaderboard", "Standing.with_trial", "objective and standing"),
+    ("evomerge.run.ledger.store", "write_documents", "ledger: documents"),
+    ("evomerge.run.ledger.history", "trial_line", "ledger: lines"),
+    ("evomerge.run.ledger.history", "canonical_json", "ledger: lines"),
+    ("evomerge.run.ledger.store", "LedgerFile.append", "ledger: lines"),
+    ("evomerge.run.search", "write_best", "best.yml"),
     ("os", "fsync", "waiting for the disk"),
 )
 Spent = Counter[str]  # phase -> seconds

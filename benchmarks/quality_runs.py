@@ -18,19 +18,19 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from evomerge.compiler import Compiled, compile_genome, search_for
-from evomerge.compiler.auto import with_auto
+from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.examine import merge_space_of
-from evomerge.compiler.optimizer import chosen_optimizer, obstacles
-from evomerge.errors import EvomergeError
-from evomerge.events import TrialStarted
+from evomerge.compiler.make_optimizer import chosen_optimizer, obstacles
 from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished
 from evomerge.executors.worker import Worker
-from evomerge.files import write_atomic
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.files import write_atomic
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.search import Search
-from evomerge.trial import Candidate, Outcome, TrialState
+from evomerge.nouns.events import TrialStarted
+from evomerge.nouns.trial import Candidate, Outcome, TrialState
+from evomerge.run.search import Search
 
 FINAL_SPLITS = ("validation", "holdout")
 

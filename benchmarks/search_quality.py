@@ -29,11 +29,11 @@ import yaml
 from quality_runs import Bench, KnownOutcomes, Meter
 from quality_tables import CHECKPOINTS, drawing, tables
 
-from evomerge.errors import EvomergeError
-from evomerge.events import TrialFinished
-from evomerge.files import canonical_json, write_atomic
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.files import canonical_json, write_atomic
 from evomerge.genome import load_genome
-from evomerge.trial import Candidate
+from evomerge.nouns.events import TrialFinished
+from evomerge.nouns.trial import Candidate
 
 ROOT = Path(__file__).parents[1]
 SPACES = {"narrow": "skills-narrow.yml", "skills": "skills.yml", "wide": "skills-wide.yml"}

@@ -21,7 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from evomerge.compiler import compile_genome, search_for
 from evomerge.genome import load_genome
-from evomerge.search import Search
+from evomerge.run.search import Search
 
 WORDS = [f"word{index}" for index in range(200)]
 LETTERS = list("ABCD")

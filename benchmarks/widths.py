@@ -14,9 +14,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.context import SearchContext
-from evomerge.space import Real, Space
+from evomerge.optimizers.search_context import SearchContext
 
 BOXES = ((0.0, 1.0), (0.0, 1.5), (-1.5, 1.5), (-2.0, 3.0))
 N_MODELS = 3

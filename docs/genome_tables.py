@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from evomerge.genome.merge import MergeDefinition, Source, TokenizerBlock
-from evomerge.genome.parameters import Setting
+from evomerge.genome.merge_block import MergeDefinition, Source, TokenizerBlock
+from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.genome.task_blocks import Evaluation, Task
 
 PAGE = Path(__file__).with_name("genome.md")
 BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {

@@ -13,13 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evomerge.deadline import Deadline
-from evomerge.errors import LostFileError, TrialTimeoutError
 from evomerge.executors.base import ExecutorEvent, Job
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import LostFileError, TrialTimeoutError
+from evomerge.nouns.trial import (
+    Candidate,
+    Evaluation,
+    Metric,
+    MetricKey,
+    Outcome,
+    Sample,
+    TrialState,
+)
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Sample, TrialState
 
 TARGET = {"org/model_0": 0.7, "org/model_1": 0.3, "org/model_2": 0.1}
 

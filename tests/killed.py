@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evomerge.ledger import Ledger, RunFolder
+from evomerge.run.ledger import Ledger, RunFolder
 
 PRELOADED = [
     "tests.killed",
@@ -67,7 +67,7 @@ def islands_run(folder: Path) -> None:
     from evomerge.optimizers import OPTIMIZERS
     from evomerge.optimizers.chain import Link
     from evomerge.optimizers.islands import Islands
-    from evomerge.proposer import Proposer
+    from evomerge.run.proposer import Proposer
     from tests.test_search import search
 
     is_there = RunFolder(folder).ledger.is_file()
@@ -88,8 +88,8 @@ def _built(kind: Any, space: Any, context: Any) -> Any:
 def real_run(folder: Path, genome: str) -> None:
     """A search with real mergekit and lm-eval over the genome of a workplace."""
     from evomerge.compiler import compile_genome, search_for
+    from evomerge.foundations.permissions import Permissions
     from evomerge.genome import load_genome
-    from evomerge.permissions import Permissions
 
     os.chdir(folder.parent)
     definition, source = load_genome(Path(genome))
@@ -200,7 +200,7 @@ def _in_worker(n: int) -> None:
 
 
 def _in_ledger_line(n: int) -> None:
-    from evomerge.ledger.store import LedgerFile
+    from evomerge.run.ledger.store import LedgerFile
 
     _die_at_nth(LedgerFile, "append", n, halfway=True)
 
@@ -235,7 +235,7 @@ def full_disk_run(folder: Path, optimizer: str, n_bytes: int) -> None:
     """A formula run on a disk that takes no file above a size; leaves what it says."""
     import resource
 
-    from evomerge.errors import LostFileError
+    from evomerge.foundations.errors import LostFileError
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evomerge.best import write_best
 from evomerge.genome import load_genome
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.recipe import Recipe
-from evomerge.report.run import RecordedRun, recorded_run
-from evomerge.space import Choice, Integer, Real, Space, to_data
-from evomerge.trial import (
+from evomerge.nouns.space import Choice, Integer, Real, Space, to_data
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -23,6 +19,10 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
+from evomerge.recipe import Recipe
+from evomerge.run.best import write_best
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.recorded_run import RecordedRun, recorded_run
 
 GENOME = """\
 genome:

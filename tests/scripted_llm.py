@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from evomerge.endpoint.chat import Answer, Message
-from evomerge.optimizers.llm.settings import LlmSettings
+from evomerge.optimizers.llm.llm_settings import LlmSettings
 
 Reply = Callable[[str], str]  # what the user's message asks -> what the model says
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from evomerge.files import write_missing
-from evomerge.genome.models import ModelName
+from evomerge.foundations.files import write_missing
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.recipe import Recipe
 from tests.contract.merge_space_cases import CASES, build

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.comparison import Comparison, compare
-from evomerge.genome.tasks import Task
-from evomerge.objective import Anchor, Objective
-from evomerge.seeding import stream
-from evomerge.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.foundations.seeding import stream
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.objective import Anchor, Objective
+from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
 
 stats = pytest.importorskip("scipy.stats")
 

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from evomerge.creating import (
+from evomerge.foundations.creating import (
     MARK,
     create,
     obstacle_to_folder,
@@ -16,7 +16,7 @@ from evomerge.creating import (
     refuse_inside_needed,
     refuse_occupied_folder,
 )
-from evomerge.errors import LostFileError, OccupiedError
+from evomerge.foundations.errors import LostFileError, OccupiedError
 from tests.hostile.things import SPECIAL, THINGS
 
 LINKS = ("a link to nothing", "a loop of links", "a link elsewhere")

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from evomerge.deadline import Deadline
-from evomerge.errors import SearchTimeoutError, TrialTimeoutError
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import SearchTimeoutError, TrialTimeoutError
 
 
 def test_a_deadline_is_over_when_its_seconds_are():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.doctor import machine
-from evomerge.doctor.combinations import COMBINATIONS, NAMED, known
-from evomerge.doctor.imports import ask
-from evomerge.doctor.packages import EXTRAS, Package, extras, needed, python, quarrels
-from evomerge.findings import Severity
+from evomerge.checks.doctor import hardware as machine
+from evomerge.checks.doctor.combinations import COMBINATIONS, NAMED, known
+from evomerge.checks.doctor.imports import ask
+from evomerge.checks.doctor.packages import EXTRAS, Package, extras, needed, python, quarrels
+from evomerge.foundations.findings import Severity
 
 
 def test_what_is_needed_comes_from_evomerges_own_metadata():

@@ -1,4 +1,4 @@
-"""Files are opened for reading by the doors of ``evomerge.reading`` alone."""
+"""Files are opened for reading by the doors of ``evomerge.foundations.reading`` alone."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.errors import GenomeError, Problem, told, why
+from evomerge.foundations.errors import GenomeError, Problem, told, why
 
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 NAMELESS = re.compile(r"\{type\((\w+)\)\.__name__\}: \{(str\()?\1\b")

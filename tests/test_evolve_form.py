@@ -6,7 +6,7 @@ import pytest
 from mergekit.evo.config import EvolMergeConfiguration, TaskConfiguration
 from mergekit.evo.genome import METHOD_PARAM_MAPS, ModelGenomeDefinition
 
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome import evolve_form, load_genome
 from evomerge.genome.load import validate_genome
 

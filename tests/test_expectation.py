@@ -8,14 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from evomerge.comparison import compare
-from evomerge.expectation import expectation
-from evomerge.final_choice import FinalChoice, finalists
-from evomerge.genome.tasks import Task
-from evomerge.objective import Objective
-from evomerge.recipe import Recipe
-from evomerge.standing import Standing
-from evomerge.trial import (
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.comparison import compare
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -25,6 +21,10 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
+from evomerge.recipe import Recipe
+from evomerge.run.expectation import expectation
+from evomerge.run.final_choice import FinalChoice, finalists
+from evomerge.run.leaderboard import Standing
 
 N_SEARCH, N_VALIDATION = 60, 60
 HARDNESS, OWN = 0.3, 0.1  # noise of a document: of all candidates alike, and of each for itself

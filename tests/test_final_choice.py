@@ -4,13 +4,21 @@ import math
 
 import pytest
 
-from evomerge.comparison import Comparison
-from evomerge.final_choice import FinalChoice, finalists
-from evomerge.genome.tasks import Task
-from evomerge.objective import Objective
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import (
+    Candidate,
+    Evaluation,
+    Metric,
+    MetricKey,
+    Outcome,
+    Trial,
+    TrialState,
+)
 from evomerge.recipe import Recipe
-from evomerge.standing import Standing
-from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Trial, TrialState
+from evomerge.run.final_choice import FinalChoice, finalists
+from evomerge.run.leaderboard import Standing
 
 SPLITS = {"search": 20, "validation": 10}  # documents of each task
 

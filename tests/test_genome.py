@@ -7,11 +7,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.compiler.optimizer import chosen_optimizer
-from evomerge.compiler.read import read_genome
-from evomerge.errors import GenomeError
+from evomerge.compiler.checked import read_genome
+from evomerge.compiler.make_optimizer import chosen_optimizer
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome import Genome, load_genome, to_yaml, validate_genome
-from evomerge.genome.models import ModelName
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.source import MAX_BYTES, parse_yaml
 
 FULL = """\

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evomerge.harmless import escaped, harmless, offender
+from evomerge.foundations.text_safety import escaped, harmless, offender
 
 OBEYED = (
     "\x00\x07\x08\x1b\x7f\x85\x9b\xad\u061c\u180e\u200b\u200e\u200f\u2028\u202e\u2060\u2066\u206f"

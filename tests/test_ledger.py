@@ -13,12 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.errors import LedgerError, LostFileError
-from evomerge.files import canonical_json
-from evomerge.ledger import KnownOutcome, Ledger, RunFolder
-from evomerge.lock import RunLock
-from evomerge.recipe import Recipe
-from evomerge.trial import (
+from evomerge.foundations.errors import LedgerError, LostFileError
+from evomerge.foundations.files import canonical_json
+from evomerge.foundations.lock import RunLock
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -28,6 +26,8 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
+from evomerge.recipe import Recipe
+from evomerge.run.ledger import KnownOutcome, Ledger, RunFolder
 
 HEADER = {
     "models": {},

@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evomerge.errors import LostFileError
-from evomerge.events import TrialStarted
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.recipe import Recipe
-from evomerge.trial import (
+from evomerge.foundations.errors import LostFileError
+from evomerge.nouns.events import TrialStarted
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -25,6 +23,8 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
+from evomerge.recipe import Recipe
+from evomerge.run.ledger import Ledger, RunFolder
 from tests.test_ledger import HEADER
 from tests.test_search import final, history, search
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evomerge.scratch import scratch, scratch_root, share_root, sweep
+from evomerge.foundations.scratch import scratch, scratch_root, share_root, sweep
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 30.0  # seconds, on a busy machine
@@ -23,8 +23,8 @@ PATIENCE = 30.0  # seconds, on a busy machine
 OWNER = """
 import multiprocessing, os, signal, subprocess, sys, time
 from pathlib import Path
-from evomerge.lifetime import guardian, own_children, own_process
-from evomerge.scratch import scratch, scratch_root
+from evomerge.foundations.lifetime import guardian, own_children, own_process
+from evomerge.foundations.scratch import scratch, scratch_root
 from tests.test_lifetime import sleeping_child
 
 def tell(*pids):
@@ -183,7 +183,7 @@ def test_a_folder_that_a_child_made_elsewhere_goes_with_the_owner(owner, tmp_pat
     """The child has a guardian of its own, which the owner's must leave alone."""
     (tmp_path / "elsewhere").mkdir()
     code = (
-        "import signal, sys; from pathlib import Path; from evomerge.scratch import scratch\n"
+        "import signal, sys; from pathlib import Path; from evomerge.foundations.scratch import scratch\n"
         "with scratch(above=Path(sys.argv[1])): print(flush=True); signal.pause()"
     )
     process, _, pids = owner(f"""
@@ -203,7 +203,7 @@ def test_a_folder_that_a_child_made_elsewhere_goes_with_the_owner(owner, tmp_pat
 
 def test_a_folder_below_the_root_needs_no_guardian_of_its_own(owner):
     _, _, pids = owner("""
-        from evomerge.scratch import share_root
+        from evomerge.foundations.scratch import share_root
         root = scratch_root()
         pid = os.fork()
         if pid == 0:

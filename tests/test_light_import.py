@@ -28,7 +28,7 @@ assert result.exit_code, result.output
 """
 LOAD = """
 from pathlib import Path
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import load_genome
 try:
     load_genome(Path(sys.argv[1]))
@@ -38,7 +38,7 @@ else:
     raise AssertionError("the file is wrong")
 """
 TABLES = """
-import evomerge.compiler, evomerge.search
+import evomerge.compiler, evomerge.run.search
 from evomerge.optimizers import OPTIMIZERS
 [OPTIMIZERS.summary(name) for name in OPTIMIZERS]
 """

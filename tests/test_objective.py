@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from evomerge.errors import EvaluationError
-from evomerge.genome.tasks import Task
-from evomerge.objective import OBJECTIVES, Objective
-from evomerge.trial import Evaluation, Metric, MetricKey, Outcome, TrialState
+from evomerge.foundations.errors import EvaluationError
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.objective import OBJECTIVES, Objective
+from evomerge.nouns.trial import Evaluation, Metric, MetricKey, Outcome, TrialState
 
 TASKS = (Task(name="math", weight=3.0), Task(name="text", weight=1.0))
 KEYS = (MetricKey("math", "acc"), MetricKey("text", "acc"))

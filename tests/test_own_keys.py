@@ -8,14 +8,14 @@ import os
 import pytest
 from rich.console import Console
 
-from evomerge.cli.lines import LineView
+from evomerge.cli.event_lines import LineView
 from evomerge.cli.live import LiveView
 from evomerge.cli.log import run_log
 from evomerge.cli.progress import Progress
-from evomerge.errors import EvaluationError
-from evomerge.events import Notice, Warned
-from evomerge.own_keys import without_keys
-from evomerge.secret import WITHHELD
+from evomerge.foundations.errors import EvaluationError
+from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.secret import WITHHELD
+from evomerge.nouns.events import Notice, Warned
 
 KEY = "sk-live-4f9A2c7eB81d"
 

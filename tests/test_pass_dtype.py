@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evomerge.compiler.recorded import dtype_of
+from evomerge.checks import machine_room as machine
+from evomerge.checks.context import Subject
+from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.start import _pass_notes
-from evomerge.executors.factory import Workshop
+from evomerge.executors.worker_factory import Workshop
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
-from evomerge.genome.tasks import Evaluation
-from evomerge.merging import pass_dtype as rule
-from evomerge.preflight import machine
-from evomerge.preflight.subject import Subject
+from evomerge.genome.task_blocks import Evaluation
+from evomerge.models import pass_dtype as rule
 
 
 @pytest.fixture

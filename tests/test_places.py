@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.merge_spaces.places import places_of
-from evomerge.methods import METHODS
+from evomerge.genome.methods import METHODS
+from evomerge.merge_spaces.coordinate_places import places_of
 from tests.contract.merge_space_cases import CASES, build, definition
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.errors import EvomergeError, UnreadableError
-from evomerge.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes, read_text
+from evomerge.foundations.errors import EvomergeError, UnreadableError
+from evomerge.foundations.reading import (
+    is_file,
+    is_folder,
+    is_there,
+    kind_of,
+    listed,
+    read_bytes,
+    read_text,
+)
 
 
 def a_loop(path: Path) -> None:

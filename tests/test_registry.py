@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from evomerge.errors import UnknownNameError
 from evomerge.evaluators import EVALUATORS
 from evomerge.executors import EXECUTORS
+from evomerge.foundations.errors import UnknownNameError
+from evomerge.foundations.registry import Registry
 from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.registry import Registry
 
 TABLES = [EVALUATORS, EXECUTORS, MERGE_SPACES, OPTIMIZERS]
 
@@ -44,7 +44,7 @@ def test_the_table_behaves_as_a_mapping():
 
 def test_a_target_is_imported_only_when_it_is_asked_for():
     code = (
-        "import sys; from evomerge.registry import Registry\n"
+        "import sys; from evomerge.foundations.registry import Registry\n"
         "table = Registry('x', {'d': 'decimal:Decimal'}); table.summary('d')\n"
         "assert 'decimal' not in sys.modules; table['d']; assert 'decimal' in sys.modules"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from evomerge.compiler.identity import other_run, what_changed
-from evomerge.compiler.recorded import genome_digest
+from evomerge.compiler.recorded_genome import genome_digest
 from evomerge.genome.source import read_yaml
-from evomerge.ledger import Ledger, RunFolder
+from evomerge.run.ledger import Ledger, RunFolder
 from tests.recorded_runs import record_run
 
 

@@ -12,11 +12,13 @@ import pytest
 import yaml
 from numpy.testing import assert_allclose
 
-from evomerge.best import recipe_of
 from evomerge.cli.interrupt import stopped_by_interrupt
-from evomerge.deadline import Deadline
-from evomerge.errors import LedgerError, RunError
-from evomerge.events import (
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import LedgerError, RunError
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.task_blocks import Task
+from evomerge.merge_spaces import merge_space_for
+from evomerge.nouns.events import (
     FinalScored,
     Notice,
     RunFinished,
@@ -25,19 +27,17 @@ from evomerge.events import (
     TrialStarted,
     Warned,
 )
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.tasks import Task
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.ledger.keepsakes import RunKeepsakes
-from evomerge.limits import Limits
-from evomerge.merge_spaces import merge_space_for
-from evomerge.objective import Objective
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import Candidate, MetricKey, Sample, TrialState
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.context import Effort, Lesson
-from evomerge.optimizers.gradient_lessons import to_bytes
-from evomerge.search import Search
-from evomerge.standing import Standing
-from evomerge.trial import Candidate, MetricKey, Sample, TrialState
+from evomerge.optimizers.gradient.lessons import to_bytes
+from evomerge.optimizers.search_context import Effort, Lesson
+from evomerge.run.best import recipe_of
+from evomerge.run.leaderboard import Standing
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.limits import Limits
+from evomerge.run.search import Search
 from tests.contract.merge_space_cases import LLAMA
 from tests.contract.optimizer_cases import extras
 from tests.fake_executor import Recording, scores_of

@@ -20,23 +20,23 @@ import yaml
 from safetensors.torch import load_file
 
 from evomerge.cli.main import main
-from evomerge.errors import GenomeError, LedgerError, MergeError, ModelError, Problem
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.isolation import CODE_EVAL, inside_lm_eval
-from evomerge.files import write_atomic
+from evomerge.foundations.errors import GenomeError, LedgerError, MergeError, ModelError, Problem
+from evomerge.foundations.files import write_atomic
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.genome.models import ModelName
-from evomerge.genome.tasks import Evaluation, Task
-from evomerge.inspection.read import read_model
-from evomerge.ledger import Ledger, RunFolder
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.build import build
-from evomerge.merging.pickles import refuse_pickles
+from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.resident import ResidentMerger
-from evomerge.permissions import Permissions
+from evomerge.models.inspect import read_model
 from evomerge.recipe import Recipe
-from evomerge.report.export import Export, winners_of
-from evomerge.report.html import report_html
-from evomerge.report.run import load_run
+from evomerge.report.exporting import Export, winners_of
+from evomerge.report.page import report_html
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import _template, evomerge, workplace  # noqa: F401  # fixtures
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.recorded_runs import record_run
@@ -129,11 +129,11 @@ READ_BOMBS = """
 import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
-from evomerge.errors import EvomergeError
+from evomerge.foundations.errors import EvomergeError
 from evomerge.genome import load_genome
-from evomerge.genome.models import ModelName
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.ledger.documents import read_documents
+from evomerge.genome.model_names import ModelName
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.kept_documents import read_documents
 for file in sorted(Path(sys.argv[2]).iterdir()):
     read = load_genome if file.suffix == ".yml" else read_documents
     if file.is_dir():

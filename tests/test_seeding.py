@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.seeding import stream, stream_seed
+from evomerge.foundations.seeding import stream, stream_seed
 
 
 @given(st.integers(0), st.text(max_size=9), st.integers(0))

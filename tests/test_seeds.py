@@ -10,18 +10,18 @@ import pytest
 import yaml
 
 from evomerge.compiler.seeds import seeds_of
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.parameters import ParameterSpace
-from evomerge.merge_spaces.reading import TOLERANCE, point_of
-from evomerge.methods import METHODS
+from evomerge.merge_spaces.parameter_space import ParameterSpace
+from evomerge.merge_spaces.read_back import TOLERANCE, point_of
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.chain import Chain, Link
-from evomerge.optimizers.context import SearchContext
 from evomerge.optimizers.islands import Islands
+from evomerge.optimizers.search_context import SearchContext
 from evomerge.recipe import Recipe
-from evomerge.space import Real, Space
 from tests.contract.merge_space_cases import CASES, LLAMA, build, definition
 from tests.recorded_runs import record_run
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.architecture import Architecture
 from evomerge.genome import load_genome
 from evomerge.merge_spaces import merge_space_for
+from evomerge.models.architecture import Architecture
 from evomerge.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]

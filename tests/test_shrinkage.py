@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge.shrinkage import Estimate, shrunken, weighed
+from evomerge.run.shrinkage import Estimate, shrunken, weighed
 
 NOISE = 0.01
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.space import Choice, Integer, Real, Space, from_data, to_data
+from evomerge.nouns.space import Choice, Integer, Real, Space, from_data, to_data
 
 COORDINATES = st.floats(0.0, 1.0)
 

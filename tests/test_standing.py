@@ -6,11 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.genome.tasks import Task
-from evomerge.objective import Objective
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import (
+    Candidate,
+    Evaluation,
+    Metric,
+    MetricKey,
+    Outcome,
+    Trial,
+    TrialState,
+)
 from evomerge.recipe import Recipe
-from evomerge.standing import Standing
-from evomerge.trial import Candidate, Evaluation, Metric, MetricKey, Outcome, Trial, TrialState
+from evomerge.run.leaderboard import Standing
 
 TASKS = (Task(name="math"), Task(name="text"))
 KEYS = (MetricKey("math", "acc"), MetricKey("text", "acc"))

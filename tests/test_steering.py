@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.genome.tasks import Task
-from evomerge.objective import Objective
-from evomerge.recipe import Recipe
-from evomerge.steering import doubts
-from evomerge.trial import (
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -18,6 +16,8 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
+from evomerge.recipe import Recipe
+from evomerge.run.steering import doubts
 
 KEY = MetricKey("maths", "exact_match", "strict")
 PARENTS = ("model a", "model b")

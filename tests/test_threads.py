@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from evomerge.foundations.threads import one_thread
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.cma_es import CmaEs
-from evomerge.space import Real, Space
-from evomerge.threads import one_thread
 
 
 def _asked(n_threads: int) -> np.ndarray:

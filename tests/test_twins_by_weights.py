@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from evomerge.errors import LostFileError, MergeError, SearchTimeoutError, TrialTimeoutError
 from evomerge.executors import twins
 from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
+from evomerge.foundations.errors import (
+    LostFileError,
+    MergeError,
+    SearchTimeoutError,
+    TrialTimeoutError,
+)
 from evomerge.merging import likeness
 from evomerge.merging.resident import ResidentMerger
+from evomerge.nouns.trial import Candidate, Evaluation, TrialState
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate, Evaluation, TrialState
 from tests.tiny_models import tiny_family
 
 

@@ -12,9 +12,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from evomerge.best import write_best
 from evomerge.compiler.examine import all_models
-from evomerge.errors import (
+from evomerge.foundations.errors import (
     GenomeError,
     LedgerError,
     LostFileError,
@@ -23,15 +22,12 @@ from evomerge.errors import (
     OccupiedError,
     RunError,
 )
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.versions import versions
 from evomerge.genome import load_genome
-from evomerge.inspection.fingerprint import fingerprint
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.permissions import Permissions
-from evomerge.provenance import versions
-from evomerge.recipe import Recipe
-from evomerge.report.run import recorded_run
-from evomerge.space import Real, Space, to_data
-from evomerge.trial import (
+from evomerge.models.fingerprint import fingerprint
+from evomerge.nouns.space import Real, Space, to_data
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -41,8 +37,12 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
-from evomerge.verification import prepare
-from evomerge.verification.comparison import Difference, compare_documents, compare_metrics
+from evomerge.recipe import Recipe
+from evomerge.run.best import write_best
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.recorded_run import recorded_run
+from evomerge.verify import prepare
+from evomerge.verify.differences import Difference, compare_documents, compare_metrics
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.deadline import Deadline
-from evomerge.errors import (
+from evomerge.executors.worker import Worker
+from evomerge.executors.worker_factory import Workshop
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import (
     EvaluationError,
     LostFileError,
     MergeError,
@@ -16,12 +18,10 @@ from evomerge.errors import (
     SearchTimeoutError,
     TrialTimeoutError,
 )
-from evomerge.executors.factory import Workshop
-from evomerge.executors.worker import Worker
-from evomerge.genome.tasks import Evaluation as EvaluationSettings
+from evomerge.foundations.scratch import scratch_root
+from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
+from evomerge.nouns.trial import Candidate, Evaluation, TrialState
 from evomerge.recipe import Recipe
-from evomerge.scratch import scratch_root
-from evomerge.trial import Candidate, Evaluation, TrialState
 
 CANDIDATE = Candidate(0, "optimizer", Recipe({"merge_method": "linear"}))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import load_genome
 from evomerge.genome.source import MAX_NODES, parse_yaml
 

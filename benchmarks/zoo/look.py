@@ -19,7 +19,7 @@ from evomerge.compiler import compile_genome
 from evomerge.executors.worker import Worker
 from evomerge.genome import load_genome
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.trial import Candidate, Outcome
+from evomerge.nouns.trial import Candidate, Outcome
 
 
 def table(family: Path) -> Iterator[str]:

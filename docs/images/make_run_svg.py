@@ -13,12 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from evomerge.cli.drawn import draw_final
 from evomerge.cli.live import LiveView
 from evomerge.cli.progress import Progress
-from evomerge.cli.tables import draw_final
-from evomerge.events import RunStarted, TrialFinished, TrialStarted
-from evomerge.files import write_atomic
-from evomerge.report.run import RecordedRun, load_run
+from evomerge.foundations.files import write_atomic
+from evomerge.nouns.events import RunStarted, TrialFinished, TrialStarted
+from evomerge.run.recorded_run import RecordedRun, load_run
 
 WIDTH = 84
 FONT_FACES = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # they load fonts from elsewhere

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from evomerge.permissions import Permissions
+from evomerge.foundations.permissions import Permissions
 
 genome_argument = click.argument("genome", type=click.Path(path_type=Path))
 set_option = click.option(

@@ -9,14 +9,14 @@ import click
 
 from evomerge.cli.arguments import genome_argument, json_option, permission_options, set_option
 from evomerge.cli.garbage import collect_again
-from evomerge.errors import GenomeError
-from evomerge.permissions import Permissions
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.permissions import Permissions
 
 if TYPE_CHECKING:
+    from evomerge.checks.probe import Probe
+    from evomerge.checks.search_plan import Plan
     from evomerge.compiler import Compiled
     from evomerge.compiler.examine import Examination
-    from evomerge.plan.probe import Probe
-    from evomerge.plan.trials import Plan
 
 
 @click.command(
@@ -48,12 +48,12 @@ def check(
 
     Exit code 0: a run can begin. 1: --strict, and there are warnings. 2: there are errors.
     """
-    from evomerge.cli.findings import draw_findings, exit_code
     from evomerge.cli.log import run_log
+    from evomerge.cli.problems import draw_findings, exit_code
 
     with run_log():
         from evomerge.cli.run import default_run_dir
-        from evomerge.compiler.read import examine_file
+        from evomerge.compiler.checked import examine_file
 
         examination = examine_file(genome, overrides, permissions, default_run_dir)
         compiled = examination.compiled
@@ -64,14 +64,14 @@ def check(
             except GenomeError as mistakes:
                 examination, compiled = _with_errors(examination, compiled, mistakes), None
     if as_json:
-        from evomerge.cli.output import print_json
-        from evomerge.cli.plan import check_data
+        from evomerge.cli.plan_table import check_data
+        from evomerge.cli.written import print_json
 
         print_json(check_data(examination.findings, compiled, plan, measured))
     else:
         draw_findings(examination.findings)
         if compiled is not None and plan is not None:
-            from evomerge.cli.plan import draw_plan
+            from evomerge.cli.plan_table import draw_plan
 
             draw_plan(compiled, plan, measured)
     click.get_current_context().exit(exit_code(examination.findings, strict=strict))
@@ -79,12 +79,12 @@ def check(
 
 def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
     """What the run will take, and how long if that was asked."""
-    from evomerge.plan.trials import plan_of
+    from evomerge.checks.search_plan import plan_of
 
     plan = plan_of(compiled.subject)
     if not is_probed or plan.trials is None:
         return plan, None
-    from evomerge.plan.probe import probe
+    from evomerge.checks.probe import probe
 
     collect_again()
     tasks = compiled.tasks
@@ -97,8 +97,8 @@ def _with_errors(
 ) -> Examination:
     """What the files showed, and what the first document of a task did."""
     from evomerge.compiler.examine import Examination
-    from evomerge.compiler.first import located
-    from evomerge.findings import error
+    from evomerge.compiler.first_scored import located
+    from evomerge.foundations.findings import error
 
     found = located(mistakes, compiled.source).problems
     return Examination((*(error(p.what, p.where, p.fix) for p in found), *examination.findings))

@@ -11,7 +11,7 @@ import click
 from evomerge.cli.arguments import json_option
 
 if TYPE_CHECKING:
-    from evomerge.doctor import Examination, Package
+    from evomerge.checks.doctor import Examination, Package
 
 _WIDTH = 80
 _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -29,8 +29,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
     Exit code 0: evomerge has all it needs. 1: something is missing, broken or of a version that
     evomerge is not tested with.
     """
-    from evomerge.cli.output import print_json
-    from evomerge.doctor import examine
+    from evomerge.checks.doctor import examine
+    from evomerge.cli.written import print_json
 
     found = examine()
     if as_json:
@@ -42,8 +42,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def _draw(found: Examination) -> None:
-    from evomerge.cli.tables import plain_table
-    from evomerge.doctor.packages import EXTRAS
+    from evomerge.checks.doctor.packages import EXTRAS
+    from evomerge.cli.drawn import plain_table
 
     click.echo(f"evomerge {found.version}\n")
     plain_table([_row(package) for package in found.packages])

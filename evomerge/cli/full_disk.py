@@ -7,9 +7,9 @@ import shutil
 import tempfile
 import traceback
 
-from evomerge.errors import Problem, why
-from evomerge.files import has_no_room
-from evomerge.sizes import size_text
+from evomerge.foundations.errors import Problem, why
+from evomerge.foundations.files import has_no_room
+from evomerge.foundations.sizes import size_text
 
 _OWN = "evomerge"
 _PRINTERS = ("click", "rich")  # packages that write to standard output and standard error

@@ -11,14 +11,14 @@ import click
 
 from evomerge.cli.arguments import force_option, permission_options
 from evomerge.cli.interrupt import StoppedError
-from evomerge.cli.output import say
-from evomerge.counted import counted
-from evomerge.harmless import one_name
-from evomerge.permissions import Permissions
+from evomerge.cli.written import say
+from evomerge.foundations.counted import counted
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.text_safety import one_name
 
 if TYPE_CHECKING:
-    from evomerge.findings import Finding
-    from evomerge.starter import Answers
+    from evomerge.compiler.starter import Answers
+    from evomerge.foundations.findings import Finding
 
 _BUDGET = 100
 _SEED_KEY = "optimizer.seed_from"  # what is said of a recipe was said as it was opened
@@ -81,10 +81,10 @@ def init(
     Options answer questions beforehand; answers may also be piped, one per line.
     """
     from evomerge.cli.log import run_log
-    from evomerge.cli.output import write_result
-    from evomerge.creating import refuse_occupied
-    from evomerge.opened_recipe import opened
-    from evomerge.starter import start
+    from evomerge.cli.written import write_result
+    from evomerge.compiler.opened_recipe import opened
+    from evomerge.compiler.starter import start
+    from evomerge.foundations.creating import refuse_occupied
 
     refuse_occupied(file, force=force)
     try:
@@ -127,7 +127,7 @@ def _answers(
     budget: int | None,
 ) -> Answers:
     """The options, and answers to questions for what they leave open."""
-    from evomerge.starter import Answers
+    from evomerge.compiler.starter import Answers
 
     if recipe is not None and (models or base):
         raise click.UsageError("--from takes models and base from the recipe; leave them out.")
@@ -157,7 +157,7 @@ def _asked_tasks(
     """Search and holdout tasks; an unknown one is answered with the nearest name."""
 
     def problem(name: str) -> str:
-        from evomerge.starter import task_problems
+        from evomerge.compiler.starter import task_problems
 
         return "\n".join(map(str, task_problems(name, search_path)))
 
@@ -200,8 +200,8 @@ def _one(question: str, problem: Ask, *, may_be_empty: bool = True) -> str:
 
 def _model_problem(name: str) -> str:
     """Why a text can be neither a folder nor a Hub id; what is in them is for the check."""
-    from evomerge.errors import nearest
-    from evomerge.reading import is_folder, listed
+    from evomerge.foundations.errors import nearest
+    from evomerge.foundations.reading import is_folder, listed
 
     path = Path(name).expanduser()
     parent = path.parent
@@ -217,8 +217,8 @@ def _model_problem(name: str) -> str:
 
 def _known_method(name: str, yes: bool) -> str:
     """The method; an unknown one is answered with the nearest name."""
-    from evomerge.errors import UnknownNameError
-    from evomerge.methods import method_named
+    from evomerge.foundations.errors import UnknownNameError
+    from evomerge.genome.methods import method_named
 
     def problem(text: str) -> str:
         try:

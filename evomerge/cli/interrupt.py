@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from evomerge.lifetime import own_process
+from evomerge.foundations.lifetime import own_process
 
 _STREAMS = (0, 1, 2)  # standard input, output, error
 SECONDS_TO_UNWIND = 5.0  # in which a second signal disturbs nothing

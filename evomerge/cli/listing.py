@@ -9,9 +9,9 @@ import click
 from evomerge.cli.arguments import json_option
 
 if TYPE_CHECKING:
-    from evomerge.cli.tables import Cell
-    from evomerge.methods import Method, MethodParameter
-    from evomerge.registry import Registry
+    from evomerge.cli.drawn import Cell
+    from evomerge.foundations.registry import Registry
+    from evomerge.genome.methods import Method, MethodParameter
 
 KINDS = ("optimizers", "methods", "spaces", "evaluators", "executors", "objectives")
 
@@ -25,8 +25,8 @@ KINDS = ("optimizers", "methods", "spaces", "evaluators", "executors", "objectiv
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
     """Lists what a genome may name, one line each."""
-    from evomerge.cli.output import print_json
-    from evomerge.cli.tables import plain_table
+    from evomerge.cli.drawn import plain_table
+    from evomerge.cli.written import print_json
 
     rows = _methods() if kind == "methods" else _summaries(kind)
     if as_json:
@@ -39,7 +39,7 @@ def _summaries(kind: str) -> list[dict[str, Cell]]:
     from evomerge.evaluators import EVALUATORS
     from evomerge.executors import EXECUTORS
     from evomerge.merge_spaces import MERGE_SPACES
-    from evomerge.objective import OBJECTIVES
+    from evomerge.nouns.objective import OBJECTIVES
     from evomerge.optimizers import OPTIMIZERS
 
     tables: dict[str, Registry[Any]] = {
@@ -54,7 +54,7 @@ def _summaries(kind: str) -> list[dict[str, Cell]]:
 
 
 def _methods() -> list[dict[str, Cell]]:
-    from evomerge.methods import METHODS
+    from evomerge.genome.methods import METHODS
 
     return [
         {

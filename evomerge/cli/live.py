@@ -11,12 +11,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.cli.plain import plain
+from evomerge.cli.plain_text import plain
 from evomerge.cli.progress import Progress, duration
-from evomerge.events import Event, Notice, RunStarted, TrialFinished, Warned
-from evomerge.objective import Score
-from evomerge.own_keys import without_keys
-from evomerge.report.text import score_text
+from evomerge.foundations.own_keys import without_keys
+from evomerge.nouns.events import Event, Notice, RunStarted, TrialFinished, Warned
+from evomerge.nouns.objective import Score
+from evomerge.report.score_text import score_text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 40

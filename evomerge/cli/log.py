@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evomerge.files import writing
-from evomerge.harmless import harmless
-from evomerge.own_keys import without_keys
+from evomerge.foundations.files import writing
+from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.text_safety import harmless
 
 _CAPACITY = 10_000  # records kept until the run folder exists
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -13,18 +13,18 @@ import click
 from evomerge import __version__
 from evomerge.cli.check import check
 from evomerge.cli.doctor import doctor
-from evomerge.cli.export import export
+from evomerge.cli.export_command import export
 from evomerge.cli.full_disk import is_nameless, is_of_output, problem_of
 from evomerge.cli.garbage import collecting_later
 from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError, exit_code_of, terminated_by_signals
 from evomerge.cli.listing import list_names
-from evomerge.cli.output import say
 from evomerge.cli.run import run
-from evomerge.cli.schema import schema
+from evomerge.cli.schema_command import schema
 from evomerge.cli.show import show
-from evomerge.cli.verify import verify
-from evomerge.errors import EvomergeError, Problem
+from evomerge.cli.verify_command import verify
+from evomerge.cli.written import say
+from evomerge.foundations.errors import EvomergeError, Problem
 
 _EXAMPLES = """\b
 Examples:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from evomerge.counted import counted, failures
-from evomerge.events import (
+from evomerge.foundations.counted import counted, failures
+from evomerge.nouns.events import (
     Event,
     FinalScored,
     Preparing,
@@ -18,8 +18,8 @@ from evomerge.events import (
     TrialFinished,
     TrialStarted,
 )
-from evomerge.objective import Score
-from evomerge.trial import Candidate, TrialState
+from evomerge.nouns.objective import Score
+from evomerge.nouns.trial import Candidate, TrialState
 
 _ENDINGS = {
     "budget": "the budget is spent",

@@ -16,19 +16,19 @@ from evomerge.cli.arguments import (
 )
 from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
-from evomerge.cli.output import say
-from evomerge.harmless import one_name
-from evomerge.permissions import Permissions
-from evomerge.reading import is_file
+from evomerge.cli.written import say
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.reading import is_file
+from evomerge.foundations.text_safety import one_name
 
 if TYPE_CHECKING:
-    from evomerge.cli.lines import LineView
+    from evomerge.cli.event_lines import LineView
     from evomerge.cli.live import LiveView
-    from evomerge.findings import Finding
+    from evomerge.foundations.findings import Finding
     from evomerge.genome import Genome
     from evomerge.genome.source import Source
     from evomerge.optimizers.base import Optimizer
-    from evomerge.report.run import RecordedRun
+    from evomerge.run.recorded_run import RecordedRun
 
 _STOPPING = "stopping when {} is finished; Ctrl-C again leaves now"
 
@@ -69,7 +69,7 @@ def run(
 ) -> None:
     """Searches for the best merge; a run that was stopped is continued."""
     from evomerge.cli.log import run_log
-    from evomerge.compiler.read import read_genome
+    from evomerge.compiler.checked import read_genome
 
     definition, source = read_genome(genome, overrides)
     folder = run_dir or default_run_dir(genome, definition)
@@ -78,8 +78,8 @@ def run(
     view = _view(definition)
     with run_log() as log, view:
         from evomerge.compiler import compile_genome, search_for, with_models_here
-        from evomerge.events import Notice
-        from evomerge.report.mirrors import Mirrors
+        from evomerge.nouns.events import Notice
+        from evomerge.trackers.mirrors import Mirrors
 
         compiled = compile_genome(definition, source, permissions, fork or folder)
         if strict:
@@ -115,8 +115,8 @@ def run(
 
 def _refuse_folder(folder: Path, key: str, source: Source) -> None:
     """What `check` says of a run folder that cannot be, before models and tasks are read."""
-    from evomerge.creating import ANOTHER_FOLDER, obstacle_to_folder
-    from evomerge.errors import GenomeError, Problem
+    from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
+    from evomerge.foundations.errors import GenomeError, Problem
 
     obstacle = obstacle_to_folder(folder)
     if obstacle:
@@ -126,8 +126,8 @@ def _refuse_folder(folder: Path, key: str, source: Source) -> None:
 
 def _refuse_warnings(findings: Sequence[Finding]) -> None:
     """All warnings as what they are to a strict run: a reason not to begin."""
-    from evomerge.errors import Problem, RunError
-    from evomerge.findings import Severity, problems
+    from evomerge.foundations.errors import Problem, RunError
+    from evomerge.foundations.findings import Severity, problems
 
     warnings = problems(findings, Severity.WARNING)
     if warnings:
@@ -144,8 +144,8 @@ def _running(view: LiveView | LineView, optimizer: Optimizer) -> str:
 def _refuse_without_scores(folder: Path) -> None:
     """A search of which no trial could be scored found nothing, whatever the table says."""
     from evomerge.cli.trials import retry
-    from evomerge.errors import RunError
-    from evomerge.report.run import load_run
+    from evomerge.foundations.errors import RunError
+    from evomerge.run.recorded_run import load_run
 
     searched = [t for t in load_run(folder).standing.trials if not t.candidate.is_baseline]
     failures = [t.outcome.failure for t in searched if t.outcome.evaluation is None]
@@ -175,10 +175,10 @@ def _view(definition: Genome) -> LiveView | LineView:
     """What draws the run on standard error."""
     from rich.console import Console
 
-    from evomerge.cli.lines import LineView
+    from evomerge.cli.event_lines import LineView
     from evomerge.cli.live import LiveView
     from evomerge.cli.progress import Progress
-    from evomerge.objective import Objective
+    from evomerge.nouns.objective import Objective
 
     progress = Progress(Objective(definition.objective, definition.split("tasks"), ()).labels)
     console = Console(stderr=True)
@@ -187,10 +187,10 @@ def _view(definition: Genome) -> LiveView | LineView:
 
 def _tell(folder: Path, ending: str, as_json: bool) -> None:
     """The result, read back from the folder as any later command would."""
-    from evomerge.cli.output import print_json
     from evomerge.cli.trials import retry
-    from evomerge.report.run import load_run
+    from evomerge.cli.written import print_json
     from evomerge.report.summary import failures_of, summary
+    from evomerge.run.recorded_run import load_run
 
     recorded = load_run(folder)
     if as_json:
@@ -207,7 +207,7 @@ def draw_result(recorded: RecordedRun) -> None:
     """Prints the final tables, where the winner is, and what to do next."""
     from rich.console import Console
 
-    from evomerge.cli.tables import draw_final
+    from evomerge.cli.drawn import draw_final
 
     draw_final(Console(highlight=False), recorded)
     folder = recorded.ledger.folder

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evomerge.cli.arguments import force_option, json_option
-from evomerge.counted import counted
+from evomerge.foundations.counted import counted
 
 if TYPE_CHECKING:
-    from evomerge.report.run import RecordedRun
-    from evomerge.trial import Trial
+    from evomerge.nouns.trial import Trial
+    from evomerge.run.recorded_run import RecordedRun
 
 _N_SHOWN = 10
 
@@ -41,7 +41,7 @@ def show(
     as_json: bool,
 ) -> None:
     """Shows a run: the winner beside its parents, the convergence, the best trials."""
-    from evomerge.report.run import load_run
+    from evomerge.run.recorded_run import load_run
 
     if last is not None and failed:
         raise click.UsageError("--last and --failed choose different trials; give one of them.")
@@ -49,7 +49,7 @@ def show(
     if swarm is not None:
         _write_swarm(run, swarm, force=force)
     if as_json:
-        from evomerge.cli.output import print_json
+        from evomerge.cli.written import print_json
         from evomerge.report.sections import sections_of
         from evomerge.report.summary import summary
 
@@ -67,9 +67,9 @@ def show(
 def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:
     import json
 
-    from evomerge.cli.output import write_result
-    from evomerge.errors import RunError
-    from evomerge.report.swarm import swarm_of
+    from evomerge.cli.written import write_result
+    from evomerge.foundations.errors import RunError
+    from evomerge.report.swarm_tracks import swarm_of
 
     history = swarm_of(run)
     if history is None:
@@ -83,7 +83,7 @@ def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:
 
 def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list[Trial]]:
     """Which trials to list, and what to call them."""
-    from evomerge.trial import TrialState
+    from evomerge.nouns.trial import TrialState
 
     if failed:
         wrong = [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
@@ -99,9 +99,9 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
 def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
     from rich.console import Console
 
-    from evomerge.cli.plain import plain
-    from evomerge.cli.sections import draw_section
-    from evomerge.cli.tables import draw_final
+    from evomerge.cli.drawn import draw_final
+    from evomerge.cli.plain_text import plain
+    from evomerge.cli.report_sections import draw_section
     from evomerge.cli.trials import draw_trials
     from evomerge.report.curve import curve_of, text_plot
     from evomerge.report.sections import sections_of
@@ -121,7 +121,7 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
 
 
 def _trials_data(run: RecordedRun) -> list[dict[str, Any]]:
-    from evomerge.best import score_content
+    from evomerge.run.best import score_content
 
     return [
         {

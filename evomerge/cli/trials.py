@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evomerge.cli.plain import plain
-from evomerge.cli.tables import empty_table
-from evomerge.harmless import one_name
-from evomerge.report.names import short_origins
-from evomerge.report.run import RecordedRun
-from evomerge.report.table import combined_name
-from evomerge.report.text import score_text
-from evomerge.trial import Trial
+from evomerge.cli.drawn import empty_table
+from evomerge.cli.plain_text import plain
+from evomerge.foundations.text_safety import one_name
+from evomerge.nouns.trial import Trial
+from evomerge.report.score_text import score_text
+from evomerge.report.trial_names import short_origins
+from evomerge.report.trial_table import combined_name
+from evomerge.run.recorded_run import RecordedRun
 
 
 def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence[Trial]) -> None:

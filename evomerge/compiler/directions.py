@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
-from evomerge.compiler.tasks import LoadedTasks, with_weights
-from evomerge.findings import Finding, note
+from evomerge.compiler.split_tasks import LoadedTasks, with_weights
+from evomerge.foundations.findings import Finding, note
 from evomerge.genome.load import validate_genome
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evomerge.checks.search_size import unseen_models
 from evomerge.compiler.examine import Compiled, compile_genome
 from evomerge.compiler.identity import refusal
-from evomerge.compiler.recorded import recorded_space
-from evomerge.errors import LedgerError, ModelError
-from evomerge.events import Preparing
-from evomerge.ledger import RunFolder
-from evomerge.preflight.search import unseen_models
+from evomerge.compiler.recorded_genome import recorded_space
+from evomerge.foundations.errors import LedgerError, ModelError
+from evomerge.nouns.events import Preparing
+from evomerge.run.ledger import RunFolder
 
 
 def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> Compiled:
@@ -33,7 +33,7 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
     if not unseen or recorded_space(subject.run_dir) == compiled.merge_space.space:
         return compiled
     _refuse_another_run(compiled)
-    from evomerge.merging.hub import download  # heavy; most runs need none of it
+    from evomerge.merging.hub_cache import download  # heavy; most runs need none of it
 
     for index, model in enumerate(unseen):
         hear(Preparing(f"downloading {model.name}", index / len(unseen)))

@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evomerge.architecture import Architecture
-from evomerge.compiler.auto import with_auto
+from evomerge.checks import MODEL_RULES, RULES
+from evomerge.checks.context import Subject
+from evomerge.checks.reference_model import reference_of
+from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.directions import turned
-from evomerge.compiler.optimizer import (
+from evomerge.compiler.make_optimizer import (
     OptimizerChoice,
     chosen_optimizer,
     deaf_islands,
@@ -19,33 +21,31 @@ from evomerge.compiler.optimizer import (
     oddities,
     optimizer_for,
 )
-from evomerge.compiler.recorded import (
+from evomerge.compiler.recorded_genome import (
     has_begun,
     recorded_names,
     recorded_space,
     with_its_baselines,
 )
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.tasks import LoadedTasks, load_tasks, untold, with_names
-from evomerge.errors import EvomergeError, GenomeError
-from evomerge.findings import Finding, Severity, note, problems, warning
-from evomerge.findings import error as error_finding
-from evomerge.genome.models import ModelName
+from evomerge.compiler.split_tasks import LoadedTasks, load_tasks, untold, with_names
+from evomerge.foundations.errors import EvomergeError, GenomeError
+from evomerge.foundations.findings import Finding, Severity, note, problems, warning
+from evomerge.foundations.findings import error as error_finding
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
-from evomerge.inspection.alike import alike
-from evomerge.inspection.facts import ModelFacts
-from evomerge.inspection.read import read_model
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.merging.describe import describe
-from evomerge.merging.dtype import common_dtype
-from evomerge.merging.pass_dtype import pass_dtype
+from evomerge.models.alike import alike
+from evomerge.models.architecture import Architecture
+from evomerge.models.facts import ModelFacts
+from evomerge.models.inspect import read_model
+from evomerge.models.merge_dtype import common_dtype
+from evomerge.models.pass_dtype import pass_dtype
+from evomerge.models.shared_layers import describe
 from evomerge.optimizers.base import Optimizer
-from evomerge.permissions import Permissions
-from evomerge.preflight import MODEL_RULES, RULES
-from evomerge.preflight.reference import reference_of
-from evomerge.preflight.subject import Subject
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -313,7 +313,7 @@ def _nothing_moves(architecture: Architecture, names: Sequence[ModelName]) -> tu
 
 
 def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
-    from evomerge.merging.vocabulary import load_tokenizer  # loads torch; a wrong genome must not
+    from evomerge.models.vocabulary import load_tokenizer  # loads torch; a wrong genome must not
 
     reference = reference_of(subject)
     if reference is None:

@@ -10,16 +10,16 @@ from typing import Any
 
 from evomerge.compiler.examine import Compiled
 from evomerge.compiler.identity import Header
-from evomerge.compiler.recorded import dtype_of
-from evomerge.compiler.tasks import SPLITS
-from evomerge.counted import counted
-from evomerge.errors import GenomeError, LedgerError
+from evomerge.compiler.recorded_genome import dtype_of
+from evomerge.compiler.split_tasks import SPLITS
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.genome import load_genome
 from evomerge.genome.load import to_yaml
-from evomerge.ledger import KnownOutcome, Ledger, RunFolder
 from evomerge.merge_spaces.adapter_sum import sum_in
+from evomerge.nouns.trial import Document, Outcome, TrialState
 from evomerge.recipe import Recipe
-from evomerge.trial import Document, Outcome, TrialState
+from evomerge.run.ledger import KnownOutcome, Ledger, RunFolder
 
 # A score stands on these; the others only decide what is proposed.
 SCORING_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "numpy")

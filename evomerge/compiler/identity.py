@@ -7,15 +7,15 @@ from typing import Any
 
 from evomerge import __version__
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.recorded import genome_changes, genome_digest, space_in
-from evomerge.counted import counted
-from evomerge.errors import EvomergeError, LedgerError, ModelError, Problem
-from evomerge.evaluators.contents import members_of
-from evomerge.files import digest
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.provenance import versions
-from evomerge.reading import is_there
-from evomerge.space import to_data
+from evomerge.compiler.recorded_genome import genome_changes, genome_digest, space_in
+from evomerge.evaluators.task_contents import members_of
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import EvomergeError, LedgerError, ModelError, Problem
+from evomerge.foundations.files import digest
+from evomerge.foundations.reading import is_there
+from evomerge.foundations.versions import versions
+from evomerge.nouns.space import to_data
+from evomerge.run.ledger import Ledger, RunFolder
 
 Header = Mapping[str, Any]
 Hear = Callable[[str, float], None]
@@ -35,7 +35,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
     """
     import torch
 
-    from evomerge.merging.machine import machine_of  # heavy; what changed needs none of it
+    from evomerge.merging.bits import machine_of  # heavy; what changed needs none of it
 
     workshop, auto = compiled.tasks.workshop, compiled.subject.auto
     return {
@@ -63,7 +63,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
 
 
 def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
-    from evomerge.inspection.fingerprint import fingerprints
+    from evomerge.models.fingerprint import fingerprints
 
     def tell(share: float) -> None:
         if hear is not None:

@@ -8,23 +8,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import EvomergeError, GenomeError, Problem
-from evomerge.files import canonical_json
-from evomerge.findings import Finding
-from evomerge.genome.models import ModelName
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
+from evomerge.foundations.files import canonical_json
+from evomerge.foundations.findings import Finding
+from evomerge.foundations.reading import is_folder, is_there
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.ledger import RunFolder
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.reading import point_of
-from evomerge.reading import is_folder, is_there
+from evomerge.merge_spaces.read_back import point_of
+from evomerge.nouns.trial import SEED, Candidate
 from evomerge.recipe import Recipe
 from evomerge.recipe.file import Hear, recipe_config
 from evomerge.recipe.stages import read_recipe
-from evomerge.report.export import winners_of
-from evomerge.report.run import load_run
+from evomerge.report.exporting import winners_of
+from evomerge.run.ledger import RunFolder
+from evomerge.run.recorded_run import load_run
 from evomerge.training.own_models import located
-from evomerge.trial import SEED, Candidate
 
 _WHERE = "optimizer.seed_from"
 

@@ -10,39 +10,39 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.checks.search_size import picked, uncompared
 from evomerge.compiler.examine import Compiled, all_models
-from evomerge.compiler.first import first_documents, settled
+from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
-from evomerge.compiler.optimizer import optimizer_for
-from evomerge.compiler.recorded import dtype_of, genome_digest
-from evomerge.compiler.tasks import Names
-from evomerge.compiler.trainer import trainer_maker
+from evomerge.compiler.make_optimizer import optimizer_for
+from evomerge.compiler.make_trainer import trainer_maker
+from evomerge.compiler.recorded_genome import dtype_of, genome_digest
+from evomerge.compiler.split_tasks import Names
 from evomerge.evaluators.base import Evaluator
-from evomerge.events import Notice, Preparing, Proposing, Warned
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
-from evomerge.executors.factory import Workshop
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
-from evomerge.files import write_missing
-from evomerge.findings import Severity
+from evomerge.executors.worker_factory import Workshop
+from evomerge.foundations.files import write_missing
+from evomerge.foundations.findings import Severity
+from evomerge.foundations.reading import is_there
+from evomerge.foundations.scratch import scratch
 from evomerge.genome.load import to_yaml
-from evomerge.genome.merge import MergeDefinition
-from evomerge.inspection.fingerprint import folders_of
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.ledger.keepsakes import RunKeepsakes
-from evomerge.limits import Limits
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.merge_spaces.coordinate_places import places_of
 from evomerge.merge_spaces.names import short_names
-from evomerge.merge_spaces.places import places_of
-from evomerge.merging.pass_dtype import reason
-from evomerge.optimizers.context import Brief, SearchContext
-from evomerge.preflight.search import picked, uncompared
-from evomerge.reading import is_there
-from evomerge.scratch import scratch
-from evomerge.search import Search
-from evomerge.trial import SEED, Candidate, Trial
+from evomerge.models.fingerprint import folders_of
+from evomerge.models.pass_dtype import reason
+from evomerge.nouns.events import Notice, Preparing, Proposing, Warned
+from evomerge.nouns.trial import SEED, Candidate, Trial
+from evomerge.optimizers.search_context import Brief, SearchContext
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.limits import Limits
+from evomerge.run.search import Search
 
 Hear = Callable[[Preparing | Proposing | Notice | Warned], None]
 

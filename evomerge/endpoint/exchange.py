@@ -18,8 +18,8 @@ from typing import Any
 
 from evomerge.endpoint.address import in_ascii, proxy_for
 from evomerge.endpoint.allowance import Allowance, TooLongError
-from evomerge.harmless import one_line
-from evomerge.secret import WITHHELD, Secret
+from evomerge.foundations.secret import WITHHELD, Secret
+from evomerge.foundations.text_safety import one_line
 
 _MAX_BYTES = 4 << 20  # of one answer, headers and all
 _LONGEST_REASON = 300  # characters of what is told of a failure

@@ -1,7 +1,7 @@
 """Who judges: the table of evaluators. One file (or folder) each, one line here."""
 
 from evomerge.evaluators.base import Evaluator
-from evomerge.registry import Registry
+from evomerge.foundations.registry import Registry
 
 EVALUATORS: Registry[type[Evaluator]] = Registry(
     "evaluator",

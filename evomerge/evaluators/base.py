@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evomerge.deadline import Deadline
-from evomerge.errors import GenomeError, Problem
-from evomerge.evaluators.contents import TaskContents
-from evomerge.evaluators.facts import TaskFacts
-from evomerge.genome.tasks import Evaluation as EvaluationSettings
-from evomerge.genome.tasks import Task
-from evomerge.permissions import Permissions
-from evomerge.trial import Evaluation, Metric, MetricKey
+from evomerge.evaluators.task_contents import TaskContents
+from evomerge.evaluators.task_facts import TaskFacts
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
+from evomerge.genome.task_blocks import Task
+from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

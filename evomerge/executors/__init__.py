@@ -9,7 +9,7 @@ processes several at once, each in a process of its own
 """
 
 from evomerge.executors.base import Executor
-from evomerge.registry import Registry
+from evomerge.foundations.registry import Registry
 
 EXECUTORS: Registry[type[Executor]] = Registry(
     "executor",

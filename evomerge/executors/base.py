@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from evomerge.deadline import Deadline
-from evomerge.errors import EvomergeError, RunError, told
-from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors.worker import Worker
-from evomerge.trial import Candidate, Outcome, TrialState
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvomergeError, RunError, told
+from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.trial import Candidate, Outcome, TrialState
 
 _LOG = logging.getLogger(__name__)
 WorkerFactory = Callable[[], Worker]

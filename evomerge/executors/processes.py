@@ -12,9 +12,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
-from evomerge.alarm import GRACE
-from evomerge.errors import EvomergeError, SearchTimeoutError
-from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors.base import (
     LOADING,
     Executor,
@@ -25,7 +22,10 @@ from evomerge.executors.base import (
     finished,
 )
 from evomerge.executors.slot import Slot
-from evomerge.trial import Outcome, TrialState
+from evomerge.foundations.alarm import GRACE
+from evomerge.foundations.errors import EvomergeError, SearchTimeoutError
+from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.trial import Outcome, TrialState
 
 SECONDS_TO_LEAVE = 5.0
 

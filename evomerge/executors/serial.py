@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from evomerge.alarm import OverdueError, ended_in_time
-from evomerge.errors import SearchTimeoutError
-from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors.base import LOADING, Executor, ExecutorEvent, Job, built, finished
 from evomerge.executors.worker import Worker
+from evomerge.foundations.alarm import OverdueError, ended_in_time
+from evomerge.foundations.errors import SearchTimeoutError
+from evomerge.nouns.events import StageStarted, TrialStarted
 
 
 class Serial(Executor):

@@ -14,12 +14,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from evomerge.deadline import Deadline
-from evomerge.errors import EvomergeError
 from evomerge.executors.base import LOADING, Job, WorkerFactory, built
-from evomerge.lifetime import end_with_parent, own_children, parent_to_be
-from evomerge.scratch import scratch_root, share_root
-from evomerge.trial import Outcome
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
+from evomerge.foundations.scratch import scratch_root, share_root
+from evomerge.nouns.trial import Outcome
 
 # A stage, a result, why no trial can succeed; None: it listens from now on.
 Message = str | Outcome | EvomergeError | None

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evomerge.nouns.trial import Evaluation
 from evomerge.recipe import Recipe
-from evomerge.trial import Evaluation
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel

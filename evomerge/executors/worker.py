@@ -8,8 +8,10 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evomerge.deadline import Deadline
-from evomerge.errors import (
+from evomerge.evaluators.base import Evaluator, problems_of_split
+from evomerge.executors.twins import Key, Known, Twins, digest_of
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import (
     CandidateError,
     GenomeError,
     OutOfMemoryError,
@@ -19,12 +21,10 @@ from evomerge.errors import (
     TrialTimeoutError,
     told,
 )
-from evomerge.evaluators.base import Evaluator, problems_of_split
-from evomerge.executors.twins import Key, Known, Twins, digest_of
-from evomerge.own_keys import without_keys
+from evomerge.foundations.own_keys import without_keys
+from evomerge.nouns.trial import Candidate, Evaluation, Metric, Outcome, TrialState
 from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
-from evomerge.trial import Candidate, Evaluation, Metric, Outcome, TrialState
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from evomerge.genome.source import MisfitError
 
 if TYPE_CHECKING:
-    from evomerge.genome.merge import MergeDefinition
+    from evomerge.genome.merge_block import MergeDefinition
 
 _OR = "or leave adapters: delta"
 # Keys that have no meaning for one sum over the whole model -> what they are without it.

@@ -15,8 +15,8 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any
 
-from evomerge.errors import Problem
-from evomerge.genome.places import home_of, keys_at
+from evomerge.foundations.errors import Problem
+from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source
 

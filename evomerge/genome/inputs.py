@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evomerge.genome.models import ModelName
+from evomerge.genome.methods import Base, Method
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.source import MisfitError
-from evomerge.methods import Base, Method
 
 
 @dataclass(frozen=True)

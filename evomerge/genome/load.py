@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from evomerge.errors import GenomeError, Problem, nearest
+from evomerge.foundations.errors import GenomeError, Problem, nearest
 from evomerge.genome.evolve_form import read_as_evolve, searched_as_evolve
-from evomerge.genome.places import home_of, keys_at
+from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
 

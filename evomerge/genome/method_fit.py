@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from evomerge.errors import UnknownNameError
-from evomerge.genome.parameters import Setting, Settings
+from evomerge.foundations.errors import UnknownNameError
+from evomerge.genome.methods import METHODS, Method, MethodParameter, Scope
+from evomerge.genome.parameter_values import Setting, Settings
 from evomerge.genome.source import KeyPath, MisfitError
-from evomerge.methods import METHODS, Method, MethodParameter, Scope
 
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
 _HOW_TO_SEARCH = {

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.source import MisfitError
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.genome.task_blocks import Evaluation, Task
 
 Split = Literal["tasks", "validation", "holdout"]
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")

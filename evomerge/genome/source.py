@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from evomerge.errors import GenomeError, Problem, UnreadableError
-from evomerge.harmless import offender
-from evomerge.reading import read_text
+from evomerge.foundations.errors import GenomeError, Problem, UnreadableError
+from evomerge.foundations.reading import read_text
+from evomerge.foundations.text_safety import offender
 
 MAX_BYTES = 1_000_000  # of the file, and of its texts written out
 MAX_DEPTH = 30

@@ -9,14 +9,14 @@ adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
 =============== ============================================================================
 """
 
-from evomerge.genome.merge import MergeDefinition
+from evomerge.foundations.registry import Registry
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.registry import Registry
 
 MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
     "space",
     {
-        "parameters": "evomerge.merge_spaces.parameters:ParameterSpace",
+        "parameters": "evomerge.merge_spaces.parameter_space:ParameterSpace",
         "slerp_pairs": "evomerge.merge_spaces.slerp_pairs:SlerpPairs",
         "adapter_factors": "evomerge.merge_spaces.adapter_factors:AdapterFactors",
     },

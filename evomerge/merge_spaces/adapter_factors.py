@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.models import ModelName
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.names import short_names
-from evomerge.merge_spaces.weights import BEYOND, Affine
+from evomerge.merge_spaces.unit_weights import BEYOND, Affine
+from evomerge.nouns.space import Space
 from evomerge.recipe import Recipe, rounded
-from evomerge.space import Space
 
 
 class AdapterFactors(MergeSpace):

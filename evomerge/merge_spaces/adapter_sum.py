@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.files import canonical_json, digest
-from evomerge.genome.models import ModelName
+from evomerge.foundations.files import canonical_json, digest
+from evomerge.genome.model_names import ModelName
 from evomerge.recipe import Recipe
 
 _PLACE = "adapters/factors-"

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from evomerge.architecture import Architecture
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.models import ModelName
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import method_named
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.idle import IdleParameter
-from evomerge.methods import method_named
+from evomerge.models.architecture import Architecture
+from evomerge.nouns.space import Space
 from evomerge.recipe import Recipe
-from evomerge.space import Space
 
 Point = Mapping[str, Any]
 

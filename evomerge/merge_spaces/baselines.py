@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from evomerge.genome.schema import BASELINES
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
-from evomerge.trial import Candidate
+from evomerge.nouns.trial import Candidate
 
 
 def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> list[Candidate]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evomerge.genome.parameters import Settings
-from evomerge.merge_spaces.parameters import ParameterSpace
+from evomerge.genome.parameter_values import Settings
+from evomerge.merge_spaces.parameter_space import ParameterSpace
 
 
 def by_tensor(merge_space: ParameterSpace) -> ParameterSpace:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.parameters import Setting
-from evomerge.merge_spaces.weights import BEYOND
-from evomerge.methods import MethodParameter
-from evomerge.space import Choice, Integer, Parameter, Real
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import MethodParameter
+from evomerge.genome.parameter_values import Setting
+from evomerge.merge_spaces.unit_weights import BEYOND
+from evomerge.nouns.space import Choice, Integer, Parameter, Real
 
 
 def bounds(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
 from evomerge.merge_spaces.slots import Idle, Slot
-from evomerge.space import Parameter, Real
+from evomerge.nouns.space import Parameter, Real
 
 _EPSILON = 0.15  # mergekit's, where nobody gives one
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evomerge.genome.inputs import inputs_of
+from evomerge.genome.methods import method_named
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.methods import method_named
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate
 
 Named = tuple[str, Recipe, dict[str, Any] | None]  # origin, recipe, its point of the space
 TASK_VECTOR_WEIGHTS = (0.3, 0.5, 0.7, 1.0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evomerge.architecture import Architecture
 from evomerge.genome.inputs import Inputs
+from evomerge.genome.methods import Method, Unmoved
 from evomerge.merge_spaces.layout import Cell
-from evomerge.methods import Method, Unmoved
+from evomerge.models.architecture import Architecture
+from evomerge.nouns.space import Parameter, Value
 from evomerge.recipe import rounded
-from evomerge.space import Parameter, Value
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evomerge.genome.models import ModelName
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.slots import Coupled, Idle, Slot, Variable
-from evomerge.space import Parameter
+from evomerge.nouns.space import Parameter
 
 
 def known_point(

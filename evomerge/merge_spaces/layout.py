@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from evomerge.architecture import Architecture
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.parameters import Setting, Settings
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.parameter_values import Setting, Settings
+from evomerge.models.architecture import Architecture
 
 
 @dataclass(frozen=True)

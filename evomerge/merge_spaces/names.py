@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evomerge.genome.models import ModelName
+from evomerge.genome.model_names import ModelName
 
 
 def short_names(models: tuple[ModelName, ...]) -> list[str]:

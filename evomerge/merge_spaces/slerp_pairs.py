@@ -10,15 +10,15 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from evomerge.errors import GenomeError, Problem
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.parameters import Setting, Settings
+from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.parameter_values import Setting, Settings
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.idle import IdleParameter, start_of
 from evomerge.merge_spaces.layout import layout
 from evomerge.merge_spaces.names import short_names
+from evomerge.nouns.space import Choice, Parameter, Real, Space
 from evomerge.recipe import Recipe, rounded
-from evomerge.space import Choice, Parameter, Real, Space
 
 
 class SlerpPairs(MergeSpace):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.genome.models import ModelName
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.base import Point
-from evomerge.merge_spaces.weights import Affine, Shares
+from evomerge.merge_spaces.unit_weights import Affine, Shares
+from evomerge.nouns.space import Value
 from evomerge.recipe import rounded
-from evomerge.space import Value
 
 Reader = Any  # a Variable, a Coupled, an Idle, or the fixed value itself
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from pathlib import Path
 
-from evomerge.errors import RunError
-from evomerge.lifetime import own_children
+from evomerge.foundations.errors import RunError
+from evomerge.foundations.lifetime import own_children
+from evomerge.foundations.scratch import scratch
 from evomerge.recipe import Recipe
-from evomerge.scratch import scratch
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
 _NO_CARD = "--no-write-model-card"
@@ -159,8 +159,8 @@ def _reason(said: Sequence[str]) -> str:
 
 def _readable(recipe: Recipe, allow_pickle: Collection[str]) -> Recipe:
     """The recipe, its models looked at and where they can be reached."""
-    from evomerge.merging.hub import reachable  # loads mergekit; a command's text must not
-    from evomerge.merging.pickles import refuse_pickles
+    from evomerge.merging.hub_cache import reachable  # loads mergekit; a command's text must not
+    from evomerge.merging.pickled import refuse_pickles
 
     try:
         refuse_pickles(recipe, allow_pickle)

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from evomerge.creating import MARK, put_folder, refuse_occupied_folder
-from evomerge.errors import ModelError, RunError
-from evomerge.files import write_atomic, writing
-from evomerge.genome.models import ModelName
-from evomerge.inspection.facts import WEIGHT_INDEX, ModelFacts
-from evomerge.inspection.families import family_of
-from evomerge.inspection.read import read_model
+from evomerge.foundations.creating import MARK, put_folder, refuse_occupied_folder
+from evomerge.foundations.errors import ModelError, RunError
+from evomerge.foundations.files import write_atomic, writing
+from evomerge.foundations.reading import is_file, read_bytes, real_path
+from evomerge.foundations.scratch import scratch
+from evomerge.genome.model_names import ModelName
 from evomerge.merging.build import build
-from evomerge.reading import is_file, read_bytes, real_path
+from evomerge.models.facts import WEIGHT_INDEX, ModelFacts
+from evomerge.models.families import family_of
+from evomerge.models.inspect import read_model
 from evomerge.recipe import Recipe
-from evomerge.scratch import scratch
 
 _N_SHOWN = 5  # tensors in a message
 

@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from evomerge.errors import MergeError
-from evomerge.files import write_atomic, writing
-from evomerge.genome.models import ModelName
-from evomerge.inspection.read import ADAPTER_WEIGHTS
-from evomerge.inspection.repository import open_repository
+from evomerge.foundations.errors import MergeError
+from evomerge.foundations.files import write_atomic, writing
+from evomerge.foundations.reading import is_folder, read_text
+from evomerge.foundations.scratch import scratch
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.merging.kernels.engine import Merged, Origin
-from evomerge.reading import is_folder, read_text
+from evomerge.models.inspect import ADAPTER_WEIGHTS
+from evomerge.models.repository import open_repository
 from evomerge.recipe import Recipe
-from evomerge.scratch import scratch
 
 CONFIG = "adapter_config.json"
 _LARGEST_ADAPTER = 1 << 35  # bytes

@@ -19,23 +19,23 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from evomerge.deadline import Deadline
-from evomerge.errors import LostFileError, MergeError, told
-from evomerge.merging.budget import Budget
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import LostFileError, MergeError, told
+from evomerge.foundations.reading import is_folder
+from evomerge.foundations.scratch import full_scratch
+from evomerge.merging.built_files import Output, Outputs
 from evomerge.merging.factors import Sums
-from evomerge.merging.hub import reachable
+from evomerge.merging.hub_cache import reachable
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.engine import Engine, Kernels, Merged
 from evomerge.merging.live_model import LiveModel
-from evomerge.merging.output import Output, Outputs
-from evomerge.merging.pickles import refuse_pickles
-from evomerge.merging.quiet import quiet_transformers
+from evomerge.merging.live_weights import Weights
+from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
-from evomerge.merging.weights import Weights
 from evomerge.merging.window import Window
-from evomerge.reading import is_folder
+from evomerge.models.quiet import quiet_transformers
 from evomerge.recipe import Recipe
-from evomerge.scratch import full_scratch
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
 Change = Callable[[Iterator[Merged]], Iterator[Merged]]

@@ -25,14 +25,14 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
+from evomerge.foundations.reading import is_there
+from evomerge.foundations.scratch import scratch, scratch_root
 from evomerge.merging.alignment import n_unmoved, settled
-from evomerge.merging.budget import Budget
 from evomerge.merging.courier import Courier, Delivery
-from evomerge.merging.quiet import quiet_transformers
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.spill import spilled
 from evomerge.merging.window import Window, expect, forget, is_mapped, tells_what_is_mapped
-from evomerge.reading import is_there
-from evomerge.scratch import scratch, scratch_root
+from evomerge.models.quiet import quiet_transformers
 
 _CPU = torch.device("cpu")
 _Entries = Mapping[ModelReference, tuple[torch.Tensor, torch.dtype | None]]

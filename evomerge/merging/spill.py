@@ -12,7 +12,7 @@ import tempfile
 
 import torch
 
-from evomerge.scratch import scratch_root
+from evomerge.foundations.scratch import scratch_root
 
 _SMALL = 1 << 20  # bytes that need no file
 

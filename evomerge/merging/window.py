@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from evomerge.merging.budget import free_bytes
-from evomerge.reading import is_file, read_bytes
+from evomerge.foundations.reading import is_file, read_bytes
+from evomerge.merging.kept_memory import free_bytes
 
 _MAPS = Path("/proc/self/maps")
 _WILL_NEED, _DONT_NEED = 3, 4  # MADV_WILLNEED and MADV_DONTNEED of Linux

@@ -17,8 +17,8 @@ gradient DAM: learns the weights by back-propagation
 ======== =============================================================
 """
 
+from evomerge.foundations.registry import Registry
 from evomerge.optimizers.base import Optimizer
-from evomerge.registry import Registry
 
 OPTIMIZERS: Registry[type[Optimizer]] = Registry(
     "optimizer",
@@ -30,9 +30,9 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "gp": "evomerge.optimizers.gp:GaussianProcess",
         "nsga2": "evomerge.optimizers.nsga2:Nsga2",
         "qmc": "evomerge.optimizers.qmc:QuasiMonteCarlo",
-        "niches": "evomerge.optimizers.niches:Niches",
-        "swarm": "evomerge.optimizers.swarm:Swarm",
-        "llm": "evomerge.optimizers.llm.optimizer:Llm",
-        "gradient": "evomerge.optimizers.gradient:Gradient",
+        "niches": "evomerge.optimizers.niches.m2n2:Niches",
+        "swarm": "evomerge.optimizers.swarm.particles:Swarm",
+        "llm": "evomerge.optimizers.llm.evolution:Llm",
+        "gradient": "evomerge.optimizers.gradient.learner:Gradient",
     },
 )

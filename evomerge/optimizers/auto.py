@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from evomerge.counted import counted
+from evomerge.foundations.counted import counted
+from evomerge.foundations.seeding import stream_seed
 from evomerge.genome.schema import OptimizerBlock, OptimizerLink
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.chain import Chain, Link
-from evomerge.optimizers.context import SearchContext
-from evomerge.seeding import stream_seed
-from evomerge.space import Real, Space
+from evomerge.optimizers.search_context import SearchContext
 
 EPOCHS = 6  # later ones gain little, and learn the search documents by heart
 TRAINING: Mapping[str, Any] = {"granularity": "tensor", "epochs": EPOCHS}  # settings of gradient

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from evomerge.errors import Problem
+from evomerge.foundations.errors import Problem
 from evomerge.genome.schema import Genome, OptimizerLink
-from evomerge.optimizers.context import SearchContext
-from evomerge.space import Real, Space
-from evomerge.trial import Evaluation
+from evomerge.nouns.space import Real, Space
+from evomerge.nouns.trial import Evaluation
+from evomerge.optimizers.search_context import SearchContext
 
 
 class Settings(BaseModel):

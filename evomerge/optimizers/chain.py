@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import EvomergeError, LedgerError, LostFileError
+from evomerge.foundations.errors import EvomergeError, LedgerError, LostFileError
+from evomerge.nouns.space import Space
+from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.context import Keepsakes, SearchContext
-from evomerge.space import Space
-from evomerge.trial import Evaluation
+from evomerge.optimizers.search_context import Keepsakes, SearchContext
 
 _LEFT = "left.txt"  # says how many trials a link had left when it could not go on
 
@@ -261,9 +261,9 @@ class Apart:
     prefix: str
 
     def recall(self, name: str) -> bytes | None:
-        """See :class:`evomerge.optimizers.context.Keepsakes`."""
+        """See :class:`evomerge.optimizers.search_context.Keepsakes`."""
         return self.keepsakes.recall(f"{self.prefix}/{name}")
 
     def keep(self, name: str, content: bytes) -> None:
-        """See :class:`evomerge.optimizers.context.Keepsakes`."""
+        """See :class:`evomerge.optimizers.search_context.Keepsakes`."""
         self.keepsakes.keep(f"{self.prefix}/{name}", content)

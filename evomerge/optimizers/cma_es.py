@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from evomerge.foundations.seeding import stream, stream_seed
+from evomerge.foundations.threads import one_thread
 from evomerge.genome.source import MisfitError
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus
-from evomerge.seeding import stream, stream_seed
-from evomerge.space import Real, Space
-from evomerge.threads import one_thread
 
 if TYPE_CHECKING:
     from cmaes import CatCMAwM

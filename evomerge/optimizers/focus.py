@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.space import Real, Space
+from evomerge.nouns.space import Real, Space
 
 Array = NDArray[np.float64]
 

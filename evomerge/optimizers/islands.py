@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.space import Space
+from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Composite, Link
-from evomerge.optimizers.context import SearchContext
-from evomerge.space import Space
-from evomerge.trial import Evaluation
+from evomerge.optimizers.search_context import SearchContext
 
 Array = NDArray[np.float64]
 

@@ -25,11 +25,11 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, create_trial
 
+from evomerge.foundations.seeding import stream_seed
+from evomerge.foundations.threads import one_thread
+from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.focus import Focus
-from evomerge.seeding import stream_seed
-from evomerge.space import Space
-from evomerge.threads import one_thread
 
 Array = NDArray[np.float64]
 

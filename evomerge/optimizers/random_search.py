@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.foundations.seeding import stream
 from evomerge.optimizers.base import Optimizer
-from evomerge.seeding import stream
 
 
 class RandomSearch(Optimizer):

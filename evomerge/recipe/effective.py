@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.architecture import Architecture
-from evomerge.genome.models import ModelName
-from evomerge.methods import Base, Method, MethodParameter, Scope, method_named
+from evomerge.genome.methods import Base, Method, MethodParameter, Scope, method_named
+from evomerge.genome.model_names import ModelName
+from evomerge.models.architecture import Architecture
 from evomerge.recipe.layers import LAYER, Group, groups_of
 
 FRAME = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from evomerge.errors import UnknownNameError
+from evomerge.foundations.errors import UnknownNameError
+from evomerge.genome.methods import METHODS, Base, Method, Scope
 from evomerge.genome.source import KeyPath
-from evomerge.methods import METHODS, Base, Method, Scope
 
 RECIPE = frozenset(
     ("modules", "slices", "models", "merge_method", "base_model", "dtype", "tokenizer_source")

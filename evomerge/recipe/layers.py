@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
 
-from evomerge.errors import GenomeError
-from evomerge.genome.models import ModelName
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.model_names import ModelName
 
 LAYER = "{layer}"  # stands in the names of an architecture's tensors
 _SEED = "Name it as optimizer.seed_from of a genome of its models: it is tried as it is."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evomerge.errors import GenomeError
-from evomerge.genome.models import ModelName
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.model_names import ModelName
 
 
 def models_in(part: Any) -> Iterator[ModelName]:

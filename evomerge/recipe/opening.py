@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evomerge.genome.models import ModelName
+from evomerge.genome.model_names import ModelName
 from evomerge.recipe.effective import Effective, Entries, Entry, Settings
 from evomerge.recipe.ranges import Span, della_room, fixed, opened, strongest
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.reading import is_folder
 from evomerge.genome.source import Source, read_documents
-from evomerge.reading import is_folder
 from evomerge.recipe.named import models_in
 
 

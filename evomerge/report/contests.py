@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evomerge.comparison import Comparison
-from evomerge.objective import Objective, Score
+from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.trial import Outcome, Trial
 from evomerge.report.gains import Gains
-from evomerge.report.names import short_origins
-from evomerge.report.run import RecordedRun
-from evomerge.trial import Outcome, Trial
+from evomerge.report.trial_names import short_origins
+from evomerge.run.recorded_run import RecordedRun
 
 WINNER = "winner"  # where there is one objective
 

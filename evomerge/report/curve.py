@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from evomerge.objective import Score
-from evomerge.report.names import short_origins
-from evomerge.report.run import RecordedRun
-from evomerge.report.table import combined, combined_name
-from evomerge.report.text import number
+from evomerge.nouns.objective import Score
+from evomerge.report.score_text import number
+from evomerge.report.trial_names import short_origins
+from evomerge.report.trial_table import combined, combined_name
+from evomerge.run.recorded_run import RecordedRun
 
 _SCALE_WIDTH = 10
 _BEST, _TRIAL, _REFERENCE = "━", "·", "┄"

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evomerge.counted import counted
-from evomerge.errors import LedgerError
-from evomerge.harmless import one_line
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import LedgerError
+from evomerge.foundations.reading import read_bytes
+from evomerge.foundations.text_safety import one_line
 from evomerge.optimizers.llm.record import Bill, records_in
-from evomerge.reading import read_bytes
-from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
+from evomerge.run.recorded_run import RecordedRun
 
 _DAMAGE = (
     ValueError,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from evomerge.comparison import Comparison, compare
-from evomerge.objective import Objective, Score
-from evomerge.parents import is_parent
-from evomerge.report.run import RecordedRun
-from evomerge.seeding import stream
-from evomerge.trial import Evaluation, Trial
+from evomerge.foundations.seeding import stream
+from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.parents import is_parent
+from evomerge.nouns.trial import Evaluation, Trial
+from evomerge.run.recorded_run import RecordedRun
 
 
 def best_parents(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
+from evomerge.run.recorded_run import RecordedRun
 
 _MEANING = (
     "They count as missing: what these trials gained is told without an error, or not at all. "

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from evomerge.report.dialogues import dialogues_section
 from evomerge.report.lost_section import lost_section
-from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
 from evomerge.report.steering_section import steering_section
 from evomerge.report.swarm_section import swarm_section
-from evomerge.report.training import training_section
+from evomerge.report.training_section import training_section
+from evomerge.run.recorded_run import RecordedRun
 
 _SECTIONS: tuple[Callable[[RecordedRun], Section | None], ...] = (
     steering_section,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from evomerge.report.run import RecordedRun
 from evomerge.report.section import Section
-from evomerge.steering import doubts, sample_text
+from evomerge.run.recorded_run import RecordedRun
+from evomerge.run.steering import doubts, sample_text
 
 
 def steering_section(run: RecordedRun) -> Section | None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from evomerge.best import best_content
-from evomerge.counted import counted, failures
-from evomerge.report.choice import choice_of
-from evomerge.report.run import RecordedRun
-from evomerge.report.table import SplitTable, final_tables, table_data
+from evomerge.foundations.counted import counted, failures
+from evomerge.nouns.trial import Trial, TrialState
+from evomerge.report.choice_section import choice_of
+from evomerge.report.trial_table import SplitTable, final_tables, table_data
 from evomerge.report.verdict import verdict, verdicts
-from evomerge.trial import Trial, TrialState
+from evomerge.run.best import best_content
+from evomerge.run.recorded_run import RecordedRun
 
 
 def n_failed(run: RecordedRun) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from evomerge.best import score_content
-from evomerge.report.run import RecordedRun
+from evomerge.nouns.trial import Trial
+from evomerge.report.score_text import number, score_text
 from evomerge.report.section import FAILED, Section
-from evomerge.report.swarm import SwarmHistory, swarm_of
+from evomerge.report.swarm_tracks import SwarmHistory, swarm_of
 from evomerge.report.swarm_vote import Vote, vote
-from evomerge.report.text import number, score_text
-from evomerge.trial import Trial
+from evomerge.run.best import score_content
+from evomerge.run.recorded_run import RecordedRun
 
 _N_SHOWN = 6  # iterations beside the first
 _SPLITS = {"search": "tasks", "validation": "validation", "holdout": "holdout"}

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evomerge.objective import Objective, Score
-from evomerge.report.run import RecordedRun
-from evomerge.report.swarm import SwarmHistory
-from evomerge.trial import Document, Evaluation, Trial
+from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.trial import Document, Evaluation, Trial
+from evomerge.report.swarm_tracks import SwarmHistory
+from evomerge.run.recorded_run import RecordedRun
 
 N_VOTERS = 10  # the paper's
 _FEWEST = 2

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evomerge.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
+from evomerge.nouns.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
 from evomerge.report.contests import WINNER, Contest
-from evomerge.report.table import SplitTable
-from evomerge.report.text import gain_text, with_sign
+from evomerge.report.score_text import gain_text, with_sign
+from evomerge.report.trial_table import SplitTable
 
 Answer = Literal["pays", "does not pay", "cannot be told"]
 _BIAS: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from evomerge.evaluators.lm_eval.answers import Question
 from evomerge.evaluators.lm_eval.targets import PERFECT, Tokens
-from evomerge.trial import Document
+from evomerge.nouns.trial import Document
 
 
 @dataclass(frozen=True, order=True)

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.merge_spaces.base import Point
-from evomerge.merge_spaces.parameters import ParameterSpace
+from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merge_spaces.slots import Coupled, Slot, Variable
 from evomerge.merging.structure import PlannedTensor
 from evomerge.merging.values import Values
+from evomerge.nouns.space import Real
 from evomerge.recipe import Recipe
-from evomerge.space import Real
 from evomerge.training.reach import SERIAL, Reach, row_of
 
 Array = NDArray[np.float64]

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.arrays import arrays_in
-from evomerge.errors import LedgerError
-from evomerge.optimizers.gradient_settings import GradientSettings
+from evomerge.foundations.arrays import arrays_in
+from evomerge.foundations.errors import LedgerError
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 
 Array = NDArray[np.floating[Any]]
 Schedule = Literal["constant", "linear", "cosine"]

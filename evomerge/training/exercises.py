@@ -13,17 +13,17 @@ from itertools import islice
 
 from transformers import PreTrainedModel
 
-from evomerge.counted import counted
-from evomerge.errors import GenomeError, LedgerError
 from evomerge.evaluators.lm_eval.answers import Question
 from evomerge.evaluators.lm_eval.targets import Answer
-from evomerge.parents import is_parent
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import GenomeError, LedgerError
+from evomerge.nouns.parents import is_parent
+from evomerge.nouns.trial import Document, Trial
 from evomerge.recipe import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.passes import Choice, Exercise, Text
 from evomerge.training.right_targets import RightTargets
 from evomerge.training.target_forms import N_LOOKED_AT, Opinion, is_foreign, likeliest, opinion_of
-from evomerge.trial import Document, Trial
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from mergekit.common import ModelReference
 from numpy.typing import NDArray
 
-from evomerge.errors import RunError
-from evomerge.merging.hub import reachable
+from evomerge.foundations.errors import RunError
+from evomerge.merging.hub_cache import reachable
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.structure import PlannedTensor, Structure

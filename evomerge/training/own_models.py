@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from evomerge.genome.models import ModelName
+from evomerge.genome.model_names import ModelName
 from evomerge.recipe import Recipe
 
 _NAME = re.compile(r"optimizer/columns/[0-9a-f]{16}/model")  # below a run folder; no Hub id

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from evomerge.errors import RunError
-from evomerge.evaluators.lm_eval.memory import is_shortage
+from evomerge.foundations.errors import RunError
+from evomerge.inference.shortage import is_shortage
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 from mergekit.common import ModelReference
 from numpy.typing import NDArray
 
+from evomerge.foundations.threads import one_thread
 from evomerge.merging.structure import PlannedTensor
 from evomerge.merging.values import Values
-from evomerge.threads import one_thread
 
 Array = NDArray[np.float64]
 SERIAL = 1e6  # serial numbers begin here: no weight is as large

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from evomerge.errors import LedgerError
 from evomerge.evaluators.lm_eval.answers import Question
-from evomerge.optimizers.context import Keepsakes
+from evomerge.foundations.errors import LedgerError
+from evomerge.optimizers.search_context import Keepsakes
 
 NAME = "targets.json"
 

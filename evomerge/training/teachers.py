@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load, save
 
-from evomerge.optimizers.context import Keepsakes
+from evomerge.optimizers.search_context import Keepsakes
 from evomerge.recipe import Recipe
 from evomerge.training.mixture import Mixture
 from evomerge.training.passes import Pass, Text, fitting

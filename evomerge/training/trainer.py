@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evomerge.optimizers.context import Effort, Lesson
-from evomerge.optimizers.gradient_settings import GradientSettings
-from evomerge.seeding import stream
+from evomerge.foundations.seeding import stream
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers.search_context import Effort, Lesson
 from evomerge.training import losses
-from evomerge.training.checkpoints import Checkpoints
 from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
 from evomerge.training.own_models import recipe_of
 from evomerge.training.passes import Exercise, Pass, Text, fitting
 from evomerge.training.teachers import Said, Teachers
+from evomerge.training.written_models import Checkpoints
 
 Array = NDArray[np.float64]
 _Any = TypeVar("_Any")
@@ -54,7 +54,7 @@ class _Step:
 
 
 class GradientTrainer:
-    """See the module; implements :class:`evomerge.optimizers.context.Trainer`.
+    """See the module; implements :class:`evomerge.optimizers.search_context.Trainer`.
 
     Args:
         mixture: The live model and where its weights act.
@@ -94,7 +94,7 @@ class GradientTrainer:
     def epoch(
         self, index: int, genotype: Array, state: bytes | None, seed: int, pace: float = 1.0
     ) -> Lesson:
-        """See :class:`evomerge.optimizers.context.Trainer`."""
+        """See :class:`evomerge.optimizers.search_context.Trainer`."""
         began, before = time.perf_counter(), self._effort(0.0)
         trained = self._mixture.trained
         if state is None:
@@ -141,7 +141,7 @@ class GradientTrainer:
         )
 
     def restore(self, lesson: Lesson) -> None:
-        """See :class:`evomerge.optimizers.context.Trainer`."""
+        """See :class:`evomerge.optimizers.search_context.Trainer`."""
         if self._checkpoints is not None and lesson.folder is not None:
             values = State.from_bytes(lesson.state).values
             self._checkpoints.restore(lesson.folder, values)

@@ -10,9 +10,9 @@ import shutil
 import pytest
 import yaml
 
-from evomerge.cli.findings import draw_findings, exit_code
 from evomerge.cli.main import entry_point
-from evomerge.findings import error, note, warning
+from evomerge.cli.problems import draw_findings, exit_code
+from evomerge.foundations.findings import error, note, warning
 from evomerge.merging.resident import ResidentMerger
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
@@ -237,7 +237,7 @@ def test_a_second_check_of_frozen_checkpoints_reads_no_tensor(check, place, monk
 
     monkeypatch.setattr(os, "pread", counted)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("evomerge.inspection.kept._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("evomerge.models.kept._SETTLED_NS", -(10**18))
     for name in ("one", "two"):
         shutil.copytree(place / "models" / "base", place / "models" / name, dirs_exist_ok=True)
     models = "[models/model_1, models/one, models/two]"

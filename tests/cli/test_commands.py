@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from evomerge.cli.main import entry_point, main
-from evomerge.errors import GenomeError, Problem
-from evomerge.report.export import winners_of
+from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.report.exporting import winners_of
 from tests.recorded_runs import record_run
 
 ROOT = Path(__file__).parents[2]

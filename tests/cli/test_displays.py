@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from evomerge.cli.lines import LineView, _opening
+from evomerge.cli.event_lines import LineView, _opening
 from evomerge.cli.live import LiveView, sparkline
 from evomerge.cli.progress import Progress, duration
 from evomerge.cli.run import _running
-from evomerge.counted import counted, failures
-from evomerge.events import (
+from evomerge.foundations.counted import counted, failures
+from evomerge.nouns.events import (
     FinalScored,
     Proposing,
     RunFinished,

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
+from evomerge.checks.doctor import Examination, Package
+from evomerge.checks.doctor.hardware import Disk, Hub
 from evomerge.cli.doctor import _draw
-from evomerge.doctor import Examination, Package
-from evomerge.doctor.machine import Disk, Hub
-from evomerge.findings import error, note
+from evomerge.foundations.findings import error, note
 
 EXAMINATION = Examination(
     version="0.1.0",

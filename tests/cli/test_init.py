@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome
-from evomerge.errors import OccupiedError
+from evomerge.compiler.starter import Answers, start
+from evomerge.foundations.errors import OccupiedError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.permissions import Permissions
-from evomerge.starter import Answers, start
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family, tiny_model
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome
-from evomerge.counted import counted
+from evomerge.foundations.counted import counted
 from evomerge.genome import load_genome
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family

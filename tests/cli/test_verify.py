@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from evomerge.cli.main import entry_point
-from evomerge.cli.verify import _lines, _tell
-from evomerge.trial import Document
-from evomerge.verification import Difference, Verdict
+from evomerge.cli.verify_command import _lines, _tell
+from evomerge.nouns.trial import Document
+from evomerge.verify import Difference, Verdict
 
 DOCUMENTS = tuple(Document("sort", index, {}) for index in range(30))
 RECORDED = SimpleNamespace(trial_id=7, documents={"tasks": DOCUMENTS, "holdout": DOCUMENTS})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from evomerge.architecture import Architecture
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import METHODS, Base, Method, MethodParameter
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.methods import METHODS, Base, Method, MethodParameter
+from evomerge.models.architecture import Architecture
 
 # Three layers, so that groups of two leave a remainder; one module with a bias.
 LLAMA = Architecture(

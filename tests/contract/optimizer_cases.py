@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Chain, Link
-from evomerge.optimizers.context import InMemory, Keepsakes, SearchContext
 from evomerge.optimizers.islands import Islands
-from evomerge.space import Real, Space
+from evomerge.optimizers.search_context import InMemory, Keepsakes, SearchContext
 from tests.optimizers.toy_trainer import FormulaTrainer, Slope, ToyTrainer
 from tests.scripted_llm import ScriptedSettings
 

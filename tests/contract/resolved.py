@@ -19,7 +19,7 @@ from mergekit.config import (
 )
 from mergekit.parameter_resolver import resolve_parameters
 
-from evomerge.architecture import Architecture
+from evomerge.models.architecture import Architecture
 from evomerge.recipe import Recipe
 
 Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import validate_genome
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import BASELINES
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merging.resident import ResidentMerger
-from evomerge.methods import METHODS
 from tests.contract.merge_space_cases import LAYOUTS, LLAMA, build
 from tests.contract.resolved import resolved
 from tests.lora_experts import lora_expert

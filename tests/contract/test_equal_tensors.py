@@ -17,11 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evomerge.errors import GenomeError
-from evomerge.genome.merge import MergeDefinition
-from evomerge.merge_spaces.parameters import ParameterSpace
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import METHODS, Base, Unmoved
+from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merging.resident import ResidentMerger
-from evomerge.methods import METHODS, Base, Unmoved
 from tests.contract.merge_space_cases import LLAMA, opened
 from tests.tiny_models import tiny_family
 

@@ -7,9 +7,9 @@ import math
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evomerge.errors import GenomeError
 from evomerge.evaluators import EVALUATORS
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
 from tests.evaluators.tiny_tasks import N_DOCUMENTS, write_tasks
 from tests.tiny_models import tiny_model

@@ -8,12 +8,12 @@ import pickle
 
 import pytest
 
-from evomerge.errors import LostFileError, RunError
-from evomerge.events import StageStarted, TrialStarted
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
+from evomerge.foundations.errors import LostFileError, RunError
+from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.trial import Candidate, TrialState
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate, TrialState
 from tests.fake_executor import (
     Pid,
     broken_worker,
@@ -194,8 +194,8 @@ def test_a_worker_that_cannot_be_built_ends_the_run_and_says_why(make, factory, 
 
 
 def test_the_factory_of_a_real_run_can_be_sent_to_a_process():
-    from evomerge.executors.factory import Workshop
-    from evomerge.genome.tasks import Evaluation, Task
+    from evomerge.executors.worker_factory import Workshop
+    from evomerge.genome.task_blocks import Evaluation, Task
 
     workshop = Workshop({"tasks": (Task(name="x"),)}, Evaluation(), (), 0, "cpu", 1)
     assert pickle.loads(pickle.dumps(workshop)) == workshop

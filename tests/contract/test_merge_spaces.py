@@ -17,13 +17,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.errors import GenomeError
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome import validate_genome
+from evomerge.genome.methods import METHODS
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import MERGE_SPACES, merge_space_for
-from evomerge.merge_spaces.weights import Affine, Shares
-from evomerge.methods import METHODS
-from evomerge.space import Real
+from evomerge.merge_spaces.unit_weights import Affine, Shares
+from evomerge.nouns.space import Real
 from tests.contract.merge_space_cases import CASES, GPT, LAYOUTS, LLAMA, build, definition
 from tests.contract.resolved import resolved
 

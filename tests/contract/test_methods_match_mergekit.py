@@ -7,8 +7,8 @@ from mergekit import merge_methods
 from mergekit.evo.genome import METHOD_PARAM_MAPS
 from mergekit.merge_methods.base import BasePolicy
 
-from evomerge.errors import UnknownNameError
-from evomerge.methods import METHODS, Base, method_named
+from evomerge.foundations.errors import UnknownNameError
+from evomerge.genome.methods import METHODS, Base, method_named
 
 REGISTERED = {method.spec.name: method.spec for method in merge_methods.registered_methods()}
 EVOLVE_NORMALIZES = {"ties", "dare_ties", "linear"}  # mergekit.evo.genome.genotype_merge_config

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from evomerge.nouns.space import Choice, Integer, Real, Space
 from evomerge.optimizers.base import Optimizer
-from evomerge.space import Choice, Integer, Real, Space
 from tests.contract.optimizer_cases import NAMES, Case
 
 Array = NDArray[np.float64]

@@ -12,11 +12,11 @@ from mergekit.io.tasks import SaveTensor
 from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 
-from evomerge.genome.merge import MergeDefinition
-from evomerge.genome.models import ModelName
-from evomerge.inspection.read import read_model
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces import merge_space_for
-from evomerge.merging.describe import describe
+from evomerge.models.inspect import read_model
+from evomerge.models.shared_layers import describe
 from tests.contract.merge_space_cases import LAYOUTS
 from tests.contract.resolved import resolved
 from tests.tiny_models import tiny_family

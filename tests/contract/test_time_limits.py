@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.alarm import OverdueError, ended_in_time
-from evomerge.deadline import Deadline
-from evomerge.errors import RunError
-from evomerge.events import TrialStarted
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished
-from evomerge.ledger import Ledger, RunFolder
+from evomerge.foundations.alarm import OverdueError, ended_in_time
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import RunError
+from evomerge.nouns.events import TrialStarted
+from evomerge.nouns.trial import Candidate, TrialState
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate, TrialState
+from evomerge.run.ledger import Ledger, RunFolder
 from tests.fake_executor import FOR_EVER, WAYS_TO_HANG, SlowToArrive, SlowToLoad, formula_worker
 
 LIMIT = 0.2  # seconds
@@ -190,9 +190,9 @@ import sys
 from pathlib import Path
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import JobFinished
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.scratch import scratch
-from evomerge.trial import Trial
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.foundations.scratch import scratch
+from evomerge.nouns.trial import Trial
 from tests.contract.test_time_limits import FOR_EVER, LIMIT, job
 from tests.fake_executor import formula_worker
 from tests.test_ledger import HEADER

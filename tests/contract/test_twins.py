@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from evomerge.genome.methods import METHODS, Unmoved
 from evomerge.merging.resident import ResidentMerger
-from evomerge.methods import METHODS, Unmoved
 from evomerge.recipe import Recipe
 from tests.contract.merge_space_cases import LAYOUTS, build, definition, opened
 from tests.tiny_models import tiny_family

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome, search_for
-from evomerge.errors import GenomeError
-from evomerge.events import Notice, RunStarted, TrialFinished
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.permissions import Permissions
-from evomerge.report.run import load_run
-from evomerge.report.training import training_of
+from evomerge.nouns.events import Notice, RunStarted, TrialFinished
+from evomerge.report.training_section import training_of
+from evomerge.run.recorded_run import load_run
 from evomerge.training.trainer import GradientTrainer
 from tests.end_to_end.conftest import GENOME, make_workplace
 from tests.killed import history
@@ -105,7 +105,7 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
         if not n_trials:
             break
     events.close()
-    monkeypatch.setattr("evomerge.compiler.auto._shortage", lambda subject: "no memory")
+    monkeypatch.setattr("evomerge.compiler.auto_choice._shortage", lambda subject: "no memory")
     search = begin(place)
     events = list(search.run())
     assert re.fullmatch(LINE, next(n for n in events[0].notes if n.startswith("optimizer auto")))
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
 
 
 def test_where_memory_is_short_nothing_is_trained_and_the_line_says_so(place, monkeypatch):
-    monkeypatch.setattr("evomerge.compiler.auto._TOKENS", 10**12)
+    monkeypatch.setattr("evomerge.compiler.auto_choice._TOKENS", 10**12)
     (started,) = begun(place)
     assert isinstance(started, RunStarted)
     (line,) = [note for note in started.notes if note.startswith("optimizer auto")]

@@ -7,17 +7,17 @@ import json
 import numpy as np
 import pytest
 
+from evomerge.checks.search_plan import plan_of
 from evomerge.compiler import compile_genome, search_for
-from evomerge.compiler.read import examine_file
-from evomerge.errors import LedgerError, MergeError
-from evomerge.events import TrialFinished
+from evomerge.compiler.checked import examine_file
+from evomerge.foundations.errors import LedgerError, MergeError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.ledger import Ledger
 from evomerge.merging.resident import ResidentMerger
-from evomerge.permissions import Permissions
-from evomerge.plan.trials import plan_of
-from evomerge.report.run import load_run
+from evomerge.nouns.events import TrialFinished
 from evomerge.report.summary import summary
+from evomerge.run.ledger import Ledger
+from evomerge.run.recorded_run import load_run
 
 ALL = [
     "model models/model_1",

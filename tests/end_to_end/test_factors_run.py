@@ -17,10 +17,10 @@ import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from evomerge.best import best_content
 from evomerge.cli.main import main
-from evomerge.errors import MergeError
-from evomerge.report.run import load_run
+from evomerge.foundations.errors import MergeError
+from evomerge.run.best import best_content
+from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.lora_experts import WEIGHTS, lora_expert
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from evomerge.cli.main import entry_point
-from evomerge.errors import GenomeError, OutOfMemoryError
 from evomerge.evaluators.lm_eval import LmEval
+from evomerge.foundations.errors import GenomeError, OutOfMemoryError
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_family

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from evomerge.compiler import compile_genome, search_for
-from evomerge.deadline import Deadline
-from evomerge.events import FinalScored, RunFinished, TrialFinished, TrialStarted
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.permissions import Permissions
+from evomerge.nouns.events import FinalScored, RunFinished, TrialFinished, TrialStarted
 from evomerge.training.descent import Descent
 from tests.end_to_end.conftest import GENOME
 from tests.end_to_end.dying import with_hooks

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from evomerge.ledger import Ledger, RunFolder
+from evomerge.run.ledger import Ledger, RunFolder
 from tests.end_to_end.conftest import GENOME, ROOT
 from tests.scripted_llm import Script, served
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from evomerge.compiler import compile_genome, search_for
-from evomerge.compiler.read import read_genome
-from evomerge.errors import LedgerError
+from evomerge.compiler.checked import read_genome
+from evomerge.foundations.errors import LedgerError
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_model

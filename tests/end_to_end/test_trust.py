@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from evomerge.compiler import compile_genome, search_for
-from evomerge.compiler.read import examine_file
-from evomerge.errors import GenomeError, LedgerError, LostFileError, RunError
-from evomerge.events import TrialStarted
-from evomerge.files import digest
-from evomerge.findings import Severity, problems
+from evomerge.compiler.checked import examine_file
+from evomerge.foundations.errors import GenomeError, LedgerError, LostFileError, RunError
+from evomerge.foundations.files import digest
+from evomerge.foundations.findings import Severity, problems
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
 from evomerge.genome.source import read_yaml
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.permissions import Permissions
+from evomerge.nouns.events import TrialStarted
+from evomerge.run.ledger import Ledger, RunFolder
 from tests.end_to_end.conftest import ROOT
 from tests.tiny_models import tiny_model
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.best import best_content
-from evomerge.files import digest
-from evomerge.report.run import load_run
-from evomerge.scratch import SCRATCH
+from evomerge.foundations.files import digest
+from evomerge.foundations.scratch import SCRATCH
+from evomerge.run.best import best_content
+from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import ROOT, command_in, make_workplace
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from evomerge.compiler.optimizer import obstacles, oddities
+from evomerge.compiler.make_optimizer import obstacles, oddities
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.optimizers.llm.dialogue import Clock
-from evomerge.optimizers.llm.optimizer import Llm
-from evomerge.optimizers.llm.settings import LlmSettings
+from evomerge.optimizers.llm.evolution import Llm
+from evomerge.optimizers.llm.llm_settings import LlmSettings
 from tests.optimizers.test_llm_runs import asked_of, finished
 
 RETRIES = 3
@@ -74,7 +74,7 @@ def _impatient(seconds: float) -> Iterator[None]:
     """Nobody waits between two requests, and a check's probe waits no longer than the others."""
     with (
         mock.patch.object(Llm, "clock", Clock(wait=lambda _: None)),
-        mock.patch("evomerge.optimizers.llm.settings._PROBE_SECONDS", seconds),
+        mock.patch("evomerge.optimizers.llm.llm_settings._PROBE_SECONDS", seconds),
     ):
         yield
 

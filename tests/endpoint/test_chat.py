@@ -6,7 +6,7 @@ import pytest
 
 from evomerge.endpoint.chat import Answer
 from evomerge.endpoint.exchange import NoAnswerError
-from evomerge.optimizers.llm.settings import LlmSettings
+from evomerge.optimizers.llm.llm_settings import LlmSettings
 from tests.scripted_llm import Script, completion, key_of, served, slow
 
 KEY = "sk-sentinel-0123456789abcdefghij"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.secret import HIDDEN, WITHHELD, Secret
+from evomerge.foundations.secret import HIDDEN, WITHHELD, Secret
 from tests.endpoint.disguises import DISGUISED, KEY, PLAIN, escaped
 from tests.endpoint.leaks import leaks
 

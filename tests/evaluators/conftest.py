@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
 from tests.evaluators.tiny_tasks import CHAT_TEMPLATE, write_tasks
 from tests.tiny_models import tiny_model

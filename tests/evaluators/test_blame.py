@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from evomerge.errors import EvomergeError
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.answers import questions_of
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.foundations.errors import EvomergeError
+from evomerge.genome.task_blocks import Evaluation, Task
 
 CODE = """
 def mark(doc):

@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 
 from evomerge.evaluators.lm_eval.choices import judged
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
-from evomerge.evaluators.lm_eval.tasks import Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf
 
 METRICS = "\n".join(
     f"  - {{metric: {name}, aggregation: mean, higher_is_better: true}}"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.comparison import compare
-from evomerge.evaluators.contents import members_of
-from evomerge.objective import Objective
-from evomerge.seeding import stream
+from evomerge.evaluators.task_contents import members_of
+from evomerge.foundations.seeding import stream
+from evomerge.nouns.comparison import compare
+from evomerge.nouns.objective import Objective
 from tests.evaluators.tiny_tasks import N_DOCUMENTS
 
 

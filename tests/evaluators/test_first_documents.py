@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from evomerge.errors import EvaluationError, GenomeError
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.identity import _leaf, _plain
-from evomerge.files import digest
-from evomerge.genome.tasks import Evaluation, Task
-from evomerge.trial import MetricKey
+from evomerge.evaluators.lm_eval.task_digests import _leaf, _plain
+from evomerge.foundations.errors import EvaluationError, GenomeError
+from evomerge.foundations.files import digest
+from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.nouns.trial import MetricKey
 
 CODE = """
 import itertools

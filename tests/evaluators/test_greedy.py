@@ -7,8 +7,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from evomerge.evaluators.lm_eval import greedy
-from evomerge.evaluators.lm_eval.greedy import SlotMemory
+from evomerge.inference import greedy
+from evomerge.inference.greedy import SlotMemory
 from tests.evaluators.tiny_requests import asked, bound, build, prompts, small_trees, words
 from tests.tiny_models import tiny_tokenizer
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError
 from evomerge.evaluators.lm_eval import sanity
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemoryError
+from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
-from evomerge.merging.quiet import lock_bars_in_this_process
+from evomerge.models.quiet import lock_bars_in_this_process
 from tests.tiny_models import tiny_tokenizer
 
 

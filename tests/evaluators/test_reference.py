@@ -5,10 +5,10 @@ from __future__ import annotations
 import lm_eval.models.huggingface as huggingface
 import pytest
 
-from evomerge.errors import RunError
-from evomerge.evaluators.lm_eval.reference import Reference
-from evomerge.evaluators.lm_eval.reference_model import open_model
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.evaluators.lm_eval.hf_model import open_model
+from evomerge.evaluators.lm_eval.lm_eval_alone import Reference
+from evomerge.foundations.errors import RunError
+from evomerge.genome.task_blocks import Evaluation, Task
 
 METRIC = {"tiny_text": "exact_match,whole", "tiny_rolling": "word_perplexity"}
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from evomerge.errors import GenomeError
-from evomerge.evaluators.lm_eval.sharing import SHARED
+from evomerge.foundations.errors import GenomeError
+from evomerge.inference.sharing import SHARED
 from tests.evaluators.tiny_requests import (
     KINDS,
     WINDOW,

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from evomerge.deadline import Deadline
-from evomerge.errors import TrialTimeoutError
-from evomerge.evaluators.lm_eval import sharing
-from evomerge.evaluators.lm_eval.sharing import SHARED
-from evomerge.evaluators.lm_eval.trees import cut, lay_out, lay_out_apart
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import TrialTimeoutError
+from evomerge.inference import sharing
+from evomerge.inference.sharing import SHARED
+from evomerge.inference.trees import cut, lay_out, lay_out_apart
 from tests.evaluators.tiny_requests import (
     KINDS,
     WINDOW,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
-from evomerge.errors import EvomergeError
-from evomerge.harmless import offender
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.text_safety import offender
 
 LONGEST = 2000  # characters of one sentence
 

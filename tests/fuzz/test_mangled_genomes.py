@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
+from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome import load_genome
 from evomerge.genome.load import to_yaml
 from evomerge.genome.source import parse_yaml

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.cli.main import entry_point, main
-from evomerge.errors import EvomergeError
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.text_safety import offender
 from evomerge.genome import load_genome
-from evomerge.harmless import offender
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.ledger.documents import read_documents
-from evomerge.report.html import report_html
-from evomerge.report.run import load_run
+from evomerge.report.page import report_html
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.kept_documents import read_documents
+from evomerge.run.recorded_run import load_run
 from tests.fuzz.endings import drawing, ends_well, examples
 from tests.fuzz.mangling import mangled_bytes, mangled_gzip, mangled_lines, mangled_yaml
 from tests.recorded_runs import record_run

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evomerge.cli.lines import LineView
+from evomerge.cli.event_lines import LineView
 from evomerge.cli.log import RunLog, run_log
 from evomerge.cli.progress import Progress
-from evomerge.events import Notice, Proposing, RunStarted
-from evomerge.harmless import escaped, harmless, one_name
-from evomerge.optimizers.context import Lesson
-from evomerge.optimizers.gradient_lessons import to_bytes
+from evomerge.foundations.text_safety import escaped, harmless, one_name
+from evomerge.nouns.events import Notice, Proposing, RunStarted
+from evomerge.optimizers.gradient.lessons import to_bytes
+from evomerge.optimizers.search_context import Lesson
 from tests.hostile.things import OBEYED, command
 from tests.recorded_runs import record_run
 
@@ -81,8 +81,8 @@ def test_json_means_the_same(run):
 
 
 def test_what_is_written_of_such_a_run_is_harmless(run):
-    from evomerge.report.html import write_report
-    from evomerge.report.run import load_run
+    from evomerge.report.page import write_report
+    from evomerge.run.recorded_run import load_run
 
     assert command("export", run, "-o", "recipe.yml").code == 0
     assert command("export", run, "--top", "3", "-o", "top").code == 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evomerge.optimizers.context import Effort, Lesson
-from evomerge.optimizers.gradient_lessons import name_of, to_bytes
+from evomerge.optimizers.gradient.lessons import name_of, to_bytes
+from evomerge.optimizers.search_context import Effort, Lesson
 from tests.hostile.things import THINGS, assert_told, command, in_turn
 from tests.recorded_runs import record_run
 

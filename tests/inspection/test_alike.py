@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.genome.models import ModelName
-from evomerge.inspection.alike import alike, hold_equal
-from evomerge.inspection.fingerprint import fingerprints
-from evomerge.inspection.read import read_model
+from evomerge.genome.model_names import ModelName
 from evomerge.merging.sources import fold_adapters
 from evomerge.merging.structure import Configuration
+from evomerge.models.alike import alike, hold_equal
+from evomerge.models.fingerprint import fingerprints
+from evomerge.models.inspect import read_model
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_family, tiny_model
 
@@ -39,7 +39,7 @@ def bytes_read(monkeypatch, tmp_path):
 
     monkeypatch.setattr(os, "pread", counted)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("evomerge.inspection.kept._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("evomerge.models.kept._SETTLED_NS", -(10**18))
     return lengths
 
 

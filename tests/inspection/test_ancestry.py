@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.genome.models import ModelName
-from evomerge.inspection.ancestry import likeness
-from evomerge.inspection.read import read_model
+from evomerge.genome.model_names import ModelName
+from evomerge.models.ancestry import likeness
+from evomerge.models.inspect import read_model
 from tests.tiny_models import tiny_model
 
 

@@ -8,10 +8,10 @@ import pytest
 from mergekit.architecture import arch_info_for_config
 from mergekit.architecture.json_definitions import NAME_TO_ARCH
 
-from evomerge.inspection.conversion import unconvertible
-from evomerge.inspection.facts import ModelFacts, TensorFacts
-from evomerge.inspection.families import family_of, known_architectures, layers_by_names
-from evomerge.inspection.native import is_native
+from evomerge.models.conversion import unconvertible
+from evomerge.models.facts import ModelFacts, TensorFacts
+from evomerge.models.families import family_of, known_architectures, layers_by_names
+from evomerge.models.native import is_native
 
 N_LAYERS = 3
 CONFIG = {"num_hidden_layers": N_LAYERS, "n_layer": N_LAYERS}

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.errors import ModelError, UnreadableError
-from evomerge.genome.models import ModelName
-from evomerge.inspection import fingerprint as module
-from evomerge.inspection.digests import Digests, FileDigest
-from evomerge.inspection.fingerprint import fingerprint, fingerprints
-from evomerge.inspection.kept import FileState, Kept
-from evomerge.inspection.read import read_model
+from evomerge.foundations.errors import ModelError, UnreadableError
+from evomerge.genome.model_names import ModelName
+from evomerge.models import fingerprint as module
+from evomerge.models.digests import Digests, FileDigest
+from evomerge.models.fingerprint import fingerprint, fingerprints
+from evomerge.models.inspect import read_model
+from evomerge.models.kept import FileState, Kept
 from tests.lora_experts import lora_expert
 from tests.tiny_models import tiny_model
 
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_safetensors_is_its_bytes(copy, content):
 
 
 def test_a_file_without_tensors_is_digested_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("evomerge.inspection.digests._STRETCH", 1000)
+    monkeypatch.setattr("evomerge.models.digests._STRETCH", 1000)
     file = tmp_path / "pytorch_model.bin"
     file.write_bytes(random.Random(1).randbytes(4567))
     before = Digests().of(file)
@@ -218,7 +218,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(copy, tmp_path, caplog)
 
 
 def test_the_oldest_entries_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("evomerge.inspection.kept._MOST_FILES", 4)
+    monkeypatch.setattr("evomerge.models.kept._MOST_FILES", 4)
     known = settled(tmp_path / "known")
     for number in range(9):
         (tmp_path / "file").write_text(str(number))

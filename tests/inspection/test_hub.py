@@ -14,11 +14,11 @@ from huggingface_hub import HfApi, close_session, constants, snapshot_download
 from huggingface_hub.errors import HTTPError
 from safetensors.numpy import load_file, save_file
 
-from evomerge.errors import ModelError
-from evomerge.genome.models import ModelName
-from evomerge.inspection.facts import ModelFacts
-from evomerge.inspection.headers import FIRST_READ
-from evomerge.inspection.read import read_model
+from evomerge.foundations.errors import ModelError
+from evomerge.genome.model_names import ModelName
+from evomerge.models.facts import ModelFacts
+from evomerge.models.headers import FIRST_READ
+from evomerge.models.inspect import read_model
 from tests.inspection.hub_server import COMMIT, HubServer
 from tests.preflight.variants import adapter, card, variant
 from tests.tiny_models import tiny_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evomerge.errors import ModelError, RunError
+from evomerge.foundations.errors import ModelError, RunError
 from evomerge.merging.build import _reason, build, mergekit_command
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe

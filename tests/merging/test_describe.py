@@ -9,13 +9,13 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from evomerge.errors import ModelError
-from evomerge.genome.models import ModelName
-from evomerge.inspection.facts import ModelFacts
-from evomerge.inspection.read import read_model
-from evomerge.merging.describe import describe
-from evomerge.merging.dtype import common_dtype
-from evomerge.merging.vocabulary import load_tokenizer
+from evomerge.foundations.errors import ModelError
+from evomerge.genome.model_names import ModelName
+from evomerge.models.facts import ModelFacts
+from evomerge.models.inspect import read_model
+from evomerge.models.merge_dtype import common_dtype
+from evomerge.models.shared_layers import describe
+from evomerge.models.vocabulary import load_tokenizer
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evomerge.architecture import Architecture
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merging.resident import ResidentMerger
+from evomerge.models.architecture import Architecture
 from tests.tiny_models import tiny_family
 
 

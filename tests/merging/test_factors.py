@@ -10,9 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from evomerge.errors import MergeError, UnreadableError
-from evomerge.files import write_missing
-from evomerge.genome.models import ModelName
+from evomerge.foundations.errors import MergeError, UnreadableError
+from evomerge.foundations.files import write_missing
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merging.factors import placed, read_sum, write_adapter
 from evomerge.merging.resident import ResidentMerger

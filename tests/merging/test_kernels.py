@@ -15,8 +15,8 @@ from mergekit.common import ImmutableMap, ModelReference
 from mergekit.merge_methods.base import ParameterScope
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask, TensorDictWrapper
 
-from evomerge.deadline import Deadline
-from evomerge.merging.budget import Budget
+from evomerge.foundations.deadline import Deadline
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels import FAMILY, workspace
 from evomerge.merging.kernels.engine import ByKernel, ByMergekit, Engine, Merged
 from evomerge.merging.resident import ResidentMerger

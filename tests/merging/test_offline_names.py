@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from huggingface_hub import constants
 
-from evomerge.genome.models import ModelName
-from evomerge.merging.hub import reachable
+from evomerge.genome.model_names import ModelName
+from evomerge.merging.hub_cache import reachable
 from evomerge.recipe import Recipe
 
 

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evomerge.errors import LostFileError, MergeError, ModelError
-from evomerge.merging.output import Outputs
+from evomerge.foundations.errors import LostFileError, MergeError, ModelError
+from evomerge.merging.built_files import Outputs
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process

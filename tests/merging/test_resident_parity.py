@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mergekit import merge_methods
 
-from evomerge.errors import MergeError
+from evomerge.foundations.errors import MergeError
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.creating import MARK
-from evomerge.errors import OccupiedError, RunError
+from evomerge.foundations.creating import MARK
+from evomerge.foundations.errors import OccupiedError, RunError
 from evomerge.merging.built import build_into, flaws
 from evomerge.recipe import Recipe
 from tests.tiny_models import tiny_model

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from evomerge.errors import GenomeError, LedgerError
+from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.genome.schema import OptimizerBlock
-from evomerge.ledger.shape import _Auto, checked
+from evomerge.nouns.space import Choice, Integer, Real, Space
 from evomerge.optimizers.auto import Auto, Facts, chosen, chosen_in, is_auto
-from evomerge.optimizers.context import InMemory, SearchContext
-from evomerge.space import Choice, Integer, Real, Space
+from evomerge.optimizers.search_context import InMemory, SearchContext
+from evomerge.run.ledger.shape import _Auto, checked
 from tests.optimizers.toy_trainer import ToyTrainer
 
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from evomerge.nouns.space import Real, Space
+from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Chain, Link
-from evomerge.optimizers.context import InMemory, SearchContext
-from evomerge.space import Real, Space
-from evomerge.trial import Evaluation
+from evomerge.optimizers.search_context import InMemory, SearchContext
 
 SPACE = Space((Real("weight", 0.0, 2.0), Real("density", 0.0, 1.0)))
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evomerge.nouns.space import WIDEST_STEP, Choice, Integer, Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.context import SearchContext
 from evomerge.optimizers.focus import Focus
-from evomerge.space import WIDEST_STEP, Choice, Integer, Real, Space
+from evomerge.optimizers.search_context import SearchContext
 
 MIXED = Space(
     (

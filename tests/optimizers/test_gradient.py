@@ -9,15 +9,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from evomerge.errors import GenomeError, RunError
+from evomerge.foundations.errors import GenomeError, RunError
 from evomerge.genome.schema import Genome
+from evomerge.nouns.space import Choice, Real, Space
 from evomerge.optimizers.chain import Chain, Link
-from evomerge.optimizers.context import InMemory, Lesson, SearchContext
-from evomerge.optimizers.gradient import Gradient
-from evomerge.optimizers.gradient_lessons import from_bytes, name_of
-from evomerge.optimizers.gradient_settings import GradientSettings
-from evomerge.optimizers.prompt_rows import refuse_unreadable
-from evomerge.space import Choice, Real, Space
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers.gradient.learner import Gradient
+from evomerge.optimizers.gradient.lessons import from_bytes, name_of
+from evomerge.optimizers.gradient.prompt_rows import refuse_unreadable
+from evomerge.optimizers.search_context import InMemory, Lesson, SearchContext
 from tests.optimizers.toy_trainer import ToyTrainer
 
 SPACE = Space((Real("weight[a]", 0.0, 1.0, initial=0.9), Real("weight[b]", 0.0, 1.0)))

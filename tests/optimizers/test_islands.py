@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge.compiler.optimizer import chosen_optimizer, deaf_islands, oddities, optimizer_for
+from evomerge.compiler.make_optimizer import chosen_optimizer, deaf_islands, oddities, optimizer_for
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
+from evomerge.nouns.space import Real, Space
+from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.chain import Link
-from evomerge.optimizers.context import InMemory, SearchContext
 from evomerge.optimizers.islands import Islands
-from evomerge.space import Real, Space
-from evomerge.trial import Evaluation
+from evomerge.optimizers.search_context import InMemory, SearchContext
 from tests.contract.merge_space_cases import LLAMA
 from tests.optimizers.test_chain import SPACE, Scribe, sphere
 

@@ -9,15 +9,15 @@ import pytest
 
 from evomerge.endpoint.chat import Answer
 from evomerge.endpoint.exchange import NoAnswerError
-from evomerge.errors import LedgerError
-from evomerge.optimizers.context import Brief, InMemory, SearchContext
+from evomerge.foundations.errors import LedgerError
+from evomerge.foundations.seeding import stream
+from evomerge.nouns.space import Choice, Integer, Real, Space
+from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.llm.dialogue import Clock
-from evomerge.optimizers.llm.optimizer import Llm
-from evomerge.optimizers.llm.settings import LlmSettings
-from evomerge.seeding import stream
-from evomerge.space import Choice, Integer, Real, Space
-from evomerge.trial import Evaluation, Metric, MetricKey
+from evomerge.optimizers.llm.evolution import Llm
+from evomerge.optimizers.llm.llm_settings import LlmSettings
+from evomerge.optimizers.search_context import Brief, InMemory, SearchContext
 from tests.scripted_llm import ScriptedModel, recombined
 
 SPACE = Space((Real("a", 0.0, 2.0), Real("b", 0.0, 1.0), Real("c", 0.0, 1.0)))

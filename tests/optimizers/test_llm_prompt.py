@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from evomerge.optimizers.context import Brief
+from evomerge.nouns.space import Choice, Real, Space
 from evomerge.optimizers.llm.prompt import (
     Example,
     Situation,
@@ -15,7 +15,7 @@ from evomerge.optimizers.llm.prompt import (
     shown_value,
 )
 from evomerge.optimizers.llm.reply import read_reply
-from evomerge.space import Choice, Real, Space
+from evomerge.optimizers.search_context import Brief
 from tests.scripted_llm import recombined
 
 SPACE = Space((Real("weight[a, layers 0-1]", 0.0, 1.5), Choice("method", ("linear", "ties"))))

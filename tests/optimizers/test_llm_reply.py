@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from evomerge.nouns.space import Choice, Integer, Real, Space
 from evomerge.optimizers.llm.reply import ReplyError, read_reply
-from evomerge.space import Choice, Integer, Real, Space
 
 SPACE = Space(
     (

@@ -7,22 +7,22 @@ import logging
 
 import pytest
 
-from evomerge.compiler.optimizer import chosen_optimizer, obstacles, oddities
+from evomerge.compiler.make_optimizer import chosen_optimizer, obstacles, oddities
 from evomerge.compiler.start import shown_models
-from evomerge.errors import GenomeError
-from evomerge.events import Proposing, RunFinished
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome import validate_genome
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.source import parse_yaml
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.ledger.keepsakes import RunKeepsakes
-from evomerge.limits import Limits
 from evomerge.merge_spaces import merge_space_for
-from evomerge.optimizers.context import SearchContext
+from evomerge.nouns.events import Proposing, RunFinished
 from evomerge.optimizers.llm.dialogue import Clock
-from evomerge.optimizers.llm.optimizer import Llm
-from evomerge.optimizers.llm.settings import LlmSettings
-from evomerge.search import Search
+from evomerge.optimizers.llm.evolution import Llm
+from evomerge.optimizers.llm.llm_settings import LlmSettings
+from evomerge.optimizers.search_context import SearchContext
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.limits import Limits
+from evomerge.run.search import Search
 from tests.contract.merge_space_cases import LLAMA
 from tests.fake_executor import Recording
 from tests.scripted_llm import Script, completion, recombined, served, slow

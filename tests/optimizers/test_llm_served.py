@@ -15,10 +15,10 @@ from urllib.request import ProxyHandler, build_opener
 import numpy as np
 import pytest
 
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.llm.dialogue import Clock
-from evomerge.optimizers.llm.optimizer import Llm
-from evomerge.optimizers.llm.settings import LlmSettings
-from evomerge.space import Real, Space
+from evomerge.optimizers.llm.evolution import Llm
+from evomerge.optimizers.llm.llm_settings import LlmSettings
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow

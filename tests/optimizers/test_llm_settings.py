@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.optimizers.llm.settings import LlmSettings
+from evomerge.optimizers.llm.llm_settings import LlmSettings
 
 
 @pytest.mark.parametrize(

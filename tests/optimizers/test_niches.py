@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from evomerge.genome.schema import Genome
-from evomerge.optimizers.context import SearchContext
-from evomerge.optimizers.niche_archive import (
+from evomerge.nouns.space import Choice, Integer, Real, Space
+from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.optimizers.niches.archive import (
     Member,
     Supply,
     attraction,
@@ -16,9 +17,8 @@ from evomerge.optimizers.niche_archive import (
     shared_fitness,
     supply_of,
 )
-from evomerge.optimizers.niches import Niches, NichesSettings, first_points, shares_of
-from evomerge.space import Choice, Integer, Real, Space
-from evomerge.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.optimizers.niches.m2n2 import Niches, NichesSettings, first_points, shares_of
+from evomerge.optimizers.search_context import SearchContext
 
 # Three trials, four documents of one task: the first solves two that others solve too, the second
 # one of them and one of its own, the third what the first does.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.compiler.optimizer import chosen_optimizer, oddities
-from evomerge.errors import GenomeError
+from evomerge.compiler.make_optimizer import chosen_optimizer, oddities
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
+from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome import load_genome
+from evomerge.nouns.space import Choice, Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.context import SearchContext
-from evomerge.space import Choice, Real, Space
+from evomerge.optimizers.search_context import SearchContext
 
 SPACE = Space((Real("a", 0.0, 1.0), Real("b", 0.0, 2.0)))
 BEFORE = np.array([[1.0, 0.0], [0.0, 1.0], [0.4, 0.3]])  # two parents and what lies between

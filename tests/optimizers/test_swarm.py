@@ -11,18 +11,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from evomerge.genome.merge import MergeDefinition
-from evomerge.inspection.read import read_model
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces import merge_space_for
-from evomerge.merging.describe import describe
 from evomerge.merging.resident import ResidentMerger
+from evomerge.models.inspect import read_model
+from evomerge.models.shared_layers import describe
+from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.context import InMemory, SearchContext
-from evomerge.optimizers.swarm import START, Swarm
-from evomerge.optimizers.swarm_motion import Array, Pulls, child, has_room, mirrored, moved, shares
-from evomerge.optimizers.swarm_settings import SwarmSettings
+from evomerge.optimizers.search_context import InMemory, SearchContext
+from evomerge.optimizers.swarm.motion import Array, Pulls, child, has_room, mirrored, moved, shares
+from evomerge.optimizers.swarm.particles import START, Swarm
+from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
 from evomerge.recipe import Recipe
-from evomerge.space import Real, Space
 from tests.tiny_models import tiny_family
 
 # Near the middle of the cube and close together: no particle reaches a wall.

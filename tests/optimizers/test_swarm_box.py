@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from evomerge.compiler.examine import merge_space_of
-from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
+from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome import validate_genome
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.source import parse_yaml
-from evomerge.inspection.read import read_model
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.merge_spaces.places import places_of
-from evomerge.optimizers import swarm as swarm_module
-from evomerge.optimizers.context import SearchContext
-from evomerge.optimizers.swarm import Swarm
-from evomerge.optimizers.swarm_motion import Array, child
-from evomerge.space import Real
+from evomerge.merge_spaces.coordinate_places import places_of
+from evomerge.models.inspect import read_model
+from evomerge.nouns.space import Real
+from evomerge.optimizers.search_context import SearchContext
+from evomerge.optimizers.swarm import particles as swarm_module
+from evomerge.optimizers.swarm.motion import Array, child
+from evomerge.optimizers.swarm.particles import Swarm
 from tests.contract.merge_space_cases import LLAMA, build
 from tests.tiny_models import tiny_family
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.optimizers.context import Lesson
-from evomerge.optimizers.gradient_settings import GradientSettings
-from evomerge.seeding import stream
+from evomerge.foundations.seeding import stream
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers.search_context import Lesson
 from evomerge.training.descent import Descent, State
 
 Slope = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # the derivative at one place

@@ -8,16 +8,16 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from evomerge.errors import GenomeError
-from evomerge.findings import Severity
+from evomerge.checks.adapter_sums import seeds_have_their_adapters
+from evomerge.checks.context import Subject
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.findings import Severity
 from evomerge.genome import validate_genome
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.adapter_sum import AdapterSum
-from evomerge.preflight.adapter_sums import seeds_have_their_adapters
-from evomerge.preflight.subject import Subject
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe import Recipe
-from evomerge.trial import Candidate
 from tests.preflight.variants import (
     adapter,
     check,

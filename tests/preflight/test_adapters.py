@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from evomerge.findings import Severity
-from evomerge.permissions import Permissions
+from evomerge.foundations.findings import Severity
+from evomerge.foundations.permissions import Permissions
 from tests.preflight.variants import (
     adapter,
     check,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from safetensors.numpy import load_file
 
 from evomerge.compiler.examine import examine
-from evomerge.findings import Severity
+from evomerge.foundations.findings import Severity
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
-from evomerge.permissions import Permissions
 from tests.preflight.variants import config, tensors, variant
 
 GENOME = """

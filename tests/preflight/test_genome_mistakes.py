@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.compiler.read import examine_file, read_genome
-from evomerge.errors import GenomeError
-from evomerge.findings import Severity
+from evomerge.checks import unread_settings as rules
+from evomerge.checks.context import Subject
+from evomerge.compiler.checked import examine_file, read_genome
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.findings import Severity
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
-from evomerge.preflight import genome as rules
-from evomerge.preflight.subject import Subject
 
 EVERYTHING_WRONG = """\
 genome:

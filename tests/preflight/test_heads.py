@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from evomerge.findings import Severity
+from evomerge.foundations.findings import Severity
 from tests.preflight.variants import adapter, check, config, in_json, lines, tensors, variant
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -9,19 +9,19 @@ from unittest.mock import Mock
 
 import pytest
 
-from evomerge.findings import Severity
+from evomerge.checks import machine_room as machine
+from evomerge.checks.context import Subject
+from evomerge.checks.resources import Need, Store, memory_needs, sizes_of
+from evomerge.checks.search_plan import stores_of_subject
+from evomerge.foundations import machine as resources
+from evomerge.foundations.findings import Severity
+from evomerge.foundations.machine import Holder, Room, holders_in
+from evomerge.foundations.sizes import size_text
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
-from evomerge.inspection import resources
-from evomerge.inspection.facts import AdapterFacts, ModelFacts, TensorFacts
-from evomerge.inspection.resources import Holder, Room, holders_in
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.by_tensor import by_tensor
-from evomerge.plan.room import Need, Store, memory_needs, sizes_of
-from evomerge.plan.trials import stores_of_subject
-from evomerge.preflight import machine
-from evomerge.preflight.subject import Subject
-from evomerge.sizes import size_text
+from evomerge.models.facts import AdapterFacts, ModelFacts, TensorFacts
 from tests.contract.merge_space_cases import LLAMA
 
 GB = 10**9

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evomerge.findings import Severity
+from evomerge.checks.context import Subject
+from evomerge.checks.fitting_models import own_depths
+from evomerge.checks.single_models import known_architecture
+from evomerge.checks.tensor_names import complete
+from evomerge.foundations.findings import Severity
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
-from evomerge.inspection.facts import ModelFacts, TensorFacts
-from evomerge.inspection.families import family_of
-from evomerge.permissions import Permissions
-from evomerge.preflight.checkpoints import known_architecture
-from evomerge.preflight.models import own_depths
-from evomerge.preflight.subject import Subject
-from evomerge.preflight.tensors import complete
+from evomerge.models.facts import ModelFacts, TensorFacts
+from evomerge.models.families import family_of
 from tests.preflight.variants import (
     Change,
     adapter,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.findings import Severity
+from evomerge.checks import RULES
+from evomerge.checks import swarm_motion as motion
+from evomerge.checks.context import Subject
+from evomerge.foundations.findings import Severity
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
-from evomerge.preflight import RULES, motion
-from evomerge.preflight.subject import Subject
 from tests.contract.merge_space_cases import LLAMA
 
 LAYERS = "merge_method: task_arithmetic, layer_granularity: 2, base_model: z"

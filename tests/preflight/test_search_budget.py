@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.compiler.optimizer import chosen_optimizer, optimizer_for
+from evomerge.checks import search_size as search
+from evomerge.checks.context import Subject
+from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
-from evomerge.inspection.facts import ModelFacts
 from evomerge.merge_spaces import merge_space_for
-from evomerge.preflight import search
-from evomerge.preflight.subject import Subject
+from evomerge.models.facts import ModelFacts
 from tests.contract.merge_space_cases import LLAMA
 
 DEEP = replace(LLAMA, n_layers=32)

@@ -7,15 +7,15 @@ import json
 import pytest
 from lm_eval.config.task import TaskConfig
 
+from evomerge.checks import splits
+from evomerge.checks.context import Subject
 from evomerge.evaluators.base import Evaluator
-from evomerge.evaluators.contents import TaskContents, members_of
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.contents import benchmark_of, document_digests
-from evomerge.findings import Severity
+from evomerge.evaluators.lm_eval.own_contents import benchmark_of, document_digests
+from evomerge.evaluators.task_contents import TaskContents, members_of
+from evomerge.foundations.findings import Severity
 from evomerge.genome import load_genome
-from evomerge.genome.tasks import Evaluation, Task
-from evomerge.preflight import splits
-from evomerge.preflight.subject import Subject
+from evomerge.genome.task_blocks import Evaluation, Task
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 
 GENOME = """

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.errors import ModelError
-from evomerge.genome.models import ModelName
-from evomerge.inspection.headers import BrokenFileError, read_header
-from evomerge.inspection.read import read_model
-from evomerge.inspection.repository import Folder
-from evomerge.merging.vocabulary import load_tokenizer
+from evomerge.foundations.errors import ModelError
+from evomerge.genome.model_names import ModelName
+from evomerge.models.headers import BrokenFileError, read_header
+from evomerge.models.inspect import read_model
+from evomerge.models.repository import Folder
+from evomerge.models.vocabulary import load_tokenizer
 from tests.preflight.variants import adapter, check, in_json, variant
 
 VALUES = [True, -1, 10**40, 0, 1.5, "x", "", [], [1, "x"], [[]], {}, {"x": []}, [None]]

@@ -6,15 +6,15 @@ import datasets
 import huggingface_hub.constants
 import pytest
 
-from evomerge.compiler.tasks import load_tasks
-from evomerge.findings import Severity
+from evomerge.checks import task_rules as rules
+from evomerge.checks.context import Subject
+from evomerge.checks.fit import tokenizer_and_texts
+from evomerge.compiler.split_tasks import load_tasks
+from evomerge.foundations.findings import Severity
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml
-from evomerge.inspection.facts import ModelFacts, TokenizerFacts
-from evomerge.permissions import Permissions
-from evomerge.preflight import tasks as rules
-from evomerge.preflight.fit import tokenizer_and_texts
-from evomerge.preflight.subject import Subject
+from evomerge.models.facts import ModelFacts, TokenizerFacts
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_config, tiny_tokenizer
 

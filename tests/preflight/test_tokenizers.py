@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 from mergekit.merge import _set_chat_template
 
-from evomerge.findings import Severity
+from evomerge.foundations.findings import Severity
 from tests.preflight.test_models import more_rows, slow_only
 from tests.preflight.variants import check, in_json, lines, removed, token, variant, written
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from evomerge.errors import ModelError
-from evomerge.findings import Finding, Severity
-from evomerge.findings import error as error_finding
-from evomerge.genome.models import ModelName
+from evomerge.checks import MODEL_RULES
+from evomerge.checks.context import Subject
+from evomerge.foundations.errors import ModelError
+from evomerge.foundations.findings import Finding, Severity
+from evomerge.foundations.findings import error as error_finding
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.inspection.facts import ModelFacts
-from evomerge.inspection.read import read_model
-from evomerge.permissions import Permissions
-from evomerge.preflight import MODEL_RULES
-from evomerge.preflight.subject import Subject
+from evomerge.models.facts import ModelFacts
+from evomerge.models.inspect import read_model
 
 Change = Callable[[Path], object]
 

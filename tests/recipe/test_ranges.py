@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.genome.parameters import Setting
-from evomerge.methods import METHODS
+from evomerge.genome.methods import METHODS
+from evomerge.genome.parameter_values import Setting
 from evomerge.recipe.effective import Entry
 from evomerge.recipe.ranges import della_room, opened, strongest
 

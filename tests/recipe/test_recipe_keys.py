@@ -7,8 +7,8 @@ import yaml
 from mergekit import config as mergekit_config
 from mergekit.tokenizer import config as tokenizer_config
 
-from evomerge.errors import GenomeError
-from evomerge.findings import Severity
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.findings import Severity
 from evomerge.genome.source import parse_yaml
 from evomerge.recipe import keys
 from evomerge.recipe.file import recipe_config

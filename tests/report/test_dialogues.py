@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from evomerge.cli.main import main
 from evomerge.endpoint.chat import Answer
 from evomerge.endpoint.exchange import NoAnswerError
-from evomerge.errors import LedgerError
-from evomerge.ledger import RunFolder
-from evomerge.ledger.keepsakes import RunKeepsakes
-from evomerge.optimizers.context import SearchContext
+from evomerge.foundations.errors import LedgerError
 from evomerge.optimizers.llm.dialogue import Clock
-from evomerge.optimizers.llm.optimizer import Llm
+from evomerge.optimizers.llm.evolution import Llm
+from evomerge.optimizers.search_context import SearchContext
 from evomerge.report.dialogues import dialogues_section
-from evomerge.report.html import report_html
+from evomerge.report.page import report_html
+from evomerge.run.ledger import RunFolder
+from evomerge.run.ledger.artifact_store import RunKeepsakes
 from tests.recorded_runs import SPACE, record_run
 from tests.scripted_llm import ScriptedModel, ScriptedSettings, recombined
 

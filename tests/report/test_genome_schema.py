@@ -6,10 +6,10 @@ import jsonschema
 import pytest
 import yaml
 
-from evomerge.errors import GenomeError
+from evomerge.compiler.json_schema import genome_schema
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml, read_yaml
-from evomerge.report.schema import genome_schema
 
 GENOMES = sorted((Path(__file__).parents[2] / "genomes").rglob("*.y*ml"))
 SCHEMA = genome_schema()

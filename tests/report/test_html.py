@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evomerge.report.html import report_html, write_report
+from evomerge.report.page import report_html, write_report
 from tests.recorded_runs import record_run
 
 VOID = {"meta", "br"}  # the others close themselves with a slash

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from click.testing import CliRunner
 
+from evomerge.cli.drawn import _label
 from evomerge.cli.main import main
-from evomerge.cli.tables import _label
-from evomerge.report.run import load_run
+from evomerge.run.recorded_run import load_run
 from tests.recorded_runs import record_run
 
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from evomerge.events import RunFinished, TrialFinished
-from evomerge.report.mirrors import Mirrors
+from evomerge.nouns.events import RunFinished, TrialFinished
+from evomerge.trackers.mirrors import Mirrors
 from tests.recorded_runs import record_run
 from tests.report.test_optuna_journal import study_of
 

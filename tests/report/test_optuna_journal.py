@@ -6,8 +6,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from evomerge.report.optuna_journal import OptunaJournal
-from evomerge.standing import Standing
+from evomerge.run.leaderboard import Standing
+from evomerge.trackers.optuna_journal import OptunaJournal
 from tests.recorded_runs import FAILED_TRIAL, record_run
 
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from mergekit.config import MergeConfiguration
 
-from evomerge.errors import LedgerError, RunError
+from evomerge.foundations.errors import LedgerError, RunError
 from evomerge.recipe import Recipe
-from evomerge.report.export import Export, top_of, trial_of, winners_of
+from evomerge.report.exporting import Export, top_of, trial_of, winners_of
 from tests.recorded_runs import FAILED_TRIAL, record_run
 
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from evomerge.errors import LedgerError
+from evomerge.foundations.errors import LedgerError
+from evomerge.nouns.trial import TrialState
 from evomerge.report.curve import curve_of, text_plot
-from evomerge.report.names import short_origins
-from evomerge.report.run import load_run
 from evomerge.report.summary import headline, summary
-from evomerge.report.table import final_tables
-from evomerge.trial import TrialState
+from evomerge.report.trial_names import short_origins
+from evomerge.report.trial_table import final_tables
+from evomerge.run.recorded_run import load_run
 from tests.recorded_runs import BASELINES, FAILED_TRIAL, SPACE, record_run
 
 

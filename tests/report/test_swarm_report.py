@@ -11,19 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from evomerge.cli.main import main
-from evomerge.errors import LedgerError
+from evomerge.foundations.errors import LedgerError
 from evomerge.genome import load_genome
-from evomerge.ledger import Ledger, RunFolder
-from evomerge.ledger.keepsakes import RunKeepsakes
-from evomerge.optimizers.swarm import START
-from evomerge.recipe import Recipe
-from evomerge.report.html import report_html
-from evomerge.report.run import RecordedRun, load_run, recorded_run
-from evomerge.report.swarm import SwarmHistory, swarm_of
-from evomerge.report.swarm_section import swarm_section
-from evomerge.report.swarm_vote import vote
-from evomerge.space import Real, Space, to_data
-from evomerge.trial import (
+from evomerge.nouns.space import Real, Space, to_data
+from evomerge.nouns.trial import (
     Candidate,
     Document,
     Evaluation,
@@ -33,6 +24,15 @@ from evomerge.trial import (
     Trial,
     TrialState,
 )
+from evomerge.optimizers.swarm.particles import START
+from evomerge.recipe import Recipe
+from evomerge.report.page import report_html
+from evomerge.report.swarm_section import swarm_section
+from evomerge.report.swarm_tracks import SwarmHistory, swarm_of
+from evomerge.report.swarm_vote import vote
+from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.recorded_run import RecordedRun, load_run, recorded_run
 from tests.recorded_runs import record_run
 
 GENOME = """\

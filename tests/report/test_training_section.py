@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge.optimizers.context import Lesson
+from evomerge.nouns.trial import Candidate, Outcome, Trial, TrialState
+from evomerge.optimizers.search_context import Lesson
 from evomerge.recipe import Recipe
-from evomerge.report.training import TrainedEpoch, _parting, _rows, _with_kept
-from evomerge.trial import Candidate, Outcome, Trial, TrialState
+from evomerge.report.training_section import TrainedEpoch, _parting, _rows, _with_kept
 
 TRIAL = Trial(Candidate(0, "optimizer, epoch 1", Recipe({})), Outcome(TrialState.COMPLETE))
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.evaluators.lm_eval.requests import Requests
-from evomerge.genome.tasks import Evaluation, Task
+from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
 from evomerge.training import losses
 from evomerge.training.passes import Pass, Text

@@ -6,15 +6,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from evomerge.errors import RunError
+from evomerge.foundations.errors import RunError
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
-from evomerge.training.checkpoints import Checkpoints
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.column_mixture import ColumnMixture
 from evomerge.training.columns import tables_of
 from evomerge.training.descent import State
 from evomerge.training.own_models import located, recipe_of
+from evomerge.training.written_models import Checkpoints
 from tests.training.test_mixture import METHODS, PLACES, Storages, gradient_at, loss_of
 from tests.training.test_trainer import EVERYTHING, trainer_of
 from tests.training.tiny_mixtures import LAYOUTS, mixture_of, order_of_sums, somewhere

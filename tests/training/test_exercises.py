@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.errors import GenomeError, LedgerError
 from evomerge.evaluators.lm_eval.answers import Question
 from evomerge.evaluators.lm_eval.targets import Answer, Target
-from evomerge.optimizers.context import InMemory
+from evomerge.foundations.errors import GenomeError, LedgerError
+from evomerge.nouns.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
+from evomerge.optimizers.search_context import InMemory
 from evomerge.recipe import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.exercises import Exercises, History
 from evomerge.training.passes import Choice, Text
 from evomerge.training.right_targets import NAME, RightTargets
 from evomerge.training.target_forms import Opinion, is_foreign, likeliest, opinion_of
-from evomerge.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
 from tests.training.tiny_mixtures import mixture_of, somewhere
 
 PROMPT = (5, 6)

@@ -17,21 +17,21 @@ from safetensors.torch import load_file
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome, search_for
-from evomerge.compiler.trainer import _TrainerMaker
-from evomerge.errors import GenomeError, LedgerError
-from evomerge.events import Proposing, TrialFinished
+from evomerge.compiler.make_trainer import _TrainerMaker
+from evomerge.foundations.errors import GenomeError, LedgerError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.genome.merge import MergeDefinition
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merging.build import build
-from evomerge.permissions import Permissions
+from evomerge.nouns.events import Proposing, TrialFinished
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe import Recipe
-from evomerge.report.export import trial_of, winners_of
-from evomerge.report.html import report_html
-from evomerge.report.run import load_run
-from evomerge.report.training import training_of, training_section
+from evomerge.report.exporting import trial_of, winners_of
+from evomerge.report.page import report_html
+from evomerge.report.training_section import training_of, training_section
+from evomerge.run.recorded_run import load_run
 from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer
-from evomerge.trial import Candidate, Trial
 from tests.end_to_end.conftest import GENOME, make_workplace
 from tests.killed import history, killed_at_random, killed_run, real_run, whole_run
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own

@@ -12,12 +12,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.compiler import compile_genome, search_for
-from evomerge.errors import LedgerError, LostFileError
-from evomerge.events import TrialFinished
+from evomerge.foundations.errors import LedgerError, LostFileError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
-from evomerge.permissions import Permissions
-from evomerge.report.run import load_run
-from evomerge.report.training import training_of
+from evomerge.nouns.events import TrialFinished
+from evomerge.report.training_section import training_of
+from evomerge.run.recorded_run import load_run
 from evomerge.training.exercises import Exercises
 from tests.end_to_end.conftest import GENOME, WORDS, make_workplace
 from tests.killed import history

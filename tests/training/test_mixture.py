@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.errors import RunError
+from evomerge.foundations.errors import RunError
 from evomerge.merging.resident import ResidentMerger
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.mixture import Mixture

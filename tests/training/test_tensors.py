@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evomerge.merge_spaces.by_tensor import by_tensor
-from evomerge.merge_spaces.parameters import ParameterSpace
+from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe import Recipe
 from evomerge.training.coefficients import Coefficients

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.errors import GenomeError
-from evomerge.optimizers.context import InMemory
-from evomerge.optimizers.gradient_settings import GradientSettings, Prompts
+from evomerge.foundations.errors import GenomeError
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings, Prompts
+from evomerge.optimizers.search_context import InMemory
 from evomerge.training.descent import State
 from evomerge.training.passes import Choice, Pass, Text
-from evomerge.training.prompts import texts_of
+from evomerge.training.prompt_texts import texts_of
 from evomerge.training.teachers import Teachers
 from evomerge.training.trainer import GradientTrainer, Lessons, _passes
 from tests.tiny_models import tiny_tokenizer

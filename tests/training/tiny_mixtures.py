@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.architecture import Architecture
-from evomerge.genome.merge import MergeDefinition
-from evomerge.inspection.read import read_model
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces import merge_space_for
-from evomerge.merge_spaces.parameters import ParameterSpace
-from evomerge.merging.describe import describe
+from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merging.resident import ResidentMerger
+from evomerge.models.architecture import Architecture
+from evomerge.models.inspect import read_model
+from evomerge.models.shared_layers import describe
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.mixture import Mixture
 from tests.rounding import rounding

@@ -12,10 +12,10 @@ from lm_eval.api.instance import Instance
 from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import DIVISORS
 from evomerge.evaluators.lm_eval.evaluator import LmEval
-from evomerge.evaluators.lm_eval.generation import GenerationSettings, prompt_of
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.targets import Answer, Target, Tokens, cut, target_of
-from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
+from evomerge.inference.generation import GenerationSettings, prompt_of
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import lm_eval
 
 import evomerge
-from evomerge.errors import EvaluationError, EvomergeError, told
+from evomerge.foundations.errors import EvaluationError, EvomergeError, told
 
 _OWN = str(Path(evomerge.__file__).parent)
 # Tasks that lm-eval brings are tasks; whatever else is installed only does what it is asked to.

@@ -25,9 +25,9 @@ from lm_eval.filters.selection import TakeFirstFilter
 from numpy.typing import NDArray
 
 from evomerge.evaluators.lm_eval.blame import of_each
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf
 from evomerge.evaluators.lm_eval.metrics import MetricFilter
-from evomerge.evaluators.lm_eval.tasks import Leaf
-from evomerge.trial import Document
+from evomerge.nouns.trial import Document
 
 # By what the log-likelihood of an option is divided, in the order that lm-eval reports them.
 DIVISORS: dict[str, Callable[[str], float]] = {

@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.models.utils import resolve_max_length
 
-from evomerge.errors import EvaluationError, GenomeError, OutOfMemoryError, why
 from evomerge.evaluators.base import Evaluator
-from evomerge.evaluators.contents import TaskContents
-from evomerge.evaluators.facts import TaskFacts
 from evomerge.evaluators.lm_eval import sanity
 from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
-from evomerge.evaluators.lm_eval.budget import tokens_on
-from evomerge.evaluators.lm_eval.contents import contents_of
-from evomerge.evaluators.lm_eval.facts import facts_of
-from evomerge.evaluators.lm_eval.first import named, settled
-from evomerge.evaluators.lm_eval.identity import identity_of
+from evomerge.evaluators.lm_eval.first_documents import named, settled
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.evaluators.lm_eval.memory import freed_on_shortage, is_shortage
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf, load
+from evomerge.evaluators.lm_eval.own_contents import contents_of
+from evomerge.evaluators.lm_eval.own_facts import facts_of
 from evomerge.evaluators.lm_eval.requests import Requests, Responses
 from evomerge.evaluators.lm_eval.scoring import score
-from evomerge.evaluators.lm_eval.tasks import Entry, Leaf, load
-from evomerge.seeding import stream_seed
-from evomerge.trial import Evaluation, Metric, MetricKey
+from evomerge.evaluators.lm_eval.task_digests import identity_of
+from evomerge.evaluators.task_contents import TaskContents
+from evomerge.evaluators.task_facts import TaskFacts
+from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemoryError, why
+from evomerge.foundations.seeding import stream_seed
+from evomerge.inference.pass_budget import tokens_on
+from evomerge.inference.shortage import freed_on_shortage, is_shortage
+from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-    from evomerge.deadline import Deadline
+    from evomerge.foundations.deadline import Deadline
     from evomerge.merging.live_model import LiveModel
 
 TEXTS_CHECKED = 8  # per task, by `sanity_warnings`

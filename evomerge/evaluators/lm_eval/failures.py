@@ -14,8 +14,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from jinja2 import TemplateError
 from lm_eval.config.task import TaskConfig
 
-from evomerge.errors import Problem, nearest
 from evomerge.evaluators.lm_eval.blame import whereabouts
+from evomerge.foundations.errors import Problem, nearest
 
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 _UNKNOWN_KEY = re.compile(r"TaskConfig.*unexpected keyword argument '(\w+)'")

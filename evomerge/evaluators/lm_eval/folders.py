@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from evomerge.errors import Problem, UnreadableError
-from evomerge.reading import is_file, is_folder, kind_of, opened, read_bytes
+from evomerge.foundations.errors import Problem, UnreadableError
+from evomerge.foundations.reading import is_file, is_folder, kind_of, opened, read_bytes
 
 MAX_BYTES = 1 << 24  # of a task's YAML
 MAX_DEPTH = 100  # levels; lm-eval's parser in C ends the process where they are too many

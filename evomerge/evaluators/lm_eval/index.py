@@ -11,7 +11,7 @@ from typing import Any
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
 
-from evomerge.reading import is_file, read_bytes
+from evomerge.foundations.reading import is_file, read_bytes
 
 _OWN = Path(lm_eval.tasks.__file__).parent
 _TEMPLATE_SUFFIXES = ("", ".yaml", ".yml")

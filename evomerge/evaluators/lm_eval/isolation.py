@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 
-from evomerge.merging.quiet import lock_bars_in_this_process
+from evomerge.models.quiet import lock_bars_in_this_process
 
 CODE_EVAL = "HF_ALLOW_CODE_EVAL"
 LOUD_LOGGERS = ("lm_eval", "transformers", "datasets")

@@ -23,12 +23,11 @@ from lm_eval.models.utils import has_bos_prefix, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
-from evomerge.deadline import Deadline
-from evomerge.errors import GenomeError
-from evomerge.evaluators.lm_eval.budget import Budget, PassBudgets
-from evomerge.evaluators.lm_eval.generation import generate, group
-from evomerge.evaluators.lm_eval.greedy import SlotMemory
-from evomerge.evaluators.lm_eval.likelihoods import (
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import GenomeError
+from evomerge.inference.generation import generate, group
+from evomerge.inference.greedy import SlotMemory
+from evomerge.inference.likelihoods import (
     Stage,
     TokenRequest,
     answers_from,
@@ -37,9 +36,10 @@ from evomerge.evaluators.lm_eval.likelihoods import (
     rows_of,
     scoring_pass,
 )
-from evomerge.evaluators.lm_eval.sharing import may_share
-from evomerge.evaluators.lm_eval.tree_passes import read_stem, row_logits, tree_logits
-from evomerge.evaluators.lm_eval.trees import alone_on, lay_out, lay_out_apart
+from evomerge.inference.pass_budget import Budget, PassBudgets
+from evomerge.inference.sharing import may_share
+from evomerge.inference.tree_passes import read_stem, row_logits, tree_logits
+from evomerge.inference.trees import alone_on, lay_out, lay_out_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # takes a second to load; a check has no model

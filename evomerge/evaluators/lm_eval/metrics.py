@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval.api.registry import metric_registry
 from lm_eval.api.task import ConfigurableTask
 
-from evomerge.errors import Problem, nearest
+from evomerge.foundations.errors import Problem, nearest
 
 MetricFilter = tuple[str, str]  # lm-eval's metric name and filter name
 

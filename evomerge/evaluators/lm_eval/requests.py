@@ -11,10 +11,10 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from evomerge.counted import counted
-from evomerge.errors import EvaluationError
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.evaluators.lm_eval.tasks import Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import EvaluationError
 
 # Task -> its responses in the order of its requests, as many of each as it is repeated.
 Responses = Mapping[Any, Sequence[Any]]

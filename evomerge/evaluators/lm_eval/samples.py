@@ -8,9 +8,9 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.requests import Responses, answered
-from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
-from evomerge.trial import Sample
+from evomerge.nouns.trial import Sample
 
 N_SAMPLES = 3  # of all tasks together, or one of each where there are more
 LONGEST = 240  # characters of a prompt's end, of an answer and of a target

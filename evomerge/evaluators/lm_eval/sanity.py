@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from evomerge.errors import GenomeError
 from evomerge.evaluators.lm_eval.blame import of_each
-from evomerge.evaluators.lm_eval.facts import part_facts
-from evomerge.evaluators.lm_eval.tasks import Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf
+from evomerge.evaluators.lm_eval.own_facts import part_facts
+from evomerge.foundations.errors import GenomeError
 
 SHOWN = 40  # characters of a text quoted in a warning
 

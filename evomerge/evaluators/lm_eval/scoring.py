@@ -21,16 +21,16 @@ from lm_eval.api.metrics import (
 )
 from lm_eval.config.group import AggMetricConfig
 
-from evomerge.errors import EvaluationError, Problem
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import judged
-from evomerge.evaluators.lm_eval.generation import Written
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
-from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
-from evomerge.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.foundations.errors import EvaluationError, Problem
+from evomerge.inference.generation import Written
+from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
 
 # Standard errors with a formula; lm-eval bootstraps the others, 100,000 draws each.
 STDERRS: dict[Callable[..., Any], Callable[..., float]] = {

@@ -10,10 +10,10 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 
 from evomerge.evaluators.lm_eval.blame import of_each
-from evomerge.evaluators.lm_eval.generation import CutText, Written
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.requests import Responses
-from evomerge.evaluators.lm_eval.tasks import Entry, Leaf
-from evomerge.trial import Tally
+from evomerge.inference.generation import CutText, Written
+from evomerge.nouns.trial import Tally
 
 CORRELATION = "mcc"  # of guesses and right answers; that of any guesses is 0 on average
 SHARES_OF_RIGHT = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")

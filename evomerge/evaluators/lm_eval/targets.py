@@ -15,8 +15,8 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from evomerge.evaluators.lm_eval.generation import GenerationSettings, prompt_of
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference.generation import GenerationSettings, prompt_of
 
 Tokens = tuple[int, ...]
 PERFECT = {True: 1.0, False: 0.0}  # higher is better: a share of right ones; lower: an error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 
-from evomerge.merging.budget import Budget
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.arithmetic import Arithmetic
 from evomerge.merging.kernels.combination import Combine, agreed, summed
 from evomerge.merging.kernels.fused import Fusion

@@ -10,8 +10,8 @@ from functools import cache, cached_property
 import torch
 from mergekit.common import dtype_from_name
 
-from evomerge.deadline import Deadline
-from evomerge.merging.budget import Budget
+from evomerge.foundations.deadline import Deadline
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels import RANDOMISED, Tools, kernel_for
 from evomerge.merging.kernels.fused import SECONDS_TO_COMPILE, Fusion
 from evomerge.merging.kernels.kernel import Kernel

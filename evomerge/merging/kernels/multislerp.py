@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evomerge.merging.budget import Budget
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.norm import Norm, norm_width
 from evomerge.merging.kernels.output import Output

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from evomerge.merging.budget import Budget
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.kernel import Inlet
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Uses

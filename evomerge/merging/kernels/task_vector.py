@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from evomerge.merging.budget import Budget
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.bounds import Magnitudes
 from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.reuse import Uses

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from evomerge.merging.budget import Budget
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
 from evomerge.merging.kernels.uniforms import Uniforms

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 
-from evomerge.merging.budget import Budget
+from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.workspace import Workspace
 
 _CHUNK = 1 << 19  # elements

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.optimizers.context import SearchContext
+from evomerge.nouns.space import Space
+from evomerge.nouns.trial import Evaluation, Metric
 from evomerge.optimizers.llm.prompt import Example
-from evomerge.space import Space
-from evomerge.trial import Evaluation, Metric
+from evomerge.optimizers.search_context import SearchContext
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from evomerge.endpoint.chat import Message
-from evomerge.optimizers.context import Brief
-from evomerge.space import WIDEST_STEP, Choice, Integer, Parameter, Real, Space, Value
+from evomerge.nouns.space import WIDEST_STEP, Choice, Integer, Parameter, Real, Space, Value
+from evomerge.optimizers.search_context import Brief
 
 _LONGEST_THOUGHT = 600  # characters of the last thought
 _ROLE = """\

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import LedgerError, told
-from evomerge.harmless import harmless
+from evomerge.foundations.errors import LedgerError, told
+from evomerge.foundations.text_safety import harmless
+from evomerge.nouns.space import Space, Value
 from evomerge.optimizers.llm.dialogue import Attempt, Dialogue, tokens
-from evomerge.optimizers.llm.settings import LlmSettings
-from evomerge.space import Space, Value
+from evomerge.optimizers.llm.llm_settings import LlmSettings
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evomerge.nouns.space import Choice, Integer, Parameter, Real, Space, Value
 from evomerge.optimizers.llm.prompt import written
-from evomerge.space import Choice, Integer, Parameter, Real, Space, Value
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 _BAD_JSON, _WRONG_SHAPE = "bad JSON", "wrong shape"

@@ -1,0 +1,124 @@
+"""Cores, memory, disks, GPUs and who holds them, network and token; read, never changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from evomerge.foundations.reading import is_folder, real_path
+
+_NVIDIA_SMI = (
+    "nvidia-smi", "--query-compute-apps=pid,process_name,used_memory",
+    "--format=csv,noheader,nounits",
+)  # fmt: skip
+_PATIENCE = 5  # seconds
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Room for one purpose.
+
+    Attributes:
+        purpose: What is kept there.
+        path: The folder; it may not exist yet.
+        free: Bytes.
+        is_writable: Whether this user may write there.
+    """
+
+    purpose: str
+    path: str
+    free: int
+    is_writable: bool
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds GPU memory: pid, name, bytes."""
+
+    pid: int
+    name: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Hub:
+    """How models and tasks are reached.
+
+    Attributes:
+        has_token: Whether a token is there; its text is never looked at.
+        offline: Environment variables that turn the network off.
+        cache: Where downloads are kept.
+    """
+
+    has_token: bool
+    offline: tuple[str, ...]
+    cache: str
+
+
+def memory() -> tuple[int, int]:
+    """Free and total bytes of RAM; zeros where the system does not say."""
+    try:
+        psutil: Any = import_module("psutil")
+    except ImportError:
+        return 0, _total()
+    found = psutil.virtual_memory()
+    return int(found.available), int(found.total)
+
+
+def _total() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system has sysconf, or these names
+        return 0
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def disks(run_folder: Path, cache: str) -> list[Disk]:
+    """Room where runs, downloads and temporary builds go."""
+    places = {"runs": run_folder, "Hub cache": Path(cache), "builds": Path(tempfile.gettempdir())}
+    return [_disk(purpose, path) for purpose, path in places.items()]
+
+
+def _disk(purpose: str, path: Path) -> Disk:
+    there = next(p for p in (path, *real_path(path).parents) if is_folder(p))
+    return Disk(purpose, str(path), shutil.disk_usage(there).free, os.access(there, os.W_OK))
+
+
+def holders() -> list[Holder]:
+    """Processes that hold memory of NVIDIA GPUs."""
+    try:
+        said = subprocess.run(
+            _NVIDIA_SMI, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = []
+    for line in said.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) >= 3 and parts[0].isdigit():
+            used = int(parts[-1]) << 20 if parts[-1].isdigit() else 0
+            found.append(Holder(int(parts[0]), ",".join(parts[1:-1]), used))
+    return found
+
+
+def hub() -> Hub:
+    """How the Hub is reached."""
+    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+    offline = tuple(n for n in names if os.environ.get(n, "").upper() in ("1", "ON", "YES", "TRUE"))
+    try:
+        from huggingface_hub import constants, get_token
+    except ImportError:
+        return Hub(False, offline, str(Path.home() / ".cache" / "huggingface" / "hub"))
+    return Hub(get_token() is not None, offline, str(constants.HF_HUB_CACHE))

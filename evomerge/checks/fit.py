@@ -1,0 +1,22 @@
+"""Whether the models' tokenizer fits the texts of the search tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evomerge.checks.context import Subject
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.findings import Finding, error, warning
+
+
+def tokenizer_and_texts(subject: Subject) -> Iterator[Finding]:
+    """Missing BOS, texts that do not survive encoding."""
+    evaluator = subject.evaluators.get("tasks")
+    if evaluator is None or subject.tokenizer is None or subject.config is None:
+        return
+    try:
+        sentences = evaluator.warnings(subject.tokenizer, subject.config)
+    except GenomeError as problems:
+        yield from (error(p.what, p.where, p.fix) for p in problems.problems)
+        return
+    yield from map(warning, sentences)

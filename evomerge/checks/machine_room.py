@@ -1,0 +1,113 @@
+"""Whether this machine can hold the run: memory, GPU, disk, and who else uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from evomerge.checks.context import Subject
+from evomerge.checks.resources import Store
+from evomerge.checks.search_plan import stores_of_subject
+from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
+from evomerge.foundations.findings import Finding, error, note, warning
+from evomerge.foundations.sizes import size_text
+from evomerge.models.pass_dtype import reason
+
+HELD = 0.05  # of a GPU's memory: what others may hold without a word
+_ADVICE = {
+    "RAM": "Use fewer workers, smaller models or evaluation.dtype: bfloat16.",
+    "GPU memory": "Use fewer workers, a smaller batch_size or evaluation.dtype: bfloat16.",
+    "disk": "Make room, or use another disk.",
+}
+
+
+def room(subject: Subject) -> Iterator[Finding]:
+    """Memory and disk that are not there."""
+    for store in stores_of_subject(subject):
+        yield from shortage(store)
+
+
+def shortage(store: Store) -> Iterator[Finding]:
+    """What to say where a run takes more than there is."""
+    if store.room is None:
+        return
+    place = store.name if store.path is None else f"{store.name} of {store.path}"
+    parts = ", ".join(f"{need.what} {size_text(need.n_bytes)}" for need in store.needs)
+    is_disk, advice = store.path is not None, _ADVICE[store.name]
+    most = store.room.free if is_disk else store.room.total
+    if store.certain_bytes > most:
+        yield error(
+            f"{place}: the run takes {size_text(store.certain_bytes)} at least, there are "
+            f"{size_text(most)} ({parts})",
+            fix=advice,
+        )
+    elif store.n_bytes > store.room.free:
+        yield warning(
+            f"{place}: the run takes about {size_text(store.n_bytes)}, "
+            f"{size_text(store.room.free)} of {size_text(store.room.total)} are free ({parts})",
+            fix=advice,
+        )
+
+
+def passes(subject: Subject) -> Iterator[Finding]:
+    """Forward passes in another dtype than that of the models, by the rule and not the genome."""
+    space = subject.merge_space
+    if space is not None and subject.dtype is not None and subject.genome.evaluation.dtype is None:
+        yield note(
+            f"forward passes in {subject.dtype}: {reason(space.out_dtype)}",
+            "evaluation.dtype",
+            "Set it to that of the models to score as they are.",
+        )
+
+
+def gpu_shared(subject: Subject) -> Iterator[Finding]:
+    """Other processes that hold memory of the GPU, by their process ids."""
+    if not subject.device.startswith("cuda"):
+        return
+    from evomerge.foundations.machine import gpu_holders, gpu_memory
+
+    total = gpu_memory(subject.device)
+    for holder in gpu_holders(subject.device):
+        if total is None or holder.n_bytes > HELD * total.total:
+            yield warning(
+                f"process {holder.pid} ({holder.name}) holds {size_text(holder.n_bytes)} of "
+                f"{subject.device}",
+                "evaluation.device",
+                "End it if it is left over from another run, or use another device.",
+            )
+
+
+def device_is_there(subject: Subject) -> Iterator[Finding]:
+    """A device that torch does not find."""
+    from evomerge.merging.bits import is_there
+
+    if not is_there(subject.device):
+        yield error(
+            f"{subject.device} is not on this machine",
+            "evaluation.device",
+            "Use auto, or a device that `evomerge doctor` lists.",
+        )
+
+
+def run_folder(subject: Subject) -> Iterator[Finding]:
+    """A run folder that cannot be, or is on a network file system."""
+    if subject.run_dir is None:
+        return
+    obstacle = obstacle_to_folder(subject.run_dir)
+    if obstacle:
+        yield error(obstacle, "run_dir", ANOTHER_FOLDER)
+        return
+    from evomerge.foundations.machine import NETWORK_FILE_SYSTEMS, file_system
+
+    yield from on_network(subject.run_dir, file_system(subject.run_dir), NETWORK_FILE_SYSTEMS)
+
+
+def on_network(run_dir: Path, kind: str, network: tuple[str, ...]) -> Iterator[Finding]:
+    """What to say where file locks may not keep a second process out."""
+    if kind in network:
+        yield warning(
+            f"the run folder {run_dir} is on a network file system ({kind}), whose locks may not "
+            "keep a second process out",
+            "run_dir",
+            "Use a local disk, or be sure that one process writes there.",
+        )

@@ -1,0 +1,29 @@
+"""Which model the others are held against."""
+
+from __future__ import annotations
+
+from evomerge.checks.context import Subject
+from evomerge.models.facts import ModelFacts
+
+
+def reference_of(subject: Subject) -> ModelFacts | None:
+    """The base; the first model where there is no base; None where it could not be read.
+
+    mergekit takes configuration and tokenizer from the same model.
+    """
+    definition = subject.genome.genome
+    name = definition.base_model or definition.models[0].model
+    return next((model for model in subject.models if model.name == name.text), None)
+
+
+def others_of(subject: Subject) -> list[ModelFacts]:
+    """Every other model that could be read."""
+    reference = reference_of(subject)
+    return [model for model in subject.models if model is not reference]
+
+
+def some(names: object, n_shown: int = 3) -> str:
+    """The first few of several names."""
+    listed = list(map(str, names)) if isinstance(names, (list, tuple, set)) else [str(names)]
+    shown = ", ".join(listed[:n_shown])
+    return f"{shown}, ..." if len(listed) > n_shown else shown

@@ -1,0 +1,159 @@
+"""How a search goes: its trials, documents and forward passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evomerge.checks.resources import Sizes, Store, Training, sizes_of, stores_of, training_of
+from evomerge.evaluators.task_facts import TaskFacts
+from evomerge.merge_spaces.baselines import baselines
+from evomerge.merge_spaces.by_tensor import by_tensor
+from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
+from evomerge.merge_spaces.parameter_space import ParameterSpace
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.run.final_choice import AT_MOST
+
+if TYPE_CHECKING:
+    from evomerge.checks.context import Subject
+
+LONGEST_ROW = 2048  # tokens of a row, where a batch is counted in rows
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How a search goes.
+
+    Attributes:
+        n_dims: Parameters searched.
+        optimizer: Who proposes.
+        n_baselines: Trials before the optimizer's.
+        n_fixed: Those of them that are fixed recipes, of which the best alone is a final.
+        budget: Trials of the optimizer.
+        population: Trials per generation.
+        workers: Trials at once.
+        tasks: Split -> its tasks.
+        finalists: Best trials that are scored on validation, at least; at most twice as many.
+    """
+
+    n_dims: int
+    optimizer: str
+    n_baselines: int
+    budget: int
+    population: int
+    workers: int
+    tasks: Mapping[str, tuple[TaskFacts, ...]]
+    finalists: int = 1
+    n_fixed: int = 0
+
+    @property
+    def n_generations(self) -> int:
+        """Generations, the last one perhaps cut short."""
+        return math.ceil(self.budget / self.population)
+
+    def n_documents(self, split: str = "tasks") -> int:
+        """Documents of one evaluation."""
+        return sum(task.n_documents for task in self.tasks.get(split, ()))
+
+    def n_rows(self, split: str = "tasks") -> int:
+        """Rows of the forward passes of one evaluation, at most."""
+        return sum(task.n_rows for task in self.tasks.get(split, ()))
+
+    def n_trials(self, split: str = "tasks") -> int:
+        """Trials that are scored on a split, at most: baselines always are, but for recipes."""
+        if split == "tasks":
+            return self.n_baselines + self.budget
+        chosen = AT_MOST * self.finalists if split == "validation" else 1
+        beside = self.n_baselines - max(self.n_fixed - 1, 0)
+        return beside + min(chosen, self.budget)
+
+    @property
+    def finals(self) -> tuple[str, ...]:
+        """The splits that are scored after the search."""
+        return tuple(split for split in self.tasks if split != "tasks")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        trials: How its search goes; None where genome or models have errors.
+        stores: Memory and disk; empty where no model could be read.
+    """
+
+    trials: Trials | None
+    stores: tuple[Store, ...]
+
+
+def plan_of(subject: Subject) -> Plan:
+    """What a run of a genome will take, as far as its files could be read."""
+    return Plan(trials_of(subject), stores_of_subject(subject))
+
+
+def trials_of(subject: Subject) -> Trials | None:
+    """How the search goes."""
+    genome, space, optimizer = subject.genome, subject.merge_space, subject.optimizer
+    if space is None or optimizer is None:
+        return None
+    first = baselines(space, genome.baselines)
+    n_fixed = sum(map(is_fixed_recipe, first)) if genome.objective != "per_task" else 0
+    return Trials(
+        space.space.n_dims,
+        genome.optimizer.title,
+        len(first) + len(subject.seeds),
+        genome.optimizer.budget,
+        optimizer.population_size,
+        genome.execution.workers,
+        {split: evaluator.facts() for split, evaluator in subject.evaluators.items()},
+        genome.finalists,
+        n_fixed,
+    )
+
+
+def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
+    """Where the run takes room on this machine."""
+    genome, space = subject.genome, subject.merge_space
+    out_dtype = space.out_dtype if space is not None else genome.genome.out_dtype or ""
+    sizes = sizes_of(genome, subject.models, subject.dtype or out_dtype)
+    if sizes is None:
+        return ()
+    passes = (e.tokens_per_pass(subject.device, LONGEST_ROW) for e in subject.evaluators.values())
+    workers = genome.execution.workers
+    return stores_of(
+        sizes,
+        max(passes, default=0),
+        workers,
+        subject.device,
+        subject.run_dir,
+        _methods(subject),
+        _training(subject, sizes),
+    )
+
+
+def _methods(subject: Subject) -> set[str]:
+    """Merge methods of the run: the genome's own, and those of its baselines."""
+    own = subject.genome.genome.merge_method
+    if subject.merge_space is None:
+        return {own}
+    first = baselines(subject.merge_space, subject.genome.baselines)
+    named = {str(one.recipe.config["merge_method"]) for one in first}
+    return {own, *(named - {"passthrough"})}  # which only copies a model
+
+
+def _training(subject: Subject, sizes: Sizes) -> Training | None:
+    """What the optimizers train; None where they do not, or cannot be built."""
+    links = [link for link in subject.genome.optimizer.links if link.name == "gradient"]
+    if not links or subject.merge_space is None or subject.optimizer is None:
+        return None
+    n_checkpoints, n_weights = None, subject.merge_space.space.n_dims
+    for link in links:
+        settings = GradientSettings.model_validate(link.settings)
+        if settings.granularity == "tensor" and isinstance(subject.merge_space, ParameterSpace):
+            n_weights = by_tensor(subject.merge_space).space.n_dims
+        if settings.granularity == "column":
+            n_epochs = min(settings.epochs, link.budget or settings.epochs)
+            n_checkpoints = (n_checkpoints or 0) + n_epochs
+    return training_of(sizes, n_weights, n_checkpoints)

@@ -1,0 +1,213 @@
+"""Whether the search can succeed: its dimensions against its budget, parameters that do nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from evomerge.checks.context import Subject
+from evomerge.checks.reference_model import some
+from evomerge.checks.search_plan import Trials, trials_of
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.findings import Finding, note, warning
+from evomerge.merge_spaces import merge_space_for
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.models.facts import ModelFacts
+from evomerge.nouns.space import Choice, Parameter
+
+# A search is warned about with fewer trials per dimension, or fewer generations, than this.
+TRIALS_PER_DIMENSION = 3
+LEAST_GENERATIONS = 5
+PLENTY_PER_DIMENSION = 10  # whatever the generations, this is no longer few
+PLACES_SHOWN = 12
+# How gradient writes what no point of the space means.
+_OWN_RECIPES = {"column": "a checkpoint", "tensor": "a recipe with a filter per tensor"}
+# What splits the layers further, when it is off.
+_LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
+
+
+def budget(subject: Subject) -> Iterator[Finding]:
+    """Too many dimensions, or too large a population, for the trials there are."""
+    trials = trials_of(subject)
+    optimizer = subject.optimizer
+    if trials is None or optimizer is None:
+        return
+    if not (optimizer.is_adaptive and optimizer.learns_by_trials):
+        return
+    is_wide = trials.budget < TRIALS_PER_DIMENSION * trials.n_dims
+    is_few = trials.budget < PLENTY_PER_DIMENSION * trials.n_dims
+    least = LEAST_GENERATIONS if is_few else 2  # of one generation nobody learns
+    is_short = trials.population > 1 and trials.n_generations < least
+    if is_wide or is_short:
+        generations = f"{counted(trials.n_generations, 'generation')} of {trials.population}"
+        yield warning(
+            f"{counted(trials.budget, 'trial')} for {counted(trials.n_dims, 'parameter')}"
+            f"{f', {generations},' if trials.population > 1 else ''} are few: the search will "
+            "hardly leave where it starts",
+            "optimizer.budget",
+            _advice(subject, trials),
+        )
+
+
+def _advice(subject: Subject, trials: Trials) -> str:
+    enough = max(TRIALS_PER_DIMENSION * trials.n_dims, LEAST_GENERATIONS * trials.population)
+    raised = f"raise budget to {enough} or more"
+    coarser = _coarser(subject, trials.budget // TRIALS_PER_DIMENSION, trials.n_dims)
+    return f"{coarser}, or {raised}." if coarser else f"{raised[0].upper()}{raised[1:]}."
+
+
+def _coarser(subject: Subject, most: int, n_dims: int) -> str:
+    """The finest other granularity that has so few parameters; empty where none has."""
+    merge_space = subject.merge_space
+    if merge_space is None or n_dims <= most:
+        return ""
+    own, n_layers = merge_space.definition, merge_space.architecture.n_layers
+    names = {} if own.granularity in (None, "layers") else {"granularity": "layers"}
+    size = 2 * max(own.layer_granularity, 1)
+    while (own.layer_granularity or names) and size < n_layers:
+        changes = {**names, "layer_granularity": size}
+        if _n_dims(merge_space, changes) <= most:
+            return f"Set {' and '.join(f'{key}: {value}' for key, value in changes.items())}"
+        size *= 2
+    if _n_dims(merge_space, {"granularity": "model", **_LAYOUT}) > most:
+        return ""
+    dropped = [key for key in _LAYOUT if getattr(own, key)]
+    return "Set granularity: model" + (f" and drop {' and '.join(dropped)}" if dropped else "")
+
+
+def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
+    """Parameters of the space with another granularity; infinite where there is none."""
+    definition = merge_space.definition.model_copy(update=changes)
+    try:
+        other = merge_space_for(definition)(
+            definition, merge_space.architecture, merge_space.out_dtype
+        )
+    except EvomergeError:
+        return math.inf
+    return other.space.n_dims
+
+
+def picked(subject: Subject) -> Iterator[Finding]:
+    """What `optimizer: auto` stands for."""
+    if subject.auto is not None:
+        yield note(str(subject.auto))
+
+
+def idle_workers(subject: Subject) -> Iterator[Finding]:
+    """More workers than there are trials in a generation."""
+    workers = subject.genome.execution.workers
+    if subject.optimizer is None or workers <= subject.optimizer.population_size:
+        return
+    size = subject.optimizer.population_size
+    yield warning(
+        f"{workers} workers share generations of {size} trials; {workers - size} of them wait",
+        "execution.workers",
+        f"Use {size} workers, or population_size: {workers}.",
+    )
+
+
+def patience(subject: Subject) -> Iterator[Finding]:
+    """A patience that outlasts the budget, or ends with the first generation."""
+    limits = subject.genome.optimizer
+    size = subject.optimizer.population_size if subject.optimizer is not None else 1
+    if limits.patience is not None and limits.patience < size <= limits.budget:
+        yield warning(
+            f"patience {limits.patience} is less than a generation of {size}: the search may end "
+            "before anything is learned",
+            "optimizer.patience",
+            f"Make it {2 * size} or more, or leave it out.",
+        )
+    if limits.patience is not None and limits.patience >= limits.budget:
+        yield warning(
+            f"patience {limits.patience} never ends a search of {counted(limits.budget, 'trial')}",
+            "optimizer.patience",
+            "Make it smaller, or leave it out.",
+        )
+
+
+def untold_losses(subject: Subject) -> Iterator[Finding]:
+    """Links of a chain that score what no point of the space means, before others."""
+    chain = subject.genome.optimizer.chain or () if subject.auto is None else ()
+    for index, link in enumerate(chain[:-1]):
+        kind = link.settings.get("granularity", "space")
+        if link.name == "gradient" and kind in _OWN_RECIPES:
+            yield note(
+                f"what it learns per {kind} is scored as {_OWN_RECIPES[kind]}, no point of the "
+                "space means it: the next link begins where it ended, and is not told its scores",
+                f"optimizer.chain[{index}].granularity",
+            )
+
+
+def left_out(subject: Subject) -> Iterator[Finding]:
+    """Parameters that are not searched, because models hold equal tensors where they act."""
+    merge_space = subject.merge_space
+    if merge_space is None or not merge_space.idle:
+        return
+    places: dict[str, list[str]] = {}
+    for one in merge_space.idle:
+        places.setdefault(one.model, []).append(one.place or "all layers")
+    where = [
+        f"{f'{model} is equal to the base' if model else 'all models are equal'} in "
+        + some(list(dict.fromkeys(own)), PLACES_SHOWN)
+        for model, own in places.items()
+    ]
+    n_idle = len(merge_space.idle)
+    yield note(
+        f"{n_idle} of {counted(n_idle + merge_space.space.n_dims, 'parameter')} would change"
+        f" nothing and are not searched: {'; '.join(where)}",
+        "genome.models",
+    )
+
+
+def uncompared(subject: Subject) -> Iterator[Finding]:
+    """Models whose tensors nobody could look into for parameters that change nothing."""
+    unseen = [model.name for model in unseen_models(subject)]
+    if not unseen:
+        return
+    yield note(
+        f"tensors of {some(unseen)} were not compared with those of other models: they are on "
+        "the Hub and not on this machine, and parameters that change nothing may be searched",
+        "genome.models",
+        "`evomerge run` downloads them before it begins, and leaves such parameters out.",
+    )
+
+
+def unseen_models(subject: Subject) -> list[ModelFacts]:
+    """Models whose tensors would be compared if their files were here."""
+    if subject.genome.genome.adapters == "factors":  # their sums leave out nothing
+        return []
+    return [model for model in subject.models if model.folder is None]
+
+
+def idle_parameters(subject: Subject) -> Iterator[Finding]:
+    """Parameters whose ends mean the same recipe; one of each kind and range is tried."""
+    merge_space = subject.merge_space
+    if merge_space is None:
+        return
+    space = merge_space.space
+    first_of = {_kind(p): index for index, p in reversed([*enumerate(space)])}
+    for (name, *_), index in first_of.items():
+        digests = set()
+        for end in (0.0, 1.0):
+            genotype = np.array(space.initial)
+            genotype[index] = end
+            digests.add(merge_space.recipe(space.decode(genotype)).digest)
+        if len(digests) == 1:
+            yield warning(
+                f"{space.parameters[index].name} changes nothing: both ends of its range give the "
+                "same recipe",
+                f"genome.parameters.{name}",
+                "Widen its range, or fix its value.",
+            )
+
+
+def _kind(parameter: Parameter) -> tuple[Any, ...]:
+    """What parameters of several models and layers have in common."""
+    name = parameter.name.partition("[")[0]
+    if isinstance(parameter, Choice):
+        return (name, *parameter.values)
+    return (name, parameter.low, parameter.high)

@@ -1,0 +1,170 @@
+"""Whether each model is, by itself, something that can be merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from evomerge.checks.context import Subject
+from evomerge.checks.reference_model import some
+from evomerge.foundations.errors import nearest
+from evomerge.foundations.findings import Finding, error, warning
+from evomerge.models.facts import ModelFacts
+from evomerge.models.families import (
+    family_of,
+    known_architectures,
+    layers_by_names,
+)
+from evomerge.models.native import is_native, native_types
+
+_NO_CHECKPOINT = (
+    ("model_index.json", "it is a diffusers pipeline"),
+    ("params.json", "it has weights as Meta or Mistral ship them"),
+    ("adapter_config.json", "it is a LoRA adapter"),
+)
+_AGAIN = "Download or save the model again."
+
+
+def checkpoint(subject: Subject) -> Iterator[Finding]:
+    """No transformers checkpoint: no config.json, GGUF, an adapter alone."""
+    for model in subject.models:
+        if "config.json" in model.files:
+            continue
+        reasons = [reason for name, reason in _NO_CHECKPOINT if name in model.files]
+        if any(name.endswith(".gguf") for name in model.files):
+            reasons = ["it holds a quantised GGUF file"]
+        fix = "Name a folder or repository with config.json and safetensors weights."
+        if model.adapter is not None:
+            base = model.adapter.config.get("base_model_name_or_path") or "MODEL"
+            fix = f"Name the model it belongs to: {base}+{model.name}."
+        reason = f"; {reasons[0]}" if reasons else ""
+        yield error(
+            f"{model.name} is no transformers checkpoint: it has no config.json{reason}",
+            model.key,
+            fix,
+        )
+
+
+def weight_files(subject: Subject) -> Iterator[Finding]:
+    """Weights that are not there, cut off, or in pickle files."""
+    for model in subject.models:
+        for name, reason in model.broken.items():
+            yield error(f"{name} of {model.name} is broken: {reason}", model.key, _AGAIN)
+        if "config.json" not in model.files:
+            continue
+        if model.missing:
+            yield error(
+                f"{len(model.missing)} of the weight files that the index of {model.name} names"
+                f" are not there: {some(model.missing)}",
+                model.key,
+                _AGAIN,
+            )
+        elif not model.has_safetensors and model.pickles:
+            yield from _pickled(subject, model)
+        elif not model.tensors and not model.broken:
+            is_gguf = any(name.endswith(".gguf") for name in model.files)
+            but = ", but a quantised GGUF file" if is_gguf else ""
+            yield error(
+                f"{model.name} has no weights{but}, expected model.safetensors or an index of its"
+                " parts",
+                model.key,
+                _AGAIN,
+            )
+
+
+def _pickled(subject: Subject, model: ModelFacts) -> Iterator[Finding]:
+    if model.name not in subject.permissions.pickle:
+        yield error(
+            f"{model.name} has its weights in pickle files only ({some(model.pickles)}), which can"
+            " run code when they are read",
+            model.key,
+            f"Save it as safetensors, or allow it with --allow-pickle {model.name}.",
+        )
+    elif model.folder is None:
+        yield error(
+            f"{model.name} has its weights in pickle files, which cannot be looked into on the Hub",
+            model.key,
+            "Download it first.",
+        )
+    else:
+        yield warning(
+            f"{model.name} has its weights in pickle files; they are read slowly",
+            model.key,
+            "Save it as safetensors once.",
+        )
+
+
+def quantization(subject: Subject) -> Iterator[Finding]:
+    """Weights that are stored in few bits cannot be averaged."""
+    for model in subject.models:
+        settings: Any = model.config.get("quantization_config")
+        if settings is None:
+            settings = model.text_config.get("quantization_config")
+        if settings is not None:
+            method = settings.get("quant_method") if isinstance(settings, dict) else None
+            yield error(
+                f"{model.name} is quantised ({method or 'unknown method'}), expected weights in"
+                " bfloat16, float16 or float32",
+                model.key,
+                "Name the repository it was made from.",
+            )
+
+
+def own_code(subject: Subject) -> Iterator[Finding]:
+    """Types that transformers does not know, and code that a model brings instead."""
+    for model in subject.models:
+        model_type = model.config.get("model_type")
+        if not model.config or subject.permissions.trust_remote_code:
+            continue
+        if isinstance(model_type, str) and is_native(model_type):
+            continue
+        settings = model.tokenizer.settings if model.tokenizer is not None else {}
+        if "auto_map" in model.config or "auto_map" in settings:
+            yield error(
+                f"{model.name} needs Python code of its own (auto_map): transformers has no model"
+                f" type {model_type!r}",
+                model.key,
+                "Read that code; if you trust it add --trust-remote-code.",
+            )
+        else:
+            close = nearest(str(model_type), native_types())
+            yield error(
+                f"{model.name} has model type {model_type!r}, which this transformers does not"
+                f" know{close}",
+                model.key,
+                "Mend its config.json, or install a newer transformers.",
+            )
+
+
+def known_architecture(subject: Subject) -> Iterator[Finding]:
+    """Architectures of which mergekit cannot tell every tensor's place."""
+    for model in subject.models:
+        if not model.config:
+            continue
+        family, name = family_of(model), model.architecture
+        if family is None:
+            yield error(_no_definition(model), model.key, "Merge models of a known architecture.")
+        elif len(family.modules) != 1:
+            yield error(
+                f"architecture {name} has several parts ({', '.join(family.modules)}), expected a"
+                " text model",
+                model.key,
+                "Save its language model alone.",
+            )
+
+
+def _no_definition(model: ModelFacts) -> str:
+    if not model.architecture:
+        named = model.config.get("architectures")
+        return f"config.json of {model.name} names architectures {named!r}, expected one"
+    what = f"mergekit has no definition of architecture {model.architecture}"
+    close = nearest(model.architecture, known_architectures())
+    if close or not model.tensors:
+        return what + close
+    n_layers = layers_by_names(model)
+    outside = [
+        name for name in model.tensors if not any(part.isdigit() for part in name.split("."))
+    ]
+    return (
+        f"{what}; its tensor names show {n_layers} layers and {len(outside)} tensors outside them"
+    )

@@ -1,0 +1,104 @@
+"""Whether mergekit finds every tensor it needs in each model, and drops none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evomerge.checks.context import Subject
+from evomerge.checks.reference_model import some
+from evomerge.foundations.counted import counted
+from evomerge.foundations.findings import Finding, error
+from evomerge.models.conversion import unconvertible
+from evomerge.models.facts import ModelFacts
+from evomerge.models.families import COMPUTED, Weight, family_of
+
+# Where a configuration says how many experts a layer has, and what their tensors' names hold.
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_OF_EXPERTS = ("moe", "expert", "router")
+_OLD_BUFFERS = (".attention.bias", ".masked_bias", ".rotary_emb.inv_freq")
+
+
+def complete(subject: Subject) -> Iterator[Finding]:
+    """Tensors that mergekit needs and the model lacks, or that it has and mergekit would drop."""
+    for model in subject.models:
+        weights = weights_of(model)
+        if not weights:
+            continue
+        lacking = [
+            w.name for w in weights if not w.is_optional and not set(w.names) & model.tensors.keys()
+        ]
+        known = {name for weight in weights for name in weight.names}
+        unknown = [n for n in model.tensors if n not in known and not n.endswith(COMPUTED)]
+        needed = unconvertible(model, lacking)
+        renaming = _renaming(needed, unknown)
+        if renaming:
+            yield error(
+                f"tensor names of {model.name} begin with {renaming[0]!r}, expected"
+                f" {renaming[1]!r}",
+                model.key,
+                f"Save it with the class {model.architecture}.",
+            )
+        elif needed:
+            yield _lacks(model, needed)
+        elif unknown and not lacking:  # a conversion takes unknown tensors for lacking ones
+            yield error(
+                f"mergekit knows no tensors {some(sorted(unknown))} in {model.architecture} and"
+                " would leave them out",
+                model.key,
+                "Use a model whose tensors mergekit knows all.",
+            )
+
+
+def weights_of(model: ModelFacts) -> Sequence[Weight]:
+    """The tensors mergekit expects in a model; none where its files or family are not known."""
+    if not model.tensors or model.missing or model.broken:
+        return ()
+    family = family_of(model)
+    return () if family is None else tuple(family.weights(family.n_layers(model)))
+
+
+def _lacks(model: ModelFacts, needed: Sequence[str]) -> Finding:
+    key = next((key for key in _EXPERTS if model.text_config.get(key) == 0), None)
+    if key is not None and all(any(p in name for p in _OF_EXPERTS) for name in needed):
+        return error(
+            f"mergekit's definition of {model.architecture} has experts in every layer and does"
+            f" not know {key}: 0, as config.json of {model.name} has it: {len(needed)} tensors"
+            " that it needs are in no such model",
+            model.key,
+            "Merge models with experts, or another architecture; these files are whole.",
+        )
+    buffers = [name for name in needed if name.endswith(_OLD_BUFFERS)]
+    if model.config.get("model_type") == "gpt_neox" and buffers:
+        return error(
+            f"{model.name} lacks {some(needed)}, which transformers 5 no longer writes and mergekit"
+            " still needs",
+            model.key,
+            "Use files that were saved by transformers 4, as they are on the Hub.",
+        )
+    return error(
+        f"{model.name} lacks {counted(len(needed), 'tensor')} that {model.architecture}"
+        f" needs: {some(needed)}",
+        model.key,
+        "Save it with the class it was trained with, and config.json as it was then.",
+    )
+
+
+def _renaming(needed: Sequence[str], unknown: Sequence[str]) -> tuple[str, str] | None:
+    """The beginning of the unknown names, and what in its place makes them all that is needed."""
+    if not needed:
+        return None
+    available = set(unknown)
+    wanted = needed[0].split(".")
+    for candidate in unknown:
+        got = candidate.split(".")
+        n_equal = 0
+        while n_equal < min(len(got), len(wanted)) and got[-1 - n_equal] == wanted[-1 - n_equal]:
+            n_equal += 1
+        old, new = (
+            "".join(f"{part}." for part in parts[: len(parts) - n_equal]) for parts in (got, wanted)
+        )
+        if n_equal and all(
+            name.startswith(new) and old + name.removeprefix(new) in available for name in needed
+        ):
+            return old, new
+    return None

@@ -1,0 +1,58 @@
+"""How a genome was understood: a base or parameters that the method does not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evomerge.checks.context import Subject
+from evomerge.foundations.findings import Finding, note, warning
+from evomerge.genome.method_fit import is_left_out
+from evomerge.genome.methods import Base, method_named
+
+_BASE = "genome.base_model"
+
+
+def role_of_base(subject: Subject) -> Iterator[Finding]:
+    """A base where the method has no use for one."""
+    definition = subject.genome.genome
+    base, method = definition.base_model, method_named(definition.merge_method)
+    if base is None or method.base is not Base.IGNORED:
+        return
+    if base not in [source.model for source in definition.models]:
+        yield note(
+            f"{method.name} measures from no base; {base} is scored as a baseline and gives "
+            "configuration and tokenizer, and no tensors",
+            _BASE,
+        )
+
+
+def base_among_models(subject: Subject) -> Iterator[Finding]:
+    """A base that is listed as a model too."""
+    definition = subject.genome.genome
+    base, method = definition.base_model, method_named(definition.merge_method)
+    if base is None or method.base is Base.IGNORED:
+        return
+    for index, source in enumerate(definition.models):
+        if source.model == base:
+            yield note(
+                f"{base} is the base too, so it gets no parameters of its own",
+                f"genome.models[{index}]",
+            )
+
+
+def ignored_parameters(subject: Subject) -> Iterator[Finding]:
+    """Fixed parameters that the merge method makes nothing of, as published recipes have them."""
+    definition = subject.genome.genome
+    method = method_named(definition.merge_method)
+    places = {"genome.parameters": definition.parameters}
+    for index, source in enumerate(definition.models):
+        places[f"genome.models[{index}].parameters"] = source.parameters
+    for place, parameters in places.items():
+        for name, settings in parameters.items():
+            if is_left_out(method, name, settings):
+                is_common = any(name == parameter.name for parameter in method.parameters)
+                report = note if is_common else warning
+                yield report(
+                    f"mergekit makes nothing of {name} in {method.name}; it is left out",
+                    f"{place}.{name}",
+                )

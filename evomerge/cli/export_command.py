@@ -1,0 +1,167 @@
+"""``evomerge export``: winners as plain mergekit YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evomerge.cli.arguments import force_option, permission_options
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.text_safety import one_name
+
+if TYPE_CHECKING:
+    from evomerge.report.exporting import Export
+
+
+@click.command(
+    short_help="Write the winner as plain mergekit YAML.",
+    epilog="Example: evomerge export runs/skills -o recipe.yml",
+)
+@click.argument("best_or_run", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File, or folder for several recipes."
+)
+@click.option("--trial", type=click.IntRange(min=0), help="This trial instead of the winner.")
+@click.option("--top", type=click.IntRange(min=1), help="The best so many trials, into a folder.")
+@click.option(
+    "--build",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also build the model into this folder with mergekit-yaml.",
+)
+@force_option
+@permission_options
+def export(
+    best_or_run: Path,
+    output: Path | None,
+    trial: int | None,
+    top: int | None,
+    build: Path | None,
+    force: bool,
+    permissions: Permissions,
+) -> None:
+    """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit-yaml builds.
+
+    A run with several objectives gives one recipe per point of its Pareto front. Nothing that is
+    there is replaced without --force; a model appears in its folder when it is complete.
+    """
+    from evomerge.cli.written import write_result
+    from evomerge.foundations.creating import (
+        refuse_inside_needed,
+        refuse_occupied,
+        refuse_occupied_folder,
+    )
+
+    if trial is not None and top is not None:
+        raise click.UsageError("--trial and --top choose different trials; give one of them.")
+    exports = _chosen(best_or_run, trial, top)
+    is_one = top is None and len(exports) == 1
+    if not is_one and output is None:
+        raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
+    jobs = [_job(one, output, build, is_one) for one in exports]
+    for job in jobs:  # all of them before any work
+        for place in filter(None, (job.file, job.folder)):
+            refuse_inside_needed(place, job.export.sources)
+        if job.file is not None:
+            refuse_occupied(job.file, force=True)
+        if job.folder is not None:
+            refuse_occupied_folder(job.folder, force=force, needed=job.export.sources)
+            _refuse_inside(job.file, job.folder)
+    jobs = [job.placed() for job in jobs]
+    for job in jobs:
+        if job.file is not None:
+            refuse_occupied(job.file, job.text, force=force)
+    for job in jobs:
+        write_result(job.text, job.file, force=force)
+        _tell_adapter(job.export.adapter)
+    for job in jobs:
+        if job.folder is not None:
+            _build(job.export, job.folder, force, permissions)
+
+
+def _tell_adapter(folder: Path | None) -> None:
+    """An adapter that lies beside the recipe, which names it."""
+    from evomerge.cli.written import say
+    from evomerge.foundations.reading import listed
+    from evomerge.foundations.sizes import size_text
+
+    if folder is not None:
+        size = size_text(sum(file.stat().st_size for file in listed(folder)))
+        say(f"{one_name(folder)} ({size}) is the adapter that the recipe names: keep both")
+
+
+def _refuse_inside(file: Path | None, folder: Path) -> None:
+    """A model's folder holds what mergekit writes, and is put in its place as a whole."""
+    if file is not None and folder.absolute() in (file.absolute(), *file.absolute().parents):
+        raise click.UsageError(f"{one_name(file)} lies in the folder to be built; name another.")
+
+
+def _chosen(best_or_run: Path, trial: int | None, top: int | None) -> list[Export]:
+    from evomerge.report.exporting import top_of, trial_of, winners_of
+
+    if trial is not None:
+        return [trial_of(best_or_run, trial)]
+    return winners_of(best_or_run) if top is None else top_of(best_or_run, top)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One recipe to be written, and perhaps built.
+
+    Attributes:
+        export: The recipe.
+        file: Its file; None: standard output.
+        folder: Of its model; None: it is not built.
+        beside: Where an adapter of its own is written; None: nowhere.
+    """
+
+    export: Export
+    file: Path | None
+    folder: Path | None
+    beside: Path | None
+
+    def placed(self) -> _Job:
+        """The same, with its own adapter, if it has one, written."""
+        if self.beside is None:
+            return self
+        return replace(self, export=self.export.placed(self.beside))
+
+    @property
+    def text(self) -> str:
+        """The recipe as its file has it."""
+        names = {"recipe_file": self.file, "out": self.folder}
+        return self.export.to_yaml(**{key: str(path) for key, path in names.items() if path})
+
+
+def _job(one: Export, output: Path | None, build: Path | None, is_one: bool) -> _Job:
+    """A recipe alone has the names that were given; of several each has its own below them."""
+    if is_one:
+        named = output or build
+        return _Job(one, output, build, None if named is None else named.parent)
+    file = None if output is None else output / one.file_name
+    folder = None if build is None else build / Path(one.file_name).stem
+    return _Job(one, file, folder, output)
+
+
+def _build(one: Export, out: Path, force: bool, permissions: Permissions) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from evomerge.cli.written import say
+    from evomerge.merging.built import build_into
+
+    content = one.content
+    with Console(stderr=True).status(Text(f"mergekit-yaml builds {one_name(out)}")):
+        build_into(
+            one.recipe,
+            out,
+            force=force,
+            merge_seed=int(content["merge_seed"]),
+            threads=int(content["threads"]),
+            device=str(content["device"]),
+            trust_remote_code=permissions.trust_remote_code,
+            allow_pickle=permissions.pickle,
+        )
+    say(f"built {one_name(out)}")

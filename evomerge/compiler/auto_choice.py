@@ -1,0 +1,103 @@
+"""What `optimizer: auto` stands for in a genome: picked once, when a run begins, and kept there.
+
+From then on it is a chain like any other: budgets, room, reports and keepsakes are the links' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evomerge.checks.context import Subject
+from evomerge.checks.resources import ITEM_BYTES
+from evomerge.checks.search_plan import stores_of_subject
+from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, n_objectives
+from evomerge.compiler.recorded_genome import recorded_choice
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.sizes import size_text
+from evomerge.genome.schema import Genome
+from evomerge.nouns.space import Space
+from evomerge.optimizers.auto import TRAINING, Facts, chosen, is_auto
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers.gradient.learner import Gradient
+
+# What a pass of training holds beside the model: nobody knows the texts before they are read.
+_TOKENS = 32 * 256  # a batch of short documents
+_VALUES_PER_TOKEN = 17  # kept for the way back, per layer and unit of width
+
+
+def with_auto(
+    subject: Subject, choice: OptimizerChoice, run_dir: Path | None = None
+) -> tuple[Subject, OptimizerChoice]:
+    """The same with the optimizers that ``auto`` stands for, where the genome says it.
+
+    Args:
+        subject: The genome and what its files say.
+        choice: Its optimizers as they are named.
+        run_dir: Folder of a run of this genome that has begun, which goes on as it began.
+
+    Raises:
+        GenomeError: the genome's population is too small for what is picked.
+    """
+    genome, merge_space = subject.genome, subject.merge_space
+    if not is_auto(genome.optimizer) or merge_space is None:
+        return subject, choice
+    picked = recorded_choice(run_dir) or chosen(_facts(subject, merge_space.space))
+    genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
+    choice = choice_of(genome)
+    for link in choice:
+        size, least = link.block.population_size, link.kind.min_population_size
+        if size is not None and size < least:
+            raise GenomeError(
+                f"got {size}, {link.block.name}, which auto picks here, needs {least} or more",
+                where="optimizer.population_size",
+                fix="Raise it, or leave it out.",
+            )
+    return replace(subject, genome=genome, auto=picked), choice
+
+
+def _facts(subject: Subject, space: Space) -> Facts:
+    genome = subject.genome
+    return Facts(
+        space,
+        genome.optimizer.budget,
+        n_objectives(genome),
+        genome.execution.workers,
+        genome.optimizer.population_size,
+        _obstacle(space, genome) or _shortage(subject),
+    )
+
+
+def _obstacle(space: Space, genome: Genome) -> str:
+    """Why there is no gradient in a space, in few words; empty where there is one."""
+    first = next(Gradient.obstacles(space, genome, GradientSettings(**TRAINING)), None)
+    return "" if first is None else first.what.partition(" (")[0]
+
+
+def _shortage(subject: Subject) -> str:
+    """What training would need and is not there; empty where it fits, or nobody can tell."""
+    item = ITEM_BYTES.get(subject.dtype or "", 4)
+    passes = _TOKENS * _VALUES_PER_TOKEN * item * _width(subject)
+    for store in stores_of_subject(subject):
+        if store.room is None or store.path is not None:
+            continue
+        live = [need.n_bytes for need in store.needs if need.what.startswith("live model")]
+        needed = store.certain_bytes + sum(live) + (passes if live else 0)  # and its gradient
+        if live and needed > store.room.free:
+            return (
+                f"training takes some {size_text(needed)} of {store.name}, "
+                f"{size_text(store.room.free)} are free"
+            )
+    return ""
+
+
+def _width(subject: Subject) -> int:
+    """Units of width of all layers of a model together; 0 where its configuration does not say."""
+    config: Mapping[str, Any] = subject.models[0].text_config if subject.models else {}
+    sizes = [
+        next((config[name] for name in names if isinstance(config.get(name), int)), 0)
+        for names in (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"))
+    ]
+    return int(sizes[0] * sizes[1])

@@ -1,0 +1,74 @@
+"""The JSON schema of the genome for editors: what the loader takes, short forms included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evomerge.genome.methods import METHODS
+from evomerge.genome.schema import Genome
+from evomerge.optimizers import OPTIMIZERS
+
+_SCALAR = {"type": ["boolean", "number", "string"]}
+_TEXT = {"type": "string", "minLength": 1}
+_KINDS = ("value", "range", "integer", "choice")
+
+
+def genome_schema() -> dict[str, Any]:
+    """JSON schema (2020-12) of a genome file."""
+    schema = Genome.model_json_schema()
+    definitions = schema["$defs"]
+    definitions["Setting"]["oneOf"] = [_given(kind) for kind in _KINDS]
+    definitions["Settings"] = _settings(definitions["Settings"])
+    definitions["ModelName"] = _model_name(definitions["ModelName"])
+    definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
+    definitions["Task"] = {"anyOf": [_TEXT, definitions["Task"]]}
+    links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
+    definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
+    definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
+    definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
+    definitions["MergeDefinition"]["properties"]["merge_method"]["enum"] = sorted(METHODS)
+    schema["properties"]["optimizer"] = {
+        "description": schema["properties"]["optimizer"]["description"],
+        "anyOf": [{"enum": sorted(OPTIMIZERS)}, _ref("OptimizerBlock")],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _given(kind: str) -> dict[str, Any]:
+    """``kind`` stands there, and is not null."""
+    return {"required": [kind], "properties": {kind: {"not": {"type": "null"}}}}
+
+
+def _settings(long_form: dict[str, Any]) -> dict[str, Any]:
+    """A value, a list over depth, one setting, or a list of settings."""
+    return {
+        "description": long_form["description"],
+        "anyOf": [
+            _SCALAR,
+            {"type": "array", "items": _SCALAR, "minItems": 1},
+            _ref("Setting"),
+            {"type": "array", "items": _ref("Setting"), "minItems": 1},
+        ],
+    }
+
+
+def _model_name(long_form: dict[str, Any]) -> dict[str, Any]:
+    """``path[@revision][+lora]``, mergekit's mapping, or the parts by name."""
+    path = {
+        "type": "object",
+        "properties": {"path": _TEXT, "revision": {"type": ["string", "null"]}},
+        "required": ["path"],
+        "additionalProperties": False,
+    }
+    part = {"anyOf": [_TEXT, path]}
+    mapping = {
+        "type": "object",
+        "properties": {"model": part, "lora": part},
+        "required": ["model"],
+        "additionalProperties": False,
+    }
+    return {"description": long_form["description"], "anyOf": [_TEXT, mapping, long_form]}

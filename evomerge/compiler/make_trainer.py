@@ -1,0 +1,174 @@
+"""What a gradient search needs of a run: its merger, its answers, its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evomerge.compiler.examine import Compiled
+from evomerge.executors.base import Executor
+from evomerge.executors.serial import Serial
+from evomerge.executors.worker import Worker
+from evomerge.foundations.errors import LostFileError
+from evomerge.merge_spaces.by_tensor import by_tensor
+from evomerge.merge_spaces.parameter_space import ParameterSpace
+from evomerge.nouns.events import Notice, Proposing, Warned
+from evomerge.nouns.trial import Document, Trial
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers.search_context import Trainer
+from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.artifact_store import RunKeepsakes
+
+if TYPE_CHECKING:
+    from evomerge.merging.live_model import LiveModel
+    from evomerge.training.exercises import Exercises
+    from evomerge.training.mixture import Mixture
+    from evomerge.training.passes import Text
+
+
+def trainer_maker(
+    compiled: Compiled,
+    executor: Executor,
+    ledger: Ledger,
+    history: Callable[[], Sequence[Trial]],
+    hear: Callable[[Proposing | Notice | Warned], None],
+) -> Callable[[Any], Trainer] | None:
+    """Makes trainers that share the model of the trials; None where trials run elsewhere.
+
+    Args:
+        compiled: What is searched.
+        executor: Where trials run.
+        ledger: Holds their documents, and what trainers keep.
+        history: The trials that are over.
+        hear: Takes what a trainer tells people.
+    """
+    merge_space = compiled.merge_space
+    if not (isinstance(executor, Serial) and isinstance(merge_space, ParameterSpace)):
+        return None
+    return _TrainerMaker(compiled, merge_space, executor, ledger, history, hear)
+
+
+@dataclass(frozen=True)
+class _TrainerMaker:
+    compiled: Compiled
+    merge_space: ParameterSpace
+    executor: Serial
+    ledger: Ledger
+    history: Callable[[], Sequence[Trial]]
+    hear: Callable[[Proposing | Notice | Warned], None]
+
+    _made: list[tuple[Worker, GradientSettings, Trainer]] = field(default_factory=list)
+
+    def __call__(self, settings: GradientSettings) -> Trainer:
+        """The trainer of an optimizer; a new one where the worker of the trials is another now."""
+        worker = self.executor.worker
+        self._made[:] = [made for made in self._made if made[0] is worker]
+        for _, own, trainer in self._made:
+            if own is settings:
+                return trainer
+        self._made.append((worker, settings, self._make(settings)))
+        return self._made[-1][-1]
+
+    def _make(self, settings: GradientSettings) -> Trainer:
+        from evomerge.training.coefficients import Coefficients
+        from evomerge.training.column_mixture import ColumnMixture
+        from evomerge.training.mixture import Mixture
+        from evomerge.training.teachers import Teachers
+        from evomerge.training.tensor_mixture import TensorMixture
+        from evomerge.training.trainer import GradientTrainer, Lessons
+        from evomerge.training.written_models import Checkpoints  # loads torch, as those below
+
+        coefficients = Coefficients(self.merge_space)
+        merger = self.executor.worker.merger
+        checkpoints = None
+        finer = self.merge_space
+        if settings.granularity == "tensor":
+            finer = by_tensor(self.merge_space)
+        if settings.granularity == "column":
+            mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
+            checkpoints = Checkpoints(columns, self.ledger.folder.optimizer / "columns")
+        elif finer.space.n_dims > self.merge_space.space.n_dims:
+            mixture = TensorMixture(merger, coefficients, Coefficients(finer))
+        else:  # the space says it itself
+            mixture = Mixture(merger, coefficients)
+        start = mixture.trained.of(self.merge_space.space.initial)
+        model = mixture.at(mixture.trained.settled(start))
+        exercises = self._exercises(settings, mixture, model)
+        models = [source.model for source in self.compiled.genome.genome.models]
+        lessons = Lessons(
+            exercises.now,
+            self._prompts(settings, model, exercises) if settings.losses.need_prompts else (),
+        )
+        recipes = [self.merge_space.model_recipe(name) for name in models]
+        keepsakes = RunKeepsakes(self.ledger.folder) if settings.cache_teachers else None
+        teachers = Teachers(mixture, recipes, settings.teacher_top_k, keepsakes)
+        return GradientTrainer(mixture, lessons, settings, teachers, checkpoints, self._say)
+
+    def _say(self, activity: str, share: float) -> None:
+        self.hear(Proposing(activity, share))
+
+    def _readable(self) -> Sequence[Trial]:
+        """The trials whose answers are tokens of the merges' own vocabulary.
+
+        Models and base are scored with their own, where the genome gives the merges another.
+        """
+        trials = self.history()
+        definition = self.compiled.genome.genome
+        if definition.tokenizer is None and definition.tokenizer_source is None:
+            return trials
+        return [t for t in trials if not t.candidate.origin.startswith(("model ", "base "))]
+
+    def _documents(self, trial_id: int) -> Sequence[Document]:
+        """What a scored trial answered.
+
+        Raises:
+            LostFileError: nobody knows any more: without it, other answers would be learned.
+        """
+        documents = self.ledger.documents(trial_id)
+        if not documents:
+            raise LostFileError(
+                "the documents of a trial are gone, and what they teach with them",
+                where=str(self.ledger.folder.documents(trial_id, "tasks")),
+                fix="Restore the file from a copy, or start a new run folder.",
+            )
+        return documents
+
+    def _exercises(
+        self, settings: GradientSettings, mixture: Mixture, model: LiveModel
+    ) -> Exercises:
+        """What the documents of the search tasks teach, each as its task counts."""
+        from evomerge.evaluators.lm_eval.answers import questions_of
+        from evomerge.evaluators.lm_eval.evaluator import LmEval
+        from evomerge.training.exercises import Exercises, History
+        from evomerge.training.right_targets import RightTargets
+
+        def tell(message: str) -> None:
+            self.hear(Notice(message))
+
+        evaluator = self.executor.worker.evaluators["tasks"]
+        return Exercises(
+            questions_of(evaluator, model) if isinstance(evaluator, LmEval) else (),
+            {task.name: task.weight for task in self.compiled.genome.tasks},
+            History(self._readable, self._documents),
+            lambda recipe: mixture.of(recipe).module,
+            lambda message: self.hear(Warned(message)),
+            tell,
+            settings.batch_size,
+            RightTargets(RunKeepsakes(self.ledger.folder), tell),
+        )
+
+    def _prompts(
+        self, settings: GradientSettings, model: LiveModel, exercises: Exercises
+    ) -> list[list[Text]]:
+        """The texts of each source, in the order of the models."""
+        from evomerge.training.prompt_texts import texts_of
+
+        window = getattr(model.module.config, "max_position_embeddings", settings.max_length)
+        longest = min(settings.max_length, window)
+        own = [one for prompts in settings.prompts.values() for one in prompts]
+        answers = {one.task: exercises.targets(one.task) for one in own if one.task is not None}
+        return [
+            texts_of(settings.prompts[source.model.text], model.tokenizer, longest, answers)
+            for source in self.compiled.genome.genome.models
+        ]

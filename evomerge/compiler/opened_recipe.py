@@ -1,0 +1,138 @@
+"""A published recipe -> the answers of a first genome: its numbers opened, itself the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.compiler.starter import Answers
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
+from evomerge.foundations.findings import note, warning
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.methods import METHODS, Base
+from evomerge.genome.source import KeyPath, Source
+from evomerge.models.architecture import Architecture
+from evomerge.models.inspect import read_model
+from evomerge.models.shared_layers import describe
+from evomerge.recipe.effective import Effective, effective, tensors_of
+from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.named import models_in
+from evomerge.recipe.opening import frame_of, has_numbers, model_entry, opened_block
+from evomerge.recipe.stages import read_recipe
+
+_WIDTH = 96
+
+
+def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
+    """The answers with models, base, method and settings of the recipe that they name.
+
+    A method without numbers, or another one that the answers ask for, leaves the models and what
+    stands beside them: that method's own numbers are searched, and the recipe is tried first.
+
+    Args:
+        answers: With ``seed_from``.
+        permissions: What the user allows models.
+        hear: Takes what mergekit ignores in the recipe, and what was made of it.
+
+    Raises:
+        EvomergeError: it is no recipe, mergekit would refuse it, or it cannot be opened yet.
+    """
+    file = Path(answers.seed_from)
+    recipe = _read(file, permissions, hear)
+    if has_numbers(recipe) and answers.method in ("", recipe.method.name):
+        return replace(answers, block=tuple(_lines(opened_block(recipe))))
+    base = recipe.base if recipe.names_base else None
+    answers = replace(answers, base="" if base is None else base.text)
+    keeps_base = METHODS[answers.merge_method].base is Base.IGNORED
+    models = [model for model in recipe.models if model != base or keeps_base]
+    answers = replace(answers, models=tuple(model.text for model in models))
+    hear(
+        note(
+            f"{recipe.method.name} has no number to open; searched are those of "
+            f"{answers.merge_method}, and the recipe is tried first"
+            if not has_numbers(recipe)
+            else f"searched are the numbers of {answers.merge_method}, not the recipe's own",
+            str(file),
+        )
+    )
+    listed = [model_entry(model) for model in models]
+    block = {"models": listed, "merge_method": answers.merge_method, **frame_of(recipe)}
+    return replace(answers, block=tuple(_lines({**block, "granularity": "model"})))
+
+
+def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
+    source = read_recipe(file)
+    if isinstance(source.data, dict) and "evomerge_best" in source.data:
+        source = Source(str(file), source.data.get("recipe"))
+    config = recipe_config(source, hear)
+    try:
+        architecture = _architecture(config, permissions)
+        recipe = effective(config, architecture)
+    except EvomergeError as error:
+        raise GenomeError.of(
+            [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
+        ) from error
+    tensors = [*tensors_of(architecture, 0, architecture.n_layers)]
+    for path, text in _filters(config):
+        if not any(text in name for name in tensors):
+            what = f"no tensor of these models has {text!r} in its name; it is left out"
+            hear(warning(what, source.where(path)))
+    return recipe
+
+
+def _filters(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Texts that tensors' names are looked through for, each with its place."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key == "filter" and isinstance(value, str) and value != "*":
+                yield (*path, key), value
+            elif key != "tokenizer":
+                yield from _filters(value, (*path, key))
+    elif isinstance(part, list):
+        for index, entry in enumerate(part):
+            yield from _filters(entry, (*path, index))
+
+
+def _architecture(config: dict[str, Any], permissions: Permissions) -> Architecture:
+    from evomerge.merging.refusals import refusals  # loads mergekit
+
+    names = list(dict.fromkeys(models_in(config)))
+    if not names:
+        raise GenomeError("it merges no models")
+    facts = [
+        read_model(name, "models", may_unpickle=name.text in permissions.pickle) for name in names
+    ]
+    architecture = describe(facts)
+    refused = refusals(config, architecture.n_layers)
+    if refused:
+        raise GenomeError.of([Problem(f"mergekit refuses it: {why}") for why in refused])
+    return architecture
+
+
+class _Dumper(yaml.SafeDumper):
+    """Settings and lists of numbers on one line."""
+
+
+def _mapping(dumper: _Dumper, value: dict[str, Any]) -> yaml.Node:
+    kinds = {"value", "range", "integer"}
+    flow = bool(kinds & set(value)) and not {"models", "source"} & set(value)
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=flow)
+
+
+def _list(dumper: _Dumper, value: list[Any]) -> yaml.Node:
+    flow = all(isinstance(item, (int, float)) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flow)
+
+
+_Dumper.add_representer(dict, _mapping)
+_Dumper.add_representer(list, _list)
+
+
+def _lines(block: Mapping[str, Any]) -> Iterator[str]:
+    """A ``genome:`` block as YAML, without its first line."""
+    text = yaml.dump(dict(block), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    yield from (f"  {line}" for line in text.splitlines())

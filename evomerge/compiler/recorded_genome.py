@@ -1,0 +1,124 @@
+"""The genome that a run folder holds, against the one of today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.files import digest
+from evomerge.foundations.reading import is_there
+from evomerge.genome.difference import differences
+from evomerge.genome.schema import Genome
+from evomerge.genome.source import read_yaml
+from evomerge.nouns.space import Space, from_data
+from evomerge.optimizers.auto import Chosen, chosen_in
+from evomerge.run.ledger import Ledger, RunFolder
+
+_WHERE_KEPT = "run_dir"  # a run may be moved
+_FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say
+
+
+def genome_digest(genome: Any) -> str:
+    """Of all that makes a run itself: everything but where it is kept."""
+    return digest(_itself(genome))
+
+
+def has_begun(run_dir: Path | None, genome: Any) -> bool:
+    """Whether a folder holds a run of this very genome.
+
+    Args:
+        run_dir: The run folder; None: there is none.
+        genome: Content of the genome of today.
+    """
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return False
+    try:
+        stored = read_yaml(RunFolder(run_dir).genome).data
+    except EvomergeError:
+        return False
+    return not [*differences(_itself(stored), _itself(genome))]
+
+
+def dtype_of(header: Mapping[str, Any], genome: Genome) -> str | None:
+    """In which dtype a run makes its forward passes; None: in that of the models.
+
+    It stays what it was when the run began, on whatever machine it goes on.
+    """
+    dtype: str | None = header.get("dtype", genome.evaluation_settings.dtype)
+    return dtype
+
+
+def with_its_baselines(genome: Genome, run_dir: Path) -> Genome:
+    """A genome with the baselines that its run in a folder began with: trials are counted on."""
+    try:
+        header = Ledger.open(RunFolder(run_dir), read_only=True).header
+    except EvomergeError:
+        return genome  # whoever continues it says what is wrong with it
+    return genome.model_copy(update={"baselines": header.get("baselines", _FIRST_BASELINES)})
+
+
+def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
+    """The metrics that the first documents of the run in a folder named.
+
+    Returns:
+        Split -> task -> ``"metric,filter"``; nothing where no run has begun there.
+    """
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return {}
+    try:
+        ledger = Ledger.open(RunFolder(run_dir), read_only=True)
+    except EvomergeError:
+        return {}  # whoever continues it says what is wrong with it
+    names: Mapping[str, Mapping[str, str]] = ledger.header.get("metrics", {})
+    return names
+
+
+def recorded_choice(run_dir: Path | None) -> Chosen | None:
+    """What `auto` stands for in the run of a folder; None where no such run has begun there."""
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return None
+    try:
+        return chosen_in(Ledger.open(RunFolder(run_dir), read_only=True).header)
+    except EvomergeError:
+        return None  # whoever continues it says what is wrong with it
+
+
+def recorded_space(run_dir: Path | None) -> Space | None:
+    """The space that the run in a folder searches; None where no run has begun there."""
+    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
+        return None
+    try:
+        return space_in(Ledger.open(RunFolder(run_dir), read_only=True).header)
+    except EvomergeError:
+        return None  # whoever continues it says what is wrong with it
+
+
+def space_in(header: Mapping[str, Any]) -> Space | None:
+    """The space that a run began with; None where its ledger does not say, or says it otherwise."""
+    try:
+        return from_data(header["space"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def genome_changes(ledger: Ledger, genome: Any) -> list[str]:
+    """One line for each key of the genome that is not as it was when the run began."""
+    recorded = ledger.header["genome_digest"]
+    if recorded in (genome_digest(genome), digest(genome)):
+        return []
+    try:
+        stored = read_yaml(ledger.folder.genome).data
+    except EvomergeError:
+        return ["genome: another one, and the run folder's genome.yml cannot be read"]
+    lines = [f"genome {line}" for line in differences(_itself(stored), _itself(genome))]
+    if lines or recorded in (genome_digest(stored), digest(stored)):
+        return lines
+    return ["genome: the run folder's genome.yml was edited after the run began"]
+
+
+def _itself(genome: Any) -> Any:
+    if not isinstance(genome, Mapping):
+        return genome
+    return {key: value for key, value in genome.items() if key != _WHERE_KEPT}

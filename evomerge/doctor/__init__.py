@@ -1,6 +1,0 @@
-"""What is installed, what the machine has, what works with what; nothing is changed."""
-
-from evomerge.doctor.examination import Examination, examine
-from evomerge.doctor.packages import Package
-
-__all__ = ["Examination", "Package", "examine"]

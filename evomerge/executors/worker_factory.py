@@ -1,0 +1,88 @@
+"""How a worker is built where it is to live; picklable, so that a process can do it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.base import Evaluator
+from evomerge.executors.twins import Twins
+from evomerge.executors.worker import Worker
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.scratch import scratch_root
+from evomerge.genome.task_blocks import Evaluation, Task
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a worker needs; calling it builds one.
+
+    Attributes:
+        splits: Split name -> its tasks.
+        settings: How lm-eval runs the model.
+        search_path: Folders with task definitions.
+        seed: Root seed.
+        device: Where the live model is.
+        threads: Threads of the arithmetic; None leaves torch's own choice.
+        permissions: What the user allows models and tasks.
+        folders: Folders of local models; one that vanishes must not be taken for a Hub id.
+        run_dir: The run folder, where recipes may name sums of adapters; None: they do not.
+    """
+
+    splits: Mapping[str, tuple[Task, ...]]
+    settings: Evaluation
+    search_path: tuple[str, ...]
+    seed: int
+    device: str
+    threads: int | None = None
+    permissions: Permissions = field(default_factory=Permissions)
+    folders: tuple[Path, ...] = ()
+    run_dir: Path | None = None
+
+    def passing_in(self, dtype: str | None) -> Workshop:
+        """The same with forward passes in a dtype; None: in that of the models."""
+        return replace(self, settings=self.settings.model_copy(update={"dtype": dtype}))
+
+    def evaluators(self) -> dict[str, Evaluator]:
+        """One evaluator per split that has tasks."""
+        evaluator = EVALUATORS["lm_eval"]
+        return {
+            split: evaluator(
+                tasks,
+                self.settings,
+                search_path=self.search_path,
+                seed=self.seed,
+                permissions=self.permissions,
+            )
+            for split, tasks in self.splits.items()
+            if tasks
+        }
+
+    def __call__(self, evaluators: Mapping[str, Evaluator] | None = None) -> Worker:
+        """A worker with a merger of its own."""
+        # Else torch makes a folder of its own beside ours, which nobody removes.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch_root() / "torchinductor"))
+        import torch  # heavy; a worker is the first to need it
+
+        from evomerge.merging.resident import ResidentMerger
+        from evomerge.models.quiet import lock_bars_in_this_process
+
+        lock_bars_in_this_process()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        merger = ResidentMerger(
+            device=self.device,
+            dtype=self.settings.dtype,
+            merge_seed=self.seed,
+            trust_remote_code=self.permissions.trust_remote_code,
+            allow_pickle=self.permissions.pickle,
+            folders=self.folders,
+            run_dir=self.run_dir,
+            ties=True,  # scores are lm-eval's
+            engine=self.settings.engine,
+        )
+        scoring = evaluators or self.evaluators()
+        return Worker(merger, scoring, self.run_dir, Twins())

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, safe files, tables, time limits, text safety, the machine."""

@@ -1,0 +1,107 @@
+"""Writing that survives a crash, and digests of content.
+
+Atomic writes use a temporary file in the same folder, fsync and rename. Not safe
+where rename is not atomic (some network file systems).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evomerge.foundations.errors import LostFileError
+from evomerge.foundations.reading import is_there
+
+_UNFINISHED = ".unfinished"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def has_no_room(error: BaseException) -> bool:
+    """Whether a disk takes no more; libraries written in Rust say it in words alone."""
+    known = f"(?:Errno|os error) (?:{'|'.join(map(str, _NO_ROOM))})\\b"
+    return getattr(error, "errno", None) in _NO_ROOM or bool(re.search(known, str(error)))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says in one sentence what the system says in an errno.
+
+    Args:
+        path: What is being written inside.
+
+    Raises:
+        LostFileError: the disk is full, or the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise LostFileError(
+            f"cannot be written ({error.strerror or error})",
+            where=str(path),
+            fix="Make room or mend the folder, then give the same command again.",
+        ) from error
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replaces a file so that a reader sees the old or the new content, never a mix.
+
+    Folders above it are made.
+
+    Raises:
+        LostFileError: the disk is full, or the folder cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+
+
+def write_missing(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes those of some small files that a folder has not yet.
+
+    Raises:
+        LostFileError: the disk is full, or the folder cannot be written.
+    """
+    for name, content in files.items():
+        if not is_there(folder / name):
+            write_atomic(folder / name, content)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed :func:`write_atomic` left where this process alone writes."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+def canonical_json(value: Any) -> str:
+    """The same text for equal values: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,223 @@
+"""The `genome:` block: which models, which way of merging, what may vary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from evomerge.foundations.errors import UnknownNameError
+from evomerge.genome.adapters_fit import unfit_for_factors
+from evomerge.genome.block import Block, Whole, fits
+from evomerge.genome.inputs import wrong_number
+from evomerge.genome.method_fit import unfit_normalize, unfit_settings
+from evomerge.genome.methods import Base, Method, method_named
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.parameter_values import Settings
+from evomerge.genome.source import MisfitError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]
+
+
+def _known_method(name: str) -> str:
+    try:
+        return method_named(name).name
+    except UnknownNameError as error:
+        problem = error.problems[0]
+        raise MisfitError(problem.what, fix=problem.fix) from error
+
+
+def _none_below_one(value: Any) -> Any:
+    """As mergekit-evolve reads it."""
+    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Source(Block):
+    """One model to merge, and what is particular to it."""
+
+    model: ModelName = Field(description="Hub id, folder, `model+lora`, `model@revision`.")
+    parameters: dict[str, Settings] = Field(
+        default_factory=dict, description="Settings that hold for this model only."
+    )
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"model": value}
+        if isinstance(value, dict) and (
+            "lora" in value or not set(value) & {"model", "parameters"}
+        ):
+            return {"model": value}  # the name itself is a mapping
+        return value
+
+
+class TokenizerBlock(Block):
+    """mergekit's `tokenizer:` block, handed through."""
+
+    source: str = Field("union", description="`union`, `base`, or one of the models.")
+    tokens: dict[str, Any] = Field(default_factory=dict, description="As mergekit's.")
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="As mergekit's."
+    )
+
+
+class MergeDefinition(Block):
+    """Which models, which way of merging, what may vary and how finely."""
+
+    models: Annotated[list[Source], Field(min_length=1)] = Field(
+        description="The models to merge; the base need not be among them."
+    )
+    merge_method: Annotated[str, AfterValidator(_known_method)] = Field(
+        description="Any method mergekit registers; `evomerge list methods`."
+    )
+    base_model: ModelName | None = Field(
+        None, description="What task vectors are measured from; required by most methods."
+    )
+    adapters: Literal["delta", "factors"] = Field(
+        "delta",
+        description="How `base+lora` models are merged: `delta` folds each adapter into its base "
+        "first; `factors` sums A and B of the adapters apart with the same coefficients, which "
+        "sum to 1 (Model Swarms), into an adapter of the one base. `linear` only.",
+    )
+    parameters: dict[str, Settings] = Field(
+        default_factory=dict,
+        description="Per mergekit parameter a fixed value, `{range: [low, high], log: true}`, "
+        "`{integer: [low, high]}`, `{choice: [...]}`, or a list of these with `filter`.",
+    )
+    granularity: Granularity | None = Field(
+        None,
+        description="`model`: one set of values; `layers`: one per `layer_granularity` layers; "
+        "`layer`: one per layer; `parameter`: one per kind of tensor; `tensor`: one per tensor. "
+        "Embeddings, final norm and head are groups of their own in all but `model`. Absent: "
+        "as mergekit-evolve (embeddings follow the first group, norm and head the last).",
+    )
+    layer_granularity: Annotated[Whole, Field(ge=0), BeforeValidator(_none_below_one)] = Field(
+        0, description="Consecutive layers that share values; 0: all. A remainder is a group."
+    )
+    filters: list[str] | None = Field(
+        None, description="Texts in tensor names that get values of their own."
+    )
+    smooth: bool = Field(
+        False, description="Interpolate between layer groups instead of steps (depth profile)."
+    )
+    normalize: bool | None = Field(
+        None, description="Divide by the sum of the weights; they are then searched as shares."
+    )
+    allow_negative_weights: bool = Field(
+        False, description="Open the range of the weights below 0."
+    )
+    dtype: Dtype = Field("float32", description="Dtype merges compute in.")
+    out_dtype: Dtype | None = Field(
+        None, description="Dtype of the merged model. Default: that of the models."
+    )
+    tokenizer_source: str | None = Field(
+        None, description="`union`, `base` or a model: whose vocabulary the merge has."
+    )
+    tokenizer: TokenizerBlock | None = Field(
+        None, description="The long form of tokenizer_source; give one of them."
+    )
+    chat_template: str | None = Field(
+        None, description="`auto`, a name mergekit ships (chatml, llama3, ...) or a Jinja text."
+    )
+
+    name: str | None = Field(None, description="A label, as some recipes have; changes nothing.")
+
+    @fits("models")
+    def _once_each(self) -> Iterator[MisfitError]:
+        names = [source.model.text for source in self.models]
+        twice = _twice(names)
+        if twice:
+            places = [f"{name} ({_places(names, name)})" for name in twice]
+            yield MisfitError(f"models stand twice: {', '.join(places)}", "models")
+
+    @fits("merge_method", "models", "base_model")
+    def _models_fit_the_method(self) -> Iterator[MisfitError]:
+        method = self._method
+        if method.base is Base.REQUIRED and self.base_model is None and method.max_sources != 1:
+            yield MisfitError(
+                f"is missing: {method.name} measures from a base",
+                "base_model",
+                fix="Add the model that the others were trained from.",
+            )
+            return
+        yield from wrong_number([s.model for s in self.models], self.base_model, method)
+
+    @fits("merge_method", "parameters")
+    def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
+        place = ("parameters",)
+        yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
+
+    @fits("merge_method", "models")
+    def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
+        for index, source in enumerate(self.models):
+            place = ("models", index, "parameters")
+            yield from unfit_settings(
+                self._method, source.parameters, place, self._own_keys, of_a_model=True
+            )
+
+    @fits("merge_method", "normalize", "parameters")
+    def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
+        yield from unfit_normalize(self._method, self.normalize, self.parameters)
+
+    @fits(
+        *("adapters", "merge_method", "models", "parameters", "granularity", "layer_granularity"),
+        *("filters", "smooth", "normalize", "tokenizer", "tokenizer_source", "base_model"),
+    )
+    def _adapters_can_be_summed(self) -> Iterator[MisfitError]:
+        if self.adapters == "factors":
+            yield from unfit_for_factors(self)
+
+    @fits("tokenizer", "tokenizer_source")
+    def _one_tokenizer(self) -> Iterator[MisfitError]:
+        if self.tokenizer is not None and self.tokenizer_source is not None:
+            yield MisfitError("stands beside tokenizer_source; give one of them", "tokenizer")
+
+    @fits("granularity", "layer_granularity")
+    def _layers_to_group(self) -> Iterator[MisfitError]:
+        if self.granularity == "layers" and self.layer_granularity == 0:
+            yield MisfitError("granularity: layers needs 1 or more", "layer_granularity")
+        if self.granularity not in (None, "layers") and self.layer_granularity:
+            yield MisfitError(
+                f"{self.layer_granularity} has no meaning beside granularity: {self.granularity}; "
+                "use granularity: layers",
+                "layer_granularity",
+            )
+
+    @fits("granularity", "smooth")
+    def _groups_to_smooth(self) -> Iterator[MisfitError]:
+        if self.smooth and self.granularity is not None:
+            yield MisfitError(
+                "interpolates between the groups of layer_granularity; leave granularity out",
+                "smooth",
+            )
+
+    @fits("granularity", "filters")
+    def _one_split_by_name(self) -> Iterator[MisfitError]:
+        if self.filters and self.granularity in ("parameter", "tensor"):
+            yield MisfitError(
+                f"stand beside granularity: {self.granularity}, which splits by tensor name too; "
+                "drop one",
+                "filters",
+            )
+        if self.filters is not None and _twice(self.filters):
+            yield MisfitError(f"filters stand twice: {self.filters}", "filters")
+
+    @property
+    def _method(self) -> Method:
+        return method_named(self.merge_method)
+
+    @property
+    def _own_keys(self) -> set[str]:
+        """Keys that people write under parameters; ``normalize`` may be right there."""
+        return set(type(self).model_fields) - {"normalize", "parameters"}
+
+
+def _places(names: Sequence[str], name: str) -> str:
+    return ", ".join(f"models[{index}]" for index, one in enumerate(names) if one == name)
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """Names that stand there more than once."""
+    return sorted({name for name in names if names.count(name) > 1})

@@ -1,0 +1,186 @@
+"""A live model bound to the tensor names of a built checkpoint, written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
+
+from evomerge.foundations.errors import MergeError, ModelError
+from evomerge.merging.kernels.engine import Merged, Origin
+from evomerge.models.quiet import quiet_transformers
+
+
+class Weights:
+    """The parameters of one model, by checkpoint name.
+
+    Writing in place equals loading anew only if each of the model's tensors is one tensor
+    of the checkpoint, unchanged. That is looked at, not assumed: transformers renames some
+    tensors and fuses others.
+
+    Args:
+        module: The model, just loaded from ``tensors``.
+        tensors: Checkpoint name -> tensor, as a built folder would hold them.
+        ties: Whether what the configuration ties is tied whatever the tensors are, as lm-eval
+            does with a model that it has loaded.
+
+    Attributes:
+        bound: The model's tensors by the names they have in the checkpoint.
+        in_place: Whether ``write`` may be used.
+    """
+
+    def __init__(
+        self, module: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, ties: bool = False
+    ) -> None:
+        self.module = module
+        homes = _homes(module.state_dict(keep_vars=True), tensors)
+        if ties:
+            homes = _tied(module, homes)
+        _untie(module, set(homes.values()))
+        own = module.state_dict(keep_vars=True)
+        _refuse_not_finite(own.items())
+        self.bound = {name: own[home] for name, home in homes.items()}
+        bound = {id(tensor) for tensor in self.bound.values()}
+        self._held: dict[str, Origin] = {}  # what was last written where
+        self.in_place = all(id(tensor) in bound for tensor in own.values()) and all(
+            torch.equal(home, tensors[name].to(home)) for name, home in self.bound.items()
+        )
+
+    @classmethod
+    def load(
+        cls,
+        config: PreTrainedConfig,
+        tensors: Mapping[str, torch.Tensor],
+        *,
+        device: str,
+        dtype: str | None,
+        ties: bool = False,
+    ) -> Weights:
+        """What ``from_pretrained`` makes of a folder with these tensors, without the folder.
+
+        Args:
+            config: The folder's configuration.
+            tensors: Checkpoint name -> tensor; may become the model's own storage.
+            device: Where the model goes.
+            dtype: Of the model; None: the configuration's, as transformers does by itself.
+            ties: As for the object.
+
+        Raises:
+            ModelError: tensors that the model needs are missing.
+            MergeError: a weight is not finite.
+        """
+        with quiet_transformers():
+            loaded: Any = _model_class(config).from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(tensors),
+                dtype=dtype or "auto",
+                output_loading_info=True,
+            )
+        module, report = loaded
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"the models hold no {missing[0]!r} (and {len(missing) - 1} more), which"
+                f" {type(module).__name__} needs",
+                fix="Save the models with the transformers class they were trained with.",
+            )
+        module.requires_grad_(False)
+        return cls(module.to(device), tensors, ties=ties)
+
+    def copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Overwrites every parameter with the tensors of a checkpoint.
+
+        Raises:
+            MergeError: a weight is not finite.
+        """
+        self._held.clear()
+        for name, home in self.bound.items():
+            home.copy_(tensors[name])
+            _refuse_not_finite([(name, home)])
+
+    def write(self, tensors: Iterable[Merged]) -> None:
+        """Overwrites every parameter; ``tensors`` are those the model was loaded from.
+
+        Those that hold the same values of the same plan already are left as they are.
+
+        Raises:
+            MergeError: a weight is not finite.
+        """
+        for merged in tensors:
+            name, home = merged.name, self.bound.get(merged.name)
+            if home is None or merged.origin.repeats(self._held.get(name)):
+                continue
+            self._held.pop(name, None)
+            if not merged.write(home):
+                _refuse_not_finite([(name, home)])
+            self._held[name] = merged.origin
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """What ``AutoModelForCausalLM`` would take, which itself insists on a folder."""
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if found is None:
+        raise ModelError(
+            f"transformers has no causal language model for {type(config).__name__}",
+            fix="Use models of an architecture that transformers holds itself.",
+        )
+    known: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return known
+
+
+def _homes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Checkpoint name -> name in the model: its own, or of the one tensor it became.
+
+    Checkpoint tensors without a home are those transformers does not use.
+    """
+    homes = {name: name for name in tensors if name in own}
+    renamed = [name for name in tensors if name not in own]
+    for home in own.keys() - tensors.keys():
+        equal = [name for name in renamed if _same(own[home], tensors[name])]
+        if len(equal) == 1:
+            homes[equal[0]] = home
+    return homes
+
+
+def _same(home: torch.Tensor, tensor: torch.Tensor) -> bool:
+    return home.shape == tensor.shape and torch.equal(home, tensor.to(home))
+
+
+def _tied(module: PreTrainedModel, homes: Mapping[str, str]) -> dict[str, str]:
+    """Ties what the configuration ties; a tensor of the checkpoint that is lost then has no home.
+
+    transformers leaves a head alone that differs from the embeddings in the checkpoint.
+    """
+    module.tie_weights()
+    sources = module.get_expanded_tied_weights_keys(all_submodels=True)
+    taken = set(homes.values())
+    return {name: home for name, home in homes.items() if sources.get(home) not in taken}
+
+
+def _untie(module: PreTrainedModel, homes: set[str]) -> None:
+    """Parts tied parameters for each of which the checkpoint holds a tensor.
+
+    transformers ties such a pair only where both are equal. That may change from merge to
+    merge; a pair of equal tensors computes the same as a tied one.
+    """
+    taken: set[int] = set()
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if name not in homes:
+            continue
+        if id(parameter) in taken:
+            parent, _, leaf = name.rpartition(".")
+            own = torch.nn.Parameter(parameter.clone(), requires_grad=False)
+            setattr(module.get_submodule(parent), leaf, own)
+        taken.add(id(parameter))
+
+
+def _refuse_not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    for name, tensor in tensors:
+        # One fast pass in most cases: a sum is finite unless an entry is not, or it overflows.
+        if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+            continue
+        if not torch.isfinite(tensor).all():
+            raise MergeError("the merged weights are not finite", where=name)

@@ -1,0 +1,1 @@
+"""DAM: learns the weights by back-propagation."""

@@ -1,0 +1,213 @@
+"""Differentiable merging: learns the weights by back-propagation instead of trial and error.
+
+Source: Gauthier-Caron et al., Merging in a bottle: differentiable adaptive merging (2024),
+arXiv:2410.08371 (DAM); arXiv:2407.20999 (MoFO).
+Differs: one number per model and place of the recipe instead of one per column, so that the
+result is a recipe (``granularity: column`` has one per column); numbers in float64, those of
+columns in float32, where bfloat16 rounds away most steps; by default the answers of the search
+tasks teach, where DAM has the sources teach (``losses: {nll: 0, kl: 1}``), and learning rate,
+schedule, epochs, batch and filter are others: docs/optimizers.md has a block with DAM's.
+Every epoch is a trial and compared with the best so far, the start included, which is a trial of
+its own where nobody scored it. One that scores less may lie in a valley: it is followed as long as
+the next ones score more and more. Where they do not, all of them are taken back: the next epoch
+begins where the best ended, with half the learning rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import LedgerError, Problem, RunError
+from evomerge.foundations.reading import is_folder
+from evomerge.foundations.seeding import stream_seed
+from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.space import Space
+from evomerge.nouns.trial import EPOCH
+from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.gradient.gradient_obstacles import all_obstacles, all_oddities
+from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers.gradient.lessons import from_bytes, name_of, to_bytes
+from evomerge.optimizers.search_context import Lesson, Trainer
+
+Array = NDArray[np.float64]
+_NEAR = 1e-9  # a coordinate that was a value in between is as good as the same
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where an epoch can begin.
+
+    Attributes:
+        loss: Of its trial.
+        epoch: Which epoch ended there, from 1; 0 is the start.
+        genotype: Shape (n_dims,).
+        state: What the epoch left; None at the start.
+    """
+
+    loss: float
+    epoch: int
+    genotype: Array
+    state: bytes | None = None
+
+    def is_as_good_as(self, other: _Place) -> bool:
+        """Whether it scores, and no less."""
+        return bool(np.isfinite(self.loss)) and self.loss <= other.loss
+
+
+class Gradient(Optimizer):
+    """Proposes where each epoch of training ends."""
+
+    Settings: ClassVar[type[Settings]] = GradientSettings
+    continuous_only: ClassVar[bool] = True
+    learns_by_trials: bool = False  # but by texts; the scores say what is taken back
+    needs_tokens: bool = True
+    settings: GradientSettings
+
+    @classmethod
+    def obstacles(cls, space: Space, genome: Genome, settings: Any) -> Iterator[Problem]:
+        """Where there is no gradient, or no one model to train."""
+        yield from super().obstacles(space, genome, settings)
+        yield from all_obstacles(space, genome, settings)
+
+    @classmethod
+    def oddities(
+        cls, space: Space, link: OptimizerLink, settings: Any, n_before: int
+    ) -> Iterator[Problem]:
+        """Epochs that nobody waits for, steps that leave every range, prompts nobody reads."""
+        yield from super().oddities(space, link, settings, n_before)
+        yield from all_oddities(space, link, settings)
+
+    def _start(self) -> None:
+        self._n_asked = 0  # epochs
+        self._known: list[_Place] = []  # trials made before
+        self._best = self._here = _Place(np.inf, 0, self.space.initial)
+        self._is_begun = False
+        self._n_retreats = 0  # since the best
+        self._lesson: Lesson | None = None  # of the last epoch; None while the start is tried
+
+    @property
+    def _n_epochs(self) -> int:
+        """As many as the schedule is for; a budget may end the training before."""
+        return self.settings.epochs
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are over."""
+        return self._n_asked >= self._n_epochs
+
+    @property
+    def activity(self) -> str:
+        """Which epoch is next; nothing where it was paid for before."""
+        is_next = self._is_begun or self._known_start() is not None
+        if not is_next or self.context.keepsakes.recall(self._name) is not None:
+            return ""
+        n_lost = self._n_asked - self._here.epoch
+        again = f" anew, {counted(n_lost, 'epoch')} taken back" if n_lost else ""
+        return f"epoch {self._n_asked + 1} of {self._n_epochs}: training{again}"
+
+    @property
+    def _name(self) -> str:
+        """Of what is kept of the next epoch."""
+        return name_of(self._n_asked + 1)
+
+    def _learn(self, genotypes: Array, losses: Array) -> None:
+        if not self._is_begun:  # it trains what it began with
+            found = zip(losses.tolist(), genotypes, strict=True)
+            self._known += [_Place(loss, 0, one) for loss, one in found if np.isfinite(loss)]
+
+    def _ask(self) -> Array:
+        if not self._is_begun:
+            start, self._is_begun = self._known_start(), True
+            if start is None:
+                self.labels = ("start",)
+                self._here = _Place(np.inf, 0, self.space.initial)
+                return np.array(self._here.genotype[None])
+            self._best = self._here = start
+        kept = self.context.keepsakes.recall(self._name)
+        lesson = self._trained() if kept is None else self._found(kept)
+        self._n_asked += 1
+        self._lesson = lesson
+        self.labels = (f"{EPOCH}{self._n_asked}",)
+        return np.array(lesson.genotype[None])
+
+    def _known_start(self) -> _Place | None:
+        """Where it begins, if that was scored: the best trial, or the start that it must have."""
+        keeps_start = self.context.begins_at_best or self.context.keeps_start
+        start = self.space.initial
+        own = [
+            place
+            for place in self._known
+            if not keeps_start or np.abs(place.genotype - start).max() < _NEAR
+        ]
+        least = min((place.loss for place in own), default=np.inf)
+        best = [place for place in own if place.loss == least]
+        return min(best, key=lambda one: float(np.abs(one.genotype - start).sum()), default=None)
+
+    def _trained(self) -> Lesson:
+        """The next epoch; kept before anyone hears of it."""
+        seed = stream_seed(self.seed, "optimizer", "epoch", self._n_asked)
+        here, pace = self._here, 0.5**self._n_retreats
+        lesson = self._trainer().epoch(self._n_asked, here.genotype, here.state, seed, pace)
+        to_beat = self._best.loss if np.isfinite(self._best.loss) else None
+        lesson = replace(lesson, to_beat=to_beat, after=here.epoch)
+        self.context.keepsakes.keep(self._name, to_bytes(lesson))
+        return lesson
+
+    def _found(self, kept: bytes) -> Lesson:
+        """An epoch that was paid for before, its folder in place."""
+        lesson = from_bytes(kept, self._name)
+        if lesson.genotype.shape != (self.space.n_dims,):
+            raise LedgerError(
+                f"{len(lesson.genotype)} coordinates, expected {self.space.n_dims}",
+                where=self._name,
+                fix="Put back the file that this run wrote, or remove it.",
+            )
+        run_dir = self.context.folder or Path()
+        if lesson.folder is not None and not is_folder(run_dir / lesson.folder):
+            self._trainer().restore(lesson)
+        return lesson
+
+    def _trainer(self) -> Trainer:
+        """Asked for every time: the model it trains may be another one by now."""
+        if self.context.trainer is None:
+            raise RunError(
+                "there is no model to train here",
+                where="optimizer.name",
+                fix="Use one worker and weights of whole models, or cma_es.",
+            )
+        return self.context.trainer(self.settings)
+
+    def _tell(self, genotypes: Array, losses: Array) -> None:
+        """Goes on from the epoch, or from the best where it led nowhere."""
+        lesson = self._lesson
+        if lesson is None:
+            self._begin(replace(self._here, loss=float(losses[0])))
+            return
+        place = _Place(float(losses[0]), self._n_asked, lesson.genotype, lesson.state)
+        if place.is_as_good_as(self._best):
+            self._best = self._here = place
+            self._n_retreats = 0
+        elif np.isfinite(losses[0]) and (
+            self._here is self._best or not self._here.is_as_good_as(place)
+        ):
+            self._here = place
+        else:
+            self._here = self._best
+            self._n_retreats += 1
+
+    def _begin(self, start: _Place) -> None:
+        """At the start, or at a better trial where the start was only the nearest to one."""
+        places = [start] if self.context.keeps_start else [start, *self._known]
+        self._best = self._here = min(places, key=lambda place: place.loss)
+
+    def recipe_config(self, row: int) -> dict[str, Any] | None:
+        """The recipe of the last epoch where no point of the space means it."""
+        config = None if self._lesson is None else self._lesson.config
+        return None if config is None else dict(config)

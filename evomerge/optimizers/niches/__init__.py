@@ -1,0 +1,1 @@
+"""M2N2: an archive that shares documents, complementary mates."""

@@ -1,0 +1,1 @@
+"""Model Swarms: particles drawn to their own best and the swarm's."""

@@ -1,0 +1,245 @@
+"""A winner as plain mergekit YAML, with comment lines that say what it is and how to build it."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evomerge.foundations.errors import RunError
+from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.foundations.text_safety import harmless
+from evomerge.genome.methods import METHODS
+from evomerge.genome.model_names import ModelName
+from evomerge.merge_spaces.adapter_sum import sum_in
+from evomerge.merging.build import mergekit_command
+from evomerge.nouns.objective import Score
+from evomerge.nouns.trial import Trial
+from evomerge.recipe import Recipe
+from evomerge.report.score_text import score_text
+from evomerge.run.best import best_content, recipe_of
+from evomerge.run.best_file import read_best
+from evomerge.run.ledger import RunFolder
+from evomerge.run.recorded_run import RecordedRun, load_run
+from evomerge.training.own_models import located
+
+_WIDTH = 98
+_RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
+_LORA_CACHE = "lora-cache"  # mergekit asks for a folder where a recipe has adapters
+
+
+@dataclass(frozen=True)
+class Export:
+    """One trial to be written as a recipe.
+
+    Attributes:
+        content: What best.yml holds of it.
+        run_dir: Its run folder, or where its best.yml lies.
+        adapter: The folder of the adapter that was written for it; None: none was.
+    """
+
+    content: Mapping[str, Any]
+    run_dir: Path | None = None
+    adapter: Path | None = None
+
+    @property
+    def trial_id(self) -> int:
+        """Its trial."""
+        return int(self.content["trial"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """Its recipe."""
+        return located(recipe_of(dict(self.content)), self.run_dir)
+
+    @property
+    def file_name(self) -> str:
+        """What its file is called in a folder of several."""
+        return f"trial-{self.trial_id:05d}.yml"
+
+    def placed(self, beside: Path) -> Export:
+        """The same; its summed adapter, if it has one, written below a folder and named there.
+
+        The recipe names it as the folder was named: a relative one builds where that is true.
+
+        Raises:
+            EvomergeError: what it is a sum of cannot be read, or it cannot be written.
+        """
+        summed = sum_in(self.recipe)
+        if summed is None:
+            return self
+        from evomerge.merging.factors import placed  # loads torch; a plain recipe must not
+
+        recipe = placed(self.recipe, self.run_dir or Path(), beside)
+        named = (Path(m.lora) for m in _models_in(recipe.config) if m.lora)
+        name = Path(summed.lora or "").name
+        return replace(
+            self,
+            content={**self.content, "recipe": dict(recipe.config)},
+            adapter=next((folder for folder in named if folder.name == name), None),
+        )
+
+    @property
+    def sources(self) -> frozenset[Path]:
+        """What the models of the recipe and their adapters are called; some are folders."""
+        models = list(_models_in(self.recipe.config))
+        names = {part for model in models for part in (model.path, model.lora) if part}
+        return frozenset(map(Path, names))
+
+    def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
+        """The recipe under comment lines.
+
+        Args:
+            recipe_file: How the command names the file.
+            out: How the command names the folder to build.
+        """
+        comments = "\n".join(map(_comment, self._lines(recipe_file, out)))
+        return f"{comments}\n{self.recipe.to_yaml()}"
+
+    def _lines(self, recipe_file: str, out: str) -> Iterator[str]:
+        content = self.content
+        versions = dict(content["versions"])
+        own = versions.pop("evomerge", "")
+        origin = "" if content["origin"] == "optimizer" else f", {content['origin']}"
+        yield f"Found by evomerge {own}: trial {content['trial']}{origin} of {content['genome']}"
+        for label, score in content["objective"].items():
+            yield f"  {label}: {_text(score['score'], score)}"
+        for split in ("search", "validation", "holdout"):
+            for name, metric in _own_metrics(content.get(split, {})):
+                yield f"  {split} {name}: {_text(metric['value'], metric)}"
+        named = ", ".join(f"{name} {version}" for name, version in versions.items())
+        yield from textwrap.wrap(f"Versions: {named}", _WIDTH, subsequent_indent="  ")
+        yield (
+            f"Merged with seed {content['merge_seed']}, {content['threads']} threads, "
+            f"device {content['device']}"
+        )
+        if sum_in(self.recipe) is not None:
+            yield "Its adapter is written where the recipe is: export it with -o FILE."
+        yield from _where_to_build(map(str, self.sources))
+        yield "Build it:"
+        yield f"  {self.command(recipe_file, out)}"
+        if _is_random(self.recipe):
+            yield (
+                f"{self.recipe.config['merge_method']} drops entries at random: the same bits "
+                "need this seed, as many"
+            )
+            yield "threads (OMP_NUM_THREADS) and the same kind of device."
+
+    def command(self, recipe_file: str, out: str) -> str:
+        """What builds the model from the file."""
+        has_adapters = any(model.lora for model in _models_in(self.recipe.config))
+        cache = _LORA_CACHE if has_adapters else ""
+        seed = int(self.content["merge_seed"])
+        return mergekit_command(recipe_file, out, seed, lora_cache=cache)
+
+
+def winners_of(path: Path) -> list[Export]:
+    """The winner of a run folder or of a best.yml; the whole front of a run that has one.
+
+    Raises:
+        EvomergeError: there is nothing to export.
+    """
+    if not is_folder(path) and is_there(path):
+        return [Export(read_best(path), _run_dir_of(path))]
+    run = load_run(path)
+    return [_export(run, trial) for trial in _some(run, run.winners)]
+
+
+def top_of(path: Path, count: int) -> list[Export]:
+    """The best trials on the search tasks, best first, no recipe twice."""
+    run = load_run(_folder(path))
+    return [_export(run, trial) for trial in _some(run, run.standing.ranked()[:count])]
+
+
+def trial_of(path: Path, trial_id: int) -> Export:
+    """One trial of a run.
+
+    Raises:
+        RunError: the run has no such trial, or it failed.
+    """
+    run = load_run(_folder(path))
+    return _export(run, run.complete_trial(trial_id))
+
+
+def _export(run: RecordedRun, trial: Trial) -> Export:
+    return Export(best_content(run.ledger, run.standing, trial), run.ledger.folder.path)
+
+
+def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
+    if not trials:
+        raise RunError(
+            "no trial of this run is complete yet",
+            where=str(run.ledger.folder.path),
+            fix="Continue it with `evomerge run`.",
+        )
+    return trials
+
+
+def _folder(path: Path) -> Path:
+    """The run folder of a run folder, or of a best.yml in it."""
+    return path.parent if is_file(path) else path
+
+
+def _run_dir_of(best: Path) -> Path:
+    """The run folder of a best.yml, or of a file of a front; else where it lies."""
+    folder = real_path(best).parent
+    is_front = is_file(RunFolder(folder.parent).ledger)
+    return folder.parent if is_front and not is_file(RunFolder(folder).ledger) else folder
+
+
+def _comment(line: str) -> str:
+    """A comment line; a line break in a name must not end it."""
+    return f"# {harmless(line)}".replace("\n", " ").rstrip()
+
+
+def _own_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The first metric of each task, which is the one its score is."""
+    seen = set()
+    for name, metric in metrics.items():
+        task = name.partition("/")[0]
+        if task not in seen:
+            seen.add(task)
+            yield name, metric
+
+
+def _text(value: float, content: Mapping[str, Any]) -> str:
+    return score_text(Score(value, content["stderr"], content["n"]))
+
+
+def _where_to_build(names: Iterable[str]) -> Iterator[str]:
+    """What mergekit makes of a folder's name that is no full path."""
+    listed = list(names)
+    folders = sorted(name for name in listed if _is_relative_folder(name))
+    if folders:
+        yield f"Build it where these folders are: {', '.join(folders)}."
+    if any(not is_folder(name) for name in listed):
+        yield "Models of the Hub: without a network build it by `evomerge export --build`."
+
+
+def _is_relative_folder(name: str) -> bool:
+    return not os.path.isabs(name) and is_folder(name)
+
+
+def _models_in(value: Any) -> Iterator[ModelName]:
+    """Every model that a configuration names."""
+    if isinstance(value, Mapping):
+        for key in ("model", "base_model"):
+            with suppress(ValidationError):  # a stranger's file: mergekit will refuse it too
+                yield ModelName.model_validate(value.get(key))
+        for key, part in value.items():
+            if key not in ("model", "base_model"):
+                yield from _models_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _models_in(part)
+
+
+def _is_random(recipe: Recipe) -> bool:
+    method = METHODS.get(recipe.config.get("merge_method", ""))
+    return method is not None and method.is_random

@@ -1,0 +1,205 @@
+"""The final table as data: the winner beside what was there before, on every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.trial import Outcome, Trial
+from evomerge.report.contests import Contest, contests
+from evomerge.report.gains import Gains, best_parents
+from evomerge.report.trial_names import short_origins
+from evomerge.run.recorded_run import RecordedRun
+
+SPLIT_TITLES: Mapping[str, str] = {
+    "tasks": "search",
+    "validation": "validation",
+    "holdout": "holdout",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column of a final table holds.
+
+    Attributes:
+        name: The task, or what the combined score is called.
+        metric: The metric of the task, a minus before it where it was turned so that higher is
+            better; empty for the combined score.
+        is_objective: Whether this is what the search wants to be high, or the whole of it.
+    """
+
+    name: str
+    metric: str = ""
+    is_objective: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one split.
+
+    Attributes:
+        name: ``winner``, or which baseline it is.
+        trial_id: Its trial.
+        is_winner: Whether the search found it.
+        scores: One per column; None where it has none.
+        gains: One per column: what it has over the best parent there (the base counts as one);
+            None for that parent itself, and where one of the two has no score.
+    """
+
+    name: str
+    trial_id: int
+    is_winner: bool
+    scores: tuple[Score | None, ...]
+    gains: tuple[Comparison | None, ...]
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """The final table of one split.
+
+    Attributes:
+        title: ``search``, ``validation`` or ``holdout``.
+        columns: The combined score first, then the tasks.
+        rows: Winners first.
+        parents: The best parent in each column, which ``gains`` are measured from; None where
+            no parent has a score.
+        contests: The winner against the best baseline in each column that is an objective; empty
+            where other tables hold them.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    parents: tuple[str | None, ...]
+    contests: tuple[Contest | None, ...] = ()
+
+    def best_in(self, column: int) -> float | None:
+        """The highest score of a column, None where there is none."""
+        return max((score.value for score in self.scores(column)), default=None)
+
+    def scores(self, column: int) -> list[Score]:
+        """The scores of a column that are there."""
+        return [score for row in self.rows if (score := row.scores[column]) is not None]
+
+
+def final_tables(run: RecordedRun) -> list[SplitTable]:
+    """One table per split that has results."""
+    if not run.winners:
+        return []
+    searched = {trial.candidate.trial_id: trial.outcome for trial in run.standing.trials}
+    found = [_table(run, "tasks", run.standing.objective, searched)]
+    for split, objective in run.finals.items():
+        found.append(_table(run, split, objective, run.ledger.final_outcomes(split)))
+    return found
+
+
+def side_by_side(tables: Sequence[SplitTable]) -> SplitTable:
+    """The first column of every split, the combined score, in one table."""
+    columns = tuple(
+        Column(
+            table.title,
+            "" if len(table.columns) > 1 else table.columns[0].name,
+            table.columns[0].is_objective,
+        )
+        for table in tables
+    )
+    rows = []
+    for position, row in enumerate(tables[0].rows):
+        scores = tuple(table.rows[position].scores[0] for table in tables)
+        gains = tuple(table.rows[position].gains[0] for table in tables)
+        rows.append(Row(row.name, row.trial_id, row.is_winner, scores, gains))
+    return SplitTable("result", columns, tuple(rows), tuple(table.parents[0] for table in tables))
+
+
+def short_task_names(names: Sequence[str]) -> list[str]:
+    """Names without the words that all of them begin or end with."""
+    words = [name.split("_") for name in names]
+    if len(words) < 2:
+        return list(names)
+    while all(len(w) > 1 and w[0] == words[0][0] for w in words):
+        words = [w[1:] for w in words]
+    while all(len(w) > 1 and w[-1] == words[0][-1] for w in words):
+        words = [w[:-1] for w in words]
+    return ["_".join(w) for w in words]
+
+
+def table_data(tables: Sequence[SplitTable]) -> list[dict[str, Any]]:
+    """The tables as JSON holds them."""
+    return [asdict(table) for table in tables]
+
+
+def combined_name(objective: Objective) -> str:
+    """What the combined score of a split is called: ``mean``, or the name of the rule."""
+    is_mean = objective.name in ("weighted_sum", "per_task")
+    is_unscaled = objective.name == "normalized" and not objective.anchors
+    return "mean" if is_mean or is_unscaled else objective.name
+
+
+def combined(objective: Objective) -> Objective:
+    """The rule behind the combined score: several objectives are shown by their mean."""
+    if objective.name != "per_task":
+        return objective
+    return Objective("weighted_sum", objective.tasks, objective.keys)
+
+
+def _table(
+    run: RecordedRun, split: str, objective: Objective, outcomes: Mapping[int, Outcome]
+) -> SplitTable:
+    name = combined_name(objective)
+    has_combined = len(objective.tasks) > 1 or name != "mean"
+    is_multi = objective.name == "per_task"
+    columns = [Column(name, is_objective=not is_multi)] if has_combined else []
+    columns += _task_columns(objective, outcomes, is_objective=is_multi or not has_combined)
+    each_task = Objective("per_task", objective.tasks, objective.keys)
+    rules = ([combined(objective)] if has_combined else []) + [each_task]
+
+    def scores_of(trial: Trial) -> tuple[Score | None, ...]:
+        outcome = outcomes.get(trial.candidate.trial_id)
+        if outcome is None or outcome.evaluation is None:
+            return (None,) * len(columns)
+        return tuple(score for rule in rules for score in rule.scores(outcome.evaluation))
+
+    scores = {trial.candidate.trial_id: scores_of(trial) for trial in run.standing.trials}
+    parents = best_parents(run.standing.trials, scores, len(columns))
+    gains = Gains(run, split, rules, parents)
+    names = short_origins(run.standing.trials)
+
+    def row(trial: Trial, row_name: str, *, is_winner: bool) -> Row:
+        trial_id = trial.candidate.trial_id
+        return Row(row_name, trial_id, is_winner, scores[trial_id], gains.of(trial_id))
+
+    rows = [row(t, _winner_name(run, t, names), is_winner=True) for t in run.winners]
+    rows += [
+        row(t, names[t.candidate.trial_id], is_winner=False)
+        for t in run.standing.trials
+        if t.candidate.is_baseline
+    ]
+    parent_names = tuple(None if parent is None else names[parent] for parent in parents)
+    objectives = [column.is_objective for column in columns]
+    numbers = [sum(objectives[:at]) if one else None for at, one in enumerate(objectives)]
+    won = contests(run, split, rules, scores, numbers)
+    return SplitTable(SPLIT_TITLES[split], tuple(columns), tuple(rows), parent_names, won)
+
+
+def _task_columns(
+    objective: Objective, outcomes: Mapping[int, Outcome], *, is_objective: bool
+) -> list[Column]:
+    evaluation = next(o.evaluation for o in outcomes.values() if o.evaluation is not None)
+    columns = []
+    names = short_task_names([task.name for task in objective.tasks])
+    for index, task_name in enumerate(names):
+        metric = objective.metric(evaluation, index)
+        name = metric.key.metric + ("" if metric.key.filter == "none" else f",{metric.key.filter}")
+        shown = name if metric.higher_is_better else f"-{name}"
+        columns.append(Column(task_name, shown, is_objective))
+    return columns
+
+
+def _winner_name(run: RecordedRun, trial: Trial, names: Mapping[int, str]) -> str:
+    trial_id = trial.candidate.trial_id
+    name = f"trial {trial_id}" if run.standing.is_multi else f"winner (trial {trial_id})"
+    return f"{name} = {names[trial_id]}" if trial.candidate.is_baseline else name

@@ -1,0 +1,224 @@
+"""Who is looked at again after the search, and who of them wins.
+
+Looked at again, on the validation documents, are the best few by search score, and those that
+follow them as long as they cannot be told from the best. The winner is the one with the best
+score over all documents, search and validation together. Shrinking the search scores first for
+the number of looks would choose the same: they all have about the same noise, so each is a
+rising function of its score (:mod:`evomerge.run.shrinkage`), and its estimate and the validation
+score, weighed by their precisions, stand in the order of the pooled score.
+
+A search score says nothing of fresh documents where the search documents taught the weights, or
+where an earlier search chose by them: such a merge is judged on validation alone. To stand
+beside the others it counts on the search documents what validation says, moved by what the
+baselines have more there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import median
+
+from evomerge.genome.schema import N_FINALISTS
+from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
+from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import SEED, Evaluation, Metric, Outcome, Trial
+from evomerge.run.leaderboard import Standing, anchored
+
+Compare = Callable[[Trial, Trial], Comparison]  # on the search documents
+AT_MOST = 2  # times as many finalists as there are at least
+
+
+def finalists(
+    standing: Standing, count: int = N_FINALISTS, compare: Compare | None = None
+) -> list[Trial]:
+    """The trials that are looked at again after the search, best first; or the whole front.
+
+    Args:
+        standing: The trials on the search tasks.
+        count: How many there are at least; at most twice as many.
+        compare: Tells by how much the first of two trials is better; None takes no more than
+            ``count``.
+    """
+    ranked = standing.ranked()
+    if standing.is_multi:
+        front = {_id(trial) for trial in standing.front()}
+        return [trial for trial in ranked if _id(trial) in front]
+    found = ranked[:count]
+    if compare is None:
+        return found
+    for trial in ranked[count : AT_MOST * count]:
+        difference = compare(ranked[0], trial)
+        if difference.stderr is None or difference.is_distinguishable:
+            break
+        found.append(trial)
+    return found
+
+
+@dataclass(frozen=True)
+class FinalChoice:
+    """The rule that chooses among trials once the search is over.
+
+    Attributes:
+        standing: The trials on the search tasks.
+        validation: The objective of the validation tasks; None without any.
+        validated: Trial id -> outcome on them.
+        count: How many finalists there are at least.
+    """
+
+    standing: Standing
+    validation: Objective | None = None
+    validated: Mapping[int, Outcome] = field(default_factory=dict)
+    count: int = N_FINALISTS
+
+    @property
+    def candidates(self) -> list[Trial]:
+        """Those that may win, best first on the search tasks."""
+        if self.standing.is_multi:
+            return finalists(self.standing)
+        return self.standing.ranked()[: AT_MOST * self.count]
+
+    @property
+    def winners(self) -> list[Trial]:
+        """The front where there are several objectives, else the best trial; best first."""
+        found = self.candidates
+        if self.validation is not None:
+            found = sorted(found, key=self.loss)
+        return found if self.standing.is_multi else found[:1]
+
+    @property
+    def beside(self) -> list[Trial]:
+        """The baselines that validation and holdout see: of the fixed recipes the best alone.
+
+        It is chosen as the winner is. Where there are several objectives each may be the best
+        in one.
+        """
+        baselines = [trial for trial in self.standing.complete if trial.candidate.is_baseline]
+        fixed = [trial for trial in baselines if is_fixed_recipe(trial.candidate)]
+        if self.standing.is_multi or not fixed:
+            return baselines
+        best = min(fixed, key=lambda trial: (self.loss(trial), self._searched(trial)))
+        return [t for t in baselines if t is best or not is_fixed_recipe(t.candidate)]
+
+    def loss(self, trial: Trial) -> float:
+        """What orders trials; ``inf`` where there is validation and the trial has no score there.
+
+        For several objectives the sum of their losses.
+        """
+        if self.validation is None:
+            return self._searched(trial)
+        outcome = self.validated.get(_id(trial))
+        if outcome is None or outcome.evaluation is None:
+            return math.inf
+        if self._pooled is None:
+            scaled = anchored(self.validation, self.standing.trials, self.validated)
+            return float(scaled.losses(outcome).sum())
+        return float(self._pooled.losses(self._whole(trial, outcome)).sum())
+
+    def is_fair(self, trial: Trial) -> bool:
+        """Whether its search score says as much of fresh documents as that of others."""
+        taught = self._first_taught
+        is_late = taught is not None and not trial.candidate.is_baseline and _id(trial) >= taught
+        return not is_late and not trial.candidate.origin.startswith(SEED)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the documents of both splits choose, not those of validation alone."""
+        return self._pooled is not None
+
+    @cached_property
+    def _first_taught(self) -> int | None:
+        """The first trial that learned from the search documents; later ones may begin there."""
+        taught = (_id(t) for t in self.standing.trials if t.candidate.is_taught)
+        return min(taught, default=None)
+
+    @cached_property
+    def _pooled(self) -> Objective | None:
+        """The rule over the documents of both splits; None where they cannot be joined."""
+        validation, trials = self.validation, self.standing.trials
+        if validation is None or self.standing.is_multi:
+            return None
+        if not are_alike(self.standing.objective, validation):
+            return None
+        if not self._more_on_search and not all(map(self.is_fair, trials)):
+            return None
+        both = {_id(t): self._whole(t, self.validated[_id(t)]) for t in self._baselines_on_both}
+        return anchored(self.standing.objective, trials, both)
+
+    @cached_property
+    def _baselines_on_both(self) -> list[Trial]:
+        complete = {i for i, outcome in self.validated.items() if outcome.evaluation is not None}
+        baselines = (t for t in self.standing.complete if t.candidate.is_baseline)
+        return [trial for trial in baselines if _id(trial) in complete]
+
+    @cached_property
+    def _more_on_search(self) -> tuple[float, ...]:
+        """What the baselines have more on each search task; empty where nobody knows.
+
+        The median: a model that is broken may have a perplexity beyond all measure.
+        """
+        differences = []
+        for trial in filter(self.is_fair, self._baselines_on_both):
+            outcomes = trial.outcome, self.validated[_id(trial)]
+            pairs = zip(*self._metrics(*outcomes), strict=True)
+            found = [one.value - other.value for one, other in pairs]
+            if all(map(math.isfinite, found)):
+                differences.append(found)
+        return tuple(median(column) for column in zip(*differences, strict=True))
+
+    def _whole(self, trial: Trial, validated: Outcome) -> Outcome:
+        """A trial's outcome over the documents of both splits, under the search tasks' names."""
+        pairs = zip(*self._metrics(trial.outcome, validated), strict=True)
+        is_fair, more = self.is_fair(trial), self._more_on_search
+        joined = [
+            _joined(one if is_fair else replace(one, value=other.value + more[index]), other)
+            for index, (one, other) in enumerate(pairs)
+        ]
+        return replace(trial.outcome, evaluation=Evaluation(tuple(joined)))
+
+    def _metrics(self, searched: Outcome, validated: Outcome) -> tuple[list[Metric], list[Metric]]:
+        """What each task measures on the one split and on the other."""
+        search, validation = self.standing.objective, self.validation
+        assert searched.evaluation is not None
+        assert validated.evaluation is not None
+        assert validation is not None
+        n_tasks = range(len(search.tasks))
+        return (
+            [search.metric(searched.evaluation, index) for index in n_tasks],
+            [validation.metric(validated.evaluation, index) for index in n_tasks],
+        )
+
+    def _searched(self, trial: Trial) -> float:
+        return float(self.standing.losses(trial).sum())
+
+
+def are_alike(one: Objective, other: Objective) -> bool:
+    """Whether two splits hold documents of the same tasks, as far as names of metrics tell.
+
+    They have as many tasks, in the same order, with the same metrics and weights.
+    """
+
+    def told(objective: Objective) -> list[tuple[str, str, float]]:
+        pairs = zip(objective.keys, objective.tasks, strict=True)
+        return [(key.metric, key.filter, task.weight) for key, task in pairs]
+
+    return one.name == other.name and told(one) == told(other)
+
+
+def _joined(one: Metric, other: Metric) -> Metric:
+    """A metric over the documents of both, each document counting alike."""
+    n = one.n + other.n
+    shares = (one.n / n, other.n / n) if n else (0.5, 0.5)
+    errors = (one.stderr, other.stderr)
+    stderr = None
+    if errors[0] is not None and errors[1] is not None:
+        stderr = math.hypot(shares[0] * errors[0], shares[1] * errors[1])
+    value = shares[0] * one.value + shares[1] * other.value
+    return replace(one, value=value, stderr=stderr, n=n)
+
+
+def _id(trial: Trial) -> int:
+    return trial.candidate.trial_id

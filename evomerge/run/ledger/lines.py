@@ -1,0 +1,140 @@
+"""What a run found, as lines of JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from evomerge.nouns.trial import (
+    Candidate,
+    Evaluation,
+    Metric,
+    MetricKey,
+    Outcome,
+    Sample,
+    Tally,
+    Trial,
+    TrialState,
+)
+from evomerge.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class KnownOutcome:
+    """What a run found for a recipe, documents included."""
+
+    split: str
+    digest: str
+    outcome: Outcome
+
+
+def known_line(entry: KnownOutcome) -> dict[str, Any]:
+    """The line of an outcome that another run found."""
+    return {
+        "kind": "known",
+        "split": entry.split,
+        "digest": entry.digest,
+        **outcome_line(entry.outcome),
+        **_answers(entry.outcome),
+    }
+
+
+def trial_line(trial: Trial) -> dict[str, Any]:
+    """The line of a finished trial, without its kind."""
+    candidate = trial.candidate
+    genotype = candidate.genotype
+    return {
+        "id": candidate.trial_id,
+        "origin": candidate.origin,
+        "digest": candidate.recipe.digest,
+        "recipe": dict(candidate.recipe.config),
+        "genotype": None if genotype is None else [float(u) for u in genotype],
+        "point": dict(candidate.point),
+        **outcome_line(trial.outcome),
+        **(_answers(trial.outcome) if candidate.is_baseline else {}),
+    }
+
+
+def trial_of(event: Mapping[str, Any]) -> Trial:
+    """The trial a line tells of.
+
+    Raises:
+        ValueError, KeyError, TypeError: the line tells of none.
+    """
+    genotype = event["genotype"]
+    candidate = Candidate(
+        event["id"],
+        event["origin"],
+        Recipe(event["recipe"]),
+        None if genotype is None else np.array(genotype, dtype=np.float64),
+        event["point"],
+    )
+    if candidate.recipe.digest != event["digest"]:
+        raise ValueError(f"the recipe of trial {event['id']} does not have the digest beside it")
+    return Trial(candidate, outcome_of(event))
+
+
+def outcome_line(outcome: Outcome) -> dict[str, Any]:
+    """The part of a line that holds an outcome."""
+    metrics = outcome.evaluation.metrics if outcome.evaluation else ()
+    return {
+        "state": outcome.state.value,
+        "metrics": [_metric_line(metric) for metric in metrics],
+        "failure": outcome.failure,
+        "seconds": {stage: round(value, 4) for stage, value in outcome.seconds.items()},
+        "batch_divisor": outcome.batch_divisor,
+    }
+
+
+def _answers(outcome: Outcome) -> dict[str, Any]:
+    """How a baseline answered, for people; answers of other trials are in their documents."""
+    evaluation = outcome.evaluation or Evaluation(())
+    return {
+        "samples": [asdict(sample) for sample in evaluation.samples],
+        "tallies": [asdict(tally) for tally in evaluation.tallies],
+    }
+
+
+def _metric_line(metric: Metric) -> dict[str, Any]:
+    return {
+        **asdict(metric.key),
+        "value": _finite(metric.value),
+        "stderr": _finite(metric.stderr),
+        "n": metric.n,
+        "higher_is_better": metric.higher_is_better,
+    }
+
+
+def _finite(value: float | None) -> float | str | None:
+    """JSON has no inf or NaN; they are kept as text."""
+    return value if value is None or np.isfinite(value) else str(value)
+
+
+def outcome_of(event: Mapping[str, Any]) -> Outcome:
+    """The outcome a line holds.
+
+    Raises:
+        ValueError, KeyError, TypeError: it holds none.
+    """
+    state = TrialState(event["state"])
+    evaluation = None
+    if state is TrialState.COMPLETE:
+        evaluation = Evaluation(
+            tuple(_metric_of(line) for line in event["metrics"]),
+            samples=tuple(Sample(**sample) for sample in event.get("samples", ())),
+            tallies=tuple(Tally(**tally) for tally in event.get("tallies", ())),
+        )
+    return Outcome(state, evaluation, event["failure"], event["seconds"], event["batch_divisor"])
+
+
+def _metric_of(line: Mapping[str, Any]) -> Metric:
+    return Metric(
+        MetricKey(line["task"], line["metric"], line["filter"]),
+        float(line["value"]),
+        None if line["stderr"] is None else float(line["stderr"]),
+        line["n"],
+        line["higher_is_better"],
+    )

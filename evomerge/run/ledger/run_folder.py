@@ -1,0 +1,94 @@
+"""The names of the files in a run folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from evomerge.foundations.errors import LedgerError
+from evomerge.foundations.reading import is_folder, kind_of, listed
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files in a run folder."""
+
+    path: Path
+
+    @property
+    def genome(self) -> Path:
+        """Exact copy of the genome the run was started with, overrides included."""
+        return self.path / "genome.yml"
+
+    @property
+    def ledger(self) -> Path:
+        """The history."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The winner so far."""
+        return self.path / "best.yml"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna journal, a mirror that may be deleted."""
+        return self.path / "study.journal"
+
+    @property
+    def report(self) -> Path:
+        """Self-contained HTML."""
+        return self.path / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """What libraries said."""
+        return self.path / "log.txt"
+
+    @property
+    def front(self) -> Path:
+        """Folder with one recipe per point of the Pareto front."""
+        return self.path / "front"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The folders that hold files of a run."""
+        return self.path, self.path / "documents", self.front, *self._kept()
+
+    @property
+    def optimizer(self) -> Path:
+        """What the optimizer keeps: replies of a language model, states of a training."""
+        return self.path / "optimizer"
+
+    def _kept(self) -> tuple[Path, ...]:
+        return self.optimizer, *(Path(folder) for folder, *_ in os.walk(self.optimizer))
+
+    def refuse_special(self) -> None:
+        """Looks for what is neither file nor folder: a link leads elsewhere, a FIFO never ends.
+
+        Raises:
+            LedgerError: there is such a thing.
+            UnreadableError: a folder of the run cannot be read.
+        """
+        for entry in (e for place in self.written if is_folder(place) for e in listed(place)):
+            if os.path.islink(entry):
+                raise LedgerError(
+                    "is a symbolic link; the files of a run are written where its folder is",
+                    where=str(entry),
+                    fix="Remove it, or copy what it names to its place.",
+                )
+            if kind_of(entry) not in ("", "a folder"):
+                raise LedgerError(
+                    f"is {kind_of(entry)}; a run holds files only",
+                    where=str(entry),
+                    fix="Remove it.",
+                )
+
+    def documents(self, trial_id: int, split: str) -> Path:
+        """Per-document results of one trial on one split."""
+        return self.path / "documents" / f"trial-{trial_id:05d}-{split}.jsonl.gz"
+
+    def known(self, digest: str, split: str) -> Path:
+        """Per-document results that another run found for a recipe."""
+        return self.path / "documents" / f"known-{digest}-{split}.jsonl.gz"

@@ -1,0 +1,298 @@
+"""What a line of a ledger must look like; the file may be a stranger's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from typing_extensions import NotRequired, TypedDict
+
+from evomerge.foundations.text_safety import harmless, offender
+from evomerge.genome.schema import Baseline
+from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
+from evomerge.nouns.space import from_data
+
+STRICT = ConfigDict(strict=True, extra="allow")
+_LARGEST = 10**9  # no run has as many trials, documents or threads
+
+T = TypeVar("T")
+
+
+def _harmless_already(text: str) -> str:
+    found = offender(text)
+    if found:
+        raise ValueError(f"holds the character {found}")
+    return text
+
+
+def _a_name(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("holds a line break")
+    return _harmless_already(text)
+
+
+def _shallow(part: T) -> T:
+    """The part, if it is nested no deeper than a recipe is and its texts are harmless."""
+    level: list[Any] = [part]
+    for _ in range(MAX_DEPTH + 1):
+        level = [item for one in level for item in _items(one)]
+        for text in (item for item in level if isinstance(item, str)):
+            _harmless_already(text)
+    if level:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return part
+
+
+def _a_recipe(config: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(config.get("merge_method", ""), str):
+        raise ValueError(f"merge_method is {config['merge_method']!r}, expected a name")
+    return config
+
+
+def _items(part: Any) -> list[Any]:
+    if isinstance(part, dict):
+        return [*part.keys(), *part.values()]
+    return part if isinstance(part, list) else []
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_a_name)]
+Text = Annotated[str, AfterValidator(_harmless_already)]
+Prose = Annotated[str, AfterValidator(harmless)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
+Threads = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Finite = Annotated[float, AfterValidator(_finite)]
+Measured = Finite | Literal["inf", "-inf", "nan"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Device = Annotated[str, Field(pattern=r"^[a-z]{2,12}(:[0-9]{1,3})?$")]
+Split = Literal["tasks", "validation", "holdout"]
+Value = bool | Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)] | Finite | Text
+RecipeConfig = Annotated[
+    dict[Name, Any], Field(min_length=1), AfterValidator(_shallow), AfterValidator(_a_recipe)
+]
+
+
+@with_config(STRICT)
+class _Metric(TypedDict):
+    task: Name
+    metric: Name
+    filter: Name
+    value: Measured
+    stderr: Measured | None
+    n: Count
+    higher_is_better: bool
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Sample(TypedDict):
+    task: Name
+    doc_id: Count
+    prompt: Prose
+    answer: Prose
+    target: NotRequired[Prose]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Tally(TypedDict):
+    task: Name
+    n_generated: Count
+    n_cut: Count
+    n_empty: Count
+    guess: Annotated[float, Field(ge=0, le=1)] | None
+
+
+@with_config(STRICT)
+class _Outcome(TypedDict):
+    state: Literal["complete", "failed"]
+    metrics: list[_Metric]
+    failure: Prose
+    seconds: dict[Name, Finite]
+    batch_divisor: Positive
+    samples: NotRequired[list[_Sample]]
+    tallies: NotRequired[list[_Tally]]
+
+
+@with_config(STRICT)
+class _Trial(_Outcome):
+    id: Count
+    origin: Name
+    digest: Digest
+    recipe: RecipeConfig
+    genotype: list[Annotated[float, Field(ge=0, le=1)]] | None
+    point: dict[Name, Value]
+
+
+@with_config(STRICT)
+class _Final(_Outcome):
+    id: Count
+    split: Split
+
+
+@with_config(STRICT)
+class _Known(_Outcome):
+    split: Split
+    digest: Digest
+
+
+@with_config(STRICT)
+class _Told(TypedDict):
+    ids: list[Count]
+
+
+@with_config(STRICT)
+class _Ended(TypedDict):
+    kind: Literal["ended"]
+    reason: Literal["timeout"]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Document(TypedDict):
+    task: Name
+    doc_id: Count
+    values: dict[Name, Finite]
+    answer: int | str | None
+    written: NotRequired[list[Count]]
+
+
+class _Bounded(TypedDict):
+    name: Name
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Real(_Bounded):
+    kind: Literal["real"]
+    low: Finite
+    high: Finite
+    log: bool
+    initial: Finite | None
+    scale: NotRequired[Finite | None]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Integer(_Bounded):
+    kind: Literal["integer"]
+    low: int
+    high: int
+    initial: int | None
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Choice(_Bounded):
+    kind: Literal["choice"]
+    values: list[Value]
+    initial: Value | None
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _AutoLink(TypedDict):
+    """Nothing but what the rule itself may pick: a stranger's ledger names no server to ask."""
+
+    name: Literal["gradient", "gp", "cma_es", "nsga2"]
+    budget: Positive
+    population_size: NotRequired[Positive]
+    epochs: NotRequired[Positive]
+    granularity: NotRequired[Literal["space", "tensor"]]
+
+
+@with_config(STRICT)
+class _Auto(TypedDict):
+    links: Annotated[list[_AutoLink], Field(min_length=1)]
+    reason: Name
+
+
+@with_config(STRICT)
+class _Header(TypedDict):
+    kind: Literal["header"]
+    evomerge: Name
+    genome: Name
+    genome_digest: Name
+    seed: Seed
+    merge_seed: Seed
+    threads: Threads
+    device: Device
+    dtype: NotRequired[Literal["float32", "bfloat16", "float16"] | None]
+    machine: NotRequired[dict[Name, Name]]
+    versions: dict[Name, Name]
+    models: dict[Name, Name]
+    tasks: dict[Split, dict[Name, Name]]
+    metrics: NotRequired[dict[Split, dict[Name, Name]]]
+    members: NotRequired[dict[Split, dict[Name, list[Name]]]]
+    baselines: NotRequired[list[Baseline]]
+    optimizer: Name
+    auto: NotRequired[_Auto]
+    objective: Name
+    space: list[Annotated[_Real | _Integer | _Choice, Field(discriminator="kind")]]
+
+
+_HEADER: TypeAdapter[Any] = TypeAdapter(_Header)
+_DOCUMENT: TypeAdapter[Any] = TypeAdapter(_Document)
+_EVENTS: Mapping[str, TypeAdapter[Any]] = {
+    "trial": TypeAdapter(_Trial),
+    "final": TypeAdapter(_Final),
+    "known": TypeAdapter(_Known),
+    "told": TypeAdapter(_Told),
+    "ended": TypeAdapter(_Ended),
+}
+
+
+def header_in(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The header that line 1 is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    header = checked(_HEADER, line)
+    from_data(header["space"])
+    return header
+
+
+def event_in(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The event a later line tells of, its texts fit to be shown.
+
+    Raises:
+        ValueError: it tells of none.
+    """
+    kind = line.get("kind")
+    if not isinstance(kind, str) or kind not in _EVENTS:
+        raise ValueError(f"kind {kind!r}, expected {', '.join(_EVENTS)}")
+    return checked(_EVENTS[kind], line)
+
+
+def document_in(line: Any) -> dict[str, Any]:
+    """What a line of a file of documents tells.
+
+    Raises:
+        ValueError: it tells of no document.
+    """
+    return checked(_DOCUMENT, line)
+
+
+def checked(shape: TypeAdapter[Any], content: Any) -> dict[str, Any]:
+    """The content, if it has a shape.
+
+    Raises:
+        ValueError: it has another; says where and what.
+    """
+    try:
+        found: dict[str, Any] = shape.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: {first['msg']}" if path else first["msg"]) from error
+    return found

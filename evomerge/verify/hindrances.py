@@ -1,0 +1,154 @@
+"""What keeps a machine from giving the same bits as a run: told before anything is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evomerge.checks import MODEL_RULES
+from evomerge.checks.context import Subject
+from evomerge.compiler.fork import SCORING_PACKAGES
+from evomerge.foundations.errors import EvomergeError, ModelError
+from evomerge.foundations.files import digest
+from evomerge.foundations.findings import Finding, Severity, error, warning
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.versions import versions
+from evomerge.genome import Genome
+from evomerge.genome.model_names import ModelName
+from evomerge.models.facts import ModelFacts
+from evomerge.models.inspect import read_model
+
+# Parallel sums of these methods depend on how many parts they are split into.
+THREADED = (
+    "arcee_fusion", "dare_linear", "dare_ties", "della", "della_linear", "karcher", "model_stock",
+    "multislerp", "nuslerp", "slerp",
+)  # fmt: skip
+LOW_PRECISION = ("bfloat16", "float16")
+_BACK = "Put it back, or start evomerge in the folder the run was started in."
+
+Header = Mapping[str, Any]
+
+
+def of_versions(header: Header) -> Iterator[Finding]:
+    """Packages that compute, in other versions than the run had."""
+    now = versions()
+    for package in SCORING_PACKAGES:
+        then = header["versions"].get(package)
+        if then is not None and then != now[package]:
+            yield warning(
+                f"scored with {then}, here is {now[package]}: other kernels, maybe other bits",
+                package,
+                f"For the same bits install {package}=={then}.",
+            )
+
+
+def of_machine(header: Header, recipes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Device, CPU and threads that are not the run's."""
+    from evomerge.merging.bits import is_there, machine_of
+
+    device, threads = header["device"], header["threads"]
+    if not is_there(device):
+        yield warning(
+            f"scored on {device}, which is not here: the cpu draws other random numbers and sums "
+            "in another order, so single answers may differ",
+            "device",
+            "Verify on a machine like the run's.",
+        )
+        return
+    here = machine_of(device)
+    for part, then in header.get("machine", {}).items():
+        if then != here.get(part):
+            yield warning(
+                f"scored on {then}, here is {here.get(part)}: sums run in another order, so single "
+                "answers may differ",
+                part,
+            )
+    methods = sorted({str(recipe["merge_method"]) for recipe in recipes} & set(THREADED))
+    n_cores = os.cpu_count() or 1
+    if methods and threads > n_cores:
+        yield warning(
+            f"merged with {threads} threads, here are {n_cores} cores; the bits of "
+            f"{', '.join(methods)} depend on the number, and a library may use fewer than asked",
+            "threads",
+        )
+
+
+def of_models(header: Header, genome: Genome, permissions: Permissions) -> Iterator[Finding]:
+    """Models that are gone, cannot be read, or are not what they were when the run began."""
+    models, are_all_there = [], True
+    for name in _names(genome):
+        try:
+            models.append(read_model(name, may_unpickle=name.text in permissions.pickle))
+        except ModelError as why:
+            are_all_there = False
+            yield error(f"the model cannot be read: {why.problems[0].what}", name.text, _BACK)
+    if are_all_there:
+        subject = Subject(genome, permissions, models)
+        for rule in MODEL_RULES:
+            yield from (found for found in rule(subject) if found.severity is Severity.ERROR)
+    yield from _changed(header.get("models", {}), models)
+
+
+def _names(genome: Genome) -> Iterator[ModelName]:
+    base = genome.genome.base_model
+    yield from dict.fromkeys(
+        (*(source.model for source in genome.genome.models), *([base] if base else []))
+    )
+
+
+def _changed(recorded: Mapping[str, str], models: Sequence[ModelFacts]) -> Iterator[Finding]:
+    """Models whose files are others than line 1 of the ledger says."""
+    from evomerge.models.fingerprint import fingerprint
+
+    for model in models:
+        reference = model.reference
+        key = reference if isinstance(reference, str) else digest(reference)
+        try:
+            now = fingerprint(reference)
+        except (EvomergeError, OSError, ValueError) as why:
+            yield error(" ".join(str(why).split()), model.name, _BACK)
+            continue
+        if recorded.get(key, now) != now:
+            yield warning(
+                "the model's files are others than when the run began, so answers will differ",
+                model.name,
+                "Put the old files back to verify that run.",
+            )
+
+
+def of_tasks(header: Header, split: str, identity: Mapping[str, str]) -> Iterator[Finding]:
+    """Tasks that are not what they were when the run began."""
+    recorded = header.get("tasks", {}).get(split, {})
+    for name, now in identity.items():
+        if recorded.get(name, now) != now:
+            yield warning(
+                "the task has other documents, prompts or metrics than when the run began",
+                name,
+                "Put the old files back to verify that run.",
+            )
+
+
+def of_sampling(names: Sequence[str]) -> Iterator[Finding]:
+    """Tasks whose answers are drawn."""
+    for name in names:
+        yield warning(
+            "its answers are drawn at random (do_sample), and another batch draws others", name
+        )
+
+
+def of_precision(dtype: str) -> Iterator[Finding]:
+    """Forward passes in which the batch decides near ties."""
+    if dtype in LOW_PRECISION:
+        yield warning(
+            f"the model runs in {dtype}: lm-eval batches documents in its own way, which rounds "
+            "differently, so an answer that was nearly a tie may differ",
+            "evaluation.dtype",
+        )
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Raises what makes a build impossible, all of it."""
+    problems = [finding.problem for finding in findings if finding.severity is Severity.ERROR]
+    if problems:
+        raise ModelError.of(problems)
