@@ -1,171 +1,163 @@
-"""Imports point down, there is no ring, and heavy packages stay where they belong."""
+"""Imports point one way, there is no ring, and heavy packages stay where they belong."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[1] / "evomerge"
-# A module imports what stands in a higher line, or in its own line where there is no ring.
-LAYERS = [
-    [
-        "errors",
-        "findings",
-        "permissions",
-        "registry",
-        "seeding",
-        "files",
-        "reading",
-        "sizes",
-        "counted",
-        "provenance",
-        "arrays",
-        "creating",
-        "harmless",
-        "secret",
-        "own_keys",
-    ],
-    ["deadline", "alarm", "lock", "threads", "guardian", "lifetime", "scratch", "endpoint"],
-    ["architecture", "space", "recipe", "methods", "trial", "genome"],
-    ["merge_spaces", "optimizers", "objective"],
-    [
-        "events",
-        "parents",
-        "standing",
-        "steering",
-        "paired",
-        "comparison",
-        "shrinkage",
-        "final_choice",
-        "search_documents",
-        "expectation",
-        "ledger",
-        "best",
-        "inspection",
-        "merging",
-        "evaluators",
-    ],
-    ["executors", "proposer", "training"],
-    ["limits", "search", "report", "preflight", "plan"],
-    ["compiler"],
-    ["verification", "doctor", "starter", "opened_recipe"],
-    ["cli", "__main__"],
+# What lives in each, says CONTRIBUTING.md. A module imports from its own room and from those that
+# stand before it: at the top of its file, inside functions, and for its types alone.
+ROOMS = [
+    *("foundations", "endpoint", "genome", "models", "recipe", "nouns", "merge_spaces"),
+    *("optimizers", "merging", "inference", "evaluators", "training", "executors", "run"),
+    *("report", "trackers", "checks", "compiler", "verify", "cli"),
 ]
 # Heavy package -> where it may be imported, and where only inside functions.
-MODELS = (("inspection", "merging", "evaluators", "training"), ("compiler", "executors.factory"))
+MODELS = (
+    ("models", "merging", "inference", "evaluators", "training"),
+    ("compiler", "executors.worker_factory", "foundations.machine"),
+)
 HEAVY = {
     "torch": MODELS,
     "transformers": MODELS,
     "mergekit": MODELS,
     "safetensors": MODELS,
     "lm_eval": (("evaluators",), ()),
-    "optuna": (("optimizers", "report"), ()),
+    "optuna": (("optimizers", "trackers"), ()),
     "httpcore2": (("endpoint.network",), ("endpoint",)),
     "cmaes": (("optimizers",), ()),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),
 }
-FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def module_of(file):
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
+@dataclass(frozen=True)
+class Import:
+    """One name of an import statement: ``a.b`` of ``from a import b`` where that is a module."""
+
+    name: str
+    is_late: bool
+    is_for_types: bool
+
+    @property
+    def package(self):
+        return self.name.partition(".")[0]
 
 
-def is_own_module(name):
-    path = PACKAGE.parent / name.replace(".", "/")
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+@dataclass(frozen=True)
+class Module:
+    name: str
+    tree: ast.Module
+    text: str
+
+    @property
+    def room(self):
+        return self.name.partition(".")[0]
+
+    @property
+    def imports(self):
+        return _imports(self.name)
+
+    def own(self, *, late):
+        """Modules of the package that it imports, those inside functions with ``late`` alone."""
+        known = modules()
+        names = {i.name.removeprefix("evomerge.") for i in self.imports if late or not i.is_late}
+        return {name for name in names if name in known} - {self.name}
 
 
-def imports_of(file, *, at_top_only):
-    """Names of modules imported at run time; ``if TYPE_CHECKING`` blocks are not."""
-    found = []
-
-    def visit(node, inside):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        if isinstance(node, ast.Import) and not (inside and at_top_only):
-            found.extend(alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom) and not (inside and at_top_only):
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules = [name for name in below if is_own_module(name)]
-            found.extend(modules or [node.module or ""])
-        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for child in ast.iter_child_nodes(node):
-            visit(child, inside)
-
-    visit(ast.parse(file.read_text(encoding="utf-8")), False)
+@cache
+def modules():
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        text = file.read_text(encoding="utf-8")
+        found[name] = Module(name, ast.parse(text), text)
     return found
 
 
-def layer_of(module):
-    return next(i for i, names in enumerate(LAYERS) if module.partition(".")[0] in names)
+@cache
+def _imports(name):
+    found = []
+
+    def add(imported, is_late, is_for_types):
+        found.append(Import(imported, is_late, is_for_types))
+
+    def visit(node, is_late, is_for_types):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            is_for_types = True
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                add(alias.name, is_late, is_for_types)
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                is_module = below.removeprefix("evomerge.") in modules()
+                add(below if is_module else node.module, is_late, is_for_types)
+        is_late = is_late or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for child in ast.iter_child_nodes(node):
+            visit(child, is_late, is_for_types)
+
+    visit(modules()[name].tree, False, False)
+    return found
 
 
-def own_imports(file, *, at_top_only=False):
-    names = {module_of(other) for other in FILES}
-    for name in imports_of(file, at_top_only=at_top_only):
-        inner = name.removeprefix("evomerge.")
-        if name.startswith("evomerge.") and inner in names:
-            yield inner
+def test_every_module_has_its_room():
+    assert {module.room for module in modules().values()} - {"", "__main__"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_of)
-def test_a_module_imports_only_what_stands_above_it(file):
-    module = module_of(file)
-    if not module:
-        return
-    below = [other for other in own_imports(file) if layer_of(other) > layer_of(module)]
-    assert below == []
-
-
-def test_every_module_has_its_layer():
-    known = {name for names in LAYERS for name in names}
-    assert {module_of(file).partition(".")[0] for file in FILES} - {""} == known
+def test_a_module_imports_only_what_stands_before_it():
+    order = {room: place for place, room in enumerate([*ROOMS, "__main__"])}
+    wrong = [
+        (module.name, other)
+        for module in modules().values()
+        if module.name
+        for other in module.own(late=True)
+        if order[other.partition(".")[0]] > order[module.room]
+    ]
+    assert wrong == []
 
 
 def test_there_is_no_ring_of_imports():
-    graph = {module_of(file): set(own_imports(file, at_top_only=True)) for file in FILES}
-    graph = {module: others - {module} for module, others in graph.items()}
-    while True:
-        leaves = {module for module, others in graph.items() if not others & set(graph)}
-        if not leaves:
-            break
-        graph = {module: others for module, others in graph.items() if module not in leaves}
-    assert graph == {}
+    graph = {name: module.own(late=False) for name, module in modules().items()}
+    TopologicalSorter(graph).prepare()  # raises with the ring
+
+
+def test_no_two_modules_have_one_name():
+    names = Counter(file.name for file in PACKAGE.rglob("*.py"))
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice <= {"__init__.py", "base.py"}
 
 
 def may_import(module, places):
     return any(module == place or module.startswith(f"{place}.") for place in places)
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_of)
-def test_heavy_packages_stay_where_they_belong(file):
-    module = module_of(file)
+def test_heavy_packages_stay_where_they_belong():
     wrong = []
-    for at_top_only in (True, False):
-        for name in imports_of(file, at_top_only=at_top_only):
-            package = name.partition(".")[0]
-            if package in HEAVY:
-                anywhere, inside_functions = HEAVY[package]
-                places = anywhere if at_top_only else (*anywhere, *inside_functions)
-                if not may_import(module, places):
-                    wrong.append(name)
+    for module in modules().values():
+        for one in module.imports:
+            if one.package in HEAVY and not one.is_for_types:
+                anywhere, inside_functions = HEAVY[one.package]
+                places = (*anywhere, *inside_functions) if one.is_late else anywhere
+                if not may_import(module.name, places):
+                    wrong.append((module.name, one.name))
     assert wrong == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_of)
-def test_every_module_says_what_it_is(file):
-    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+def test_every_module_says_what_it_is():
+    assert [m.name for m in modules().values() if not ast.get_docstring(m.tree)] == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_of)
-def test_files_and_functions_stay_readable(file):
-    text = file.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 350
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 60, node.name
+def test_files_and_functions_stay_readable():
+    long = [m.name for m in modules().values() if len(m.text.splitlines()) > 350]
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                long.append(f"{module.name}:{node.name}")
+    assert long == []
