@@ -29,7 +29,7 @@ import torch
 from scoring import Measured, difference, measure, model, requests_of, tokenizer, write_tasks
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.inference import trees
+from evomerge.inference.transformers import trees
 
 ENDLESS = 1 << 40
 PACKED = {"TREE_TOKENS": ENDLESS, "STEM_TOKENS": ENDLESS, "ALONE_TOKENS": {}}

@@ -1,1 +1,11 @@
-"""From a live model to tokens: log-likelihoods, generation, and the passes that give them."""
+"""From a live model to tokens: the table of engines. One folder each, one line here."""
+
+from evomerge.foundations.registry import Registry
+from evomerge.inference.base import Engine
+
+ENGINES: Registry[type[Engine]] = Registry(
+    "inference engine",
+    {
+        "transformers": "evomerge.inference.transformers.engine:TransformersEngine",
+    },
+)

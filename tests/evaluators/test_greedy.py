@@ -7,8 +7,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from evomerge.inference import greedy
-from evomerge.inference.greedy import SlotMemory
+from evomerge.inference.transformers import greedy
+from evomerge.inference.transformers.greedy import SlotMemory
 from tests.evaluators.tiny_requests import asked, bound, build, prompts, small_trees, words
 from tests.tiny_models import tiny_tokenizer
 

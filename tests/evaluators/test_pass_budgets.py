@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from evomerge.inference import pass_budget as budget
-from evomerge.inference.pass_budget import Budget, PassBudgets
-from evomerge.inference.trees import lay_out
+from evomerge.inference.transformers import pass_budget as budget
+from evomerge.inference.transformers.pass_budget import Budget, PassBudgets
+from evomerge.inference.transformers.trees import lay_out
 from tests.evaluators.tiny_requests import (
     asked,
     assert_same,

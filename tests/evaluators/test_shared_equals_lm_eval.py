@@ -10,7 +10,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from evomerge.foundations.errors import GenomeError
-from evomerge.inference.sharing import SHARED
+from evomerge.inference.transformers.sharing import SHARED
 from tests.evaluators.tiny_requests import (
     KINDS,
     WINDOW,

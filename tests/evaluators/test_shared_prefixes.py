@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import TrialTimeoutError
-from evomerge.inference import sharing
-from evomerge.inference.sharing import SHARED
-from evomerge.inference.trees import cut, lay_out, lay_out_apart
+from evomerge.inference.transformers import sharing
+from evomerge.inference.transformers.sharing import SHARED
+from evomerge.inference.transformers.trees import cut, lay_out, lay_out_apart
 from tests.evaluators.tiny_requests import (
     KINDS,
     WINDOW,
@@ -54,7 +54,7 @@ def _small_trees(monkeypatch):
 def test_shared_tokens_give_the_likelihoods_of_plain_rows(architecture, settings):
     module = build(architecture, **settings)
     model = bound(module)
-    assert model.shares
+    assert model.engine.shares
     requests = asked("loglikelihood", questions())
     found = model.loglikelihood(requests)
     assert_same(found, bound(module, "reference").loglikelihood(requests))
@@ -214,8 +214,8 @@ def test_other_models_are_scored_row_by_row_and_that_is_said_once(config, why, c
     module = AutoModelForCausalLM.from_config(config).eval()
     with caplog.at_level(logging.WARNING, sharing.__name__):
         model, again = bound(module), bound(module)
-    assert not model.shares
-    assert not again.shares
+    assert not model.engine.shares
+    assert not again.engine.shares
     (record,) = [record for record in caplog.records if record.name == sharing.__name__]
     assert why in record.getMessage()
     requests = asked("loglikelihood", questions()[:8])

@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.inference import trees
+from evomerge.inference.transformers import trees
 from tests.evaluators.tiny_tasks import WORDS
 from tests.tiny_models import tiny_config, tiny_tokenizer
 

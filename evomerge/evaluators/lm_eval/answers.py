@@ -15,7 +15,6 @@ from evomerge.evaluators.lm_eval.evaluator import LmEval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.targets import Answer, Target, Tokens, cut, target_of
-from evomerge.inference.generation import GenerationSettings, prompt_of
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
@@ -144,10 +143,10 @@ def _chosen(
 def _written(given: _Given, task: Any, request: Instance, read: _Reader) -> Question:
     """A document whose answer is generated, with its target."""
     context, asked = request.args
-    settings = GenerationSettings(read.model, asked, "")
+    prompt, settings = read.model.prompt(context, asked)
     return Question(
         *given,
-        prompt=prompt_of(read.model, context, settings.room),
+        prompt=prompt,
         max_tokens=settings.max_tokens,
         is_repeated=request.repeats > 1,
         target=target_of(task, request, given[2], read.model, read.inside),
@@ -167,6 +166,6 @@ def _right(task: Any, document: Any, options: Sequence[str]) -> Iterator[int]:
 def _read(language_model: LiveLanguageModel, request: Instance) -> Iterator[Answer]:
     is_whole = request.request_type == "loglikelihood_rolling"
     pairs = language_model.windows(request) if is_whole else [language_model.pair(request)]
-    for _, context, tokens in pairs:
+    for context, tokens in pairs:
         if tokens:
             yield cut(Answer(tuple(context), tuple(tokens)), language_model.max_length)

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from lm_eval.defaults import DEFAULT_OTHER_SEED
-from lm_eval.models.utils import resolve_max_length
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.lm_eval import sanity
@@ -26,8 +25,9 @@ from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemoryError, why
 from evomerge.foundations.seeding import stream_seed
-from evomerge.inference.pass_budget import tokens_on
+from evomerge.inference.base import context_length
 from evomerge.inference.shortage import freed_on_shortage, is_shortage
+from evomerge.inference.transformers.pass_budget import tokens_on
 from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class LmEval(Evaluator):
         with self.inside():
             self._build_requests(language_model, n_documents=TEXTS_CHECKED)
         self._language_model = None  # requests for a few documents only
-        max_length = int(resolve_max_length(config, tokenizer))
+        max_length = context_length(config, tokenizer)
         texts = list(self._some_texts())
         has_bos = bool(tokenizer.bos_token) and all(
             text.startswith(str(tokenizer.bos_token)) for text in texts

@@ -17,10 +17,10 @@ import torch
 from lm_eval.api.instance import Instance
 
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
+from evomerge.evaluators.lm_eval.language_model import DEFAULT_MAX_GEN_TOKS
 from evomerge.foundations.errors import RunError, why
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
-from evomerge.inference.generation import DEFAULT_MAX_GEN_TOKS
-from evomerge.inference.pass_budget import tokens_on
+from evomerge.inference.transformers.pass_budget import tokens_on
 from evomerge.models.quiet import quiet_transformers
 
 # Bytes of logits in one pass under batch_size "auto": lm-eval keeps those of every position, and

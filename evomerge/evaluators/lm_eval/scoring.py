@@ -29,7 +29,7 @@ from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
 from evomerge.foundations.errors import EvaluationError, Problem
-from evomerge.inference.generation import Written
+from evomerge.inference.base import Written
 from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
 
 # Standard errors with a formula; lm-eval bootstraps the others, 100,000 draws each.

@@ -12,7 +12,7 @@ from lm_eval.api.task import ConfigurableTask
 from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.requests import Responses
-from evomerge.inference.generation import CutText, Written
+from evomerge.inference.base import CutText, Written
 from evomerge.nouns.trial import Tally
 
 CORRELATION = "mcc"  # of guesses and right answers; that of any guesses is 0 on average

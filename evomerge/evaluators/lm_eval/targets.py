@@ -16,7 +16,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.inference.generation import GenerationSettings, prompt_of
 
 Tokens = tuple[int, ...]
 PERFECT = {True: 1.0, False: 0.0}  # higher is better: a share of right ones; lower: an error
@@ -68,15 +67,15 @@ def target_of(
     if not text or task.config.unsafe_code:
         return None
     context, asked = request.args
-    settings = GenerationSettings(model, asked, "")
+    prompt, settings = model.prompt(context, asked)
     own = task.get_config("target_delimiter") or ""
-    forms = [*product(dict.fromkeys((own, *_DELIMITERS)), settings.stops or [""])]
+    forms = [*product(dict.fromkeys((own, *_DELIMITERS)), settings.stops or ("",))]
 
     def form(index: int) -> Answer:
         delimiter, stop = forms[index]
         written = text if text.startswith(delimiter) else f"{delimiter}{text}"
         tokens = _after(model, context, written, stop)
-        return cut(Answer(prompt_of(model, context, settings.room), tokens), model.max_length)
+        return cut(Answer(prompt, tokens), model.max_length)
 
     def is_right() -> bool:
         with inside():

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any
 
 import numpy as np
 import torch
 
-from evomerge.inference.tree_passes import Block, block_of
-from evomerge.inference.trees import Row, Tree
+from evomerge.inference.base import Continuation, LogLikelihood
+from evomerge.inference.transformers.tree_passes import Block, block_of
+from evomerge.inference.transformers.trees import Row, Tree
 
-# A request, its context, its continuation; neither list is changed.
-TokenRequest = tuple[Any, list[int], list[int]]
 Readers = Mapping[Row, Sequence[int]]  # row -> positions of the requests that read it
-Answer = tuple[float, bool]  # log-likelihood, and whether greedy decoding gives the same
 
 # Logits turned to float32 at once; bounds memory where every position is scored.
 SCORED_AT_ONCE = 2048
@@ -63,28 +60,28 @@ def largest(stages: Sequence[Stage]) -> list[Stage]:
     return [(stem, [scored]) for stem, scored in found]
 
 
-def rows_of(requests: Sequence[TokenRequest], max_length: int) -> dict[Row, list[int]]:
+def rows_of(requests: Sequence[Continuation], max_length: int) -> dict[Row, list[int]]:
     """What is read for each request: context and continuation without its last token.
 
     Requests that read the same tokens (options of one token, repeated requests) share a row.
     """
     readers: dict[Row, list[int]] = {}
-    for position, (_, context, continuation) in enumerate(requests):
-        row = tuple((context + continuation[:-1])[-max_length:])
+    for position, (context, tokens) in enumerate(requests):
+        row = tuple((context + tokens[:-1])[-max_length:])
         readers.setdefault(row, []).append(position)
     return readers
 
 
-def n_read(requests: Sequence[TokenRequest], readers: Readers) -> dict[Row, int]:
+def n_read(requests: Sequence[Continuation], readers: Readers) -> dict[Row, int]:
     """Row -> how many of its last positions are read."""
     return {
-        row: max(len(requests[position][2]) for position in positions)
+        row: max(len(requests[position].tokens) for position in positions)
         for row, positions in readers.items()
     }
 
 
 def scoring_pass(
-    trees: Sequence[Tree], stem: Row, requests: Sequence[TokenRequest], readers: Readers
+    trees: Sequence[Tree], stem: Row, requests: Sequence[Continuation], readers: Readers
 ) -> ScoringPass:
     """The pass over some trees of one stem."""
     block = block_of(trees, stem)
@@ -94,15 +91,15 @@ def scoring_pass(
     for index, tree in enumerate(trees):
         for row, columns in tree.places.items():
             for position in readers[row]:
-                last = columns[len(columns) - len(requests[position][2]) :]
+                last = columns[len(columns) - len(requests[position].tokens) :]
                 read_from += [place[index, column] for column in last]
                 asked.append(position)
-    continuations = [requests[position][2] for position in asked]
+    continuations = [requests[position].tokens for position in asked]
     wanted = torch.tensor(list(chain.from_iterable(continuations)))
     return ScoringPass(block, torch.tensor(read_from), wanted, list(map(len, continuations)), asked)
 
 
-def answers_from(logits: torch.Tensor, scored: ScoringPass) -> Iterator[tuple[int, Answer]]:
+def answers_from(logits: torch.Tensor, scored: ScoringPass) -> Iterator[tuple[int, LogLikelihood]]:
     """Each request of a pass and its answer.
 
     Args:

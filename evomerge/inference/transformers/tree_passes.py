@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from evomerge.inference.sharing import attention_masks
-from evomerge.inference.trees import Row, Tree
+from evomerge.inference.transformers.sharing import attention_masks
+from evomerge.inference.transformers.trees import Row, Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -83,3 +83,40 @@ class StopAtText(StoppingCriteria):
         found = self._stops.are_in(input_ids[open_rows, self._prompt_width :].tolist())
         self._is_done[open_rows] = torch.tensor(found, device=input_ids.device)
         return self._is_done
+
+
+class StopBeams(StoppingCriteria):
+    """Ends a beam search once the best of its texts ends in a stop text, as lm-eval has it.
+
+    The rows of the pass are one prompt's beams, the best of them first. They change places: what
+    ended a text may stand a little before its end when that text comes to be the first.
+
+    Args:
+        tokenizer: Decodes the tail of a row.
+        stops: Stop texts, none empty.
+        prompt_width: Columns of the prompt, never searched.
+        deadline: By when the trial has to be done.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: Sequence[str],
+        prompt_width: int,
+        deadline: Deadline,
+    ) -> None:
+        self._tokenizer = tokenizer
+        encoded = {stop: tokenizer.encode(stop, add_special_tokens=False) for stop in stops}
+        self._tails = {stop: len(ids) + 2 for stop, ids in encoded.items()}
+        self._prompt_width = prompt_width
+        self._deadline = deadline
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """Whether the rows are done, all of them together, shape (rows,)."""
+        self._deadline.check()
+        new = input_ids[0, self._prompt_width :].tolist()
+        tails = ((stop, self._tokenizer.decode(new[-tail:])) for stop, tail in self._tails.items())
+        is_done = any(stop in text for stop, text in tails)
+        return torch.full((len(input_ids),), is_done, device=input_ids.device)

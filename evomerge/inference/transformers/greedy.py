@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from evomerge.inference.sharing import attention_masks
-from evomerge.inference.tree_passes import StemLayer, logits_at
+from evomerge.inference.transformers.sharing import attention_masks
+from evomerge.inference.transformers.tree_passes import StemLayer, logits_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from evomerge.inference.trees import Row
+    from evomerge.inference.transformers.trees import Row
 
 # Which of the open rows are done; given the new tokens of each, not empty.
 AreDone = Callable[[list[list[int]]], Sequence[bool]]

@@ -1,0 +1,156 @@
+"""The engine that runs transformers' own model, in place, with its passes shared between rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from evomerge.foundations.deadline import Deadline
+from evomerge.inference.base import (
+    Continuation,
+    Engine,
+    LogLikelihood,
+    Prompt,
+    Written,
+    context_length,
+)
+from evomerge.inference.transformers.generation import Writer, group
+from evomerge.inference.transformers.greedy import SlotMemory
+from evomerge.inference.transformers.likelihoods import (
+    Stage,
+    answers_from,
+    largest,
+    n_read,
+    rows_of,
+    scoring_pass,
+)
+from evomerge.inference.transformers.pass_budget import Budget, PassBudgets
+from evomerge.inference.transformers.sharing import may_share
+from evomerge.inference.transformers.tree_passes import block_of, read_stem, row_logits, tree_logits
+from evomerge.inference.transformers.trees import Row, alone_on, lay_out, lay_out_apart
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TransformersEngine(Engine):
+    """See :class:`Engine`.
+
+    Log-softmax runs in float32 whatever the model's dtype. With ``"auto"`` the size of a pass is
+    found once for each kind of request, see :class:`PassBudgets`.
+
+    Attributes:
+        budgets: How much one forward pass reads.
+        slots: Where generations keep what they have read.
+        shares: Whether the bound model computes shared tokens once.
+    """
+
+    module: PreTrainedModel
+    shares: bool
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int | Literal["auto"] = "auto",
+        exactness: Literal["fast", "reference"] = "fast",
+    ) -> None:
+        super().__init__(tokenizer, batch_size, exactness)
+        self.budgets = PassBudgets(batch_size)
+        self.slots = SlotMemory()
+
+    def bind(
+        self, module: PreTrainedModel, deadline: Deadline | None = None, batch_divisor: int = 1
+    ) -> None:
+        """See :meth:`Engine.bind`."""
+        if module is not getattr(self, "module", None):
+            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
+        self.module = module
+        self.deadline = deadline or Deadline()
+        self.budgets.bind(module.device, batch_divisor)
+        self.max_length = context_length(module.config, self.tokenizer)
+        self.shares = self.exactness == "fast" and may_share(module)
+
+    def log_likelihoods(
+        self, asked: Sequence[Continuation], kind: str = "continuations"
+    ) -> list[LogLikelihood]:
+        """See :meth:`Engine.log_likelihoods`."""
+        longest = self._once(
+            ("longest", kind, self.max_length), asked, lambda: self._longest(asked)
+        )
+
+        def stages() -> list[Stage]:
+            budget = self.budgets.of(kind, longest)
+            plan = (kind, self.max_length, self.shares, self.module.device.type, budget)
+            planned: list[Stage] = self._once(plan, asked, lambda: self._planned(asked, budget))
+            return planned
+
+        self.budgets.find(kind, longest, lambda: self._run(largest(stages()), len(asked)))
+        return self._run(stages(), len(asked))
+
+    def generate(self, asked: Sequence[Prompt]) -> list[Written]:
+        """See :meth:`Engine.generate`."""
+        groups = self._once(("texts",), asked, lambda: group(self.tokenizer, asked))
+        writer = Writer(
+            self.module,
+            self.tokenizer,
+            self.deadline,
+            self.budgets,
+            self.slots,
+            self.shares,
+            self.eot_token_id,
+        )
+        return writer.write(groups)
+
+    @torch.no_grad()
+    def next_token_log_probabilities(self, asked: Sequence[Sequence[int]]) -> torch.Tensor:
+        """See :meth:`Engine.next_token_log_probabilities`."""
+        rows = [tuple(tokens[-self.max_length :]) for tokens in asked]
+        found: dict[Row, torch.Tensor] = {}
+        [(_, trees)] = lay_out_apart(dict.fromkeys(rows, 1))
+        budget = self.budgets.of("next tokens", max(map(len, trees), default=1))
+        for batch in budget.split_by_length(trees):
+            self.deadline.check()
+            logits = row_logits(self.module, block_of(batch, ()))
+            last = torch.log_softmax(logits.float(), dim=-1)
+            found |= zip((row for tree in batch for row in tree.places), last, strict=True)
+        return torch.stack([found[row] for row in rows])
+
+    def _longest(self, asked: Sequence[Continuation]) -> int:
+        """Tokens of the longest row."""
+        lengths = (len(one.context) + len(one.tokens) - 1 for one in asked)
+        return min(max(lengths, default=1), self.max_length)
+
+    def _planned(self, asked: Sequence[Continuation], budget: Budget) -> list[Stage]:
+        """Stems in the order they are computed, each with the passes that continue it."""
+        readers = rows_of(asked, self.max_length)
+        read = n_read(asked, readers)
+        alone = alone_on(self.module.device.type)
+        branchings = lay_out(read, budget.tokens, alone) if self.shares else lay_out_apart(read)
+        return [
+            (
+                stem,
+                [
+                    scoring_pass(batch, stem, asked, readers)
+                    for batch in budget.split_by_length(trees, len(stem))
+                ],
+            )
+            for stem, trees in branchings
+        ]
+
+    @torch.no_grad()
+    def _run(self, stages: Sequence[Stage], n_asked: int) -> list[LogLikelihood]:
+        answers: list[LogLikelihood] = [(0.0, False)] * n_asked
+        for stem, passes in stages:
+            self.deadline.check()
+            kept = read_stem(self.module, stem)
+            for scored in passes:
+                self.deadline.check()
+                if self.shares:
+                    logits = tree_logits(self.module, scored.block, kept)
+                else:
+                    logits = row_logits(self.module, scored.block)
+                for position, answer in answers_from(logits, scored):
+                    answers[position] = answer
+        return answers

@@ -1,0 +1,242 @@
+"""Batched generation: greedy texts in slots of their own, all others by transformers' own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from evomerge.foundations.deadline import Deadline
+from evomerge.inference.base import CutText, Generation, Prompt, Written
+from evomerge.inference.transformers.greedy import GreedyDecoder, Room, SlotMemory
+from evomerge.inference.transformers.pass_budget import PassBudgets
+from evomerge.inference.transformers.stops import StopAtText, StopBeams, StopTexts
+from evomerge.inference.transformers.tree_passes import read_stem
+from evomerge.inference.transformers.trees import Row, cut
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.cache_utils import Cache
+
+# A generated token costs a row one position, not a whole row: more rows fit than in scoring.
+GENERATION_BUDGET = 4
+
+# Settings that greedy decoding does not heed, or that it heeds by itself.
+WITHOUT_SAY = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "use_cache"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("output_attentions", "output_hidden_states", "cache_implementation"),
+    *("_from_model_config", "transformers_version"),
+}
+
+
+@dataclass(frozen=True)
+class TextRequests:
+    """Requests with the same settings; they depend on no weights.
+
+    Attributes:
+        settings: Of all of them.
+        stops: Finds their stop texts.
+        rows: What is read, by falling length.
+        askers: Positions of the requests that each row answers.
+    """
+
+    settings: Generation
+    stops: StopTexts
+    rows: list[Row]
+    askers: list[list[int]]
+
+    @cached_property
+    def stems(self) -> list[tuple[Row, list[Row]]]:
+        """Every stem and the rows that continue it, by falling length."""
+        return [
+            (stem, sorted(chain.from_iterable(groups), key=lambda row: (-len(row), row)))
+            for stem, groups in cut(dict.fromkeys(self.rows, 1)).items()
+        ]
+
+
+def group(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]) -> list[TextRequests]:
+    """Prompts that are continued in the same way; greedy ones that are equal are answered once."""
+    alike: dict[str, list[int]] = {}
+    for position, prompt in enumerate(asked):
+        alike.setdefault(prompt.generation.key, []).append(position)
+    groups = []
+    for positions in alike.values():
+        settings = asked[positions[0]].generation
+        askers: dict[tuple[Row, int], list[int]] = {}
+        for position in positions:
+            # Sampled texts differ: each asker gets its own.
+            own = position if settings.is_sampled else -1
+            askers.setdefault((asked[position].tokens, own), []).append(position)
+        order = sorted(askers, key=lambda key: (-len(key[0]), key))
+        stops = StopTexts(tokenizer, settings.stops)
+        rows = [row for row, _ in order]
+        groups.append(TextRequests(settings, stops, rows, [askers[key] for key in order]))
+    return groups
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes texts with one model.
+
+    Attributes:
+        module: The model.
+        tokenizer: Its own.
+        deadline: Looked at with every pass.
+        budgets: How much one forward pass reads.
+        slots: Where rows keep what they have read.
+        shares: Whether the model may compute shared tokens once.
+        eot: End-of-text token; None where there is none.
+    """
+
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    deadline: Deadline
+    budgets: PassBudgets
+    slots: SlotMemory
+    shares: bool
+    eot: int | None
+
+    def write(self, groups: Sequence[TextRequests]) -> list[Written]:
+        """The text of each prompt, cut before its first stop text."""
+        texts: dict[int, Written] = {}
+        for asked in groups:
+            if self.shares and self._is_plain(asked.settings):
+                decoded = self._decode_greedily(asked)
+            else:
+                decoded = self._generate_with_transformers(asked)
+            for positions, tokens in zip(asked.askers, decoded, strict=True):
+                texts |= dict.fromkeys(positions, self._text(tokens, asked.settings))
+        return [texts[position] for position in range(len(texts))]
+
+    def _is_plain(self, settings: Generation) -> bool:
+        """Whether the most likely token always comes next, and nothing else has a say."""
+        if settings.is_sampled:
+            return False
+        config = self.module.generation_config
+        given = set() if config is None else {*config.to_diff_dict()} - {"max_length"}
+        return set(settings.sampling) | given <= WITHOUT_SAY
+
+    @torch.no_grad()
+    def _decode_greedily(self, asked: TextRequests) -> list[list[int]]:
+        """New tokens of each row."""
+        rows, settings = asked.rows, asked.settings
+        ends = self._ends()
+
+        def are_done(new: list[list[int]]) -> list[bool]:
+            return [
+                is_stopped or tokens[-1] in ends
+                for is_stopped, tokens in zip(asked.stops.are_in(new), new, strict=True)
+            ]
+
+        def decoder_of(members: Sequence[Row], stem: Cache | None) -> GreedyDecoder:
+            longest = len(rows[0]) + settings.max_tokens
+            room = Room(
+                len(self._batches(members, settings)[0]),
+                self.budgets.of(settings.key, longest).tokens,
+                self.slots,
+            )
+            return GreedyDecoder(self.module, members, stem, settings.max_tokens, room)
+
+        def fill() -> None:
+            """A token in every slot with the longest prompts, and one more of all at once."""
+            longest = self._batches(rows, settings)[0]
+            decoder = decoder_of(longest, None)
+            decoder.decode(lambda new: [len(tokens) > 1 for tokens in new], self.deadline.check)
+
+        self.budgets.find(settings.key, len(rows[0]) + settings.max_tokens, fill)
+        decoded: dict[Row, list[int]] = {}
+        for stem, members in asked.stems:
+            self.deadline.check()
+            kept = read_stem(self.module, stem)
+            decoder = decoder_of(members, kept)
+            decoder.decode(are_done, self.deadline.check)
+            decoded |= zip(members, decoder.new, strict=True)
+        return [decoded[row] for row in rows]
+
+    def _batches(self, rows: Sequence[Row], settings: Generation) -> list[list[Row]]:
+        """As many rows at once as the longest of them allow."""
+        longest = len(rows[0]) + settings.max_tokens
+        budget = self.budgets.of(settings.key, longest, GENERATION_BUDGET)
+        return list(budget.split(rows, settings.max_tokens))
+
+    @torch.no_grad()
+    def _generate_with_transformers(self, asked: TextRequests) -> list[list[int]]:
+        """The same by transformers' own loop, for all settings it knows."""
+        settings = asked.settings
+        device, tokenizer = self.module.device, self.tokenizer
+        pad = next(
+            (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(i, int)), 0
+        )
+        decoded: list[list[int]] = []
+        alone = [[row] for row in asked.rows]
+        for batch in alone if _is_read_alone(settings) else self._batches(asked.rows, settings):
+            self.deadline.check()
+            width = max(map(len, batch))
+            # Padding on the left, masked: transformers derives positions from the mask.
+            inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+            stop: StoppingCriteria = StopAtText(asked.stops, width, self.deadline)
+            if settings.n_beams > 1:  # a row of the pass is no text
+                stop = StopBeams(tokenizer, settings.stops, width, self.deadline)
+            others = {"max_length": width + settings.max_tokens, **settings.sampling}
+            with _drawn_by(settings.seed):
+                output = self.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
+                    input_ids=inputs.to(device),
+                    attention_mask=mask.to(device),
+                    stopping_criteria=StoppingCriteriaList([stop]),
+                    pad_token_id=pad,
+                    use_cache=True,
+                    **others,
+                )
+            ends = {self.eot, *self._ends()}
+            new = output[:, width:].tolist()
+            decoded += [_up_to_stop(tokens, ends, asked.stops) for tokens in new]
+        return decoded
+
+    def _ends(self) -> set[int | None]:
+        """Tokens after which transformers generates no more."""
+        eos = getattr(self.module.generation_config, "eos_token_id", None)
+        return set(eos if isinstance(eos, list) else [eos])
+
+    def _text(self, tokens: list[int], settings: Generation) -> Written:
+        eot, whole = self.eot, tokens
+        is_full = len(tokens) >= settings.max_tokens and not {eot, *self._ends()} & {*tokens}
+        if eot in tokens:
+            tokens = tokens[: tokens.index(eot)]
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        is_cut = is_full and not any(stop in text for stop in settings.stops)
+        for stop in settings.stops:
+            text = text.partition(stop)[0]
+        return CutText(text, whole) if is_cut else Written(text, whole)
+
+
+@contextmanager
+def _drawn_by(seed: int | None) -> Iterator[None]:
+    """Draws what is drawn inside from a stream of its own, and leaves torch's where it was."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _is_read_alone(settings: Generation) -> bool:
+    """Whether padding, or another row, would have a say, so that each row is a batch of its own."""
+    has_length = "max_length" in settings.sampling
+    return settings.n_beams > 1 or has_length or settings.seed is not None
+
+
+def _up_to_stop(tokens: list[int], ends: set[int | None], stops: StopTexts) -> list[int]:
+    """Without the padding behind them: a row that is done waits for the others of its batch."""
+    for n in range(1, len(tokens)):
+        if tokens[n - 1] in ends or stops.are_in([tokens[:n]])[0]:
+            return tokens[:n]
+    return tokens
