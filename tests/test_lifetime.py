@@ -183,7 +183,8 @@ def test_a_folder_that_a_child_made_elsewhere_goes_with_the_owner(owner, tmp_pat
     """The child has a guardian of its own, which the owner's must leave alone."""
     (tmp_path / "elsewhere").mkdir()
     code = (
-        "import signal, sys; from pathlib import Path; from evomerge.foundations.scratch import scratch\n"
+        "import signal, sys; from pathlib import Path\n"
+        "from evomerge.foundations.scratch import scratch\n"
         "with scratch(above=Path(sys.argv[1])): print(flush=True); signal.pause()"
     )
     process, _, pids = owner(f"""

@@ -41,8 +41,8 @@ from evomerge.recipe import Recipe
 from evomerge.run.best import write_best
 from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.recorded_run import recorded_run
-from evomerge.verify import prepare
 from evomerge.verify.differences import Difference, compare_documents, compare_metrics
+from evomerge.verify.rebuild import prepare
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
 

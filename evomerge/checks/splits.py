@@ -13,7 +13,7 @@ from itertools import combinations
 from evomerge.checks.context import Subject
 from evomerge.evaluators.task_contents import TaskContents, digests_of
 from evomerge.foundations.findings import Finding, error, warning
-from evomerge.genome.schema import SPLITS
+from evomerge.genome.words import SPLITS
 
 
 @dataclass(frozen=True)

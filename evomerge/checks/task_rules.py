@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from evomerge.checks.context import Subject
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.findings import Finding, note, warning
-from evomerge.genome.schema import SPLITS, Split, limit_key
 from evomerge.genome.task_blocks import Task
+from evomerge.genome.words import SPLITS, Split, limit_key
 
 Entry = tuple[str, Task, TaskFacts]  # key path, as the genome has it, what is known
 

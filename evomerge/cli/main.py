@@ -6,23 +6,15 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from evomerge import __version__
-from evomerge.cli.check import check
-from evomerge.cli.doctor import doctor
-from evomerge.cli.export_command import export
 from evomerge.cli.full_disk import is_nameless, is_of_output, problem_of
 from evomerge.cli.garbage import collecting_later
-from evomerge.cli.init import init
 from evomerge.cli.interrupt import StoppedError, exit_code_of, terminated_by_signals
-from evomerge.cli.listing import list_names
-from evomerge.cli.run import run
-from evomerge.cli.schema_command import schema
-from evomerge.cli.show import show
-from evomerge.cli.verify_command import verify
 from evomerge.cli.written import say
 from evomerge.foundations.errors import EvomergeError, Problem
 
@@ -34,17 +26,44 @@ Examples:
 """
 
 
+# Command -> where it is; only the one that is called is imported.
+COMMANDS = {
+    "init": "evomerge.cli.init:init",
+    "run": "evomerge.cli.run:run",
+    "show": "evomerge.cli.show:show",
+    "export": "evomerge.cli.export_command:export",
+    "verify": "evomerge.cli.verify_command:verify",
+    "check": "evomerge.cli.check:check",
+    "list": "evomerge.cli.listing:list_names",
+    "schema": "evomerge.cli.schema_command:schema",
+    "doctor": "evomerge.cli.doctor:doctor",
+}
+
+
+class Commands(click.Group):
+    """The commands of the table, each imported when it is called or described."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, as help lists them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them, None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
 @click.group(
+    cls=Commands,
     epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="evomerge %(version)s")
 def main() -> None:
     """Finds good merges of fine-tuned language models by searching."""
-
-
-for _command in (init, run, show, export, verify, check, list_names, schema, doctor):
-    main.add_command(_command)
 
 
 def entry_point(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -17,8 +17,8 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.text_safety import one_name
 
 if TYPE_CHECKING:
-    from evomerge.verify import Difference, Verdict
-    from evomerge.verify.differences import Result
+    from evomerge.verify.differences import Difference, Result
+    from evomerge.verify.rebuild import Verdict
 
 N_SHOWN = 20
 _LONGEST = 24  # characters of an answer in the table
@@ -58,7 +58,7 @@ def verify(
 
     is_equal = True
     with run_log():
-        from evomerge.verify import prepare
+        from evomerge.verify.rebuild import prepare
 
         try:
             with _progress() as watch:

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evomerge.checks import MODEL_RULES, RULES
 from evomerge.checks.context import Subject
 from evomerge.checks.reference_model import reference_of
+from evomerge.checks.rules import MODEL_RULES, RULES
 from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.directions import turned
 from evomerge.compiler.make_optimizer import (

@@ -14,15 +14,13 @@ from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.split_tasks import SPLITS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
+from evomerge.foundations.versions import SCORING_PACKAGES
 from evomerge.genome import load_genome
 from evomerge.genome.load import to_yaml
 from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.nouns.trial import Document, Outcome, TrialState
 from evomerge.recipe import Recipe
 from evomerge.run.ledger import KnownOutcome, Ledger, RunFolder
-
-# A score stands on these; the others only decide what is proposed.
-SCORING_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "numpy")
 
 
 @dataclass(frozen=True)

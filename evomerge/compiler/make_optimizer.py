@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
+from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
 from evomerge.genome.source import KeyPath, Source, dotted
 from evomerge.nouns.space import Real, Space

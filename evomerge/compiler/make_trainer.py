@@ -10,7 +10,7 @@ from evomerge.compiler.examine import Compiled
 from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
-from evomerge.foundations.errors import LostFileError
+from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.nouns.events import Notice, Proposing, Warned
@@ -71,6 +71,7 @@ class _TrainerMaker:
         return self._made[-1][-1]
 
     def _make(self, settings: GradientSettings) -> Trainer:
+        from evomerge.merging.resident import ResidentMerger
         from evomerge.training.coefficients import Coefficients
         from evomerge.training.column_mixture import ColumnMixture
         from evomerge.training.mixture import Mixture
@@ -81,6 +82,12 @@ class _TrainerMaker:
 
         coefficients = Coefficients(self.merge_space)
         merger = self.executor.worker.merger
+        if not isinstance(merger, ResidentMerger):
+            raise RunError(
+                f"weights can be trained in a merge held in memory, got {type(merger).__name__}",
+                where="optimizer",
+                fix="Use optimizer: cma_es.",
+            )
         checkpoints = None
         finer = self.merge_space
         if settings.granularity == "tensor":

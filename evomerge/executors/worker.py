@@ -27,8 +27,8 @@ from evomerge.recipe import Recipe
 from evomerge.training.own_models import located
 
 if TYPE_CHECKING:
+    from evomerge.merging.base import Merger
     from evomerge.merging.live_model import LiveModel
-    from evomerge.merging.resident import ResidentMerger
 
 Stages = Generator[str, None, Outcome]
 FIRST = "first document"  # as a split: one document of every task of every split
@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(
         self,
-        merger: ResidentMerger,
+        merger: Merger,
         evaluators: Mapping[str, Evaluator],
         run_dir: Path | None = None,
         twins: Twins | None = None,

@@ -1,7 +1,7 @@
 """The process that tidies up after another one, however that one ended.
 
-:mod:`evomerge.foundations.lifetime` starts it. It reads its standard input until that closes, which the
-system sees to when the owner is gone. Then it ends every process that carries the token in its
+:mod:`evomerge.foundations.lifetime` starts it. It reads its standard input until that closes, which
+the system sees to when the owner is gone. Then it ends every process that carries the token in its
 environment, and removes the folders that it was told of. It has a session of its own, so that
 what ends the owner's group or terminal does not end it too.
 

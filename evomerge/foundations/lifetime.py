@@ -113,8 +113,8 @@ def guardian() -> Guardian:
 def own_process() -> Iterator[None]:
     """The process is evomerge's alone: whatever is started inside ends with it.
 
-    It leaves within :data:`evomerge.foundations.guardian.SECONDS_TO_LEAVE` when a signal asks it to, once it
-    has a guardian: that is, once it has made a temporary folder or started a process.
+    It leaves within ``guardian.SECONDS_TO_LEAVE`` when a signal asks it to, once it has a guardian:
+    that is, once it has made a temporary folder or started a process.
     """
     _own_forks()
     guardian().hear_signals()

@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from evomerge import __version__
 
 RECORDED_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "optuna", "cmaes", "numpy")
+# A score stands on these; the others only decide what is proposed.
+SCORING_PACKAGES = ("mergekit", "lm_eval", "torch", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:

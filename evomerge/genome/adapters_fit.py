@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from evomerge.genome.source import MisfitError
-
-if TYPE_CHECKING:
-    from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.misfit import MisfitError
+from evomerge.genome.model_names import ModelName
 
 _OR = "or leave adapters: delta"
 # Keys that have no meaning for one sum over the whole model -> what they are without it.
@@ -16,7 +14,24 @@ _WHOLE = {"layer_granularity": 0, "filters": None, "smooth": False}
 _OTHERS = {"tokenizer_source": None, "tokenizer": None}
 
 
-def unfit_for_factors(definition: MergeDefinition) -> Iterator[MisfitError]:
+class Definition(Protocol):
+    """What is read here of the ``genome:`` block, which is the caller."""
+
+    @property
+    def models(self) -> Sequence[Any]: ...
+    @property
+    def merge_method(self) -> str: ...
+    @property
+    def base_model(self) -> ModelName | None: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def granularity(self) -> str | None: ...
+    @property
+    def normalize(self) -> bool | None: ...
+
+
+def unfit_for_factors(definition: Definition) -> Iterator[MisfitError]:
     """What stands against it in the file itself."""
     if definition.merge_method != "linear":
         yield MisfitError(
@@ -47,7 +62,7 @@ def _whole(key: str, value: object) -> MisfitError:
     return MisfitError(what, key, fix=f"Remove it, {_OR}.")
 
 
-def _unfit_models(definition: MergeDefinition) -> Iterator[MisfitError]:
+def _unfit_models(definition: Definition) -> Iterator[MisfitError]:
     first, base = definition.models[0].model, definition.base_model
     own = first.model_copy(update={"lora": None, "lora_revision": None})
     if base not in (None, own):
@@ -81,7 +96,7 @@ def _unfit_models(definition: MergeDefinition) -> Iterator[MisfitError]:
             )
 
 
-def _unfit_parameters(definition: MergeDefinition) -> Iterator[MisfitError]:
+def _unfit_parameters(definition: Definition) -> Iterator[MisfitError]:
     for name, settings in definition.parameters.items():
         entries = settings.entries
         span = entries[0].range if len(entries) == 1 and entries[0].is_default else None

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticKnownError
 from typing_extensions import Self
 
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 
 _UNSOUND = object()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evomerge.genome.source import KeyPath, dotted
+from evomerge.genome.misfit import KeyPath
+from evomerge.genome.source import dotted
 
 _ABSENT = object()
 _LONGEST = 60  # characters of a value

@@ -17,8 +17,9 @@ from typing import Any
 
 from evomerge.foundations.errors import Problem
 from evomerge.genome.keys_allowed import home_of, keys_at
+from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import KeyPath, Source
+from evomerge.genome.source import Source
 
 METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 _TOP = frozenset(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evomerge.genome.methods import Base, Method
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.source import MisfitError
 
 
 @dataclass(frozen=True)

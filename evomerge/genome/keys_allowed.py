@@ -9,8 +9,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from evomerge.genome.methods import METHODS
+from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import KeyPath, dotted
+from evomerge.genome.source import dotted
 
 # The top level comes first: its key is meant where a block has one of the same name.
 _BLOCKS: tuple[str, ...] = ("", "genome", "optimizer", "evaluation", "execution")

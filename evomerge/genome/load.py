@@ -15,8 +15,9 @@ from pydantic_core import ErrorDetails
 from evomerge.foundations.errors import GenomeError, Problem, nearest
 from evomerge.genome.evolve_form import read_as_evolve, searched_as_evolve
 from evomerge.genome.keys_allowed import home_of, keys_at
+from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import KeyPath, Source, parse_yaml, read_yaml
+from evomerge.genome.source import Source, parse_yaml, read_yaml
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
 _SLICES_NOTE = (

@@ -13,9 +13,9 @@ from evomerge.genome.block import Block, Whole, fits
 from evomerge.genome.inputs import wrong_number
 from evomerge.genome.method_fit import unfit_normalize, unfit_settings
 from evomerge.genome.methods import Base, Method, method_named
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import Settings
-from evomerge.genome.source import MisfitError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.genome.methods import METHODS, Method, MethodParameter, Scope
+from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.parameter_values import Setting, Settings
-from evomerge.genome.source import KeyPath, MisfitError
 
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
 _HOW_TO_SEARCH = {

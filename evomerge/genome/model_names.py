@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from evomerge.genome.block import Block, fits
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 
 
 class ModelName(Block):

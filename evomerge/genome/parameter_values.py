@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 
 Scalar = bool | int | float | str
 _KINDS = ("value", "range", "integer", "choice")

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.words import BASELINES, N_FINALISTS, SPLITS, Baseline, Split, limit_key
 
-Split = Literal["tasks", "validation", "holdout"]
-SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
-Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
-BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-N_FINALISTS = 5
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
-
-
-def limit_key(split: Split) -> str:
-    """The key that limits the tasks of a split: what steers is cut, not what judges in the end."""
-    return "limit" if split == "tasks" else f"{split}_limit"
 
 
 class OptimizerLink(Block):

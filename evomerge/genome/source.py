@@ -18,6 +18,7 @@ import yaml
 from evomerge.foundations.errors import GenomeError, Problem, UnreadableError
 from evomerge.foundations.reading import read_text
 from evomerge.foundations.text_safety import offender
+from evomerge.genome.misfit import KeyPath
 
 MAX_BYTES = 1_000_000  # of the file, and of its texts written out
 MAX_DEPTH = 30
@@ -30,23 +31,6 @@ _TAGS = frozenset(
 )
 _INDENTED = re.compile(r"^[ \t]+---\s*$", re.MULTILINE)
 _MERGE = "tag:yaml.org,2002:merge"
-
-KeyPath = tuple[str | int, ...]
-
-
-class MisfitError(ValueError):
-    """A value that does not fit another.
-
-    Args:
-        what: What is wrong, with the value received.
-        path: The key to mend, below the block that was validated.
-        fix: One imperative sentence.
-    """
-
-    def __init__(self, what: str, *path: str | int, fix: str = "") -> None:
-        super().__init__(what)
-        self.path: KeyPath = path
-        self.fix = fix
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from evomerge.genome.schema import BASELINES
+from evomerge.genome.words import BASELINES
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
 from evomerge.nouns.trial import Candidate

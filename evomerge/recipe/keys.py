@@ -13,7 +13,7 @@ from typing import Any
 
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.genome.methods import METHODS, Base, Method, Scope
-from evomerge.genome.source import KeyPath
+from evomerge.genome.misfit import KeyPath
 
 RECIPE = frozenset(
     ("modules", "slices", "models", "merge_method", "base_model", "dtype", "tokenizer_source")

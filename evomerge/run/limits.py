@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError
-from evomerge.genome.schema import N_FINALISTS
+from evomerge.genome.words import N_FINALISTS
 from evomerge.optimizers.gradient.lessons import seconds_in
 from evomerge.run.ledger import Ledger
 

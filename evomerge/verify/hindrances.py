@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evomerge.checks import MODEL_RULES
 from evomerge.checks.context import Subject
-from evomerge.compiler.fork import SCORING_PACKAGES
+from evomerge.checks.rules import MODEL_RULES
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.files import digest
 from evomerge.foundations.findings import Finding, Severity, error, warning
 from evomerge.foundations.permissions import Permissions
-from evomerge.foundations.versions import versions
+from evomerge.foundations.versions import SCORING_PACKAGES, versions
 from evomerge.genome import Genome
 from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts

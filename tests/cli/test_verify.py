@@ -10,7 +10,8 @@ import pytest
 from evomerge.cli.main import entry_point
 from evomerge.cli.verify_command import _lines, _tell
 from evomerge.nouns.trial import Document
-from evomerge.verify import Difference, Verdict
+from evomerge.verify.differences import Difference
+from evomerge.verify.rebuild import Verdict
 
 DOCUMENTS = tuple(Document("sort", index, {}) for index in range(30))
 RECORDED = SimpleNamespace(trial_id=7, documents={"tasks": DOCUMENTS, "holdout": DOCUMENTS})

@@ -12,8 +12,8 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.methods import METHODS
-from evomerge.genome.schema import BASELINES
 from evomerge.genome.source import parse_yaml
+from evomerge.genome.words import BASELINES
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merging.resident import ResidentMerger
 from tests.contract.merge_space_cases import LAYOUTS, LLAMA, build

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.checks import RULES
 from evomerge.checks import swarm_motion as motion
 from evomerge.checks.context import Subject
+from evomerge.checks.rules import RULES
 from evomerge.foundations.findings import Severity
 from evomerge.genome import validate_genome
 from evomerge.genome.source import parse_yaml

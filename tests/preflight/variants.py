@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from evomerge.checks import MODEL_RULES
 from evomerge.checks.context import Subject
+from evomerge.checks.rules import MODEL_RULES
 from evomerge.foundations.errors import ModelError
 from evomerge.foundations.findings import Finding, Severity
 from evomerge.foundations.findings import error as error_finding

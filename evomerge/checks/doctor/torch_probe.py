@@ -1,7 +1,7 @@
 """Imports packages and asks torch for devices, in a process of its own: it may not come back.
 
-``python -m evomerge.checks.doctor.torch_probe torch transformers`` writes one JSON line per package as soon
-as it is known, and one with the devices after torch.
+``python -m evomerge.checks.doctor.torch_probe torch transformers`` writes one JSON line per package
+as soon as it is known, and one with the devices after torch.
 """
 
 from __future__ import annotations

@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from typing_extensions import Self
 
-from evomerge.merging.kernels.combination import Columns, Combine, Mix, summed
+from evomerge.foundations.registry import Registry
+from evomerge.merging.kernels.combination import Columns, Combine, Mix, agreed, summed
 from evomerge.merging.kernels.fused import ARITHMETIC, Fusion
+from evomerge.merging.kernels.kernel import Inlet
 from evomerge.merging.kernels.output import Output
-from evomerge.merging.kernels.row_sums import adds_as_known, lane_columns
+from evomerge.merging.kernels.row_sums import adds_as_known, lane_columns, max_rows
 from evomerge.merging.kernels.sparsify import Keep, Sparsifier
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, spans
+from evomerge.merging.sources import Inputs
 from evomerge.merging.values import Values
 
 _SMALL_NORM = 1e-7  # mergekit's: no rescaling below
+# Method -> how its task vectors are sparsified; those that are not here are whole.
+SPARSIFIERS: Registry[type[Sparsifier]] = Registry(
+    "sparsifier",
+    {
+        "ties": "evomerge.merging.kernels.magnitude:Largest",
+        "breadcrumbs": "evomerge.merging.kernels.magnitude:Band",
+        "breadcrumbs_ties": "evomerge.merging.kernels.magnitude:Band",
+        "dare_linear": "evomerge.merging.kernels.thinning:Dare",
+        "dare_ties": "evomerge.merging.kernels.thinning:Dare",
+        "della_linear": "evomerge.merging.kernels.thinning:Della",
+        "della": "evomerge.merging.kernels.thinning:Della",
+    },
+)
+AGREED = ("ties", "breadcrumbs_ties", "dare_ties", "della")  # the others are summed as they are
 
 
 class Arithmetic:
@@ -43,6 +63,23 @@ class Arithmetic:
         self._combine = combine
         self._workspace = workspace
         self._fusion = fusion
+
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """See :class:`Kernel`."""
+        inlet = Inlet.of(task, inputs, base=task.base_model)
+        if inlet is None or inlet.base is None or inlet.work != torch.float32:
+            return None
+        if not 1 <= len(inlet.sources) <= max_rows(inlet.shape.numel()):
+            return None
+        vectors = TaskVectors(inlet.base, inlet, tools.workspace, tools.budget)
+        sparsifier = None
+        if task.method_name in SPARSIFIERS:
+            sparsifier = SPARSIFIERS[task.method_name].of(vectors, tools)
+            if sparsifier is None:
+                return None
+        combine = agreed if task.method_name in AGREED else summed
+        return cls(vectors, sparsifier, combine, tools.workspace, tools.fusion)
 
     def draws(self, values: Values) -> int:
         """One number per element of each task vector that is thinned at random."""

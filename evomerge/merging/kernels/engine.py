@@ -12,10 +12,11 @@ from mergekit.common import dtype_from_name
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.merging.kept_memory import Budget
-from evomerge.merging.kernels import RANDOMISED, Tools, kernel_for
+from evomerge.merging.kernels import RANDOMISED, kernel_for
 from evomerge.merging.kernels.fused import SECONDS_TO_COMPILE, Fusion
 from evomerge.merging.kernels.kernel import Kernel
 from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.uniforms import Uniforms
 from evomerge.merging.kernels.workspace import Workspace
 from evomerge.merging.structure import PlannedTensor, Structure

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 from mergekit.common import ModelReference
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from typing_extensions import Self
 
 from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.sources import Inputs
 from evomerge.merging.values import Made, Values
 
@@ -20,6 +22,10 @@ _EXACT_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16, torch.bool)
 
 class Kernel(Protocol):
     """One output tensor of one method; everything but the parameter values is known."""
+
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """The kernel of a task, or None where mergekit's tensor cannot be repeated to the bit."""
 
     @property
     def shape(self) -> torch.Size:

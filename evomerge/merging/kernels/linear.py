@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from typing_extensions import Self
 
 from evomerge.merging.kernels.bounds import Magnitudes, amplification
 from evomerge.merging.kernels.fused import LINEAR, Fusion, scalars_of
 from evomerge.merging.kernels.kernel import Entries, Inlet, Settings
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Operands
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, part, spans
 from evomerge.merging.sources import Inputs
 from evomerge.merging.values import Values
@@ -65,6 +68,12 @@ class Linear:
         self._magnitudes = Magnitudes([source for _, source in inlet.sources])
         self._workspace = workspace
         self._length = inlet.shape.numel()
+
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """See :class:`Kernel`."""
+        inlet = Inlet.of(task, inputs, base=None)
+        return None if inlet is None else cls(inlet, inputs, tools.workspace, tools.fusion)
 
     def draws(self, values: Values) -> int:
         """None."""

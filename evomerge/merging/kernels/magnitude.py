@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from typing_extensions import Self
 
 from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.selection import NONE, First, first, keys_of
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, spans
 from evomerge.merging.spill import spilled
 
@@ -41,6 +43,11 @@ class _Ranked(Everything):
         self._vectors = vectors
         self._budget = budget
         self._ranks: dict[tuple[int, int], torch.Tensor] = {}
+
+    @classmethod
+    def of(cls, vectors: TaskVectors, tools: Tools) -> Self | None:
+        """See :class:`Sparsifier`."""
+        return cls(vectors, tools.workspace, tools.budget)
 
     def is_rescaled(self, pick: Pick) -> bool:
         """Unless nothing is kept because the density is 0."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from typing_extensions import Self
 
 from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.kernel import Inlet, Settings
@@ -19,7 +21,9 @@ from evomerge.merging.kernels.norm import Norm, norm_width
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.summation import row_spans, row_sums, row_width
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace
+from evomerge.merging.sources import Inputs
 from evomerge.merging.values import Values
 
 _HELD = 1 << 22  # elements: two vectors of so many are held, in 32 MiB
@@ -67,8 +71,16 @@ class MultiSlerp:
         self._uses = Uses()
         self._norms: torch.Tensor | None = None
 
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """See :class:`Kernel`."""
+        inlet = Inlet.of(task, inputs, base=task.base_model)
+        if inlet is None or not cls._suits(inlet):
+            return None
+        return cls(inlet, tools.workspace, tools.budget)
+
     @staticmethod
-    def suits(inlet: Inlet) -> bool:
+    def _suits(inlet: Inlet) -> bool:
         """Whether torch's reductions can be repeated here."""
         if inlet.work != torch.float32 or inlet.shape.numel() < _SHORT:
             return False

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from typing_extensions import Self
 
 from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.kernel import Inlet
@@ -17,7 +19,9 @@ from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.selection import NONE, First, first, keys_of
 from evomerge.merging.kernels.summation import row_spans, row_sums, row_width
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace
+from evomerge.merging.sources import Inputs
 from evomerge.merging.spill import spilled
 from evomerge.merging.values import Values
 
@@ -50,8 +54,16 @@ class Sce:
         self._n_varying: int | None = None
         self._uses = Uses()
 
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """See :class:`Kernel`."""
+        inlet = Inlet.of(task, inputs, base=task.base_model)
+        if inlet is None or not cls._suits(inlet):
+            return None
+        return cls(inlet, tools.workspace, tools.budget)
+
     @staticmethod
-    def suits(inlet: Inlet) -> bool:
+    def _suits(inlet: Inlet) -> bool:
         """Whether torch's reductions can be repeated here."""
         if inlet.base is None or inlet.work != torch.float32 or inlet.shape.numel() < _SHORT:
             return False

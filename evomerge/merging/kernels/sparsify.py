@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
+from typing_extensions import Self
 
-from evomerge.merging.kernels.task_vector import Pick
+from evomerge.merging.kernels.task_vector import Pick, TaskVectors
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace
 
 Parameters = Mapping[str, Any]  # of one model
@@ -16,6 +18,10 @@ Keep = tuple[Pick | None, torch.Tensor | None]  # what of a task vector, and its
 
 class Sparsifier(Protocol):
     """Decides which entries of the task vectors of one tensor are kept."""
+
+    @classmethod
+    def of(cls, vectors: TaskVectors, tools: Tools) -> Self | None:
+        """The one of some task vectors; None where mergekit's choice cannot be repeated."""
 
     @property
     def step(self) -> int:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from typing_extensions import Self
 
 from evomerge.merging.kernels.bounds import Magnitudes, amplification
 from evomerge.merging.kernels.kernel import Inlet, Settings
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.kernels.reuse import Operands
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, spans
 from evomerge.merging.sources import Inputs
 from evomerge.merging.spill import spilled
@@ -78,6 +81,14 @@ class _Spherical(ABC):
 class Slerp(_Spherical):
     """From the base to the other model by ``t``."""
 
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """See :class:`Kernel`."""
+        inlet = Inlet.of(task, inputs, base=None)
+        if inlet is None or len(inlet.sources) != 2:
+            return None
+        return cls(inlet.beginning_with(task.base_model), inputs, tools.workspace)
+
     def admits(self, values: Values) -> bool:
         """Any share."""
         return True
@@ -121,6 +132,14 @@ class NuSlerp(_Spherical):
     def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace) -> None:
         super().__init__(inlet, inputs, workspace)
         self._settings = Settings(self._models)
+
+    @classmethod
+    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+        """See :class:`Kernel`."""
+        inlet = Inlet.of(task, inputs, base=None)
+        if inlet is None or task.base_model is not None or inlet.work != torch.float32:
+            return None
+        return cls(inlet, inputs, tools.workspace)
 
     def admits(self, values: Values) -> bool:
         """Where rows are not vectors of their own."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from typing_extensions import Self
 
 from evomerge.merging.kept_memory import Budget
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
+from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.uniforms import Uniforms
 from evomerge.merging.kernels.workspace import Workspace, spans
 
@@ -24,6 +26,11 @@ class Dare(Everything):
     def __init__(self, workspace: Workspace, uniforms: Uniforms) -> None:
         super().__init__(workspace)
         self._uniforms = uniforms
+
+    @classmethod
+    def of(cls, vectors: TaskVectors, tools: Tools) -> Self | None:
+        """See :class:`Sparsifier`."""
+        return cls(tools.workspace, tools.uniforms)
 
     def is_random(self, parameters: Parameters) -> bool:
         """Unless the density is 1: with 0, numbers are drawn and nothing is kept."""
@@ -73,10 +80,12 @@ class Della(Dare):
         self._ranks: dict[int, torch.Tensor] = {}
         self._last = torch.tensor([self._columns - 1.0])
 
-    @staticmethod
-    def suits(vectors: TaskVectors) -> bool:
-        """Whether the shape has rows with ranks."""
-        return 1 <= len(vectors.shape) <= 2 and 1 < vectors.shape[-1] < 1 << 24
+    @classmethod
+    def of(cls, vectors: TaskVectors, tools: Tools) -> Self | None:
+        """See :class:`Sparsifier`."""
+        if not (1 <= len(vectors.shape) <= 2 and 1 < vectors.shape[-1] < 1 << 24):
+            return None  # no rows with ranks
+        return cls(vectors, tools.workspace, tools.uniforms, tools.budget)
 
     @property
     def step(self) -> int:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from evomerge.endpoint.chat import ChatModel, Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 from evomerge.optimizers.base import Settings
 
 _PROBE_SECONDS = 5.0

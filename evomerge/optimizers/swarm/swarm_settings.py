@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 from evomerge.optimizers.base import Settings
 
 _MOST_DROPPED = 0.99  # beyond, a swarm moves for ever before anyone is evaluated

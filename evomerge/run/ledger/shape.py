@@ -17,8 +17,8 @@ from pydantic import (
 from typing_extensions import NotRequired, TypedDict
 
 from evomerge.foundations.text_safety import harmless, offender
-from evomerge.genome.schema import Baseline
 from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
+from evomerge.genome.words import Baseline
 from evomerge.nouns.space import from_data
 
 STRICT = ConfigDict(strict=True, extra="allow")

@@ -1,0 +1,16 @@
+"""Names of a genome that everybody reads: its splits, its baselines."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Split = Literal["tasks", "validation", "holdout"]
+SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
+Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+N_FINALISTS = 5
+
+
+def limit_key(split: Split) -> str:
+    """The key that limits the tasks of a split: what steers is cut, not what judges in the end."""
+    return "limit" if split == "tasks" else f"{split}_limit"

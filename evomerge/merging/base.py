@@ -1,0 +1,29 @@
+"""The contract of what brings a recipe to life."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from evomerge.foundations.deadline import Deadline
+    from evomerge.merging.live_model import LiveModel
+    from evomerge.recipe import Recipe
+
+
+class Merger(Protocol):
+    """Turns recipe after recipe into a live model.
+
+    What was scored is what is exported: its weights are those that mergekit's own commands build.
+    """
+
+    def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
+        """The model of a recipe; it may be overwritten by the next merge.
+
+        Raises:
+            MergeError: the recipe cannot be merged.
+            LostFileError: a model's file is gone, which no other recipe would mend.
+            TrialTimeoutError: the deadline is over.
+        """
+
+    def forget_structures(self) -> None:
+        """Gives back what was kept for recipes that will not come again."""
