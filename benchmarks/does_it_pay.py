@@ -35,7 +35,7 @@ from evomerge.executors.base import Job
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.seeding import stream
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.comparison import Comparison, compare
 from evomerge.nouns.events import TrialFinished

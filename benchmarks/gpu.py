@@ -40,7 +40,7 @@ from transformers.utils.logging import disable_progress_bar
 
 if TYPE_CHECKING:
     from evomerge.merging.resident import ResidentMerger
-    from evomerge.recipe import Recipe
+    from evomerge.recipe.plain import Recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a checkout that is not installed
 
@@ -155,7 +155,7 @@ def resident(bench: Bench, config: Any, folder: Path) -> Iterator[tuple[str, flo
         ImportError: a package is missing.
     """
     from evomerge.merging.resident import ResidentMerger
-    from evomerge.recipe import Recipe
+    from evomerge.recipe.plain import Recipe
 
     names = [str(path) for path in _written(config, folder, bench.device)]
     merger = ResidentMerger(device=str(bench.device), dtype="bfloat16")

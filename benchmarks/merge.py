@@ -40,7 +40,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from evomerge.merging.kernels import fused
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 SIZES = {
     "25m": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 11},

@@ -24,8 +24,8 @@ from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evomerge.genome import Genome
-from evomerge.recipe import Recipe
+from evomerge.genome.schema import Genome
+from evomerge.recipe.plain import Recipe
 
 
 class MergekitEvolve:

@@ -49,10 +49,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from evomerge.compiler import compile_genome, search_for
-from evomerge.genome import load_genome
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
+from evomerge.genome.load import load_genome
 from evomerge.nouns.events import TrialFinished
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 BATCH = 16  # what a user gives
 NO_FINALS = ["validation=[]", "holdout=[]"]

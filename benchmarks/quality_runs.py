@@ -19,8 +19,10 @@ from transformers import PreTrainedModel
 
 from evomerge.compiler import Compiled, compile_genome, search_for
 from evomerge.compiler.auto_choice import with_auto
-from evomerge.compiler.examine import merge_space_of
+from evomerge.compiler.compiled import Compiled
+from evomerge.compiler.examine import compile_genome, merge_space_of
 from evomerge.compiler.make_optimizer import chosen_optimizer, obstacles
+from evomerge.compiler.start import search_for
 from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished
 from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import EvomergeError

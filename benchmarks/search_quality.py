@@ -31,7 +31,7 @@ from quality_tables import CHECKPOINTS, drawing, tables
 
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.files import canonical_json, write_atomic
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.events import TrialFinished
 from evomerge.nouns.trial import Candidate
 

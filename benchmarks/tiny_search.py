@@ -19,8 +19,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from evomerge.compiler import compile_genome, search_for
-from evomerge.genome import load_genome
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
+from evomerge.genome.load import load_genome
 from evomerge.run.search import Search
 
 WORDS = [f"word{index}" for index in range(200)]

@@ -25,8 +25,9 @@ import torch
 from phases import FORWARD, KERNELS, MERGE, SCORE, Spent, trials_of
 from tiny_search import Size, tiny_search
 
-from evomerge.compiler import compile_genome, search_for
-from evomerge.genome import load_genome
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
+from evomerge.genome.load import load_genome
 
 BAR_MS = 5.0
 WORK = (KERNELS, FORWARD, MERGE, SCORE)

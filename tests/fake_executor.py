@@ -27,7 +27,7 @@ from evomerge.nouns.trial import (
     Sample,
     TrialState,
 )
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 TARGET = {"org/model_0": 0.7, "org/model_1": 0.3, "org/model_2": 0.1}
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 
 PRELOADED = [
     "tests.killed",
@@ -87,9 +88,10 @@ def _built(kind: Any, space: Any, context: Any) -> Any:
 
 def real_run(folder: Path, genome: str) -> None:
     """A search with real mergekit and lm-eval over the genome of a workplace."""
-    from evomerge.compiler import compile_genome, search_for
+    from evomerge.compiler.examine import compile_genome
+    from evomerge.compiler.start import search_for
     from evomerge.foundations.permissions import Permissions
-    from evomerge.genome import load_genome
+    from evomerge.genome.load import load_genome
 
     os.chdir(folder.parent)
     definition, source = load_genome(Path(genome))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.space import Choice, Integer, Real, Space, to_data
 from evomerge.nouns.trial import (
     Candidate,
@@ -19,9 +19,10 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.run.best import write_best
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import RecordedRun, recorded_run
 
 GENOME = """\

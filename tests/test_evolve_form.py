@@ -8,7 +8,7 @@ from mergekit.evo.genome import METHOD_PARAM_MAPS, ModelGenomeDefinition
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome import evolve_form, load_genome
-from evomerge.genome.load import validate_genome
+from evomerge.genome.load import load_genome, validate_genome
 
 FILE = """\
 {top}

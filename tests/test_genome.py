@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from evomerge.compiler.checked import read_genome
 from evomerge.compiler.make_optimizer import chosen_optimizer
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome import Genome, load_genome, to_yaml, validate_genome
+from evomerge.genome.load import load_genome, to_yaml, validate_genome
 from evomerge.genome.model_names import ModelName
+from evomerge.genome.schema import Genome
 from evomerge.genome.source import MAX_BYTES, parse_yaml
 
 FULL = """\
@@ -286,7 +287,7 @@ def test_a_folder_with_plus_in_its_name_is_a_mapping_in_any_place(form):
 
 def test_a_folder_with_plus_and_at_in_its_name_compiles(tmp_path):
     # These load torch and lm-eval; nothing else here needs them.
-    from evomerge.compiler import compile_genome
+    from evomerge.compiler.examine import compile_genome
     from tests.evaluators.tiny_tasks import write_tasks
     from tests.tiny_models import tiny_family
 

@@ -26,8 +26,10 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
-from evomerge.run.ledger import KnownOutcome, Ledger, RunFolder
+from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.lines import KnownOutcome
+from evomerge.run.ledger.run_folder import RunFolder
 
 HEADER = {
     "models": {},

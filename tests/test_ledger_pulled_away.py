@@ -23,8 +23,9 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.test_ledger import HEADER
 from tests.test_search import final, history, search
 

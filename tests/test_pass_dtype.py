@@ -13,7 +13,7 @@ from evomerge.checks.context import Subject
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.start import _pass_notes
 from evomerge.executors.worker_factory import Workshop
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.genome.task_blocks import Evaluation
 from evomerge.models import pass_dtype as rule

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.recipe import Recipe, rounded
+from evomerge.recipe.plain import Recipe, rounded
 
 # Without line separators of Unicode, which PyYAML folds.
 TEXTS = st.text(

@@ -7,7 +7,8 @@ import pytest
 from evomerge.compiler.identity import other_run, what_changed
 from evomerge.compiler.recorded_genome import genome_digest
 from evomerge.genome.source import read_yaml
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.recorded_runs import record_run
 
 

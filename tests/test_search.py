@@ -34,8 +34,9 @@ from evomerge.optimizers.gradient.lessons import to_bytes
 from evomerge.optimizers.search_context import Effort, Lesson
 from evomerge.run.best import recipe_of
 from evomerge.run.leaderboard import Standing
-from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
 from tests.contract.merge_space_cases import LLAMA

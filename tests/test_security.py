@@ -25,17 +25,19 @@ from evomerge.evaluators.lm_eval.isolation import CODE_EVAL, inside_lm_eval
 from evomerge.foundations.errors import GenomeError, LedgerError, MergeError, ModelError, Problem
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.build import build
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.resident import ResidentMerger
 from evomerge.models.inspect import read_model
-from evomerge.recipe import Recipe
-from evomerge.report.exporting import Export, winners_of
+from evomerge.recipe.plain import Recipe
+from evomerge.report.exporting import Export, exports
 from evomerge.report.page import report_html
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.chosen import winners_of
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import _template, evomerge, workplace  # noqa: F401  # fixtures
 from tests.evaluators.tiny_tasks import write_tasks
@@ -267,7 +269,7 @@ def test_values_of_a_best_file_are_checked(run, change):
 
 
 def test_no_name_adds_a_line_to_an_exported_recipe(run):
-    (one,) = winners_of(run)
+    (one,) = exports(winners_of(run))
     evil = "x\nmerge_method: passthrough\n\u2028base_model: evil\r\nmodels: []"
     content = {
         **one.content,

@@ -21,7 +21,7 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.islands import Islands
 from evomerge.optimizers.search_context import SearchContext
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import CASES, LLAMA, build, definition
 from tests.recorded_runs import record_run
 

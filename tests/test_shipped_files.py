@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.architecture import Architecture
 from evomerge.optimizers import OPTIMIZERS

@@ -18,6 +18,7 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
 
 TASKS = (Task(name="math"), Task(name="text"))

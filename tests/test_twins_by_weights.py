@@ -19,7 +19,7 @@ from evomerge.foundations.errors import (
 from evomerge.merging import likeness
 from evomerge.merging.resident import ResidentMerger
 from evomerge.nouns.trial import Candidate, Evaluation, TrialState
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.tiny_models import tiny_family
 
 

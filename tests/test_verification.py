@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from evomerge.compiler.examine import all_models
+from evomerge.compiler.compiled import all_models
 from evomerge.foundations.errors import (
     GenomeError,
     LedgerError,
@@ -24,7 +24,7 @@ from evomerge.foundations.errors import (
 )
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.versions import versions
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.models.fingerprint import fingerprint
 from evomerge.nouns.space import Real, Space, to_data
 from evomerge.nouns.trial import (
@@ -37,9 +37,10 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.run.best import write_best
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import recorded_run
 from evomerge.verify.differences import Difference, compare_documents, compare_metrics
 from evomerge.verify.rebuild import prepare

@@ -21,7 +21,7 @@ from evomerge.foundations.errors import (
 from evomerge.foundations.scratch import scratch_root
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
 from evomerge.nouns.trial import Candidate, Evaluation, TrialState
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 CANDIDATE = Candidate(0, "optimizer", Recipe({"merge_method": "linear"}))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.compiler import compile_genome
-from evomerge.genome import load_genome
+from evomerge.compiler.examine import compile_genome
+from evomerge.genome.load import load_genome
 
 ZOO = Path(__file__).parents[1] / "benchmarks" / "zoo"
 sys.path.insert(0, str(ZOO))  # scripts import what stands beside them

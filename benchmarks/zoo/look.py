@@ -15,9 +15,9 @@ import click
 import torch
 from families import GENOME_FILE
 
-from evomerge.compiler import compile_genome
+from evomerge.compiler.examine import compile_genome
 from evomerge.executors.worker import Worker
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.trial import Candidate, Outcome
 

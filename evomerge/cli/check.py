@@ -15,8 +15,7 @@ from evomerge.foundations.permissions import Permissions
 if TYPE_CHECKING:
     from evomerge.checks.probe import Probe
     from evomerge.checks.search_plan import Plan
-    from evomerge.compiler import Compiled
-    from evomerge.compiler.examine import Examination
+    from evomerge.compiler.compiled import Compiled, Examination
 
 
 @click.command(
@@ -96,7 +95,7 @@ def _with_errors(
     examination: Examination, compiled: Compiled, mistakes: GenomeError
 ) -> Examination:
     """What the files showed, and what the first document of a task did."""
-    from evomerge.compiler.examine import Examination
+    from evomerge.compiler.compiled import Examination
     from evomerge.compiler.first_scored import located
     from evomerge.foundations.findings import error
 

@@ -11,7 +11,8 @@ import click
 from evomerge.cli.arguments import json_option
 
 if TYPE_CHECKING:
-    from evomerge.checks.doctor import Examination, Package
+    from evomerge.checks.doctor.examination import Examination
+    from evomerge.checks.doctor.packages import Package
 
 _WIDTH = 80
 _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -29,7 +30,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     Exit code 0: evomerge has all it needs. 1: something is missing, broken or of a version that
     evomerge is not tested with.
     """
-    from evomerge.checks.doctor import examine
+    from evomerge.checks.doctor.examination import examine
     from evomerge.cli.written import print_json
 
     found = examine()

@@ -99,11 +99,12 @@ def _refuse_inside(file: Path | None, folder: Path) -> None:
 
 
 def _chosen(best_or_run: Path, trial: int | None, top: int | None) -> list[Export]:
-    from evomerge.report.exporting import top_of, trial_of, winners_of
+    from evomerge.report.exporting import exports
+    from evomerge.run.chosen import top_of, trial_of, winners_of
 
     if trial is not None:
-        return [trial_of(best_or_run, trial)]
-    return winners_of(best_or_run) if top is None else top_of(best_or_run, top)
+        return exports([trial_of(best_or_run, trial)])
+    return exports(winners_of(best_or_run) if top is None else top_of(best_or_run, top))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from evomerge.checks.search_plan import Plan, Trials
 from evomerge.cli.drawn import Cell, plain_table
 from evomerge.cli.progress import duration
 from evomerge.cli.written import say
-from evomerge.compiler import Compiled
+from evomerge.compiler.compiled import Compiled
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.sizes import size_text

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evomerge.cli.event_lines import LineView
     from evomerge.cli.live import LiveView
     from evomerge.foundations.findings import Finding
-    from evomerge.genome import Genome
+    from evomerge.genome.schema import Genome
     from evomerge.genome.source import Source
     from evomerge.optimizers.base import Optimizer
     from evomerge.run.recorded_run import RecordedRun
@@ -77,7 +77,9 @@ def run(
     _refuse_folder(fork or folder, key, source)
     view = _view(definition)
     with run_log() as log, view:
-        from evomerge.compiler import compile_genome, search_for, with_models_here
+        from evomerge.compiler.download import with_models_here
+        from evomerge.compiler.examine import compile_genome
+        from evomerge.compiler.start import search_for
         from evomerge.nouns.events import Notice
         from evomerge.trackers.mirrors import Mirrors
 

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from evomerge.compiler.examine import Examination, examine
+from evomerge.compiler.compiled import Examination
+from evomerge.compiler.examine import examine
 from evomerge.compiler.identity import refusal
 from evomerge.compiler.make_optimizer import optimizer_problems
 from evomerge.foundations.errors import GenomeError, Problem
@@ -18,7 +19,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import in_order, read_source, validate_genome
 from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
-from evomerge.run.ledger import RunFolder
+from evomerge.run.ledger.run_folder import RunFolder
 
 
 def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:

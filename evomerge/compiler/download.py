@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evomerge.checks.search_size import unseen_models
-from evomerge.compiler.examine import Compiled, compile_genome
+from evomerge.compiler.compiled import Compiled
+from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.identity import refusal
 from evomerge.compiler.recorded_genome import recorded_space
 from evomerge.foundations.errors import LedgerError, ModelError
 from evomerge.nouns.events import Preparing
-from evomerge.run.ledger import RunFolder
+from evomerge.run.ledger.run_folder import RunFolder
 
 
 def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> Compiled:

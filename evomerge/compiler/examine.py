@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +12,7 @@ from evomerge.checks.context import Subject
 from evomerge.checks.reference_model import reference_of
 from evomerge.checks.rules import MODEL_RULES, RULES
 from evomerge.compiler.auto_choice import with_auto
+from evomerge.compiler.compiled import Compiled, Examination, named_models
 from evomerge.compiler.directions import turned
 from evomerge.compiler.make_optimizer import (
     OptimizerChoice,
@@ -28,7 +29,7 @@ from evomerge.compiler.recorded_genome import (
     with_its_baselines,
 )
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.split_tasks import LoadedTasks, load_tasks, untold, with_names
+from evomerge.compiler.split_tasks import load_tasks, untold, with_names
 from evomerge.foundations.errors import EvomergeError, GenomeError
 from evomerge.foundations.findings import Finding, Severity, note, problems, warning
 from evomerge.foundations.findings import error as error_finding
@@ -51,50 +52,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A genome that fits its models and tasks: everything the files can show has been checked.
-
-    Attributes:
-        subject: The genome and what its files say.
-        source: The genome file with its lines.
-        merge_space: What varies, and what it means.
-        choice: Who will propose.
-        tasks: What judges.
-        findings: Warnings and notes.
-    """
-
-    subject: Subject
-    source: Source
-    merge_space: MergeSpace
-    choice: OptimizerChoice
-    tasks: LoadedTasks
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def genome(self) -> Genome:
-        """The genome file as an object."""
-        return self.subject.genome
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What came of a check.
-
-    Attributes:
-        findings: Everything found: errors first, each kind in the order of the file.
-        compiled: What a run needs; None where there are errors.
-    """
-
-    findings: tuple[Finding, ...]
-    compiled: Compiled | None = None
-
-    @property
-    def has_errors(self) -> bool:
-        """Whether a run could not begin."""
-        return self.compiled is None
 
 
 def compile_genome(
@@ -238,7 +195,7 @@ def _models(
     """The models that could be read, and whether any of them cannot be merged."""
     of_models = _Findings(found.source)
     read = []
-    for name, key in _named_models(genome):
+    for name, key in named_models(genome):
         is_allowed = name.text in permissions.pickle
         read.append(of_models.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
     models = tuple(model for model in read if model is not None)
@@ -246,20 +203,6 @@ def _models(
         of_models.add(rule(Subject(genome, permissions, models)))
     found.take(of_models)
     return models, of_models.has_errors
-
-
-def _named_models(genome: Genome) -> list[tuple[ModelName, str]]:
-    """Every model with its key, the base last unless it is one of the models."""
-    definition = genome.genome
-    named = {source.model: f"genome.models[{i}]" for i, source in enumerate(definition.models)}
-    if definition.base_model is not None:
-        named.setdefault(definition.base_model, "genome.base_model")
-    return list(named.items())
-
-
-def all_models(genome: Genome) -> list[Any]:
-    """Every model of a genome as a recipe names it, the base last unless it is one of them."""
-    return [name.in_recipe for name, _ in _named_models(genome)]
 
 
 def merge_space_of(

@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import islice
 
 from evomerge.checks.task_rules import directions
+from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.directions import turned
-from evomerge.compiler.examine import Compiled
 from evomerge.compiler.split_tasks import Names, with_names
 from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.executors.worker import FIRST

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from evomerge.compiler.examine import Compiled
+from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.identity import Header
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.split_tasks import SPLITS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.versions import SCORING_PACKAGES
-from evomerge.genome import load_genome
-from evomerge.genome.load import to_yaml
+from evomerge.genome.load import load_genome, to_yaml
 from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.nouns.trial import Document, Outcome, TrialState
-from evomerge.recipe import Recipe
-from evomerge.run.ledger import KnownOutcome, Ledger, RunFolder
+from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.lines import KnownOutcome
+from evomerge.run.ledger.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

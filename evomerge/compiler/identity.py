@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from evomerge import __version__
-from evomerge.compiler.examine import Compiled, all_models
+from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.recorded_genome import genome_changes, genome_digest, space_in
 from evomerge.evaluators.task_contents import members_of
 from evomerge.foundations.counted import counted
@@ -15,7 +15,8 @@ from evomerge.foundations.files import digest
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.versions import versions
 from evomerge.nouns.space import to_data
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 
 Header = Mapping[str, Any]
 Hear = Callable[[str, float], None]

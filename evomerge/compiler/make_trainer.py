@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evomerge.compiler.examine import Compiled
+from evomerge.compiler.compiled import Compiled
 from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
@@ -17,8 +17,8 @@ from evomerge.nouns.events import Notice, Proposing, Warned
 from evomerge.nouns.trial import Document, Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.search_context import Trainer
-from evomerge.run.ledger import Ledger
 from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.history import Ledger
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel

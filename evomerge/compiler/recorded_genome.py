@@ -15,6 +15,8 @@ from evomerge.genome.source import read_yaml
 from evomerge.nouns.space import Space, from_data
 from evomerge.optimizers.auto import Chosen, chosen_in
 from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 
 _WHERE_KEPT = "run_dir"  # a run may be moved
 _FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say

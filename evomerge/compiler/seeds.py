@@ -18,11 +18,11 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.read_back import point_of
 from evomerge.nouns.trial import SEED, Candidate
-from evomerge.recipe import Recipe
 from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.plain import Recipe
 from evomerge.recipe.stages import read_recipe
-from evomerge.report.exporting import winners_of
-from evomerge.run.ledger import RunFolder
+from evomerge.run.chosen import winners_of
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
 from evomerge.training.own_models import located
 

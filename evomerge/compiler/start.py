@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
+from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import fork
@@ -39,8 +40,9 @@ from evomerge.models.pass_dtype import reason
 from evomerge.nouns.events import Notice, Preparing, Proposing, Warned
 from evomerge.nouns.trial import SEED, Candidate, Trial
 from evomerge.optimizers.search_context import Brief, SearchContext
-from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from evomerge.compiler.examine import Examination, examine
+from evomerge.compiler.compiled import Examination
+from evomerge.compiler.examine import examine
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evomerge.nouns.trial import Evaluation
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel

@@ -23,7 +23,7 @@ from evomerge.foundations.errors import (
 )
 from evomerge.foundations.own_keys import without_keys
 from evomerge.nouns.trial import Candidate, Evaluation, Metric, Outcome, TrialState
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.own_models import located
 
 if TYPE_CHECKING:

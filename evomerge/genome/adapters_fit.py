@@ -18,17 +18,28 @@ class Definition(Protocol):
     """What is read here of the ``genome:`` block, which is the caller."""
 
     @property
-    def models(self) -> Sequence[Any]: ...
+    def models(self) -> Sequence[Any]:
+        """The sources."""
+
     @property
-    def merge_method(self) -> str: ...
+    def merge_method(self) -> str:
+        """Its name."""
+
     @property
-    def base_model(self) -> ModelName | None: ...
+    def base_model(self) -> ModelName | None:
+        """What the adapters are for."""
+
     @property
-    def parameters(self) -> Mapping[str, Any]: ...
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings of each parameter."""
+
     @property
-    def granularity(self) -> str | None: ...
+    def granularity(self) -> str | None:
+        """How finely values vary."""
+
     @property
-    def normalize(self) -> bool | None: ...
+    def normalize(self) -> bool | None:
+        """Whether weights are shares."""
 
 
 def unfit_for_factors(definition: Definition) -> Iterator[MisfitError]:

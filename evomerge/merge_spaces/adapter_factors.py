@@ -19,7 +19,7 @@ from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import BEYOND, Affine
 from evomerge.nouns.space import Space
-from evomerge.recipe import Recipe, rounded
+from evomerge.recipe.plain import Recipe, rounded
 
 
 class AdapterFactors(MergeSpace):

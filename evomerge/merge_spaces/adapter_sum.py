@@ -16,7 +16,7 @@ from typing import Any
 
 from evomerge.foundations.files import canonical_json, digest
 from evomerge.genome.model_names import ModelName
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 _PLACE = "adapters/factors-"
 _NAME = re.compile(re.escape(_PLACE) + r"[0-9a-f]{16}")

@@ -12,7 +12,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Space
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 Point = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from evomerge.genome.inputs import inputs_of
 from evomerge.genome.methods import method_named
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.nouns.trial import Candidate
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 Named = tuple[str, Recipe, dict[str, Any] | None]  # origin, recipe, its point of the space
 TASK_VECTOR_WEIGHTS = (0.3, 0.5, 0.7, 1.0)

@@ -9,7 +9,7 @@ from evomerge.genome.methods import Method, Unmoved
 from evomerge.merge_spaces.layout import Cell
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Parameter, Value
-from evomerge.recipe import rounded
+from evomerge.recipe.plain import rounded
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from evomerge.merge_spaces.slots import (
 from evomerge.merge_spaces.table import EffectiveSettings
 from evomerge.merge_spaces.unit_weights import Affine, Shares
 from evomerge.nouns.space import Parameter, Space
-from evomerge.recipe import Recipe, rounded
+from evomerge.recipe.plain import Recipe, rounded
 
 
 class ParameterSpace(MergeSpace):

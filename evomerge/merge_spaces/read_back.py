@@ -10,8 +10,8 @@ from evomerge.foundations.errors import EvomergeError
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merge_spaces.slots import Coupled, Idle, Slot, Variable, by_place, silent
-from evomerge.recipe import Recipe
 from evomerge.recipe.effective import effective
+from evomerge.recipe.plain import Recipe
 
 TOLERANCE = 1e-4  # numbers of a recipe are written with six digits
 _OTHER_SHAPE = (KeyError, IndexError, TypeError, ValueError, AttributeError)

@@ -18,7 +18,7 @@ from evomerge.merge_spaces.idle import IdleParameter, start_of
 from evomerge.merge_spaces.layout import layout
 from evomerge.merge_spaces.names import short_names
 from evomerge.nouns.space import Choice, Parameter, Real, Space
-from evomerge.recipe import Recipe, rounded
+from evomerge.recipe.plain import Recipe, rounded
 
 
 class SlerpPairs(MergeSpace):

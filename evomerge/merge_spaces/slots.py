@@ -12,7 +12,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.base import Point
 from evomerge.merge_spaces.unit_weights import Affine, Shares
 from evomerge.nouns.space import Value
-from evomerge.recipe import rounded
+from evomerge.recipe.plain import rounded
 
 Reader = Any  # a Variable, a Coupled, an Idle, or the fixed value itself
 

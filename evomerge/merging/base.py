@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from evomerge.foundations.deadline import Deadline
     from evomerge.merging.live_model import LiveModel
-    from evomerge.recipe import Recipe
+    from evomerge.recipe.plain import Recipe
 
 
 class Merger(Protocol):

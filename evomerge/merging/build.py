@@ -14,7 +14,7 @@ from pathlib import Path
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.lifetime import own_children
 from evomerge.foundations.scratch import scratch
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 _MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
 _NO_CARD = "--no-write-model-card"

@@ -24,7 +24,7 @@ from evomerge.merging.build import build
 from evomerge.models.facts import WEIGHT_INDEX, ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.inspect import read_model
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 _N_SHOWN = 5  # tensors in a message
 

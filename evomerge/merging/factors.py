@@ -25,7 +25,7 @@ from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_
 from evomerge.merging.kernels.engine import Merged, Origin
 from evomerge.models.inspect import ADAPTER_WEIGHTS
 from evomerge.models.repository import open_repository
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 CONFIG = "adapter_config.json"
 _LARGEST_ADAPTER = 1 << 35  # bytes

@@ -21,7 +21,7 @@ from mergekit.common import ModelPath, ModelReference
 from evomerge.foundations.errors import ModelError, why
 from evomerge.foundations.reading import is_there
 from evomerge.models import repository
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 
 def reachable(recipe: Recipe) -> Recipe:

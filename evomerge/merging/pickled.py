@@ -17,7 +17,7 @@ from evomerge.models.facts import WEIGHT_INDEX
 from evomerge.models.model_folder import shards_in
 from evomerge.models.pickles import PICKLE_INDEX
 from evomerge.models.repository import Repository, open_repository
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 # What mergekit, transformers and PEFT read first, and what they read where it is missing.
 _DATA = ("model.safetensors", WEIGHT_INDEX, "adapter_model.safetensors")

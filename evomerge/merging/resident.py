@@ -35,7 +35,7 @@ from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure, structure_key
 from evomerge.merging.window import Window
 from evomerge.models.quiet import quiet_transformers
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
 Change = Callable[[Iterator[Merged]], Iterator[Merged]]

@@ -36,7 +36,7 @@ from evomerge.foundations.files import canonical_json
 from evomerge.merging.form import Finder, Form, SymbolicSpec, UnclearError
 from evomerge.merging.sources import Inputs, Sources, build_tokenizer
 from evomerge.merging.values import Values
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 _PARTS = ("models", "slices", "sources")
 _FORMS_KEPT = 16

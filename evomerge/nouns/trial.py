@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 BY_OPTIMIZER = "optimizer"  # how the origin of what an optimizer proposes begins
 SEED = "seed "  # how that of a merge found earlier begins

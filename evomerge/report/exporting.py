@@ -12,22 +12,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evomerge.foundations.errors import RunError
-from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.foundations.reading import is_folder
 from evomerge.foundations.text_safety import harmless
 from evomerge.genome.methods import METHODS
 from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.merging.build import mergekit_command
 from evomerge.nouns.objective import Score
-from evomerge.nouns.trial import Trial
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.report.score_text import score_text
-from evomerge.run.best import best_content, recipe_of
-from evomerge.run.best_file import read_best
-from evomerge.run.ledger import RunFolder
-from evomerge.run.recorded_run import RecordedRun, load_run
-from evomerge.training.own_models import located
+from evomerge.run.chosen import Chosen
 
 _WIDTH = 98
 _RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
@@ -35,28 +29,14 @@ _LORA_CACHE = "lora-cache"  # mergekit asks for a folder where a recipe has adap
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Chosen):
     """One trial to be written as a recipe.
 
     Attributes:
-        content: What best.yml holds of it.
-        run_dir: Its run folder, or where its best.yml lies.
         adapter: The folder of the adapter that was written for it; None: none was.
     """
 
-    content: Mapping[str, Any]
-    run_dir: Path | None = None
     adapter: Path | None = None
-
-    @property
-    def trial_id(self) -> int:
-        """Its trial."""
-        return int(self.content["trial"])
-
-    @property
-    def recipe(self) -> Recipe:
-        """Its recipe."""
-        return located(recipe_of(dict(self.content)), self.run_dir)
 
     @property
     def file_name(self) -> str:
@@ -139,58 +119,9 @@ class Export:
         return mergekit_command(recipe_file, out, seed, lora_cache=cache)
 
 
-def winners_of(path: Path) -> list[Export]:
-    """The winner of a run folder or of a best.yml; the whole front of a run that has one.
-
-    Raises:
-        EvomergeError: there is nothing to export.
-    """
-    if not is_folder(path) and is_there(path):
-        return [Export(read_best(path), _run_dir_of(path))]
-    run = load_run(path)
-    return [_export(run, trial) for trial in _some(run, run.winners)]
-
-
-def top_of(path: Path, count: int) -> list[Export]:
-    """The best trials on the search tasks, best first, no recipe twice."""
-    run = load_run(_folder(path))
-    return [_export(run, trial) for trial in _some(run, run.standing.ranked()[:count])]
-
-
-def trial_of(path: Path, trial_id: int) -> Export:
-    """One trial of a run.
-
-    Raises:
-        RunError: the run has no such trial, or it failed.
-    """
-    run = load_run(_folder(path))
-    return _export(run, run.complete_trial(trial_id))
-
-
-def _export(run: RecordedRun, trial: Trial) -> Export:
-    return Export(best_content(run.ledger, run.standing, trial), run.ledger.folder.path)
-
-
-def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
-    if not trials:
-        raise RunError(
-            "no trial of this run is complete yet",
-            where=str(run.ledger.folder.path),
-            fix="Continue it with `evomerge run`.",
-        )
-    return trials
-
-
-def _folder(path: Path) -> Path:
-    """The run folder of a run folder, or of a best.yml in it."""
-    return path.parent if is_file(path) else path
-
-
-def _run_dir_of(best: Path) -> Path:
-    """The run folder of a best.yml, or of a file of a front; else where it lies."""
-    folder = real_path(best).parent
-    is_front = is_file(RunFolder(folder.parent).ledger)
-    return folder.parent if is_front and not is_file(RunFolder(folder).ledger) else folder
+def exports(chosen: Iterable[Chosen]) -> list[Export]:
+    """The same trials, to be written."""
+    return [Export(one.content, one.run_dir) for one in chosen]
 
 
 def _comment(line: str) -> str:

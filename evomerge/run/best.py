@@ -11,9 +11,9 @@ from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_folder, listed
 from evomerge.nouns.objective import Score
 from evomerge.nouns.trial import Metric, Trial
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
-from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.history import Ledger
 
 FORMAT = 1
 _OF_FRONT = re.compile(r"trial-.*\.yml", re.DOTALL)

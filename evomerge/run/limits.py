@@ -9,7 +9,7 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError
 from evomerge.genome.words import N_FINALISTS
 from evomerge.optimizers.gradient.lessons import seconds_in
-from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.history import Ledger
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import BY_OPTIMIZER, Candidate, Evaluation, Genotype, Outcome
 from evomerge.optimizers.base import Optimizer
-from evomerge.recipe import Recipe
-from evomerge.run.ledger import Ledger
+from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.history import Ledger
 
 
 class Proposer:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from evomerge.foundations.errors import LedgerError, RunError
-from evomerge.genome import Genome, load_genome
+from evomerge.genome.load import load_genome
+from evomerge.genome.schema import Genome
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.space import Space, from_data
 from evomerge.nouns.trial import Document, Evaluation, Outcome, Trial
@@ -17,6 +18,8 @@ from evomerge.optimizers.auto import chosen_in, is_auto
 from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Standing, anchored
 from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 
 Split = Literal["tasks", "validation", "holdout"]
 FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")

@@ -17,7 +17,7 @@ from evomerge.nouns.objective import Objective
 from evomerge.nouns.parents import is_parent, refuse_unscored
 from evomerge.nouns.trial import Document, Evaluation, Metric, Sample, Tally, Trial
 from evomerge.run.leaderboard import Standing
-from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.history import Ledger
 
 MOST_SPOILT = 1 / 2  # of the answers of every model, cut or empty
 _SURE = 2  # standard errors by which a model that knows something beats guessing

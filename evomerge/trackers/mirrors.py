@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from evomerge.foundations.errors import told
-from evomerge.genome import Genome
+from evomerge.genome.schema import Genome
 from evomerge.nouns.events import Event, Notice, RunFinished, TrialFinished
 from evomerge.report.page import write_report
-from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.history import Ledger
 from evomerge.run.recorded_run import recorded_run
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from evomerge.merge_spaces.slots import Coupled, Slot, Variable
 from evomerge.merging.structure import PlannedTensor
 from evomerge.merging.values import Values
 from evomerge.nouns.space import Real
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.reach import SERIAL, Reach, row_of
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.nouns.parents import is_parent
 from evomerge.nouns.trial import Document, Trial
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.passes import Choice, Exercise, Text
 from evomerge.training.right_targets import RightTargets

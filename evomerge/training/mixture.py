@@ -22,7 +22,7 @@ from evomerge.merging.hub_cache import reachable
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.structure import PlannedTensor, Structure
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.coefficients import Coefficients, Numbers, Trained
 from evomerge.training.reach import Reach
 

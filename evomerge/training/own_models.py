@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.genome.model_names import ModelName
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 _NAME = re.compile(r"optimizer/columns/[0-9a-f]{16}/model")  # below a run folder; no Hub id
 

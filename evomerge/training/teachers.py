@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 from evomerge.optimizers.search_context import Keepsakes
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.mixture import Mixture
 from evomerge.training.passes import Pass, Text, fitting
 

@@ -13,8 +13,8 @@ from evomerge.foundations.files import digest
 from evomerge.foundations.findings import Finding, Severity, error, warning
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.versions import SCORING_PACKAGES, versions
-from evomerge.genome import Genome
 from evomerge.genome.model_names import ModelName
+from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 

@@ -15,7 +15,7 @@ from evomerge.foundations.errors import EvomergeError, GenomeError
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch
-from evomerge.genome import Genome
+from evomerge.genome.schema import Genome
 from evomerge.run.recorded_run import Split
 from evomerge.training.own_models import located
 from evomerge.verify import hindrances as obstacles

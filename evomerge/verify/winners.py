@@ -13,7 +13,7 @@ from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.nouns.trial import Document, Evaluation, Trial
 from evomerge.run.best_file import read_best
-from evomerge.run.ledger import RunFolder
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import FINAL_SPLITS, RecordedRun, Split, load_run
 
 _N_SHOWN = 5  # changed keys of a recipe in a message

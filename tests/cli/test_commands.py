@@ -12,7 +12,8 @@ import yaml
 
 from evomerge.cli.main import entry_point, main
 from evomerge.foundations.errors import GenomeError, Problem
-from evomerge.report.exporting import winners_of
+from evomerge.report.exporting import exports
+from evomerge.run.chosen import winners_of
 from tests.recorded_runs import record_run
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +170,7 @@ def test_export_names_the_file_it_writes_in_the_command(evomerge, folder):
 
 @pytest.mark.parametrize("options", [("-o", "{}/config.json", "--force"), ("--build", "{}/new")])
 def test_export_writes_nothing_into_a_model_of_the_recipe(evomerge, folder, options):
-    (source, *_) = (Path(path) for path in sorted(map(str, winners_of(folder)[0].sources)))
+    (source, *_) = (Path(path) for path in sorted(map(str, exports(winners_of(folder))[0].sources)))
     source.mkdir(parents=True)
     (source / "config.json").write_text("its own")
     code, _, err = evomerge("export", folder, *(option.format(source) for option in options))

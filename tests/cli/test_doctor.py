@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from evomerge.checks.doctor import Examination, Package
+from evomerge.checks.doctor.examination import Examination
 from evomerge.checks.doctor.hardware import Disk, Hub
+from evomerge.checks.doctor.packages import Package
 from evomerge.cli.doctor import _draw
 from evomerge.foundations.findings import error, note
 

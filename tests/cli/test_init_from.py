@@ -7,9 +7,9 @@ import yaml
 from click.testing import CliRunner
 
 from evomerge.cli.main import main
-from evomerge.compiler import compile_genome
+from evomerge.compiler.examine import compile_genome
 from evomerge.foundations.counted import counted
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_family
 

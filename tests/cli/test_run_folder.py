@@ -9,7 +9,7 @@ import pytest
 from evomerge.cli.log import run_log
 from evomerge.cli.main import entry_point
 from evomerge.cli.run import default_run_dir, draw_result
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from tests.recorded_runs import record_run
 
 
@@ -47,7 +47,7 @@ def test_the_genome_in_a_run_folder_continues_that_run(tmp_path):
 def test_a_folder_that_cannot_be_ends_a_run_before_anything_is_loaded(
     genome, arguments, where, monkeypatch, capsys
 ):
-    monkeypatch.setattr("evomerge.compiler.compile_genome", None)  # reads models and tasks
+    monkeypatch.setattr("evomerge.compiler.examine.compile_genome", None)  # reads models and tasks
     with pytest.raises(SystemExit, match="2"):
         entry_point(["run", str(genome), *arguments])
     assert where in capsys.readouterr().err

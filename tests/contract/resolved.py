@@ -20,7 +20,7 @@ from mergekit.config import (
 from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.models.architecture import Architecture
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value
 

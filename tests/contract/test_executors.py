@@ -13,7 +13,7 @@ from evomerge.executors.base import Job, JobFinished
 from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate, TrialState
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.fake_executor import (
     Pid,
     broken_worker,

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.methods import METHODS
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import MERGE_SPACES, merge_space_for

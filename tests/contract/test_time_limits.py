@@ -20,8 +20,9 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError
 from evomerge.nouns.events import TrialStarted
 from evomerge.nouns.trial import Candidate, TrialState
-from evomerge.recipe import Recipe
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.fake_executor import FOR_EVER, WAYS_TO_HANG, SlowToArrive, SlowToLoad, formula_worker
 
 LIMIT = 0.2  # seconds

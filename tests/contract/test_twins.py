@@ -10,7 +10,7 @@ import torch
 
 from evomerge.genome.methods import METHODS, Unmoved
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import LAYOUTS, build, definition, opened
 from tests.tiny_models import tiny_family
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from evomerge.checks.search_plan import plan_of
-from evomerge.compiler import compile_genome, search_for
 from evomerge.compiler.checked import examine_file
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import LedgerError, MergeError
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.merging.resident import ResidentMerger
 from evomerge.nouns.events import TrialFinished
 from evomerge.report.summary import summary
-from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.history import Ledger
 from evomerge.run.recorded_run import load_run
 
 ALL = [

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from evomerge.run.ledger import RunFolder
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.end_to_end.conftest import GENOME, make_workplace
 from tests.end_to_end.dying import EXIT_CODES, WAYS, Command, with_hooks
 from tests.killed import n_trials

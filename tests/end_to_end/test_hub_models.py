@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import hub as transformers_hub
 
 from evomerge.cli.main import entry_point
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.inspection.hub_server import HubServer
 from tests.tiny_models import tiny_family

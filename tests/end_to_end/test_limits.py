@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.events import FinalScored, RunFinished, TrialFinished, TrialStarted
 from evomerge.training.descent import Descent
 from tests.end_to_end.conftest import GENOME

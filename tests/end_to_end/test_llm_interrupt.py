@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.end_to_end.conftest import GENOME, ROOT
 from tests.scripted_llm import Script, served
 

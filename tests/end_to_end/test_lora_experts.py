@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.compiler import compile_genome, search_for
 from evomerge.compiler.checked import read_genome
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import LedgerError
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.lora_experts import lora_expert

@@ -12,16 +12,18 @@ import sys
 import numpy as np
 import pytest
 
-from evomerge.compiler import compile_genome, search_for
 from evomerge.compiler.checked import examine_file
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import GenomeError, LedgerError, LostFileError, RunError
 from evomerge.foundations.files import digest
 from evomerge.foundations.findings import Severity, problems
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.genome.source import read_yaml
 from evomerge.nouns.events import TrialStarted
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.end_to_end.conftest import ROOT
 from tests.tiny_models import tiny_model
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
-from evomerge.genome import load_genome
-from evomerge.genome.load import to_yaml
+from evomerge.genome.load import load_genome, to_yaml
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from tests.fuzz.endings import drawing, ends_well, examples

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from evomerge.cli.main import entry_point, main
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.text_safety import offender
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.report.page import report_html
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.kept_documents import read_documents
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
 from tests.fuzz.endings import drawing, ends_well, examples
 from tests.fuzz.mangling import mangled_bytes, mangled_gzip, mangled_lines, mangled_yaml

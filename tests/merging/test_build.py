@@ -10,7 +10,7 @@ import torch
 from evomerge.foundations.errors import ModelError, RunError
 from evomerge.merging.build import _reason, build, mergekit_command
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import assert_equals_folder
 from tests.merging.layouts import N_LAYERS, recipe_config
 from tests.tiny_models import tiny_family, tiny_model

@@ -16,7 +16,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merging.factors import placed, read_sum, write_adapter
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.lora_experts import WEIGHTS, lora_expert
 from tests.merging.built import assert_equals_folder, build_in_process
 from tests.tiny_models import tiny_model

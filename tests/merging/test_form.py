@@ -16,7 +16,7 @@ from mergekit.merge_methods.base import BasePolicy
 from evomerge.merging.form import Form
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.tiny_models import tiny_family
 
 METHODS = ("linear", "ties", "della", "slerp")

@@ -22,7 +22,7 @@ from evomerge.merging.kernels.engine import ByKernel, ByMergekit, Engine, Merged
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.sources import Inputs
 from evomerge.merging.values import Values
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
 from tests.tiny_models import tiny_family

@@ -8,7 +8,7 @@ import pytest
 from torch.profiler import ProfilerActivity, profile
 
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
 from tests.tiny_models import tiny_family

@@ -6,7 +6,7 @@ from huggingface_hub import constants
 
 from evomerge.genome.model_names import ModelName
 from evomerge.merging.hub_cache import reachable
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 
 def test_a_model_whose_name_holds_a_plus_is_reached_offline(monkeypatch):

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from evomerge.foundations.errors import LostFileError, MergeError, ModelError
 from evomerge.merging.built_files import Outputs
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process
 from tests.tiny_models import tiny_family, tiny_model
 

@@ -12,7 +12,7 @@ from mergekit import merge_methods
 
 from evomerge.foundations.errors import MergeError
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process
 from tests.merging.layouts import LAYOUTS, N_LAYERS, recipe_config
 from tests.tiny_models import ARCHITECTURES, tiny_family

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from evomerge.foundations.creating import MARK
 from evomerge.foundations.errors import OccupiedError, RunError
 from evomerge.merging.built import build_into, flaws
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.tiny_models import tiny_model
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, build_in_process, load
 from tests.merging.layouts import recipe_config
 from tests.tiny_models import tiny_family

@@ -17,7 +17,7 @@ from evomerge.merging.kernels import workspace
 from evomerge.merging.kernels.output import Output
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.window import Window, forget, is_mapped
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED
 from tests.merging.layouts import recipe_config
 from tests.tiny_models import tiny_family, tiny_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evomerge.compiler.make_optimizer import chosen_optimizer, deaf_islands, oddities, optimizer_for
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from evomerge.nouns.space import Real, Space

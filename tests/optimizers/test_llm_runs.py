@@ -10,7 +10,7 @@ import pytest
 from evomerge.compiler.make_optimizer import chosen_optimizer, obstacles, oddities
 from evomerge.compiler.start import shown_models
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
@@ -19,8 +19,9 @@ from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.llm.llm_settings import LlmSettings
 from evomerge.optimizers.search_context import SearchContext
-from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
 from tests.contract.merge_space_cases import LLAMA

@@ -6,7 +6,7 @@ import pytest
 
 from evomerge.compiler.make_optimizer import chosen_optimizer, oddities
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from tests.contract.merge_space_cases import LLAMA

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.space import Choice, Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.search_context import SearchContext

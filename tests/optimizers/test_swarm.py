@@ -22,7 +22,7 @@ from evomerge.optimizers.search_context import InMemory, SearchContext
 from evomerge.optimizers.swarm.motion import Array, Pulls, child, has_room, mirrored, moved, shares
 from evomerge.optimizers.swarm.particles import START, Swarm
 from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.tiny_models import tiny_family
 
 # Near the middle of the cube and close together: no particle reaches a wall.

@@ -10,7 +10,7 @@ import pytest
 
 from evomerge.compiler.examine import merge_space_of
 from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.base import MergeSpace

@@ -12,12 +12,12 @@ from evomerge.checks.adapter_sums import seeds_have_their_adapters
 from evomerge.checks.context import Subject
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.adapter_sum import AdapterSum
 from evomerge.nouns.trial import Candidate
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from tests.preflight.variants import (
     adapter,
     check,

@@ -9,7 +9,7 @@ from evomerge.checks.context import Subject
 from evomerge.compiler.checked import examine_file, read_genome
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 
 EVERYTHING_WRONG = """\

@@ -17,7 +17,7 @@ from evomerge.foundations import machine as resources
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.machine import Holder, Room, holders_in
 from evomerge.foundations.sizes import size_text
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.by_tensor import by_tensor

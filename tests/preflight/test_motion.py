@@ -8,7 +8,7 @@ from evomerge.checks import swarm_motion as motion
 from evomerge.checks.context import Subject
 from evomerge.checks.rules import RULES
 from evomerge.foundations.findings import Severity
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from tests.contract.merge_space_cases import LLAMA

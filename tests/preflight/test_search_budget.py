@@ -10,7 +10,7 @@ import pytest
 from evomerge.checks import search_size as search
 from evomerge.checks.context import Subject
 from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts

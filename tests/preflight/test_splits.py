@@ -14,7 +14,7 @@ from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.own_contents import benchmark_of, document_digests
 from evomerge.evaluators.task_contents import TaskContents, members_of
 from evomerge.foundations.findings import Severity
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.genome.task_blocks import Evaluation, Task
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 

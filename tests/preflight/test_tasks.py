@@ -12,7 +12,7 @@ from evomerge.checks.fit import tokenizer_and_texts
 from evomerge.compiler.split_tasks import load_tasks
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.models.facts import ModelFacts, TokenizerFacts
 from tests.evaluators.tiny_tasks import write_tasks

@@ -17,8 +17,8 @@ from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.search_context import SearchContext
 from evomerge.report.dialogues import dialogues_section
 from evomerge.report.page import report_html
-from evomerge.run.ledger import RunFolder
 from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.recorded_runs import SPACE, record_run
 from tests.scripted_llm import ScriptedModel, ScriptedSettings, recombined
 

@@ -8,7 +8,7 @@ import yaml
 
 from evomerge.compiler.json_schema import genome_schema
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome import validate_genome
+from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml, read_yaml
 
 GENOMES = sorted((Path(__file__).parents[2] / "genomes").rglob("*.y*ml"))

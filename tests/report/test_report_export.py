@@ -8,8 +8,9 @@ import yaml
 from mergekit.config import MergeConfiguration
 
 from evomerge.foundations.errors import LedgerError, RunError
-from evomerge.recipe import Recipe
-from evomerge.report.exporting import Export, top_of, trial_of, winners_of
+from evomerge.recipe.plain import Recipe
+from evomerge.report.exporting import Export, exports
+from evomerge.run.chosen import top_of, trial_of, winners_of
 from tests.recorded_runs import FAILED_TRIAL, record_run
 
 
@@ -24,27 +25,27 @@ def folder(run):
 
 
 def test_mergekit_reads_the_recipe_of_the_winner(run, folder):
-    (export,) = winners_of(folder)
+    (export,) = exports(winners_of(folder))
     winner = run.winners[0].candidate
     assert Recipe(yaml.safe_load(export.to_yaml())) == winner.recipe
     assert MergeConfiguration.model_validate(yaml.safe_load(export.to_yaml())).merge_method
 
 
 def test_best_yml_alone_exports_as_its_run(folder, tmp_path):
-    (of_run,) = winners_of(folder)
+    (of_run,) = exports(winners_of(folder))
     shutil.copy(folder / "best.yml", tmp_path / "alone.yml")
-    (of_file,) = winners_of(tmp_path / "alone.yml")
+    (of_file,) = exports(winners_of(tmp_path / "alone.yml"))
     assert of_file.to_yaml() == of_run.to_yaml()
 
 
 def test_the_comments_name_scores_versions_and_the_command(folder, is_golden):
-    (export,) = winners_of(folder)
+    (export,) = exports(winners_of(folder))
     is_golden("cli/export.txt", export.to_yaml("recipe.yml", "merged"))
 
 
 def test_a_randomised_method_says_what_its_bits_depend_on(tmp_path):
     record_run(tmp_path / "run", method="dare_ties")
-    text = winners_of(tmp_path / "run")[0].to_yaml()
+    text = exports(winners_of(tmp_path / "run"))[0].to_yaml()
     assert "at random: the same bits need this seed" in text
     assert "2 threads, device cpu" in text
 
@@ -53,7 +54,7 @@ def test_a_randomised_method_says_what_its_bits_depend_on(tmp_path):
     "model", ["org/a+org/lora", {"model": {"path": "a"}, "lora": {"path": "b"}}]
 )
 def test_the_command_names_a_cache_where_there_are_adapters(folder, model):
-    (export,) = winners_of(folder)
+    (export,) = exports(winners_of(folder))
     assert "--lora-merge-cache" not in export.command("r.yml", "out")
     recipe = {"merge_method": "passthrough", "models": [{"model": model}]}
     with_adapter = Export({**export.content, "recipe": recipe})
@@ -63,7 +64,7 @@ def test_the_command_names_a_cache_where_there_are_adapters(folder, model):
 
 
 def test_a_checkpoint_of_the_run_is_named_in_full(folder, monkeypatch):
-    (export,) = winners_of(folder)
+    (export,) = exports(winners_of(folder))
     monkeypatch.chdir(folder)
     name = f"optimizer/columns/{'0' * 16}/model"
     recipe = {"merge_method": "passthrough", "models": [{"model": name}]}
@@ -72,7 +73,7 @@ def test_a_checkpoint_of_the_run_is_named_in_full(folder, monkeypatch):
 
 
 def test_folders_that_are_not_named_in_full_are_told(folder, tmp_path, monkeypatch):
-    (export,) = winners_of(folder)
+    (export,) = exports(winners_of(folder))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine" / "deep" / "own").mkdir(parents=True)
     for name in ("mine", "mine/deep/own"):
@@ -85,7 +86,7 @@ def test_folders_that_are_not_named_in_full_are_told(folder, tmp_path, monkeypat
 
 
 def test_a_metric_that_is_not_the_tasks_own_is_not_told(folder):
-    assert "acc_norm" not in winners_of(folder)[0].to_yaml()
+    assert "acc_norm" not in exports(winners_of(folder))[0].to_yaml()
 
 
 def test_the_top_trials_come_best_first(run, folder):
@@ -106,9 +107,9 @@ def test_a_trial_that_does_not_exist_is_named_with_the_last_one(folder):
 
 def test_a_file_that_is_no_best_yml_is_refused(folder):
     with pytest.raises(LedgerError, match=r"genome\.yml: not a best\.yml"):
-        winners_of(folder / "genome.yml")
+        exports(winners_of(folder / "genome.yml"))
 
 
 def test_a_front_exports_one_recipe_per_point(tmp_path):
     run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
-    assert len(winners_of(tmp_path / "run")) == len(run.standing.front())
+    assert len(exports(winners_of(tmp_path / "run"))) == len(run.standing.front())

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.foundations.errors import LedgerError
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.space import Real, Space, to_data
 from evomerge.nouns.trial import (
     Candidate,
@@ -25,13 +25,14 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.optimizers.swarm.particles import START
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.report.page import report_html
 from evomerge.report.swarm_section import swarm_section
 from evomerge.report.swarm_tracks import SwarmHistory, swarm_of
 from evomerge.report.swarm_vote import vote
-from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import RecordedRun, load_run, recorded_run
 from tests.recorded_runs import record_run
 

@@ -7,7 +7,7 @@ import pytest
 
 from evomerge.nouns.trial import Candidate, Outcome, Trial, TrialState
 from evomerge.optimizers.search_context import Lesson
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.report.training_section import TrainedEpoch, _parting, _rows, _with_kept
 
 TRIAL = Trial(Candidate(0, "optimizer, epoch 1", Recipe({})), Outcome(TrialState.COMPLETE))

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from evomerge.foundations.errors import RunError
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.column_mixture import ColumnMixture
 from evomerge.training.columns import tables_of

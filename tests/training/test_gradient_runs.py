@@ -17,10 +17,13 @@ from safetensors.torch import load_file
 
 from evomerge.cli.main import main
 from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.make_trainer import _TrainerMaker
+from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merging.build import build
 from evomerge.nouns.events import Proposing, TrialFinished
@@ -29,6 +32,7 @@ from evomerge.recipe import Recipe
 from evomerge.report.exporting import trial_of, winners_of
 from evomerge.report.page import report_html
 from evomerge.report.training_section import training_of, training_section
+from evomerge.run.chosen import trial_of, winners_of
 from evomerge.run.recorded_run import load_run
 from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer

@@ -21,7 +21,7 @@ from evomerge.merging.kernels.uniforms import Uniforms
 from evomerge.merging.kernels.workspace import Workspace
 from evomerge.merging.structure import PlannedTensor, Structure
 from evomerge.merging.values import Values
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 Kernels = Sequence[Kernel | None]  # one per tensor of a structure
 

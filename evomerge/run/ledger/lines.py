@@ -19,7 +19,7 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 
 
 @dataclass(frozen=True)

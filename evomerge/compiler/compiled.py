@@ -1,0 +1,73 @@
+"""A genome that fits its models and tasks: what a run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.checks.context import Subject
+from evomerge.compiler.make_optimizer import OptimizerChoice
+from evomerge.compiler.split_tasks import LoadedTasks
+from evomerge.foundations.findings import Finding
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.schema import Genome
+from evomerge.genome.source import Source
+from evomerge.merge_spaces.base import MergeSpace
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A genome that fits its models and tasks: everything files can show has been checked.
+
+    Attributes:
+        subject: The genome and what its files say.
+        source: The genome file with its lines.
+        merge_space: What varies, and what it means.
+        choice: Who will propose.
+        tasks: What judges.
+        findings: Warnings and notes.
+    """
+
+    subject: Subject
+    source: Source
+    merge_space: MergeSpace
+    choice: OptimizerChoice
+    tasks: LoadedTasks
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def genome(self) -> Genome:
+        """The genome file as an object."""
+        return self.subject.genome
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What came of a check.
+
+    Attributes:
+        findings: Everything found: errors first, each kind in the order of the file.
+        compiled: What a run needs; None where there are errors.
+    """
+
+    findings: tuple[Finding, ...]
+    compiled: Compiled | None = None
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a run could not begin."""
+        return self.compiled is None
+
+
+def named_models(genome: Genome) -> list[tuple[ModelName, str]]:
+    """Every model with its key, the base last unless it is one of the models."""
+    definition = genome.genome
+    named = {source.model: f"genome.models[{i}]" for i, source in enumerate(definition.models)}
+    if definition.base_model is not None:
+        named.setdefault(definition.base_model, "genome.base_model")
+    return list(named.items())
+
+
+def all_models(genome: Genome) -> list[Any]:
+    """Every model of a genome as a recipe names it, the base last unless it is one of them."""
+    return [name.in_recipe for name, _ in named_models(genome)]

@@ -1,0 +1,95 @@
+"""The trials of a run that somebody names: its winners, its best ones, one by its number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evomerge.foundations.errors import RunError
+from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.nouns.trial import Trial
+from evomerge.recipe.plain import Recipe
+from evomerge.run.best import best_content, recipe_of
+from evomerge.run.best_file import read_best
+from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.recorded_run import RecordedRun, load_run
+from evomerge.training.own_models import located
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One trial, as best.yml has it.
+
+    Attributes:
+        content: What best.yml holds of it.
+        run_dir: Its run folder, or where its best.yml lies.
+    """
+
+    content: Mapping[str, Any]
+    run_dir: Path | None = None
+
+    @property
+    def trial_id(self) -> int:
+        """Its trial."""
+        return int(self.content["trial"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """Its recipe."""
+        return located(recipe_of(dict(self.content)), self.run_dir)
+
+
+def winners_of(path: Path) -> list[Chosen]:
+    """The winner of a run folder or of a best.yml; the whole front of a run that has one.
+
+    Raises:
+        EvomergeError: there is nothing to export.
+    """
+    if not is_folder(path) and is_there(path):
+        return [Chosen(read_best(path), _run_dir_of(path))]
+    run = load_run(path)
+    return [_chosen(run, trial) for trial in _some(run, run.winners)]
+
+
+def top_of(path: Path, count: int) -> list[Chosen]:
+    """The best trials on the search tasks, best first, no recipe twice."""
+    run = load_run(_folder(path))
+    return [_chosen(run, trial) for trial in _some(run, run.standing.ranked()[:count])]
+
+
+def trial_of(path: Path, trial_id: int) -> Chosen:
+    """One trial of a run.
+
+    Raises:
+        RunError: the run has no such trial, or it failed.
+    """
+    run = load_run(_folder(path))
+    return _chosen(run, run.complete_trial(trial_id))
+
+
+def _chosen(run: RecordedRun, trial: Trial) -> Chosen:
+    return Chosen(best_content(run.ledger, run.standing, trial), run.ledger.folder.path)
+
+
+def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
+    if not trials:
+        raise RunError(
+            "no trial of this run is complete yet",
+            where=str(run.ledger.folder.path),
+            fix="Continue it with `evomerge run`.",
+        )
+    return trials
+
+
+def _folder(path: Path) -> Path:
+    """The run folder of a run folder, or of a best.yml in it."""
+    return path.parent if is_file(path) else path
+
+
+def _run_dir_of(best: Path) -> Path:
+    """The run folder of a best.yml, or of a file of a front; else where it lies."""
+    folder = real_path(best).parent
+    is_front = is_file(RunFolder(folder.parent).ledger)
+    return folder.parent if is_front and not is_file(RunFolder(folder).ledger) else folder
