@@ -11,7 +11,6 @@ from evomerge.checks.resources import Sizes, Store, Training, sizes_of, stores_o
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.by_tensor import by_tensor
-from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
 from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.run.final_choice import AT_MOST
@@ -99,7 +98,7 @@ def trials_of(subject: Subject) -> Trials | None:
     if space is None or optimizer is None:
         return None
     first = baselines(space, genome.baselines)
-    n_fixed = sum(map(is_fixed_recipe, first)) if genome.objective != "per_task" else 0
+    n_fixed = sum(one.is_fixed_recipe for one in first) if genome.objective != "per_task" else 0
     return Trials(
         space.space.n_dims,
         genome.optimizer.title,

@@ -13,19 +13,12 @@ from typing import Any
 from evomerge.genome.inputs import inputs_of
 from evomerge.genome.methods import method_named
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 
 Named = tuple[str, Recipe, dict[str, Any] | None]  # origin, recipe, its point of the space
 TASK_VECTOR_WEIGHTS = (0.3, 0.5, 0.7, 1.0)
 TIES_DENSITY = 0.5
-_ORIGINS = ("task arithmetic ", "ties", "slerp ")
 _PLAIN: Mapping[str, Any] = {"lambda": 1.0, "rescale": False}  # where a recipe does not say
-
-
-def is_fixed_recipe(candidate: Candidate) -> bool:
-    """Whether a trial is one of these, which a run scores beside models and average."""
-    return candidate.is_baseline and candidate.origin.startswith(_ORIGINS)
 
 
 def task_arithmetic(merge_space: MergeSpace) -> Iterator[Named]:

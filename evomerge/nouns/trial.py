@@ -15,6 +15,7 @@ from evomerge.recipe.plain import Recipe
 BY_OPTIMIZER = "optimizer"  # how the origin of what an optimizer proposes begins
 SEED = "seed "  # how that of a merge found earlier begins
 EPOCH = "epoch "  # how an optimizer's label begins where the search documents taught the weights
+FIXED = ("task arithmetic ", "ties", "slerp ")  # how those of fixed recipes begin
 Genotype = NDArray[np.float64]  # shape (n_dims,), in [0, 1]
 
 
@@ -169,6 +170,11 @@ class Candidate:
     def is_taught(self) -> bool:
         """Whether its weights were learned from the search documents, not only scored on them."""
         return self.label.rpartition(", ")[2].startswith(EPOCH)
+
+    @property
+    def is_fixed_recipe(self) -> bool:
+        """Whether it is what one would have tried without a search, beside models and average."""
+        return self.is_baseline and self.origin.startswith(FIXED)
 
 
 @dataclass(frozen=True)

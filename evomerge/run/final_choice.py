@@ -22,7 +22,6 @@ from functools import cached_property
 from statistics import median
 
 from evomerge.genome.schema import N_FINALISTS
-from evomerge.merge_spaces.fixed_recipes import is_fixed_recipe
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import SEED, Evaluation, Metric, Outcome, Trial
@@ -97,11 +96,11 @@ class FinalChoice:
         in one.
         """
         baselines = [trial for trial in self.standing.complete if trial.candidate.is_baseline]
-        fixed = [trial for trial in baselines if is_fixed_recipe(trial.candidate)]
+        fixed = [trial for trial in baselines if trial.candidate.is_fixed_recipe]
         if self.standing.is_multi or not fixed:
             return baselines
         best = min(fixed, key=lambda trial: (self.loss(trial), self._searched(trial)))
-        return [t for t in baselines if t is best or not is_fixed_recipe(t.candidate)]
+        return [t for t in baselines if t is best or not t.candidate.is_fixed_recipe]
 
     def loss(self, trial: Trial) -> float:
         """What orders trials; ``inf`` where there is validation and the trial has no score there.
