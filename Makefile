@@ -41,6 +41,7 @@ lint: $(VENV)/installed-dev ## Format, lint, types
 	$(BIN)/mypy
 	$(BIN)/python docs/genome_tables.py --check
 	$(BIN)/python docs/optimizer_tables.py --check
+	$(BIN)/python docs/module_pages.py --check
 
 test: lint test-fast ## Lint, types and the whole default test suite
 
@@ -57,6 +58,7 @@ golden: $(VENV)/installed-dev ## Rewrite golden files; read the diff before you 
 docs: $(VENV)/installed-dev ## Rewrite generated parts of docs/
 	$(BIN)/python docs/genome_tables.py
 	$(BIN)/python docs/optimizer_tables.py
+	$(BIN)/python docs/module_pages.py
 
 clean: ## Remove runs, caches and the example's models, not the environment
 	rm -rf runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/skills/models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -10,13 +11,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "evomerge"
-# What lives in each, says CONTRIBUTING.md. A module imports from its own room and from those that
-# stand before it: at the top of its file, inside functions, and for its types alone.
-ROOMS = [
-    *("foundations", "endpoint", "genome", "models", "recipe", "nouns", "merge_spaces"),
-    *("optimizers", "merging", "inference", "evaluators", "training", "executors", "run"),
-    *("report", "trackers", "checks", "compiler", "verify", "cli"),
-]
+# What lives in each, says CONTRIBUTING.md, whose order is meant. A module imports from its own room
+# and from those before it: at the top of its file, inside functions, and for its types alone.
+CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+ROOMS = re.findall(r"^\| `(\w+)/` \|", CONTRIBUTING, re.MULTILINE)
 # Heavy package -> where it may be imported, and where only inside functions.
 MODELS = (
     ("models", "merging", "inference", "evaluators", "training"),
