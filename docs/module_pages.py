@@ -15,7 +15,8 @@ PAGE = Path(__file__).with_name("modules.md")
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 TITLE = "# Every module in one line"
 ABOUT = """A module imports from its own room and from those that stand before it here.
-[CONTRIBUTING.md](../CONTRIBUTING.md) says what to write where. This page is generated: `make docs`."""
+[CONTRIBUTING.md](../CONTRIBUTING.md) says what to write where. This page is generated, by
+`make docs`."""
 
 
 def rooms() -> list[str]:
@@ -39,7 +40,8 @@ def lines(folder: Path) -> Iterator[str]:
             yield f"| [`{name}`](../evomerge/{name}.py) | {first_line(file)} |"
     for inner in sorted(path.parent for path in folder.glob("*/__init__.py")):
         name = inner.relative_to(PACKAGE).as_posix()
-        yield f"| **[`{name}/`](../evomerge/{name}/__init__.py)** | {first_line(inner / '__init__.py')} |"
+        about = first_line(inner / "__init__.py")
+        yield f"| **[`{name}/`](../evomerge/{name}/__init__.py)** | {about} |"
         yield from lines(inner)
 
 

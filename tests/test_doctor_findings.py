@@ -11,6 +11,7 @@ from evomerge.checks.doctor.combinations import COMBINATIONS, NAMED, known
 from evomerge.checks.doctor.imports import ask
 from evomerge.checks.doctor.packages import EXTRAS, Package, extras, needed, python, quarrels
 from evomerge.foundations.findings import Severity
+from evomerge.foundations.machine import Holder, all_gpu_holders
 
 
 def test_what_is_needed_comes_from_evomerges_own_metadata():
@@ -119,15 +120,17 @@ def test_room_is_looked_for_where_a_folder_will_be(tmp_path):
 
 def test_processes_that_hold_a_gpu_are_read_from_nvidia_smi(tmp_path, monkeypatch):
     script = tmp_path / "nvidia-smi"
-    script.write_text("#!/bin/sh\necho '4711, /usr/bin/python, 20480'\necho '12, a, b, [N/A]'\n")
+    script.write_text(
+        "#!/bin/sh\necho 'GPU-1, 4711, /usr/bin/python, 20480'\necho 'GPU-2, 12, a, b, [N/A]'\n"
+    )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert machine.holders() == [
-        machine.Holder(4711, "/usr/bin/python", 20 << 30),
-        machine.Holder(12, "a,b", 0),
-    ]
+    assert all_gpu_holders() == (
+        Holder(4711, "/usr/bin/python", 20 << 30),
+        Holder(12, "a,b", 0),
+    )
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert machine.holders() == []
+    assert all_gpu_holders() == ()
 
 
 def test_a_token_is_seen_and_never_shown(tmp_path, monkeypatch):

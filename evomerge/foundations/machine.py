@@ -8,9 +8,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-import torch
-
 from evomerge.foundations.reading import is_file, is_folder, read_text, real_path
 
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "lustre")
@@ -49,6 +46,8 @@ class Holder:
 
 def memory() -> Room:
     """Main memory, within the limits of a container."""
+    import psutil  # the doctor looks at machines where it may be missing
+
     seen = psutil.virtual_memory()
     room = Room(int(seen.total), int(seen.available))
     try:
@@ -61,6 +60,8 @@ def memory() -> Room:
 
 def gpu_memory(device: str) -> Room | None:
     """Memory of a CUDA device; None where it is none or not there."""
+    import torch  # takes seconds
+
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info(torch.device(device))
@@ -69,22 +70,35 @@ def gpu_memory(device: str) -> Room | None:
 
 def gpu_holders(device: str) -> tuple[Holder, ...]:
     """Other processes that hold memory of a CUDA device, as far as nvidia-smi shows them."""
-    if gpu_memory(device) is None or shutil.which("nvidia-smi") is None:
+    if gpu_memory(device) is None:
         return ()
+    import torch
+
     uuid = getattr(torch.cuda.get_device_properties(torch.device(device)), "uuid", None)
+    return holders_in(_listing(), None if uuid is None else str(uuid))
+
+
+def all_gpu_holders() -> tuple[Holder, ...]:
+    """The same of every GPU; torch is not asked, which would hold one itself."""
+    return holders_in(_listing(), None)
+
+
+def _listing() -> str:
+    """What nvidia-smi says of the processes on GPUs; empty where it is not there or silent."""
     fields = "gpu_uuid,pid,process_name,used_memory"
     query = ["nvidia-smi", f"--query-compute-apps={fields}", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(
+        return subprocess.run(
             query, capture_output=True, text=True, timeout=_SECONDS_TO_ANSWER, check=True
-        )
+        ).stdout
     except (OSError, subprocess.SubprocessError):
-        return ()  # nothing to show is no reason to stop
-    return holders_in(answer.stdout, None if uuid is None else str(uuid))
+        return ""  # nothing to show is no reason to stop
 
 
 def holders_in(listing: str, uuid: str | None) -> tuple[Holder, ...]:
     """The processes of one GPU in nvidia-smi's listing, without this one.
+
+    What another container's process holds is not told: such a one has 0 bytes.
 
     Args:
         listing: Lines of uuid, process id, name, MiB.
@@ -93,9 +107,10 @@ def holders_in(listing: str, uuid: str | None) -> tuple[Holder, ...]:
     found = []
     for line in listing.splitlines():
         parts = [part.strip() for part in line.split(",")]
-        if len(parts) < 4 or not parts[1].isdigit() or not parts[-1].isdigit():
-            continue  # "[Not Found]", "[N/A]": another container's
-        pid, name, n_bytes = int(parts[1]), ",".join(parts[2:-1]), int(parts[-1]) << 20
+        if len(parts) < 4 or not parts[1].isdigit():
+            continue
+        pid, name = int(parts[1]), ",".join(parts[2:-1])
+        n_bytes = int(parts[-1]) << 20 if parts[-1].isdigit() else 0
         if (uuid is None or parts[0].endswith(uuid)) and pid != os.getpid():
             found.append(Holder(pid, name, n_bytes))
     return tuple(found)
@@ -109,6 +124,8 @@ def disk(path: Path) -> Room:
 
 def file_system(path: Path) -> str:
     """Kind of the file system that a path is or would be on, e.g. ``"ext4"``; "" if not told."""
+    import psutil
+
     place = _existing(path)
     mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
     return next((mounts[str(p)] for p in (place, *place.parents) if str(p) in mounts), "")

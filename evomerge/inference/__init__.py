@@ -6,6 +6,6 @@ from evomerge.inference.base import Engine
 ENGINES: Registry[type[Engine]] = Registry(
     "inference engine",
     {
-        "transformers": "evomerge.inference.transformers.engine:TransformersEngine",
+        "transformers": "evomerge.inference.transformers.transformers_engine:TransformersEngine",
     },
 )

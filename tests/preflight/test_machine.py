@@ -175,8 +175,9 @@ GPU-11, 99, [Not Found], [N/A]
 
 
 def test_other_processes_on_the_gpu_are_known_by_their_ids():
-    assert holders_in(LISTING, "11") == (Holder(77, "/usr/bin/python3", 2 << 30),)
-    assert [holder.pid for holder in holders_in(LISTING, None)] == [77, 88]
+    own = (Holder(77, "/usr/bin/python3", 2 << 30), Holder(99, "[Not Found]", 0))
+    assert holders_in(LISTING, "11") == own
+    assert [holder.pid for holder in holders_in(LISTING, None)] == [77, 88, 99]
 
 
 def test_without_a_gpu_nobody_holds_one():

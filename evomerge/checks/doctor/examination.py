@@ -22,6 +22,7 @@ from evomerge.checks.doctor.packages import (
     versions_of,
 )
 from evomerge.foundations.findings import Finding, Severity, note, warning
+from evomerge.foundations.machine import Holder, all_gpu_holders
 
 _LITTLE = 5 << 30  # bytes; one small model and its merge
 # In this order: what needs torch comes after it, so that torch's own fault is told as torch's.
@@ -51,7 +52,7 @@ class Examination:
     devices: Mapping[str, Any]
     cores: tuple[int, int]
     memory: tuple[int, int]
-    holders: tuple[machine.Holder, ...]
+    holders: tuple[Holder, ...]
     disks: tuple[machine.Disk, ...]
     hub: machine.Hub
     findings: tuple[Finding, ...] = field(default=())
@@ -89,7 +90,7 @@ def examine(run_folder: Path = Path("runs")) -> Examination:
     Args:
         run_folder: Where runs would go.
     """
-    holders = machine.holders()  # before torch opens the GPU for itself
+    holders = all_gpu_holders()  # before torch opens the GPU for itself
     packages, beside = needed(), extras()
     modules = {package.name: package.module for package in (*packages, *beside)}
     there = [p.name for p in (*packages, *beside) if p.installed is not None]
@@ -107,7 +108,7 @@ def examine(run_folder: Path = Path("runs")) -> Examination:
         devices=devices,
         cores=(machine.usable_cores(), os.cpu_count() or 1),
         memory=machine.memory(),
-        holders=tuple(holders),
+        holders=holders,
         disks=tuple(machine.disks(run_folder, hub.cache)),
         hub=hub,
     )

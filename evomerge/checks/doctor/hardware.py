@@ -1,23 +1,15 @@
-"""Cores, memory, disks, GPUs and who holds them, network and token; read, never changed."""
+"""Cores, memory, disks, network and token; read, never changed."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from evomerge.foundations import machine
 from evomerge.foundations.reading import is_folder, real_path
-
-_NVIDIA_SMI = (
-    "nvidia-smi", "--query-compute-apps=pid,process_name,used_memory",
-    "--format=csv,noheader,nounits",
-)  # fmt: skip
-_PATIENCE = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -38,15 +30,6 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Holder:
-    """A process that holds GPU memory: pid, name, bytes."""
-
-    pid: int
-    name: str
-    n_bytes: int
-
-
-@dataclass(frozen=True)
 class Hub:
     """How models and tasks are reached.
 
@@ -62,13 +45,12 @@ class Hub:
 
 
 def memory() -> tuple[int, int]:
-    """Free and total bytes of RAM; zeros where the system does not say."""
+    """Free and total bytes of RAM, within the limits of a container; zeros where nobody says."""
     try:
-        psutil: Any = import_module("psutil")
-    except ImportError:
+        room = machine.memory()
+    except ImportError:  # of psutil, which may be what is to be found missing
         return 0, _total()
-    found = psutil.virtual_memory()
-    return int(found.available), int(found.total)
+    return room.free, room.total
 
 
 def _total() -> int:
@@ -94,23 +76,6 @@ def disks(run_folder: Path, cache: str) -> list[Disk]:
 def _disk(purpose: str, path: Path) -> Disk:
     there = next(p for p in (path, *real_path(path).parents) if is_folder(p))
     return Disk(purpose, str(path), shutil.disk_usage(there).free, os.access(there, os.W_OK))
-
-
-def holders() -> list[Holder]:
-    """Processes that hold memory of NVIDIA GPUs."""
-    try:
-        said = subprocess.run(
-            _NVIDIA_SMI, capture_output=True, text=True, timeout=_PATIENCE, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    found = []
-    for line in said.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) >= 3 and parts[0].isdigit():
-            used = int(parts[-1]) << 20 if parts[-1].isdigit() else 0
-            found.append(Holder(int(parts[0]), ",".join(parts[1:-1]), used))
-    return found
 
 
 def hub() -> Hub:
