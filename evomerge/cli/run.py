@@ -81,7 +81,6 @@ def run(
         from evomerge.compiler.examine import compile_genome
         from evomerge.compiler.start import search_for
         from evomerge.nouns.events import Notice
-        from evomerge.trackers.mirrors import Mirrors
 
         compiled = compile_genome(definition, source, permissions, fork or folder)
         if strict:
@@ -92,7 +91,6 @@ def run(
         search = search_for(compiled, folder, fork, view.show, is_strict=strict)
         folder = search.ledger.folder.path
         log.write_to(search.ledger.folder.log)
-        mirrors = Mirrors(search.ledger, compiled.genome)
 
         def stop() -> None:
             search.stop()
@@ -105,8 +103,6 @@ def run(
             with stopped_by_interrupt(stop):
                 for event in search.run():
                     view.show(event)
-                    for notice in mirrors.see(event):
-                        view.show(notice)
         except KeyboardInterrupt as interrupt:
             raise StoppedError(f"stopped. {_how_to_continue(folder)}", interrupt) from interrupt
     if view.progress.is_stopped:

@@ -45,6 +45,7 @@ from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
+from evomerge.trackers.feed import Feed
 
 Hear = Callable[[Preparing | Proposing | Notice | Warned], None]
 
@@ -98,6 +99,7 @@ def search_for(
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
         notes=[*notes, *_notes(compiled, ledger.header)],
         is_strict=is_strict,
+        trackers=[Feed(ledger, genome)],
     )
     searches.append(search)
     return search

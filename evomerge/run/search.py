@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from evomerge.executors.base import Executor, Job, JobFinished
@@ -61,6 +62,7 @@ class Search:
         warnings: What the user should think about.
         notes: What the user should know.
         is_strict: Whether a task that cannot steer ends the run after the baselines.
+        trackers: Hear every event; what they yield is told too.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Search:
         warnings: Sequence[str] = (),
         notes: Sequence[str] = (),
         is_strict: bool = False,
+        trackers: Sequence[Callable[[Event], Iterable[Event]]] = (),
     ) -> None:
         self.merge_space = merge_space
         self.proposer = Proposer(optimizer, merge_space, ledger)
@@ -88,6 +91,7 @@ class Search:
         self.warnings = tuple(warnings)
         self.notes = tuple(notes)
         self.is_strict = is_strict
+        self.trackers = tuple(trackers)
         self.standing = Standing(objective)
         self._trial_of: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
         self._n_recorded = len(ledger.trials)
@@ -102,9 +106,10 @@ class Search:
             RunError: the run cannot go on; the same command continues it once that is mended.
         """
         try:
-            yield from self._run()
+            with closing(self._run()) as events:
+                yield from self._heard(events)
         except _StoppedError:
-            yield RunFinished("stopped", len(self.ledger.trials))
+            yield from self._heard([RunFinished("stopped", len(self.ledger.trials))])
         finally:
             self.executor.close()
             self.ledger.close()
@@ -114,7 +119,14 @@ class Search:
         self._is_stopping = True
         self.executor.stop()
 
-    def _run(self) -> Iterator[Event]:
+    def _heard(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The events, each heard by the trackers once the caller has seen it."""
+        for event in events:
+            yield event
+            for hear in self.trackers:
+                yield from hear(event)
+
+    def _run(self) -> Generator[Event, None, None]:
         self._deadline = self.limits.deadline(self.ledger, self.executor.n_workers)
         yield RunStarted(
             str(self.ledger.folder.path),

@@ -1,1 +1,20 @@
-"""Who listens to a run and keeps it for others: the page, Optuna's journal."""
+"""Who listens to a run and keeps it for others: the table of trackers. One file each, one line here.
+
+============== =========================================================
+name           what it is
+============== =========================================================
+page           report.html, for people
+optuna_journal study.journal, for ``optuna-dashboard`` and Optuna's plots
+============== =========================================================
+"""
+
+from evomerge.foundations.registry import Registry
+from evomerge.trackers.base import Tracker
+
+TRACKERS: Registry[type[Tracker]] = Registry(
+    "tracker",
+    {
+        "page": "evomerge.trackers.page:Page",
+        "optuna_journal": "evomerge.trackers.optuna_journal:OptunaJournal",
+    },
+)

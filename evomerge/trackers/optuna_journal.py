@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import (
@@ -27,16 +27,19 @@ from evomerge.nouns.space import Choice, Integer, Parameter
 from evomerge.nouns.trial import Trial
 from evomerge.run.leaderboard import Standing
 from evomerge.run.recorded_run import RecordedRun
+from evomerge.trackers.base import Tracker
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # "a new study created" is not news
 
 
-class OptunaJournal:
+class OptunaJournal(Tracker):
     """Writes trials into a run folder's ``study.journal``; begins it anew.
 
     Args:
         run: The run as it stands; its trials are written at once.
     """
+
+    target: ClassVar[str] = "study.journal"
 
     def __init__(self, run: RecordedRun) -> None:
         self._distributions = {p.name: distribution(p) for p in run.space}
@@ -53,10 +56,11 @@ class OptunaJournal:
             warnings.simplefilter("ignore", ExperimentalWarning)  # since Optuna 3.2, unchanged
             self._study.set_metric_names(list(objective.labels))
         self.n_written = 0
-        self.update(run.standing)
+        self.update(run)
 
-    def update(self, standing: Standing) -> None:
+    def update(self, run: RecordedRun) -> None:
         """Adds the trials that are not in the file yet, with one write."""
+        standing = run.standing
         for trial in standing.trials[self.n_written :]:
             if self._fits(trial):
                 self._study.add_trial(self._frozen(standing, trial))

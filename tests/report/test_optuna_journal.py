@@ -47,8 +47,8 @@ def test_a_failed_trial_fails_there_too_and_says_why(run):
 def test_updates_add_only_what_is_new(run):
     half = Standing(run.standing.objective, run.standing.trials[:10])
     journal = OptunaJournal(type(run)(run.ledger, run.genome, half, run.finals))
-    journal.update(run.standing)
-    journal.update(run.standing)
+    journal.update(run)
+    journal.update(run)
     whole = study_of(run).trials
     OptunaJournal(run)
     assert [t.params for t in whole] == [t.params for t in study_of(run).trials]

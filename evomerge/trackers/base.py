@@ -1,0 +1,29 @@
+"""The contract of every tracker: it is shown the run now and then, and keeps what is new in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from evomerge.run.recorded_run import RecordedRun
+
+
+class Tracker(ABC):
+    """Keeps a run for others; nothing reads it back, and the ledger can make it anew.
+
+    Args:
+        run: The run as it stands, with at least one scored trial.
+
+    Attributes:
+        target: What it writes, for messages.
+    """
+
+    target: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, run: RecordedRun) -> None:
+        """Begins anew, whatever an earlier process left."""
+
+    @abstractmethod
+    def update(self, run: RecordedRun) -> None:
+        """Brings it up to the run: trials that are new since, each in its place."""

@@ -1,0 +1,73 @@
+"""Feeds trackers with a run: rarely enough that they cost next to nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from evomerge.foundations.errors import told
+from evomerge.genome.schema import Genome
+from evomerge.nouns.events import Event, Notice, RunFinished, TrialFinished
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.recorded_run import RecordedRun, recorded_run
+from evomerge.trackers import TRACKERS
+from evomerge.trackers.base import Tracker
+
+_SHARE = 0.01  # of the run's time that trackers may take before its end
+
+
+class Feed:
+    """Shows a run to its trackers now and then, and at its end.
+
+    Args:
+        ledger: The history they keep.
+        genome: What is searched.
+        names: Of trackers; all of the table by default.
+        clock: Seconds from any start, rising.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        genome: Genome,
+        names: Sequence[str] = tuple(TRACKERS),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = ledger
+        self.genome = genome
+        self.names = tuple(names)
+        self.clock = clock
+        self._trackers: dict[str, Tracker] = {}
+        self._failed: set[str] = set()
+        self._not_before = clock()
+
+    def __call__(self, event: Event) -> Iterator[Notice]:
+        """Takes an event in, and shows the run if enough time has passed.
+
+        A tracker never ends a run: what keeps one from its work is told once.
+        """
+        is_new_trial = isinstance(event, TrialFinished) and not event.was_recorded
+        is_due = is_new_trial and self.clock() >= self._not_before
+        if is_due or isinstance(event, RunFinished):
+            started = self.clock()
+            yield from self.update()
+            now = self.clock()
+            self._not_before = now + (now - started) / _SHARE
+
+    def update(self) -> Iterator[Notice]:
+        """Brings every tracker up to the ledger."""
+        run = recorded_run(self.ledger, self.genome)
+        if run.standing.complete:
+            for name in self.names:
+                yield from self._update(name, run)
+
+    def _update(self, name: str, run: RecordedRun) -> Iterator[Notice]:
+        try:
+            if name not in self._trackers:
+                self._trackers[name] = TRACKERS[name](run)
+            self._trackers[name].update(run)
+        except Exception as error:  # libraries, a disk, a network: anything may be wrong
+            if name not in self._failed:
+                reason = told(error).rstrip(".")
+                yield Notice(f"{TRACKERS[name].target} could not be written ({reason})")
+            self._failed.add(name)

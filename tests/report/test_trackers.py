@@ -1,0 +1,96 @@
+"""What every tracker of the table must show, and that all take little of a run's time."""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from evomerge.nouns.events import RunFinished, TrialFinished
+from evomerge.run.leaderboard import Standing
+from evomerge.trackers import TRACKERS
+from evomerge.trackers.feed import Feed
+from tests.recorded_runs import record_run
+from tests.report.test_optuna_journal import study_of
+
+
+class Clock:
+    """Rises by a second each time it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def run(tmp_path):
+    return record_run(tmp_path / "run")
+
+
+def finished(trial, *, was_recorded=False):
+    return TrialFinished(trial.candidate, trial.outcome, was_recorded=was_recorded)
+
+
+def test_they_are_complete_when_the_run_is(run):
+    feed = Feed(run.ledger, run.genome)
+    list(feed(RunFinished("budget", len(run.standing.trials))))
+    assert len(study_of(run).trials) == 13
+    assert run.ledger.folder.report.is_file()
+
+
+def test_they_wait_a_hundred_times_as_long_as_they_took(run):
+    feed = Feed(run.ledger, run.genome, clock=Clock())
+    written = []
+    feed.update = lambda: iter(written.append(feed.clock.now) or ())
+    for trial in [*run.standing.trials] * 20:
+        list(feed(finished(trial)))
+    gaps = [b - a for a, b in pairwise(written)]
+    assert len(written) >= 2
+    assert min(gaps) >= 100
+
+
+def test_trials_from_the_ledger_are_no_reason_to_write(run):
+    feed = Feed(run.ledger, run.genome)
+    list(feed(finished(run.standing.trials[0], was_recorded=True)))
+    assert not run.ledger.folder.report.exists()
+
+
+def test_a_run_without_a_score_is_not_kept(run):
+    run.ledger.trials.clear()
+    assert list(Feed(run.ledger, run.genome).update()) == []
+    assert not run.ledger.folder.report.exists()
+
+
+FILES = {"page": "report", "optuna_journal": "journal"}
+
+
+@pytest.mark.parametrize("name", sorted(TRACKERS))
+def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
+    feed = Feed(run.ledger, run.genome)
+    getattr(run.ledger.folder, FILES[name]).mkdir()
+    (notice,) = feed(RunFinished("budget", len(run.standing.trials)))
+    assert notice.message.startswith(f"{TRACKERS[name].target} could not be written (")
+    assert list(feed(RunFinished("budget", len(run.standing.trials)))) == []
+    others = [getattr(run.ledger.folder, FILES[other]) for other in FILES if other != name]
+    assert all(file.is_file() for file in others)
+
+
+@pytest.mark.parametrize("name", sorted(TRACKERS))
+def test_what_is_kept_step_by_step_is_what_is_kept_at_once(tmp_path, name):
+    run = record_run(tmp_path / "run")
+    file = getattr(run.ledger.folder, FILES[name])
+    half = Standing(run.standing.objective, run.standing.trials[:5])
+    tracker = TRACKERS[name](type(run)(run.ledger, run.genome, half, run.finals))
+    tracker.update(run)
+    tracker.update(run)
+    step_by_step = without_times(file.read_text("utf-8"))
+    TRACKERS[name](run).update(run)
+    assert without_times(file.read_text("utf-8")) == step_by_step
+
+
+def without_times(text):
+    return re.sub(
+        r"\d{4}-\d\d-\d\d[T ][\d:.]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-?\w*", "", text
+    )
