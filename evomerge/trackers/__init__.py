@@ -1,4 +1,4 @@
-"""Who listens to a run and keeps it for others: the table of trackers. One file each, one line here.
+"""Who listens to a run and keeps it for others: the table of trackers. One file, one line each.
 
 ============== =========================================================
 name           what it is
@@ -14,7 +14,7 @@ from evomerge.trackers.base import Tracker
 TRACKERS: Registry[type[Tracker]] = Registry(
     "tracker",
     {
-        "page": "evomerge.trackers.page:Page",
+        "page": "evomerge.trackers.html_page:HtmlPage",
         "optuna_journal": "evomerge.trackers.optuna_journal:OptunaJournal",
     },
 )

@@ -9,7 +9,7 @@ from evomerge.run.recorded_run import RecordedRun
 from evomerge.trackers.base import Tracker
 
 
-class Page(Tracker):
+class HtmlPage(Tracker):
     """Writes the whole page each time: its tables and curves are of all trials."""
 
     target: ClassVar[str] = "report.html"
