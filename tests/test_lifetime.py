@@ -219,7 +219,7 @@ def test_a_folder_below_the_root_needs_no_guardian_of_its_own(owner):
 
 GONE = """
 import os, sys
-from evomerge import guardian
+from evomerge.foundations import guardian
 guardian.SECONDS_TO_LEAVE = 0.0
 answers = iter([int(sys.argv[1])] * 3)
 os.getppid = lambda: next(answers, 1)

@@ -132,9 +132,10 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 from evomerge.foundations.errors import EvomergeError
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.genome.model_names import ModelName
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.kept_documents import read_documents
 for file in sorted(Path(sys.argv[2]).iterdir()):
     read = load_genome if file.suffix == ".yml" else read_documents

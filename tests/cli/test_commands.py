@@ -10,7 +10,7 @@ import click
 import pytest
 import yaml
 
-from evomerge.cli.main import entry_point, main
+from evomerge.cli.main import COMMANDS, entry_point, main
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.report.exporting import exports
 from evomerge.run.chosen import winners_of
@@ -54,16 +54,16 @@ def test_help_loads_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["", *sorted(main.commands)])
+@pytest.mark.parametrize("name", ["", *sorted(COMMANDS)])
 def test_help(evomerge, is_golden, name):
     code, out, _ = evomerge(*name.split(), "--help")
     assert code == 0
     is_golden(f"cli/help{'_' if name else ''}{name}.txt", out)
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_help_text_ends_with_an_example_that_parses(name):
-    command = main.commands[name]
+    command = main.get_command(None, name)
     example = re.fullmatch(rf"Example: evomerge {name} (.+)", command.epilog or "")
     assert example
     command.make_context(name, example.group(1).split())
@@ -235,7 +235,7 @@ def test_an_interrupt_exits_with_130(evomerge, monkeypatch):
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main.commands["schema"], "callback", interrupted)
+    monkeypatch.setattr(main.get_command(None, "schema"), "callback", interrupted)
     code, _, err = evomerge("schema")
     assert code == 130
     assert err.strip() == "Stopped."
@@ -245,7 +245,7 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
     def broken(**_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(main.commands["schema"], "callback", broken)
+    monkeypatch.setattr(main.get_command(None, "schema"), "callback", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         entry_point(["schema"])
 
@@ -256,7 +256,7 @@ def test_every_problem_of_an_error_is_a_line(evomerge, monkeypatch):
     def wrong(**_):
         raise GenomeError.of(problems)
 
-    monkeypatch.setattr(main.commands["schema"], "callback", wrong)
+    monkeypatch.setattr(main.get_command(None, "schema"), "callback", wrong)
     code, _, err = evomerge("schema")
     assert code == 2
     assert err == "g.yml:1: a: is missing. Add it.\ngot 1, expected 2.\n"
@@ -269,4 +269,7 @@ def test_a_wrong_option_shows_the_usage(evomerge):
 
 
 def test_commands_are_click_commands():
-    assert all(isinstance(command, click.Command) for command in main.commands.values())
+    assert all(
+        isinstance(command, click.Command)
+        for command in map(partial(main.get_command, None), COMMANDS)
+    )

@@ -191,7 +191,8 @@ import sys
 from pathlib import Path
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import JobFinished
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.foundations.scratch import scratch
 from evomerge.nouns.trial import Trial
 from tests.contract.test_time_limits import FOR_EVER, LIMIT, job
