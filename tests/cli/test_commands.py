@@ -269,7 +269,5 @@ def test_a_wrong_option_shows_the_usage(evomerge):
 
 
 def test_commands_are_click_commands():
-    assert all(
-        isinstance(command, click.Command)
-        for command in map(partial(main.get_command, None), COMMANDS)
-    )
+    commands = [main.get_command(None, name) for name in COMMANDS]
+    assert all(isinstance(command, click.Command) for command in commands)
