@@ -17,7 +17,6 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from evomerge.compiler import Compiled, compile_genome, search_for
 from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.examine import compile_genome, merge_space_of

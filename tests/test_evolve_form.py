@@ -7,7 +7,7 @@ from mergekit.evo.config import EvolMergeConfiguration, TaskConfiguration
 from mergekit.evo.genome import METHOD_PARAM_MAPS, ModelGenomeDefinition
 
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome import evolve_form, load_genome
+from evomerge.genome import evolve_form
 from evomerge.genome.load import load_genome, validate_genome
 
 FILE = """\

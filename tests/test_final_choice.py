@@ -16,7 +16,7 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.run.final_choice import FinalChoice, finalists
 from evomerge.run.leaderboard import Standing
 

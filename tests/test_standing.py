@@ -17,7 +17,6 @@ from evomerge.nouns.trial import (
     Trial,
     TrialState,
 )
-from evomerge.recipe import Recipe
 from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
 

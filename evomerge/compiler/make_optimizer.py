@@ -13,7 +13,7 @@ from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
-from evomerge.genome.source import KeyPath, Source, dotted
+from evomerge.genome.source import Source, dotted
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.auto import PickedLink

@@ -14,7 +14,6 @@ from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.nouns.space import Space, from_data
 from evomerge.optimizers.auto import Chosen, chosen_in
-from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
 from evomerge.compiler.compiled import Compiled, all_models
-from evomerge.compiler.examine import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 
 from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.foundations.threads import one_thread
-from evomerge.genome.source import MisfitError
+from evomerge.genome.misfit import MisfitError
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus

@@ -3,7 +3,7 @@
 Its search score is too high, because it was chosen among many by that score. Its expectation is
 made of what is known of it:
 
-- the search scores, shrunken for the number of looks (:mod:`evomerge.run.shrinkage`). Of the variance
+- the search scores, shrunken for the number of looks (``run.shrinkage``). Of the variance
   of a score, the part that a candidate has for itself is half the variance of its paired
   difference to another; only that part chose it. The rest is common to all: documents that are
   hard are hard for everyone. As the scores shrink, so does their mean over the finalists.

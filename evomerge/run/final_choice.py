@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 
-from evomerge.genome.schema import N_FINALISTS
+from evomerge.genome.words import N_FINALISTS
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import SEED, Evaluation, Metric, Outcome, Trial

@@ -17,7 +17,6 @@ from evomerge.nouns.trial import Document, Evaluation, Outcome, Trial
 from evomerge.optimizers.auto import chosen_in, is_auto
 from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Standing, anchored
-from evomerge.run.ledger import Ledger, RunFolder
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 

@@ -25,8 +25,7 @@ from evomerge.nouns.trial import Candidate, Outcome, Trial
 from evomerge.optimizers.base import Optimizer
 from evomerge.run.best import write_best, write_front
 from evomerge.run.final_choice import FinalChoice, finalists
-from evomerge.run.leaderboard import Standing, anchored, finalists
-from evomerge.run.ledger import Ledger
+from evomerge.run.leaderboard import Standing, anchored
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.limits import Limits
 from evomerge.run.proposer import Proposer

@@ -10,7 +10,7 @@ from evomerge.foundations.seeding import stream
 from evomerge.nouns.comparison import Comparison, compare
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Evaluation, Trial
-from evomerge.run.ledger import Ledger
+from evomerge.run.ledger.history import Ledger
 
 
 class SearchDocuments:

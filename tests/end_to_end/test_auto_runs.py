@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from evomerge.cli.main import main
-from evomerge.compiler import compile_genome, search_for
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.events import Notice, RunStarted, TrialFinished
 from evomerge.report.training_section import training_of
 from evomerge.run.recorded_run import load_run

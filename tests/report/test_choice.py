@@ -7,18 +7,19 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from evomerge.genome import load_genome
+from evomerge.genome.load import load_genome
 from evomerge.nouns.trial import Outcome, TrialState
 from evomerge.report.choice_section import Choice, choice_of
-from evomerge.report.exporting import winners_of
 from evomerge.report.gains import Gains
 from evomerge.report.page import report_html
 from evomerge.report.summary import remarks, summary
 from evomerge.report.trial_table import final_tables
 from evomerge.run.best import write_best
+from evomerge.run.chosen import winners_of
 from evomerge.run.expectation import Expectation
 from evomerge.run.final_choice import finalists
-from evomerge.run.ledger import Ledger, RunFolder
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run, recorded_run
 from evomerge.run.search_documents import SearchDocuments
 from tests.recorded_runs import evaluation, record_run

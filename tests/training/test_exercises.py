@@ -13,7 +13,6 @@ from evomerge.evaluators.lm_eval.targets import Answer, Target
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.nouns.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
 from evomerge.optimizers.search_context import InMemory
-from evomerge.recipe import Recipe
 from evomerge.recipe.plain import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.exercises import Exercises, History

@@ -16,20 +16,17 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from evomerge.cli.main import main
-from evomerge.compiler import compile_genome, search_for
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.make_trainer import _TrainerMaker
 from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome import load_genome
 from evomerge.genome.load import load_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merging.build import build
 from evomerge.nouns.events import Proposing, TrialFinished
 from evomerge.nouns.trial import Candidate, Trial
-from evomerge.recipe import Recipe
-from evomerge.report.exporting import trial_of, winners_of
+from evomerge.recipe.plain import Recipe
 from evomerge.report.page import report_html
 from evomerge.report.training_section import training_of, training_section
 from evomerge.run.chosen import trial_of, winners_of

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evomerge.compiler import compile_genome, search_for
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import LedgerError, LostFileError

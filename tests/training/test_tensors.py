@@ -12,7 +12,7 @@ import torch
 from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe import Recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.tensor_mixture import TensorMixture
 from tests.training.test_mixture import METHODS, gradient_at, slopes
