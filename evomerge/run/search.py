@@ -13,7 +13,6 @@ from evomerge.foundations.files import write_missing
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.nouns.events import (
     Event,
-    FinalScored,
     Notice,
     Proposing,
     RunFinished,
@@ -24,12 +23,11 @@ from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Candidate, Outcome, Trial
 from evomerge.optimizers.base import Optimizer
 from evomerge.run.best import write_best, write_front
-from evomerge.run.final_choice import FinalChoice, finalists
-from evomerge.run.leaderboard import Standing, anchored
+from evomerge.run.finals import Finals
+from evomerge.run.leaderboard import Standing
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.limits import Limits
 from evomerge.run.proposer import Proposer
-from evomerge.run.search_documents import SearchDocuments
 from evomerge.run.steering import look_at_tasks
 
 Evaluating = Generator[Event, None, list[Outcome]]
@@ -255,7 +253,7 @@ class Search:
         if n_open:
             raise _StoppedError if self._is_stopping else _OverError
 
-    def _keep_batch(self, outcome: Outcome, *, is_news: bool) -> Iterator[Event]:
+    def _keep_batch(self, outcome: Outcome, is_news: bool) -> Iterator[Event]:
         """A batch that was too large once stays smaller: scores must not depend on luck."""
         if outcome.batch_divisor <= self.executor.batch_divisor:
             return
@@ -285,7 +283,7 @@ class Search:
         if is_improved and not was_recorded:
             self._write_winner(self._leaders()[0])
         self._is_winner_written &= not (is_improved and was_recorded)
-        yield from self._keep_batch(outcome, is_news=not was_recorded)
+        yield from self._keep_batch(outcome, not was_recorded)
         scores = self.standing.scores(trial)
         is_best = is_improved and not self.standing.is_multi
         yield TrialFinished(candidate, outcome, scores, is_best, was_recorded)
@@ -308,54 +306,9 @@ class Search:
             write_front(self.ledger, self.standing)
         write_best(self.ledger, self.standing, trial)
 
-    # After the search
-
     def _run_finals(self) -> Generator[Event, None, None]:
-        """Validation has a say in who of the best wins, holdout looks at the winner once."""
-        if "validation" in self.finals:
-            compare = SearchDocuments(self.ledger, self.standing.objective)
-            best = finalists(self.standing, self.limits.finalists, compare)
-            yield from self._score("validation", FinalChoice(self.standing).beside, best)
-        choice = self._choice()
-        if "holdout" in self.finals:
-            yield from self._score("holdout", choice.beside, choice.winners)
-        if choice.winners:
-            self._write_winner(choice.winners[0])
-
-    def _choice(self) -> FinalChoice:
-        validated, count = self.ledger.final_outcomes("validation"), self.limits.finalists
-        return FinalChoice(self.standing, self.finals.get("validation"), validated, count)
-
-    def _score(
-        self, split: str, baselines: Sequence[Trial], trials: Sequence[Trial]
-    ) -> Generator[Event, None, None]:
-        """Scores trials and the baselines beside them on a split."""
-        jobs = []
-        # Baselines first: an objective may be scaled by them.
-        for trial in {t.candidate.trial_id: t for t in (*baselines, *trials)}.values():
-            candidate = trial.candidate
-            recorded = self.ledger.finals.get((split, candidate.trial_id))
-            known = self.ledger.known_outcome(split, candidate.recipe.digest)
-            if recorded is not None:
-                yield from self._final(candidate, split, recorded, was_recorded=True)
-            elif known is not None:
-                yield from self._final(candidate, split, known)
-            else:
-                jobs.append(Job(candidate, split))
-        for event in self._working(jobs):
-            if isinstance(event, JobFinished):
-                yield from self._final(event.job.candidate, split, event.outcome)
-            else:
-                yield event
-
-    def _final(
-        self, candidate: Candidate, split: str, outcome: Outcome, *, was_recorded: bool = False
-    ) -> Iterator[Event]:
-        if not was_recorded:
-            self.ledger.record_final(candidate.trial_id, split, outcome)
-        yield from self._keep_batch(outcome, is_news=not was_recorded)
-        evaluation = outcome.evaluation
-        outcomes = self.ledger.final_outcomes(split)
-        objective = anchored(self.finals[split], self.standing.trials, outcomes)
-        scores = () if evaluation is None else objective.scores(evaluation)
-        yield FinalScored(candidate, split, scores)
+        """What follows the search, and best.yml with who won in the end."""
+        finals = Finals(self.standing, self.ledger, self.finals, self.limits.finalists)
+        winners = yield from finals.run(self._working, self._keep_batch)
+        if winners:
+            self._write_winner(winners[0])
