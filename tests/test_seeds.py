@@ -485,7 +485,7 @@ def test_gradient_and_gp_hear_the_seeds_like_any_trial():
     process = begun_from_seeds("gp")
     n_asked = len(process.ask())
     assert len(process._study.trials) == 9 + n_asked
-    assert begun_from_seeds("gradient")._here.genotype.tolist() == SEEDS[1].tolist()
+    assert begun_from_seeds("gradient")._known_start().genotype.tolist() == SEEDS[1].tolist()
 
 
 def composed(kind, **arguments):

@@ -24,7 +24,8 @@ from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.search_context import SearchContext
 
 EPOCHS = 6  # later ones gain little, and learn the search documents by heart
-TRAINING: Mapping[str, Any] = {"granularity": "tensor", "epochs": EPOCHS}  # settings of gradient
+# Settings of gradient. A weight of one tensor moves less than that of all: it may take twice the step.
+TRAINING: Mapping[str, Any] = {"granularity": "tensor", "epochs": EPOCHS, "learning_rate": 0.1}
 LEAST_WITH_GRADIENT = 20  # trials; of fewer the epochs would leave the search none
 MOST_DIMENSIONS = 64  # of a Gaussian process
 MOST_TRIALS = 200  # likewise

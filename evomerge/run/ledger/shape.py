@@ -208,6 +208,7 @@ class _AutoLink(TypedDict):
     population_size: NotRequired[Positive]
     epochs: NotRequired[Positive]
     granularity: NotRequired[Literal["space", "tensor"]]
+    learning_rate: NotRequired[float]
 
 
 @with_config(STRICT)
