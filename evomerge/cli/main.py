@@ -26,7 +26,7 @@ Examples:
 """
 
 
-# Command -> where it is; only the one that is called is imported.
+# Command -> where it is; only the one that is called is imported. Help lists them by name.
 COMMANDS = {
     "init": "evomerge.cli.init:init",
     "run": "evomerge.cli.run:run",

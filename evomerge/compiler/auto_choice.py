@@ -1,4 +1,4 @@
-"""What `optimizer: auto` stands for in a genome: picked once, when a run begins, and kept there.
+"""Applies the rule of `optimizers/auto` to a genome: once, when a run begins, and kept there.
 
 From then on it is a chain like any other: budgets, room, reports and keepsakes are the links' own.
 """

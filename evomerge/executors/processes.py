@@ -1,4 +1,4 @@
-"""Several trials at once, each worker in a process of its own.
+"""Several trials at once, each worker in a process; replaced if it dies, killed if overdue.
 
 Workers only merge and score; what they find goes back to this process, which keeps the books.
 A worker that dies (killed for memory, say) does not end the run: a new worker takes its place
@@ -119,9 +119,7 @@ class Processes(Executor):
             job = slot.job
             if job is None or slot.deadline.missed(by=GRACE) is None or slot.connection.poll():
                 continue
-            slot.process.kill()
-            slot.process.join()
-            slot.connection.close()
+            slot.kill()
             self._slots.remove(slot)
             yield from self.given_up(job, slot.stage, slot.deadline)
 

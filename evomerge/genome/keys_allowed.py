@@ -1,4 +1,4 @@
-"""Which keys stand where in a genome."""
+"""Where a misplaced key of a genome belongs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The genome file as a frozen object; a superset of mergekit-evolve's."""
+"""The genome file as a frozen object: its top level, `optimizer:` and `execution:`."""
 
 from __future__ import annotations
 

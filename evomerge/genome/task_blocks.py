@@ -1,4 +1,4 @@
-"""The part of the genome that says how candidates are judged."""
+"""How candidates are judged: `tasks:` and `evaluation:` of the genome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live model bound to the tensor names of a built checkpoint, written in place."""
+"""A live model bound to the tensors of a built checkpoint, heads tied or untied as it says."""
 
 from __future__ import annotations
 

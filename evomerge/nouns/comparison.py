@@ -1,4 +1,4 @@
-"""Two evaluations on the same documents: the difference of their scores, and how sure it is.
+"""Two evaluations on the same documents: the difference of their scores, its standard error.
 
 Models that answer the same documents are compared document by document: what is hard for both
 cancels out, and the standard error of the difference is smaller than those of the scores say.

@@ -1,4 +1,4 @@
-"""Metrics -> scores -> losses; the only place where a sign turns.
+"""Metrics -> scores with their standard errors -> losses; the only place where a sign turns.
 
 A score is higher-is-better, a loss lower-is-better; ``inf`` is a failed trial.
 """

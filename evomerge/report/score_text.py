@@ -1,4 +1,4 @@
-"""Numbers as people read them; the one place that knows how a score is written."""
+"""How scores and their standard errors are printed; nothing is computed here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses of a model -> metrics and documents, by lm-eval's filters and metrics."""
+"""Responses of a model -> metrics with standard errors, and documents, as lm-eval has them."""
 
 from __future__ import annotations
 
