@@ -77,6 +77,7 @@ RULES = Rules(
     "unread_settings:role_of_base",
     "unread_settings:base_among_models",
     "unread_settings:ignored_parameters",
+    "unread_settings:unknown_trackers",
     "task_rules:documents",
     "task_rules:worked_examples",
     "task_rules:directions",

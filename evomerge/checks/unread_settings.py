@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evomerge.checks.context import Subject
-from evomerge.foundations.findings import Finding, note, warning
+from evomerge.foundations.errors import UnknownNameError
+from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.genome.method_fit import is_left_out
 from evomerge.genome.methods import Base, method_named
+from evomerge.trackers import TRACKERS
 
 _BASE = "genome.base_model"
 
@@ -56,3 +58,14 @@ def ignored_parameters(subject: Subject) -> Iterator[Finding]:
                     f"mergekit makes nothing of {name} in {method.name}; it is left out",
                     f"{place}.{name}",
                 )
+
+
+def unknown_trackers(subject: Subject) -> Iterator[Finding]:
+    """Trackers that the table does not hold."""
+    for index, name in enumerate(subject.genome.trackers):
+        if name not in TRACKERS:
+            try:
+                TRACKERS[name]
+            except UnknownNameError as unknown:
+                problem = unknown.problems[0]
+                yield error(problem.what, f"trackers[{index}]", problem.fix)

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from evomerge.foundations.registry import Registry
     from evomerge.genome.methods import Method, MethodParameter
 
-KINDS = ("optimizers", "methods", "spaces", "evaluators", "executors", "objectives")
+KINDS = (
+    *("optimizers", "methods", "spaces", "evaluators", "engines", "executors", "trackers"),
+    "objectives",
+)
 
 
 @click.command(
@@ -38,15 +41,19 @@ def list_names(kind: str, as_json: bool) -> None:
 def _summaries(kind: str) -> list[dict[str, Cell]]:
     from evomerge.evaluators import EVALUATORS
     from evomerge.executors import EXECUTORS
+    from evomerge.inference import ENGINES
     from evomerge.merge_spaces import MERGE_SPACES
     from evomerge.nouns.objective import OBJECTIVES
     from evomerge.optimizers import OPTIMIZERS
+    from evomerge.trackers import TRACKERS
 
     tables: dict[str, Registry[Any]] = {
         "optimizers": OPTIMIZERS,
         "spaces": MERGE_SPACES,
         "evaluators": EVALUATORS,
+        "engines": ENGINES,
         "executors": EXECUTORS,
+        "trackers": TRACKERS,
     }
     table = tables.get(kind)
     found = OBJECTIVES if table is None else {name: table.summary(name) for name in table}

@@ -17,12 +17,12 @@ from evomerge.optimizers.auto import Chosen, chosen_in
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
-_WHERE_KEPT = "run_dir"  # a run may be moved
+_BESIDE = ("run_dir", "trackers")  # a run may be moved, and kept for others
 _FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say
 
 
 def genome_digest(genome: Any) -> str:
-    """Of all that makes a run itself: everything but where it is kept."""
+    """Of all that makes a run itself: everything but where it is kept, and by whom."""
     return digest(_itself(genome))
 
 
@@ -122,4 +122,4 @@ def genome_changes(ledger: Ledger, genome: Any) -> list[str]:
 def _itself(genome: Any) -> Any:
     if not isinstance(genome, Mapping):
         return genome
-    return {key: value for key, value in genome.items() if key != _WHERE_KEPT}
+    return {key: value for key, value in genome.items() if key not in _BESIDE}

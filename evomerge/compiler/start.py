@@ -98,7 +98,7 @@ def search_for(
         warnings=[str(f) for f in compiled.findings if f.severity is Severity.WARNING],
         notes=[*notes, *_notes(compiled, ledger.header)],
         is_strict=is_strict,
-        trackers=[Feed(ledger, genome)],
+        trackers=[Feed(ledger, genome, genome.trackers)],
     )
     searches.append(search)
     return search

@@ -11,7 +11,15 @@ from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import Evaluation, Task
-from evomerge.genome.words import BASELINES, N_FINALISTS, SPLITS, Baseline, Split, limit_key
+from evomerge.genome.words import (
+    BASELINES,
+    N_FINALISTS,
+    SPLITS,
+    TRACKERS,
+    Baseline,
+    Split,
+    limit_key,
+)
 
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
 
@@ -210,6 +218,10 @@ class Genome(Block):
         default_factory=Evaluation, description="How lm-eval runs the live model."
     )
     execution: Execution = Field(default_factory=Execution, description="Where trials run.")
+    trackers: list[str] = Field(
+        default_factory=lambda: list(TRACKERS),
+        description="Who keeps the run for others while it goes on; `evomerge list trackers`.",
+    )
     run_dir: str | None = Field(
         None, description="The run folder. Default: `runs/` and the genome file's name."
     )

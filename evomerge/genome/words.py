@@ -8,6 +8,7 @@ Split = Literal["tasks", "validation", "holdout"]
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
 Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+TRACKERS = ("page", "optuna_journal")  # who hears of a run unless the genome says
 N_FINALISTS = 5
 
 

@@ -4,7 +4,7 @@ from evomerge.foundations.registry import Registry
 from evomerge.inference.base import Engine
 
 ENGINES: Registry[type[Engine]] = Registry(
-    "inference engine",
+    "engine",
     {
         "transformers": "evomerge.inference.transformers.transformers_engine:TransformersEngine",
     },

@@ -24,7 +24,7 @@ from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.search_context import SearchContext
 
 EPOCHS = 6  # later ones gain little, and learn the search documents by heart
-# Settings of gradient. A weight of one tensor moves less than that of all: it may take twice the step.
+# Settings of gradient. The weight of one tensor may take twice the step that of all takes.
 TRAINING: Mapping[str, Any] = {"granularity": "tensor", "epochs": EPOCHS, "learning_rate": 0.1}
 LEAST_WITH_GRADIENT = 20  # trials; of fewer the epochs would leave the search none
 MOST_DIMENSIONS = 64  # of a Gaussian process

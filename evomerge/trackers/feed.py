@@ -22,7 +22,7 @@ class Feed:
     Args:
         ledger: The history they keep.
         genome: What is searched.
-        names: Of trackers; all of the table by default.
+        names: Of trackers.
         clock: Seconds from any start, rising.
     """
 
@@ -30,7 +30,7 @@ class Feed:
         self,
         ledger: Ledger,
         genome: Genome,
-        names: Sequence[str] = tuple(TRACKERS),
+        names: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evomerge.checks import unread_settings as rules
@@ -161,3 +163,10 @@ def test_a_base_among_the_models_is_told():
     (found,) = rules.base_among_models(subject("ties", "[a, c]"))
     assert str(found).startswith("genome.models[1]: c is the base too, so it gets no parameters")
     assert not [*rules.base_among_models(subject("ties"))]
+
+
+def test_a_tracker_that_is_none_is_an_error_with_its_place():
+    one = subject("linear")
+    one = replace(one, genome=one.genome.model_copy(update={"trackers": ["page", "wandb"]}))
+    (found,) = rules.unknown_trackers(one)
+    assert str(found).startswith("trackers[1]: unknown tracker 'wandb' (known: ")

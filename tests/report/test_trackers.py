@@ -12,6 +12,8 @@ from evomerge.trackers.feed import Feed
 from tests.recorded_runs import record_run
 from tests.report.test_optuna_journal import study_of
 
+ALL = tuple(TRACKERS)
+
 
 class Clock:
     """Rises by a second each time it is read."""
@@ -34,14 +36,14 @@ def finished(trial, *, was_recorded=False):
 
 
 def test_they_are_complete_when_the_run_is(run):
-    feed = Feed(run.ledger, run.genome)
+    feed = Feed(run.ledger, run.genome, ALL)
     list(feed(RunFinished("budget", len(run.standing.trials))))
     assert len(study_of(run).trials) == 13
     assert run.ledger.folder.report.is_file()
 
 
 def test_they_wait_a_hundred_times_as_long_as_they_took(run):
-    feed = Feed(run.ledger, run.genome, clock=Clock())
+    feed = Feed(run.ledger, run.genome, ALL, Clock())
     written = []
     feed.update = lambda: iter(written.append(feed.clock.now) or ())
     for trial in [*run.standing.trials] * 20:
@@ -51,15 +53,21 @@ def test_they_wait_a_hundred_times_as_long_as_they_took(run):
     assert min(gaps) >= 100
 
 
+def test_only_those_that_were_named_hear_of_a_run(run):
+    list(Feed(run.ledger, run.genome, ["page"])(RunFinished("budget", 1)))
+    assert run.ledger.folder.report.is_file()
+    assert not run.ledger.folder.journal.exists()
+
+
 def test_trials_from_the_ledger_are_no_reason_to_write(run):
-    feed = Feed(run.ledger, run.genome)
+    feed = Feed(run.ledger, run.genome, ALL)
     list(feed(finished(run.standing.trials[0], was_recorded=True)))
     assert not run.ledger.folder.report.exists()
 
 
 def test_a_run_without_a_score_is_not_kept(run):
     run.ledger.trials.clear()
-    assert list(Feed(run.ledger, run.genome).update()) == []
+    assert list(Feed(run.ledger, run.genome, ALL).update()) == []
     assert not run.ledger.folder.report.exists()
 
 
@@ -68,7 +76,7 @@ FILES = {"page": "report", "optuna_journal": "journal"}
 
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
-    feed = Feed(run.ledger, run.genome)
+    feed = Feed(run.ledger, run.genome, ALL)
     getattr(run.ledger.folder, FILES[name]).mkdir()
     (notice,) = feed(RunFinished("budget", len(run.standing.trials)))
     assert notice.message.startswith(f"{TRACKERS[name].target} could not be written (")
