@@ -145,17 +145,14 @@ class _TrainerMaker:
         self, settings: GradientSettings, mixture: Mixture, model: LiveModel
     ) -> Exercises:
         """What the documents of the search tasks teach, each as its task counts."""
-        from evomerge.evaluators.lm_eval.answers import questions_of
-        from evomerge.evaluators.lm_eval.evaluator import LmEval
         from evomerge.training.exercises import Exercises, History
         from evomerge.training.right_targets import RightTargets
 
         def tell(message: str) -> None:
             self.hear(Notice(message))
 
-        evaluator = self.executor.worker.evaluators["tasks"]
         return Exercises(
-            questions_of(evaluator, model) if isinstance(evaluator, LmEval) else (),
+            self.executor.worker.evaluators["tasks"].questions(model),
             {task.name: task.weight for task in self.compiled.genome.tasks},
             History(self._readable, self._documents),
             lambda recipe: mixture.of(recipe).module,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.deadline import Deadline
@@ -118,6 +119,14 @@ class Evaluator(ABC):
 
     def facts(self) -> tuple[TaskFacts, ...]:
         """What is known of each task before a model is scored; after :meth:`prepare`."""
+        return ()
+
+    def questions(self, model: LiveModel) -> tuple[Question, ...]:
+        """What can be learned from: every document of which it may be known what is right.
+
+        Args:
+            model: Its tokenizer reads the prompts, its configuration says how much of them.
+        """
         return ()
 
     def tokens_per_pass(self, device: str, longest: int) -> int:

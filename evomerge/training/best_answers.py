@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from evomerge.evaluators.lm_eval.answers import Question
-from evomerge.evaluators.lm_eval.targets import PERFECT, Tokens
+from evomerge.evaluators.questions import PERFECT, Question, Tokens
 from evomerge.nouns.trial import Document
 
 

@@ -13,8 +13,7 @@ from itertools import islice
 
 from transformers import PreTrainedModel
 
-from evomerge.evaluators.lm_eval.answers import Question
-from evomerge.evaluators.lm_eval.targets import Answer
+from evomerge.evaluators.questions import Answer, Question
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.nouns.parents import is_parent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from evomerge.evaluators.lm_eval.answers import Question
+from evomerge.evaluators.questions import Question
 from evomerge.foundations.errors import LedgerError
 from evomerge.optimizers.search_context import Keepsakes
 

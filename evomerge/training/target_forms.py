@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from evomerge.evaluators.lm_eval.answers import Question
-from evomerge.evaluators.lm_eval.targets import Answer, Tokens
+from evomerge.evaluators.questions import Answer, Question, Tokens
 from evomerge.training.losses import likelihoods
 from evomerge.training.passes import Pass, Text, fitting
 

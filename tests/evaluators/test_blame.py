@@ -7,7 +7,6 @@ import json
 import pytest
 
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.foundations.errors import EvomergeError
 from evomerge.genome.task_blocks import Evaluation, Task
 
@@ -203,7 +202,7 @@ def test_an_answer_that_cannot_be_read_for_training_is_named(evaluator, live_mod
     (task,) = (leaf.task for entry in own.loaded() for leaf in entry.leaves)
     monkeypatch.setattr(task, "doc_to_target", lambda doc: {}["gone"] if doc["n"] == 3 else 0)
     with pytest.raises(EvomergeError, match="the right answer of document 3: KeyError: 'gone'"):
-        questions_of(own, live_model)
+        own.questions(live_model)
 
 
 def test_a_document_that_was_drawn_has_its_own_number(evaluator, live_model):

@@ -9,7 +9,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.evaluators.lm_eval.requests import Requests
 from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.merging.live_model import LiveModel
@@ -57,7 +56,7 @@ def likelihood_of(model, answers):
 def test_options_are_compared_as_lm_eval_compares_them(place, model, metric):
     evaluator = evaluator_of(place, "tiny_choice", metric=metric)
     evaluation = evaluator.evaluate(model)
-    questions = questions_of(evaluator, model)
+    questions = evaluator.questions(model)
     credits, right = [], [row["answer"] for row in rows(place)]
     for question in questions:
         scores = likelihood_of(model, question.answers) / torch.tensor(question.lengths)
@@ -71,7 +70,7 @@ def test_options_are_compared_as_lm_eval_compares_them(place, model, metric):
 
 def test_the_likelihood_of_a_scored_text_is_lm_evals(place, model):
     evaluator = evaluator_of(place, "tiny_likelihood")
-    found = likelihood_of(model, [one.answers[0] for one in questions_of(evaluator, model)])
+    found = likelihood_of(model, [one.answers[0] for one in evaluator.questions(model)])
     leaf = evaluator.loaded()[0].leaves[0]
     responses = Requests([leaf]).ask(evaluator.language_model_for(model))[leaf.task]
     assert found.tolist() == pytest.approx([one[0] for one in responses], abs=1e-4)
@@ -79,7 +78,7 @@ def test_the_likelihood_of_a_scored_text_is_lm_evals(place, model):
 
 def test_a_written_answer_has_its_target_in_every_form_the_tasks_own_first(place, model):
     evaluator = evaluator_of(place, "tiny_text", metric="exact_match,whole")
-    questions = questions_of(evaluator, model)
+    questions = evaluator.questions(model)
     targets = [question.target for question in questions]
     forms = [[target.form(index) for index in range(target.n_forms)] for target in targets]
     read = [[model.tokenizer.decode(one.tokens) for one in own] for own in forms]
@@ -99,7 +98,7 @@ def test_what_was_written_is_kept_as_tokens_with_what_ended_it(place, model, eng
     """Read again, every token is the likeliest one: the model itself wrote it."""
     evaluator = evaluator_of(place, "tiny_text", metric="exact_match,first-letter", engine=engine)
     documents = evaluator.evaluate(model).documents
-    questions = questions_of(evaluator, model)
+    questions = evaluator.questions(model)
     for document, question in zip(documents, questions, strict=True):
         tokens = (*question.prompt, *document.written)
         with torch.no_grad():
@@ -113,9 +112,8 @@ def test_what_was_written_is_kept_as_tokens_with_what_ended_it(place, model, eng
 
 
 def test_a_text_that_is_scored_whole_is_its_own_answer(place, model):
-    for one in questions_of(
-        evaluator_of(place, "tiny_rolling", metric="bits_per_byte", limit=3), model
-    ):
+    evaluator = evaluator_of(place, "tiny_rolling", metric="bits_per_byte", limit=3)
+    for one in evaluator.questions(model):
         assert len(one.answers[0].context) == 1
         assert "jump over the lazy dog" in model.tokenizer.decode(one.answers[0].tokens)
 
@@ -134,12 +132,12 @@ def test_a_target_that_the_task_itself_would_not_score_is_none(place, model, fil
     """As a placeholder, or a program's tests, in the place of a target."""
     evaluator = evaluator_of(place, "tiny_text", metric=f"exact_match,{filter_}")
     (task,) = (leaf.task for entry in evaluator.loaded() for leaf in entry.leaves)
-    assert not any(question.target.is_judged for question in questions_of(evaluator, model))
+    assert not any(question.target.is_judged for question in evaluator.questions(model))
     task.process_results = lambda doc, results: {"exact_match": 0.0}
-    questions = questions_of(evaluator, model)
+    questions = evaluator.questions(model)
     assert all(question.target.is_judged for question in questions)
     assert not any(question.target.is_right() for question in questions)
     task.process_results = lambda doc, results: {"exact_match": float(len(results[0]) == 1)}
     targets = [row["target"] for row in rows(place)]
-    kept = [question.target.is_right() for question in questions_of(evaluator, model)]
+    kept = [question.target.is_right() for question in evaluator.questions(model)]
     assert kept == [filter_ == "first-letter" or len(target) == 1 for target in targets]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.evaluators.lm_eval.answers import Question
-from evomerge.evaluators.lm_eval.targets import Answer, Target
+from evomerge.evaluators.questions import Answer, Question, Target
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.nouns.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
 from evomerge.optimizers.search_context import InMemory

@@ -1,23 +1,20 @@
-"""What tasks ask and what would be right, as tokens: the texts that a model can learn from."""
+"""lm-eval's requests -> questions: which of the answers to each would be right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lm_eval.api.instance import Instance
 
 from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import DIVISORS
-from evomerge.evaluators.lm_eval.evaluator import LmEval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
-from evomerge.evaluators.lm_eval.targets import Answer, Target, Tokens, cut, target_of
-
-if TYPE_CHECKING:
-    from evomerge.merging.live_model import LiveModel
+from evomerge.evaluators.lm_eval.targets import cut, target_of
+from evomerge.evaluators.questions import Answer, Question
 
 
 @dataclass(frozen=True)
@@ -33,56 +30,26 @@ class _Reader:
     inside: Callable[[], AbstractContextManager[None]]
 
 
-@dataclass(frozen=True)
-class Question:
-    """One document of a task.
-
-    Attributes:
-        task: As the genome names it.
-        document: Name and index that its results go by.
-        metric: ``"metric,filter"`` that its results are judged by.
-        higher_is_better: Direction of that metric.
-        answers: The options, or the one text that is scored; none of a text that is written.
-        right: Which of the options are right.
-        lengths: What lm-eval divides the log-likelihood of each option by.
-        against: What it takes the log-likelihood of away, one per option; often empty.
-        prompt: What a text is written after; None where none is.
-        max_tokens: At which a text that is written is cut; None where none is.
-        is_repeated: Whether several texts are written, of which a value is no one's alone.
-        target: What the task says is right of a text that is written; None where it says nothing.
-    """
-
-    task: str
-    document: tuple[str, int]
-    metric: str
-    higher_is_better: bool
-    answers: tuple[Answer, ...] = ()
-    right: tuple[int, ...] = (0,)
-    lengths: tuple[float, ...] = (1.0,)
-    against: tuple[Answer, ...] = ()
-    prompt: Tokens | None = None
-    max_tokens: int | None = None
-    is_repeated: bool = False
-    target: Target | None = None
-
-
-def questions_of(evaluator: LmEval, model: LiveModel) -> tuple[Question, ...]:
+def questions_of(
+    entries: Iterable[Entry],
+    model: LiveLanguageModel,
+    inside: Callable[[], AbstractContextManager[None]],
+) -> tuple[Question, ...]:
     """Every document that can teach, in the order of the tasks.
 
     Prompts and tokens are those the tasks are scored with. Of a chosen answer it must be known
     which option is right; a written one may be known by its score alone.
 
     Args:
-        evaluator: Holds the tasks.
-        model: Its tokenizer reads the prompts, its configuration says how much of them.
+        entries: The tasks, their requests built.
+        model: Reads the prompts; it is bound, and so knows how much is read of them.
+        inside: Where lm-eval's own code runs.
     """
-    language_model = evaluator.language_model_for(model)
-    language_model.bind(model.module)
-    reader = _Reader(language_model, evaluator.inside)
-    with evaluator.inside():
+    reader = _Reader(model, inside)
+    with inside():
         return tuple(
             question
-            for entry in evaluator.loaded()
+            for entry in entries
             for leaf in entry.leaves
             for question in _of_leaf(entry, leaf, reader)
         )

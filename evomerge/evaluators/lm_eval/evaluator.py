@@ -11,6 +11,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.lm_eval import sanity
+from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
 from evomerge.evaluators.lm_eval.first_documents import named, settled
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
@@ -21,6 +22,7 @@ from evomerge.evaluators.lm_eval.own_facts import facts_of
 from evomerge.evaluators.lm_eval.requests import Requests, Responses
 from evomerge.evaluators.lm_eval.scoring import score
 from evomerge.evaluators.lm_eval.task_digests import identity_of
+from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemoryError, why
@@ -122,6 +124,12 @@ class LmEval(Evaluator):
         """What is known of each task before a model is scored; after :meth:`prepare`."""
         with self.inside():
             return tuple(facts_of(entry) for entry in self.loaded())
+
+    def questions(self, model: LiveModel) -> tuple[Question, ...]:
+        """See :meth:`Evaluator.questions`."""
+        language_model = self.language_model_for(model)
+        language_model.bind(model.module)
+        return questions_of(self.loaded(), language_model, self.inside)
 
     def tokens_per_pass(self, device: str, longest: int) -> int:
         """Tokens that one forward pass reads at most, in rows as in trees."""

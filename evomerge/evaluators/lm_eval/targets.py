@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -16,35 +15,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.evaluators.questions import PERFECT, Answer, Target, Tokens
 
-Tokens = tuple[int, ...]
-PERFECT = {True: 1.0, False: 0.0}  # higher is better: a share of right ones; lower: an error
 _DELIMITERS = ("", " ", "\n")  # what models write before an answer, whatever the task says
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model reads, and what it may go on with."""
-
-    context: Tokens
-    tokens: Tokens
-
-
-@dataclass(frozen=True)
-class Target:
-    """The target of one document.
-
-    Attributes:
-        n_forms: Delimiters times stops; the task's own come first.
-        form: Makes the tokens of one.
-        is_right: Asks the task whether it would give it full marks, were it an answer.
-        is_judged: Whether the task's own code is asked, and no metric of lm-eval's.
-    """
-
-    n_forms: int
-    form: Callable[[int], Answer]
-    is_right: Callable[[], bool]
-    is_judged: bool = False
 
 
 def target_of(
