@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "evomerge"
 # and from those before it: at the top of its file, inside functions, and for its types alone.
 CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ROOMS = re.findall(r"^\| `(\w+)/` \|", CONTRIBUTING, re.MULTILINE)
+DEEPEST = 19  # imports one above the other; to be lowered, never raised
 # Heavy package -> where it may be imported, and where only inside functions.
 MODELS = (
     ("models", "merging", "inference", "evaluators", "training"),
@@ -124,6 +125,15 @@ def test_a_module_imports_only_what_stands_before_it():
 def test_there_is_no_ring_of_imports():
     graph = {name: module.own(late=False) for name, module in modules().items()}
     TopologicalSorter(graph).prepare()  # raises with the ring
+
+
+def test_a_stranger_finds_twenty_names_and_no_deep_stack():
+    assert len(ROOMS) <= 20
+    graph = {name: module.own(late=False) for name, module in modules().items()}
+    depth = {}
+    for name in TopologicalSorter(graph).static_order():
+        depth[name] = 1 + max((depth[other] for other in graph[name]), default=0)
+    assert max(depth.values()) <= DEEPEST
 
 
 def test_no_two_modules_have_one_name():

@@ -66,7 +66,7 @@ def _facts(subject: Subject, space: Space) -> Facts:
         n_objectives(genome),
         genome.execution.workers,
         genome.optimizer.population_size,
-        _obstacle(space, genome) or _shortage(subject),
+        _obstacle(space, genome) or _untold(genome) or _shortage(subject),
     )
 
 
@@ -74,6 +74,11 @@ def _obstacle(space: Space, genome: Genome) -> str:
     """Why there is no gradient in a space, in few words; empty where there is one."""
     first = next(Gradient.obstacles(space, genome, GradientSettings(**TRAINING)), None)
     return "" if first is None else first.what.partition(" (")[0]
+
+
+def _untold(genome: Genome) -> str:
+    """Who learned the search documents has to be judged by others."""
+    return "" if genome.validation else "no validation tasks to judge what is learned by"
 
 
 def _shortage(subject: Subject) -> str:

@@ -19,6 +19,7 @@ from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.search_context import Trainer
 from evomerge.run.ledger.artifact_store import RunKeepsakes
 from evomerge.run.ledger.history import Ledger
+from evomerge.training.right_targets import RightTargets
 
 if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
@@ -59,6 +60,7 @@ class _TrainerMaker:
     hear: Callable[[Proposing | Notice | Warned], None]
 
     _made: list[tuple[Worker, GradientSettings, Trainer]] = field(default_factory=list)
+    _right: list[RightTargets] = field(default_factory=list)  # one for all, once it is asked for
 
     def __call__(self, settings: GradientSettings) -> Trainer:
         """The trainer of an optimizer; a new one where the worker of the trials is another now."""
@@ -146,11 +148,12 @@ class _TrainerMaker:
     ) -> Exercises:
         """What the documents of the search tasks teach, each as its task counts."""
         from evomerge.training.exercises import Exercises, History
-        from evomerge.training.right_targets import RightTargets
 
         def tell(message: str) -> None:
             self.hear(Notice(message))
 
+        if not self._right:
+            self._right.append(RightTargets(RunKeepsakes(self.ledger.folder), tell))
         return Exercises(
             self.executor.worker.evaluators["tasks"].questions(model),
             {task.name: task.weight for task in self.compiled.genome.tasks},
@@ -159,7 +162,7 @@ class _TrainerMaker:
             lambda message: self.hear(Warned(message)),
             tell,
             settings.batch_size,
-            RightTargets(RunKeepsakes(self.ledger.folder), tell),
+            self._right[0],
         )
 
     def _prompts(

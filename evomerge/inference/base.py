@@ -180,7 +180,11 @@ class Engine(ABC):
         """
         prefix = self.prefix_token_id
         if prefix is None:
-            raise EvaluationError("the tokenizer has neither BOS nor EOS for a text to begin with")
+            raise EvaluationError(
+                "the tokenizer has neither BOS nor EOS for a text to begin with",
+                where="evaluate",
+                fix="Choose another task or tokenizer.",
+            )
         return [Continuation(*window) for window in windows_of(tokens, prefix, self.max_length)]
 
     @abstractmethod

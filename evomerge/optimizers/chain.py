@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.foundations.errors import EvomergeError, LedgerError, LostFileError
+from evomerge.foundations.errors import EvomergeError, LedgerError, LostFileError, Problem
 from evomerge.nouns.space import Space
 from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
@@ -195,7 +195,7 @@ class Chain(Composite):
                 keepsakes.keep(_LEFT, now)
                 self.context.notify(
                     f"{link.name} cannot go on, {self._links[self._position + 1].name} takes its "
-                    f"place: {error.problems[0].what}"
+                    f"place: {Problem(error.problems[0].what, fix=error.problems[0].fix)}"
                 )
         self._go_on()
         return self._asked_of_link()

@@ -58,7 +58,9 @@ class CmaEsSettings(Settings):
     @model_validator(mode="after")
     def _one_of_them(self) -> CmaEsSettings:
         if self.sigma is not None and self.step is not None:
-            raise MisfitError("step beside sigma: both are the first step", "step")
+            raise MisfitError(
+                "step beside sigma: both are the first step", "step", fix="Give one of them."
+            )
         return self
 
 

@@ -56,7 +56,11 @@ class Feed:
 
     def update(self) -> Iterator[Notice]:
         """Brings every tracker up to the ledger."""
-        run = recorded_run(self.ledger, self.genome)
+        try:
+            run = recorded_run(self.ledger, self.genome)
+        except Exception as error:  # whatever it is, the search can go on
+            yield from self._told("report.html and the others", error)
+            return
         if run.standing.complete:
             for name in self.names:
                 yield from self._update(name, run)
@@ -67,7 +71,10 @@ class Feed:
                 self._trackers[name] = TRACKERS[name](run)
             self._trackers[name].update(run)
         except Exception as error:  # libraries, a disk, a network: anything may be wrong
-            if name not in self._failed:
-                reason = told(error).rstrip(".")
-                yield Notice(f"{TRACKERS[name].target} could not be written ({reason})")
-            self._failed.add(name)
+            yield from self._told(TRACKERS[name].target, error)
+
+    def _told(self, target: str, error: Exception) -> Iterator[Notice]:
+        """What could not be written, the first time."""
+        if target not in self._failed:
+            yield Notice(f"{target} could not be written ({told(error).rstrip('.')})")
+        self._failed.add(target)

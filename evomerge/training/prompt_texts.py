@@ -50,7 +50,11 @@ def texts_of(
             if len(tokens) > 1:
                 found.append(Text(tokens))
     if not found:
-        raise GenomeError("the prompts are empty", where="optimizer.prompts")
+        raise GenomeError(
+            "the prompts are empty, expected texts of two tokens or more",
+            where="optimizer.prompts",
+            fix="Name another file, task or data set.",
+        )
     return found
 
 

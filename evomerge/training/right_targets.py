@@ -32,17 +32,18 @@ class RightTargets:
         self._judged: dict[str, bool] = {}  # document -> what was said of its target
         self._known: dict[str, bool] = {}  # the same of lm-eval's metrics, which nobody keeps
         self._is_new = False
+        self._told: set[str] = set()  # tasks whose own code people know to be asked
         kept = keepsakes.recall(NAME)
         if kept is not None:
             try:
                 self._judged = {str(key): bool(said) for key, said in json.loads(kept).items()}
-            except (ValueError, AttributeError) as error:
+                self._told = {json.loads(key)[0] for key in self._judged}
+            except (ValueError, AttributeError, TypeError, LookupError) as error:
                 raise LedgerError(
                     f"not what tasks said of their targets ({error})",
                     where=f"optimizer/{NAME}",
                     fix="Restore the file from a copy, or start a new run folder.",
                 ) from error
-        self._told = {json.loads(key)[0] for key in self._judged}
 
     def holds(self, question: Question) -> bool:
         """Whether the target of a document is right."""

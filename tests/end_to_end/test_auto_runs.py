@@ -162,3 +162,9 @@ def test_what_auto_cannot_do_is_refused_at_its_key(place, override, sentence):
     done = CliRunner().invoke(main, ["check", "genome.yml", "--set", override])
     assert done.exit_code == 2
     assert sentence in " ".join(done.output.split())
+
+
+def test_without_validation_nothing_is_trained_and_the_line_says_why(place):
+    note = next(n for n in begin(place, "validation=[]").notes if "optimizer auto" in n)
+    assert note.startswith("optimizer auto: gp, 20 trials (")
+    assert "no gradient: no validation tasks to judge what is learned by" in note

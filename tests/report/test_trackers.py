@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import pytest
 
+from evomerge.foundations.errors import LedgerError
 from evomerge.nouns.events import RunFinished, TrialFinished
 from evomerge.run.leaderboard import Standing
 from evomerge.trackers import TRACKERS
+from evomerge.trackers import feed as feed_module
 from evomerge.trackers.feed import Feed
 from tests.recorded_runs import record_run
 from tests.report.test_optuna_journal import study_of
@@ -71,24 +73,35 @@ def test_a_run_without_a_score_is_not_kept(run):
     assert not run.ledger.folder.report.exists()
 
 
-FILES = {"page": "report", "optuna_journal": "journal"}
+def file_of(run, name):
+    return run.ledger.folder.path / TRACKERS[name].target
+
+
+def test_a_run_that_cannot_be_read_back_ends_nothing(run, monkeypatch):
+    def broken(*_):
+        raise LedgerError("it contradicts itself")
+
+    monkeypatch.setattr(feed_module, "recorded_run", broken)
+    feed = Feed(run.ledger, run.genome, ALL)
+    (notice,) = feed(RunFinished("budget", 1))
+    assert notice.message.startswith("report.html and the others could not be written (LedgerE")
+    assert list(feed(RunFinished("budget", 1))) == []
 
 
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
     feed = Feed(run.ledger, run.genome, ALL)
-    getattr(run.ledger.folder, FILES[name]).mkdir()
+    file_of(run, name).mkdir()
     (notice,) = feed(RunFinished("budget", len(run.standing.trials)))
     assert notice.message.startswith(f"{TRACKERS[name].target} could not be written (")
     assert list(feed(RunFinished("budget", len(run.standing.trials)))) == []
-    others = [getattr(run.ledger.folder, FILES[other]) for other in FILES if other != name]
-    assert all(file.is_file() for file in others)
+    assert all(file_of(run, other).is_file() for other in TRACKERS if other != name)
 
 
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_what_is_kept_step_by_step_is_what_is_kept_at_once(tmp_path, name):
     run = record_run(tmp_path / "run")
-    file = getattr(run.ledger.folder, FILES[name])
+    file = file_of(run, name)
     half = Standing(run.standing.objective, run.standing.trials[:5])
     tracker = TRACKERS[name](type(run)(run.ledger, run.genome, half, run.finals))
     tracker.update(run)

@@ -274,9 +274,10 @@ def test_a_judge_is_asked_once_for_each_target_that_may_be_learned(past, monkeyp
     again._rights = RightTargets(keepsakes, told.append)  # of a run that goes on
     assert learned(again) == first
     assert (judge.n_asked, len(told)) == (asked, 1)
-    keepsakes.keep(NAME, b"[]")
-    with pytest.raises(LedgerError, match="not what tasks said of their targets"):
-        RightTargets(keepsakes, told.append)
+    for broken in (b"[]", b'{"a": true}', b'{"3": true}', b'{"[]": true}', b"\xff"):
+        keepsakes.keep(NAME, broken)
+        with pytest.raises(LedgerError, match="not what tasks said of their targets"):
+            RightTargets(keepsakes, told.append)
 
 
 def test_where_models_know_every_answer_nobody_judges_targets(monkeypatch):
