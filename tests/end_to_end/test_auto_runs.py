@@ -143,7 +143,7 @@ def test_training_that_fails_is_told_and_the_search_takes_its_place(place, monke
     events.close()
     assert asked == ["optimizer, gp"] * 2
     told = [event.message for event in heard if isinstance(event, Notice)]
-    assert told == ["gradient cannot go on, gp takes its place: nothing teaches here"]
+    assert told == ["gradient cannot go on, gp takes its place: nothing teaches here."]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_where_training_cannot_go_on_the_search_does(until):
     assert labels == [*epochs, *["gp"] * (9 - until)]
     assert told == [
         "gradient cannot go on, gp takes its place: no right answer can be read off the search "
-        "tasks"
+        "tasks."
     ]
     # Nor does it in a run that goes on where there is more memory.
     assert run(auto(ToyTrainer(), keepsakes), 9)[0].tobytes() == whole.tobytes()
