@@ -55,7 +55,9 @@ def finalists(
 def leaders(ranked: Sequence[Trial], count: int, compare: Compare | None) -> list[Trial]:
     """The first ``count`` of ranked trials, and more as long as none can be told from the best."""
     found = list(ranked[:count])
-    for trial in ranked[count:] if compare is not None else ():
+    if compare is None:
+        return found
+    for trial in ranked[count:]:
         difference = compare(ranked[0], trial)
         if difference.stderr is None or difference.is_distinguishable:
             break
