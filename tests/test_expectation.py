@@ -54,6 +54,16 @@ def compared(one, other):
     return compare(OBJECTIVES["search"], *evaluations, np.random.default_rng(0))[0]
 
 
+def compared_among(outcomes):
+    """Compares on the validation documents."""
+
+    def compared(one, other):
+        pair = (outcomes[trial.candidate.trial_id].evaluation for trial in (one, other))
+        return compare(OBJECTIVES["validation"], *pair, np.random.default_rng(0))[0]
+
+    return compared
+
+
 @cache
 def searched(seed, n=60, origin="optimizer"):
     """True qualities and the finished trials of a search that tried a plateau and worse."""
@@ -61,14 +71,19 @@ def searched(seed, n=60, origin="optimizer"):
     qualities = 0.6 - np.abs(random.normal(0, 0.01, n))
     qualities -= np.where(random.random(n) < 0.4, random.exponential(0.1, n), 0)
     credits = answered(random, qualities, N_SEARCH)
-    origins = ["model a", *[origin] * (n - 1)]
+    validated = answered(random, qualities, N_VALIDATION)
+    return qualities, *recorded(credits, validated, origin)
+
+
+def recorded(credits, validated, origin="optimizer"):
+    """The finished trials that answered so, and what validation finds of each."""
+    origins = ["model a", *[origin] * (len(credits) - 1)]
     trials = tuple(
         Trial(Candidate(i, origins[i], Recipe({"n": i})), outcome("search", row))
         for i, row in enumerate(credits)
     )
-    validated = answered(random, qualities, N_VALIDATION)
     outcomes = {i: outcome("validation", row) for i, row in enumerate(validated)}
-    return qualities, Standing(OBJECTIVES["search"], trials), outcomes
+    return Standing(OBJECTIVES["search"], trials), outcomes
 
 
 def chosen(standing, outcomes):
@@ -119,7 +134,7 @@ def test_what_is_expected_is_what_comes_and_as_sure_as_is_told(has_validation):
         told.append(found.stderr)
         optimism.append(found.searched - easier - true)
         left.append(found.expected - both - true)
-        assert found.looks == len(qualities)
+        assert found.looks == len(qualities) - 1  # the model was there before
     own = OWN / N_SEARCH**0.5  # what a search score errs for itself
     assert np.mean(optimism) > own  # the winner's curse
     assert abs(np.mean(left)) < 0.5 * own
@@ -140,6 +155,42 @@ def test_what_was_taught_is_expected_to_score_what_validation_says():
     assert found.expected == pytest.approx(0.75)
     assert found.stderr == pytest.approx(high.evaluation.metrics[0].stderr)
     assert expectation(FinalChoice(standing), compared) is None
+
+
+def test_a_search_that_ended_in_copies_of_its_best_is_as_optimistic_as_others():
+    n_clusters, n_copies, left, optimism = 8, 8, [], []
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        qualities = np.full(n_clusters, 0.6)
+        credits = answered(random, qualities, N_SEARCH).repeat(n_copies, axis=0)
+        credits += random.normal(0, 0.001, credits.shape)
+        standing, _ = recorded(credits, [])
+        found = expectation(FinalChoice(standing), compared)
+        easier = credits.mean() - 0.6
+        left.append(found.expected - easier - 0.6)
+        optimism.append(found.searched - easier - 0.6)
+    assert np.mean(optimism) > OWN / N_SEARCH**0.5
+    assert abs(np.mean(left)) < np.mean(optimism) / 3
+
+
+def test_a_taught_winner_is_worth_less_than_the_validation_score_it_was_chosen_by():
+    left, optimism = [], []
+    for seed in range(80):
+        random = np.random.default_rng(seed)
+        qualities = np.full(12, 0.6)
+        rows = [answered(random, qualities, n) for n in (N_SEARCH, N_VALIDATION)]
+        rows[1][0] -= 0.1  # the model: what was taught wins
+        standing, outcomes = recorded(*rows, "optimizer, epoch 1")
+        choice = chosen(standing, outcomes)
+        assert not choice.is_fair(choice.winners[0])
+        score = outcomes[choice.winners[0].candidate.trial_id].evaluation.metrics[0].value
+        easier = rows[1][1:].mean() - 0.6
+        found = expectation(choice, compared, compared_among(outcomes))
+        assert found.expected <= score
+        left.append(found.expected - easier - 0.6)
+        optimism.append(score - easier - 0.6)
+    assert np.mean(optimism) > OWN / N_VALIDATION**0.5
+    assert abs(np.mean(left)) < np.mean(optimism) / 2
 
 
 def test_where_no_documents_are_kept_nothing_is_expected():

@@ -17,22 +17,24 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.recipe.plain import Recipe
-from evomerge.run.final_choice import FinalChoice, finalists
+from evomerge.run.final_choice import FinalChoice, finalists, leaders
 from evomerge.run.leaderboard import Standing
 
-SPLITS = {"search": 20, "validation": 10}  # documents of each task
+SPLITS = {"search": (20, 20), "validation": (10, 10)}  # documents of each task
+METRICS = ("acc", "f1")
 
 
-def objective(name, split="search", *, metric="acc", weights=(1.0, 1.0)):
-    names = (f"math_{split}", f"text_{split}")
+def objective(name, split="search", *, metrics=METRICS, weights=(1.0, 1.0), names=None):
+    names = names or (f"math_{split}", f"text_{split}")
     tasks = tuple(Task(name=n, weight=w) for n, w in zip(names, weights, strict=True))
-    return Objective(name, tasks, tuple(MetricKey(n, metric) for n in names))
+    keys = tuple(MetricKey(n, m) for n, m in zip(names, metrics, strict=True))
+    return Objective(name, tasks, keys)
 
 
-def outcome(*values, split="search", metric="acc"):
-    keys = objective("worst", split, metric=metric).keys
-    pairs = zip(keys, values, strict=True)
-    metrics = tuple(Metric(key, value, 0.1, SPLITS[split], True) for key, value in pairs)
+def outcome(*values, split="search", sizes=None, **settings):
+    keys = objective("worst", split, **settings).keys
+    triples = zip(keys, values, sizes or SPLITS[split], strict=True)
+    metrics = tuple(Metric(key, value, 0.1, n, True) for key, value, n in triples)
     return Outcome(TrialState.COMPLETE, Evaluation(metrics))
 
 
@@ -46,10 +48,8 @@ def standing(name, *trials):
 
 def choice(found, validated, count=5, **settings):
     """The choice where these scores are what validation found."""
-    split = {"split": "validation"}
     outcomes = {
-        i: outcome(*values, **split, metric=settings.get("metric", "acc"))
-        for i, values in validated.items()
+        i: outcome(*values, split="validation", **settings) for i, values in validated.items()
     }
     rule = objective(found.objective.name, "validation", **settings)
     return FinalChoice(found, rule, outcomes, count)
@@ -116,7 +116,7 @@ def test_each_task_is_joined_before_the_tasks_are():
     assert ids(mixed.winners) == [0]
 
 
-@pytest.mark.parametrize("changes", [{"metric": "exact_match"}, {"weights": (1.0, 2.0)}])
+@pytest.mark.parametrize("changes", [{"metrics": ("acc", "exact_match")}, {"weights": (1.0, 2.0)}])
 def test_validation_on_other_tasks_chooses_alone(changes):
     found = standing("weighted_sum", trial(0, 0.9, 0.9), trial(1, 0.8, 0.8))
     alone = choice(found, {0: (0.5, 0.5), 1: (0.6, 0.6)}, **changes)
@@ -124,7 +124,45 @@ def test_validation_on_other_tasks_chooses_alone(changes):
     assert ids(alone.winners) == [1]
 
 
-def test_only_those_that_can_be_finalists_win_and_who_failed_on_validation_does_not():
+def of_one_metric(name, sizes, names=None):
+    """Two trials on two tasks of one metric, which validation finds alike."""
+    metrics = {"metrics": ("acc", "acc")}
+    trials = [
+        Trial(Candidate(i, "optimizer", Recipe({"n": i})), outcome(*v, sizes=sizes[0], **metrics))
+        for i, v in enumerate([(0.9, 0.5), (0.8, 0.6)])
+    ]
+    found = Standing(objective(name, **metrics), tuple(trials))
+    validated = {0: (0.9, 0.5), 1: (0.8, 0.6)}
+    rule = objective(name, "validation", names=names, **metrics)
+    outcomes = {
+        i: outcome(*v, split="validation", sizes=sizes[1], names=names, **metrics)
+        for i, v in validated.items()
+    }
+    return FinalChoice(found, rule, outcomes)
+
+
+EQUAL = ((20, 20), (10, 10))
+
+
+def test_two_tasks_of_one_metric_may_stand_in_another_order_so_they_are_not_joined():
+    swapped = of_one_metric("worst", EQUAL, ("text_validation", "math_validation"))
+    assert not swapped.is_pooled
+    assert ids(swapped.winners) == [1]  # joined crosswise: 0.77 and 0.63, and 0.73 and 0.67
+    # A worst score joined crosswise would be that of no task.
+    assert swapped.loss(swapped.standing.trials[0]) == pytest.approx(-0.5)
+    for name in ("normalized", "harmonic_mean"):
+        assert not of_one_metric(name, EQUAL).is_pooled
+
+
+def test_they_are_joined_where_their_order_does_not_matter_or_is_told_by_their_names():
+    assert of_one_metric("weighted_sum", EQUAL).is_pooled
+    for sizes in [((20, 30), (10, 10)), ((20, 20), (10, 15)), ((20, 30), (20, 30))]:
+        assert not of_one_metric("weighted_sum", sizes).is_pooled
+    named = of_one_metric("worst", ((20, 30), (10, 15)), ("math_search", "text_search"))
+    assert named.is_pooled
+
+
+def test_who_was_not_looked_at_does_not_win_nor_does_who_failed_on_validation():
     found = standing("weighted_sum", *TEN)
     validated = {i: (1.0 - 0.1 * i, 1.0) for i in range(10)}
     assert ids(choice(found, validated, count=3).candidates) == [9, 8, 7, 6, 5, 4]
@@ -133,6 +171,18 @@ def test_only_those_that_can_be_finalists_win_and_who_failed_on_validation_does_
     failed = choice(found, {i: v for i, v in validated.items() if i != 9}, count=3)
     assert math.isinf(failed.loss(found.trials[9]))
     assert ids(failed.winners) == [8]
+
+
+@pytest.mark.parametrize("origin", ["ties", "model a", "base b", "uniform average", "seed c"])
+def test_a_baseline_wins_where_all_documents_find_it_best_whatever_its_place(origin):
+    baseline = trial(0, 0.5, 0.5, origin=origin)
+    found = standing("weighted_sum", baseline, *(trial(i, 0.6, 0.6) for i in range(1, 9)))
+    validated = dict.fromkeys(range(1, 9), (0.3, 0.3))
+    judged = choice(found, {0: (0.9, 0.9), **validated}, count=2)
+    assert ids(judged.candidates)[-1] == 0
+    assert ids(judged.winners) == [0]  # 0.633 and 0.5; a seed on validation alone
+    assert ids(choice(found, {0: (0.4, 0.4), **validated}, count=2).winners)[0] in {1, 0}
+    assert len({one.candidate.recipe.digest for one in judged.candidates}) == 5
 
 
 def test_points_of_a_front_that_failed_on_validation_come_last():
@@ -202,6 +252,40 @@ def test_without_baselines_on_both_splits_validation_alone_judges_all():
     alone = choice(found, {0: (0.5, 0.5), 1: (0.6, 0.6)})
     assert not alone.is_pooled
     assert ids(alone.winners) == [1]
+
+
+def epochs(first, n):
+    return [trial(first + i, 0.9 + 0.001 * i, 0.9, origin=EPOCH) for i in range(n)]
+
+
+def test_taught_merges_leave_places_for_those_that_honestly_scored_less():
+    honest = [trial(2 + i, 0.7 - 0.01 * i, 0.7) for i in range(6)]
+    found = standing("weighted_sum", *BASES, *honest, *epochs(8, 9))
+    assert ids(finalists(found)) == [16, 15, 2, 3, 4, 5, 6]
+    alike = Comparison(0.01, 1.0, 100, 50)
+    asked = []
+
+    def compare(best, other):
+        asked.append((best.candidate.trial_id, other.candidate.trial_id))
+        return alike
+
+    assert ids(finalists(found, 5, compare)) == [16, 15, 2, 3, 4, 5, 6, 7, 0, 1]
+    assert {best for best, _ in asked} == {2}  # no taught one is the measure of the honest ones
+    for count, n_taught in [(1, 1), (2, 2), (3, 2), (8, 4)]:
+        seen = finalists(found, count, compare)
+        assert len(seen) <= 2 * count
+        assert sum(one.candidate.is_taught for one in seen) == n_taught
+
+
+def test_where_no_others_were_proposed_taught_merges_have_the_places():
+    found = standing("weighted_sum", *BASES, *epochs(2, 9))
+    assert ids(finalists(found)) == [10, 9, 8, 7, 6, 0, 1]
+
+
+def test_without_validation_the_best_search_score_wins_whoever_has_it():
+    found = standing("weighted_sum", *BASES, trial(2, 0.7, 0.7), *epochs(3, 4))
+    assert ids(FinalChoice(found).winners) == [6]
+    assert ids(leaders(FinalChoice(found).candidates, 3, None)) == [6, 5, 4]
 
 
 # Which baselines stand beside

@@ -49,6 +49,7 @@ def test_one_far_above_the_others_stays_where_it_is():
 
 def test_order_stays_and_a_single_look_is_not_shrunken():
     scores = np.random.default_rng(1).normal(0, NOISE, 40)
+    scores[:3] = -1.0, -0.5, -0.1  # below the grid, and at its end
     values = [one.value for one in shrunken(sorted(scores), scores, NOISE**2)]
     assert (np.diff(values) > -1e-12).all()
     (alone,) = shrunken([0.7], np.array([0.7]), NOISE**2)
@@ -59,9 +60,25 @@ def test_order_stays_and_a_single_look_is_not_shrunken():
 def test_scores_without_spread_or_beyond_measure_are_no_obstacle(scores):
     for variance in (0.0, NOISE**2):
         (found,) = shrunken([0.5], scores, variance)
-        assert found.value == pytest.approx(0.5, abs=1e-6) or len(set(scores)) > 1
-        assert np.isfinite(found.value)
+        assert found.value == pytest.approx(0.5, abs=NOISE)
         assert found.variance > 0
+
+
+@pytest.mark.parametrize("outlier", [-3.0, -1.0, 0.0])
+@pytest.mark.parametrize("noise", [0.01, 0.005, 0.003])
+def test_a_broken_model_far_below_does_not_keep_the_others_from_shrinking(outlier, noise):
+    random = np.random.default_rng(0)
+    left, raw = [], []
+    for _ in range(60):
+        quality = np.append(0.6 - np.abs(random.normal(0, 0.3 * noise, 60)), outlier)
+        scores = quality + random.normal(0, noise, 61)
+        best = int(scores.argmax())
+        found, broken = shrunken([scores[best], scores[-1]], scores, noise**2)
+        left.append(found.value - quality[best])
+        raw.append(scores[best] - quality[best])
+        assert broken.value == pytest.approx(scores[-1], abs=noise)
+    assert np.mean(raw) > 1.5 * noise
+    assert abs(np.mean(left)) < 0.25 * np.mean(raw)
 
 
 @pytest.mark.parametrize("truth", [alike, spread, plateau, climb])

@@ -13,7 +13,7 @@ from evomerge.report.gains import Gains
 from evomerge.report.score_text import number, with_error
 from evomerge.report.trial_names import short_origins
 from evomerge.run.expectation import Expectation, expectation
-from evomerge.run.final_choice import finalists
+from evomerge.run.final_choice import leaders
 from evomerge.run.recorded_run import RecordedRun
 from evomerge.run.search_documents import SearchDocuments
 
@@ -26,17 +26,20 @@ class Choice:
         trial: Its trial.
         documents: What the choice stands on: ``search``, ``validation``, or
             ``search and validation``.
-        n_finalists: How many were looked at again, the winner among them.
-        cannot_be_told_from: Those of them that the documents cannot tell from the winner, the best
-            first.
+        n_candidates: How many could win, the winner among them.
+        cannot_be_told_from: Those of them that these documents cannot tell from the winner, the
+            best first.
         expectation: What its search score is worth; None where nobody can tell.
+        nor_by_validation: Those that were compared with it on the validation documents alone, as
+            the search documents taught or chose one of the two, and cannot be told from it either.
     """
 
     trial: int
     documents: str
-    n_finalists: int
+    n_candidates: int
     cannot_be_told_from: tuple[str, ...]
     expectation: Expectation | None
+    nor_by_validation: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> list[str]:
@@ -53,13 +56,15 @@ class Choice:
             )
 
     def _unsure(self) -> Iterator[str]:
-        first, *more = self.cannot_be_told_from or ("",)
-        if first:
-            names = f"{first} and {len(more)} more" if more else first
-            yield (
-                f"On the {self.documents} documents the winner cannot be told from {names} of the "
-                f"{self.n_finalists} best."
-            )
+        pairs = (self.documents, self.cannot_be_told_from), ("validation", self.nor_by_validation)
+        for documents, names in pairs:
+            if names:
+                first, *more = names
+                which = f"{first} and {len(more)} more" if more else first
+                yield (
+                    f"On the {documents} documents the winner cannot be told from {which} of the "
+                    f"{self.n_candidates} that could win."
+                )
 
 
 def choice_of(run: RecordedRun) -> Choice | None:
@@ -68,28 +73,36 @@ def choice_of(run: RecordedRun) -> Choice | None:
         return None
     choice, winner = run.choice, run.winners[0]
     compare = SearchDocuments(run.ledger, run.standing.objective)
-    seen = finalists(run.standing, choice.count, compare)
-    if choice.validation is not None:
-        seen = [trial for trial in choice.candidates if math.isfinite(choice.loss(trial))]
+    seen = choice.candidates
+    if choice.validation is None:
+        seen = leaders(seen, choice.count, compare)
     splits = ["validation"] if choice.validation is not None else ["tasks"]
     if choice.is_pooled:
         splits = ["tasks", "validation"]
+    seen = [trial for trial in seen if math.isfinite(choice.loss(trial))]
     others = sorted((trial for trial in seen if trial is not winner), key=choice.loss)
     beside = {split: _gains(run, split, winner) for split in splits}
     names = short_origins(run.standing.trials)
-    unsure = []
+    unsure: dict[bool, list[str]] = {True: [], False: []}  # on all documents, on validation alone
     for other in others:
-        are_fair = choice.is_fair(winner) and choice.is_fair(other)
-        counting = splits if are_fair else splits[-1:]
+        on_all = choice.is_fair(winner) and choice.is_fair(other)
+        counting = splits if on_all else splits[-1:]
         found = [beside[split].of(_id(other))[0] for split in counting]
         if _cannot_be_told([one for one in found if one is not None]):
-            unsure.append(names.get(_id(other), f"trial {_id(other)}"))
+            is_named_apart = choice.is_pooled and not on_all
+            unsure[not is_named_apart].append(names.get(_id(other), f"trial {_id(other)}"))
+
+    def compare_validated(_: Trial, other: Trial) -> Comparison:
+        (found,) = beside["validation"].of(_id(other))
+        return found or Comparison(math.nan, None, 0)
+
     return Choice(
         _id(winner),
         " and ".join("search" if split == "tasks" else split for split in splits),
         len(others) + 1,
-        tuple(unsure),
-        expectation(choice, compare),
+        tuple(unsure[True]),
+        expectation(choice, compare, compare_validated),
+        tuple(unsure[False]),
     )
 
 

@@ -5,8 +5,9 @@ made of what is known of it:
 
 - the search scores, shrunken for the number of looks (``run.shrinkage``). Of the variance
   of a score, the part that a candidate has for itself is half the variance of its paired
-  difference to another; only that part chose it. The rest is common to all: documents that are
-  hard are hard for everyone. As the scores shrink, so does their mean over the finalists.
+  difference to another, in the middle of all: those next to it in rank may be its copies. Only
+  that part chose it. The rest is common to all: documents that are hard are hard for everyone. As
+  the scores shrink, so does their mean over the finalists.
 - the validation scores, which nobody chose by before.
 
     level = weighed(mean of shrunken scores, mean of validation scores)   errors: common parts
@@ -15,6 +16,9 @@ made of what is known of it:
     expected = level + lead
 
 each weighed by 1 / variance; the means are over the finalists.
+
+Of what the search documents taught the validation scores alone say something, and it was chosen
+by them: they are shrunken as the search scores of others are.
 """
 
 from __future__ import annotations
@@ -22,13 +26,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
 from evomerge.nouns.objective import Score
+from evomerge.nouns.parents import is_parent
 from evomerge.nouns.trial import Trial
 from evomerge.run.final_choice import Compare, FinalChoice
 from evomerge.run.shrinkage import Estimate, shrunken, weighed
+
+_MOST_PAIRS = 20  # of the winner with others: each is read, and may be drawn 2,000 times
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,8 @@ class Expectation:
 
     Attributes:
         searched: The winner's search score.
-        looks: Different merges that were scored on the search documents.
+        looks: Different merges that were scored on the search documents; the models and the base
+            are none.
         expected: What it can be expected to score on fresh documents.
         stderr: Standard error of that, of the documents that were drawn so far.
     """
@@ -48,34 +57,38 @@ class Expectation:
     stderr: float
 
 
-def expectation(choice: FinalChoice, compare: Compare) -> Expectation | None:
+def expectation(
+    choice: FinalChoice, compare: Compare, compare_validated: Compare | None = None
+) -> Expectation | None:
     """What to expect from the winner; None where nobody can tell.
 
-    A winner whose weights the search documents taught is expected to score what validation says.
     None too where there are several objectives, or a score is not made of documents.
 
     Args:
         choice: With at least one complete trial.
         compare: Two trials on the search documents.
+        compare_validated: Two trials on the validation documents; without it the validation score
+            of a winner that was taught stays as it is.
     """
     winner = choice.winners[0]
-    ranked = choice.standing.ranked()
     if choice.standing.is_multi or not math.isfinite(choice.standing.losses(winner)[0]):
         return None
-    found = _expected(choice, winner, compare)
+    if choice.is_fair(winner):
+        found = _expected(choice, winner, compare)
+    else:
+        found = _expected_of_taught(choice, winner, compare_validated)
     if found is None or not math.isfinite(found.value):
         return None
     searched = choice.standing.scores(winner)[0].value
-    return Expectation(searched, len(ranked), found.value, math.sqrt(found.variance))
+    looks = [trial for trial in choice.standing.ranked() if not _is_model(trial)]
+    return Expectation(searched, len(looks), found.value, math.sqrt(found.variance))
 
 
 def _expected(choice: FinalChoice, winner: Trial, compare: Compare) -> Estimate | None:
     validated = _validated(choice, winner)
-    if not choice.is_fair(winner):
-        return None if validated is None or validated.stderr is None else _alone(validated)
     fair = [trial for trial in choice.standing.ranked() if choice.is_fair(trial)]
     searched = choice.standing.scores(winner)[0]
-    own = _own_share(choice, winner, fair, compare)
+    own = _own_share(searched, winner, fair, compare)
     if own is None or searched.stderr is None:
         return None
     common = (1 - own) * searched.stderr**2
@@ -100,29 +113,48 @@ def _expected(choice: FinalChoice, winner: Trial, compare: Compare) -> Estimate 
     return Estimate(level.value + lead.value, level.variance + lead.variance)
 
 
-def _alone(score: Score) -> Estimate:
-    assert score.stderr is not None
-    return Estimate(score.value, score.stderr**2)
+def _expected_of_taught(
+    choice: FinalChoice, winner: Trial, compare: Compare | None
+) -> Estimate | None:
+    """What its validation score is worth among those that validation alone judged."""
+    score = _validated(choice, winner)
+    if score is None or score.stderr is None:
+        return None
+    others = [one for one in choice.candidates if not choice.is_fair(one) and one is not winner]
+    scores = {id(one): found.value for one in others if (found := _validated(choice, one))}
+    others = [one for one in others if math.isfinite(scores.get(id(one), math.nan))]
+    own = None if compare is None else _own_share(score, winner, others, compare)
+    if own is None:
+        return Estimate(score.value, score.stderr**2)
+    all_scores = np.array([score.value, *(scores[id(one)] for one in others)])
+    (worth,) = shrunken([score.value], all_scores, own * score.stderr**2)
+    return Estimate(worth.value, worth.variance + (1 - own) * score.stderr**2)
 
 
 def _own_share(
-    choice: FinalChoice, winner: Trial, fair: Sequence[Trial], compare: Compare
+    score: Score, winner: Trial, others: Sequence[Trial], compare: Compare
 ) -> float | None:
-    """Which part of the variance of the winner's search score is its own, in [0, 1]."""
-    score = choice.standing.scores(winner)[0]
-    others = [trial for trial in fair if trial is not winner][: choice.count]
-    errors = [compare(winner, other).stderr for other in others]
+    """Which part of the variance of the winner's score is its own, in [0, 1]."""
+    others = [trial for trial in others if trial is not winner]
+    spread = np.linspace(0, len(others) - 1, min(len(others), _MOST_PAIRS)).round().astype(int)
+    errors = [compare(winner, others[index]).stderr for index in spread]
     known = [error for error in errors if error is not None]
     if not known or not score.stderr:
         return None
-    own = sum(error**2 for error in known) / len(known) / 2
-    return min(own / score.stderr**2, 1.0)
+    return min(median(known) ** 2 / 2 / score.stderr**2, 1.0)
 
 
 def _finalists(choice: FinalChoice, winner: Trial) -> list[Trial]:
-    """The winner, then the others that validation saw and whose search scores say something."""
-    others = [one for one in choice.candidates if choice.is_fair(one) and one is not winner]
+    """The winner, then the others that validation saw and whose search scores say something.
+
+    A baseline that stands beside them may be far below, and says nothing of them.
+    """
+    others = [t for t in choice.possible_finalists if choice.is_fair(t) and t is not winner]
     return [winner, *(one for one in others if _validated(choice, one) is not None)]
+
+
+def _is_model(trial: Trial) -> bool:
+    return is_parent(trial) or trial.candidate.origin.startswith("base ")
 
 
 def _validated(choice: FinalChoice, trial: Trial) -> Score | None:

@@ -1,22 +1,23 @@
 """Who is looked at again after the search, and who of them wins.
 
-Looked at again, on the validation documents, are the best few by search score, and those that
-follow them as long as they cannot be told from the best. The winner is the one with the best
-score over all documents, search and validation together. Shrinking the search scores first for
-the number of looks would choose the same: they all have about the same noise, so each is a
-rising function of its score (:mod:`evomerge.run.shrinkage`), and its estimate and the validation
-score, weighed by their precisions, stand in the order of the pooled score.
+Looked at again, on the validation documents, are the best few by search score, those that
+follow them as long as they cannot be told from the best, and the baselines. The winner is the one
+of all these with the best score over all documents, search and validation together. Shrinking the
+search scores first for the number of looks would choose the same: they all have about the same
+noise, so each is a rising function of its score (:mod:`evomerge.run.shrinkage`), and its estimate
+and the validation score, weighed by their precisions, stand in the order of the pooled score.
 
 A search score says nothing of fresh documents where the search documents taught the weights, or
 where an earlier search chose by them: such a merge is judged on validation alone. To stand
 beside the others it counts on the search documents what validation says, moved by what the
-baselines have more there.
+baselines have more there. Taught merges are ranked apart, among themselves: by search score they
+would take every place, and no other would be looked at again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
@@ -27,29 +28,36 @@ from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import SEED, Evaluation, Metric, Outcome, Trial
 from evomerge.run.leaderboard import Standing, anchored
 
-Compare = Callable[[Trial, Trial], Comparison]  # on the search documents
+Compare = Callable[[Trial, Trial], Comparison]  # on the documents of one split
 AT_MOST = 2  # times as many finalists as there are at least
+_FEW = 2  # taught merges that are looked at even where few finalists are wanted
 
 
 def finalists(
     standing: Standing, count: int = N_FINALISTS, compare: Compare | None = None
 ) -> list[Trial]:
-    """The trials that are looked at again after the search, best first; or the whole front.
+    """The trials that validation sees for their search scores, best first; or the whole front.
 
     Args:
         standing: The trials on the search tasks.
-        count: How many there are at least; at most twice as many.
+        count: How many there are at least; at most twice as many, the taught ones included.
         compare: Tells by how much the first of two trials is better; None takes no more than
-            ``count``.
+            ``count``, and the taught ones.
     """
-    ranked = standing.ranked()
+    choice = FinalChoice(standing, count=count)
     if standing.is_multi:
-        front = {_id(trial) for trial in standing.front()}
-        return [trial for trial in ranked if _id(trial) in front]
-    found = ranked[:count]
+        return choice.possible_finalists
+    fair = [trial for trial in choice.possible_finalists if choice.is_fair(trial)]
+    found = {_id(trial) for trial in leaders(fair, count, compare)}
+    return [t for t in choice.possible_finalists if _id(t) in found or not choice.is_fair(t)]
+
+
+def leaders(ranked: Sequence[Trial], count: int, compare: Compare | None) -> list[Trial]:
+    """The first ``count`` of ranked trials, and more as long as none can be told from the best."""
+    found = list(ranked[:count])
     if compare is None:
         return found
-    for trial in ranked[count : AT_MOST * count]:
+    for trial in ranked[count:]:
         difference = compare(ranked[0], trial)
         if difference.stderr is None or difference.is_distinguishable:
             break
@@ -75,10 +83,34 @@ class FinalChoice:
 
     @property
     def candidates(self) -> list[Trial]:
-        """Those that may win, best first on the search tasks."""
+        """Those that may win, best first on the search tasks: all that validation may see.
+
+        Without validation those that may be the best on the search tasks.
+        """
         if self.standing.is_multi:
-            return finalists(self.standing)
-        return self.standing.ranked()[: AT_MOST * self.count]
+            return self.possible_finalists
+        if self.validation is None:
+            return self.standing.ranked()[: AT_MOST * self.count]
+        may_win = {_digest(trial) for trial in (*self.possible_finalists, *self.beside)}
+        return [trial for trial in self.standing.ranked() if _digest(trial) in may_win]
+
+    @cached_property
+    def possible_finalists(self) -> list[Trial]:
+        """The most that :func:`finalists` can be, best first on the search tasks.
+
+        Taught merges are half of ``count``, or as many as proposals that are none leave free.
+        """
+        ranked, count = self.standing.ranked(), self.count
+        if self.standing.is_multi:
+            front = {_id(trial) for trial in self.standing.front()}
+            return [trial for trial in ranked if _id(trial) in front]
+        fair = [trial for trial in ranked if self.is_fair(trial)]
+        # Seeds are no fair ones either, but stand beside the finalists anyway.
+        taught = [t for t in ranked if not self.is_fair(t) and not t.candidate.is_baseline]
+        n_free = count - sum(not trial.candidate.is_baseline for trial in fair)
+        taught = taught[: min(count, max(_FEW, count // 2, n_free))]
+        found = {_id(trial) for trial in (*fair[: AT_MOST * count - len(taught)], *taught)}
+        return [trial for trial in ranked if _id(trial) in found]
 
     @property
     def winners(self) -> list[Trial]:
@@ -140,12 +172,22 @@ class FinalChoice:
         validation, trials = self.validation, self.standing.trials
         if validation is None or self.standing.is_multi:
             return None
-        if not are_alike(self.standing.objective, validation):
+        if not self._are_joinable(validation):
             return None
         if not self._more_on_search and not all(map(self.is_fair, trials)):
             return None
         both = {_id(t): self._whole(t, self.validated[_id(t)]) for t in self._baselines_on_both}
         return anchored(self.standing.objective, trials, both)
+
+    def _are_joinable(self, validation: Objective) -> bool:
+        """Whether each search task has the validation task that belongs to it."""
+        for trial in self.standing.complete:
+            outcome = self.validated.get(_id(trial))
+            if outcome is not None and outcome.evaluation is not None:
+                searched, validated = self._metrics(trial.outcome, outcome)
+                sizes = [(one.n, other.n) for one, other in zip(searched, validated, strict=False)]
+                return are_alike(self.standing.objective, validation, sizes)
+        return False
 
     @cached_property
     def _baselines_on_both(self) -> list[Trial]:
@@ -184,31 +226,50 @@ class FinalChoice:
         assert searched.evaluation is not None
         assert validated.evaluation is not None
         assert validation is not None
-        n_tasks = range(len(search.tasks))
         return (
-            [search.metric(searched.evaluation, index) for index in n_tasks],
-            [validation.metric(validated.evaluation, index) for index in n_tasks],
+            [search.metric(searched.evaluation, i) for i in range(len(search.tasks))],
+            [validation.metric(validated.evaluation, i) for i in range(len(validation.tasks))],
         )
 
     def _searched(self, trial: Trial) -> float:
         return float(self.standing.losses(trial).sum())
 
 
-def are_alike(one: Objective, other: Objective) -> bool:
-    """Whether two splits hold documents of the same tasks, as far as names of metrics tell.
+def are_alike(one: Objective, other: Objective, sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether the tasks of two splits can be joined, the first with the first and so on.
 
-    They have as many tasks, in the same order, with the same metrics and weights.
+    They are as many, with the same metrics and weights in the same order. Which of two tasks of
+    one metric belongs to which only their names could say, and nobody knows how those are meant
+    unless they are the same. So there is one task of each metric, or it does not matter: where a
+    weighted sum has as many documents of each of them within a split, any pairing gives the same.
+
+    Args:
+        one: The rule of the one split.
+        other: That of the other.
+        sizes: Documents of each task in the one and the other.
     """
 
     def told(objective: Objective) -> list[tuple[str, str, float]]:
         pairs = zip(objective.keys, objective.tasks, strict=True)
         return [(key.metric, key.filter, task.weight) for key, task in pairs]
 
-    return one.name == other.name and told(one) == told(other)
+    if one.name != other.name or told(one) != told(other):
+        return False
+    if [task.name for task in one.tasks] == [task.name for task in other.tasks]:
+        return True
+    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for key, size in zip(one.keys, sizes, strict=True):
+        groups.setdefault((key.metric, key.filter), []).append(size)
+    is_sum = one.name == "weighted_sum"
+    return all(len(g) == 1 or (is_sum and len(set(g)) == 1) for g in groups.values())
 
 
 def _joined(one: Metric, other: Metric) -> Metric:
-    """A metric over the documents of both, each document counting alike."""
+    """A metric over the documents of both: their mean, each weighed by its documents.
+
+    For a mean over documents that is the value on all of them. For a metric of a corpus (a
+    perplexity, an F1) it is only near it.
+    """
     n = one.n + other.n
     shares = (one.n / n, other.n / n) if n else (0.5, 0.5)
     errors = (one.stderr, other.stderr)
@@ -221,3 +282,7 @@ def _joined(one: Metric, other: Metric) -> Metric:
 
 def _id(trial: Trial) -> int:
     return trial.candidate.trial_id
+
+
+def _digest(trial: Trial) -> str:
+    return trial.candidate.recipe.digest

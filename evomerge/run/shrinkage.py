@@ -10,7 +10,8 @@ makes likely (Laird 1978), from equal ones in a few steps only, so that it stays
 score s is worth is the mean of q given s under it. Where all candidates are equally good every
 score shrinks to their mean; one far above the others stays where it is. A normal distribution
 (James and Stein 1961) would be simpler, but what a search tries has a long lower tail: that
-would stretch it, and shrink next to nothing.
+would stretch it, and shrink next to nothing. For the same reason the grid ends some way below the
+best: a model that is broken scores so far below that all others would share one place.
 
 Source: Robbins, An Empirical Bayes Approach to Statistics (1956); Laird, Nonparametric Maximum
 Likelihood Estimation of a Mixing Distribution (1978); Jiang and Zhang, General Maximum
@@ -27,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-_GRID = 80  # places that a quality can have, from the lowest score to the highest
+_GRID = 80  # places that a quality can have, from the highest score downwards
+_REACH = 12  # standard deviations of the noise that they reach: less than a sixth of one apart
 _STEPS = 20  # of EM; many more make the distribution a few spikes that it is too sure of
 _LEAST_VARIANCE = 1e-12  # documents may all be answered alike
 
@@ -60,24 +62,27 @@ def shrunken(chosen: Sequence[float], scores: Values, variance: float) -> list[E
     """What some of the scores are worth.
 
     Args:
-        chosen: Those wanted.
+        chosen: Those wanted; one below the grid keeps its distance to it.
         scores: Of all candidates, the chosen ones among them; shape (n,), n >= 1.
         variance: Of the noise that each score has for itself.
     """
     variance = max(variance, _LEAST_VARIANCE)
-    grid = np.linspace(scores.min(), scores.max(), _GRID)
-    likelihood = _likelihood(scores, grid, variance)
+    lowest = max(scores.min(), scores.max() - _REACH * variance**0.5)
+    grid = np.linspace(lowest, scores.max(), _GRID)
+    wanted = np.array(chosen)
+    below = np.minimum(wanted - lowest, 0)
+    likelihood = _likelihood(scores.clip(lowest), grid, variance)
     weights = np.full(_GRID, 1 / _GRID)
     for _ in range(_STEPS):
         weights = _shares(likelihood * weights).mean(axis=0)
-    shares = _shares(_likelihood(np.array(chosen), grid, variance) * weights)
+    shares = _shares(_likelihood(wanted - below, grid, variance) * weights)
     means = shares @ grid
     variances = (shares * (grid - means[:, None]) ** 2).sum(axis=1)
     # Were all equally good, their mean would still not be known better than this.
     least = variance / len(scores)
     return [
         Estimate(mean, max(found, least))
-        for mean, found in zip(means.tolist(), variances.tolist(), strict=True)
+        for mean, found in zip((means + below).tolist(), variances.tolist(), strict=True)
     ]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
-import pytest
-
 from evomerge.genome.load import load_genome
 from evomerge.nouns.trial import Outcome, TrialState
 from evomerge.report.choice_section import Choice, choice_of
@@ -62,7 +60,7 @@ def test_who_cannot_be_told_from_the_winner_is_named(tmp_path):
     first, n_more = found.cannot_be_told_from[0], len(found.cannot_be_told_from) - 1
     assert found.sentences[1] == (
         f"On the search and validation documents the winner cannot be told from {first} and "
-        f"{n_more} more of the {found.n_finalists} best."
+        f"{n_more} more of the {found.n_candidates} that could win."
     )
 
 
@@ -100,7 +98,7 @@ def test_the_search_score_is_shown_with_what_it_is_worth(tmp_path):
     run = one_task(tmp_path, validated=CLOSE)
     found = choice_of(run)
     worth = found.expectation
-    assert worth.looks == len(run.standing.ranked())
+    assert worth.looks == len(run.standing.ranked()) - 3  # two models and their base
     assert worth.searched == run.standing.scores(run.winners[0])[0].value
     assert worth.expected < worth.searched
     assert found.sentences[0] == (
@@ -116,11 +114,11 @@ def test_sentences_read_as_they_should():
         "Search score 0.8230, of 60 looks: about 0.8010 ± 0.0120 is to be expected on fresh "
         "documents.",
         "On the search and validation documents the winner cannot be told from trial 41 and 2 more "
-        "of the 9 best.",
+        "of the 9 that could win.",
     ]
     (alone,) = Choice(7, "validation", 2, ("ties",), None).sentences
     assert alone == (
-        "On the validation documents the winner cannot be told from ties of the 2 best."
+        "On the validation documents the winner cannot be told from ties of the 2 that could win."
     )
 
 
@@ -143,7 +141,23 @@ def test_epochs_are_told_apart_by_validation_alone(tmp_path):
     origins = {i: f"optimizer, epoch {i}" for i in range(4, 16)}
     found = choice_of(one_task(tmp_path, validated={**CLOSE, 12: 0.75}, origins=origins))
     assert found.trial == 12
-    assert found.expectation.expected == pytest.approx(0.75)
+    assert found.expectation.expected < 0.75  # it was chosen by that
+    assert found.cannot_be_told_from == ()
+    assert found.sentences[-1].startswith("On the validation documents the winner cannot be told")
+
+
+def test_the_documents_named_are_those_that_were_compared(tmp_path):
+    origins = {i: f"optimizer, epoch {i}" for i in (14, 15)}
+    found = choice_of(one_task(tmp_path, validated={**CLOSE, 12: 0.75}, origins=origins))
+    assert found.trial == 12
+    taught = {f"trial {i}" for i in origins}
+    assert found.nor_by_validation
+    assert set(found.nor_by_validation) <= taught
+    assert not set(found.cannot_be_told_from) & taught
+    assert [line.partition(" the winner")[0] for line in found.sentences[-2:]] == [
+        "On the search and validation documents",
+        "On the validation documents",
+    ]
 
 
 def test_several_objectives_have_no_one_winner(tmp_path):
