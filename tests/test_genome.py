@@ -76,6 +76,7 @@ evaluation:
   system_instruction: Be brief.
   gen_kwargs: {max_gen_toks: 32}
 execution: {workers: 2, trial_timeout: 600}
+trackers: [page]
 run_dir: runs/full
 seed: 3
 task_search_path: [tasks]

@@ -67,30 +67,34 @@ def shrunken(chosen: Sequence[float], scores: Values, variance: float) -> list[E
         variance: Of the noise that each score has for itself.
     """
     variance = max(variance, _LEAST_VARIANCE)
-    lowest = max(scores.min(), scores.max() - _REACH * variance**0.5)
-    grid = np.linspace(lowest, scores.max(), _GRID)
-    wanted = np.array(chosen)
-    below = np.minimum(wanted - lowest, 0)
-    likelihood = _likelihood(scores.clip(lowest), grid, variance)
+    noise, top = variance**0.5, float(scores.max())
+    with np.errstate(over="ignore"):  # a stranger's numbers: what overflows lies below the grid
+        heights = ((scores - top) / noise).clip(-_REACH)  # in units of the noise, from the top
+        wanted = (np.array(chosen) - top) / noise
+    grid = np.linspace(heights.min(), 0.0, _GRID)
+    kept = wanted.clip(grid[0])
+    likelihood = _likelihood(heights, grid)
     weights = np.full(_GRID, 1 / _GRID)
     for _ in range(_STEPS):
         weights = _shares(likelihood * weights).mean(axis=0)
-    shares = _shares(_likelihood(wanted - below, grid, variance) * weights)
+    shares = _shares(_likelihood(kept, grid) * weights)
     means = shares @ grid
-    variances = (shares * (grid - means[:, None]) ** 2).sum(axis=1)
+    spreads = (shares * (grid - means[:, None]) ** 2).sum(axis=1)
     # Were all equally good, their mean would still not be known better than this.
-    least = variance / len(scores)
+    least = 1 / len(scores)
     return [
-        Estimate(mean, max(found, least))
-        for mean, found in zip((means + below).tolist(), variances.tolist(), strict=True)
+        Estimate(score + noise * shift, variance * max(spread, least))
+        for score, shift, spread in zip(
+            chosen, (means - kept).tolist(), spreads.tolist(), strict=True
+        )
     ]
 
 
-def _likelihood(scores: Values, grid: Values, variance: float) -> Values:
+def _likelihood(heights: Values, grid: Values) -> Values:
     """Shape (n, grid), each row up to a factor."""
-    distances = (scores[:, None] - grid) ** 2
+    distances = (heights[:, None] - grid) ** 2
     nearest: Values = distances - distances.min(axis=1, keepdims=True)  # none of them underflows
-    return np.exp(-nearest / (2 * variance))
+    return np.exp(-nearest / 2)
 
 
 def _shares(rows: Values) -> Values:

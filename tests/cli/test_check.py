@@ -65,7 +65,7 @@ def test_a_good_genome_is_told_whole_in_80_columns(check):
     wanted = ["space", "search", "tasks", "room", "time", "scored first"]
     assert [title for title in titles if title in wanted] == wanted
     assert "weight[model_1, layer 0]     real  [0, 1.5]  any     0.5" in out
-    assert "10 parameters, gradient -> gp: 60 trials, 1 at once" in out
+    assert "10 parameters, gp: 60 trials, 1 at once" in out
     assert "each trial scores 12 documents in 48 rows of forward passes, at most" in out
     assert "holdout scores 4 documents with 5 models at most, baselines among them" in out
     assert re.search(r"holdout +tiny_likelihood +perplexity,none +lower +4 +4", out)
