@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +13,42 @@ from evomerge.compiler.compiled import Examination
 from evomerge.compiler.examine import examine
 from evomerge.compiler.identity import refusal
 from evomerge.compiler.make_optimizer import optimizer_problems
+from evomerge.compiler.task_kinds import task_problems
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import error
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import in_order, read_source, validate_genome
 from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
+from evomerge.inference import ENGINES
 from evomerge.run.ledger.run_folder import RunFolder
 
 
 def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:
-    """As :func:`evomerge.genome.load.load_genome`, which knows no optimizer.
+    """As :func:`evomerge.genome.load.load_genome`, which knows none of the tables.
 
     Raises:
         GenomeError: every mistake that the file alone can show.
     """
     source = read_source(path, overrides)
+    return genome_of(source), source
+
+
+def genome_of(source: Source) -> Genome:
+    """As :func:`evomerge.genome.load.validate_genome`, which knows none of the tables.
+
+    Raises:
+        GenomeError: every mistake that the file alone can show.
+    """
     found: list[Problem] = []
     try:
         genome = validate_genome(source)
     except GenomeError as mistakes:
         found += mistakes.problems
-    found += _of_optimizer(source)
+    found += (*_of_optimizer(source), *task_problems(source), *_of_engine(source))
     if found:
         raise GenomeError.of(in_order(found))
-    return genome, source
+    return genome
 
 
 def examine_file(
@@ -79,6 +90,14 @@ def _of_optimizer(source: Source) -> list[Problem]:
     if "optimizer" not in data and n_losses == 1:
         return []
     return optimizer_problems(_sound_block(data.get("optimizer")), n_losses, source)
+
+
+def _of_engine(source: Source) -> Iterator[Problem]:
+    """A backend that is not in the table; what is no text at all the schema tells."""
+    block = source.data.get("evaluation")
+    name = block.get("backend") if isinstance(block, dict) else None
+    if isinstance(name, str) and name not in ENGINES:
+        yield source.locate(ENGINES.missing(name, "evaluation.backend"))
 
 
 def _sound_block(given: Any) -> OptimizerBlock:
