@@ -37,7 +37,8 @@ def model(tmp_path_factory):
 @pytest.fixture(params=sorted(EVALUATORS))  # sorted: xdist sees one order
 def make(request, folder):
     def build(tasks=tuple(TASKS), seed=0):
-        return EVALUATORS[request.param](
+        kind, place = EVALUATORS[request.param], [str(folder)]
+        return kind(tasks, Evaluation(), ENGINES["transformers"], search_path=place, seed=seed)
             tasks, Evaluation(), ENGINES["transformers"], search_path=[str(folder)], seed=seed
         )
 
