@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError, NoRunError
-from evomerge.foundations.files import canonical_json, remove_unfinished, write_atomic, writing
+from evomerge.foundations.files import remove_unfinished, write_atomic, writing
 from evomerge.foundations.lock import RunLock
 from evomerge.foundations.reading import is_file, is_folder, is_there, listed, read_bytes
 from evomerge.nouns.trial import Candidate, Document, Outcome, Trial
