@@ -39,8 +39,6 @@ def make(request, folder):
     def build(tasks=tuple(TASKS), seed=0):
         kind, place = EVALUATORS[request.param], [str(folder)]
         return kind(tasks, Evaluation(), ENGINES["transformers"], search_path=place, seed=seed)
-            tasks, Evaluation(), ENGINES["transformers"], search_path=[str(folder)], seed=seed
-        )
 
     return build
 
