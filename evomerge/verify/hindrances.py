@@ -8,11 +8,8 @@ from typing import Any
 
 from evomerge.checks.context import Subject
 from evomerge.checks.rules import MODEL_RULES
-<<<<<<< HEAD
 from evomerge.evaluators.base import Evaluator
-=======
 from evomerge.foundations.canonical import digest
->>>>>>> house14
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.findings import Finding, Severity, error, warning
 from evomerge.foundations.permissions import Permissions
