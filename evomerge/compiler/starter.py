@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from evomerge.compiler.checked import genome_of
 from evomerge.compiler.compiled import Examination
 from evomerge.compiler.examine import examine
+from evomerge.compiler.file_mistakes import genome_of
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, UnknownNameError
