@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evomerge.foundations.files import digest
+from evomerge.foundations.canonical import digest
 from evomerge.genome.block import Block, fits
 from evomerge.genome.misfit import MisfitError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from evomerge.foundations.files import canonical_json, digest
+from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.foundations.reading import is_folder
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.own_names import SUM, names_sum

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from evomerge.foundations.files import canonical_json, digest
+from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe import walk
 
