@@ -42,7 +42,7 @@ def place(name: str, run_dir: Path) -> str:
     return str(run_dir.absolute() / name) if _OWN.fullmatch(name) else name
 
 
-def trained(name: str) -> Recipe:
+def of_trained(name: str) -> Recipe:
     """The recipe that gives back a trained model."""
     models = [{"model": ModelName(path=name).in_recipe}]
     return Recipe({"merge_method": "passthrough", "models": models})

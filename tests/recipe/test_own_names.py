@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evomerge.recipe.adapter_sum import sum_in
-from evomerge.recipe.own_names import located, place, trained
+from evomerge.recipe.own_names import located, of_trained, place
 from evomerge.recipe.plain import Recipe
 
 DIGEST = "0123456789abcdef"
@@ -44,7 +44,7 @@ def test_other_names_stay(tmp_path, name):
 
 def test_a_relative_run_folder_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (model,) = located(trained(TRAINED), Path("run")).models
+    (model,) = located(of_trained(TRAINED), Path("run")).models
     assert model.path == os.path.join(tmp_path, "run", TRAINED)
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from evomerge.foundations.errors import RunError
 from evomerge.merging.resident import ResidentMerger
-from evomerge.recipe.own_names import TRAINED, located, trained
+from evomerge.recipe.own_names import TRAINED, located, of_trained
 from evomerge.recipe.plain import Recipe
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.column_mixture import ColumnMixture
@@ -143,7 +143,7 @@ def test_the_written_folder_is_the_live_model_to_the_bit(family, tmp_path, tied,
     for name, tensor in loaded.items():
         assert tensor.dtype is getattr(torch, dtype)
         assert torch.equal(tensor, live[name].to(tensor.dtype)), name
-    merged = ResidentMerger(cache_bytes=0).merge(trained(str(folder))).module.state_dict()
+    merged = ResidentMerger(cache_bytes=0).merge(of_trained(str(folder))).module.state_dict()
     assert all(torch.equal(merged[name], tensor) for name, tensor in loaded.items())
     assert any((tmp_path / TRAINED).glob("*/model/tokenizer*"))
     assert [path.name for path in (tmp_path / TRAINED).iterdir()] == [folder.parent.name]
@@ -277,8 +277,8 @@ def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(fami
     biases = [place for place in mixture.columns.places if place.table.width == 1]
     assert biases
     assert all(moved[place.stretch].all() for place in biases)
-    assert lesson.config == trained(lesson.folder).config
-    assert located(trained(lesson.folder), tmp_path) == trained(str(tmp_path / lesson.folder))
+    assert lesson.config == of_trained(lesson.folder).config
+    assert located(of_trained(lesson.folder), tmp_path) == of_trained(str(tmp_path / lesson.folder))
     assert (tmp_path / lesson.folder).is_dir()
     trainer.restore(lesson)
 
