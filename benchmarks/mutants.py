@@ -90,7 +90,7 @@ def test(tests: Sequence[str], root: Path, report: Path) -> None:
     os.chdir(root)
     os.environ["PYTHONPATH"] = str(root)
     sys.path.insert(0, str(root))
-    sys.exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
+    sys.exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", *tests])))
 
 
 def write(file: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import MERGE_SPACES, merge_space_for
 from evomerge.merge_spaces.unit_weights import Affine, Shares
 from evomerge.nouns.space import Real
-from tests.contract.merge_space_cases import CASES, GPT, LAYOUTS, LLAMA, build, definition
+from tests.contract.merge_space_cases import CASES, GPT, LAYOUTS, LLAMA, MET, build, definition
 from tests.contract.resolved import resolved
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,9 @@ def built(name):
     return build(CASES[name])
 
 
-@pytest.fixture(params=sorted(CASES))
+@pytest.fixture(
+    params=[pytest.param(n, marks=[] if n in MET else pytest.mark.slow) for n in sorted(CASES)]
+)
 def merge_space(request):
     return built(request.param)
 
