@@ -302,6 +302,12 @@ def test_a_smooth_profile_passes_through_its_control_points():
     assert values["lm_head.weight", "org/model_0", "weight"] == 0.1
 
 
+def test_layers_that_are_left_over_have_a_control_point_too():
+    merge_space = build(definition(METHODS["linear"], layer_granularity=2, smooth=True))
+    names = [p.name for p in merge_space.space if "model_0" in p.name]
+    assert names == ["share[model_0, depth 0]", "share[model_0, depth 1]"]
+
+
 # Settings of the genome
 
 
