@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -300,10 +299,7 @@ def test_the_next_link_of_a_chain_begins_beside_the_columns(workplace):
 TENSORS = ("optimizer.granularity=tensor",)
 
 
-def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(
-    workplace, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # a card asks the Hub
+def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(workplace, tmp_path):
     space = load_genome(workplace / "genome.yml")[0].genome
     assert space.granularity == "layers"
     search = begin(workplace, *TENSORS)
