@@ -54,9 +54,9 @@ def test_the_model_at_the_start_is_the_merge_of_the_genotype(family, method, lay
     ("method", "architecture", "tied"),
     [
         ("arithmetic", "llama", False),
-        ("arithmetic", "llama", True),
+        pytest.param("arithmetic", "llama", True, marks=pytest.mark.slow),
         ("scaled", "qwen2", False),
-        ("normalized", "llama", False),
+        pytest.param("normalized", "llama", False, marks=pytest.mark.slow),
         ("shares", "gpt_neox", False),
         ("sums", "llama", True),
     ],
