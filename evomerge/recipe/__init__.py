@@ -1,1 +1,22 @@
-"""Recipes: what mergekit builds, and what it makes of their keys."""
+"""Recipes: what mergekit builds, and the only place that walks one: the table of their kinds.
+
+===== ==========================================================
+kind  what it is
+===== ==========================================================
+merge one merge: a document that ``mergekit-yaml`` builds
+===== ==========================================================
+
+The first kind that takes a file is its kind; the last one takes them all.
+"""
+
+from typing import Any
+
+from evomerge.foundations.registry import Registry
+
+# Of type[RecipeKind], whose module everything below would stand upon.
+RECIPE_KINDS: Registry[Any] = Registry(
+    "recipe kind",
+    {
+        "merge": "evomerge.recipe.merge:Merge",
+    },
+)
