@@ -3,6 +3,7 @@
 ===== ==========================================================
 kind  how it comes to life
 ===== ==========================================================
+multi what is made on the way lies on disk, the last is live
 merge its weights are computed into a live model that stays
 ===== ==========================================================
 
@@ -17,6 +18,7 @@ from evomerge.merging.base import Merger
 MERGERS: Registry[Callable[..., Merger]] = Registry(
     "merger",
     {
+        "multi": "evomerge.merging.staged:StagedMerger",
         "merge": "evomerge.merging.mergers:resident",
     },
 )

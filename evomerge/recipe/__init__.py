@@ -3,6 +3,7 @@
 ===== ==========================================================
 kind  what it is
 ===== ==========================================================
+multi several, one after the other, that ``mergekit-multi`` builds
 merge one merge: a document that ``mergekit-yaml`` builds
 ===== ==========================================================
 
@@ -17,6 +18,7 @@ from evomerge.foundations.registry import Registry
 RECIPE_KINDS: Registry[Any] = Registry(
     "recipe kind",
     {
+        "multi": "evomerge.recipe.multi:Multi",
         "merge": "evomerge.recipe.merge:Merge",
     },
 )

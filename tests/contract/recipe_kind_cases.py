@@ -22,4 +22,42 @@ dtype: float32
 """
 
 
-CASES: dict[str, Callable[[Models], str]] = {"merge": merge}
+def multi(models: Models) -> str:
+    """A stage that draws at random, one that nobody needs, one built on the first, and both."""
+    base, one, other = models
+    return f"""
+name: dropped
+merge_method: dare_linear
+base_model: {base}
+models:
+- model: {one}
+  parameters: {{weight: 0.6, density: 0.5}}
+dtype: bfloat16
+---
+name: unused
+merge_method: linear
+models:
+- model: no/model
+  parameters: {{weight: 1}}
+---
+name: halfway
+merge_method: slerp
+base_model: dropped
+models:
+- model: {other}
+parameters: {{t: 0.25}}
+dtype: float32
+out_dtype: bfloat16
+---
+merge_method: task_arithmetic
+base_model: {base}
+models:
+- model: halfway
+  parameters: {{weight: 0.7}}
+- model: dropped
+  parameters: {{weight: [0.1, 0.4]}}
+dtype: float32
+"""
+
+
+CASES: dict[str, Callable[[Models], str]] = {"merge": merge, "multi": multi}
