@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from evomerge.evaluators.base import Evaluator
@@ -30,7 +31,7 @@ class Workshop:
         threads: Threads of the arithmetic; None leaves torch's own choice.
         permissions: What the user allows models and tasks.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
-        run_dir: The run folder, where recipes may name sums of adapters; None: they do not.
+        run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -72,22 +73,23 @@ class Workshop:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch_root() / "torchinductor"))
         import torch  # heavy; a worker is the first to need it
 
+        from evomerge.merging.mergers import Mergers
         from evomerge.merging.resident import ResidentMerger
         from evomerge.models.quiet import lock_bars_in_this_process
 
         lock_bars_in_this_process()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        merger = ResidentMerger(
+        make = partial(
+            ResidentMerger,
             device=self.device,
             dtype=self.settings.dtype,
             merge_seed=self.seed,
             trust_remote_code=self.permissions.trust_remote_code,
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
-            run_dir=self.run_dir,
             ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()
-        return Worker(merger, scoring, self.run_dir, Twins())
+        return Worker(Mergers(make), scoring, self.run_dir, Twins())
