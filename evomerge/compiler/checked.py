@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from evomerge.compiler.chosen_space import space_problems
 from evomerge.compiler.compiled import Examination
 from evomerge.compiler.examine import examine
 from evomerge.compiler.identity import refusal
@@ -17,13 +18,14 @@ from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import error
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import in_order, read_source, validate_genome
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
 from evomerge.run.ledger.run_folder import RunFolder
 
 
 def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:
-    """As :func:`evomerge.genome.load.load_genome`, which knows no optimizer.
+    """As :func:`evomerge.genome.load.load_genome`, which knows no space and no optimizer.
 
     Raises:
         GenomeError: every mistake that the file alone can show.
@@ -34,7 +36,7 @@ def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Sour
         genome = validate_genome(source)
     except GenomeError as mistakes:
         found += mistakes.problems
-    found += _of_optimizer(source)
+    found += [*_of_space(source), *_of_optimizer(source)]
     if found:
         raise GenomeError.of(in_order(found))
     return genome, source
@@ -70,6 +72,15 @@ def examine_file(
     if not refused:
         return examination
     return Examination((*(error(p.what, p.where, p.fix) for p in refused), *examination.findings))
+
+
+def _of_space(source: Source) -> list[Problem]:
+    """Mistakes that only the merge space itself knows, where its block has no others."""
+    try:
+        definition = MergeDefinition.model_validate(source.data.get("genome"))
+    except ValidationError:
+        return []
+    return space_problems(definition, source)
 
 
 def _of_optimizer(source: Source) -> list[Problem]:

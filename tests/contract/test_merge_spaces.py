@@ -81,13 +81,9 @@ def effective(merge_space, values):
     }
 
 
-def test_every_space_of_the_table_serves_a_case_and_each_case_has_one_space():
-    served = set()
-    for case in CASES.values():
-        names = [name for name in MERGE_SPACES if MERGE_SPACES[name].serves(case)]
-        assert len(names) == 1
-        served.update(names)
-    assert served == set(MERGE_SPACES)
+def test_every_space_of_the_table_has_a_case_and_its_own_name():
+    assert {built(name).name for name in CASES} == set(MERGE_SPACES)
+    assert all(MERGE_SPACES[name].name == name for name in MERGE_SPACES)
 
 
 def test_every_corner_and_the_centre_is_a_recipe_mergekit_accepts(merge_space):
