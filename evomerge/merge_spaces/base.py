@@ -208,7 +208,10 @@ class MergeSpace(ABC):
 
     def average_recipe(self) -> Recipe:
         """The uniform average of the models, without the base."""
-        models = [source.model for source in self.definition.models]
+        return self.average_of([source.model for source in self.definition.models])
+
+    def average_of(self, models: Sequence[ModelName]) -> Recipe:
+        """The uniform average of some models, at least one."""
         return Recipe(
             {
                 "merge_method": "linear",
