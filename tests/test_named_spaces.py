@@ -205,7 +205,7 @@ class Alone(MergeSpace):
     """One of the models."""
 
     name = "alone"
-    merge_method = "passthrough"
+    merge_method = "linear"
     reads = frozenset()
 
     class Settings(Settings):
