@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merge_spaces.adapters_fit import unfit_for_factors
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import BEYOND, Affine
 from evomerge.nouns.space import Point, Space
+from evomerge.recipe.adapter_sum import AdapterSum, file_of
 from evomerge.recipe.plain import Recipe, rounded
 
 
