@@ -167,6 +167,12 @@ class Told(Evaluator):
     def evaluate(self, model, deadline=None, batch_divisor=1):
         raise NotImplementedError
 
+    def first_documents(self, model, deadline=None):
+        raise NotImplementedError
+
+    def facts(self):
+        return ()
+
     def identity(self):
         return {}
 
@@ -178,7 +184,7 @@ class Told(Evaluator):
 
 
 def test_a_benchmark_as_search_task_is_warned_about_and_as_holdout_it_is_not(genome):
-    told = Told([Task(name="gsm8k")], Evaluation())
+    told = Told([Task(name="gsm8k")], Evaluation(), ENGINES["transformers"])
     rule = splits.benchmarks_unsearched
     (found,) = rule(Subject(genome, evaluators={"tasks": told}))
     assert found.severity is Severity.WARNING
