@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from evomerge.executors import EXECUTORS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
 from evomerge.optimizers import OPTIMIZERS
@@ -27,6 +28,7 @@ def genome_schema() -> dict[str, Any]:
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
     definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
     definitions["MergeDefinition"]["properties"]["merge_method"]["enum"] = sorted(METHODS)
+    definitions["Execution"]["properties"]["executor"]["enum"] = ["auto", *sorted(EXECUTORS)]
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],
         "anyOf": [{"enum": sorted(OPTIMIZERS)}, _ref("OptimizerBlock")],
