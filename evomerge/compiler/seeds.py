@@ -14,7 +14,6 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.read_back import point_of
 from evomerge.nouns.trial import SEED, Candidate
 from evomerge.recipe.base import Hear
 from evomerge.recipe.file import documents_of, recipe_of
@@ -80,7 +79,7 @@ def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> Non
         for model in set(recipe.named) - known
         if not is_folder(model.text)  # a checkpoint that a run wrote
     )
-    if strangers and definition.adapters != "factors":  # its sums lie in the run's folder
+    if strangers and merge_space.folds_adapters:  # its sums lie in the run's folder
         raise GenomeError(
             f"{name} merges models that this genome does not: {', '.join(strangers)}",
             fix="Name merges of the genome's models.",
@@ -110,7 +109,7 @@ def _named(name: str, problem: Problem) -> str:
 
 
 def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpace) -> Candidate:
-    point = point_of(merge_space, recipe)
+    point = merge_space.point_of(recipe)
     if point is None:
         return Candidate(trial_id, origin, recipe)
     genotype = merge_space.space.encode(point)
