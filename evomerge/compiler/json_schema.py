@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from evomerge.evaluators import EVALUATORS
 from evomerge.executors import EXECUTORS
+from evomerge.genome.merge_block import SPACE_KEYS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
+from evomerge.genome.task_blocks import NAMED
+from evomerge.inference import ENGINES
+from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.optimizers import OPTIMIZERS
 
 _SCALAR = {"type": ["boolean", "number", "string"]}
@@ -22,18 +27,66 @@ def genome_schema() -> dict[str, Any]:
     definitions["Settings"] = _settings(definitions["Settings"])
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
-    definitions["Task"] = {"anyOf": [_TEXT, definitions["Task"]]}
+    definitions |= _task(definitions["Task"])
+    definitions["Evaluation"]["properties"]["backend"]["enum"] = sorted(ENGINES)
     links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
     definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
-    definitions["MergeDefinition"]["properties"]["merge_method"]["enum"] = sorted(METHODS)
     definitions["Execution"]["properties"]["executor"]["enum"] = ["auto", *sorted(EXECUTORS)]
+    _genome_block(definitions)
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],
         "anyOf": [{"enum": sorted(OPTIMIZERS)}, _ref("OptimizerBlock")],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _genome_block(definitions: dict[str, Any]) -> None:
+    """Merge methods and spaces by name; keys of the block that may stand in its space as well."""
+    block, space = definitions["MergeDefinition"], definitions["SpaceBlock"]
+    own, names = block["properties"], sorted(MERGE_SPACES)
+    own["merge_method"]["enum"] = sorted(METHODS)
+    del own["merge_method"]["default"]
+    space["properties"]["name"]["enum"] = names
+    space["properties"] |= {key: own[key] for key in sorted(SPACE_KEYS)}
+    for name in names:
+        schema = MERGE_SPACES[name].Settings.model_json_schema()
+        space["properties"] |= schema["properties"]
+        definitions |= schema.get("$defs", {})
+    own["space"] = {
+        "description": own["space"]["description"],
+        "anyOf": [{"enum": names}, _ref("SpaceBlock")],
+    }
+    block["anyOf"] = [{"required": ["merge_method"]}, {"required": ["space"]}]
+
+
+def _task(common: dict[str, Any]) -> dict[str, Any]:
+    """A name, or a mapping with the key of one kind; each kind with the keys that it reads."""
+    forms: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    for kind in EVALUATORS:
+        if kind == NAMED:  # has all keys, and no settings of its own
+            forms.append({**common, "additionalProperties": False})
+            continue
+        evaluator = EVALUATORS[kind]
+        own = evaluator.Settings.model_json_schema()
+        settings |= own.pop("$defs", {})
+        own["properties"][NAMED] = {**_TEXT, "description": "What the task goes by."}
+        keys = (evaluator.reads | {"weight"}) & set(common["properties"])
+        properties = {kind: {"anyOf": [_TEXT, own]}}
+        properties |= {key: common["properties"][key] for key in sorted(keys)}
+        forms.append(
+            {
+                "type": "object",
+                "title": kind,
+                "description": EVALUATORS.summary(kind),
+                "properties": properties,
+                "required": [kind],
+                "additionalProperties": False,
+            }
+        )
+    return {**settings, "Task": {"anyOf": [_TEXT, *forms]}}
 
 
 def _ref(name: str) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.composite import evaluator_for
 from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch_root
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,14 @@ class Workshop:
 
     Attributes:
         splits: Split name -> its tasks.
-        settings: How lm-eval runs the model.
+        settings: How the model is run.
         search_path: Folders with task definitions.
         seed: Root seed.
         device: Where the live model is.
         threads: Threads of the arithmetic; None leaves torch's own choice.
         permissions: What the user allows models and tasks.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
-        run_dir: The run folder, where recipes may name sums of adapters; None: they do not.
+        run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -48,18 +50,22 @@ class Workshop:
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""
-        evaluator = EVALUATORS["lm_eval"]
-        return {
-            split: evaluator(
-                tasks,
-                self.settings,
-                search_path=self.search_path,
-                seed=self.seed,
-                permissions=self.permissions,
-            )
-            for split, tasks in self.splits.items()
-            if tasks
-        }
+        return {split: self.evaluator(split) for split, tasks in self.splits.items() if tasks}
+
+    def evaluator(self, split: str) -> Evaluator:
+        """What scores a split.
+
+        Raises:
+            UnknownNameError: no such engine, or no such kind of task.
+        """
+        return evaluator_for(
+            self.splits[split],
+            self.settings,
+            ENGINES[self.settings.backend],
+            search_path=self.search_path,
+            seed=self.seed,
+            permissions=self.permissions,
+        )
 
     def __call__(self, evaluators: Mapping[str, Evaluator] | None = None) -> Worker:
         """A worker with a merger of its own."""
@@ -67,22 +73,23 @@ class Workshop:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch_root() / "torchinductor"))
         import torch  # heavy; a worker is the first to need it
 
+        from evomerge.merging.mergers import Mergers
         from evomerge.merging.resident import ResidentMerger
         from evomerge.models.quiet import lock_bars_in_this_process
 
         lock_bars_in_this_process()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        merger = ResidentMerger(
+        make = partial(
+            ResidentMerger,
             device=self.device,
             dtype=self.settings.dtype,
             merge_seed=self.seed,
             trust_remote_code=self.permissions.trust_remote_code,
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
-            run_dir=self.run_dir,
-            ties=True,  # scores are lm-eval's
+            ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()
-        return Worker(merger, scoring, self.run_dir, Twins())
+        return Worker(Mergers(make), scoring, self.run_dir, Twins())

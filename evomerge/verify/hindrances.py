@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.checks.context import Subject
 from evomerge.checks.rules import MODEL_RULES
+from evomerge.evaluators.base import Evaluator
 from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.findings import Finding, Severity, error, warning
@@ -17,6 +18,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
+from evomerge.recipe.plain import Recipe
 
 # Parallel sums of these methods depend on how many parts they are split into.
 THREADED = (
@@ -42,7 +44,7 @@ def of_versions(header: Header) -> Iterator[Finding]:
             )
 
 
-def of_machine(header: Header, recipes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def of_machine(header: Header, recipes: Sequence[Recipe]) -> Iterator[Finding]:
     """Device, CPU and threads that are not the run's."""
     from evomerge.merging.bits import is_there, machine_of
 
@@ -63,7 +65,7 @@ def of_machine(header: Header, recipes: Sequence[Mapping[str, Any]]) -> Iterator
                 "answers may differ",
                 part,
             )
-    methods = sorted({str(recipe["merge_method"]) for recipe in recipes} & set(THREADED))
+    methods = sorted({method for recipe in recipes for method in recipe.methods} & set(THREADED))
     n_cores = os.cpu_count() or 1
     if methods and threads > n_cores:
         yield warning(
@@ -128,19 +130,22 @@ def of_tasks(header: Header, split: str, identity: Mapping[str, str]) -> Iterato
             )
 
 
-def of_sampling(names: Sequence[str]) -> Iterator[Finding]:
-    """Tasks whose answers are drawn."""
-    for name in names:
-        yield warning(
-            "its answers are drawn at random (do_sample), and another batch draws others", name
-        )
+def of_judges(judge: Evaluator) -> Iterator[Finding]:
+    """Tasks whose answers are drawn, and those that nobody can score apart from a run."""
+    parts = (part for facts in judge.facts() for part in facts.parts)
+    for part in parts:
+        if part.is_sampled:
+            what = "its answers are drawn at random (do_sample), and another batch draws others"
+            yield warning(what, part.name)
+    for name in sorted(judge.unverifiable):
+        yield warning("its kind cannot score a model apart from a run; it is not compared", name)
 
 
 def of_precision(dtype: str) -> Iterator[Finding]:
     """Forward passes in which the batch decides near ties."""
     if dtype in LOW_PRECISION:
         yield warning(
-            f"the model runs in {dtype}: lm-eval batches documents in its own way, which rounds "
+            f"the model runs in {dtype}: documents are batched in another way, which rounds "
             "differently, so an answer that was nearly a tie may differ",
             "evaluation.dtype",
         )
