@@ -17,6 +17,7 @@ from pathlib import Path
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.files import writing
 from evomerge.foundations.reading import is_file, is_folder, opened, real_path
+from evomerge.recipe.own_names import TRAINED, place
 from evomerge.training.coefficients import Numbers
 
 MODEL = "model"  # an ordinary checkpoint, in the folder of what it was made from
@@ -29,13 +30,13 @@ class Checkpoints:
 
     Args:
         save: Writes the model of some numbers, and what there is beside it, into a folder.
-        folder: Below which they are written; this process alone writes there.
+        run_dir: The run folder, below which they are written by this process alone.
     """
 
-    def __init__(self, save: Callable[[Numbers, Path], None], folder: Path) -> None:
+    def __init__(self, save: Callable[[Numbers, Path], None], run_dir: Path) -> None:
         self._save = save
-        self._folder = folder
-        for unfinished in folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed
+        self._run_dir, self._folder = run_dir, run_dir / TRAINED
+        for unfinished in self._folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def write(self, values: Numbers) -> Path:
@@ -60,7 +61,7 @@ class Checkpoints:
 
     def name_of(self, folder: Path) -> str:
         """What a recipe of the run calls a folder, wherever the run folder is."""
-        return folder.relative_to(self._folder.parents[1]).as_posix()
+        return folder.relative_to(self._run_dir).as_posix()
 
     def restore(self, name: str, values: Numbers) -> None:
         """Writes a folder again that is gone.
@@ -68,10 +69,10 @@ class Checkpoints:
         Raises:
             RunError: its place is outside the run folder, or it is another model than it was.
         """
-        folder = self._folder.parents[1] / name  # an absolute name stays what it is
+        folder = Path(place(name, self._run_dir))
         if real_path(folder).parents[1] != real_path(self._folder):
             raise RunError(
-                f"a trained model is gone, and the run folder is {self._folder.parents[1]} now",
+                f"a trained model is gone, and the run folder is {self._run_dir} now",
                 where=str(folder),
                 fix="Move the run folder back: its recipes name the models in it.",
             )
