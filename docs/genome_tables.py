@@ -15,10 +15,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from evomerge.genome.merge_block import MergeDefinition, Source, TokenizerBlock
+from evomerge.evaluators import EVALUATORS
+from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, Source, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.merge_spaces import MERGE_SPACES
 
 PAGE = Path(__file__).with_name("genome.md")
 BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
@@ -53,6 +55,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
         MergeDefinition,
         {
             "models": "models: [org/math-7b, org/code-7b]",
+            "space": "space: parameters",
             "merge_method": "merge_method: task_arithmetic",
             "base_model": "base_model: org/base-7b",
             "parameters": "parameters: {weight: {range: [0, 1.2]}}",
@@ -161,6 +164,44 @@ def table(model: type[BaseModel], examples: dict[str, str]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def spaces() -> Iterator[str]:
+    """One row per merge space, and a table of the settings of each that has any."""
+    yield "| name | what it is | merge method | keys of `genome:` that may stand beside it |"
+    yield "|---|---|---|---|"
+    for name in MERGE_SPACES:
+        kind = MERGE_SPACES[name]
+        keys = sorted(kind.reads - ({"merge_method"} if kind.merge_method else set()))
+        method = f"`{kind.merge_method}`" if kind.merge_method else "the genome's"
+        listed = "all" if kind.reads == SPACE_KEYS else ", ".join(f"`{key}`" for key in keys)
+        yield f"| `{name}` | {MERGE_SPACES.summary(name)} | {method} | {listed} |"
+    for name in MERGE_SPACES:
+        fields = MERGE_SPACES[name].Settings.model_fields
+        if fields:
+            yield from ("", f"Settings of `{name}`:", "", "| key | type | default | meaning |")
+            yield "|---|---|---|---|"
+            for key, field in fields.items():
+                cells = (f"`{key}`", type_name(field.annotation), default(field))
+                yield f"| {' | '.join(cells)} | {(field.description or '').replace('|', '/')} |"
+
+
+def kinds() -> Iterator[str]:
+    """The kinds of tasks, and the settings of each that has some."""
+    yield "| key | what it is | reads |"
+    yield "|---|---|---|"
+    for name in EVALUATORS:
+        common = (key for key in Task.model_fields if key in EVALUATORS[name].reads | {"weight"})
+        reads = ", ".join(f"`{key}`" for key in common)
+        yield f"| `{name}` | {EVALUATORS.summary(name)} | {reads} |"
+    for name in EVALUATORS:
+        own = EVALUATORS[name].Settings.model_fields
+        if own:
+            yield from ("", f"Under `{name}:`, or the first of these alone as a text:", "")
+            yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+        for key, field in own.items():
+            cells = (type_name(field.annotation), default(field), field.description or "")
+            yield f"| `{key}` | {' | '.join(cells)} |"
+
+
 def type_name(annotation: Any) -> str:
     """A type in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -177,7 +218,12 @@ def type_name(annotation: Any) -> str:
         return "mapping"
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
     words |= {"ModelName": "model", "OptimizerBlock": "block", "Evaluation": "block"}
-    words |= {"Execution": "block", "MergeDefinition": "block", "TokenizerBlock": "block"}
+    words |= {
+        "SpaceBlock": "block",
+        "Execution": "block",
+        "MergeDefinition": "block",
+        "TokenizerBlock": "block",
+    }
     return words.get(annotation.__name__, annotation.__name__)
 
 
@@ -188,7 +234,7 @@ def default(field: FieldInfo) -> str:
         return "" if isinstance(made, BaseModel) or not made else f"`[{', '.join(made)}]`"
     if field.default is PydanticUndefined:
         return "**required**"
-    if field.default is None:
+    if field.default in (None, ""):
         return ""
     return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 
@@ -198,7 +244,8 @@ def remade(text: str) -> str:
     for block, (model, examples) in BLOCKS.items():
         made = "\n".join(table(model, examples))
         text = between(text, f"<!-- table {block} -->\n", f"<!-- end {block} -->", made)
-    return text
+    text = between(text, "<!-- spaces -->\n", "<!-- end spaces -->", "\n".join(spaces()))
+    return between(text, "<!-- kinds -->\n", "<!-- end kinds -->", "\n".join(kinds()))
 
 
 if __name__ == "__main__":

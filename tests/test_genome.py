@@ -24,6 +24,7 @@ genome:
         weight: {range: [0.1, 2.0], initial: 1.0}
     - model: {path: folder+with@marks, revision: main}
       parameters: {density: 0.5}
+  space: parameters
   merge_method: ties
   base_model: org/base
   adapters: delta

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from evomerge.genome.methods import METHODS
-from evomerge.merge_spaces.coordinate_places import places_of
 from tests.contract.merge_space_cases import CASES, build, definition
 
 
 def places(method, **fields):
     merge_space = build(definition(METHODS[method], **fields))
-    found = places_of(merge_space)
+    found = merge_space.places()
     assert found is not None
     by_place = {}
     for parameter, place in zip(merge_space.space, found.tolist(), strict=True):
@@ -56,11 +55,11 @@ def test_points_of_a_depth_profile_follow_the_layers():
 
 @pytest.mark.parametrize("name", ["linear-model", "slerp-model", "slerp-three"])
 def test_one_place_or_none_is_no_order(name):
-    assert places_of(build(CASES[name])) is None
+    assert build(CASES[name]).places() is None
 
 
 def test_every_coordinate_of_every_space_has_its_place():
     for case in CASES.values():
         merge_space = build(case)
-        found = places_of(merge_space)
+        found = merge_space.places()
         assert found is None or found.shape == (merge_space.space.n_dims,)

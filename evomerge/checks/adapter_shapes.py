@@ -9,6 +9,7 @@ from evomerge.checks.context import Subject
 from evomerge.checks.heads import is_tied
 from evomerge.checks.reference_model import some
 from evomerge.foundations.findings import Finding, error, note, warning
+from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import AdapterFacts, ModelFacts
 
 _PREFIX = "base_model.model."
@@ -142,7 +143,7 @@ def _target(name: str, *, is_transposed: bool) -> tuple[str, tuple[int, int] | N
 
 def adapters_differ(subject: Subject) -> Iterator[Finding]:
     """How adapters of several kinds are treated; where they are summed they may not differ."""
-    if subject.genome.genome.adapters == "factors":
+    if not merge_space_for(subject.genome.genome).folds_adapters:
         return
     adapters = [adapter for _, adapter in _with_adapters(subject)]
     differing = [key for key in _COMPARED if len({str(_setting(one, key)) for one in adapters}) > 1]

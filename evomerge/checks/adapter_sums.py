@@ -9,6 +9,7 @@ from evomerge.checks.context import Subject
 from evomerge.checks.reference_model import some
 from evomerge.checks.resources import HEADER_NAMES
 from evomerge.foundations.findings import Finding, error
+from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import AdapterFacts, ModelFacts
 from evomerge.models.inspect import ADAPTER_WEIGHTS
 from evomerge.recipe.adapter_sum import sum_in
@@ -30,7 +31,7 @@ _PLAIN_STARTS = ("gaussian",)  # others change the base too
 
 def summed_adapters(subject: Subject) -> Iterator[Finding]:
     """Adapters that are not plain, or not like the first one."""
-    if subject.genome.genome.adapters != "factors":
+    if merge_space_for(subject.genome.genome).folds_adapters:
         return
     first: tuple[ModelFacts, AdapterFacts] | None = None
     for model in subject.models:
@@ -55,14 +56,14 @@ def _kind(model: ModelFacts, adapter: AdapterFacts) -> Iterator[Finding]:
         odd.append(f"init_lora_weights: {start}")
     if odd:
         yield error(
-            f"{adapter.name} is more than A and B ({', '.join(odd)}), and adapters: factors sums"
+            f"{adapter.name} is more than A and B ({', '.join(odd)}), and adapter_factors sums"
             " these only",
             model.key,
             _INSTEAD,
         )
     if adapter.tensors and ADAPTER_WEIGHTS not in adapter.files:
         yield error(
-            f"{adapter.name} has no {ADAPTER_WEIGHTS}, which adapters: factors reads",
+            f"{adapter.name} has no {ADAPTER_WEIGHTS}, which adapter_factors reads",
             model.key,
             "Save it as safetensors.",
         )
@@ -100,7 +101,7 @@ def _base(model: ModelFacts) -> Iterator[Finding]:
     if stored and stored != {wanted}:
         yield error(
             f"{model.name.partition('+')[0]} is stored in {some(sorted(stored))}, and its"
-            f" config.json says {named or 'nothing'}; adapters: factors needs one dtype",
+            f" config.json says {named or 'nothing'}; adapter_factors needs one dtype",
             model.key,
             f"Save the base in one dtype with transformers. {_INSTEAD}",
         )

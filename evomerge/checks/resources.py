@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from evomerge.foundations.counted import counted
 from evomerge.genome.schema import Genome
+from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts, TensorFacts
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     models = [model for model in models if model.tensors]
     if not models:
         return None
-    in_sums = genome.genome.adapters == "factors"
+    in_sums = not merge_space_for(genome.genome).folds_adapters
     if in_sums:
         models = models[:1]  # all have the same base, and it alone is read
     first = max(models, key=lambda model: sum(_n_values(t) for t in model.tensors.values()))

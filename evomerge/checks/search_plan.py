@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from evomerge.checks.resources import Sizes, Store, Training, sizes_of, stores_of, training_of
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.by_tensor import by_tensor
-from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.run.final_choice import AT_MOST
 
@@ -150,8 +148,8 @@ def _training(subject: Subject, sizes: Sizes) -> Training | None:
     n_checkpoints, n_weights = None, subject.merge_space.space.n_dims
     for link in links:
         settings = GradientSettings.model_validate(link.settings)
-        if settings.granularity == "tensor" and isinstance(subject.merge_space, ParameterSpace):
-            n_weights = by_tensor(subject.merge_space).space.n_dims
+        finer = subject.merge_space.by_tensor() if settings.granularity == "tensor" else None
+        n_weights = n_weights if finer is None else finer.space.n_dims
         if settings.granularity == "column":
             n_epochs = min(settings.epochs, link.budget or settings.epochs)
             n_checkpoints = (n_checkpoints or 0) + n_epochs

@@ -178,7 +178,7 @@ def uncompared(subject: Subject) -> Iterator[Finding]:
 
 def unseen_models(subject: Subject) -> list[ModelFacts]:
     """Models whose tensors would be compared if their files were here."""
-    if subject.genome.genome.adapters == "factors":  # their sums leave out nothing
+    if not merge_space_for(subject.genome.genome).folds_adapters:  # their sums leave out nothing
         return []
     return [model for model in subject.models if model.folder is None]
 

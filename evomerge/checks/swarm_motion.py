@@ -10,13 +10,12 @@ from evomerge.checks.context import Subject
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, note
 from evomerge.genome.schema import OptimizerBlock
-from evomerge.merge_spaces.coordinate_places import has_shares, places_of
 from evomerge.optimizers.swarm.motion import has_room
 
 
 def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
     """One draw for all places: particles stay sums of those the swarm began with."""
-    if subject.merge_space is None or places_of(subject.merge_space) is None:
+    if subject.merge_space is None or subject.merge_space.places() is None:
         return
     space = subject.merge_space
     points = [space.source_point(index) for index in range(len(space.definition.models))]
@@ -35,7 +34,7 @@ def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
 
 def swarm_in_shares(subject: Subject) -> Iterator[Finding]:
     """Coordinates in which a sum of two merges is no sum of their models."""
-    if subject.merge_space is None or not has_shares(subject.merge_space):
+    if subject.merge_space is None or not subject.merge_space.has_shares():
         return
     for place, _ in _swarms(subject.genome.optimizer):
         yield note(

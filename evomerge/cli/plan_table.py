@@ -14,6 +14,7 @@ from evomerge.checks.search_plan import Plan, Trials
 from evomerge.cli.drawn import Cell, plain_table
 from evomerge.cli.progress import duration
 from evomerge.cli.written import say
+from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding
@@ -29,6 +30,7 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
     """Prints the space, the trials, the tasks, the room they take and the recipe at the start."""
     space = compiled.merge_space.space
     _title("space")
+    say(told(compiled.genome.genome) or f"space {compiled.merge_space.name}", err=False)
     plain_table([_parameter(parameter) for parameter in space.parameters[:_SHOWN]])
     if space.n_dims > _SHOWN:
         click.echo(f"and {space.n_dims - _SHOWN} more; --json lists all")
@@ -64,12 +66,14 @@ def check_data(
         "findings": [
             {"severity": finding.severity.value, **asdict(finding.problem)} for finding in findings
         ],
+        "merge_space": None,
         "space": None,
         "plan": None,
         "recipe": None,
     }
     if compiled is not None and plan is not None:
         space = compiled.merge_space.space
+        data["merge_space"] = compiled.merge_space.name
         data["space"] = to_data(space)
         data["plan"] = _plan_data(plan, measured)
         data["recipe"] = compiled.merge_space.recipe(space.decode(space.initial)).config

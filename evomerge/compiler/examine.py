@@ -12,6 +12,7 @@ from evomerge.checks.context import Subject
 from evomerge.checks.reference_model import reference_of
 from evomerge.checks.rules import MODEL_RULES, RULES
 from evomerge.compiler.auto_choice import with_auto
+from evomerge.compiler.chosen_space import with_space
 from evomerge.compiler.compiled import Compiled, Examination, named_models
 from evomerge.compiler.directions import turned
 from evomerge.compiler.make_optimizer import (
@@ -75,9 +76,12 @@ def examine(
     genome: Genome, source: Source, permissions: Permissions, run_dir: Path | None = None
 ) -> Examination:
     """Finds everything that files can show; raises nothing for a user's mistake."""
-    tasks = load_tasks(genome, permissions)
     found = _Findings(source)
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
+    known = found.attempt(lambda: with_space(genome, source))
+    if known is None:
+        return Examination(found.in_order)
+    genome, tasks = known, load_tasks(known, permissions)
     if source.is_evolve:
         # Directions that the results of a run that has begun told, and nothing else did.
         names = untold(tasks, recorded_names(run_dir))

@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from evomerge.compiler.chosen_space import space_problems
 from evomerge.compiler.make_optimizer import optimizer_problems
 from evomerge.compiler.task_kinds import task_problems
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.load import in_order, validate_genome
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source import Source
 from evomerge.inference import ENGINES
@@ -28,10 +30,24 @@ def genome_of(source: Source) -> Genome:
         genome = validate_genome(source)
     except GenomeError as mistakes:
         found += mistakes.problems
-    found += (*_of_optimizer(source), *task_problems(source), *_of_engine(source))
+    found += (
+        *_of_space(source),
+        *_of_optimizer(source),
+        *task_problems(source),
+        *_of_engine(source),
+    )
     if found:
         raise GenomeError.of(in_order(found))
     return genome
+
+
+def _of_space(source: Source) -> list[Problem]:
+    """Mistakes that only the merge space itself knows, where its block has no others."""
+    try:
+        definition = MergeDefinition.model_validate(source.data.get("genome"))
+    except ValidationError:
+        return []
+    return space_problems(definition, source)
 
 
 def _of_optimizer(source: Source) -> list[Problem]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from evomerge.evaluators import EVALUATORS
+from evomerge.genome.merge_block import SPACE_KEYS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
 from evomerge.genome.task_blocks import NAMED
 from evomerge.inference import ENGINES
+from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.optimizers import OPTIMIZERS
 
 _SCALAR = {"type": ["boolean", "number", "string"]}
@@ -30,12 +32,31 @@ def genome_schema() -> dict[str, Any]:
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
     definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
-    definitions["MergeDefinition"]["properties"]["merge_method"]["enum"] = sorted(METHODS)
+    _genome_block(definitions)
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],
         "anyOf": [{"enum": sorted(OPTIMIZERS)}, _ref("OptimizerBlock")],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _genome_block(definitions: dict[str, Any]) -> None:
+    """Merge methods and spaces by name; keys of the block that may stand in its space as well."""
+    block, space = definitions["MergeDefinition"], definitions["SpaceBlock"]
+    own, names = block["properties"], sorted(MERGE_SPACES)
+    own["merge_method"]["enum"] = sorted(METHODS)
+    del own["merge_method"]["default"]
+    space["properties"]["name"]["enum"] = names
+    space["properties"] |= {key: own[key] for key in sorted(SPACE_KEYS)}
+    for name in names:
+        schema = MERGE_SPACES[name].Settings.model_json_schema()
+        space["properties"] |= schema["properties"]
+        definitions |= schema.get("$defs", {})
+    own["space"] = {
+        "description": own["space"]["description"],
+        "anyOf": [{"enum": names}, _ref("SpaceBlock")],
+    }
+    block["anyOf"] = [{"required": ["merge_method"]}, {"required": ["space"]}]
 
 
 def _task(common: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import LostFileError, RunError
-from evomerge.merge_spaces.by_tensor import by_tensor
-from evomerge.merge_spaces.parameter_space import ParameterSpace
+from evomerge.merge_spaces.learnable import Learnable
 from evomerge.nouns.events import Notice, Proposing, Warned
 from evomerge.nouns.trial import Document, Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
@@ -44,16 +43,16 @@ def trainer_maker(
         history: The trials that are over.
         hear: Takes what a trainer tells people.
     """
-    merge_space = compiled.merge_space
-    if not (isinstance(executor, Serial) and isinstance(merge_space, ParameterSpace)):
+    learnable = compiled.merge_space.learnable()
+    if learnable is None or not isinstance(executor, Serial):
         return None
-    return _TrainerMaker(compiled, merge_space, executor, ledger, history, hear)
+    return _TrainerMaker(compiled, learnable, executor, ledger, history, hear)
 
 
 @dataclass(frozen=True)
 class _TrainerMaker:
     compiled: Compiled
-    merge_space: ParameterSpace
+    learnable: Learnable
     executor: Serial
     ledger: Ledger
     history: Callable[[], Sequence[Trial]]
@@ -73,7 +72,7 @@ class _TrainerMaker:
         return self._made[-1][-1]
 
     def _make(self, settings: GradientSettings) -> Trainer:
-        from evomerge.merging.resident import ResidentMerger
+        from evomerge.merging.mergers import Mergers
         from evomerge.training.coefficients import Coefficients
         from evomerge.training.column_mixture import ColumnMixture
         from evomerge.training.mixture import Mixture
@@ -82,26 +81,25 @@ class _TrainerMaker:
         from evomerge.training.trainer import GradientTrainer, Lessons
         from evomerge.training.written_models import Checkpoints  # loads torch, as those below
 
-        coefficients = Coefficients(self.merge_space)
-        merger = self.executor.worker.merger
-        if not isinstance(merger, ResidentMerger):
+        coefficients = Coefficients(self.learnable)
+        mergers = self.executor.worker.merger
+        if not isinstance(mergers, Mergers):
             raise RunError(
-                f"weights can be trained in a merge held in memory, got {type(merger).__name__}",
+                f"weights can be trained in a merge held in memory, got {type(mergers).__name__}",
                 where="optimizer",
                 fix="Use optimizer: cma_es.",
             )
+        merger = mergers.resident
         checkpoints = None
-        finer = self.merge_space
-        if settings.granularity == "tensor":
-            finer = by_tensor(self.merge_space)
+        finer = self._finer() if settings.granularity == "tensor" else None
         if settings.granularity == "column":
             mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
             checkpoints = Checkpoints(columns.save, self.ledger.folder.path)
-        elif finer.space.n_dims > self.merge_space.space.n_dims:
+        elif finer is not None and finer.space.n_dims > self.learnable.space.n_dims:
             mixture = TensorMixture(merger, coefficients, Coefficients(finer))
         else:  # the space says it itself
             mixture = Mixture(merger, coefficients)
-        start = mixture.trained.of(self.merge_space.space.initial)
+        start = mixture.trained.of(self.learnable.space.initial)
         model = mixture.at(mixture.trained.settled(start))
         exercises = self._exercises(settings, mixture, model)
         models = [source.model for source in self.compiled.genome.genome.models]
@@ -109,10 +107,15 @@ class _TrainerMaker:
             exercises.now,
             self._prompts(settings, model, exercises) if settings.losses.need_prompts else (),
         )
-        recipes = [self.merge_space.model_recipe(name) for name in models]
+        recipes = [self.compiled.merge_space.model_recipe(name) for name in models]
         keepsakes = RunKeepsakes(self.ledger.folder) if settings.cache_teachers else None
         teachers = Teachers(mixture, recipes, settings.teacher_top_k, keepsakes)
         return GradientTrainer(mixture, lessons, settings, teachers, checkpoints, self._say)
+
+    def _finer(self) -> Learnable | None:
+        """The same with a weight per tensor."""
+        finer = self.compiled.merge_space.by_tensor()
+        return None if finer is None else finer.learnable()
 
     def _say(self, activity: str, share: float) -> None:
         self.hear(Proposing(activity, share))

@@ -14,12 +14,11 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.read_back import point_of
 from evomerge.nouns.trial import SEED, Candidate
-from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.base import Hear
+from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.stages import read_recipe
 from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
@@ -80,7 +79,7 @@ def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> Non
         for model in set(recipe.named) - known
         if not is_folder(model.text)  # a checkpoint that a run wrote
     )
-    if strangers and definition.adapters != "factors":  # its sums lie in the run's folder
+    if strangers and merge_space.folds_adapters:  # its sums lie in the run's folder
         raise GenomeError(
             f"{name} merges models that this genome does not: {', '.join(strangers)}",
             fix="Name merges of the genome's models.",
@@ -91,7 +90,7 @@ def _refuse_unmergeable(recipe: Recipe, name: str, merge_space: MergeSpace) -> N
     """A recipe that mergekit refuses would be a failed trial of the run."""
     from evomerge.merging.refusals import refusals  # loads mergekit; a wrong genome must not
 
-    found = refusals(recipe.config, merge_space.architecture.n_layers)
+    found = refusals(recipe, merge_space.architecture.n_layers)
     if found:
         raise GenomeError.of(
             [Problem(f"mergekit refuses {name}: {why}", fix="Mend the recipe.") for why in found]
@@ -110,7 +109,7 @@ def _named(name: str, problem: Problem) -> str:
 
 
 def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpace) -> Candidate:
-    point = point_of(merge_space, recipe)
+    point = merge_space.point_of(recipe)
     if point is None:
         return Candidate(trial_id, origin, recipe)
     genotype = merge_space.space.encode(point)
@@ -127,12 +126,12 @@ def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[str, Recipe]]
             origin = f"{SEED}{path}, trial {candidate.trial_id}"
             yield origin, located(candidate.recipe, path)
         return
-    source = read_recipe(path)
-    if isinstance(source.data, dict) and "evomerge_best" in source.data:
+    documents = documents_of(path)
+    if isinstance(documents[-1].data, dict) and "evomerge_best" in documents[-1].data:
         (one,) = winners_of(path)
         yield f"{SEED}{path}", one.recipe
     else:
-        yield f"{SEED}{path}", Recipe(recipe_config(source, hear))
+        yield f"{SEED}{path}", recipe_of(documents, hear)
 
 
 def _is_found(candidate: Candidate) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
+from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import fork
@@ -32,7 +33,6 @@ from evomerge.foundations.scratch import scratch
 from evomerge.genome.load import to_yaml
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.merge_spaces.coordinate_places import places_of
 from evomerge.merge_spaces.names import short_names
 from evomerge.models.fingerprint import folders_of
 from evomerge.models.pass_dtype import reason
@@ -164,7 +164,7 @@ def _context(
     return SearchContext(
         experts=np.stack(experts) if experts else None,
         seeds=np.stack(begun) if begun else None,
-        places=places_of(merge_space),
+        places=merge_space.places(),
         brief=brief,
         keepsakes=keepsakes,
         trainer=trainer_maker(compiled, executor, ledger, history, hear),
@@ -293,7 +293,8 @@ def _notes(compiled: Compiled, header: Header) -> list[str]:
     """What a check notes and whoever only runs should know too."""
     subject = compiled.subject
     unseen = [finding.problem.what for finding in (*picked(subject), *uncompared(subject))]
-    return [*_pass_notes(compiled, header), *unseen]
+    space = told(compiled.genome.genome)
+    return [*_pass_notes(compiled, header), *([space] if space else []), *unseen]
 
 
 def _pass_notes(compiled: Compiled, header: Header) -> list[str]:

@@ -106,6 +106,12 @@ class Block(BaseModel):
             raise ValidationError.from_exception_data(cls.__name__, found)
         return block
 
+    def misfits(self) -> Iterator[MisfitError]:
+        """What does not fit between its fields, which are sound each by itself."""
+        for fit in vars(type(self)).values():
+            if isinstance(fit, Fit):
+                yield from fit.check(self)
+
     @classmethod
     def _sound_part(
         cls, value: dict[str, Any], wrong: Sequence[tuple[int | str, ...]]

@@ -18,6 +18,7 @@ from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source, parse_yaml, read_yaml
+from evomerge.genome.space_form import lifted, place_of
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
 _SLICES_NOTE = (
@@ -56,10 +57,10 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
             f"expected keys and values, got {type(source.data).__name__}", where=source.name
         )
     _drop_helpers(source)
-    source = read_as_evolve(source)
+    source = lifted(read_as_evolve(source))
     for override in overrides:
         _override(source, override)
-    return searched_as_evolve(source)
+    return searched_as_evolve(lifted(source))
 
 
 def _drop_helpers(source: Source) -> None:
@@ -220,7 +221,7 @@ def _override(source: Source, override: str) -> None:
             fix="Write for example `--set optimizer.budget=20`.",
         )
     value = parse_yaml(text, f"--set {key}").data if text.strip() else None
-    *parents, last = key.replace("[", ".").replace("]", "").split(".")
+    *parents, last = place_of(key).replace("[", ".").replace("]", "").split(".")
     target = source.data
     for part in parents:
         if isinstance(target, list):

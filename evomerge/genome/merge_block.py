@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from evomerge.foundations.errors import UnknownNameError
-from evomerge.genome.adapters_fit import unfit_for_factors
 from evomerge.genome.block import Block, Whole, fits
 from evomerge.genome.inputs import wrong_number
 from evomerge.genome.method_fit import unfit_normalize, unfit_settings
@@ -19,6 +18,13 @@ from evomerge.genome.parameter_values import Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]
+# Keys of `genome:` that say what varies; they may stand under `space:` as well.
+SPACE_KEYS = frozenset(
+    {
+        *("merge_method", "adapters", "parameters", "granularity", "layer_granularity"),
+        *("filters", "smooth", "normalize", "allow_negative_weights"),
+    }
+)
 
 
 def _known_method(name: str) -> str:
@@ -63,14 +69,38 @@ class TokenizerBlock(Block):
     )
 
 
+class SpaceBlock(Block):
+    """The merge space by name; further keys are its own settings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="One of `evomerge list spaces`.")
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The space's own settings."""
+        return dict(self.model_extra or {})
+
+
 class MergeDefinition(Block):
     """Which models, which way of merging, what may vary and how finely."""
 
     models: Annotated[list[Source], Field(min_length=1)] = Field(
         description="The models to merge; the base need not be among them."
     )
+    space: SpaceBlock | None = Field(
+        None,
+        description="The merge space: its name, or `{name: ..., further keys}`, where the space's "
+        "own settings and the keys of `genome` that it reads may stand. Absent: by a rule, below.",
+    )
     merge_method: Annotated[str, AfterValidator(_known_method)] = Field(
-        description="Any method mergekit registers; `evomerge list methods`."
+        "",
+        description="Any method mergekit registers; `evomerge list methods`. **Required** unless "
+        "`space` names a space that has one of its own.",
     )
     base_model: ModelName | None = Field(
         None, description="What task vectors are measured from; required by most methods."
@@ -132,9 +162,23 @@ class MergeDefinition(Block):
             places = [f"{name} ({_places(names, name)})" for name in twice]
             yield MisfitError(f"models stand twice: {', '.join(places)}", "models")
 
+    @fits("merge_method", "space")
+    def _has_a_method(self) -> Iterator[MisfitError]:
+        if not self.merge_method and self.space is None:
+            yield MisfitError("is missing", "merge_method", fix="Add it.")
+
+    @fits("space")
+    def _each_key_once(self) -> Iterator[MisfitError]:
+        for key in self.space.settings if self.space else ():
+            if key in SPACE_KEYS:
+                what = f"stands beside genome.{key}"
+                yield MisfitError(what, "space", key, fix="Drop one of them.")
+
     @fits("merge_method", "models", "base_model")
     def _models_fit_the_method(self) -> Iterator[MisfitError]:
         method = self._method
+        if method is None:
+            return
         if method.base is Base.REQUIRED and self.base_model is None and method.max_sources != 1:
             yield MisfitError(
                 f"is missing: {method.name} measures from a base",
@@ -147,27 +191,24 @@ class MergeDefinition(Block):
     @fits("merge_method", "parameters")
     def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
         place = ("parameters",)
-        yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
+        if self._method is not None:
+            yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
 
     @fits("merge_method", "models")
     def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
+        method = self._method
+        if method is None:
+            return
         for index, source in enumerate(self.models):
             place = ("models", index, "parameters")
             yield from unfit_settings(
-                self._method, source.parameters, place, self._own_keys, of_a_model=True
+                method, source.parameters, place, self._own_keys, of_a_model=True
             )
 
     @fits("merge_method", "normalize", "parameters")
     def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
-        yield from unfit_normalize(self._method, self.normalize, self.parameters)
-
-    @fits(
-        *("adapters", "merge_method", "models", "parameters", "granularity", "layer_granularity"),
-        *("filters", "smooth", "normalize", "tokenizer", "tokenizer_source", "base_model"),
-    )
-    def _adapters_can_be_summed(self) -> Iterator[MisfitError]:
-        if self.adapters == "factors":
-            yield from unfit_for_factors(self)
+        if self._method is not None:
+            yield from unfit_normalize(self._method, self.normalize, self.parameters)
 
     @fits("tokenizer", "tokenizer_source")
     def _one_tokenizer(self) -> Iterator[MisfitError]:
@@ -205,8 +246,9 @@ class MergeDefinition(Block):
             yield MisfitError(f"filters stand twice: {self.filters}", "filters")
 
     @property
-    def _method(self) -> Method:
-        return method_named(self.merge_method)
+    def _method(self) -> Method | None:
+        """None where the space alone knows it."""
+        return method_named(self.merge_method) if self.merge_method else None
 
     @property
     def _own_keys(self) -> set[str]:

@@ -56,6 +56,7 @@ class Source:
             and a place that uses it.
         is_evolve: Whether it is a file of mergekit-evolve's form.
         ignored: Keys that stood there and mean nothing.
+        in_space: Keys of ``genome`` that stand under ``genome.space`` in the file.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Source:
     lent: Mapping[KeyPath, int] = field(default_factory=dict)
     is_evolve: bool = False
     ignored: tuple[Problem, ...] = ()
+    in_space: frozenset[str] = frozenset()
 
     def is_helper(self, path: KeyPath) -> bool:
         """Whether what stands under a key is used elsewhere too, by alias or merge key."""
@@ -72,6 +74,8 @@ class Source:
 
     def where(self, path: KeyPath) -> str:
         """``FILE:LINE: key.path`` of a key, or of the nearest one above it that exists."""
+        if path[:1] == ("genome",) and path[1:2] and path[1] in self.in_space:
+            path = ("genome", "space", *path[1:])
         line = next(
             (self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), 0
         )
@@ -85,12 +89,16 @@ class Source:
 
     def locate(self, problem: Problem) -> Problem:
         """A problem that names a key path, with the file and line of that key."""
-        text = problem.where
+        where = text = self._under_space(problem.where)
         while text and text not in self._by_text:
             text = text[: max(text.rfind("."), text.rfind("["), 0)]
         line = self.lines.get(self._by_text.get(text, ()), 0)
         place = f"{self.name}:{line}" if line else self.name
-        return Problem(problem.what, f"{place}: {problem.where}", problem.fix)
+        return Problem(problem.what, f"{place}: {where}", problem.fix)
+
+    def _under_space(self, where: str) -> str:
+        key = re.match(r"genome\.(\w+)", where)
+        return f"genome.space.{where[7:]}" if key and key[1] in self.in_space else where
 
 
 def dotted(path: KeyPath) -> str:

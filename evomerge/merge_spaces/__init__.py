@@ -1,4 +1,4 @@
-"""What varies, and what it means as a recipe: the table of merge spaces.
+"""What varies, and what it means as a recipe: the table of merge spaces, and which a genome means.
 
 =============== ============================================================================
 name            what varies
@@ -11,6 +11,7 @@ adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
 
 from evomerge.foundations.registry import Registry
 from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import METHODS
 from evomerge.merge_spaces.base import MergeSpace
 
 MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
@@ -23,6 +24,21 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
 )
 
 
+def by_rule(definition: MergeDefinition) -> tuple[str, str]:
+    """The space of a genome that names none, and why; docs/genome.md has the rule."""
+    method, n_models = definition.merge_method, len(definition.models)
+    if definition.adapters == "factors":
+        return "adapter_factors", "adapters: factors"
+    if METHODS[method].in_pairs and n_models > 2:
+        return "slerp_pairs", f"{method} over {n_models} models"
+    return "parameters", f"merge_method: {method}"
+
+
 def merge_space_for(definition: MergeDefinition) -> type[MergeSpace]:
-    """The merge space that serves a genome."""
-    return next(space for space in MERGE_SPACES.values() if space.serves(definition))
+    """The merge space that a genome names, or that the rule picks.
+
+    Raises:
+        UnknownNameError: the table has none of that name.
+    """
+    named = definition.space
+    return MERGE_SPACES[by_rule(definition)[0] if named is None else named.name]

@@ -9,15 +9,17 @@ to 1 are what its particles are of the first ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
-from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.adapters_fit import unfit_for_factors
+from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import BEYOND, Affine
-from evomerge.nouns.space import Space
+from evomerge.nouns.space import Point, Space
 from evomerge.recipe.adapter_sum import AdapterSum, file_of
 from evomerge.recipe.plain import Recipe, rounded
 
@@ -25,12 +27,16 @@ from evomerge.recipe.plain import Recipe, rounded
 class AdapterFactors(MergeSpace):
     """One coefficient per adapter, for A and B alike; they sum to 1."""
 
-    summary = "the coefficients of LoRA adapters whose A and B are summed apart"
+    name: ClassVar[str] = "adapter_factors"
+    merge_method: ClassVar[str] = "linear"
+    reads: ClassVar[frozenset[str]] = SPACE_KEYS - {"layer_granularity", "filters", "smooth"}
+    folds_adapters: ClassVar[bool] = False
+    unlearned: ClassVar[str] = "A and B of adapters are summed apart"
 
     @classmethod
-    def serves(cls, definition: MergeDefinition) -> bool:
-        """Genomes with ``adapters: factors``."""
-        return definition.adapters == "factors"
+    def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
+        yield from super()._unfit(definition)
+        yield from unfit_for_factors(definition)
 
     def _build(self) -> Space:
         self.models = tuple(source.model for source in self.definition.models)

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from evomerge.genome.merge_block import MergeDefinition
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.genome.block import Block
+from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition
 from evomerge.genome.methods import method_named
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
+from evomerge.genome.source import dotted
 from evomerge.merge_spaces.idle import IdleParameter
+from evomerge.merge_spaces.learnable import Learnable
 from evomerge.models.architecture import Architecture
-from evomerge.nouns.space import Space
+from evomerge.nouns.space import Point, Space
 from evomerge.recipe.plain import Recipe
 
-Point = Mapping[str, Any]
+
+class Settings(Block):
+    """Settings of one merge space, which stand under ``genome.space``; subclasses add fields."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+_Settings = Settings  # inside MergeSpace, Settings is the class variable
 
 
 class MergeSpace(ABC):
     """Turns a genome into a space, and points of it into recipes.
+
+    Subclasses write ``_build``, ``recipe`` and the known points. What others may ask of a space
+    beyond that has an answer here, which says that it cannot.
 
     Args:
         definition: The ``genome:`` block.
@@ -26,28 +45,87 @@ class MergeSpace(ABC):
         out_dtype: Dtype of merged models where the genome does not say.
 
     Attributes:
+        name: Its name in the table.
+        Settings: Its own settings.
+        reads: Keys of ``genome:`` that say what varies and may stand beside it.
+        merge_method: The one of its recipes; empty: the genome names it.
+        folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
+        unlearned: Why it has no weights that could be learned; empty where it has.
         idle: Parameters that are left out because they would change nothing.
 
     Raises:
-        GenomeError: nothing varies, or a setting contradicts the method.
+        GenomeError: nothing varies, or the genome asks for what the space cannot do.
     """
 
-    summary: ClassVar[str]
+    name: ClassVar[str]
+    Settings: ClassVar[type[_Settings]] = _Settings
+    reads: ClassVar[frozenset[str]] = SPACE_KEYS
+    merge_method: ClassVar[str] = ""
+    folds_adapters: ClassVar[bool] = True
+    unlearned: ClassVar[str] = ""
     idle: Sequence[IdleParameter] = ()
 
     def __init__(
         self, definition: MergeDefinition, architecture: Architecture, out_dtype: str
     ) -> None:
-        self.definition = definition
+        misfits = [*self.misfits(definition)]
+        if misfits:
+            raise GenomeError.of(
+                [Problem(str(one), dotted(("genome", *one.path)), one.fix) for one in misfits]
+            )
+        self.definition = definition = self.settled(definition)
+        self.settings = self.Settings.model_validate(
+            definition.space.settings if definition.space else {}
+        )
         self.architecture = architecture
         self.method = method_named(definition.merge_method)
         self.out_dtype = definition.out_dtype or out_dtype
         self.space = self._build()
 
     @classmethod
-    @abstractmethod
-    def serves(cls, definition: MergeDefinition) -> bool:
-        """Whether this is the space of such a genome; exactly one of the table does."""
+    def settled(cls, definition: MergeDefinition) -> MergeDefinition:
+        """The ``genome:`` block with the space's merge method where the file names none."""
+        if definition.merge_method or not cls.merge_method:
+            return definition
+        return definition.model_copy(update={"merge_method": cls.merge_method})
+
+    @classmethod
+    def misfits(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
+        """Everything in the ``genome:`` block that the space cannot do; needs no model."""
+        yield from cls._unfit(definition)
+        settled = cls.settled(definition)
+        if settled is not definition:  # nobody could hold it against its method before
+            yield from settled.misfits()
+
+    @classmethod
+    def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
+        """The same, of what the space itself knows; subclasses add to it."""
+        method = definition.merge_method
+        if cls.merge_method and method not in ("", cls.merge_method):
+            yield MisfitError(
+                f"space {cls.name} merges by {cls.merge_method}, got {method}",
+                "merge_method",
+                fix="Leave it out, or use space: parameters.",
+            )
+        elif not (method or cls.merge_method):
+            yield MisfitError(
+                f"is missing: space {cls.name} has no merge method of its own",
+                "merge_method",
+                fix="Add it.",
+            )
+        adapters = "delta" if cls.folds_adapters else "factors"
+        if definition.adapters != adapters and "adapters" in definition.model_fields_set:
+            what = f"space {cls.name} has adapters: {adapters}, got {definition.adapters}"
+            yield MisfitError(what, "adapters", fix="Remove it, or use another space.")
+        for key in sorted(SPACE_KEYS - cls.reads - {"merge_method", "adapters"}):
+            field = type(definition).model_fields[key]
+            if getattr(definition, key) not in (field.get_default(call_default_factory=True), []):
+                what = f"space {cls.name} does not read {key}"
+                yield MisfitError(what, key, fix="Remove it, or use another space.")
+        for index, source in enumerate(definition.models):
+            if source.parameters and "parameters" not in cls.reads:
+                what = f"space {cls.name} has no settings of one model"
+                yield MisfitError(what, "models", index, "parameters", fix="Remove them.")
 
     @abstractmethod
     def _build(self) -> Space:
@@ -80,6 +158,34 @@ class MergeSpace(ABC):
     def base_point(self) -> dict[str, Any] | None:
         """The point that gives back the base, None where no point does."""
 
+    def point_of(self, recipe: Recipe) -> dict[str, Any] | None:
+        """The point whose recipe this is, None where there is none or nobody can tell."""
+        return None
+
+    def places(self) -> NDArray[np.intp] | None:
+        """Per coordinate the number of its place, first layers first, shape (n_dims,).
+
+        Coordinates of one place set the same tensors: the weights of several models, say. None
+        where the space has one place, or its coordinates follow the layers anyway.
+        """
+        return None
+
+    def has_shares(self) -> bool:
+        """Whether coordinates are shares of what is left, in which weights are no sums."""
+        return False
+
+    def by_tensor(self) -> MergeSpace | None:
+        """The same merges and finer ones: a value per tensor and model; None where there are none.
+
+        Raises:
+            GenomeError: a value that the genome fixes varies over depth.
+        """
+        return None
+
+    def learnable(self) -> Learnable | None:
+        """Its weights, as training moves them; None where it has none."""
+        return None
+
     def uniform_point(self, method: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """The point of a recipe with the same values everywhere, None where there is none.
 
@@ -102,7 +208,10 @@ class MergeSpace(ABC):
 
     def average_recipe(self) -> Recipe:
         """The uniform average of the models, without the base."""
-        models = [source.model for source in self.definition.models]
+        return self.average_of([source.model for source in self.definition.models])
+
+    def average_of(self, models: Sequence[ModelName]) -> Recipe:
+        """The uniform average of some models, at least one."""
         return Recipe(
             {
                 "merge_method": "linear",

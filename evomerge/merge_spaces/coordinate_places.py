@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.merge_spaces.base import MergeSpace
-from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merge_spaces.slots import Coupled, Slot, Variable
+from evomerge.merge_spaces.slotted import SlotSpace
 from evomerge.merge_spaces.unit_weights import Shares
 from evomerge.models.architecture import Architecture
 
@@ -17,14 +16,12 @@ from evomerge.models.architecture import Architecture
 _Place = tuple[int, int, int, str]
 
 
-def places_of(merge_space: MergeSpace) -> NDArray[np.intp] | None:
+def places_of(merge_space: SlotSpace) -> NDArray[np.intp] | None:
     """Per coordinate the number of its place, shape (n_dims,), from the first layers to the last.
 
     Coordinates of one place set the same tensors: the weights of several models, say. None where
     the space has one place, or its coordinates follow the layers anyway.
     """
-    if not isinstance(merge_space, ParameterSpace):
-        return None
     place_of: dict[str, _Place] = {}
     for slot in merge_space.slots:
         for name, control in _read_by(slot):
@@ -36,9 +33,9 @@ def places_of(merge_space: MergeSpace) -> NDArray[np.intp] | None:
     return np.array([ordered.index(place_of[parameter.name]) for parameter in merge_space.space])
 
 
-def has_shares(merge_space: MergeSpace) -> bool:
+def has_shares(merge_space: SlotSpace) -> bool:
     """Whether coordinates are shares of what is left, in which weights are no sums."""
-    readers = [slot.reader for slot in getattr(merge_space, "slots", ())]
+    readers = [slot.reader for slot in merge_space.slots]
     coupled = [one for reader in readers if isinstance(reader, Coupled) for one in reader.weights]
     return any(isinstance(one, Shares) and len(one.names) > 1 for one in coupled)
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.methods import MethodParameter, Scope, Unmoved
-from evomerge.genome.model_names import ModelName
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.parameter_values import Settings
-from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.merge_spaces.by_tensor import per_tensor
+from evomerge.merge_spaces.coordinate_places import has_shares, places_of
 from evomerge.merge_spaces.coordinates import bounds, coordinate
 from evomerge.merge_spaces.della import check_della
 from evomerge.merge_spaces.idle import Idleness, IdleParameter, start_of
 from evomerge.merge_spaces.known_points import known_point
 from evomerge.merge_spaces.layout import Cell, cells, layout
 from evomerge.merge_spaces.names import short_names
+from evomerge.merge_spaces.read_back import point_in
 from evomerge.merge_spaces.slots import (
     Coupled,
     Idle,
@@ -29,41 +34,37 @@ from evomerge.merge_spaces.slots import (
     Slot,
     Variable,
     by_place,
-    read,
     with_filters,
-    with_rest,
 )
+from evomerge.merge_spaces.slotted import SlotSpace
 from evomerge.merge_spaces.table import EffectiveSettings
 from evomerge.merge_spaces.unit_weights import Affine, Shares
 from evomerge.nouns.space import Parameter, Space
 from evomerge.recipe.plain import Recipe, rounded
 
 
-class ParameterSpace(MergeSpace):
+class ParameterSpace(SlotSpace):
     """Parameters of one merge method per model, layer group, kind of tensor and filter."""
 
-    summary = "the parameters of one merge method, as finely as the genome says"
+    name: ClassVar[str] = "parameters"
     is_beyond = False
 
     @classmethod
-    def serves(cls, definition: MergeDefinition) -> bool:
-        """Every genome but those that choose pairs or sum adapters."""
-        in_pairs = definition.merge_method == "slerp" and len(definition.models) > 2
-        return definition.adapters == "delta" and not in_pairs
+    def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
+        yield from super()._unfit(definition)
+        if (n_models := len(definition.models)) > 2 and definition.merge_method == "slerp":
+            what = f"slerp merges two models into one, got {n_models}"
+            yield MisfitError(what, "models", fix="Name two, or use space: slerp_pairs.")
 
     def _build(self) -> Space:
         self.slices = layout(self.definition, self.architecture)
-        self.settings = EffectiveSettings(
-            self.definition, self.method, self.slices, self.architecture
-        )
-        self.inputs = self.settings.inputs
+        self.given = EffectiveSettings(self.definition, self.method, self.slices, self.architecture)
+        self.inputs = self.given.inputs
         self.names = short_names(self.inputs.models)
-        self._idleness = Idleness(
-            self.method, self.inputs, self.architecture, self.settings.normalize
-        )
+        self._idleness = Idleness(self.method, self.inputs, self.architecture, self.given.normalize)
         self._idle: list[IdleParameter] = []
         self._parameters: list[Parameter] = []
-        self._fixed: dict[str, Any] = {}
+        self.fixed: dict[str, Any] = {}
         self.slots: list[Slot] = []
         for parameter in self.method.live_parameters:
             if parameter.scope is Scope.SHARED:
@@ -78,12 +79,6 @@ class ParameterSpace(MergeSpace):
         self.starts = {p.name: start_of(p) for p in self._parameters} if is_silenced else {}
         self._check()
         return Space(tuple(self._parameters))
-
-    def with_slots(self, slots: list[Slot]) -> ParameterSpace:
-        """The same, its recipes written from other slots."""
-        other = copy(self)
-        other.slots, other._slots_at = slots, by_place(slots)
-        return other
 
     def beyond_models(self) -> ParameterSpace:
         """See the base class; a sign that the genome forbids stays forbidden."""
@@ -116,11 +111,11 @@ class ParameterSpace(MergeSpace):
                 yield index, cell
 
     def _place_shared(self, parameter: MethodParameter) -> None:
-        settings = self.settings.shared(parameter)
+        settings = self.given.shared(parameter)
         if settings is None and not parameter.searched:
             return
         if settings is not None and not any(entry.varies for entry in settings.entries):
-            self._fixed[parameter.name] = _fixed(settings)
+            self.fixed[parameter.name] = _fixed(settings)
             return
         for index, cell in self._cells(settings):
             reader = self._reader(parameter, cell, None)
@@ -133,12 +128,12 @@ class ParameterSpace(MergeSpace):
 
     def _place_source(self, parameter: MethodParameter, i: int) -> None:
         model = self.inputs.models[i]
-        settings = self.settings.of_source(parameter, model)
+        settings = self.given.of_source(parameter, model)
         if settings is None and not parameter.searched:
             return
         is_fixed = settings is not None and not any(entry.varies for entry in settings.entries)
-        if settings is not None and is_fixed and not self.settings.is_own(parameter, model):
-            self._fixed[parameter.name] = _fixed(settings)
+        if settings is not None and is_fixed and not self.given.is_own(parameter, model):
+            self.fixed[parameter.name] = _fixed(settings)
             return
         for index, cell in self._cells(settings):
             reader = self._reader(parameter, cell, i)
@@ -147,10 +142,10 @@ class ParameterSpace(MergeSpace):
 
     def _place_weights(self, parameter: MethodParameter) -> None:
         given = [
-            self.settings.of_source(parameter, self.inputs.models[i]) for i in self.inputs.weighted
+            self.given.of_source(parameter, self.inputs.models[i]) for i in self.inputs.weighted
         ]
         has_fixed = any(s is not None and not any(e.varies for e in s.entries) for s in given)
-        if not self.settings.normalize or has_fixed:
+        if not self.given.normalize or has_fixed:
             self._place_per_source(parameter)
         elif any(settings is not None for settings in given):
             raise GenomeError(
@@ -247,44 +242,30 @@ class ParameterSpace(MergeSpace):
                 fix=f"{open_}.",
             )
         if self.method.name.startswith("della"):
-            check_della(self._parameters, self.slots, self._fixed)
+            check_della(self._parameters, self.slots, self.fixed)
 
-    # What a point means
+    # What others ask of it
 
-    def recipe(self, point: Point) -> Recipe:
-        """What a point means: ``models:`` for one slice, ``slices:`` for several."""
-        config: dict[str, Any] = {"merge_method": self.method.name}
-        shared = dict(self._fixed)
-        if len(self.slices) > 1:
-            config["slices"] = [self._slice(i, point) for i in range(len(self.slices))]
-        else:
-            config["models"] = [self._input(model, 0, point) for model in self.inputs.models]
-            shared.update(self._values(None, 0, point))
-        if shared:
-            config["parameters"] = shared
-        return Recipe({**config, **self.frame(self.inputs.base)})
+    def point_of(self, recipe: Recipe) -> dict[str, Any] | None:
+        """See the base class; of several layouts a recipe may be written in, the space's own."""
+        return point_in(self, recipe)
 
-    def _slice(self, index: int, point: Point) -> dict[str, Any]:
-        layers = [self.slices[index].start, self.slices[index].end]
-        sources = []
-        for model in self.inputs.models:
-            source = self._input(model, index, point)
-            sources.append({"model": source.pop("model"), "layer_range": layers, **source})
-        shared = self._values(None, index, point)
-        return {"sources": sources, **({"parameters": shared} if shared else {})}
+    def places(self) -> NDArray[np.intp] | None:
+        """See the base class."""
+        return places_of(self)
 
-    def _input(self, model: ModelName, index: int, point: Point) -> dict[str, Any]:
-        values = self._values(model, index, point)
-        entry: dict[str, Any] = {"model": model.in_recipe}
-        return {**entry, "parameters": values} if values else entry
+    def has_shares(self) -> bool:
+        """See the base class."""
+        return has_shares(self)
 
-    def _values(self, model: ModelName | None, index: int, point: Point) -> dict[str, Any]:
-        found: dict[str, list[tuple[str | None, Any]]] = {}
-        for slot, value in read(self._slots_at.get((model, index), ()), point, self.starts):
-            found.setdefault(slot.parameter, []).append((slot.filter, value))
-        if self.architecture.has_buffers:  # equal in all models: any value, but mergekit wants one
-            found = {name: with_rest(v, 1 / len(self.inputs.weighted)) for name, v in found.items()}
-        return {name: with_filters(values) for name, values in found.items()}
+    def by_tensor(self) -> ParameterSpace:
+        """See the base class."""
+        finer = type(self)(per_tensor(self.definition), self.architecture, self.out_dtype)
+        return finer.beyond_models() if self.is_beyond else finer
+
+    def learnable(self) -> ParameterSpace:
+        """See the base class."""
+        return self
 
     # Points that are known beforehand
 
@@ -314,7 +295,7 @@ class ParameterSpace(MergeSpace):
         if self.method.name == "slerp" and base == self.inputs.base:
             return self._t_point(0.0)
         if (
-            self.settings.normalize
+            self.given.normalize
             or self.inputs.base != base
             or (len(self.inputs.weighted) == len(self.inputs.models))
         ):
@@ -327,7 +308,7 @@ class ParameterSpace(MergeSpace):
     def _weights_point(self, weights: list[float]) -> dict[str, Any] | None:
         """The point with the same weights everywhere, None where it is no point of the space."""
         only_weights = all(slot.parameter == "weight" for slot in self.slots)
-        plain = set(self._fixed) <= {self.method.normalized_by}
+        plain = set(self.fixed) <= {self.method.normalized_by}
         if not (self.method.is_linear and only_weights and plain):
             return None
         by_model = {
@@ -337,8 +318,8 @@ class ParameterSpace(MergeSpace):
 
     def uniform_point(self, method: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """See the base class."""
-        fixed = {name: values.get(name) for name in self._fixed}
-        if method != self.method.name or fixed != self._fixed:
+        fixed = {name: values.get(name) for name in self.fixed}
+        if method != self.method.name or fixed != self.fixed:
             return None
         weights = {self.inputs.models[i]: values.get("weight", 0.0) for i in self.inputs.weighted}
         return known_point(self._parameters, self.slots, weights, values)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from evomerge.foundations.errors import EvomergeError
-from evomerge.merge_spaces.base import MergeSpace, Point
-from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merge_spaces.slots import Coupled, Idle, Slot, Variable, by_place, silent
+from evomerge.merge_spaces.slotted import SlotSpace
+from evomerge.nouns.space import Point
 from evomerge.recipe.effective import effective
 from evomerge.recipe.plain import Recipe
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # numbers of a recipe are written with six digits
 _OTHER_SHAPE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
-def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
+def point_in(merge_space: SlotSpace, recipe: Recipe) -> dict[str, Any] | None:
     """The point of a space whose recipe this is, None where there is none.
 
     Args:
@@ -25,8 +25,6 @@ def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
             space's own is read.
         recipe: Any mergekit recipe.
     """
-    if not isinstance(merge_space, ParameterSpace):
-        return None
     as_it_is = _point(merge_space, recipe.config)
     if as_it_is is not None:
         return as_it_is
@@ -37,7 +35,7 @@ def point_of(merge_space: MergeSpace, recipe: Recipe) -> dict[str, Any] | None:
     return _point(merge_space, config)
 
 
-def _point(merge_space: ParameterSpace, config: Mapping[str, Any]) -> dict[str, Any] | None:
+def _point(merge_space: SlotSpace, config: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         values = {slot: _value(merge_space, slot, config) for slot in merge_space.slots}
         free = set(_free(merge_space, values))
@@ -50,7 +48,7 @@ def _point(merge_space: ParameterSpace, config: Mapping[str, Any]) -> dict[str, 
     return inside if _is_near(found.config, config) else None
 
 
-def _free(space: ParameterSpace, values: Mapping[Slot, Any]) -> Iterator[Slot]:
+def _free(space: SlotSpace, values: Mapping[Slot, Any]) -> Iterator[Slot]:
     """Where a recipe may hold anything, and makes the weights that the space's own makes."""
     yield from (slot for slot in values if isinstance(slot.reader, Idle))
     if space.starts:
@@ -72,7 +70,7 @@ def _as_written(
 
 
 def _coordinates(
-    space: ParameterSpace, values: Mapping[Slot, Any], free: Collection[Slot]
+    space: SlotSpace, values: Mapping[Slot, Any], free: Collection[Slot]
 ) -> Iterator[tuple[str, Any]]:
     for slot, value in values.items():
         if isinstance(slot.reader, Variable) and slot in free:
@@ -104,7 +102,7 @@ def _controls(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _value(space: ParameterSpace, slot: Slot, config: Mapping[str, Any]) -> Any:
+def _value(space: SlotSpace, slot: Slot, config: Mapping[str, Any]) -> Any:
     """What a recipe holds where a slot stands."""
     part = config["slices"][slot.slice] if len(space.slices) > 1 else config
     if slot.model is not None:

@@ -7,33 +7,52 @@ one number in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
-from evomerge.foundations.errors import GenomeError, Problem
-from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.parameter_values import Setting, Settings
-from evomerge.merge_spaces.base import MergeSpace, Point
+from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition
+from evomerge.genome.misfit import MisfitError
+from evomerge.genome.parameter_values import Setting
+from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.idle import IdleParameter, start_of
 from evomerge.merge_spaces.layout import layout
 from evomerge.merge_spaces.names import short_names
-from evomerge.nouns.space import Choice, Parameter, Real, Space
+from evomerge.nouns.space import Choice, Parameter, Point, Real, Space
 from evomerge.recipe.plain import Recipe, rounded
 
 
 class SlerpPairs(MergeSpace):
     """A pair of models and a position between them per layer group."""
 
-    summary = "which two of several models a layer group interpolates between, and where"
+    name: ClassVar[str] = "slerp_pairs"
+    merge_method: ClassVar[str] = "slerp"
+    reads: ClassVar[frozenset[str]] = SPACE_KEYS - {"filters", "smooth"}
+    unlearned: ClassVar[str] = "which pair a layer group lies between is a choice"
 
     @classmethod
-    def serves(cls, definition: MergeDefinition) -> bool:
-        """SLERP over more than two models."""
-        in_pairs = definition.merge_method == "slerp" and len(definition.models) > 2
-        return definition.adapters == "delta" and in_pairs
+    def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
+        yield from super()._unfit(definition)
+        n_models = len(definition.models)
+        if n_models < 3:
+            what = f"space slerp_pairs chooses among three models or more, got {n_models}"
+            yield MisfitError(what, "models", fix="Name more, or use space: parameters.")
+        if definition.granularity not in (None, "model"):
+            yield MisfitError(
+                f"slerp over {n_models} models chooses one pair per layer group",
+                "granularity",
+                fix="Remove it and use layer_granularity, or merge two models.",
+            )
+        settings = definition.parameters.get("t")
+        entries = settings.entries if settings else []
+        if len(entries) > 1 or any(e.range is None or isinstance(e.initial, list) for e in entries):
+            yield MisfitError(
+                "slerp over several models searches t in one range",
+                *("parameters", "t"),
+                fix="Write t: {range: [low, high]}.",
+            )
 
     def _build(self) -> Space:
-        self._refuse_what_slices_cannot_say()
         self.models = tuple(source.model for source in self.definition.models)
         names = short_names(self.models)
         self.pairs = {
@@ -56,42 +75,14 @@ class SlerpPairs(MergeSpace):
         self.idle = tuple(idle)
         return Space(tuple(parameters))
 
-    def _refuse_what_slices_cannot_say(self) -> None:
-        definition = self.definition
-        reasons = {
-            "genome.granularity": definition.granularity
-            in ("layers", "layer", "parameter", "tensor"),
-            "genome.filters": bool(definition.filters),
-            "genome.smooth": definition.smooth,
-        }
-        problems = [
-            Problem(
-                f"slerp over {len(definition.models)} models chooses one pair per layer group",
-                where,
-                "Remove it and use layer_granularity, or merge two models.",
-            )
-            for where, given in reasons.items()
-            if given
-        ]
-        if problems:
-            raise GenomeError.of(problems)
-
     def _position(self, name: str) -> Real:
-        settings = self.definition.parameters.get(
-            "t", Settings(entries=[Setting(range=(0.0, 1.0))])
-        )
-        entry = settings.entries[0]
-        initial = entry.initial
-        if len(settings.entries) > 1 or entry.range is None or isinstance(initial, list):
-            raise GenomeError(
-                "slerp over several models searches t in one range",
-                where="genome.parameters.t",
-                fix="Write t: {range: [low, high]}.",
-            )
-        start = None if initial is None else float(initial)
+        given = self.definition.parameters.get("t")
+        entry = given.entries[0] if given else Setting(range=(0.0, 1.0))
         known = self.method.parameter("t").range
         scale = None if known is None or entry.log else known.scale
-        return Real(name, *entry.range, log=entry.log, initial=start, scale=scale)
+        low, high = entry.range or (0.0, 1.0)
+        start = float(entry.initial) if isinstance(entry.initial, (int, float)) else None
+        return Real(name, low, high, log=entry.log, initial=start, scale=scale)
 
     def _name(self, parameter: str, index: int) -> str:
         label = self.slices[index].label

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.base import Point
 from evomerge.merge_spaces.unit_weights import Affine, Shares
-from evomerge.nouns.space import Value
+from evomerge.nouns.space import Point, Value
 from evomerge.recipe.plain import rounded
 
 Reader = Any  # a Variable, a Coupled, an Idle, or the fixed value itself

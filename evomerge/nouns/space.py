@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Value = float | int | bool | str
+Point = Mapping[str, Any]  # parameter name -> value
 
 WIDEST_STEP = 1 / 6  # of a coordinate: three steps from the middle reach its ends
 

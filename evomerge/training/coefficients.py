@@ -14,12 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.merge_spaces.base import Point
-from evomerge.merge_spaces.parameter_space import ParameterSpace
+from evomerge.merge_spaces.learnable import Learnable
 from evomerge.merge_spaces.slots import Coupled, Slot, Variable
 from evomerge.merging.structure import PlannedTensor
 from evomerge.merging.values import Values
-from evomerge.nouns.space import Real
+from evomerge.nouns.space import Point, Real
 from evomerge.recipe.plain import Recipe
 from evomerge.training.reach import SERIAL, Reach, row_of
 
@@ -73,10 +72,9 @@ class Coefficients:
         gives_normalize: Whether the genome says itself if they are divided by their sum.
     """
 
-    def __init__(self, space: ParameterSpace) -> None:
+    def __init__(self, space: Learnable) -> None:
         self._space = space
-        self.gives_normalize = space.settings.gives_normalize
-        weight = space.method.parameter("weight")
+        self.gives_normalize = space.gives_normalize
         self._offsets: dict[int, int] = {}  # slot -> index of its first value
         ranges = {p.name: p for p in space.space if isinstance(p, Real)}
         low: list[float] = []
@@ -90,8 +88,7 @@ class Coefficients:
             n = _n_controls(slot)
             self._offsets[position] = first = len(low)
             models += [space.inputs.models.index(slot.model)] * n
-            own = slot.model and space.settings.of_source(weight, slot.model)
-            given += [own is not None] * n
+            given += [space.is_given(slot)] * n
             for control in range(n):
                 place = (slot.slice, slot.filter, control)
                 places.append(seen.setdefault(place, len(seen)))

@@ -26,7 +26,7 @@ class TensorMixture(Mixture):
     Args:
         merger: Holds the sources and the live model.
         space: The weights of the space that is searched.
-        tensors: Those of :func:`evomerge.merge_spaces.by_tensor.by_tensor`, which are trained.
+        tensors: Those of the space by tensor, which are trained.
     """
 
     def __init__(self, merger: ResidentMerger, space: Coefficients, tensors: Coefficients) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evomerge.compiler.chosen_space import with_space
 from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome.load import load_genome, to_yaml
 from evomerge.genome.source import parse_yaml
@@ -32,6 +33,7 @@ def compile_without_models(file: Path, overrides: tuple[str, ...] = ()) -> None:
     genome, source = load_genome(file, overrides)
     assert parse_yaml(to_yaml(source), "copy").data == source.data or "nan" in to_yaml(source)
     choice = chosen_optimizer(genome, source)
+    genome = with_space(genome, source)
     merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
     space = merge_space.space
     merge_space.recipe(space.decode(space.initial)).to_yaml()

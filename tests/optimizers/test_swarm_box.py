@@ -14,7 +14,6 @@ from evomerge.genome.load import validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.merge_spaces.coordinate_places import places_of
 from evomerge.models.inspect import read_model
 from evomerge.nouns.space import Real
 from evomerge.optimizers.search_context import SearchContext
@@ -61,7 +60,7 @@ def experts_of(merge_space: MergeSpace) -> Array:
 
 def swarm_in(merge_space: MergeSpace, size: int = 20, seed: int = 0, **fields: Any) -> Swarm:
     experts = experts_of(merge_space)
-    context = SearchContext(experts=experts, places=places_of(merge_space))
+    context = SearchContext(experts=experts, places=merge_space.places())
     made = Swarm(
         merge_space.space,
         seed=seed,
@@ -192,7 +191,7 @@ def test_beside_others_children_of_a_swarm_go_beyond_the_models_too(
     choice, genome, merge_space = compiled(family, "linear", f"{optimizer}, budget: 80}}")
     points = [merge_space.source_point(index) for index in range(2)]
     experts = np.stack([merge_space.space.encode(point) for point in points if point is not None])
-    context = SearchContext(experts=experts, places=places_of(merge_space))
+    context = SearchContext(experts=experts, places=merge_space.places())
     made = optimizer_for(choice, genome, merge_space.space, context)
     made.tell(experts, slope(experts))
     born: list[Array] = []

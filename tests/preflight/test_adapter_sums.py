@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from evomerge.checks.adapter_sums import seeds_have_their_adapters
 from evomerge.checks.context import Subject
+from evomerge.compiler.chosen_space import with_space
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
 from evomerge.genome.load import validate_genome
@@ -126,11 +127,11 @@ MODELS = ["org/base+org/a", "org/base+org/b"]
 MISTAKES = {
     "another method": (
         {"merge_method": "ties", "base_model": "org/base"},
-        "genome.merge_method: adapters: factors sums A and B, which is linear, got ties",
+        "genome.merge_method: space adapter_factors merges by linear, got ties",
     ),
     "no adapter": (
         {"models": [MODELS[0], "org/b"]},
-        r"genome.models\[1\]: org/b has no adapter, and adapters: factors sums adapters",
+        r"genome.models\[1\]: org/b has no adapter, and adapter_factors sums adapters",
     ),
     "another base": (
         {"models": [MODELS[0], "org/other+org/b"]},
@@ -144,19 +145,19 @@ MISTAKES = {
         {"base_model": "org/other"},
         "genome.base_model: org/other is not what the adapters are for, which is org/base",
     ),
-    "one model": ({"models": MODELS[:1]}, "genome.models: adapters: factors sums two or more"),
+    "one model": ({"models": MODELS[:1]}, "genome.models: adapter_factors sums two or more"),
     "groups of layers": (
         {"layer_granularity": 4},
-        "genome.layer_granularity: adapters: factors has one coefficient per adapter for the whole",
+        "genome.layer_granularity: space adapter_factors does not read layer_granularity",
     ),
     "granularity": ({"granularity": "layer"}, "genome.granularity: .*whole model, got layer"),
-    "filters": ({"filters": ["mlp"]}, "genome.filters: .*whole model, got"),
-    "smooth": ({"smooth": True}, "genome.smooth: .*whole model, got True"),
+    "filters": ({"filters": ["mlp"]}, "genome.filters: .*does not read filters"),
+    "smooth": ({"smooth": True}, "genome.smooth: .*does not read smooth"),
     "normalize": ({"normalize": False}, "genome.normalize: .*coefficients that sum to 1"),
     "tokenizer": ({"tokenizer_source": "base"}, "genome.tokenizer_source: a sum of adapters has"),
     "settings of a model": (
         {"models": [{"model": MODELS[0], "parameters": {"weight": 0.5}}, MODELS[1]]},
-        r"genome.models\[0\].parameters: adapters: factors has no settings of one model",
+        r"genome.models\[0\].parameters: adapter_factors has no settings of one model",
     ),
     "a fixed weight": ({"parameters": {"weight": 0.5}}, "genome.parameters.weight: .*nothing of"),
     "a range beside the adapters": (
@@ -171,8 +172,9 @@ def test_a_genome_that_asks_for_what_no_sum_can_be_names_its_key(mistake):
     fields, message = MISTAKES[mistake]
     block = {"models": MODELS, "merge_method": "linear", "adapters": "factors", **fields}
     text = yaml.safe_dump({"genome": block, "tasks": ["x"]})
+    source = parse_yaml(text, "g.yml")
     with pytest.raises(GenomeError, match=message):
-        validate_genome(parse_yaml(text, "g.yml"))
+        with_space(validate_genome(source), source)
 
 
 def test_a_seed_that_is_a_sum_of_another_run_is_refused():

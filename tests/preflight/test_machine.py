@@ -20,7 +20,6 @@ from evomerge.foundations.sizes import size_text
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
-from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.models.facts import AdapterFacts, ModelFacts, TensorFacts
 from tests.contract.merge_space_cases import LLAMA
 
@@ -76,7 +75,7 @@ def test_training_takes_a_gradient_and_its_state_and_columns_leave_checkpoints(
         assert needs["training: weights and moments"] == 3 * 8 * space.space.n_dims
         assert not any("checkpoints" in what for what in needs)
     elif granularity == "tensor":
-        n_weights = by_tensor(space).space.n_dims
+        n_weights = space.by_tensor().space.n_dims
         assert n_weights > space.space.n_dims
         assert needs["training: weights and moments"] == 3 * 8 * n_weights
     else:

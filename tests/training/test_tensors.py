@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.merge_spaces.by_tensor import by_tensor
 from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
@@ -28,7 +27,7 @@ PLACES = [
 
 def mixture_of(space):
     merger = ResidentMerger(cache_bytes=0)
-    return TensorMixture(merger, Coefficients(space), Coefficients(by_tensor(space)))
+    return TensorMixture(merger, Coefficients(space), Coefficients(space.by_tensor()))
 
 
 def held_at(mixture, values):
@@ -99,7 +98,7 @@ def test_each_tensor_stays_in_the_range_of_its_place(family):
         {"range": [-0.5, 1.5], "initial": [0.2, 0.4, 0.6]},
     ]
     space = family.space(parameters={"weight": ranges})
-    finer = by_tensor(space)
+    finer = space.by_tensor()
     bounds = {p.name: (p.low, p.high) for p in finer.space}
     assert {bound for name, bound in bounds.items() if "layer 1" in name} == {(0.1, 0.9)}
     assert {bound for name, bound in bounds.items() if "layer 1" not in name} == {(-0.5, 1.5)}
@@ -122,7 +121,7 @@ def test_tensors_that_are_equal_in_all_models_have_no_weight_and_say_nothing(fam
     known = replace(space.architecture, alike=alike)
     some = ParameterSpace(definition, known, "float32")
     assert some.space.n_dims == space.space.n_dims == 3
-    all_, fewer = by_tensor(space), by_tensor(some)
+    all_, fewer = space.by_tensor(), some.by_tensor()
     assert all_.space.n_dims - fewer.space.n_dims == 3 * 2 + 1
     mixture = mixture_of(some)
     values = np.full(fewer.space.n_dims, 0.7)
@@ -131,7 +130,7 @@ def test_tensors_that_are_equal_in_all_models_have_no_weight_and_say_nothing(fam
 
 
 def test_tied_embeddings_have_one_weight(family):
-    n_dims = [by_tensor(family.space(tied=tied)).space.n_dims for tied in (False, True)]
+    n_dims = [family.space(tied=tied).by_tensor().space.n_dims for tied in (False, True)]
     assert n_dims[0] - n_dims[1] == 3
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.reading import is_there
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.merge_spaces import merge_space_for
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.prompt_rows import refuse_unreadable
@@ -29,7 +30,7 @@ def all_obstacles(space: Space, genome: Genome, settings: GradientSettings) -> I
 
 def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
     """Merges that are no sum of weighted models, and workers."""
-    definition = genome.genome
+    definition, kind = genome.genome, merge_space_for(genome.genome)
     if definition.merge_method not in TRAINABLE:
         yield Problem(
             f"{definition.merge_method} has no useful gradient (it trims, drops, elects or "
@@ -37,12 +38,11 @@ def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
             "name",
             f"Use merge_method: task_arithmetic, or {_INSTEAD}",
         )
-    if definition.adapters == "factors":
+    elif kind.unlearned:
         yield Problem(
-            "A and B of adapters are summed apart (adapters: factors), gradient learns weights "
-            "of whole models",
+            f"{kind.unlearned} (space {kind.name}), gradient learns weights of whole models",
             "name",
-            f"Use adapters: delta, or {_INSTEAD}",
+            f"Use space: parameters, or {_INSTEAD}",
         )
     others = sorted({p.name.partition("[")[0] for p in space} - {"weight", "share"})
     if definition.merge_method in TRAINABLE and others:
