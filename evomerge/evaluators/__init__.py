@@ -7,5 +7,6 @@ EVALUATORS: Registry[type[Evaluator]] = Registry(
     "evaluator",
     {
         "name": "evomerge.evaluators.lm_eval:LmEval",
+        "perplexity": "evomerge.evaluators.perplexity:Perplexity",
     },
 )

@@ -74,7 +74,7 @@ class Composite(Evaluator):
     ) -> None:
         super().__init__(tasks, *given, **more)
         self.parts = parts
-        self.means = " and ".join(filter(None, (part.means for part in parts.values())))
+        self.means = " with ".join(filter(None, (part.means for part in parts.values())))
 
     def prepare(self) -> tuple[MetricKey, ...]:
         """See :meth:`Evaluator.prepare`; documents of two kinds never share a name."""

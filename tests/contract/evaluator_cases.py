@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.evaluators import formula, tiny_tasks
+
+N_TEXTS = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,21 @@ CASES = {
             ),
         },
     ),
+    "perplexity": Case(
+        (
+            {"perplexity": "texts.txt"},
+            {"perplexity": {"name": "rows", "file": "rows.jsonl"}, "metric": "word_perplexity"},
+        ),
+        (False, False),
+        N_TEXTS,
+        {
+            "metric": (
+                {"perplexity": "texts.txt", "metric": "word_perplexty"},
+                r"tasks\[0\].metric: .*did you mean 'word_perplexity'",
+            ),
+            "file": ({"perplexity": "test.txt"}, r"tasks\[0\].perplexity: no file 'test.txt'"),
+        },
+    ),
     "formula": Case(
         ({"formula": "wave"}, {"formula": {"name": "low", "curve": "bowl"}, "weight": 2}),
         (True, False),
@@ -53,4 +71,8 @@ CASES = {
 
 def write_files(folder: Path) -> Path:
     """What the tasks read."""
+    texts = [" ".join(tiny_tasks.WORDS[i : i + 2] * 300) for i in range(N_TEXTS)]
+    (folder / "texts.txt").write_text("\n\n".join(texts))
+    rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
+    (folder / "rows.jsonl").write_text(rows)
     return tiny_tasks.write_tasks(folder)
