@@ -142,7 +142,14 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "gen_kwargs": "gen_kwargs: {max_gen_toks: 128}",
         },
     ),
-    "execution": (Execution, {"workers": "workers: 2", "trial_timeout": "trial_timeout: 600"}),
+    "execution": (
+        Execution,
+        {
+            "executor": "executor: processes",
+            "workers": "workers: 2",
+            "trial_timeout": "trial_timeout: 600",
+        },
+    ),
 }
 
 

@@ -77,7 +77,7 @@ evaluation:
   fewshot_as_multiturn: true
   system_instruction: Be brief.
   gen_kwargs: {max_gen_toks: 32}
-execution: {workers: 2, trial_timeout: 600}
+execution: {executor: processes, workers: 2, trial_timeout: 600}
 trackers: [page]
 run_dir: runs/full
 seed: 3

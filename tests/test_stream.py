@@ -231,3 +231,15 @@ def test_idle_time_is_that_of_all_free_slots():
     idle.note(0)  # at 13
     assert idle.taken() == 6.0  # at 20
     assert idle.taken() == 0.0
+
+
+@pytest.mark.parametrize("optimizer", ["tpe", "random"])
+def test_a_ledger_of_batches_is_continued(tmp_path, optimizer):
+    """Older versions asked for one trial per worker at once, and told of them together."""
+    batches = search(tmp_path, optimizer=optimizer, population=2, budget=8)
+    list(batches.run())
+    assert {len(ids) for ids in batches.ledger.told[1:]} == {2}
+    again = stream(tmp_path, optimizer, population=2, order=11, resume=True)
+    *_, last = again.run()
+    assert last == RunFinished("budget", N_BASELINES + BUDGET)
+    assert min(again.executor.jobs) == (N_BASELINES + 8, "tasks")

@@ -78,6 +78,7 @@ RULES = Rules(
     "unread_settings:base_among_models",
     "unread_settings:ignored_parameters",
     "unread_settings:unknown_trackers",
+    "unread_settings:executor",
     "task_rules:documents",
     "task_rules:worked_examples",
     "task_rules:directions",

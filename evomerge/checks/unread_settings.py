@@ -1,10 +1,12 @@
-"""How a genome was understood: a base or parameters that the method does not read."""
+"""How a genome was understood: what is not read in it, and names that nothing has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from evomerge.checks.context import Subject
+from evomerge.executors import EXECUTORS
+from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.genome.method_fit import is_left_out
@@ -58,6 +60,24 @@ def ignored_parameters(subject: Subject) -> Iterator[Finding]:
                     f"mergekit makes nothing of {name} in {method.name}; it is left out",
                     f"{place}.{name}",
                 )
+
+
+def executor(subject: Subject) -> Iterator[Finding]:
+    """An executor that the table does not hold, or that does not run so many trials at once."""
+    execution, where = subject.genome.execution, "execution.executor"
+    try:
+        most = EXECUTORS[execution.chosen_executor].most_workers
+    except UnknownNameError as unknown:
+        problem = unknown.problems[0]
+        yield error(problem.what, where, problem.fix)
+        return
+    if most is not None and execution.workers > most:
+        yield error(
+            f"{execution.executor} runs {counted(most, 'trial')} at once, got "
+            f"{counted(execution.workers, 'worker')}",
+            where,
+            f"Use execution.workers: {most}, or leave execution.executor out.",
+        )
 
 
 def unknown_trackers(subject: Subject) -> Iterator[Finding]:

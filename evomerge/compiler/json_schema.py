@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evomerge.evaluators import EVALUATORS
+from evomerge.executors import EXECUTORS
 from evomerge.genome.merge_block import SPACE_KEYS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
@@ -32,6 +33,7 @@ def genome_schema() -> dict[str, Any]:
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
     definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
+    definitions["Execution"]["properties"]["executor"]["enum"] = ["auto", *sorted(EXECUTORS)]
     _genome_block(definitions)
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],

@@ -94,7 +94,7 @@ class _TrainerMaker:
         finer = self._finer() if settings.granularity == "tensor" else None
         if settings.granularity == "column":
             mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
-            checkpoints = Checkpoints(columns, self.ledger.folder.path)
+            checkpoints = Checkpoints(columns.save, self.ledger.folder.path)
         elif finer is not None and finer.space.n_dims > self.learnable.space.n_dims:
             mixture = TensorMixture(merger, coefficients, Coefficients(finer))
         else:  # the space says it itself

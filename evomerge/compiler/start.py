@@ -187,10 +187,10 @@ def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
 def _executor(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
     """Where trials run."""
     execution, workshop = compiled.genome.execution, _workshop(compiled, header, run_dir)
-    if execution.workers == 1:
-        make_worker = _FirstWith(workshop, compiled.tasks.evaluators)
-        return EXECUTORS["serial"](make_worker, 1, execution.trial_timeout)
-    return EXECUTORS["processes"](workshop, execution.workers, execution.trial_timeout)
+    kind = EXECUTORS[execution.chosen_executor]
+    is_here = issubclass(kind, Serial)
+    make_worker = _FirstWith(workshop, compiled.tasks.evaluators) if is_here else workshop
+    return kind(make_worker, execution.workers, execution.trial_timeout)
 
 
 def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> Workshop:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from evomerge.executors.worker import Worker
 from evomerge.foundations.deadline import Deadline
@@ -81,6 +82,8 @@ class Executor(ABC):
         batch_divisor: What the batch of every job begun from now on is divided by.
         is_stopping: Whether no further job is to be begun.
     """
+
+    most_workers: ClassVar[int | None] = None  # None: as many as one likes
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import ClassVar
 
 from evomerge.executors.base import (
     LOADING,
@@ -26,6 +27,8 @@ class Serial(Executor):
 
     What does not look at its deadline is interrupted where it is; the worker is then built anew.
     """
+
+    most_workers: ClassVar[int | None] = 1
 
     def __init__(
         self,

@@ -173,12 +173,24 @@ class OptimizerBlock(OptimizerLink):
 class Execution(Block):
     """Where trials run, and how many at once."""
 
+    executor: str = Field(
+        "auto",
+        description="`serial`: one after the other, in the process of the run; `processes`: each "
+        "worker in one of its own; `auto`: `serial` for one worker, else `processes`.",
+    )
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
     trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(
         None,
         description="Seconds a trial may take on any split, baselines included, and the start of a "
         "worker; a longer one is ended and has failed.",
     )
+
+    @property
+    def chosen_executor(self) -> str:
+        """The name of an executor, also where the genome leaves it open."""
+        if self.executor != "auto":
+            return self.executor
+        return "serial" if self.workers == 1 else "processes"
 
 
 class Genome(Block):

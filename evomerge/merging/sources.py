@@ -107,8 +107,11 @@ class Sources:
 
     def open(self, config: MergeConfiguration) -> None:
         """Makes mergekit's loaders ready for a recipe's models; call before planning it."""
-        trusts = self.options.trust_remote_code
-        fold_adapters(config.referenced_models(), self._lora_cache, trust_remote_code=trusts)
+        fold_adapters(
+            config.referenced_models(),
+            self._lora_cache,
+            trust_remote_code=self.options.trust_remote_code,
+        )
         cache = LoaderCache()
         cache.loaders.clear()  # shared by the whole process, and never fresh by itself
         cache.setup(options=self.options)

@@ -31,14 +31,24 @@ def _failed(run: RecordedRun) -> list[Trial]:
     return [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
 
 
+def idle_share(run: RecordedRun) -> float | None:
+    """The share of the workers' time in which they had no trial; None where there is one worker."""
+    trials = run.standing.trials
+    idle = sum(trial.idle for trial in trials)
+    if not idle:
+        return None
+    return idle / (idle + sum(sum(trial.outcome.seconds.values()) for trial in trials))
+
+
 def headline(run: RecordedRun) -> str:
-    """Genome, optimizer, size and seed of a run."""
-    header = run.ledger.header
+    """Genome, optimizer, size and seed of a run, and how busy its workers were."""
+    header, share = run.ledger.header, idle_share(run)
     n_searched = sum(not trial.candidate.is_baseline for trial in run.standing.trials)
     return (
         f"{header['genome']} · {header['optimizer']}, {counted(run.space.n_dims, 'parameter')} · "
         f"{n_searched}/{run.genome.optimizer.budget} trials, {failures_of(run) or '0 failed'} · "
         f"seed {header['seed']}"
+        + (f" · workers idle {share:.0%} of the time" if share is not None else "")
     )
 
 
@@ -51,6 +61,7 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "n_trials": len(run.standing.trials),
         "n_failed": n_failed(run),
         "budget": run.genome.optimizer.budget,
+        "idle_share": idle_share(run),
         "winners": [best_content(run.ledger, run.standing, trial) for trial in run.winners],
         "tables": table_data(tables),
         "verdict": verdict(tables),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from mergekit.io.tensor_writer import TensorWriter
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from evomerge.merging.kernels.engine import Merged, Origin
 from evomerge.merging.live_model import LiveModel
@@ -16,9 +19,12 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.training.coefficients import Coefficients, Numbers
 from evomerge.training.columns import Columns, Place, tables_of
 from evomerge.training.mixture import Mixture, origin_of
+from evomerge.training.written_models import MODEL
 
 Array = NDArray[np.float64]
 Seen = Callable[[Merged], None]
+COEFFICIENTS = "coefficients.safetensors"
+SHARD_BYTES = 1_000_000_000  # held in memory while a checkpoint is written
 
 
 class ColumnMixture(Mixture):
@@ -49,6 +55,20 @@ class ColumnMixture(Mixture):
         """
         numbers = torch.from_numpy(np.asarray(values, np.float32))
         return self.merger.merge(self.recipe, change=partial(self._changed, numbers, seen))
+
+    def save(self, values: Numbers, folder: Path) -> None:
+        """Writes the checkpoint of these numbers; beside it what each column is multiplied by."""
+        writer = TensorWriter(str(folder / MODEL), max_shard_size=SHARD_BYTES)
+
+        def save(one: Merged) -> None:
+            tensor = one.tensor()
+            if tensor is not None:
+                writer.save_tensor(one.name, tensor.cpu())
+
+        self.at(values, save)
+        writer.finalize()
+        self.merger.write_frame(self.recipe, folder / MODEL)
+        save_file(self.columns.tensors(values), folder / COEFFICIENTS)
 
     def _changed(
         self, numbers: torch.Tensor, seen: Seen | None, merged: Iterator[Merged]

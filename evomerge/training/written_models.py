@@ -11,38 +11,30 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-
-from mergekit.io.tensor_writer import TensorWriter
-from safetensors.torch import save_file
 
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.files import writing
 from evomerge.foundations.reading import is_file, is_folder, opened, real_path
-from evomerge.merging.kernels.engine import Merged
 from evomerge.recipe.own_names import TRAINED, place
 from evomerge.training.coefficients import Numbers
-from evomerge.training.column_mixture import ColumnMixture
 
-MODEL, COEFFICIENTS = "model", "coefficients.safetensors"
-SHARD_BYTES = 1_000_000_000  # held in memory while a checkpoint is written
+MODEL = "model"  # an ordinary checkpoint, in the folder of what it was made from
 _UNFINISHED = ".unfinished-"
 _AT_A_TIME = 1 << 20
 
 
 class Checkpoints:
-    """Writes the models of numbers of columns.
-
-    Each is a folder named after what is in it: ``model``, an ordinary checkpoint, and
-    ``coefficients.safetensors``, what each column of each source is multiplied by.
+    """Writes the models of trained numbers, each into a folder named after what is in it.
 
     Args:
-        mixture: Holds the sources, and the live model, which is overwritten.
+        save: Writes the model of some numbers, and what there is beside it, into a folder.
         run_dir: The run folder, below which they are written by this process alone.
     """
 
-    def __init__(self, mixture: ColumnMixture, run_dir: Path) -> None:
-        self._mixture = mixture
+    def __init__(self, save: Callable[[Numbers, Path], None], run_dir: Path) -> None:
+        self._save = save
         self._run_dir, self._folder = run_dir, run_dir / TRAINED
         for unfinished in self._folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -57,7 +49,7 @@ class Checkpoints:
             self._folder.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(dir=self._folder, prefix=_UNFINISHED))
             try:
-                self._fill(values, unfinished)
+                self._save(values, unfinished)
                 folder = self._folder / _synced(unfinished)
                 if not is_folder(folder):
                     unfinished.chmod(0o755)
@@ -91,21 +83,6 @@ class Checkpoints:
                 fix="Put it back, or continue the run on the machine and with the versions it "
                 "was made with.",
             )
-
-    def _fill(self, values: Numbers, folder: Path) -> None:
-        model = folder / MODEL
-        writer = TensorWriter(str(model), max_shard_size=SHARD_BYTES)
-
-        def save(one: Merged) -> None:
-            tensor = one.tensor()
-            if tensor is not None:
-                writer.save_tensor(one.name, tensor.cpu())
-
-        self._mixture.at(values, save)
-        writer.finalize()
-        self._mixture.merger.write_frame(self._mixture.recipe, model)
-        coefficients = self._mixture.columns.tensors(values)
-        save_file(coefficients, folder / COEFFICIENTS)
 
 
 def _synced(folder: Path) -> str:

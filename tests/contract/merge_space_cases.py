@@ -119,6 +119,8 @@ def _cases() -> dict[str, MergeDefinition]:
     experts = {"models": [f"org/base+org/lora_{i}" for i in range(3)], "merge_method": "linear"}
     found["factors"] = MergeDefinition.model_validate({**experts, "adapters": "factors"})
     found["slerp-three-groups"] = MergeDefinition.model_validate({**slerp, "layer_granularity": 2})
+    soup = {"models": ["org/model_0", "org/model_1", "org/model_2"], "space": "soup"}
+    found["soup"] = MergeDefinition.model_validate(soup)
     return found
 
 

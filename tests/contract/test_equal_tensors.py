@@ -87,7 +87,7 @@ def test_the_table_says_what_mergekit_makes_of_equal_tensors(folders, merger):
             continue  # nothing to search
         tried += 1
         low, high = ends(merger, space)
-        stays = method.keeps_equal or space.settings.normalize
+        stays = method.keeps_equal or space.given.normalize
         for tensor, value in expected.items():
             if stays:
                 assert torch.allclose(low[tensor], value, rtol=1e-5, atol=1e-7), (name, tensor)

@@ -534,7 +534,7 @@ def test_a_range_with_starts_over_depth_has_a_coordinate_for_each():
 def test_a_number_for_a_truth_value_is_read_as_mergekit_reads_it():
     data = {"models": ["a", "b"], "base_model": "c", "merge_method": "dare_ties"}
     space = build(loaded({**data, "parameters": {"normalize": 0.0, "rescale": 1.0}}))
-    assert space.settings.normalize is False
+    assert space.given.normalize is False
     assert space.recipe(space.space.decode(space.space.initial)).config["parameters"] == {
         "normalize": False,
         "rescale": 1.0,

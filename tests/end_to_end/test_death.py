@@ -58,6 +58,7 @@ def found(folder):
     lines = [json.loads(line) for line in RunFolder(folder).ledger.read_text().splitlines()]
     for line in lines:
         line.pop("seconds", None)
+        line.pop("idle", None)
     documents = {p.name: gzip.decompress(p.read_bytes()) for p in folder.glob("documents/*.gz")}
     best = RunFolder(folder).best.read_text()
     return sorted(json.dumps(line, sort_keys=True) for line in lines), documents, best

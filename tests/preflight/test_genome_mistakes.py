@@ -170,3 +170,26 @@ def test_a_tracker_that_is_none_is_an_error_with_its_place():
     one = replace(one, genome=one.genome.model_copy(update={"trackers": ["page", "wandb"]}))
     (found,) = rules.unknown_trackers(one)
     assert str(found).startswith("trackers[1]: unknown tracker 'wandb' (known: ")
+
+
+def executing(**execution):
+    one = subject("linear")
+    execution = one.genome.execution.model_copy(update=execution)
+    return replace(one, genome=one.genome.model_copy(update={"execution": execution}))
+
+
+def test_an_executor_that_is_none_is_an_error_with_its_place():
+    (found,) = rules.executor(executing(executor="ray"))
+    assert str(found).startswith("execution.executor: unknown executor 'ray' (known: processes, s")
+    assert found.severity is Severity.ERROR
+
+
+def test_an_executor_that_cannot_run_so_many_trials_at_once_is_an_error():
+    (found,) = rules.executor(executing(executor="serial", workers=3))
+    assert str(found) == (
+        "execution.executor: serial runs 1 trial at once, got 3 workers. "
+        "Use execution.workers: 1, or leave execution.executor out."
+    )
+    fitting = [("serial", 1), ("processes", 1), ("processes", 3), ("auto", 1), ("auto", 3)]
+    for executor, workers in fitting:
+        assert not [*rules.executor(executing(executor=executor, workers=workers))]

@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.checks import search_size as search
 from evomerge.checks.context import Subject
-from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
+from evomerge.compiler.make_optimizer import choice_of, chosen_optimizer, optimizer_for
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
@@ -115,6 +115,31 @@ def test_workers_that_wait_are_told():
         "execution.workers: 9 workers share generations of 4 trials; 5 of them wait. "
         "Use 4 workers, or population_size: 9."
     ]
+    anytime = "optimizer: {name: tpe, population_size: 4}\nexecution: {workers: 9}"
+    assert sentences(search.idle_workers, "", anytime) == []
+
+
+@pytest.mark.parametrize(
+    ("block", "size"),
+    [
+        ("tpe", 1),
+        ("random", 1),
+        ("{name: tpe, population_size: 2}", 2),
+        ("cma_es", 30),
+        ("{chain: [{name: tpe, budget: 9}, niches], budget: 99}", 30),
+    ],
+)
+def test_who_can_be_asked_at_any_time_is_asked_for_every_worker_by_itself(block, size):
+    one = subject("", f"optimizer: {block}\nexecution: {{workers: 30}}")
+    assert one.optimizer.population_size == size
+
+
+@pytest.mark.parametrize(("block", "size"), [("tpe", 3), ("{name: tpe, population_size: 2}", 2)])
+def test_a_run_that_was_begun_with_trials_asked_at_once_goes_on_so(block, size):
+    genome = subject("", f"optimizer: {block}\nexecution: {{workers: 3}}").genome
+    space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16").space
+    optimizer = optimizer_for(choice_of(genome), genome, space, asked_at_once=3)
+    assert optimizer.population_size == size
 
 
 def test_a_patience_that_never_ends_the_search_is_told():

@@ -1,6 +1,7 @@
 """A run folder is read back as the search left it, without models or tasks."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from evomerge.report.curve import curve_of, text_plot
 from evomerge.report.summary import headline, summary
 from evomerge.report.trial_names import short_origins
 from evomerge.report.trial_table import final_tables
+from evomerge.run.leaderboard import Standing
 from evomerge.run.recorded_run import load_run
 from tests.recorded_runs import BASELINES, FAILED_TRIAL, SPACE, record_run
 
@@ -115,3 +117,14 @@ def test_the_summary_is_json(run):
     assert content["winners"][0]["trial"] == run.winners[0].candidate.trial_id
     assert "12/12 trials, 1 failed" in headline(run)
     assert run.ledger.trials[FAILED_TRIAL].outcome.state is TrialState.FAILED
+
+
+def test_the_idle_share_of_workers_is_told_where_there_are_several(run):
+    assert summary(run)["idle_share"] is None
+    assert "idle" not in headline(run)
+    trials = [replace(trial, idle=2.0) for trial in run.standing.trials]
+    busy = sum(sum(trial.outcome.seconds.values()) for trial in trials)
+    several = replace(run, standing=Standing(run.standing.objective, tuple(trials)))
+    share = 2 * len(trials) / (2 * len(trials) + busy)
+    assert summary(several)["idle_share"] == pytest.approx(share)
+    assert headline(several).endswith(f"workers idle {share:.0%} of the time")

@@ -136,7 +136,7 @@ def test_the_written_folder_is_the_live_model_to_the_bit(family, tmp_path, tied,
     space = family.space(tied=tied, out_dtype=dtype)
     mixture = columns_of(space)
     values = scattered(mixture)
-    folder = Checkpoints(mixture, tmp_path).write(values)
+    folder = Checkpoints(mixture.save, tmp_path).write(values)
     live = state_of(mixture.at(values))
     loaded = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     assert loaded.keys() == live.keys()
@@ -153,7 +153,7 @@ def test_the_coefficients_beside_it_are_what_the_columns_are_multiplied_by(famil
     space = family.space("linear")
     mixture = columns_of(space)
     values = scattered(mixture)
-    folder = Checkpoints(mixture, tmp_path).write(values)
+    folder = Checkpoints(mixture.save, tmp_path).write(values)
     held = load_file(folder.parent / "coefficients.safetensors")
     name = "model.layers.1.mlp.down_proj.weight"
     models = [source.model.path for source in space.definition.models]
@@ -235,7 +235,7 @@ def test_a_folder_that_is_gone_is_written_again_or_refused(family, tmp_path):
     values = scattered(mixture)
     columns = tmp_path / TRAINED
     (columns / ".unfinished-of-a-killed-process").mkdir(parents=True)
-    checkpoints = Checkpoints(mixture, tmp_path)
+    checkpoints = Checkpoints(mixture.save, tmp_path)
     folder = checkpoints.write(values)
     assert checkpoints.write(values) == folder
     folder.parent.rename(tmp_path / "away")
@@ -265,7 +265,7 @@ def test_training_columns_lowers_more_than_training_one_weight_per_model(family,
 
 def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(family, tmp_path):
     mixture = columns_of(family.space(architecture="qwen2"))
-    checkpoints = Checkpoints(mixture, tmp_path)
+    checkpoints = Checkpoints(mixture.save, tmp_path)
     trainer = trainer_of(mixture, checkpoints=checkpoints, losses=EVERYTHING, mofo=0.3)
     start = mixture.coefficients._space.space.initial
     lesson = trainer.epoch(0, start, None, seed=0)

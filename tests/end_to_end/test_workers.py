@@ -1,0 +1,50 @@
+"""Several workers over real merges and tasks, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+TPE = ("--set", "optimizer={name: tpe, budget: 6}")
+TWO = (*TPE, "--set", "execution.workers=2")
+ONE_APART = (*TPE, "--set", "execution.executor=processes")
+
+
+def lines(folder):
+    """Of its ledger, without the seconds."""
+    text = (folder / "ledger.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()][1:]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "idle")} for line in found]
+
+
+@pytest.mark.slow
+def test_two_workers_are_asked_for_while_trials_are_out_and_the_run_is_replayed(
+    workplace, evomerge
+):
+    evomerge("run", "genome.yml", "--run-dir", "two", *TWO)
+    first = (workplace / "two" / "ledger.jsonl").read_bytes()
+    kinds = [line["kind"] for line in lines(workplace / "two")]
+    assert kinds.count("asked") >= 1
+    assert kinds.count("trial") == 10
+    again = evomerge("run", "genome.yml", "--run-dir", "two", *TWO)
+    assert again.returncode == 0
+    assert (workplace / "two" / "ledger.jsonl").read_bytes() == first
+    shown = json.loads(evomerge("show", "two", "--json").stdout)
+    assert 0 <= shown["idle_share"] < 1
+    assert "workers idle" in evomerge("show", "two").stdout
+
+
+@pytest.mark.slow
+def test_one_worker_in_a_process_of_its_own_is_the_serial_run(workplace, evomerge):
+    evomerge("run", "genome.yml", "--run-dir", "here", *TPE)
+    evomerge("run", "genome.yml", "--run-dir", "apart", *ONE_APART)
+    assert lines(workplace / "here") == lines(workplace / "apart")
+
+
+@pytest.mark.slow
+def test_an_executor_that_does_not_fit_ends_the_run_before_it_begins(workplace, evomerge):
+    settings = (*TWO, "--set", "execution.executor=serial")
+    done = evomerge("run", "genome.yml", "--run-dir", "out", *settings, exit_code=2)
+    assert "execution.executor: serial runs 1 trial at once, got 2 workers" in done.stderr
+    assert not (workplace / "out").exists()
