@@ -126,7 +126,7 @@ def _trials_data(run: RecordedRun) -> list[dict[str, Any]]:
     return [
         {
             "trial": trial.candidate.trial_id,
-            "origin": trial.candidate.origin,
+            "origin": str(trial.candidate.origin),
             "state": trial.outcome.state.value,
             "scores": [score_content(score) for score in run.standing.scores(trial)],
             "point": dict(trial.candidate.point),

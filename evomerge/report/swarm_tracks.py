@@ -6,7 +6,6 @@ A utility is the score of a trial on the search tasks, higher is better.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +18,11 @@ from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import is_there, read_bytes
 from evomerge.nouns.objective import Score
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.islands import label_of
 from evomerge.optimizers.swarm.particles import START
 from evomerge.run.recorded_run import FINAL_SPLITS, RecordedRun
 
 Cells = tuple[tuple[Trial | None, ...], ...]
 
-_LABEL = re.compile(r"(?:^|, )particle (\d{1,6}), iteration (\d{1,6})$")
 _STARTS: TypeAdapter[Any] = TypeAdapter(dict[int, list[float]])
 _SAME = 1e-12  # coordinates this near are the same place
 
@@ -162,26 +159,24 @@ def swarm_of(run: RecordedRun) -> SwarmHistory | None:
 
 
 def _last_swarm(run: RecordedRun) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
-    """(Particle, iteration) -> trial, and the trials before; iterations only go up.
+    """(Particle, iteration) -> trial, and the trials before.
 
     An island's swarm knows no trial of the others when it begins.
     """
     trials = run.standing.trials
-    *_, (position, _) = run.kept_by("swarm")
+    *_, (link, _) = run.kept_by("swarm")
     is_island = bool(run.genome.optimizer.islands)
-    island = f"{label_of(position, 'swarm')}, " if is_island else ""
-    found: dict[tuple[int, int], Trial] = {}
-    first = newest = 0
-    for index, trial in enumerate(trials):
-        match = _LABEL.search(trial.candidate.label)
-        if match is None or not trial.candidate.label.startswith(island):
-            continue
-        place = int(match[1]), int(match[2])
-        if not found or place[1] < newest or place in found:
-            found, first = {}, index
-        found[place], newest = trial, place[1]
+    own = [index for index, trial in enumerate(trials) if _is_of(trial, link)]
+    first = own[0] if own else 0
+    numbers = ((trials[index].candidate.origin.numbers, trials[index]) for index in own)
+    found = {(at["particle"], at["iteration"]): trial for at, trial in numbers}
     known = (t for t in trials[:first] if t.candidate.is_baseline or not is_island)
     return found, tuple(t for t in known if t.candidate.genotype is not None)
+
+
+def _is_of(trial: Trial, link: int) -> bool:
+    origin = trial.candidate.origin
+    return origin.link == link and {"particle", "iteration"} <= origin.numbers.keys()
 
 
 def _started_at(run: RecordedRun, known: Sequence[Trial]) -> dict[int, Trial]:

@@ -46,7 +46,8 @@ def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, 
     content: dict[str, Any] = {
         "evomerge_best": FORMAT,
         "trial": candidate.trial_id,
-        "origin": candidate.origin,
+        "origin": str(candidate.origin),
+        **({"taught": True} if standing.is_learned(trial) else {}),
         "objective": {
             label: score_content(score)
             for label, score in zip(standing.objective.labels, standing.scores(trial), strict=False)
