@@ -18,7 +18,7 @@ from evomerge.nouns.events import (
     Warned,
 )
 from evomerge.nouns.objective import Score
-from evomerge.report.score_text import score_text
+from evomerge.nouns.score_text import score_text
 
 
 class LineView:

@@ -16,7 +16,7 @@ from evomerge.cli.progress import Progress, duration
 from evomerge.foundations.own_keys import without_keys
 from evomerge.nouns.events import Event, Notice, RunStarted, TrialFinished, Warned
 from evomerge.nouns.objective import Score
-from evomerge.report.score_text import score_text
+from evomerge.nouns.score_text import score_text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 40

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from evomerge.nouns.objective import Score
-from evomerge.report.score_text import number
+from evomerge.nouns.score_text import number
 from evomerge.report.trial_names import short_origins
 from evomerge.report.trial_table import combined, combined_name
 from evomerge.run.recorded_run import RecordedRun

@@ -19,8 +19,8 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.merging.build import mergekit_command
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import score_text
 from evomerge.recipe.plain import Recipe
-from evomerge.report.score_text import score_text
 from evomerge.run.chosen import Chosen
 
 _WIDTH = 98

@@ -9,11 +9,11 @@ from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import real_path
 from evomerge.foundations.text_safety import harmless, one_name
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import gain_text, with_error
+from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
 from evomerge.report.choice_section import choice_of
 from evomerge.report.curve import curve_of
-from evomerge.report.score_text import gain_text, with_error
-from evomerge.report.section import FAILED, Section
 from evomerge.report.sections import sections_of
 from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg

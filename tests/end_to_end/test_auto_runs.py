@@ -15,7 +15,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.nouns.events import Notice, RunStarted, TrialFinished
-from evomerge.report.training_section import training_of
+from evomerge.optimizers.gradient.training_section import training_of
 from evomerge.run.recorded_run import load_run
 from evomerge.training.trainer import GradientTrainer
 from tests.end_to_end.conftest import GENOME, make_workplace

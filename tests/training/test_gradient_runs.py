@@ -27,10 +27,10 @@ from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merging.build import build
 from evomerge.nouns.events import Proposing, TrialFinished
 from evomerge.nouns.trial import Candidate, Trial
+from evomerge.optimizers.gradient.training_section import training_of, training_section
 from evomerge.recipe.plain import Recipe
 from evomerge.report.exporting import exports
 from evomerge.report.page import report_html
-from evomerge.report.training_section import training_of, training_section
 from evomerge.run.chosen import trial_of, winners_of
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.recorded_run import load_run

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
+from evomerge.nouns.score_text import number
+from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.lessons import lessons_in, read_lesson
+from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.search_context import Effort, Lesson
-from evomerge.report.score_text import number
-from evomerge.report.section import FAILED, Section
-from evomerge.run.recorded_run import RecordedRun
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrainedEpoch:
         return self.score is not None and (to_beat is None or -self.score <= to_beat)
 
 
-def training_of(run: RecordedRun) -> list[TrainedEpoch]:
+def training_of(run: RunRecord) -> list[TrainedEpoch]:
     """Every epoch that was kept, in order.
 
     Raises:
@@ -79,7 +79,7 @@ def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
     return [replace(epoch, is_kept=epoch.number in kept) for epoch in epochs]
 
 
-def _trials(run: RecordedRun, link: int) -> dict[int, Trial]:
+def _trials(run: RunRecord, link: int) -> dict[int, Trial]:
     """Epoch -> its trial, of one of the run's optimizers."""
     own = ((trial.candidate.origin, trial) for trial in run.standing.trials)
     return {
@@ -89,7 +89,7 @@ def _trials(run: RecordedRun, link: int) -> dict[int, Trial]:
     }
 
 
-def training_section(run: RecordedRun) -> Section | None:
+def training_section(run: RunRecord) -> Section | None:
     """Losses, score and cost of each epoch."""
     epochs = training_of(run)
     if not epochs:

@@ -16,10 +16,11 @@ from pydantic import TypeAdapter
 
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import is_there, read_bytes
+from evomerge.genome.words import FINAL_SPLITS
 from evomerge.nouns.objective import Score
 from evomerge.nouns.trial import Trial
+from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.swarm.particles import START
-from evomerge.run.recorded_run import FINAL_SPLITS, RecordedRun
 
 Cells = tuple[tuple[Trial | None, ...], ...]
 
@@ -38,7 +39,7 @@ class SwarmHistory:
         known: The trials that were there before the swarm.
     """
 
-    run: RecordedRun
+    run: RunRecord
     cells: Cells
     known: tuple[Trial, ...]
 
@@ -137,7 +138,7 @@ class SwarmHistory:
         return content
 
 
-def swarm_of(run: RecordedRun) -> SwarmHistory | None:
+def swarm_of(run: RunRecord) -> SwarmHistory | None:
     """The swarm of a run, None where there is none; of several the last.
 
     Raises:
@@ -158,7 +159,7 @@ def swarm_of(run: RecordedRun) -> SwarmHistory | None:
     return SwarmHistory(run, cells, known)
 
 
-def _last_swarm(run: RecordedRun) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
+def _last_swarm(run: RunRecord) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
     """(Particle, iteration) -> trial, and the trials before.
 
     An island's swarm knows no trial of the others when it begins.
@@ -179,7 +180,7 @@ def _is_of(trial: Trial, link: int) -> bool:
     return origin.link == link and {"particle", "iteration"} <= origin.numbers.keys()
 
 
-def _started_at(run: RecordedRun, known: Sequence[Trial]) -> dict[int, Trial]:
+def _started_at(run: RunRecord, known: Sequence[Trial]) -> dict[int, Trial]:
     """Particle -> the known trial it began at."""
     found = {}
     for row, place in _kept_starts(run).items():
@@ -196,7 +197,7 @@ def _is_at(trial: Trial, place: Sequence[float]) -> bool:
     return bool(np.abs(genotype - np.array(place)).max() <= _SAME)
 
 
-def _kept_starts(run: RecordedRun) -> dict[int, list[float]]:
+def _kept_starts(run: RunRecord) -> dict[int, list[float]]:
     """What the swarm kept of its start: particle -> genotype of a known trial."""
     *_, (_, folder) = run.kept_by("swarm")
     path = folder / START

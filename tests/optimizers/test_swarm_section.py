@@ -26,11 +26,11 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.optimizers.swarm.particles import START
+from evomerge.optimizers.swarm.swarm_section import swarm_section
+from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory, swarm_of
+from evomerge.optimizers.swarm.swarm_vote import vote
 from evomerge.recipe.plain import Recipe
 from evomerge.report.page import report_html
-from evomerge.report.swarm_section import swarm_section
-from evomerge.report.swarm_tracks import SwarmHistory, swarm_of
-from evomerge.report.swarm_vote import vote
 from evomerge.run.ledger.artifact_store import RunKeepsakes
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in
