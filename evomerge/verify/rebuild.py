@@ -16,7 +16,7 @@ from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.schema import Genome
-from evomerge.run.recorded_run import Split
+from evomerge.genome.words import Split
 from evomerge.training.own_models import located
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
