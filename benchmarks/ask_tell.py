@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from evomerge.foundations.files import canonical_json
+from evomerge.foundations.canonical import canonical_json
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 

@@ -29,8 +29,9 @@ import yaml
 from quality_runs import Bench, KnownOutcomes, Meter
 from quality_tables import CHECKPOINTS, drawing, tables
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import EvomergeError
-from evomerge.foundations.files import canonical_json, write_atomic
+from evomerge.foundations.files import write_atomic
 from evomerge.genome.load import load_genome
 from evomerge.nouns.events import TrialFinished
 from evomerge.nouns.trial import Candidate

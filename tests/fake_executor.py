@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evomerge.executors.base import ExecutorEvent, Job
+from evomerge.executors.base import ExecutorEvent, Job, JobFinished, JobGivenUp
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.foundations.deadline import Deadline
@@ -182,27 +182,49 @@ def exits_as_it_loads() -> Worker:
 
 
 class Recording(Serial):
-    """The serial executor, remembering what it ran; ``fails`` are trial ids that fail."""
+    """Runs the formula in this process, one job of those that are out, and remembers what it ran.
 
-    def __init__(self, fails: Sequence[int] = ()) -> None:
-        super().__init__(formula_worker)
+    Attributes:
+        fails: Ids of trials that fail.
+        choose: Which of so many jobs that are out is the next to be over.
+    """
+
+    def __init__(
+        self,
+        fails: Sequence[int] = (),
+        n_workers: int = 1,
+        choose: Callable[[int], int] = lambda n_out: 0,
+    ) -> None:
+        super().__init__(formula_worker, n_workers)
         self.jobs: list[tuple[int, str]] = []
         self.digests: list[str] = []
         self.is_closed = False
         self.fails = set(fails)
+        self.choose = choose
         self.cuts: set[int] = set()  # ids of trials that run when the time is over
         self.short_of_memory = -1  # id of the trial that needs half the batch
         self.samples: tuple[Sample, ...] = ()
+        self._out: list[Job] = []
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
-        for job in jobs:
-            self.jobs.append((job.candidate.trial_id, job.split))
-            self.digests.append(job.candidate.recipe.digest)
-            if job.search_end is not None and job.candidate.trial_id in self.cuts:
-                continue
-            for event in super().run([job]):
-                outcome = getattr(event, "outcome", None)
-                yield event if outcome is None else type(event)(job, self._changed(job, outcome))
+    @property
+    def free(self) -> int:
+        return self.n_workers - len(self._out)
+
+    def _begin(self, job: Job) -> None:
+        self.jobs.append((job.candidate.trial_id, job.split))
+        self.digests.append(job.candidate.recipe.digest)
+        self._out.append(job)
+
+    def next(self) -> Iterator[ExecutorEvent]:
+        if not self._out:
+            return
+        job = self._out.pop(self.choose(len(self._out)))
+        if job.search_end is not None and job.candidate.trial_id in self.cuts:
+            yield JobGivenUp(job)
+            return
+        for event in self._tried(job):
+            is_over = isinstance(event, JobFinished)
+            yield JobFinished(job, self._changed(job, event.outcome)) if is_over else event
 
     def _changed(self, job: Job, outcome: Outcome) -> Outcome:
         if job.candidate.trial_id in self.fails:

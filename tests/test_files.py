@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.foundations.errors import LostFileError
-from evomerge.foundations.files import canonical_json, digest, write_atomic
+from evomerge.foundations.files import write_atomic
 
 
 def test_an_atomic_write_replaces_the_content_and_leaves_nothing_else(tmp_path):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError, LostFileError
-from evomerge.foundations.files import canonical_json
 from evomerge.foundations.lock import RunLock
 from evomerge.nouns.trial import (
     Candidate,

@@ -13,8 +13,7 @@ from evomerge.cli.live import LiveView
 from evomerge.cli.log import run_log
 from evomerge.cli.progress import Progress
 from evomerge.foundations.errors import EvaluationError
-from evomerge.foundations.own_keys import without_keys
-from evomerge.foundations.secret import WITHHELD
+from evomerge.foundations.secret import WITHHELD, without_keys
 from evomerge.nouns.events import Notice, Warned
 
 KEY = "sk-live-4f9A2c7eB81d"

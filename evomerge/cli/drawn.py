@@ -12,8 +12,9 @@ from rich.text import Text
 
 from evomerge.cli.plain_text import plain
 from evomerge.nouns.score_text import gain_text, score_text, with_error
+from evomerge.report.split_table import Row, SplitTable, side_by_side
 from evomerge.report.summary import remarks
-from evomerge.report.trial_table import Row, SplitTable, final_tables, side_by_side
+from evomerge.report.trial_table import final_tables
 from evomerge.report.verdict import LEGEND
 from evomerge.run.recorded_run import RecordedRun
 

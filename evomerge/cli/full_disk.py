@@ -7,8 +7,7 @@ import shutil
 import tempfile
 import traceback
 
-from evomerge.foundations.errors import Problem, why
-from evomerge.foundations.files import has_no_room
+from evomerge.foundations.errors import Problem, has_no_room, why
 from evomerge.foundations.sizes import size_text
 
 _OWN = "evomerge"

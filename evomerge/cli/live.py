@@ -13,7 +13,7 @@ from rich.text import Text
 
 from evomerge.cli.plain_text import plain
 from evomerge.cli.progress import Progress, duration
-from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.secret import without_keys
 from evomerge.nouns.events import Event, Notice, RunStarted, TrialFinished, Warned
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evomerge.foundations.files import writing
-from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.secret import without_keys
 from evomerge.foundations.text_safety import harmless
 
 _CAPACITY = 10_000  # records kept until the run folder exists

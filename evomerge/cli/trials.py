@@ -12,8 +12,8 @@ from evomerge.cli.plain_text import plain
 from evomerge.foundations.text_safety import one_name
 from evomerge.nouns.score_text import score_text
 from evomerge.nouns.trial import Trial
+from evomerge.report.combined import combined_name
 from evomerge.report.trial_names import short_origins
-from evomerge.report.trial_table import combined_name
 from evomerge.run.recorded_run import RecordedRun
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from evomerge.foundations.creating import create
-from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.secret import without_keys
 from evomerge.foundations.text_safety import escaped, harmless, one_name
 
 

@@ -9,9 +9,9 @@ from evomerge import __version__
 from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.recorded_genome import genome_changes, genome_digest, space_in
 from evomerge.evaluators.task_contents import members_of
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import EvomergeError, LedgerError, ModelError, Problem
-from evomerge.foundations.files import digest
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.versions import versions
 from evomerge.nouns.space import to_data

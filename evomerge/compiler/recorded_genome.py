@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError
-from evomerge.foundations.files import digest
 from evomerge.foundations.reading import is_there
 from evomerge.genome.difference import differences
 from evomerge.genome.schema import Genome

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
-from evomerge.foundations.files import canonical_json
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.reading import is_folder, is_there
 from evomerge.genome.model_names import ModelName

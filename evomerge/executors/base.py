@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from evomerge.executors.worker import Worker
@@ -47,6 +48,13 @@ class JobFinished:
     outcome: Outcome
 
 
+@dataclass(frozen=True)
+class JobGivenUp:
+    """A job has no outcome: its search was over before it was done."""
+
+    job: Job
+
+
 def finished(job: Job, outcome: Outcome) -> JobFinished:
     """A job that is done; where a failure came from is logged, its sentence is in the outcome."""
     if outcome.traceback:
@@ -55,11 +63,13 @@ def finished(job: Job, outcome: Outcome) -> JobFinished:
     return JobFinished(job, outcome)
 
 
-ExecutorEvent = TrialStarted | StageStarted | JobFinished
+ExecutorEvent = TrialStarted | StageStarted | JobFinished | JobGivenUp
 
 
 class Executor(ABC):
-    """Runs jobs; one that fails gives a failed outcome.
+    """Runs jobs, each in a slot; one that fails gives a failed outcome.
+
+    A job is submitted while a slot is free; :meth:`next` tells what happens until one is over.
 
     Args:
         make_worker: Builds a worker; called where the worker is to live.
@@ -69,6 +79,7 @@ class Executor(ABC):
 
     Attributes:
         batch_divisor: What the batch of every job begun from now on is divided by.
+        is_stopping: Whether no further job is to be begun.
     """
 
     def __init__(
@@ -81,23 +92,62 @@ class Executor(ABC):
         self.n_workers = n_workers
         self.trial_timeout = trial_timeout
         self.batch_divisor = 1
-        self._is_stopping = False
+        self.is_stopping = False
         self._has_loaded = False  # some worker was built in time
 
+    @property
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
-        """Yields one JobFinished per job, in any order, and what happens in between.
+    def free(self) -> int:
+        """Jobs that can be submitted now."""
 
-        After :meth:`stop` no further job is begun; those begun are finished. Once the search of
-        a job is over, it is not begun, or given up wherever it is, without an outcome.
+    def submit(self, job: Job) -> TrialStarted | JobGivenUp:
+        """Begins a job in a free slot, unless its search is over.
+
+        Raises:
+            RuntimeError: no slot is free.
+        """
+        if not self.free:
+            raise RuntimeError("a job was submitted while no slot was free")
+        if job.is_over:
+            return JobGivenUp(job)
+        self._begin(job)
+        return TrialStarted(job.candidate)
+
+    @abstractmethod
+    def _begin(self, job: Job) -> None:
+        """Puts a job into a free slot."""
+
+    @abstractmethod
+    def next(self) -> Iterator[ExecutorEvent]:
+        """What happens until at least one job is over, in any order; nothing where none is out.
+
+        Once the search of a job is over, the job is given up wherever it is.
 
         Raises:
             RunError: what failed would fail every job: no worker can be built, a file is gone.
         """
 
+    def run(self, jobs: Iterable[Job]) -> Iterator[ExecutorEvent]:
+        """Has jobs done, each begun when a slot is free.
+
+        After :meth:`stop` no further job is begun; those begun are finished.
+
+        Raises:
+            RunError: see :meth:`next`.
+        """
+        waiting, n_out = deque(jobs), 0
+        while n_out or (waiting and not self.is_stopping):
+            while waiting and self.free and not self.is_stopping:
+                event = self.submit(waiting.popleft())
+                n_out += isinstance(event, TrialStarted)
+                yield event
+            for each in self.next() if n_out else ():
+                n_out -= isinstance(each, (JobFinished, JobGivenUp))
+                yield each
+
     def stop(self) -> None:
-        """Begins no further job."""
-        self._is_stopping = True
+        """No further job is to be begun."""
+        self.is_stopping = True
 
     def forget_workers(self) -> None:  # noqa: B027  # workers elsewhere are ended, not interrupted
         """Builds workers anew that were interrupted at any place; their state is not known."""
@@ -109,14 +159,14 @@ class Executor(ABC):
         """By when a job that begins now has to be done."""
         return Deadline(self.trial_timeout, search_end=job.search_end)
 
-    def given_up(self, job: Job, stage: str, deadline: Deadline) -> Iterator[JobFinished]:
-        """What becomes of a job that was ended at a stage: a failure, or nothing is said of it.
+    def ended(self, job: Job, stage: str, deadline: Deadline) -> JobFinished | JobGivenUp:
+        """What becomes of a job that did not end by itself: a failure, or it is given up.
 
         Raises:
             RunError: no worker could ever be built in time.
         """
         if self.trial_timeout is None or deadline.moment == job.search_end:
-            return
+            return JobGivenUp(job)
         if stage == LOADING and not self._has_loaded:
             raise RunError(
                 f"no worker was ready after {self.trial_timeout:g} seconds",
@@ -125,7 +175,7 @@ class Executor(ABC):
             )
         limit = f"took longer than {self.trial_timeout:g} seconds and did not end by itself"
         spent = {stage.partition(" ")[0]: deadline.clock() - deadline.began}
-        yield JobFinished(job, Outcome(TrialState.FAILED, None, f"{stage}: {limit}", spent))
+        return JobFinished(job, Outcome(TrialState.FAILED, None, f"{stage}: {limit}", spent))
 
 
 def built(make_worker: WorkerFactory) -> Worker:

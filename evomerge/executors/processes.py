@@ -8,7 +8,6 @@ and tries the same once more; a trial that kills two workers has failed.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
@@ -17,14 +16,14 @@ from evomerge.executors.base import (
     Executor,
     ExecutorEvent,
     Job,
-    JobFinished,
+    JobGivenUp,
     WorkerFactory,
     finished,
 )
 from evomerge.executors.slot import Slot
 from evomerge.foundations.alarm import GRACE
 from evomerge.foundations.errors import EvomergeError, SearchTimeoutError
-from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.events import StageStarted
 from evomerge.nouns.trial import Outcome, TrialState
 
 SECONDS_TO_LEAVE = 5.0
@@ -41,37 +40,37 @@ class Processes(Executor):
     ) -> None:
         super().__init__(make_worker, n_workers, trial_timeout)
         self._slots: list[Slot] = []
-        self._waiting: deque[Job] = deque()
         self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
-        """See :meth:`Executor.run`."""
-        waiting = self._waiting = deque(jobs)
-        while waiting or any(slot.job for slot in self._slots):
-            if self._is_stopping:
-                waiting.clear()
-            while waiting and waiting[0].is_over:
-                waiting.popleft()
-            for slot in self._idle(len(waiting)):
-                job = waiting.popleft()
-                slot.give(job, self.batch_divisor, self.trial_timeout)
-                yield TrialStarted(job.candidate)
-            busy = {slot.connection: slot for slot in self._slots if slot.job is not None}
-            for ready in wait(list(busy), self._patience(list(busy.values()))) if busy else ():
+    @property
+    def free(self) -> int:
+        """See :meth:`Executor.free`."""
+        return self.n_workers - len(self._busy())
+
+    def _busy(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.job is not None]
+
+    def _begin(self, job: Job) -> None:
+        self._idle_slot().give(job, self.batch_divisor, self.trial_timeout)
+
+    def _idle_slot(self) -> Slot:
+        """A living slot without a job; a new one where there is none."""
+        for slot in [slot for slot in self._slots if slot.job is None]:
+            if slot.process.is_alive():
+                return slot
+            self._slots.remove(slot)
+        self._slots.append(Slot(self.make_worker))
+        return self._slots[-1]
+
+    def next(self) -> Iterator[ExecutorEvent]:
+        """See :meth:`Executor.next`."""
+        n_out = len(self._busy())
+        while n_out and len(self._busy()) == n_out:
+            busy = {slot.connection: slot for slot in self._busy()}
+            for ready in wait(list(busy), self._patience(list(busy.values()))):
                 if isinstance(ready, Connection):
                     yield from self._heard(busy[ready])
             yield from self._end_overdue()
-
-    def _idle(self, n_wanted: int) -> list[Slot]:
-        """Living slots without a job; new ones are started while there is room."""
-        for slot in [slot for slot in self._slots if slot.job is None]:
-            if not slot.process.is_alive():
-                self._slots.remove(slot)
-        idle = [slot for slot in self._slots if slot.job is None]
-        n_new = min(n_wanted - len(idle), self.n_workers - len(self._slots))
-        started = [Slot(self.make_worker) for _ in range(max(n_new, 0))]
-        self._slots += started
-        return [*idle, *started][:n_wanted]
 
     @staticmethod
     def _patience(busy: Sequence[Slot]) -> float | None:
@@ -87,7 +86,10 @@ class Processes(Executor):
             message = slot.hear(self.trial_timeout)
         except (EOFError, ConnectionError):
             if self._may_try_again(slot, job):
-                self._waiting.appendleft(job)
+                if job.is_over:
+                    yield JobGivenUp(job)
+                else:
+                    self._begin(job)
                 return
             message = _why_it_died(slot)
         if message is None:
@@ -99,6 +101,7 @@ class Processes(Executor):
             return
         slot.job = None
         if isinstance(message, SearchTimeoutError):
+            yield JobGivenUp(job)
             return
         if isinstance(message, EvomergeError):
             raise message
@@ -111,9 +114,9 @@ class Processes(Executor):
         key = (job.candidate.trial_id, job.split)
         is_first = key not in self._has_killed
         self._has_killed.add(key)
-        return is_first and not self._is_stopping
+        return is_first and not self.is_stopping
 
-    def _end_overdue(self) -> Iterator[JobFinished]:
+    def _end_overdue(self) -> Iterator[ExecutorEvent]:
         """Kills workers that were to be done by now and have nothing to say."""
         for slot in list(self._slots):
             job = slot.job
@@ -121,7 +124,7 @@ class Processes(Executor):
                 continue
             slot.kill()
             self._slots.remove(slot)
-            yield from self.given_up(job, slot.stage, slot.deadline)
+            yield self.ended(job, slot.stage, slot.deadline)
 
     def close(self) -> None:
         """Ends all worker processes."""

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 
-from evomerge.executors.base import LOADING, Executor, ExecutorEvent, Job, built, finished
+from evomerge.executors.base import (
+    LOADING,
+    Executor,
+    ExecutorEvent,
+    Job,
+    JobGivenUp,
+    WorkerFactory,
+    built,
+    finished,
+)
 from evomerge.executors.worker import Worker
 from evomerge.foundations.alarm import OverdueError, ended_in_time
 from evomerge.foundations.errors import SearchTimeoutError
-from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.events import StageStarted
 
 
 class Serial(Executor):
-    """Runs jobs in the order given; the worker is built with the first one.
+    """Runs a job when it is asked what comes next; the worker is built with the first one.
 
     What does not look at its deadline is interrupted where it is; the worker is then built anew.
     """
+
+    def __init__(
+        self,
+        make_worker: WorkerFactory,
+        n_workers: int = 1,
+        trial_timeout: float | None = None,
+    ) -> None:
+        super().__init__(make_worker, n_workers, trial_timeout)
+        self._job: Job | None = None
 
     @cached_property
     def worker(self) -> Worker:
@@ -27,14 +45,19 @@ class Serial(Executor):
         """See :meth:`Executor.forget_workers`."""
         vars(self).pop("worker", None)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
-        """See :meth:`Executor.run`."""
-        for job in jobs:
-            if self._is_stopping:
-                return
-            if not job.is_over:
-                yield TrialStarted(job.candidate)
-                yield from self._tried(job)
+    @property
+    def free(self) -> int:
+        """See :meth:`Executor.free`."""
+        return int(self._job is None)
+
+    def _begin(self, job: Job) -> None:
+        self._job = job
+
+    def next(self) -> Iterator[ExecutorEvent]:
+        """See :meth:`Executor.next`."""
+        job, self._job = self._job, None
+        if job is not None:
+            yield from self._tried(job)
 
     def _tried(self, job: Job) -> Iterator[ExecutorEvent]:
         stage, deadline = LOADING, self.deadline(job)
@@ -49,7 +72,7 @@ class Serial(Executor):
         except StopIteration as ended:
             yield finished(job, ended.value)
         except SearchTimeoutError:
-            return
+            yield JobGivenUp(job)
         except OverdueError:
             self.forget_workers()
-            yield from self.given_up(job, stage, deadline)
+            yield self.ended(job, stage, deadline)

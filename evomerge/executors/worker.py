@@ -21,7 +21,7 @@ from evomerge.foundations.errors import (
     TrialTimeoutError,
     told,
 )
-from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.secret import without_keys
 from evomerge.nouns.trial import Candidate, Evaluation, Metric, Outcome, TrialState
 from evomerge.recipe.plain import Recipe
 from evomerge.training.own_models import located

@@ -25,12 +25,16 @@ Every message reads ``WHERE: WHAT, got, expected. FIX.``
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from evomerge.foundations.own_keys import without_keys
+from evomerge.foundations.secret import without_keys
 from evomerge.foundations.text_safety import one_name, shown
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -177,3 +181,9 @@ def told(error: BaseException) -> str:
     """Kind and text of an error that others raised, in one line; some have no text."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def has_no_room(error: BaseException) -> bool:
+    """Whether a disk takes no more; libraries written in Rust say it in words alone."""
+    known = f"(?:Errno|os error) (?:{'|'.join(map(str, _NO_ROOM))})\\b"
+    return getattr(error, "errno", None) in _NO_ROOM or bool(re.search(known, str(error)))

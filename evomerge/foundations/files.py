@@ -1,4 +1,4 @@
-"""Writing that survives a crash, and digests of content.
+"""Writing that survives a crash.
 
 Atomic writes use a temporary file in the same folder, fsync and rename. Not safe
 where rename is not atomic (some network file systems).
@@ -6,28 +6,16 @@ where rename is not atomic (some network file systems).
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from evomerge.foundations.errors import LostFileError
 from evomerge.foundations.reading import is_there
 
 _UNFINISHED = ".unfinished"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def has_no_room(error: BaseException) -> bool:
-    """Whether a disk takes no more; libraries written in Rust say it in words alone."""
-    known = f"(?:Errno|os error) (?:{'|'.join(map(str, _NO_ROOM))})\\b"
-    return getattr(error, "errno", None) in _NO_ROOM or bool(re.search(known, str(error)))
 
 
 @contextmanager
@@ -95,13 +83,3 @@ def remove_unfinished(folder: Path) -> None:
     """Removes what a killed :func:`write_atomic` left where this process alone writes."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink(missing_ok=True)
-
-
-def canonical_json(value: Any) -> str:
-    """The same text for equal values: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

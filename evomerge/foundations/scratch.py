@@ -20,8 +20,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from evomerge.foundations.errors import LostFileError, told
-from evomerge.foundations.files import has_no_room
+from evomerge.foundations.errors import LostFileError, has_no_room, told
 from evomerge.foundations.lifetime import guardian
 from evomerge.foundations.reading import is_file
 

@@ -2,15 +2,23 @@
 
 Where it stands plainly it is cut out. Where it stands in a disguise (escaped, coded, spaced out,
 split over neighbouring fields) the whole text is withheld: whoever disguises a key is not quoted.
+
+Keys and passwords of this process's environment are looked for in whatever is shown or kept: code
+of tasks and libraries may write them into an error, or hold them in a line of a traceback. Paths,
+names of models and words stand in such texts too, and in variables that are called like a key: so
+only what looks like one counts, and only where most of it stands together.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import string
 import unicodedata
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from math import ceil
 from typing import AnyStr, Generic
 
 HIDDEN = "[key]"
@@ -37,6 +45,18 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _LOWER = bytes.maketrans(string.ascii_uppercase.encode(), string.ascii_lowercase.encode())
 _NOT_LOOSE = bytes(set(range(256)) - set(_LETTERS.encode()))
 _NOT_BASE64 = bytes(set(range(256)) - set(f"{_LETTERS}+/-_".encode()))
+
+_VARIABLE = re.compile(
+    r"(.*_)?(API_?KEY|ACCESS_KEY|SECRET(_KEY)?|TOKEN|PASSWORD|PASSWD|PAT|CREDENTIALS?)(_?\d+)?",
+    re.IGNORECASE,
+)
+_LETTERING = r"([A-Z]?[a-z]+|[A-Z]+)"  # hf_ and 34 letters, large and small, are none
+_NO_KEY = re.compile(
+    rf".*\s.*|\{{.*|\d+|\w+://[^@?]*|{_LETTERING}?([-_./]+{_LETTERING})*", re.DOTALL
+)
+_SHORTEST = 12  # characters of a key
+_PIECES = range(16, 64)  # characters in a row: fewer may stand in any path, more in none
+_SHARE = 0.75
 
 
 class Secret:
@@ -186,3 +206,24 @@ def _in_base64(code: bytes) -> Iterator[bytes]:
         whole = b64encode(bytes(n_before) + code).rstrip(b"=")
         is_open = (n_before + len(code)) % 3 != 0
         yield whole[(0, 2, 3)[n_before] : len(whole) - is_open]
+
+
+def without_keys(text: str) -> str:
+    """The text as it may be shown: keys are cut out, a text that disguises one is withheld."""
+    for name, value in os.environ.items():
+        if _VARIABLE.fullmatch(name) and _looks_like_a_key(value.strip()):
+            text = _secret(value.strip()).clean(text)
+    return text
+
+
+def _looks_like_a_key(value: str) -> bool:
+    """Whether it is long enough, and neither words, a number, JSON, an address nor a path."""
+    if len(value) < _SHORTEST or _NO_KEY.fullmatch(value):
+        return False
+    return not os.path.exists(os.path.expanduser(value))
+
+
+@lru_cache(maxsize=64)
+def _secret(value: str) -> Secret:
+    share = ceil(_SHARE * len(value))
+    return Secret(value, min(max(share, _PIECES.start), _PIECES.stop, len(value)))

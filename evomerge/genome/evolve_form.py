@@ -123,7 +123,7 @@ def _ours(path: KeyPath) -> set[str]:
 
 def _is_ignored(path: KeyPath, block: Mapping[str, Any], known: frozenset[str]) -> bool:
     key, ours = str(path[-1]), _ours(path[:-1])
-    if key in known | ours or (key not in _MEANT_NOT and home_of(path, sorted(ours))):
+    if key in known | ours or (key not in _MEANT_NOT and home_of(Genome, path, sorted(ours))):
         return False
     missing = (ours | known) - block.keys()
     return not any(SequenceMatcher(None, key, one).ratio() >= _RESEMBLES for one in missing)

@@ -10,17 +10,17 @@ from pydantic import BaseModel
 
 from evomerge.genome.methods import METHODS
 from evomerge.genome.misfit import KeyPath
-from evomerge.genome.schema import Genome
 from evomerge.genome.source import dotted
 
 # The top level comes first: its key is meant where a block has one of the same name.
 _BLOCKS: tuple[str, ...] = ("", "genome", "optimizer", "evaluation", "execution")
 
 
-def home_of(path: KeyPath, known: Sequence[str]) -> str:
+def home_of(genome: type[BaseModel], path: KeyPath, known: Sequence[str]) -> str:
     """Where a key belongs that stands in a wrong block; empty where no block knows it.
 
     Args:
+        genome: The top level.
         path: Where it stands.
         known: The keys of the block it stands in.
     """
@@ -29,7 +29,7 @@ def home_of(path: KeyPath, known: Sequence[str]) -> str:
     if is_parameter and "parameters" in known:
         return dotted((*path[:-1], "parameters", name))
     for block in _BLOCKS:
-        if name in keys_at(Genome, (block,) if block else ()):
+        if name in keys_at(genome, (block,) if block else ()):
             return f"{block}.{name}" if block else f"the top level: `{name}:`"
     return ""
 

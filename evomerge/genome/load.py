@@ -170,7 +170,7 @@ def _unknown_key(path: KeyPath, where: str, known: Sequence[str]) -> Problem:
     name = str(path[-1])
     if path[:-1] == ("genome",) and name in ("slices", "modules"):
         return Problem(f"{name!r} of a recipe cannot be searched yet", where, _SLICES_NOTE)
-    home = home_of(path, known)
+    home = home_of(Genome, path, known)
     if home:
         return Problem(f"{name!r} is no key of this block", where, f"Move it to {home}.")
     hint = nearest(name, known) or f" (known: {', '.join(known)})"

@@ -26,8 +26,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import ModelError
-from evomerge.foundations.files import canonical_json
 from evomerge.foundations.reading import is_file, listed, read_bytes, read_text
 from evomerge.foundations.scratch import scratch
 from evomerge.merging.structure import Structure

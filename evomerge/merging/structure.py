@@ -32,7 +32,7 @@ from mergekit.plan import MergePlanner
 from mergekit.tokenizer import TokenizerInfo
 from transformers import PreTrainedConfig
 
-from evomerge.foundations.files import canonical_json
+from evomerge.foundations.canonical import canonical_json
 from evomerge.merging.form import Finder, Form, SymbolicSpec, UnclearError
 from evomerge.merging.sources import Inputs, Sources, build_tokenizer
 from evomerge.merging.values import Values

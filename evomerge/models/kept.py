@@ -17,8 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError
-from evomerge.foundations.files import digest, write_atomic
+from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import is_file, listed, read_bytes
 
 _SETTLED_NS = 2_000_000_000  # since the last change; the coarsest clock of a file system has 2 s

@@ -83,7 +83,8 @@ def compare(
         counting = filter(objective.counts, range(len(objective.tasks)))
         wanted = [k for k in counting if slopes is None or slopes[index][k]]
         try:
-            tasks = {k: paired_task(objective, k, one, other, members or {}) for k in wanted}
+            sides = {k: [(e, objective.metric(e, k)) for e in (one, other)] for k in wanted}
+            tasks = {k: paired_task(mine, its, members or {}) for k, (mine, its) in sides.items()}
         except NotPairedError as error:
             found.append(Comparison(difference, None, 0, reason=str(error)))
             continue

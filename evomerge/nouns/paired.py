@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Evaluation, Metric
 
 Values = NDArray[np.float64]
@@ -70,27 +69,23 @@ class PairedTask:
 
 
 def paired_task(
-    objective: Objective,
-    index: int,
-    one: Evaluation,
-    other: Evaluation,
+    one: tuple[Evaluation, Metric],
+    other: tuple[Evaluation, Metric],
     members: Mapping[str, Sequence[str]],
 ) -> PairedTask:
-    """The documents behind one task of an objective.
+    """The documents behind one task.
 
     Args:
-        objective: Names the metric of each task.
-        index: Which task.
-        one: With its documents.
+        one: Its documents, and the metric of the task.
         other: Likewise.
         members: Task -> the names its documents go by, for groups of tasks.
 
     Raises:
         NotPairedError: there are too few documents, or the score is not made of them.
     """
-    mine, theirs = objective.metric(one, index), objective.metric(other, index)
+    (_, mine), (_, theirs) = one, other
     names = members.get(mine.key.task, (mine.key.task,))
-    values = [_values(e, m, names) for e, m in ((one, mine), (other, theirs))]
+    values = [_values(evaluation, metric, names) for evaluation, metric in (one, other)]
     if not all(map(any, values)):
         raise NotPairedError(f"no result per document is kept of {mine.key}")
     rule = _rule((mine, theirs), values)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
-from evomerge.foundations.files import canonical_json
 from evomerge.foundations.findings import Finding, note, warning
 from evomerge.genome.source import Source
 from evomerge.recipe.keys import Ignored, ignored_keys, without

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from evomerge.foundations.files import digest
+from evomerge.foundations.canonical import digest
 
 _KEY_ORDER = (  # as people write recipes; other keys follow in alphabetical order
     "merge_method", "model", "layer_range", "filter", "value", "models", "slices", "sources",

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Objective, Score
 from evomerge.nouns.trial import Outcome, Trial
 from evomerge.report.gains import Gains
+from evomerge.report.split_table import WINNER, Contest
 from evomerge.report.trial_names import short_origins
 from evomerge.run.recorded_run import RecordedRun
-
-WINNER = "winner"  # where there is one objective
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Who won an objective, and against whom.
-
-    Attributes:
-        winner: ``winner``, or which point of the front.
-        baseline: The best baseline; None where none has a score.
-        gain: What the winner has over it; None where it is a baseline itself.
-    """
-
-    winner: str
-    baseline: str | None
-    gain: Comparison | None
 
 
 def contests(

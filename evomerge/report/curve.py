@@ -9,8 +9,8 @@ from itertools import accumulate
 
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import number
+from evomerge.report.combined import combined, combined_name
 from evomerge.report.trial_names import short_origins
-from evomerge.report.trial_table import combined, combined_name
 from evomerge.run.recorded_run import RecordedRun
 
 _SCALE_WIDTH = 10

@@ -13,20 +13,14 @@ from evomerge.nouns.score_text import gain_text, with_error
 from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
 from evomerge.report.choice_section import choice_of
+from evomerge.report.combined import combined, combined_name
 from evomerge.report.curve import curve_of
 from evomerge.report.sections import sections_of
+from evomerge.report.split_table import Column, Row, SplitTable, side_by_side
 from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg
 from evomerge.report.trial_names import short_origins
-from evomerge.report.trial_table import (
-    Column,
-    Row,
-    SplitTable,
-    combined,
-    combined_name,
-    final_tables,
-    side_by_side,
-)
+from evomerge.report.trial_table import final_tables
 from evomerge.report.verdict import LEGEND, verdict
 from evomerge.run.recorded_run import RecordedRun
 

@@ -9,7 +9,8 @@ from typing import Any
 from evomerge.foundations.counted import counted, failures
 from evomerge.nouns.trial import Trial, TrialState
 from evomerge.report.choice_section import choice_of
-from evomerge.report.trial_table import SplitTable, final_tables, table_data
+from evomerge.report.split_table import SplitTable
+from evomerge.report.trial_table import final_tables, table_data
 from evomerge.report.verdict import verdict, verdicts
 from evomerge.run.best import best_content
 from evomerge.run.recorded_run import RecordedRun

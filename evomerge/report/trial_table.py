@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Objective, Score
 from evomerge.nouns.trial import Outcome, Trial
-from evomerge.report.contests import Contest, contests
+from evomerge.report.combined import combined, combined_name
+from evomerge.report.contests import contests
 from evomerge.report.gains import Gains, best_parents
+from evomerge.report.split_table import Column, Row, SplitTable
 from evomerge.report.trial_names import short_origins
 from evomerge.run.recorded_run import RecordedRun
 
@@ -19,71 +20,6 @@ SPLIT_TITLES: Mapping[str, str] = {
     "validation": "validation",
     "holdout": "holdout",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """What one column of a final table holds.
-
-    Attributes:
-        name: The task, or what the combined score is called.
-        metric: The metric of the task, a minus before it where it was turned so that higher is
-            better; empty for the combined score.
-        is_objective: Whether this is what the search wants to be high, or the whole of it.
-    """
-
-    name: str
-    metric: str = ""
-    is_objective: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model on one split.
-
-    Attributes:
-        name: ``winner``, or which baseline it is.
-        trial_id: Its trial.
-        is_winner: Whether the search found it.
-        scores: One per column; None where it has none.
-        gains: One per column: what it has over the best parent there (the base counts as one);
-            None for that parent itself, and where one of the two has no score.
-    """
-
-    name: str
-    trial_id: int
-    is_winner: bool
-    scores: tuple[Score | None, ...]
-    gains: tuple[Comparison | None, ...]
-
-
-@dataclass(frozen=True)
-class SplitTable:
-    """The final table of one split.
-
-    Attributes:
-        title: ``search``, ``validation`` or ``holdout``.
-        columns: The combined score first, then the tasks.
-        rows: Winners first.
-        parents: The best parent in each column, which ``gains`` are measured from; None where
-            no parent has a score.
-        contests: The winner against the best baseline in each column that is an objective; empty
-            where other tables hold them.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    parents: tuple[str | None, ...]
-    contests: tuple[Contest | None, ...] = ()
-
-    def best_in(self, column: int) -> float | None:
-        """The highest score of a column, None where there is none."""
-        return max((score.value for score in self.scores(column)), default=None)
-
-    def scores(self, column: int) -> list[Score]:
-        """The scores of a column that are there."""
-        return [score for row in self.rows if (score := row.scores[column]) is not None]
 
 
 def final_tables(run: RecordedRun) -> list[SplitTable]:
@@ -95,24 +31,6 @@ def final_tables(run: RecordedRun) -> list[SplitTable]:
     for split, objective in run.finals.items():
         found.append(_table(run, split, objective, run.ledger.final_outcomes(split)))
     return found
-
-
-def side_by_side(tables: Sequence[SplitTable]) -> SplitTable:
-    """The first column of every split, the combined score, in one table."""
-    columns = tuple(
-        Column(
-            table.title,
-            "" if len(table.columns) > 1 else table.columns[0].name,
-            table.columns[0].is_objective,
-        )
-        for table in tables
-    )
-    rows = []
-    for position, row in enumerate(tables[0].rows):
-        scores = tuple(table.rows[position].scores[0] for table in tables)
-        gains = tuple(table.rows[position].gains[0] for table in tables)
-        rows.append(Row(row.name, row.trial_id, row.is_winner, scores, gains))
-    return SplitTable("result", columns, tuple(rows), tuple(table.parents[0] for table in tables))
 
 
 def short_task_names(names: Sequence[str]) -> list[str]:
@@ -130,20 +48,6 @@ def short_task_names(names: Sequence[str]) -> list[str]:
 def table_data(tables: Sequence[SplitTable]) -> list[dict[str, Any]]:
     """The tables as JSON holds them."""
     return [asdict(table) for table in tables]
-
-
-def combined_name(objective: Objective) -> str:
-    """What the combined score of a split is called: ``mean``, or the name of the rule."""
-    is_mean = objective.name in ("weighted_sum", "per_task")
-    is_unscaled = objective.name == "normalized" and not objective.anchors
-    return "mean" if is_mean or is_unscaled else objective.name
-
-
-def combined(objective: Objective) -> Objective:
-    """The rule behind the combined score: several objectives are shown by their mean."""
-    if objective.name != "per_task":
-        return objective
-    return Objective("weighted_sum", objective.tasks, objective.keys)
 
 
 def _table(

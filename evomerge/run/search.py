@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import replace
 
-from evomerge.executors.base import Executor, Job, JobFinished
+from evomerge.executors.base import Executor, Job, JobFinished, JobGivenUp
 from evomerge.foundations.alarm import OverdueError, ended_in_time
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.files import write_missing
@@ -249,7 +249,8 @@ class Search:
             self._write_winner(self._leaders()[0])
         for event in self.executor.run(jobs):
             n_open -= isinstance(event, JobFinished)
-            yield event
+            if not isinstance(event, JobGivenUp):
+                yield event
         if n_open:
             raise _StoppedError if self._is_stopping else _OverError
 

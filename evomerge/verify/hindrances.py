@@ -8,8 +8,8 @@ from typing import Any
 
 from evomerge.checks.context import Subject
 from evomerge.checks.rules import MODEL_RULES
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError, ModelError
-from evomerge.foundations.files import digest
 from evomerge.foundations.findings import Finding, Severity, error, warning
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.versions import SCORING_PACKAGES, versions

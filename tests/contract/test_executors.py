@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import time
 
 import pytest
 
 from evomerge.executors import EXECUTORS
-from evomerge.executors.base import Job, JobFinished
+from evomerge.executors.base import Job, JobFinished, JobGivenUp
 from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate, TrialState
@@ -60,6 +61,36 @@ def test_each_job_has_the_outcome_of_its_own_candidate(make):
     for one in jobs:
         metrics = found[one.candidate.trial_id].evaluation.metrics
         assert tuple(metric.value for metric in metrics) == scores_of(one.candidate.recipe)
+
+
+def is_over(event):
+    return isinstance(event, (JobFinished, JobGivenUp))
+
+
+def test_jobs_are_submitted_while_a_slot_is_free_and_one_that_is_over_makes_room(make):
+    executor, ids = make(n_workers=2), iter(range(5))
+    done = []
+    for trial_id in ids:
+        assert executor.submit(job(trial_id)) == TrialStarted(job(trial_id).candidate)
+        if not executor.free:
+            with pytest.raises(RuntimeError, match="while no slot was free"):
+                executor.submit(job(9))
+            over = [event for event in executor.next() if is_over(event)]
+            assert over
+            assert executor.free == len(over)
+            done += over
+    while over := [event for event in executor.next() if is_over(event)]:
+        done += over
+    assert sorted(event.job.candidate.trial_id for event in done) == [0, 1, 2, 3, 4]
+    assert list(executor.next()) == []
+
+
+def test_a_job_whose_search_is_over_is_not_begun(make, tmp_path):
+    executor = make(Pid(str(tmp_path / "pids")))
+    late = Job(job(0).candidate, search_end=time.monotonic() - 1)
+    assert executor.submit(late) == JobGivenUp(late)
+    assert list(executor.next()) == []
+    assert not (tmp_path / "pids").exists()
 
 
 def test_a_job_starts_goes_through_its_stages_and_finishes(make):

@@ -15,8 +15,8 @@ import pytest
 from evomerge.compiler.checked import examine_file
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.start import search_for
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import GenomeError, LedgerError, LostFileError, RunError
-from evomerge.foundations.files import digest
 from evomerge.foundations.findings import Severity, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome

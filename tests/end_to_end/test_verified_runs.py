@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.foundations.files import digest
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.scratch import SCRATCH
 from evomerge.run.best import best_content
 from evomerge.run.recorded_run import load_run

@@ -8,8 +8,8 @@ import pytest
 
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.task_digests import _leaf, _plain
+from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvaluationError, GenomeError
-from evomerge.foundations.files import digest
 from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.nouns.trial import MetricKey
 

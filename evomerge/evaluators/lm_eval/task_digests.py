@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
-from evomerge.foundations.files import digest
+from evomerge.foundations.canonical import digest
 
 # Where documents lie says nothing of what they are; they are read themselves.
 _WHEREABOUTS = ("dataset_path", "dataset_name", "dataset_kwargs", "metadata")

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError, NoRunError
-from evomerge.foundations.files import canonical_json, remove_unfinished, write_atomic, writing
+from evomerge.foundations.files import remove_unfinished, write_atomic, writing
 from evomerge.foundations.lock import RunLock
-from evomerge.foundations.reading import is_file, is_folder, is_there, listed, read_bytes
+from evomerge.foundations.reading import is_folder, is_there, read_bytes
 from evomerge.nouns.trial import Candidate, Document, Outcome, Trial
 from evomerge.run.ledger.kept_documents import read_documents, write_documents
 from evomerge.run.ledger.lines import (
@@ -89,7 +90,7 @@ class Ledger:
         with writing(folder.path):
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
         folder.refuse_special()
-        _refuse_files_of_others(folder, genome)
+        folder.refuse_files_of_others(genome)
         first = {"kind": "header", **header}
         try:
             header_in(json.loads(canonical_json(first)))  # as it will be read back
@@ -293,26 +294,6 @@ class Ledger:
         for trial_id in trial_ids:
             if trial_id not in self.trials:
                 raise ValueError(f"no trial {trial_id} stands above it")
-
-
-def _refuse_files_of_others(folder: RunFolder, genome: str) -> None:
-    """A folder without a ledger was no run; a genome.yml may be of one killed as it began."""
-    if is_there(folder.ledger):
-        return
-    taken = [folder.best, folder.report, folder.journal, folder.log]
-    if not is_file(folder.genome) or read_bytes(folder.genome) != genome.encode():
-        taken.append(folder.genome)
-    for place in (folder.optimizer, folder.front, folder.path / "documents"):
-        # A fork that was killed as it began leaves what it took over.
-        taken += [p for p in listed(place) if p.name[:6] != "known-"] if is_folder(place) else []
-    found = next(filter(is_there, taken), None)
-    if found is not None:
-        raise LedgerError(
-            f"holds {found.relative_to(folder.path)} and no run; a run that begins there would "
-            "write over it, or take it for its own",
-            where=str(folder.path),
-            fix="Choose another folder with --run-dir, or move it away.",
-        )
 
 
 def _why_no_run(path: Path) -> str:

@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError
-from evomerge.foundations.files import canonical_json, write_atomic
+from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import is_there, opened
 from evomerge.nouns.trial import Document, Outcome
 from evomerge.run.ledger.shape import document_in

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evomerge.foundations.errors import LedgerError
-from evomerge.foundations.reading import is_folder, kind_of, listed
+from evomerge.foundations.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,29 @@ class RunFolder:
     def known(self, digest: str, split: str) -> Path:
         """Per-document results that another run found for a recipe."""
         return self.path / "documents" / f"known-{digest}-{split}.jsonl.gz"
+
+    def refuse_files_of_others(self, genome: str) -> None:
+        """Where there is no ledger: refuses what a run that begins here would write over.
+
+        A genome.yml of the same text may be of a run that was killed as it began.
+
+        Raises:
+            LedgerError: it holds files that a run writes and no run.
+        """
+        if is_there(self.ledger):
+            return
+        taken = [self.best, self.report, self.journal, self.log]
+        if not is_file(self.genome) or read_bytes(self.genome) != genome.encode():
+            taken.append(self.genome)
+        for place in (self.optimizer, self.front, self.path / "documents"):
+            # A fork that was killed as it began leaves what it took over.
+            inside = listed(place) if is_folder(place) else []
+            taken += [path for path in inside if path.name[:6] != "known-"]
+        found = next(filter(is_there, taken), None)
+        if found is not None:
+            raise LedgerError(
+                f"holds {found.relative_to(self.path)} and no run; a run that begins there would "
+                "write over it, or take it for its own",
+                where=str(self.path),
+                fix="Choose another folder with --run-dir, or move it away.",
+            )
