@@ -8,9 +8,7 @@ from typing import Literal
 
 from evomerge.nouns.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
 from evomerge.nouns.score_text import gain_text, with_sign
-from evomerge.report.contests import WINNER, Contest
 from evomerge.report.split_table import WINNER, Contest, SplitTable
-from evomerge.report.trial_table import SplitTable
 
 Answer = Literal["pays", "does not pay", "cannot be told"]
 _BIAS: Mapping[str, str] = {

@@ -11,7 +11,6 @@ from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import gain_text, score_text, with_error
 from evomerge.nouns.trial import Outcome, TrialState
-from evomerge.report.contests import WINNER, Contest
 from evomerge.report.split_table import WINNER, Column, Contest, SplitTable, side_by_side
 from evomerge.report.summary import summary
 from evomerge.report.trial_table import final_tables
