@@ -256,6 +256,7 @@ def scored(bench: Bench, config: Any, n_prompts: int) -> float:
     from lm_eval.api.instance import Instance
 
     from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+    from evomerge.inference import ENGINES
 
     draw = random.Random(0)
 
@@ -266,7 +267,7 @@ def scored(bench: Bench, config: Any, n_prompts: int) -> float:
         Instance("loglikelihood", {}, (words(LENGTH - 1), f" {words(1)}"), index)
         for index in range(n_prompts)
     ]
-    language_model = LiveLanguageModel(tokenizer_of(config), "auto")
+    language_model = LiveLanguageModel(ENGINES["transformers"](tokenizer_of(config)))
     language_model.bind(built(config, bench.device))
     return n_prompts * LENGTH / bench.seconds(lambda: language_model.loglikelihood(requests))
 

@@ -29,6 +29,7 @@ import torch
 from scoring import Measured, difference, measure, model, requests_of, tokenizer, write_tasks
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference import ENGINES
 from evomerge.inference.transformers import trees
 
 ENDLESS = 1 << 40
@@ -50,7 +51,7 @@ class LaidOut:
 
     def __init__(self, module: Any, batch: Any, constants: dict[str, Any]) -> None:
         self._constants = constants
-        self._model = LiveLanguageModel(tokenizer(), batch)
+        self._model = LiveLanguageModel(ENGINES["transformers"](tokenizer(), batch))
         self._model.bind(module)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:

@@ -28,6 +28,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference import ENGINES
 
 VOCABULARY = 12_000
 N_SPECIAL = 3
@@ -205,7 +206,7 @@ def measure(
 def ways_of(module: Any, setting: str, batch: int) -> dict[str, Any]:
     """What answers requests under a setting, lm-eval's backend first."""
     theirs, ours = SETTINGS[setting]
-    own = LiveLanguageModel(tokenizer(), ours or batch)
+    own = LiveLanguageModel(ENGINES["transformers"](tokenizer(), ours or batch))
     own.bind(module)
     return {"lm-eval": HFLM(module, tokenizer=tokenizer(), batch_size=theirs or batch), "own": own}
 

@@ -132,6 +132,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "device": "device: cuda:1",
             "dtype": "dtype: float32",
             "apply_chat_template": "apply_chat_template: true",
+            "backend": "backend: transformers",
             "engine": "engine: reference",
             "fewshot_as_multiturn": "fewshot_as_multiturn: true",
             "system_instruction": "system_instruction: Answer briefly.",

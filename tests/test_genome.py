@@ -67,6 +67,7 @@ optimizer:
   seed_from: [runs/before, winner.yml]
   sigma: 0.2
 evaluation:
+  backend: transformers
   engine: reference
   batch_size: 8
   device: cpu

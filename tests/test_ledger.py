@@ -28,7 +28,7 @@ from evomerge.nouns.trial import (
 )
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
-from evomerge.run.ledger.lines import KnownOutcome
+from evomerge.run.ledger.lines import KnownOutcome, Turn
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 
@@ -83,7 +83,7 @@ def recorded(path):
     ledger = create(path)
     ledger.record_trial(trial(0, genotype=None))
     ledger.record_trial(trial(1, math.inf))
-    ledger.record_told((0, 1))
+    ledger.record_turn(Turn("told", (0, 1)))
     ledger.record_trial(failed(2))
     ledger.record_final(1, "holdout", Outcome(TrialState.COMPLETE, Evaluation((metric(0.25),))))
     ledger.close()

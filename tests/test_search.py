@@ -95,6 +95,7 @@ def search(
     seed=0,
     resume=False,
     merge_space=None,
+    executor=None,
     **limits,
 ):
     merge_space = merge_space or space_of()
@@ -109,7 +110,7 @@ def search(
             **extras(optimizer, RunKeepsakes(folder)),
         ),
         objective=objective(rule),
-        executor=Recording(fails),
+        executor=executor or Recording(fails),
         ledger=Ledger.open(folder) if resume else Ledger.create(folder, HEADER, "genome: {}\n"),
         baselines=baselines(merge_space),
         limits=Limits(budget, **limits),

@@ -28,6 +28,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 from evomerge.merging.build import build
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.resident import ResidentMerger
@@ -445,7 +446,13 @@ def test_a_task_that_runs_what_a_model_wrote_needs_the_flag(tmp_path):
     def evaluator(permissions: Permissions) -> LmEval:
         search_path = [str(tmp_path)]
         tasks = [Task(name="tiny_text", metric="exact_match,whole")]
-        return LmEval(tasks, Evaluation(), search_path=search_path, permissions=permissions)
+        return LmEval(
+            tasks,
+            Evaluation(),
+            ENGINES["transformers"],
+            search_path=search_path,
+            permissions=permissions,
+        )
 
     with pytest.raises(GenomeError, match=r"runs code .* Add --confirm-run-unsafe"):
         evaluator(Permissions()).prepare()

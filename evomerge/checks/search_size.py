@@ -99,10 +99,10 @@ def picked(subject: Subject) -> Iterator[Finding]:
 
 def idle_workers(subject: Subject) -> Iterator[Finding]:
     """More workers than there are trials in a generation."""
-    workers = subject.genome.execution.workers
-    if subject.optimizer is None or workers <= subject.optimizer.population_size:
+    workers, optimizer = subject.genome.execution.workers, subject.optimizer
+    if optimizer is None or optimizer.asks_any_time or workers <= optimizer.population_size:
         return
-    size = subject.optimizer.population_size
+    size = optimizer.population_size
     yield warning(
         f"{workers} workers share generations of {size} trials; {workers - size} of them wait",
         "execution.workers",

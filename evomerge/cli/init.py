@@ -45,7 +45,7 @@ Ask = Callable[[str], str]
     "tasks",
     multiple=True,
     metavar="NAME[/METRIC]",
-    help="lm-eval task that steers the search. May be repeated.",
+    help="Task that steers the search, or KIND:VALUE of another kind. May be repeated.",
 )
 @click.option(
     "--holdout",
@@ -162,7 +162,7 @@ def _asked_tasks(
         return "\n".join(map(str, task_problems(name, search_path)))
 
     tasks = tuple(name for name in tasks if not _is_refused(name, problem))
-    tasks = tasks or _several("task that steers the search (of lm-eval)", problem, 1)
+    tasks = tasks or _several("task that steers the search", problem, 1)
     if holdout:
         return tasks, tuple(name for name in holdout if not _is_refused(name, problem))
     return tasks, _several("holdout task, looked at once at the end", problem, 0)

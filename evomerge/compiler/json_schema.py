@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from evomerge.evaluators import EVALUATORS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
+from evomerge.genome.task_blocks import NAMED
+from evomerge.inference import ENGINES
 from evomerge.optimizers import OPTIMIZERS
 
 _SCALAR = {"type": ["boolean", "number", "string"]}
@@ -21,7 +24,8 @@ def genome_schema() -> dict[str, Any]:
     definitions["Settings"] = _settings(definitions["Settings"])
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
-    definitions["Task"] = {"anyOf": [_TEXT, definitions["Task"]]}
+    definitions |= _task(definitions["Task"])
+    definitions["Evaluation"]["properties"]["backend"]["enum"] = sorted(ENGINES)
     links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
@@ -32,6 +36,34 @@ def genome_schema() -> dict[str, Any]:
         "anyOf": [{"enum": sorted(OPTIMIZERS)}, _ref("OptimizerBlock")],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _task(common: dict[str, Any]) -> dict[str, Any]:
+    """A name, or a mapping with the key of one kind; each kind with the keys that it reads."""
+    forms: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    for kind in EVALUATORS:
+        if kind == NAMED:  # has all keys, and no settings of its own
+            forms.append({**common, "additionalProperties": False})
+            continue
+        evaluator = EVALUATORS[kind]
+        own = evaluator.Settings.model_json_schema()
+        settings |= own.pop("$defs", {})
+        own["properties"][NAMED] = {**_TEXT, "description": "What the task goes by."}
+        keys = (evaluator.reads | {"weight"}) & set(common["properties"])
+        properties = {kind: {"anyOf": [_TEXT, own]}}
+        properties |= {key: common["properties"][key] for key in sorted(keys)}
+        forms.append(
+            {
+                "type": "object",
+                "title": kind,
+                "description": EVALUATORS.summary(kind),
+                "properties": properties,
+                "required": [kind],
+                "additionalProperties": False,
+            }
+        )
+    return {**settings, "Task": {"anyOf": [_TEXT, *forms]}}
 
 
 def _ref(name: str) -> dict[str, Any]:

@@ -179,9 +179,22 @@ def n_objectives(genome: Genome) -> int:
 
 
 def optimizer_for(
-    choice: OptimizerChoice, genome: Genome, space: Space, context: SearchContext | None = None
+    choice: OptimizerChoice,
+    genome: Genome,
+    space: Space,
+    context: SearchContext | None = None,
+    asked_at_once: int | None = None,
 ) -> Optimizer:
-    """The optimizer over a space, ready to ask."""
+    """The optimizer over a space, ready to ask.
+
+    Args:
+        choice: What the genome names.
+        genome: The genome.
+        space: What is searched.
+        context: What it may know and use.
+        asked_at_once: Trials of an ask, where a run goes on that was begun with so many: older
+            versions had one per worker of who can be asked at any time.
+    """
     context = replace(
         context or SearchContext(),
         budget=genome.optimizer.budget,
@@ -189,7 +202,9 @@ def optimizer_for(
     )
     started = _started(space, genome)
     if not genome.optimizer.parts:
-        return _single(choice[0], 0, genome, started, context)
+        is_free = choice[0].kind.asks_any_time and choice[0].block.population_size is None
+        size = asked_at_once if is_free else None
+        return _single(choice[0], 0, genome, started, context, size)
     links = [
         Link(
             chosen.block.name,
@@ -215,14 +230,19 @@ def optimizer_for(
 
 
 def _single(
-    chosen: ChosenLink, index: int, genome: Genome, space: Space, context: SearchContext
+    chosen: ChosenLink,
+    index: int,
+    genome: Genome,
+    space: Space,
+    context: SearchContext,
+    size: int | None = None,
 ) -> Optimizer:
     given = genome.optimizer.seed
     names = ("optimizer",) if not index else ("optimizer", "link", index)
     return chosen.kind(
         space,
         seed=given + index if given is not None else stream_seed(genome.seed, *names),
-        population_size=_population_size(chosen, genome, space),
+        population_size=size or _population_size(chosen, genome, space),
         n_objectives=n_objectives(genome),
         settings=chosen.settings,
         context=context,
@@ -230,11 +250,16 @@ def _single(
 
 
 def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
-    """As the genome says, else the optimizer's own, but never less than one per worker."""
-    given = chosen.block.population_size
-    if given is None:
-        return max(chosen.kind.default_population_size(space.n_dims), genome.execution.workers)
-    return given
+    """As the genome says, else the optimizer's own, but never less than one per worker.
+
+    Who can be asked at any time is asked for every worker by itself, unless others follow.
+    """
+    given, own = chosen.block.population_size, chosen.kind.default_population_size(space.n_dims)
+    if given is not None:
+        return given
+    if chosen.kind.asks_any_time and not genome.optimizer.parts:
+        return own
+    return max(own, genome.execution.workers)
 
 
 def _names_start(genome: Genome) -> bool:

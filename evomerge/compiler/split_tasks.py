@@ -9,7 +9,7 @@ from typing import Literal
 
 from evomerge.evaluators.base import Evaluator, problems_of_split
 from evomerge.executors.worker_factory import Workshop
-from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
 from evomerge.genome.task_blocks import Task
@@ -54,10 +54,11 @@ def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
         permissions,
     )
     loaded = LoadedTasks(workshop)
-    for split, evaluator in workshop.evaluators().items():
+    for split in workshop.splits:
         try:
+            evaluator = workshop.evaluator(split)
             keys = evaluator.prepare()
-        except GenomeError as error:
+        except (GenomeError, UnknownNameError) as error:
             loaded.problems += problems_of_split(error, split)
             continue
         loaded.evaluators[split] = evaluator

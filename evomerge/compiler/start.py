@@ -88,7 +88,13 @@ def search_for(
     context = _context(compiled, ledger, executor, seeds, hear, searches)
     search = Search(
         merge_space=compiled.merge_space,
-        optimizer=optimizer_for(compiled.choice, genome, compiled.merge_space.space, context),
+        optimizer=optimizer_for(
+            compiled.choice,
+            genome,
+            compiled.merge_space.space,
+            context,
+            asked_at_once=_asked_at_once(ledger),
+        ),
         objective=objectives["tasks"],
         executor=executor,
         ledger=ledger,
@@ -114,6 +120,12 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     recorded = (trial.candidate for trial in ledger.trials.values())
     then = {c.trial_id: c for c in recorded if c.is_seed}
     return [seed for _, seed in sorted({**now, **then}.items())]
+
+
+def _asked_at_once(ledger: Ledger) -> int | None:
+    """Trials of the first ask of the optimizer that was told; None where none was."""
+    asked = (ids for ids in ledger.told if not ledger.trials[ids[0]].candidate.is_baseline)
+    return next(map(len, asked), None)
 
 
 def _deaf(event: Preparing | Proposing | Notice | Warned) -> None:

@@ -11,15 +11,18 @@ import yaml
 
 from evomerge.compiler.compiled import Examination
 from evomerge.compiler.examine import examine
-from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
+from evomerge.compiler.file_mistakes import genome_of
+from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.composite import evaluator_for
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, UnknownNameError
 from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder
 from evomerge.foundations.text_safety import one_name
-from evomerge.genome.load import validate_genome
 from evomerge.genome.methods import METHODS, Scope
 from evomerge.genome.source import parse_yaml
-from evomerge.genome.task_blocks import Task
+from evomerge.genome.task_blocks import NAMED, Evaluation, Task
+from evomerge.inference import ENGINES
 
 TRIALS_PER_PARAMETER = 5  # below that an optimizer has hardly begun when the budget is spent
 _OTHER_GROUPS = 3  # embeddings, final norm and head have values of their own
@@ -33,7 +36,7 @@ class Answers:
     Attributes:
         models: Hub ids or folders.
         base: Hub id or folder; empty where there is none.
-        tasks: lm-eval tasks that steer, ``name`` or ``name/metric,filter``.
+        tasks: What steers: ``name``, ``name/metric,filter``, or ``KIND: value``.
         holdout: Tasks looked at once, written likewise.
         search_path: Folders with task YAML of their own.
         method: A merge method; empty for task arithmetic, or linear without a base.
@@ -133,34 +136,36 @@ def task_problems(name: str, search_path: Sequence[str]) -> list[Problem]:
         name: As in ``Answers.tasks``.
         search_path: Folders with task YAML.
     """
-    from evomerge.evaluators import EVALUATORS
-    from evomerge.genome.task_blocks import Evaluation
-
-    evaluator = EVALUATORS["lm_eval"]([_task(name)], Evaluation(), search_path=search_path)
     try:
-        evaluator.prepare()
-    except GenomeError as why:
+        evaluator_for(
+            [Task.model_validate(_entry(name))],
+            Evaluation(),
+            ENGINES[Evaluation().backend],
+            search_path=search_path,
+        ).prepare()
+    except (GenomeError, UnknownNameError) as why:
         return [Problem(p.what, name, p.fix) for p in why.problems]
     return []
 
 
-def _task(text: str) -> Task:
-    name, metric = _parts(text)
-    return Task(name=name, metric=metric)
+def _entry(text: str) -> dict[str, str]:
+    """A task of the genome: ``name/metric,filter``, or ``KIND: value`` of another kind.
 
-
-def _parts(text: str) -> tuple[str, str | None]:
-    """Name and metric of ``name/metric,filter``; a file of a task keeps its slashes."""
+    A file of a task keeps its slashes.
+    """
+    kind, colon, value = text.partition(":")
+    if colon and kind in EVALUATORS:
+        return {kind: value.strip()}
     if is_file(text) or "/" not in text:
-        return text, None
+        return {NAMED: text}
     name, _, metric = text.rpartition("/")
-    return name, metric
+    return {NAMED: name, "metric": metric}
 
 
 def _checked(text: str, file: str, permissions: Permissions) -> Starter:
     try:
         source = parse_yaml(text, file)
-        return Starter(text, examine(validate_genome(source), source, permissions))
+        return Starter(text, examine(genome_of(source), source, permissions))
     except EvomergeError as wrong:
         found = tuple(error(p.what, p.where, p.fix) for p in wrong.problems)
         return Starter(text, Examination(found))
@@ -241,9 +246,7 @@ def _granularity(answers: Answers, n_layers: int) -> Iterator[str]:
 
 
 def _task_entry(text: str, limit: int | None = None) -> str:
-    name, metric = _parts(text)
-    entry = f"name: {_scalar(name)}"
-    entry += f", metric: {_scalar(metric)}" if metric else ""
+    entry = ", ".join(f"{key}: {_scalar(value)}" for key, value in _entry(text).items() if value)
     entry += f", limit: {limit}" if limit else ""
     return f"{{{entry}}}" + ("  # the first so many documents" if limit else "")
 

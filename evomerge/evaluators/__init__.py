@@ -1,4 +1,4 @@
-"""Who judges: the table of evaluators. One file (or folder) each, one line here."""
+"""Who judges: the table of evaluators, by the key of a task. One file or folder, one line each."""
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.foundations.registry import Registry
@@ -6,6 +6,6 @@ from evomerge.foundations.registry import Registry
 EVALUATORS: Registry[type[Evaluator]] = Registry(
     "evaluator",
     {
-        "lm_eval": "evomerge.evaluators.lm_eval:LmEval",
+        "name": "evomerge.evaluators.lm_eval:LmEval",
     },
 )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.foundations.errors import EvomergeError, Problem
 from evomerge.foundations.permissions import Permissions
+from evomerge.genome.block import Block
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.trial import Evaluation, Metric, MetricKey
@@ -19,26 +21,48 @@ from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+    from evomerge.inference.base import Engine
     from evomerge.merging.live_model import LiveModel
 
 
+class TaskSettings(Block):
+    """What a kind of task reads under its key: a mapping, or a text that is its first field."""
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return dict.fromkeys(list(cls.model_fields)[:1], value)
+        return value
+
+
 class Evaluator(ABC):
-    """Scores models on a fixed list of tasks.
+    """Scores models on a fixed list of tasks of one kind.
 
     Built once per run; whatever does not depend on the weights is done once.
 
     Args:
         tasks: What to score on; names unique.
         settings: How to run the model.
+        engine: What runs the model.
         search_path: Folders with task definitions of the user's.
         seed: Root seed of drawn documents and sampled generations.
         permissions: What the user allows tasks; nothing by default.
+
+    Attributes:
+        Settings: What stands under the key that names the kind.
+        reads: What it reads of the keys that tasks of all kinds may have.
+        means: By what it scores a model folder apart from a run; empty where it cannot.
     """
+
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    reads: ClassVar[frozenset[str]] = frozenset({"metric", "limit", "samples"})
+    means: str = ""
 
     def __init__(
         self,
         tasks: Sequence[Task],
         settings: EvaluationSettings,
+        engine: type[Engine],
         *,
         search_path: Sequence[str] = (),
         seed: int = 0,
@@ -46,6 +70,7 @@ class Evaluator(ABC):
     ) -> None:
         self.tasks = tuple(tasks)
         self.settings = settings
+        self.engine = engine
         self.search_path = tuple(search_path)
         self.seed = seed
         self.permissions = permissions or Permissions()
@@ -78,6 +103,7 @@ class Evaluator(ABC):
             EvaluationError: the model could not be scored.
         """
 
+    @abstractmethod
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
     ) -> tuple[Metric, ...]:
@@ -94,7 +120,6 @@ class Evaluator(ABC):
             GenomeError: a task's code fails, or its results lack the metric; all of them.
             EvaluationError: the model could not be scored.
         """
-        return ()
 
     def settle(self, keys: Sequence[MetricKey]) -> None:  # noqa: B027  # most have their names
         """Has :meth:`evaluate` read these metrics and no others, as first documents named them.
@@ -117,9 +142,9 @@ class Evaluator(ABC):
         """
         return ()
 
+    @abstractmethod
     def facts(self) -> tuple[TaskFacts, ...]:
         """What is known of each task before a model is scored; after :meth:`prepare`."""
-        return ()
 
     def questions(self, model: LiveModel) -> tuple[Question, ...]:
         """What can be learned from: every document of which it may be known what is right.
@@ -130,13 +155,13 @@ class Evaluator(ABC):
         return ()
 
     def tokens_per_pass(self, device: str, longest: int) -> int:
-        """Tokens that one forward pass reads at most, 0 where nobody knows.
+        """Tokens that one forward pass reads at most, 0 where there is none.
 
         Args:
             device: Where the model is.
             longest: Tokens of the longest row.
         """
-        return 0
+        return self.engine.tokens_per_pass(device, self.settings.batch_size, longest)
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
@@ -144,8 +169,31 @@ class Evaluator(ABC):
         """One sentence for each sign that models with this tokenizer do not fit the tasks."""
         return ()
 
+    def score_folder(
+        self, built: BuiltModel, report: Report, recorded: Collection[str] = ()
+    ) -> Scored:
+        """Documents and metrics of a model folder, by ``means``: nothing of a run takes part.
 
-def problems_of_split(error: GenomeError, split: str) -> Iterator[Problem]:
+        Read only after :meth:`prepare`, and where there are such means.
+
+        Args:
+            built: The model.
+            report: Hears how far it is, from when the model is loaded.
+            recorded: ``"task/metric,filter"`` of what it is compared with: names that only
+                results tell are nowhere else.
+
+        Raises:
+            RunError: the model cannot be loaded or scored.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no means of its own")
+
+    @property
+    def unverifiable(self) -> frozenset[str]:
+        """Tasks that it cannot score apart from a run, by name."""
+        return frozenset() if self.means else frozenset(task.name for task in self.tasks)
+
+
+def problems_of_split(error: EvomergeError, split: str) -> Iterator[Problem]:
     """An evaluator calls its tasks ``tasks``, whichever split they are of."""
     for problem in error.problems:
         where = problem.where

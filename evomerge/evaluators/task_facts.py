@@ -20,6 +20,7 @@ class PartFacts:
         n_fewshot: Worked examples in each prompt.
         is_fewshot_scored: Whether these come from the documents that are scored.
         max_new_tokens: Tokens of a generation; 0 where likelihoods are asked for.
+        is_sampled: Whether its texts are drawn at random, which no other batch repeats.
     """
 
     name: str
@@ -29,6 +30,7 @@ class PartFacts:
     n_fewshot: int
     is_fewshot_scored: bool
     max_new_tokens: int
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True)

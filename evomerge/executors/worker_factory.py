@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.composite import evaluator_for
 from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch_root
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Workshop:
 
     Attributes:
         splits: Split name -> its tasks.
-        settings: How lm-eval runs the model.
+        settings: How the model is run.
         search_path: Folders with task definitions.
         seed: Root seed.
         device: Where the live model is.
@@ -48,18 +49,22 @@ class Workshop:
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One evaluator per split that has tasks."""
-        evaluator = EVALUATORS["lm_eval"]
-        return {
-            split: evaluator(
-                tasks,
-                self.settings,
-                search_path=self.search_path,
-                seed=self.seed,
-                permissions=self.permissions,
-            )
-            for split, tasks in self.splits.items()
-            if tasks
-        }
+        return {split: self.evaluator(split) for split, tasks in self.splits.items() if tasks}
+
+    def evaluator(self, split: str) -> Evaluator:
+        """What scores a split.
+
+        Raises:
+            UnknownNameError: no such engine, or no such kind of task.
+        """
+        return evaluator_for(
+            self.splits[split],
+            self.settings,
+            ENGINES[self.settings.backend],
+            search_path=self.search_path,
+            seed=self.seed,
+            permissions=self.permissions,
+        )
 
     def __call__(self, evaluators: Mapping[str, Evaluator] | None = None) -> Worker:
         """A worker with a merger of its own."""
@@ -81,7 +86,7 @@ class Workshop:
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
             run_dir=self.run_dir,
-            ties=True,  # scores are lm-eval's
+            ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()

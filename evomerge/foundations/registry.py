@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from evomerge.foundations.errors import UnknownNameError, nearest
+from evomerge.foundations.errors import Problem, UnknownNameError, nearest
 from evomerge.foundations.reading import read_text
 
 T = TypeVar("T")
@@ -29,14 +29,19 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._targets:
-            known = sorted(self._targets)
-            raise UnknownNameError(
-                f"unknown {self.kind} {name!r}{nearest(name, known)} (known: {', '.join(known)})",
-                fix=f"Run `evomerge list {self.kind.replace(' ', '_')}s`.",
-            )
+            raise UnknownNameError.of([self.missing(name)])
         module, _, attribute = self._targets[name].partition(":")
         target: Any = getattr(import_module(module), attribute)
         return target  # type: ignore[no-any-return]  # a table of text cannot carry types
+
+    def missing(self, name: str, where: str = "") -> Problem:
+        """What to say of a name that is not in the table, with the nearest one."""
+        known = sorted(self._targets)
+        return Problem(
+            f"unknown {self.kind} {name!r}{nearest(name, known)} (known: {', '.join(known)})",
+            where,
+            f"Run `evomerge list {self.kind.replace(' ', '_')}s`.",
+        )
 
     def summary(self, name: str) -> str:
         """First sentence of what the target's module says of itself; nothing is imported."""

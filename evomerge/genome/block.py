@@ -71,11 +71,20 @@ class Block(BaseModel):
         """The block as its fields, where the file may write it shorter."""
         return value
 
+    @classmethod
+    def _surplus(cls, value: Any) -> Iterable[str]:
+        """Keys of the file that do not belong here, where the block leaves some to others."""
+        return ()
+
     @model_validator(mode="wrap")
     @classmethod
     def _all_at_once(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(value, cls):
             return value
+        surplus = [
+            InitErrorDetails(type="extra_forbidden", loc=(key,), input=value[key])
+            for key in cls._surplus(value)
+        ]
         value = cls._long_form(value)
         unsound: set[str] = set()
         found: list[InitErrorDetails] = []
@@ -86,6 +95,8 @@ class Block(BaseModel):
                 raise
             found = [_again(details) for details in error.errors(include_url=False)]
             block, unsound = cls._sound_part(value, [each["loc"] for each in found])
+        found += surplus
+        unsound |= cls._perhaps_misspelt(each["loc"][0] for each in surplus)
         for fit in vars(cls).values():
             if isinstance(fit, Fit) and not fit.fields & unsound:
                 for misfit in fit.check(block):

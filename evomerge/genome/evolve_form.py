@@ -91,6 +91,8 @@ def _is_of_its_form(data: Any) -> bool:
         return False
     if any("parameters" in _dict_of(model) for model in _list_of(genome.get("models"))):
         return False
+    if any("name" not in task for task in _list_of(data.get("tasks")) if isinstance(task, dict)):
+        return False
     return not any(
         key in _ours(path) and key not in known
         for path, block, known in _blocks(data)

@@ -215,7 +215,7 @@ class Genome(Block):
         default_factory=OptimizerBlock, description="Who searches, and for how long."
     )
     evaluation: Evaluation = Field(
-        default_factory=Evaluation, description="How lm-eval runs the live model."
+        default_factory=Evaluation, description="How the live model is run."
     )
     execution: Execution = Field(default_factory=Execution, description="Where trials run.")
     trackers: list[str] = Field(

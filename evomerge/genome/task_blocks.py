@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
 
+NAMED = "name"  # the key of tasks that go by a name, and the only one of mergekit-evolve's files
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
 
 
@@ -21,14 +23,22 @@ def _known_device(name: str) -> str:
 
 
 class Task(Block):
-    """One lm-eval task and the metric read from it."""
+    """What judges: a key that names its kind, and what tasks of all kinds have in common.
+
+    ``name: arc_easy`` is of one kind, ``perplexity: text.txt`` of another; what stands under the
+    key is that kind's own: a text, or a mapping of its settings. ``evomerge list evaluators``.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     name: str = Field(
-        description="lm-eval task name, or the `task:` of a YAML found in `task_search_path`."
+        description="lm-eval task name, or the `task:` of a YAML found in `task_search_path`. A "
+        "task of another kind has that kind's key in its place, and goes by the text under it, "
+        "or by the `name` in the mapping there."
     )
     metric: str | None = Field(
         None,
-        description="`metric` or `metric,filter` as lm-eval names it. Default: `acc,none` where "
+        description="`metric` or `metric,filter`, as the kind names it. Default: `acc,none` where "
         "the task has it, else the task's only metric.",
     )
     weight: Number = Field(
@@ -43,17 +53,55 @@ class Task(Block):
     )
     num_fewshot: Annotated[Whole, Field(ge=0)] | None = Field(
         None,
-        description="Worked examples in each prompt. Default: the top-level `num_fewshot`, "
-        "else the task's own.",
+        description="Worked examples in each prompt, where the kind has such. Default: the "
+        "top-level `num_fewshot`, else the task's own.",
     )
     samples: Annotated[Whole, Field(ge=1)] | list[Annotated[Whole, Field(ge=0)]] | None = Field(
         None,
         description="So many documents drawn at random (seeded), or the list of their indices.",
     )
 
+    @property
+    def kind(self) -> str:
+        """The key that names its kind."""
+        return next(iter(self.model_extra or {}), NAMED)
+
+    @property
+    def given(self) -> Any:
+        """What stands under that key; of a mapping all but the name it goes by."""
+        given = (self.model_extra or {}).get(self.kind, self.name)
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if key != NAMED}
+
     @classmethod
     def _long_form(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {NAMED: value}
+        kind = cls._kind_in(value)
+        if kind is None:
+            return value
+        given = value[kind]
+        named = given.get(NAMED, kind) if isinstance(given, dict) else given
+        return {NAMED: kind if named is None else str(named), **value}
+
+    @classmethod
+    def _surplus(cls, value: Any) -> Iterable[str]:
+        if not isinstance(value, dict):
+            return ()
+        kind = cls._kind_in(value)
+        return [key for key in value if key not in cls.model_fields and key != kind]
+
+    @classmethod
+    def _kind_in(cls, value: Any) -> str | None:
+        """The key of another kind; None where there is none: a misspelt key of this block is none.
+
+        Which kinds there are, the table of evaluators knows.
+        """
+        if not isinstance(value, dict) or NAMED in value:
+            return None
+        others = (key for key in value if isinstance(key, str) and key not in cls.model_fields)
+        return next((key for key in others if not get_close_matches(key, cls.model_fields)), None)
 
     @fits("limit", "samples")
     def _one_subset(self) -> Iterator[MisfitError]:
@@ -62,7 +110,7 @@ class Task(Block):
 
 
 class Evaluation(Block):
-    """How lm-eval runs the live model."""
+    """How the live model is run."""
 
     batch_size: Annotated[Whole, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Rows per forward pass, or `auto`: a fixed budget of tokens per pass."
@@ -86,6 +134,10 @@ class Evaluation(Block):
     system_instruction: str | None = Field(None, description="System message of every prompt.")
     gen_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Overrides of the tasks' generation settings."
+    )
+    backend: str = Field(
+        "transformers",
+        description="What runs the model; `evomerge list engines`.",
     )
     engine: Literal["fast", "reference"] = Field(
         "fast",

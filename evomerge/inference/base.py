@@ -137,6 +137,19 @@ class Engine(ABC):
         self.exactness = exactness
         self._once = Once()
 
+    @classmethod
+    @abstractmethod
+    def tokens_per_pass(
+        cls, device: str, batch_size: int | Literal["auto"] = "auto", longest: int = 0
+    ) -> int:
+        """Tokens that one forward pass reads at most, in rows as in trees.
+
+        Args:
+            device: Where the model is.
+            batch_size: As an engine is given it.
+            longest: Tokens of the longest row.
+        """
+
     @abstractmethod
     def bind(
         self, module: PreTrainedModel, deadline: Deadline | None = None, batch_divisor: int = 1

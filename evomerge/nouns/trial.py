@@ -209,7 +209,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate and its outcome: one line of history."""
+    """A candidate and its outcome: one line of history.
+
+    Attributes:
+        candidate: What was tried.
+        outcome: What came of it.
+        idle: Seconds that slots stood without a job, all together, since the trial before it was
+            recorded; of runs with several workers.
+    """
 
     candidate: Candidate
     outcome: Outcome
+    idle: float = 0.0

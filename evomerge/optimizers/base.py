@@ -73,6 +73,7 @@ class Optimizer(ABC):
     needs_tokens: bool = False  # learns from the tokens of what was written
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
+    asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
@@ -103,7 +104,7 @@ class Optimizer(ABC):
         self.settings = settings if settings is not None else self.Settings()
         self.context = context if context is not None else SearchContext()
         self.origins: tuple[Origin, ...] = ()
-        self._asked: NDArray[np.float64] | None = None
+        self._asked: list[NDArray[np.float64]] = []  # and not told, in order
         self._has_begun = False
         self._before: list[tuple[float, NDArray[np.float64]]] = []
         self._start()
@@ -171,14 +172,14 @@ class Optimizer(ABC):
         """Next genotypes, shape (k, n_dims), entries in [0, 1], 1 <= k <= population_size.
 
         Raises:
-            RuntimeError: the genotypes of the last ``ask`` were not told yet.
+            RuntimeError: genotypes were not told yet, and it does not ``asks_any_time``.
         """
-        if self._asked is not None:
+        if self._asked and not self.asks_any_time:
             raise RuntimeError("ask() was called twice without tell() in between")
         if not self._has_begun:
             self._begin_at_best()
         asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
-        self._asked = asked
+        self._asked.append(asked)
         return np.array(asked)
 
     def tell(
@@ -190,7 +191,7 @@ class Optimizer(ABC):
         """Losses of the asked genotypes, or of trials made elsewhere (before an ``ask``).
 
         Args:
-            genotypes: Shape (k, n_dims); not changed.
+            genotypes: Shape (k, n_dims), all of one ``ask``; not changed.
             losses: Shape (k,) or (k, n_objectives); ``inf`` is a failed trial; not changed.
             evaluations: What the losses were made from, None for a failed trial; with
                 documents where ``needs_documents``. Empty where nobody knows.
@@ -201,16 +202,17 @@ class Optimizer(ABC):
         losses = self._checked(genotypes, losses)
         if evaluations:
             self._see(evaluations)
-        if self._asked is None:
+        if not self._asked:
             if not self._has_begun:
                 sums = losses.reshape(len(losses), -1).sum(axis=1)
                 self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
             self._learn(genotypes.copy(), losses)
             return
-        if not np.array_equal(genotypes, self._asked):
+        equal = (n for n, asked in enumerate(self._asked) if np.array_equal(genotypes, asked))
+        position = next(equal, None)
+        if position is None:
             raise ValueError("tell() got other genotypes than the ones asked")
-        asked, self._asked = self._asked, None
-        self._tell(asked, losses)
+        self._tell(self._asked.pop(position), losses)
 
     def _begin_at_best(self) -> None:
         """Begins at the best trial made before the search; near it where that is a seed.
@@ -266,7 +268,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
-        """Losses of the genotypes of the last ``_ask``, (k,) or (k, n_objectives)."""
+        """Losses of the genotypes of an ``_ask``, (k,) or (k, n_objectives).
+
+        Of the last one, or, where it ``asks_any_time``, of any that was not told yet.
+        """
 
     def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:  # noqa: B027  # nothing to learn is a fine default
         """Losses of trials made elsewhere; ignored unless overridden."""

@@ -35,6 +35,7 @@ class GaussianProcess(OptunaOptimizer):
 
     Settings: ClassVar[type[Settings]] = GaussianProcessSettings
     proving_trials: ClassVar[int] = 15
+    asks_any_time: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True
     settings: GaussianProcessSettings
 

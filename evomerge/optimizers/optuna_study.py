@@ -39,7 +39,9 @@ class OptunaOptimizer(Optimizer):
 
     A continuous coordinate is a float in [0, 1], its place in the view, an ordered discrete one
     the index of its level, an unordered one a category; the genotype holds the middle of the
-    level's stretch. The study begins with the first ``ask``, when the start is known.
+    level's stretch. The study begins with the first ``ask``, when the start is known. Trials that
+    are out are running ones to the sampler: it takes them for poor ones (a constant liar), so that
+    it proposes something else, if it looks at losses at all.
     """
 
     @abstractmethod
@@ -49,7 +51,7 @@ class OptunaOptimizer(Optimizer):
     def _start(self) -> None:
         self._levels = self.space.levels
         self._distributions = distributions_of(self.space)
-        self._trials: list[Trial] = []
+        self._trials: list[tuple[Array, list[Trial]]] = []  # asked and not told
         self._study: optuna.Study | None = None
         self._learned: list[tuple[Array, Array]] = []  # before the study began
 
@@ -57,11 +59,11 @@ class OptunaOptimizer(Optimizer):
         study = self._study or self._begin()
         with _inside_optuna():
             # A copy: Optuna keeps what it is given.
-            self._trials = [
-                study.ask(dict(self._distributions)) for _ in range(self.population_size)
-            ]
-        places = np.array([self._place(trial.params) for trial in self._trials])
-        return self._focus.meant(places)
+            trials = [study.ask(dict(self._distributions)) for _ in range(self.population_size)]
+        places = np.array([self._place(trial.params) for trial in trials])
+        asked: Array = np.clip(self._focus.meant(places), 0.0, 1.0)
+        self._trials.append((asked, trials))
+        return asked
 
     def _begin(self) -> optuna.Study:
         self._focus = Focus(self.space)
@@ -77,8 +79,10 @@ class OptunaOptimizer(Optimizer):
     def _tell(self, genotypes: Array, losses: Array) -> None:
         assert self._study is not None  # tell follows ask
         rows = losses.reshape(len(losses), -1).tolist()
+        asked = (n for n, (own, _) in enumerate(self._trials) if np.array_equal(own, genotypes))
+        _, trials = self._trials.pop(next(asked))
         with _inside_optuna():
-            for trial, row in zip(self._trials, rows, strict=True):
+            for trial, row in zip(trials, rows, strict=True):
                 self._study.tell(trial, row)
 
     def _learn(self, genotypes: Array, losses: Array) -> None:

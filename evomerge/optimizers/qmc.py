@@ -18,6 +18,7 @@ class QuasiMonteCarlo(OptunaOptimizer):
     """Covers what lies around the best baseline evenly, whatever the losses say."""
 
     is_adaptive: bool = False
+    asks_any_time: ClassVar[bool] = True
     only_ranks_matter: ClassVar[bool] = True
 
     def _sampler(self, seed: int) -> BaseSampler:

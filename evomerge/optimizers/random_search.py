@@ -18,6 +18,7 @@ class RandomSearch(Optimizer):
     """Draws every coordinate uniformly, whatever the losses say."""
 
     is_adaptive: bool = False
+    asks_any_time: ClassVar[bool] = True
     only_ranks_matter: ClassVar[bool] = True
 
     def _start(self) -> None:

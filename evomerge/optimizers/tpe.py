@@ -31,6 +31,7 @@ class Tpe(OptunaOptimizer):
 
     Settings: ClassVar[type[Settings]] = TpeSettings
     only_ranks_matter: ClassVar[bool] = True
+    asks_any_time: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True
     settings: TpeSettings
 

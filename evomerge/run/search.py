@@ -1,4 +1,4 @@
-"""The loop: baselines, then ask, evaluate, tell, record, until the budget is spent."""
+"""The loop: baselines, then ask, hand out, record, tell, until the budget is spent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import replace
 
-from evomerge.executors.base import Executor, Job, JobFinished, JobGivenUp
+from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.foundations.alarm import OverdueError, ended_in_time
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.files import write_missing
@@ -29,20 +29,14 @@ from evomerge.run.ledger.history import Ledger
 from evomerge.run.limits import Limits
 from evomerge.run.proposer import Proposer
 from evomerge.run.steering import look_at_tasks
-
-Evaluating = Generator[Event, None, list[Outcome]]
-
-
-class _StoppedError(Exception):
-    """The user asked the run to stop, and the running trials are finished."""
-
-
-class _OverError(Exception):
-    """The time of the search is over, and what ran is given up."""
+from evomerge.run.stream import Generation, OverError, StoppedError, Stream, Working
 
 
 class Search:
     """One run: proposes, has it judged, remembers.
+
+    A candidate is handed out whenever a slot is free. An optimizer that can be asked at any time
+    is asked then; others wait until their generation is back.
 
     State lives in the ledger; a search over a folder that holds trials already goes through
     the same steps and takes their outcomes from it.
@@ -90,10 +84,10 @@ class Search:
         self.is_strict = is_strict
         self.trackers = tuple(trackers)
         self.standing = Standing(objective)
-        self._trial_of: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
+        self._stream = Stream(executor)
+        self._n_proposed = 0
         self._n_recorded = len(ledger.trials)
         self._deadline = Deadline()  # of the search; its time begins with the run
-        self._is_stopping = False
         self._is_winner_written = True
 
     def run(self) -> Iterator[Event]:
@@ -105,7 +99,7 @@ class Search:
         try:
             with closing(self._run()) as events:
                 yield from self._heard(events)
-        except _StoppedError:
+        except StoppedError:
             yield from self._heard([RunFinished("stopped", len(self.ledger.trials))])
         finally:
             self.executor.close()
@@ -113,7 +107,6 @@ class Search:
 
     def stop(self) -> None:
         """Ends the run when the trials that are running are finished."""
-        self._is_stopping = True
         self.executor.stop()
 
     def _heard(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -136,7 +129,7 @@ class Search:
         try:
             yield from self._run_baselines()
             reason = yield from self._propose()
-        except _OverError:
+        except OverError:
             reason = self._time_is_over()
         if reason == "timeout" and not self.ledger.ended:  # the others follow from the trials
             self.ledger.record_end(reason)
@@ -144,47 +137,125 @@ class Search:
         yield RunFinished(reason, len(self.ledger.trials))
 
     def _propose(self) -> Generator[Event, None, str]:
-        """Generation after generation; why there is no further one."""
-        n_proposed = 0
-        while (reason := self._reason_to_stop(n_proposed)) is None:
-            if self._is_stopping:
-                raise _StoppedError
-            if self.proposer.optimizer.activity:
-                yield Proposing(self.proposer.optimizer.activity)
-            asked = self._ask(n_proposed)
-            candidates = asked[: self.limits.budget - n_proposed]
-            outcomes = yield from self._evaluate(candidates)
-            n_proposed += len(candidates)
-            if len(candidates) == len(asked):
-                self.proposer.tell(candidates, outcomes, self.standing.objective)
-        return reason
+        """Candidates as slots become free; why there are no further ones."""
+        yield from self._flow(is_asking=True)
+        self._stream.refuse_unfinished()
+        reason = self._reason_to_stop()
+        if reason is not None:
+            return reason
+        if self.executor.is_stopping:
+            raise StoppedError
+        if self._stream.is_over:
+            raise OverError
+        raise self.proposer.another_order(self._next_id)
 
-    def _ask(self, n_proposed: int) -> list[Candidate]:
+    def _flow(self, *, is_asking: bool) -> Iterator[Event]:
+        """Hands out candidates while slots are free, until none is out and none is to come."""
+        stream = self._stream
+        while True:
+            stream.idle.note(0 if self._is_replaying else self.executor.free)
+            if is_asking and self._may_ask():
+                yield from self._ask()
+            elif stream.can_hand_out:
+                yield from self._hand_out()
+            elif stream.running:
+                yield from self._heard_of(stream.listen())
+            else:
+                return
+            for candidate, trial_id in stream.twins(self.ledger.trials):
+                twin = self.ledger.whole_outcome(trial_id)
+                yield from self._finish(candidate, replace(twin, seconds={}))  # it took no time
+            if is_asking:
+                self._tell()
+
+    @property
+    def _next_id(self) -> int:
+        """The trial that the next candidate will be."""
+        return len(self.baselines) + self._n_proposed
+
+    @property
+    def _is_replaying(self) -> bool:
+        return self.proposer.is_recorded(self._next_id)
+
+    def _may_ask(self) -> bool:
+        """Whether the optimizer is to be asked now; what the ledger tells of does without slots."""
+        if self.executor.is_stopping or not self.proposer.may_ask(self._next_id):
+            return False
+        is_wanted = self._stream.has_room or self._is_replaying
+        return is_wanted and self._reason_to_stop() is None
+
+    def _ask(self) -> Iterator[Event]:
         """The next candidates; what was recorded before is asked for again however long it takes.
 
         An epoch of training that is interrupted leaves the model of the trials half way.
         """
-        deadline = Deadline() if self._is_replaying(n_proposed) else self._deadline
-        first = len(self.baselines) + n_proposed
+        if self.proposer.optimizer.activity:
+            yield Proposing(self.proposer.optimizer.activity)
+        deadline, first = Deadline() if self._is_replaying else self._deadline, self._next_id
         try:
-            return ended_in_time(deadline, lambda: self.proposer.ask(first), "the optimizer")
+            asked = ended_in_time(deadline, lambda: self.proposer.ask(first), "the optimizer")
         except OverdueError:
             self.executor.forget_workers()
-            raise _OverError from None
+            self._stream.is_over = True
+            return
+        generation = self._stream.begin(asked, self.limits.budget - self._n_proposed)
+        self._n_proposed += len(generation.candidates)
+        yield from self._take(generation)
 
-    def _is_replaying(self, n_proposed: int) -> bool:
-        return len(self.baselines) + n_proposed < self._n_recorded
+    def _take(self, generation: Generation) -> Iterator[Event]:
+        """What is known of a generation costs nothing; the rest waits for slots."""
+        for candidate in generation.candidates:
+            write_missing(self.ledger.folder.path, self.merge_space.files(candidate.point))
+            recorded = self.ledger.recorded_outcome(candidate)
+            known = recorded or self.ledger.known_outcome("tasks", candidate.recipe.digest)
+            if known is not None:
+                yield from self._finish(candidate, known, was_recorded=recorded is not None)
+        for candidate in generation.left:
+            self._stream.take(candidate)
 
-    def _reason_to_stop(self, n_proposed: int) -> str | None:
-        limits = self.limits
-        if n_proposed >= limits.budget:
+    def _hand_out(self) -> Iterator[Event]:
+        """Begins the next trial."""
+        if self.ledger.ended:
+            self._stream.give_up()  # as it was when that was written
+            return
+        self._mend_winner()
+        yield from self._heard_of(self._stream.hand_out(self._deadline.search_end))
+
+    def _heard_of(self, events: Working) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, JobFinished):
+                yield from self._finish(event.job.candidate, event.outcome)
+            else:
+                yield event
+
+    def _tell(self) -> None:
+        """Tells the optimizer of the generations that are over, in the order of the ledger."""
+        may_tell = self.proposer.may_tell
+        while due := next((g for g in self._stream.untold if may_tell(g.trial_ids)), None):
+            self._tell_of(due)
+
+    def _tell_of(self, generation: Generation) -> None:
+        """The optimizer hears of a generation; of baselines, those that are points of its space."""
+        self._stream.generations.remove(generation)
+        known = [one for one in generation.candidates if one.genotype is not None]
+        outcomes = [generation.outcomes[one.trial_id] for one in known]
+        if known:
+            self.proposer.tell(known, outcomes, self.standing.objective)
+
+    def _reason_to_stop(self) -> str | None:
+        """Why nothing more is asked for; as far as is known while trials are out."""
+        limits, n_out = self.limits, self._stream.n_left
+        if self._n_proposed >= limits.budget:
             return "budget"
-        if not self._is_replaying(n_proposed):
+        if not self._is_replaying:
             if self.ledger.ended:
                 return self.ledger.ended
             if self._deadline.left <= 0:
                 return "timeout"
-        if limits.patience is not None and n_proposed - self._last_improvement() >= limits.patience:
+        # With trials out it was asked all the same, or it was not: the ledger has it.
+        n_over = self._n_proposed - n_out
+        is_known = limits.patience is not None and not (n_out and self._is_replaying)
+        if is_known and n_over - self._last_improvement() >= (limits.patience or 0):
             return "patience"
         return "converged" if self.proposer.optimizer.is_finished else None
 
@@ -201,58 +272,24 @@ class Search:
         return "timeout"
 
     def _run_baselines(self) -> Generator[Event, None, None]:
-        outcomes = yield from self._evaluate(self.baselines)
+        generation = self._stream.begin(self.baselines, len(self.baselines))
+        yield from self._take(generation)
+        yield from self._flow(is_asking=False)
+        self._stream.refuse_unfinished()
         yield from look_at_tasks(self.standing, self.ledger, is_strict=self.is_strict)
         self.standing = self.standing.with_anchors()
-        known = [
-            (candidate, outcome)
-            for candidate, outcome in zip(self.baselines, outcomes, strict=True)
-            if candidate.genotype is not None
-        ]
-        if known:
-            candidates, known_outcomes = zip(*known, strict=True)
-            self.proposer.tell(candidates, known_outcomes, self.standing.objective)
-
-    def _evaluate(self, candidates: Sequence[Candidate]) -> Evaluating:
-        """Outcomes in the order of the candidates; what is known already costs nothing."""
-        outcomes: dict[int, Outcome] = {}
-        waiting: dict[str, Candidate] = {}
-        for candidate in candidates:
-            write_missing(self.ledger.folder.path, self.merge_space.files(candidate.point))
-            recorded = self.ledger.recorded_outcome(candidate)
-            known = recorded or self.ledger.known_outcome("tasks", candidate.recipe.digest)
-            if known is not None:
-                outcomes[candidate.trial_id] = known
-                yield from self._finish(candidate, known, was_recorded=recorded is not None)
-            elif candidate.recipe.digest not in self._trial_of:
-                waiting.setdefault(candidate.recipe.digest, candidate)
-        end = self._deadline.search_end
-        for event in self._working([Job(one, search_end=end) for one in waiting.values()]):
-            if isinstance(event, JobFinished):
-                outcomes[event.job.candidate.trial_id] = event.outcome
-                yield from self._finish(event.job.candidate, event.outcome)
-            else:
-                yield event
-        for candidate in candidates:
-            if candidate.trial_id not in outcomes:
-                twin = self._twin(candidate)
-                outcomes[candidate.trial_id] = twin
-                yield from self._finish(candidate, twin)
-        return [outcomes[candidate.trial_id] for candidate in candidates]
+        self._tell_of(generation)
 
     def _working(self, jobs: Sequence[Job]) -> Iterator[Event | JobFinished]:
-        """What the executor does; ends the search where it did not do all of it."""
-        n_open = len(jobs)
-        if self.ledger.ended and any(job.split == "tasks" for job in jobs):
-            raise _OverError  # as it was when that was written
-        if jobs and not self._is_winner_written:  # a kill came between the ledger and best.yml
+        """What the executor does with jobs of finals."""
+        if jobs:
+            self._mend_winner()
+        yield from self._stream.all_of(jobs)
+
+    def _mend_winner(self) -> None:
+        """A kill may have come between the ledger and best.yml."""
+        if not self._is_winner_written:
             self._write_winner(self._leaders()[0])
-        for event in self.executor.run(jobs):
-            n_open -= isinstance(event, JobFinished)
-            if not isinstance(event, JobGivenUp):
-                yield event
-        if n_open:
-            raise _StoppedError if self._is_stopping else _OverError
 
     def _keep_batch(self, outcome: Outcome, is_news: bool) -> Iterator[Event]:
         """A batch that was too large once stays smaller: scores must not depend on luck."""
@@ -265,20 +302,16 @@ class Search:
                 "set evaluation.batch_size to choose it yourself"
             )
 
-    def _twin(self, candidate: Candidate) -> Outcome:
-        """The outcome of the trial that had the same recipe; it took no time."""
-        outcome = self.ledger.whole_outcome(self._trial_of[candidate.recipe.digest])
-        return replace(outcome, seconds={})
-
     def _finish(
         self, candidate: Candidate, outcome: Outcome, *, was_recorded: bool = False
     ) -> Iterator[Event]:
         if not self.proposer.optimizer.needs_tokens:  # they nearly double what is kept
             outcome = outcome.without_tokens()
         if not was_recorded:
-            self.ledger.record_trial(Trial(candidate, outcome))
+            idle = self._stream.idle.taken() if self.executor.n_workers > 1 else 0.0
+            self.ledger.record_trial(Trial(candidate, outcome, idle))
         trial = Trial(candidate, outcome.without_documents())
-        self._trial_of.setdefault(candidate.recipe.digest, candidate.trial_id)
+        self._stream.finish(candidate, outcome)
         self.standing = self.standing.with_trial(trial)
         is_improved = any(winner is trial for winner in self._leaders())
         if is_improved and not was_recorded:

@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.checks.context import Subject
 from evomerge.checks.rules import MODEL_RULES
+from evomerge.evaluators.base import Evaluator
 from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.findings import Finding, Severity, error, warning
@@ -128,19 +129,22 @@ def of_tasks(header: Header, split: str, identity: Mapping[str, str]) -> Iterato
             )
 
 
-def of_sampling(names: Sequence[str]) -> Iterator[Finding]:
-    """Tasks whose answers are drawn."""
-    for name in names:
-        yield warning(
-            "its answers are drawn at random (do_sample), and another batch draws others", name
-        )
+def of_judges(judge: Evaluator) -> Iterator[Finding]:
+    """Tasks whose answers are drawn, and those that nobody can score apart from a run."""
+    parts = (part for facts in judge.facts() for part in facts.parts)
+    for part in parts:
+        if part.is_sampled:
+            what = "its answers are drawn at random (do_sample), and another batch draws others"
+            yield warning(what, part.name)
+    for name in sorted(judge.unverifiable):
+        yield warning("its kind cannot score a model apart from a run; it is not compared", name)
 
 
 def of_precision(dtype: str) -> Iterator[Finding]:
     """Forward passes in which the batch decides near ties."""
     if dtype in LOW_PRECISION:
         yield warning(
-            f"the model runs in {dtype}: lm-eval batches documents in its own way, which rounds "
+            f"the model runs in {dtype}: documents are batched in another way, which rounds "
             "differently, so an answer that was nearly a tie may differ",
             "evaluation.dtype",
         )

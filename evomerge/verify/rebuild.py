@@ -1,22 +1,26 @@
-"""Builds a winner with mergekit-yaml, scores it with lm-eval alone, compares with the ledger."""
+"""Builds a winner with mergekit-yaml, has it scored apart from its run, compares both."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evomerge.compiler.recorded_genome import dtype_of
+from evomerge.evaluators.base import Evaluator, problems_of_split
+from evomerge.evaluators.built_model import BuiltModel
+from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.creating import refuse_occupied_folder
-from evomerge.foundations.errors import EvomergeError, GenomeError
+from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, UnknownNameError
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import Split
+from evomerge.inference import ENGINES
 from evomerge.training.own_models import located
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
@@ -26,9 +30,6 @@ from evomerge.verify.differences import (
     compare_metrics,
 )
 from evomerge.verify.winners import Recorded, read
-
-if TYPE_CHECKING:
-    from evomerge.evaluators.lm_eval.lm_eval_alone import Reference
 
 Watch = Callable[[str, float], None]  # hears what is done, and how far it is in [0, 1]
 
@@ -71,7 +72,7 @@ class Verification:
     winners: tuple[Recorded, ...]
     findings: tuple[Finding, ...]
     device: str
-    _references: Mapping[Split, Reference]
+    _judges: Mapping[Split, Evaluator]
     _permissions: Permissions
     _keep: Path | None
 
@@ -87,7 +88,7 @@ class Verification:
             watch: Hears how far it is.
 
         Raises:
-            RunError: mergekit or lm-eval stopped.
+            RunError: mergekit or a judge stopped.
         """
         own = self._keep
         if own is not None and len(self.winners) > 1:
@@ -119,27 +120,21 @@ class Verification:
             )
 
     def _differences(self, winner: Recorded, folder: Path, watch: Watch) -> Iterator[Difference]:
-        from evomerge.evaluators.lm_eval.hf_model import open_model
-
-        watch("lm-eval loads the model", 0.0)
-        settings = self._genome.evaluation_settings
-        dtype = dtype_of(winner.run.ledger.header, self._genome)
-        model = open_model(
+        means = ", ".join(dict.fromkeys(judge.means for judge in self._judges.values()))
+        watch(f"{means} loads the model", 0.0)
+        header, settings = winner.run.ledger.header, self._genome.evaluation_settings
+        built = BuiltModel(
             folder,
-            settings.model_copy(update={"dtype": dtype}),
-            device=self.device,
-            threads=winner.run.ledger.header["threads"],
-            trust_remote_code=self._permissions.trust_remote_code,
+            settings.model_copy(update={"dtype": dtype_of(header, self._genome)}),
+            self.device,
+            header["threads"],
+            self._permissions.trust_remote_code,
         )
         tolerance = TOLERANCE.get(_dtype(winner), TOLERANCE["float32"])
         for split, documents in winner.documents.items():
-
-            def report(share: float, split: str = split) -> None:
-                watch(f"lm-eval scores {'search' if split == 'tasks' else split} tasks", share)
-
-            report(0.0)
-            recorded = winner.metrics[split]
-            found, metrics = self._references[split].score(model, report, recorded)
+            judge, recorded = self._judges[split], winner.metrics[split]
+            what = f"{judge.means} scores {'search' if split == 'tasks' else split} tasks"
+            found, metrics = judge.score_folder(built, partial(watch, what), recorded)
             yield from compare_documents(split, documents, found, tolerance)
             yield from compare_metrics(split, recorded, metrics, documents, tolerance)
 
@@ -179,41 +174,65 @@ def prepare(
         *obstacles.of_machine(header, recipes),
     ]
     obstacles.refuse(findings)
-    references = _references(winners, permissions)
-    for split, reference in references.items():
-        findings += obstacles.of_tasks(header, split, reference.identity())
-        findings += obstacles.of_sampling(reference.sampled)
+    judges = _judges(winners, permissions)
+    for split, judge in judges.items():
+        findings += obstacles.of_tasks(header, split, judge.identity())
+        findings += obstacles.of_judges(judge)
     for dtype in sorted({_dtype(winner) for winner in winners}):
         findings += obstacles.of_precision(dtype)
-    return Verification(
-        winners, tuple(findings), _device(header["device"]), references, permissions, keep
-    )
+    comparable = tuple(_comparable(winner, judges) for winner in winners)
+    device = _device(header["device"])
+    return Verification(comparable, tuple(findings), device, judges, permissions, keep)
 
 
-def _references(winners: tuple[Recorded, ...], permissions: Permissions) -> dict[Split, Reference]:
-    """The tasks of every split that a winner was scored on."""
-    from evomerge.evaluators.lm_eval.lm_eval_alone import Reference
-
-    genome = winners[0].run.genome
-    found: dict[Split, Reference] = {}
+def _judges(winners: tuple[Recorded, ...], permissions: Permissions) -> dict[Split, Evaluator]:
+    """What scores every split that a winner was scored on."""
+    genome, found = winners[0].run.genome, {}
     for split in dict.fromkeys(split for winner in winners for split in winner.documents):
         try:
-            found[split] = Reference(
+            judge = evaluator_for(
                 genome.split(split),
                 genome.evaluation_settings,
+                ENGINES[genome.evaluation.backend],
                 search_path=genome.task_search_path,
                 seed=genome.seed,
                 permissions=permissions,
             )
-        except GenomeError as error:
+            judge.prepare()
+        except (GenomeError, UnknownNameError) as error:
             where = str(winners[0].run.ledger.folder.genome)
             raise GenomeError.of(
-                [
-                    type(p)(p.what, f"{where}: {split}{p.where.removeprefix('tasks')}", p.fix)
-                    for p in error.problems
-                ]
+                replace(problem, where=f"{where}: {problem.where}")
+                for problem in problems_of_split(error, split)
             ) from error
+        found[split] = judge
     return found
+
+
+def _comparable(winner: Recorded, judges: Mapping[Split, Evaluator]) -> Recorded:
+    """The winner without what nobody can score apart from its run.
+
+    Raises:
+        RunError: nothing is left.
+    """
+    documents, metrics = {}, {}
+    for split, own in winner.documents.items():
+        alone = judges[split].unverifiable
+        parts = [facts for facts in judges[split].facts() if facts.key.task in alone]
+        names = alone.union(part.name for facts in parts for part in facts.parts)
+        documents[split] = tuple(one for one in own if one.task not in names)
+        metrics[split] = {
+            key: value
+            for key, value in winner.metrics[split].items()
+            if key.rpartition("/")[0] not in names
+        }
+    if not any(documents.values()):
+        raise RunError(
+            "none of its tasks can be scored apart from the run, so there is nothing to compare",
+            where=str(winner.run.ledger.folder.path),
+            fix="`evomerge export` writes the recipe for mergekit-yaml.",
+        )
+    return replace(winner, documents=documents, metrics=metrics)
 
 
 def _device(recorded: str) -> str:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
 from tests.evaluators.tiny_tasks import N_DOCUMENTS, write_tasks
 from tests.tiny_models import tiny_model
@@ -36,7 +37,8 @@ def model(tmp_path_factory):
 @pytest.fixture(params=sorted(EVALUATORS))  # sorted: xdist sees one order
 def make(request, folder):
     def build(tasks=tuple(TASKS), seed=0):
-        return EVALUATORS[request.param](tasks, Evaluation(), search_path=[str(folder)], seed=seed)
+        kind, place = EVALUATORS[request.param], [str(folder)]
+        return kind(tasks, Evaluation(), ENGINES["transformers"], search_path=place, seed=seed)
 
     return build
 

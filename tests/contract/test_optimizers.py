@@ -238,10 +238,26 @@ def test_nan_is_refused_with_its_index(optimizer_class: Case) -> None:
 
 
 def test_second_ask_without_tell_is_refused(optimizer_class: Case) -> None:
+    if optimizer_class.asks_any_time:
+        pytest.skip("can be asked at any time")
     optimizer = optimizer_class(REAL, seed=0)
     optimizer.ask()
     with pytest.raises(RuntimeError, match=r"ask\(\) was called twice without tell"):
         optimizer.ask()
+
+
+def test_what_was_asked_at_any_time_is_told_in_any_order(optimizer_class: Case) -> None:
+    if not optimizer_class.asks_any_time:
+        pytest.skip("waits for what it asked")
+    optimizer = optimizer_class(REAL, seed=0, population_size=2)
+    for _ in range(4):
+        first, second, third = (optimizer.ask() for _ in range(3))
+        assert len({genotype.tobytes() for genotype in np.vstack([first, second, third])}) == 6
+        for genotypes in (second, third, first):
+            optimizer.tell(genotypes, sphere(genotypes))
+    optimizer.ask()
+    with pytest.raises(ValueError, match="other genotypes than the ones asked"):
+        optimizer.tell(first, sphere(first))
 
 
 def test_other_genotypes_than_asked_are_refused(optimizer_class: Case) -> None:

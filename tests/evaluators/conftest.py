@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
 from tests.evaluators.tiny_tasks import CHAT_TEMPLATE, write_tasks
 from tests.tiny_models import tiny_model
@@ -63,6 +64,7 @@ def make(task_folder):
         return LmEval(
             [Task.model_validate(task) for task in tasks],
             Evaluation(**settings),
+            ENGINES["transformers"],
             search_path=[str(task_folder)],
             seed=seed,
         )

@@ -9,6 +9,7 @@ import pytest
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.foundations.errors import EvomergeError
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 
 CODE = """
 def mark(doc):
@@ -167,7 +168,9 @@ def evaluator(tmp_path, monkeypatch):
         (tmp_path / "own.yaml").write_text(
             f"task: own\n{DATA}{text}".replace("HERE", str(tmp_path))
         )
-        return LmEval([Task(name="own")], Evaluation(), search_path=[str(tmp_path)])
+        return LmEval(
+            [Task(name="own")], Evaluation(), ENGINES["transformers"], search_path=[str(tmp_path)]
+        )
 
     return call
 

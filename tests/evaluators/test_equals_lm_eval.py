@@ -11,6 +11,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference import ENGINES
 from tests.tiny_models import tiny_config, tiny_tokenizer
 
 TASKS = ("tiny_choice", "tiny_text", "tiny_likelihood", "tiny_rolling")
@@ -135,7 +136,7 @@ def test_likelihoods_and_texts_equal_those_of_hflm(architecture, batch_size):
     )
     torch.manual_seed(0)
     module = AutoModelForCausalLM.from_config(config).eval()
-    ours = LiveLanguageModel(tiny_tokenizer(), batch_size)
+    ours = LiveLanguageModel(ENGINES["transformers"](tiny_tokenizer(), batch_size))
     ours.bind(module)
     # With its logits cache, HFLM misreads two splits of one text (shown by the third pair).
     theirs = HFLM(module, tokenizer=tiny_tokenizer(), batch_size=1, logits_cache=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import lm_eval.models.huggingface as huggingface
 import pytest
 
+from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.lm_eval.hf_model import open_model
-from evomerge.evaluators.lm_eval.lm_eval_alone import Reference
 from evomerge.foundations.errors import RunError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import Evaluation
 
 METRIC = {"tiny_text": "exact_match,whole", "tiny_rolling": "word_perplexity"}
 
@@ -31,16 +31,11 @@ def compare(make, task_folder, model_folder, live_model):
         evaluator = make(*tasks, **settings)
         evaluator.search_path = [str(task_folder), *search_path]
         ours = evaluator.evaluate(model)
-        reference = Reference(
-            [Task.model_validate(task) for task in tasks],
-            Evaluation.model_validate(settings),
-            search_path=evaluator.search_path,
-        )
-        lm = open_model(model_folder, reference._settings, device="cpu", threads=1)
-        lm.tokenizer.chat_template = model.tokenizer.chat_template
+        built = BuiltModel(model_folder, evaluator.settings, "cpu", 1)
+        built.opened_by(open_model).tokenizer.chat_template = model.tokenizer.chat_template
         shares: list[float] = []
         recorded = [str(metric.key) for metric in ours.metrics]
-        documents, metrics = reference.score(lm, shares.append, recorded)
+        documents, metrics = evaluator.score_folder(built, shares.append, recorded)
         theirs = {(d.task, d.doc_id): d for d in documents}
         assert len(theirs) == len(ours.documents)
         for document in ours.documents:
@@ -127,11 +122,13 @@ def test_passes_of_likelihoods_grow_smaller_where_memory_runs_out(compare, monke
 
 def test_a_folder_that_is_no_model_is_told(tmp_path):
     with pytest.raises(RunError, match=r"cannot be loaded by lm-eval \("):
-        open_model(tmp_path, Evaluation(), device="cpu", threads=1)
+        open_model(BuiltModel(tmp_path, Evaluation(), "cpu", 1))
 
 
-def test_sampled_tasks_are_named(task_folder):
-    settings = Evaluation(gen_kwargs={"do_sample": True, "temperature": 1.0})
-    tasks = [Task.model_validate(named(name)) for name in ("tiny_choice", "tiny_text")]
-    reference = Reference(tasks, settings, search_path=[str(task_folder)])
-    assert reference.sampled == ["tiny_text"]
+def test_sampled_tasks_are_named(make):
+    sampled = make(
+        named("tiny_choice"),
+        named("tiny_text"),
+        gen_kwargs={"do_sample": True, "temperature": 1.0},
+    )
+    assert [part.is_sampled for facts in sampled.facts() for part in facts.parts] == [False, True]

@@ -10,6 +10,7 @@ from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference import ENGINES
 from evomerge.inference.transformers import trees
 from tests.evaluators.tiny_tasks import WORDS
 from tests.tiny_models import tiny_config, tiny_tokenizer
@@ -38,7 +39,7 @@ def build(architecture: str, **settings):
 
 
 def bound(module, engine="fast", batch_size="auto", **more) -> LiveLanguageModel:
-    model = LiveLanguageModel(tiny_tokenizer(), batch_size, engine=engine)
+    model = LiveLanguageModel(ENGINES["transformers"](tiny_tokenizer(), batch_size, engine))
     model.bind(module, **more)
     return model
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.inference import ENGINES
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, build_in_process, load
@@ -58,5 +59,7 @@ def test_scores_are_those_of_lm_eval_on_the_built_folder(family, tmp_path, metho
 def test_a_model_that_is_bound_is_tied_as_lm_eval_ties_it(family):
     module = load(family[2])
     assert module.get_output_embeddings().weight is not module.get_input_embeddings().weight
-    LiveLanguageModel(AutoTokenizer.from_pretrained(family[2])).bind(module)
+    LiveLanguageModel(ENGINES["transformers"](AutoTokenizer.from_pretrained(family[2]))).bind(
+        module
+    )
     assert module.get_output_embeddings().weight is module.get_input_embeddings().weight

@@ -16,6 +16,7 @@ from evomerge.evaluators.task_contents import TaskContents, members_of
 from evomerge.foundations.findings import Severity
 from evomerge.genome.load import load_genome
 from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.inference import ENGINES
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 
 GENOME = """
@@ -83,7 +84,9 @@ def check(tmp_path, genome):
                 )
                 for name in tasks
             ]
-            evaluators[where] = LmEval(named, Evaluation(), search_path=[str(tmp_path)])
+            evaluators[where] = LmEval(
+                named, Evaluation(), ENGINES["transformers"], search_path=[str(tmp_path)]
+            )
             evaluators[where].prepare()
         return list(rule(Subject(genome, evaluators=evaluators)))
 

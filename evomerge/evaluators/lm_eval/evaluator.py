@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 
 from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.lm_eval import sanity
 from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
@@ -29,7 +30,6 @@ from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemor
 from evomerge.foundations.seeding import stream_seed
 from evomerge.inference.base import context_length
 from evomerge.inference.shortage import freed_on_shortage, is_shortage
-from evomerge.inference.transformers.pass_budget import tokens_on
 from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class LmEval(Evaluator):
     own default seed, so that scores equal those of its command line.
     """
 
+    reads = Evaluator.reads | {"num_fewshot"}
+    means = "lm-eval"
     _entries: tuple[Entry, ...] | None = None
     _language_model: LiveLanguageModel | None = None
     _requests: Requests  # of that language model
@@ -131,13 +133,6 @@ class LmEval(Evaluator):
         language_model.bind(model.module)
         return questions_of(self.loaded(), language_model, self.inside)
 
-    def tokens_per_pass(self, device: str, longest: int) -> int:
-        """Tokens that one forward pass reads at most, in rows as in trees."""
-        rows = self.settings.batch_size
-        if rows == "auto":
-            return max(tokens_on(device.partition(":")[0]), longest)
-        return rows * longest
-
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:
@@ -162,6 +157,20 @@ class LmEval(Evaluator):
             *(sanity.answer_warning(leaf) for leaf in self._leaves()),
         )
         return tuple(filter(None, found))
+
+    def score_folder(
+        self, built: BuiltModel, report: Report, recorded: Collection[str] = ()
+    ) -> Scored:
+        """See :meth:`Evaluator.score_folder`; lm-eval's own model and evaluation."""
+        # lm-eval's own model is heavy, and nothing else needs it.
+        from evomerge.evaluators.lm_eval.hf_model import ReferenceModel, open_model
+        from evomerge.evaluators.lm_eval.lm_eval_alone import Reference
+
+        opener: Callable[[BuiltModel], ReferenceModel] = open_model
+        model = built.opened_by(opener)
+        model.tokens_per_pass = self.engine.tokens_per_pass(built.device)
+        reference = Reference(self.loaded(), built.settings, self.seed, self.permissions)
+        return reference.score(model, report, recorded)
 
     def inside(self, torch_seed: int = DEFAULT_OTHER_SEED) -> AbstractContextManager[None]:
         """Where lm-eval's own code runs: quiet, seeded, and with what the user allows."""
@@ -202,8 +211,8 @@ class LmEval(Evaluator):
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:
         template = self._chat_template(tokenizer)
         name = template if isinstance(template, str) else None
-        settings = self.settings
-        return LiveLanguageModel(tokenizer, settings.batch_size, name, settings.engine)
+        engine = self.engine(tokenizer, self.settings.batch_size, self.settings.engine)
+        return LiveLanguageModel(engine, name)
 
     def _build_requests(
         self, language_model: LiveLanguageModel, n_documents: int | None = None

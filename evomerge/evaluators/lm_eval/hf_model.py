@@ -9,18 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import lm_eval.models.huggingface as huggingface
 import torch
 from lm_eval.api.instance import Instance
 
+from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import DEFAULT_MAX_GEN_TOKS
 from evomerge.foundations.errors import RunError, why
-from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
-from evomerge.inference.transformers.pass_budget import tokens_on
 from evomerge.models.quiet import quiet_transformers
 
 # Bytes of logits in one pass under batch_size "auto": lm-eval keeps those of every position, and
@@ -41,7 +39,12 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
     Args:
         batch_size: Rows of a pass, or ``"auto"``.
         arguments: lm-eval's.
+
+    Attributes:
+        tokens_per_pass: At most, under ``"auto"``; those of its longest row, until it is set.
     """
+
+    tokens_per_pass = 0
 
     def __init__(self, *, batch_size: int | Literal["auto"], **arguments: Any) -> None:
         super().__init__(batch_size=1, **arguments)
@@ -85,7 +88,7 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
         """Rows of a pass whose longest row has so many tokens."""
         if self._wanted != "auto":
             return self._wanted // self._divisor
-        tokens = tokens_on(self.device.type)
+        tokens = self.tokens_per_pass
         tokens = tokens if most_tokens is None else min(tokens, most_tokens)
         longest = min(longest, int(self.max_length))
         return min(tokens // longest // self._divisor, MOST_ROWS)
@@ -94,35 +97,21 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
         self.batch_size_per_gpu = max(rows, 1)
 
 
-def open_model(
-    folder: Path,
-    settings: EvaluationSettings,
-    *,
-    device: str,
-    threads: int,
-    trust_remote_code: bool = False,
-) -> ReferenceModel:
+def open_model(built: BuiltModel) -> ReferenceModel:
     """lm-eval's own Hugging Face model of a folder, with the settings of a run.
-
-    Args:
-        folder: The model.
-        settings: How the run had lm-eval run the model.
-        device: Where it runs.
-        threads: Of the whole process from now on.
-        trust_remote_code: Whether the model may bring its own code.
 
     Raises:
         RunError: the folder cannot be loaded.
     """
-    template = settings.apply_chat_template
-    torch.set_num_threads(threads)
-    with inside_lm_eval(), quiet_transformers(), told_as("cannot be loaded", folder):
+    settings, template = built.settings, built.settings.apply_chat_template
+    torch.set_num_threads(built.threads)
+    with inside_lm_eval(), quiet_transformers(), told_as("cannot be loaded", built.folder):
         return ReferenceModel(
-            pretrained=str(folder),
-            device=device,
+            pretrained=str(built.folder),
+            device=built.device,
             dtype=settings.dtype or "auto",
             batch_size=settings.batch_size,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=built.trust_remote_code,
             softmax_dtype="float32",  # as a run has it
             logits_cache=False,  # it misreads two splits of one text
             chat_template_args={"chat_template": template} if isinstance(template, str) else None,

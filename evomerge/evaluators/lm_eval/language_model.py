@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
-from transformers import PreTrainedTokenizerBase
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import GenomeError
-from evomerge.inference import ENGINES
-from evomerge.inference.base import Continuation, Generation, LogLikelihood, Prompt
+from evomerge.inference.base import Continuation, Engine, Generation, LogLikelihood, Prompt
 from evomerge.inference.once import Once
 
 if TYPE_CHECKING:
@@ -37,25 +35,14 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
     Tokenised texts are kept, so that a text costs the tokenizer once per run.
 
     Args:
-        tokenizer: Of every model that will be bound.
-        batch_size: Rows per forward pass, or ``"auto"`` for what the memory holds.
+        engine: What runs the models, with their tokenizer.
         template_name: One of the tokenizer's named chat templates; None for its default.
-        engine: ``"fast"`` computes tokens that rows share once, ``"reference"`` row by row.
-
-    Attributes:
-        engine: What runs the model.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_size: int | Literal["auto"] = "auto",
-        template_name: str | None = None,
-        engine: Literal["fast", "reference"] = "fast",
-    ) -> None:
+    def __init__(self, engine: Engine, template_name: str | None = None) -> None:
         super().__init__()
-        self.tokenizer = tokenizer
-        self.engine = ENGINES["transformers"](tokenizer, batch_size, engine)
+        self.tokenizer = engine.tokenizer
+        self.engine = engine
         self.template_name = template_name
         self._encoded: dict[tuple[str, bool | None], array[int]] = {}
         self._once = Once()

@@ -7,7 +7,7 @@ of tasks and documents.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -20,69 +20,41 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
+from evomerge.evaluators.built_model import Report, Scored
 from evomerge.evaluators.lm_eval.hf_model import ReferenceModel, told_as
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf, load
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.metrics import split_name
 from evomerge.evaluators.lm_eval.scoring import per_document
-from evomerge.evaluators.lm_eval.task_digests import identity_of
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.seeding import stream_seed
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
-from evomerge.genome.task_blocks import Task
 from evomerge.inference.shortage import is_shortage
 from evomerge.nouns.trial import Document
-
-Report = Callable[[float], None]  # hears the share of the requests that are answered, [0, 1]
-Scored = tuple[tuple[Document, ...], dict[str, float]]  # documents; "task/metric,filter" -> value
 
 
 class Reference:
     """The tasks of one split, as lm-eval scores them.
 
     Args:
-        tasks: What to score on.
+        entries: The tasks.
         settings: How the run had lm-eval run the model.
-        search_path: Folders with task definitions of the user's.
-        seed: Root seed of drawn documents and sampled generations.
-        permissions: What the user allows tasks; nothing by default.
-
-    Raises:
-        GenomeError: a task or a metric is not known.
+        seed: Root seed of sampled generations.
+        permissions: What the user allows tasks.
     """
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        entries: Sequence[Entry],
         settings: EvaluationSettings,
-        *,
-        search_path: Sequence[str] = (),
-        seed: int = 0,
-        permissions: Permissions | None = None,
+        seed: int,
+        permissions: Permissions,
     ) -> None:
+        self._entries = entries
         self._settings = settings
-        self._permissions = permissions or Permissions()
         self._seed = seed
-        unsafe_code = self._permissions.unsafe_code
-        with inside_lm_eval(unsafe_code=unsafe_code):
-            self._entries = load(
-                tasks, search_path, settings.gen_kwargs, seed, unsafe_code=unsafe_code
-            )
-
-    def identity(self) -> dict[str, str]:
-        """Task name -> digest, as evaluators give it."""
-        return {entry.key.task: identity_of(entry) for entry in self._entries}
-
-    @property
-    def sampled(self) -> list[str]:
-        """Tasks whose texts are drawn at random, which no other batch repeats."""
-        leaves = (leaf for entry in self._entries for leaf in entry.leaves)
-        return [
-            leaf.name
-            for leaf in leaves
-            if (leaf.task.get_config("generation_kwargs") or {}).get("do_sample")
-        ]
+        self._permissions = permissions
 
     def score(
         self, model: ReferenceModel, report: Report, recorded: Collection[str] = ()
@@ -90,7 +62,7 @@ class Reference:
         """Documents and metrics of a model.
 
         Args:
-            model: What :func:`reference_model.open_model` gave.
+            model: What :func:`hf_model.open_model` gave.
             report: Hears how far it is.
             recorded: ``"task/metric,filter"`` of what it is compared with: names that only
                 results tell are nowhere else.

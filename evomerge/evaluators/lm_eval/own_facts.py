@@ -35,6 +35,7 @@ def part_facts(leaf: Leaf) -> PartFacts:
         n_fewshot,
         n_fewshot > 0 and _fewshot_split(task) == _scored_split(task),
         int(settings.get("max_gen_toks", DEFAULT_NEW_TOKENS)) if generates else 0,
+        generates and bool(settings.get("do_sample")),
     )
 
 

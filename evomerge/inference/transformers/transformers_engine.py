@@ -26,7 +26,7 @@ from evomerge.inference.transformers.likelihoods import (
     rows_of,
     scoring_pass,
 )
-from evomerge.inference.transformers.pass_budget import Budget, PassBudgets
+from evomerge.inference.transformers.pass_budget import Budget, PassBudgets, tokens_on
 from evomerge.inference.transformers.sharing import may_share
 from evomerge.inference.transformers.tree_passes import block_of, read_stem, row_logits, tree_logits
 from evomerge.inference.transformers.trees import Row, alone_on, lay_out, lay_out_apart
@@ -59,6 +59,15 @@ class TransformersEngine(Engine):
         super().__init__(tokenizer, batch_size, exactness)
         self.budgets = PassBudgets(batch_size)
         self.slots = SlotMemory()
+
+    @classmethod
+    def tokens_per_pass(
+        cls, device: str, batch_size: int | Literal["auto"] = "auto", longest: int = 0
+    ) -> int:
+        """See :meth:`Engine.tokens_per_pass`."""
+        if batch_size == "auto":
+            return max(tokens_on(device.partition(":")[0]), longest)
+        return batch_size * longest
 
     def bind(
         self, module: PreTrainedModel, deadline: Deadline | None = None, batch_divisor: int = 1

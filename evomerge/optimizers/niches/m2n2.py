@@ -79,6 +79,7 @@ class Niches(Optimizer):
 
     Settings: ClassVar[type[Settings]] = NichesSettings
     needs_documents: bool = True
+    asks_any_time: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True
     settings: NichesSettings
 

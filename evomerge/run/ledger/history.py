@@ -7,7 +7,7 @@ event, each on disk before the run goes on. Replaying the lines rebuilds everyth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError, NoRunError
 from evomerge.foundations.files import remove_unfinished, write_atomic, writing
 from evomerge.foundations.lock import RunLock
-from evomerge.foundations.reading import is_folder, is_there, read_bytes
+from evomerge.foundations.reading import is_folder, is_there
 from evomerge.nouns.trial import Candidate, Document, Outcome, Trial
 from evomerge.run.ledger.kept_documents import read_documents, write_documents
 from evomerge.run.ledger.lines import (
     KnownOutcome,
+    Turn,
     known_line,
     outcome_line,
     outcome_of,
@@ -30,12 +31,7 @@ from evomerge.run.ledger.lines import (
 from evomerge.run.ledger.old_origins import OldOrigins
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.shape import event_in, header_in
-from evomerge.run.ledger.store import MAX_BYTES, LedgerFile
-
-_BROKEN_FIX = (
-    "Restore the file from a copy, or add --fork NEW_RUN to start a run with the trials that can "
-    "still be read."
-)
+from evomerge.run.ledger.store import BROKEN_FIX, LedgerFile, cut_torn_tail, events_of
 
 
 @dataclass
@@ -47,7 +43,7 @@ class Ledger:
         header: Line 1.
         trials: Trial id -> trial, as recorded.
         finals: (split, trial id) -> evaluation on a split that did not steer.
-        told: Ids of the trials of each ``tell``, in order.
+        order: When the optimizer was asked and told, as far as it does not follow from the rest.
         ended: Why the search proposes no more; empty while it does.
         known: (split, recipe digest) -> what another run found, for a run that was forked.
         lock: Held while this process writes the folder.
@@ -59,7 +55,7 @@ class Ledger:
     header: Mapping[str, Any]
     trials: dict[int, Trial] = field(default_factory=dict)
     finals: dict[tuple[str, int], Outcome] = field(default_factory=dict)
-    told: list[tuple[int, ...]] = field(default_factory=list)
+    order: list[Turn] = field(default_factory=list)
     ended: str = ""
     known: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     lock: RunLock | None = None
@@ -159,7 +155,7 @@ class Ledger:
         try:
             for place in folder.written:
                 remove_unfinished(place)
-            repairs = _cut_torn_tail(folder.ledger)
+            repairs = cut_torn_tail(folder.ledger)
             ledger = cls._replayed(folder, salvage)
             ledger.file = LedgerFile(folder)
         except BaseException:
@@ -172,7 +168,7 @@ class Ledger:
     @classmethod
     def _replayed(cls, folder: RunFolder, salvage: bool) -> Ledger:
         """The history, line by line."""
-        numbered = _events(folder.ledger, salvage)
+        numbered = events_of(folder.ledger, salvage)
         number, line = next(numbered, (0, {}))
         try:
             header, reason = (header_in(line), "") if number == 1 else ({}, "it is missing")
@@ -193,7 +189,7 @@ class Ledger:
                     raise LedgerError(
                         f"line {number} is not an event of a ledger ({error})",
                         where=str(folder.ledger),
-                        fix=_BROKEN_FIX,
+                        fix=BROKEN_FIX,
                     ) from error
         return ledger
 
@@ -201,7 +197,7 @@ class Ledger:
         """Adds a finished trial, its documents first; these stay in their file alone."""
         documents = self.folder.documents(trial.candidate.trial_id, "tasks")
         self._write({"kind": "trial", **trial_line(trial)}, documents, trial.outcome)
-        slim = Trial(trial.candidate, trial.outcome.without_documents())
+        slim = replace(trial, outcome=trial.outcome.without_documents())
         self.trials[trial.candidate.trial_id] = slim
 
     def record_final(self, trial_id: int, split: str, outcome: Outcome) -> None:
@@ -211,10 +207,15 @@ class Ledger:
         self._write(line, self.folder.documents(trial_id, split), outcome)
         self.finals[(split, trial_id)] = outcome.without_documents()
 
-    def record_told(self, trial_ids: tuple[int, ...]) -> None:
-        """Notes that the optimizer heard these trials, in this order."""
-        self._write({"kind": "told", "ids": list(trial_ids)})
-        self.told.append(trial_ids)
+    @property
+    def told(self) -> list[tuple[int, ...]]:
+        """Ids of the trials of each ``tell``, in order."""
+        return [turn.trial_ids for turn in self.order if turn.kind == "told"]
+
+    def record_turn(self, turn: Turn) -> None:
+        """Notes that the optimizer is asked for these trials, or heard them, in this order."""
+        self._write({"kind": turn.kind, "ids": list(turn.trial_ids)})
+        self.order.append(turn)
 
     def record_end(self, reason: str) -> None:
         """Notes why the search proposes no more."""
@@ -282,9 +283,10 @@ class Ledger:
         elif kind == "final":
             self._refuse_unknown(event["id"])
             self.finals[(event["split"], event["id"])] = outcome_of(event)
-        elif kind == "told":
-            self._refuse_unknown(*event["ids"])
-            self.told.append(tuple(event["ids"]))
+        elif kind in ("asked", "told"):
+            if kind == "told":
+                self._refuse_unknown(*event["ids"])
+            self.order.append(Turn(kind, tuple(event["ids"])))
         elif kind == "ended":
             self.ended = event["reason"]
         elif kind == "known":
@@ -300,32 +302,3 @@ def _why_no_run(path: Path) -> str:
     if is_folder(path):
         return "no ledger.jsonl in this folder"
     return "is a file, not a run folder" if is_there(path) else "does not exist"
-
-
-def _cut_torn_tail(path: Path) -> list[str]:
-    """Cuts off a last line that was not finished, and says so."""
-    complete, newline, tail = read_bytes(path, MAX_BYTES, follow=False).rpartition(b"\n")
-    if not tail:
-        return []
-    write_atomic(path, complete + newline)
-    return ["the last line of the ledger was cut short and is removed; its work is done again"]
-
-
-def _events(path: Path, salvage: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and events of a ledger; a last line that was not finished is left out."""
-    complete, newline, _ = read_bytes(path, MAX_BYTES, follow=False).rpartition(b"\n")
-    lines = complete.split(b"\n") if newline else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            event = json.loads(line)
-            if not isinstance(event, dict):
-                raise ValueError("not a mapping")
-        except (ValueError, RecursionError) as error:
-            if salvage:
-                continue
-            raise LedgerError(
-                f"line {number} of {len(lines)} is not an event, and it is not the last",
-                where=str(path),
-                fix=_BROKEN_FIX,
-            ) from error
-        yield number, event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,23 @@ class KnownOutcome:
     outcome: Outcome
 
 
+@dataclass(frozen=True)
+class Turn:
+    """The optimizer was asked for trials, or told of them.
+
+    Attributes:
+        kind: An ask has a turn only where trials were out.
+        trial_ids: Which, in this order.
+    """
+
+    kind: Literal["asked", "told"]
+    trial_ids: tuple[int, ...]
+
+    def is_ask_for(self, first: int) -> bool:
+        """Whether it is the ask whose first trial has this id."""
+        return self.kind == "asked" and self.trial_ids[:1] == (first,)
+
+
 def known_line(entry: KnownOutcome) -> dict[str, Any]:
     """The line of an outcome that another run found."""
     return {
@@ -56,6 +73,7 @@ def trial_line(trial: Trial) -> dict[str, Any]:
         "genotype": None if genotype is None else [float(u) for u in genotype],
         "point": dict(candidate.point),
         **outcome_line(trial.outcome),
+        **({"idle": round(trial.idle, 4)} if trial.idle else {}),
         **(_answers(trial.outcome) if candidate.is_baseline else {}),
     }
 
@@ -76,7 +94,7 @@ def trial_of(event: Mapping[str, Any]) -> Trial:
     )
     if candidate.recipe.digest != event["digest"]:
         raise ValueError(f"the recipe of trial {event['id']} does not have the digest beside it")
-    return Trial(candidate, outcome_of(event))
+    return Trial(candidate, outcome_of(event), event.get("idle", 0.0))
 
 
 def _origin_of(line: Mapping[str, Any]) -> Origin:

@@ -146,6 +146,7 @@ class _Trial(_Outcome):
     recipe: RecipeConfig
     genotype: list[Annotated[float, Field(ge=0, le=1)]] | None
     point: dict[Name, Value]
+    idle: NotRequired[Annotated[float, Field(ge=0), AfterValidator(_finite)]]
 
 
 @with_config(STRICT)
@@ -161,7 +162,7 @@ class _Known(_Outcome):
 
 
 @with_config(STRICT)
-class _Told(TypedDict):
+class _Turn(TypedDict):
     ids: list[Count]
 
 
@@ -257,7 +258,8 @@ _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     "trial": TypeAdapter(_Trial),
     "final": TypeAdapter(_Final),
     "known": TypeAdapter(_Known),
-    "told": TypeAdapter(_Told),
+    "asked": TypeAdapter(_Turn),
+    "told": TypeAdapter(_Turn),
     "ended": TypeAdapter(_Ended),
 }
 

@@ -7,14 +7,16 @@ what was pulled away is written again, as a run folder that can be continued.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from evomerge.foundations.errors import LostFileError
+from evomerge.foundations.errors import LedgerError, LostFileError
 from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_file, is_there, read_bytes
 from evomerge.nouns.trial import Outcome
@@ -25,6 +27,10 @@ from evomerge.run.ledger.run_folder import RunFolder
 Identity = tuple[int, int]  # device and number of a file on it
 MAX_BYTES = 1 << 30  # of a ledger; a trial takes a few thousand
 _NAMES_TRIED = 100
+BROKEN_FIX = (
+    "Restore the file from a copy, or add --fork NEW_RUN to start a run with the trials that can "
+    "still be read."
+)
 
 
 class LedgerFile:
@@ -175,3 +181,32 @@ def _moved(run: RunFolder, rescued: Path, reason: str, gone: str) -> LostFileErr
         fix=f"Add --run-dir {rescued} to continue there, or put that folder in its place and "
         "give the same command again.",
     )
+
+
+def cut_torn_tail(path: Path) -> list[str]:
+    """Cuts off a last line that was not finished, and says so."""
+    complete, newline, tail = read_bytes(path, MAX_BYTES, follow=False).rpartition(b"\n")
+    if not tail:
+        return []
+    write_atomic(path, complete + newline)
+    return ["the last line of the ledger was cut short and is removed; its work is done again"]
+
+
+def events_of(path: Path, salvage: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and events of a ledger; a last line that was not finished is left out."""
+    complete, newline, _ = read_bytes(path, MAX_BYTES, follow=False).rpartition(b"\n")
+    lines = complete.split(b"\n") if newline else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                raise ValueError("not a mapping")
+        except (ValueError, RecursionError) as error:
+            if salvage:
+                continue
+            raise LedgerError(
+                f"line {number} of {len(lines)} is not an event, and it is not the last",
+                where=str(path),
+                fix=BROKEN_FIX,
+            ) from error
+        yield number, event

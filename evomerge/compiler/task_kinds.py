@@ -1,0 +1,55 @@
+"""What a genome says of its tasks, against the kinds of tasks in the table of evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from evomerge.evaluators import EVALUATORS
+from evomerge.foundations.errors import Problem
+from evomerge.genome.load import problems_of
+from evomerge.genome.misfit import KeyPath
+from evomerge.genome.source import Source
+from evomerge.genome.task_blocks import NAMED, Task
+from evomerge.genome.words import SPLITS
+
+# Keys of a task that not every kind has a use for.
+_FOR_SOME = ("metric", "limit", "num_fewshot", "samples")
+
+
+def task_problems(source: Source) -> list[Problem]:
+    """Mistakes that only the kind of a task knows.
+
+    What the schema complains of is left to it, and nothing is imported for tasks that go by a
+    name: these have no settings under it.
+    """
+    return [
+        problem
+        for split in SPLITS
+        if isinstance(source.data.get(split), list)
+        for index, given in enumerate(source.data[split])
+        for problem in _of_task(given, (split, index), source)
+    ]
+
+
+def _of_task(given: object, path: KeyPath, source: Source) -> Iterator[Problem]:
+    try:
+        task = Task.model_validate(given)
+    except ValidationError:
+        return
+    if task.kind == NAMED:
+        return
+    place = (*path, task.kind)
+    if task.kind not in EVALUATORS:
+        yield EVALUATORS.missing(task.kind, source.where(place))
+        return
+    evaluator = EVALUATORS[task.kind]
+    try:
+        evaluator.Settings.model_validate(task.given)
+    except ValidationError as error:
+        yield from problems_of(error, source, evaluator.Settings, place)
+    for key in _FOR_SOME:
+        if key not in evaluator.reads and getattr(task, key) is not None:
+            what = f"a task of {task.kind!r} has no {key}"
+            yield Problem(what, source.where((*path, key)), "Leave it out.")

@@ -1,0 +1,233 @@
+"""Several workers: what is handed out when, in which order it is told, and that it is replayed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from evomerge.foundations.errors import LedgerError
+from evomerge.nouns.events import RunFinished, TrialFinished, TrialStarted
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.stream import IdleTime
+from tests.fake_executor import Recording
+from tests.test_search import N_BASELINES, Stubborn, final, finished, history, search
+
+ANY_TIME = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
+BUDGET = 14
+
+
+def stream(path, optimizer="random", *, workers=3, order=None, population=1, **settings):
+    """A search with several workers, whose trials are over in an order drawn from a seed."""
+    choose = (lambda n_out: 0) if order is None else random.Random(order).randrange
+    executor = Recording(settings.pop("fails", ()), workers, choose)
+    settings = {"budget": BUDGET, **settings}
+    return search(path, optimizer=optimizer, population=population, executor=executor, **settings)
+
+
+def lines(path):
+    return [json.loads(line) for line in RunFolder(path).ledger.read_text().splitlines()]
+
+
+def turns(path):
+    return [
+        (line["kind"], line["ids"]) for line in lines(path) if line["kind"] in {"asked", "told"}
+    ]
+
+
+def test_who_can_be_asked_at_any_time():
+    assert ANY_TIME == ["gp", "niches", "qmc", "random", "tpe"]
+
+
+@pytest.mark.parametrize("optimizer", [n for n in ANY_TIME if n != "gp"])
+def test_no_slot_waits_while_there_is_budget_and_the_optimizer_can_be_asked(tmp_path, optimizer):
+    run = stream(tmp_path, optimizer, order=1)
+    free = []
+    for event in run.run():
+        is_search = len(run.ledger.trials) >= N_BASELINES and run._n_proposed < BUDGET
+        if is_search and isinstance(event, TrialFinished) and not event.candidate.is_baseline:
+            free.append(run.executor.free)
+    assert set(free) == {1}  # the slot of the trial that is just over
+    assert len(run.ledger.trials) == N_BASELINES + BUDGET
+
+
+def test_the_optimizer_hears_of_a_trial_when_it_is_over(tmp_path):
+    run = stream(tmp_path, order=2)
+    over = [e.candidate.trial_id for e in finished(run.run())]
+    searched = [trial_id for trial_id in over if trial_id >= N_BASELINES]
+    assert searched != sorted(searched)
+    assert run.ledger.told[1:] == [(trial_id,) for trial_id in searched]
+
+
+@pytest.mark.parametrize("optimizer", ["cma_es", "nsga2", "swarm"])
+def test_generations_stay_whole_and_are_what_one_worker_makes_of_them(tmp_path, optimizer):
+    one = search(tmp_path / "one", optimizer=optimizer, population=4)
+    list(one.run())
+    many = stream(tmp_path / "many", optimizer, order=3, population=4, budget=12)
+    over = [e.candidate.trial_id for e in finished(many.run())]
+    assert over != sorted(over)
+    assert history(many.ledger) == history(one.ledger)
+    assert {kind for kind, _ in turns(tmp_path / "many")} == {"told"}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "gp" else []) for n in ANY_TIME],
+)
+@pytest.mark.parametrize("order", range(3))
+def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, order):
+    run = stream(tmp_path, optimizer, order=order, fails=(6,), finals=final("worst"))
+    list(run.run())
+    for workers in (3, 1):
+        again = stream(tmp_path, optimizer, workers=workers, finals=final("worst"), resume=True)
+        events = list(again.run())
+        assert events[-1] == RunFinished("budget", N_BASELINES + BUDGET)
+        assert again.executor.jobs == []
+        assert history(again.ledger) == history(run.ledger)
+
+
+@pytest.mark.parametrize("optimizer", ["tpe", "niches", "random"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_left_anywhere_goes_on_from_what_it_has(tmp_path, optimizer, seed):
+    """Left and continued again and again, with any number of workers and in any order."""
+    chance, begun = random.Random(seed), Counter()
+    population = chance.choice([1, 1, 2])
+    kept = {}
+    for _ in range(40):
+        run = stream(
+            tmp_path,
+            optimizer,
+            workers=chance.randint(1, 4),
+            order=chance.random(),
+            population=population,
+            resume=RunFolder(tmp_path).ledger.is_file(),
+        )
+        assert all(history(run.ledger)[0][i] == trial for i, trial in kept.items())
+        events, n_more = run.run(), chance.randint(5, 60)
+        last = [event for event, _ in zip(events, range(n_more), strict=False)][-1]
+        events.close()
+        begun.update(run.executor.jobs)
+        kept = history(run.ledger)[0]
+        if isinstance(last, RunFinished):
+            break
+    assert last == RunFinished("budget", N_BASELINES + BUDGET)
+    again = stream(tmp_path, optimizer, population=population, resume=True)
+    list(again.run())
+    assert again.executor.jobs == []
+    assert history(again.ledger) == history(run.ledger)
+
+
+def test_more_budget_and_another_number_of_workers_continue_the_same_run(tmp_path):
+    list(stream(tmp_path, "tpe", order=4, population=2, budget=9).run())
+    longer = stream(tmp_path, "tpe", workers=2, order=5, population=2, resume=True)
+    list(longer.run())
+    assert sorted(longer.ledger.trials) == list(range(N_BASELINES + BUDGET))
+    assert sorted(i for ids in longer.ledger.told[1:] for i in ids) == list(
+        range(N_BASELINES, N_BASELINES + BUDGET)
+    )
+
+
+def test_one_worker_leaves_no_turn_but_what_is_told_and_no_idle_time(tmp_path):
+    list(stream(tmp_path, "tpe", workers=1).run())
+    assert {kind for kind, _ in turns(tmp_path)} == {"told"}
+    assert not any("idle" in line for line in lines(tmp_path))
+
+
+def test_a_recipe_that_is_out_already_is_waited_for(tmp_path):
+    run = stream(tmp_path, order=6, population=4)
+    run.proposer.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    events = finished(run.run())
+    assert len(run.executor.digests) == len(set(run.executor.digests)) == N_BASELINES + 2
+    assert len(events) == len(run.ledger.trials) == N_BASELINES + BUDGET
+    again = stream(tmp_path, resume=True)
+    again.proposer.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    list(again.run())
+    assert again.executor.jobs == []
+
+
+def test_a_failed_trial_fails_its_twin(tmp_path):
+    run = stream(tmp_path, fails=(N_BASELINES,))
+    run.proposer.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
+    states = {e.candidate.trial_id: e.outcome.state for e in finished(run.run())}
+    assert states[N_BASELINES] == states[N_BASELINES + 2] != states[N_BASELINES + 1]
+
+
+def test_a_stopped_run_finishes_what_runs_and_continues_later(tmp_path):
+    run, running = stream(tmp_path, order=7), set()
+    for event in run.run():
+        if isinstance(event, TrialStarted):
+            running.add(event.candidate.trial_id)
+            if event.candidate.trial_id == N_BASELINES + 5:
+                run.stop()
+        if isinstance(event, TrialFinished):
+            running.discard(event.candidate.trial_id)
+    assert running == set()
+    assert event == RunFinished("stopped", N_BASELINES + 6)
+    again = stream(tmp_path, order=8, resume=True)
+    *_, last = again.run()
+    assert last == RunFinished("budget", N_BASELINES + BUDGET)
+    assert len(again.executor.jobs) == BUDGET - 6
+
+
+@pytest.mark.parametrize("cuts", [range(9, 50), range(5, 50), [7, *range(10, 50)]])
+def test_what_is_out_when_the_time_is_over_is_given_up_and_the_rest_counts(tmp_path, cuts):
+    run = stream(tmp_path, order=9, timeout=1000.0, budget=50, finals=final("worst"))
+    run.executor.cuts = set(cuts)
+    events = list(run.run())
+    assert events[-1].reason == "timeout"
+    assert not set(run.ledger.trials) & set(cuts)
+    told = {trial_id for ids in run.ledger.told for trial_id in ids}
+    assert told == set(run.ledger.trials)
+    again = stream(tmp_path, timeout=1000.0, budget=50, finals=final("worst"), resume=True)
+    replayed = list(again.run())
+    assert again.executor.jobs == []
+    assert replayed[-1] == events[-1]
+    assert history(again.ledger) == history(run.ledger)
+
+
+@pytest.mark.parametrize("order", range(3))
+def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(tmp_path, order):
+    run = stream(tmp_path, order=order, budget=60, patience=6)
+    *_, last = run.run()
+    assert last.reason == "patience"
+    best = max(run.standing.best.candidate.trial_id, N_BASELINES - 1)
+    assert last.n_trials - 1 - best >= 6
+    again = stream(tmp_path, budget=60, patience=6, resume=True)
+    assert list(again.run())[-1] == last
+    assert again.executor.jobs == []
+
+
+@pytest.mark.parametrize(("kind", "ids"), [("told", [3]), ("asked", [N_BASELINES + 9])])
+def test_a_ledger_whose_turns_nobody_can_take_is_refused(tmp_path, kind, ids):
+    list(stream(tmp_path, order=10).run())
+    file = RunFolder(tmp_path).ledger
+    text = file.read_text().splitlines()
+    place = [n for n, line in enumerate(lines(tmp_path)) if line["kind"] == kind][3]
+    text[place] = json.dumps({"kind": kind, "ids": ids})
+    file.write_text("\n".join(text) + "\n")
+    with pytest.raises(LedgerError, match="asked or told in another order"):
+        list(stream(tmp_path, resume=True).run())
+
+
+def test_idle_time_is_kept_with_the_trials(tmp_path):
+    run = stream(tmp_path, "cma_es", workers=3, population=4)
+    clock = iter(range(10_000))
+    run._stream.idle = IdleTime(lambda: next(clock))
+    list(run.run())
+    ledger = Ledger.open(RunFolder(tmp_path), read_only=True)
+    idle = [trial.idle for _, trial in sorted(ledger.trials.items())]
+    assert sum(idle[N_BASELINES:]) > 0  # the last of a generation runs alone
+    assert idle == [run.ledger.trials[i].idle for i in range(len(idle))]
+
+
+def test_idle_time_is_that_of_all_free_slots():
+    now = iter([0.0, 10.0, 13.0, 20.0, 21.0])
+    idle = IdleTime(lambda: next(now))
+    idle.note(2)  # at 10
+    idle.note(0)  # at 13
+    assert idle.taken() == 6.0  # at 20
+    assert idle.taken() == 0.0
