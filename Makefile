@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 RUN := runs/skills
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev experts demo test check lint test-fast test-slow golden docs clean
+.PHONY: help install install-dev experts demo test check lint test-fast test-slow mutants golden docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ test-fast: $(VENV)/installed-dev ## The default test suite
 # Long tests lie side by side in the list: who is done takes from the other.
 test-slow: $(VENV)/installed-dev ## The tests marked slow
 	$(BIN)/pytest -q -n 2 --dist worksteal -m slow
+
+mutants: $(VENV)/installed-dev ## Whether the tests notice small faults in the package
+	$(BIN)/python benchmarks/mutants.py
 
 golden: $(VENV)/installed-dev ## Rewrite golden files; read the diff before you commit it
 	$(BIN)/pytest -q --update-golden

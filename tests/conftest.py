@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import suite_seed
+
 # The same examples on every machine: a suite that is red by chance tells nobody anything. New ones
 # are looked for with --hypothesis-profile new.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -28,10 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from tests import tiny_models  # imports torch: not for --help
-
     hear_signals()
-    tiny_models.SUITE_SEED = config.getoption("--model-seed")
+    suite_seed.SUITE_SEED = config.getoption("--model-seed")
 
 
 def hear_signals() -> None:

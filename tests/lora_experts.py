@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tests.tiny_models import of_suite
+from tests.suite_seed import of_suite
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.foundations.files import write_missing
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
+from evomerge.recipe.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import CASES, build
 

@@ -17,7 +17,7 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.recipe.plain import Recipe
-from evomerge.run.final_choice import FinalChoice, finalists, leaders
+from evomerge.run.final_choice import FinalChoice, are_alike, finalists, leaders
 from evomerge.run.leaderboard import Standing
 from evomerge.run.ledger.old_origins import origin_in
 
@@ -164,6 +164,12 @@ def test_they_are_joined_where_their_order_does_not_matter_or_is_told_by_their_n
         assert not of_one_metric("weighted_sum", sizes).is_pooled
     named = of_one_metric("worst", ((20, 30), (10, 15)), ("math_search", "text_search"))
     assert named.is_pooled
+
+
+def test_splits_that_are_scored_by_other_rules_are_not_joined():
+    one, other = (objective(name, names=("math", "text")) for name in ("worst", "harmonic_mean"))
+    assert are_alike(one, one, EQUAL)
+    assert not are_alike(one, other, EQUAL)
 
 
 def test_who_was_not_looked_at_does_not_win_nor_does_who_failed_on_validation():

@@ -262,6 +262,13 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path, line, message):
         Ledger.open(folder)
 
 
+def test_a_trial_that_stands_twice_is_noticed(tmp_path):
+    folder = recorded(tmp_path).folder
+    replace_line(folder, 3, folder.ledger.read_text().splitlines()[1])
+    with pytest.raises(LedgerError, match=r"line 3 is not an event .*trial 0 stands twice"):
+        Ledger.open(folder)
+
+
 def test_a_recipe_that_was_changed_by_hand_is_noticed(tmp_path):
     folder = recorded(tmp_path).folder
     lines = folder.ledger.read_text().splitlines()
@@ -328,10 +335,11 @@ def test_a_broken_ledger_frees_its_lock(tmp_path):
     folder = recorded(tmp_path).folder
     text = folder.ledger.read_text()
     replace_line(folder, 3, "{")
-    with pytest.raises(LedgerError, match="line 3"):
+    with pytest.raises(LedgerError, match="line 3") as error:
         Ledger.open(folder)
     folder.ledger.write_text(text)
     Ledger.open(folder).close()
+    assert error.tb is not None  # it holds what was not freed
 
 
 def test_salvage_reads_what_can_be_read(tmp_path):
@@ -382,4 +390,5 @@ def test_a_run_does_not_begin_with_what_another_kept(tmp_path, name):
 def test_a_run_begins_again_where_it_was_killed_as_it_began(tmp_path):
     (tmp_path / "genome.yml").write_text("genome: {}\n")
     (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "known-abc-tasks.jsonl.gz").write_bytes(b"what a fork takes over")
     Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n").close()

@@ -212,12 +212,16 @@ def test_no_recipe_is_evaluated_twice(tmp_path):
     assert len({e.scores for e in twins}) == 2
 
 
-def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
-    run = search(tmp_path, budget=50, population=4, patience=6)
+@pytest.mark.parametrize("patience", [5, 6, 7, 8])
+def test_patience_ends_a_run_after_the_generation_in_which_it_is_over(tmp_path, patience):
+    run = search(tmp_path, budget=50, population=4, patience=patience)
     run.proposer.optimizer = Stubborn(run.merge_space.space, seed=0, population_size=4)
-    *_, last = run.run()
+    *events, last = run.run()
     assert last.reason == "patience"
-    assert 6 <= last.n_trials - N_BASELINES <= 12
+    found = [event for event in events if isinstance(event, TrialFinished)]
+    best = max(event.candidate.trial_id for event in found if event.is_best)
+    n_without = last.n_trials - max(best + 1, N_BASELINES)
+    assert n_without - 4 < patience <= n_without
 
 
 def cut_search(path, cuts, **settings):

@@ -99,6 +99,10 @@ def test_a_discrete_parameter_gives_each_value_the_same_share_of_its_coordinate(
     n = parameter.n_values
     found = [parameter.decode((index + 0.5) / n) for index in range(n)]
     assert len(set(found)) == n
+    middles = (np.arange(n) + 0.5) / n
+    assert [parameter.encode(value) for value in found] == pytest.approx(middles.tolist())
+    for within in (0.01, 0.99):
+        assert [parameter.decode((index + within) / n) for index in range(n)] == found
     assert parameter.decode(0.0) == found[0]
     assert parameter.decode(1.0) == found[-1]
 

@@ -23,9 +23,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.suite_seed import of_suite
+
 ARCHITECTURES = ("llama", "qwen2", "mistral", "gpt_neox", "gemma2")
 VOCAB_SIZE = 96
-SUITE_SEED = 0  # set by pytest --model-seed; what holds must hold for any weights
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 
 _CORPUS = (
@@ -41,11 +42,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 64, "rotary_pct": 0.5},
     "gemma2": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
 }
-
-
-def of_suite(seed: int) -> int:
-    """A seed of a test, moved by the suite's own."""
-    return seed + 1000 * SUITE_SEED
 
 
 @cache

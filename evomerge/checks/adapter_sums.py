@@ -9,9 +9,9 @@ from evomerge.checks.context import Subject
 from evomerge.checks.reference_model import some
 from evomerge.checks.resources import HEADER_NAMES
 from evomerge.foundations.findings import Finding, error
-from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.models.facts import AdapterFacts, ModelFacts
 from evomerge.models.inspect import ADAPTER_WEIGHTS
+from evomerge.recipe.adapter_sum import sum_in
 
 _PREFIX = "base_model.model."
 _FACTORS = (".lora_A.weight", ".lora_B.weight")

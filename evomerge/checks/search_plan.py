@@ -138,7 +138,7 @@ def _methods(subject: Subject) -> set[str]:
     if subject.merge_space is None:
         return {own}
     first = baselines(subject.merge_space, subject.genome.baselines)
-    named = {str(one.recipe.config["merge_method"]) for one in first}
+    named = {method for one in first for method in one.recipe.methods}
     return {own, *(named - {"passthrough"})}  # which only copies a model
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.identity import Header
@@ -16,9 +15,8 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.versions import SCORING_PACKAGES
 from evomerge.genome.load import load_genome, to_yaml
-from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.nouns.trial import Document, Outcome, TrialState
-from evomerge.recipe.plain import Recipe
+from evomerge.recipe.own_names import names_sum
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome
 from evomerge.run.ledger.run_folder import RunFolder
@@ -100,7 +98,8 @@ def _own(source: Ledger, changed: set[str]) -> Iterator[KnownOutcome]:
     scored = {("tasks", trial_id): trial.outcome for trial_id, trial in source.trials.items()}
     for (split, trial_id), outcome in {**scored, **source.finals}.items():
         recipe = source.trials[trial_id].candidate.recipe
-        may_have_changed = changed & _names_in(recipe) or (changed and sum_in(recipe))
+        names = {model.key for model in recipe.named}
+        may_have_changed = changed & names or (changed and any(map(names_sum, recipe.models)))
         if not may_have_changed:
             with suppress(LedgerError):  # broken documents: this one is scored again
                 documents = source.documents(trial_id, split)
@@ -126,22 +125,6 @@ def _has_tokens(outcome: Outcome) -> bool:
     """Whether the tokens of all texts that were written were kept."""
     documents = () if outcome.evaluation is None else outcome.evaluation.documents
     return all(one.written is not None for one in documents if isinstance(one.answer, str))
-
-
-def _names_in(recipe: Recipe) -> set[str]:
-    """Every text in a recipe, the names of its models among them."""
-
-    def texts(part: Any) -> Iterator[str]:
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, dict):
-            for item in part.values():
-                yield from texts(item)
-        elif isinstance(part, (list, tuple)):
-            for item in part:
-                yield from texts(item)
-
-    return set(texts(dict(recipe.config)))
 
 
 def _note(old: RunFolder, known: list[KnownOutcome], obstacles: list[str]) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from evomerge import __version__
-from evomerge.compiler.compiled import Compiled, all_models
+from evomerge.compiler.compiled import Compiled, all_models, named_models
 from evomerge.compiler.recorded_genome import genome_changes, genome_digest, space_in
 from evomerge.evaluators.task_contents import members_of
-from evomerge.foundations.canonical import digest
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import EvomergeError, LedgerError, ModelError, Problem
 from evomerge.foundations.reading import is_there
@@ -71,7 +70,7 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
             hear(f"reading every byte of the models, once: {share:.0%}", share)
 
     models = all_models(compiled.genome)
-    names = [model if isinstance(model, str) else digest(model) for model in models]
+    names = [name.key for name, _ in named_models(compiled.genome)]
     try:
         return dict(zip(names, fingerprints(models, tell), strict=True))
     except (OSError, ValueError) as error:

@@ -96,7 +96,7 @@ class _TrainerMaker:
             finer = by_tensor(self.merge_space)
         if settings.granularity == "column":
             mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
-            checkpoints = Checkpoints(columns, self.ledger.folder.optimizer / "columns")
+            checkpoints = Checkpoints(columns, self.ledger.folder.path)
         elif finer.space.n_dims > self.merge_space.space.n_dims:
             mixture = TensorMixture(merger, coefficients, Coefficients(finer))
         else:  # the space says it itself

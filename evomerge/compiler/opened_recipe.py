@@ -14,16 +14,15 @@ from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import note, warning
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.methods import METHODS, Base
-from evomerge.genome.misfit import KeyPath
 from evomerge.genome.source import Source
 from evomerge.models.architecture import Architecture
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe
 from evomerge.recipe.effective import Effective, effective, tensors_of
 from evomerge.recipe.file import Hear, recipe_config
-from evomerge.recipe.named import models_in
 from evomerge.recipe.opening import frame_of, has_numbers, model_entry, opened_block
 from evomerge.recipe.stages import read_recipe
+from evomerge.recipe.walk import filters_in, models_in
 
 _WIDTH = 96
 
@@ -78,24 +77,11 @@ def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
             [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
         ) from error
     tensors = [*tensors_of(architecture, 0, architecture.n_layers)]
-    for path, text in _filters(config):
-        if not any(text in name for name in tensors):
+    for path, text in filters_in(config):
+        if text != "*" and not any(text in name for name in tensors):
             what = f"no tensor of these models has {text!r} in its name; it is left out"
             hear(warning(what, source.where(path)))
     return recipe
-
-
-def _filters(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Texts that tensors' names are looked through for, each with its place."""
-    if isinstance(part, Mapping):
-        for key, value in part.items():
-            if key == "filter" and isinstance(value, str) and value != "*":
-                yield (*path, key), value
-            elif key != "tokenizer":
-                yield from _filters(value, (*path, key))
-    elif isinstance(part, list):
-        for index, entry in enumerate(part):
-            yield from _filters(entry, (*path, index))
 
 
 def _architecture(config: dict[str, Any], permissions: Permissions) -> Architecture:

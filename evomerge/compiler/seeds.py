@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.reading import is_folder, is_there
@@ -20,12 +18,12 @@ from evomerge.merge_spaces.read_back import point_of
 from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.stages import read_recipe
 from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
-from evomerge.training.own_models import located
 
 _WHERE = "optimizer.seed_from"
 
@@ -75,11 +73,13 @@ def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> Non
     """A recipe of other models would be found out only when it is merged."""
     definition = merge_space.definition
     own = [source.model for source in definition.models]
-    known = set(_models_in(merge_space.model_recipe(m).config for m in (*own, *_base(merge_space))))
+    models = (*own, *_base(merge_space))
+    known = {m for one in models for m in merge_space.model_recipe(one).named}
+    known |= set(Recipe(merge_space.frame(None)).named)  # whose tokens are taken
     strangers = sorted(
-        model
-        for model in set(_models_in(recipe.config)) - known
-        if not is_folder(model)  # a checkpoint that a run wrote
+        model.text
+        for model in set(recipe.named) - known
+        if not is_folder(model.text)  # a checkpoint that a run wrote
     )
     if strangers and definition.adapters != "factors":  # its sums lie in the run's folder
         raise GenomeError(
@@ -102,19 +102,6 @@ def _refuse_unmergeable(recipe: Recipe, name: str, merge_space: MergeSpace) -> N
 def _base(merge_space: MergeSpace) -> list[ModelName]:
     base = merge_space.definition.base_model
     return [] if base is None else [base]
-
-
-def _models_in(part: Any) -> Iterator[str]:
-    """Every model that a recipe names, as one text each."""
-    if isinstance(part, Mapping):
-        for key, value in part.items():
-            if key in ("model", "base_model") and value is not None:
-                yield value if isinstance(value, str) else canonical_json(value)
-            else:
-                yield from _models_in(value)
-    elif not isinstance(part, str) and isinstance(part, Iterable):
-        for entry in part:
-            yield from _models_in(entry)
 
 
 def _named(name: str, problem: Problem) -> str:

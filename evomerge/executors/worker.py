@@ -23,8 +23,8 @@ from evomerge.foundations.errors import (
 )
 from evomerge.foundations.secret import without_keys
 from evomerge.nouns.trial import Candidate, Evaluation, Metric, Outcome, TrialState
+from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
-from evomerge.training.own_models import located
 
 if TYPE_CHECKING:
     from evomerge.merging.base import Merger
@@ -40,7 +40,7 @@ class Worker:
     Args:
         merger: Writes a recipe's weights into the live model.
         evaluators: Split name -> evaluator.
-        run_dir: The run folder, in which recipes may name models; None: they do not.
+        run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
         twins: Remembers evaluations by the weights of candidates; None: each is scored.
     """
 

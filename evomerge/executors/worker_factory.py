@@ -30,7 +30,7 @@ class Workshop:
         threads: Threads of the arithmetic; None leaves torch's own choice.
         permissions: What the user allows models and tasks.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
-        run_dir: The run folder, where recipes may name sums of adapters; None: they do not.
+        run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -85,7 +85,6 @@ class Workshop:
             trust_remote_code=self.permissions.trust_remote_code,
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
-            run_dir=self.run_dir,
             ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.engine,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from evomerge.foundations.canonical import digest
 from evomerge.genome.block import Block, fits
 from evomerge.genome.misfit import MisfitError
 
@@ -55,6 +56,12 @@ class ModelName(Block):
         if self.lora is not None:
             mapping["lora"] = _path_mapping(self.lora, self.lora_revision)
         return mapping
+
+    @property
+    def key(self) -> str:
+        """What it is called in line 1 of a ledger."""
+        reference = self.in_recipe
+        return reference if isinstance(reference, str) else digest(reference)
 
     def __str__(self) -> str:
         return self.text

@@ -14,11 +14,11 @@ from typing import Any
 
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merge_spaces.base import MergeSpace, Point
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import BEYOND, Affine
 from evomerge.nouns.space import Space
+from evomerge.recipe.adapter_sum import AdapterSum, file_of
 from evomerge.recipe.plain import Recipe, rounded
 
 

@@ -21,10 +21,10 @@ from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_folder, read_text
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.merging.kernels.engine import Merged, Origin
 from evomerge.models.inspect import ADAPTER_WEIGHTS
 from evomerge.models.repository import open_repository
+from evomerge.recipe.adapter_sum import AdapterSum, file_of, sum_in, with_model
 from evomerge.recipe.plain import Recipe
 
 CONFIG = "adapter_config.json"
@@ -55,13 +55,16 @@ def read_config(model: ModelName) -> bytes:
     return open_repository(model.lora or "", model.lora_revision).read(CONFIG)
 
 
-def read_sum(run_dir: Path | None, name: str) -> AdapterSum:
-    """What a recipe's adapter is a sum of.
+def read_sum(name: str) -> AdapterSum:
+    """What an adapter is a sum of.
+
+    Args:
+        name: As a recipe has it, with its full path.
 
     Raises:
-        MergeError: its file is not in the run folder, or is not what its name says.
+        MergeError: its file is not there, or is not what its name says.
     """
-    file = Path(file_of(name)) if run_dir is None else run_dir / file_of(name)
+    file = Path(file_of(name))
     try:
         adapter_sum = AdapterSum.parse(read_text(file, _LONGEST_SUM, follow=False))
     except (OSError, RecursionError, ValueError) as error:
@@ -69,7 +72,7 @@ def read_sum(run_dir: Path | None, name: str) -> AdapterSum:
             f"the sum of adapters {file} cannot be read ({error})",
             fix="Continue its run, which writes it again; a best.yml must lie in its run folder.",
         ) from error
-    if adapter_sum.name != name:
+    if Path(adapter_sum.name).name != Path(name).name:
         raise MergeError(f"{file} holds another sum of adapters than its name says")
     return adapter_sum
 
@@ -101,14 +104,13 @@ def write_adapter(adapter_sum: AdapterSum, folder: Path) -> None:
                 unfinished.rename(folder)
 
 
-def placed(recipe: Recipe, run_dir: Path, beside: Path) -> Recipe:
+def placed(recipe: Recipe, beside: Path) -> Recipe:
     """A recipe that builds where there is no run folder; its summed adapter, if any, is written.
 
     A sum of one adapter is that adapter, wherever it is.
 
     Args:
-        recipe: Of a run.
-        run_dir: The run's folder.
+        recipe: Of a run, with the full paths of what is in its folder.
         beside: Below which the adapter is written, and how the recipe names it.
 
     Raises:
@@ -118,7 +120,7 @@ def placed(recipe: Recipe, run_dir: Path, beside: Path) -> Recipe:
     model = sum_in(recipe)
     if model is None or model.lora is None:
         return recipe
-    adapter_sum = read_sum(run_dir, model.lora)
+    adapter_sum = read_sum(model.lora)
     if adapter_sum.only is not None:
         return with_model(recipe, adapter_sum.only)
     folder = beside / Path(model.lora).name
@@ -129,14 +131,9 @@ def placed(recipe: Recipe, run_dir: Path, beside: Path) -> Recipe:
 
 
 class Sums:
-    """Folds the sums of adapters that recipes name; each adapter is read once and stays.
+    """Folds the sums of adapters that recipes name; each adapter is read once and stays."""
 
-    Args:
-        run_dir: The run folder.
-    """
-
-    def __init__(self, run_dir: Path | None) -> None:
-        self._run_dir = run_dir
+    def __init__(self) -> None:
         self._adapters: dict[ModelName, Tensors] = {}
         self._scaling: dict[ModelName, float] = {}
 
@@ -150,7 +147,7 @@ class Sums:
         model = sum_in(recipe)
         if model is None or model.lora is None:
             return None
-        adapter_sum = read_sum(self._run_dir, model.lora)
+        adapter_sum = read_sum(model.lora)
         for expert in adapter_sum.models:
             if expert not in self._adapters:
                 self._adapters[expert] = read_adapter(expert)

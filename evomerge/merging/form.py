@@ -15,8 +15,8 @@ from mergekit.common import ModelReference
 from mergekit.merge_methods.base import MergeMethodSpec, ParameterSpec
 
 from evomerge.merging.values import Values
+from evomerge.recipe.walk import with_settings
 
-_PARTS = ("models", "slices", "sources")
 _NUMERIC = (float, int, float | None, int | None)  # types of parameters
 
 Numbers = Sequence[float]
@@ -43,21 +43,8 @@ class Form:
     def of(cls, config: Mapping[str, Any]) -> Form:
         """A recipe's."""
         numbers: list[float] = []
-        placed = _placed(config, numbers)
+        placed = with_settings(config, lambda settings: _placed_setting(settings, numbers))
         return cls(placed, repr(placed), numbers)
-
-
-def _placed(part: Mapping[str, Any], numbers: list[float]) -> dict[str, Any]:
-    """A part of a recipe with places for numbers, which are appended."""
-    placed = dict(part)
-    for key, value in part.items():
-        if key == "parameters":
-            placed[key] = _placed_setting(value, numbers)
-        elif key in _PARTS and value:
-            placed[key] = [_placed(entry, numbers) for entry in value]
-        elif key == "modules" and value:
-            placed[key] = {name: _placed(entry, numbers) for name, entry in value.items()}
-    return placed
 
 
 def _placed_setting(value: Any, numbers: list[float]) -> Any:

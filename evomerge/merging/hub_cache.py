@@ -16,20 +16,18 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, not
     disable_progress_bars,
     enable_progress_bars,
 )
-from mergekit.common import ModelPath, ModelReference
+from mergekit.common import ModelReference
 
 from evomerge.foundations.errors import ModelError, why
 from evomerge.foundations.reading import is_there
-from evomerge.models import repository
+from evomerge.genome.model_names import ModelName
+from evomerge.models.repository import cached_snapshot, has_all_weights
 from evomerge.recipe.plain import Recipe
 
 
 def reachable(recipe: Recipe) -> Recipe:
     """The recipe itself, or with ``HF_HUB_OFFLINE`` the same with folders for Hub ids."""
-    if not constants.HF_HUB_OFFLINE:
-        return recipe
-    config: dict[str, Any] = _with_folders(dict(recipe.config))
-    return Recipe(config)
+    return recipe.with_models(_here) if constants.HF_HUB_OFFLINE else recipe
 
 
 def download(model: Any, key: str) -> None:
@@ -59,38 +57,16 @@ def download(model: Any, key: str) -> None:
             enable_progress_bars()
 
 
-def _with_folders(part: Any) -> Any:
-    if isinstance(part, list):
-        return [_with_folders(item) for item in part]
-    if not isinstance(part, dict):
-        return part
-    models = ("model", "base_model")  # a mapping in them has a key "model" of another meaning
-    found = {k: _reference(v) if k in models else _with_folders(v) for k, v in part.items()}
-    for key in ("tokenizer_source", "source"):
-        if isinstance(found.get(key), str) and found[key] not in ("base", "union"):
-            found[key] = _path(ModelPath.model_validate(found[key])).path
-    return found
+def _here(model: ModelName) -> ModelName:
+    """The model by the folders that it and its adapter have in the cache, where they have any."""
+    folder = _folder(model.path, model.revision)
+    lora = None if model.lora is None else _folder(model.lora, model.lora_revision)
+    found = {} if folder is None else {"path": str(folder), "revision": None}
+    found |= {} if lora is None else {"lora": str(lora), "lora_revision": None}
+    return model.model_copy(update=found)
 
 
-def _reference(value: Any) -> dict[str, Any]:
-    reference = ModelReference.model_validate(value)
-    lora = None if reference.lora is None else _path(reference.lora)
-    local = ModelReference(model=_path(reference.model), lora=lora)
-    return {
-        key: path.model_dump(exclude_none=True)
-        for key, path in (("model", local.model), ("lora", local.lora))
-        if path is not None
-    }
-
-
-def _path(model: ModelPath) -> ModelPath:
-    if is_there(model.path):
-        return model
-    folder = cached_snapshot(model)
-    return model if folder is None else ModelPath(path=str(folder))
-
-
-def cached_snapshot(model: ModelPath) -> Path | None:
-    """The folder of a Hub model whose weights are all in the cache, else None."""
-    folder = repository.cached_snapshot(model.path, model.revision)
-    return folder if folder is not None and repository.has_all_weights(folder) else None
+def _folder(path: str, revision: str | None) -> Path | None:
+    """Of a Hub model whose weights are all in the cache."""
+    folder = None if is_there(path) else cached_snapshot(path, revision)
+    return folder if folder is not None and has_all_weights(folder) else None

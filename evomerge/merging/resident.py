@@ -32,7 +32,7 @@ from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.sources import Sources
-from evomerge.merging.structure import Structure, structure_key
+from evomerge.merging.structure import Structure
 from evomerge.merging.window import Window
 from evomerge.models.quiet import quiet_transformers
 from evomerge.recipe.plain import Recipe
@@ -75,7 +75,6 @@ class ResidentMerger:
             every merge. None: what is free now, on a GPU five eighths of it. The weights are the
             same.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
-        run_dir: Where recipes may name sums of adapters; None: they do not.
         ties: Whether a head that the configuration ties is tied even where the built folder holds
             another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
@@ -94,7 +93,6 @@ class ResidentMerger:
         cache_bytes: int | None = None,
         source_bytes: int | None = None,
         folders: Sequence[Path] = (),
-        run_dir: Path | None = None,
         ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
     ) -> None:
@@ -103,7 +101,7 @@ class ResidentMerger:
         self._merge_seed = merge_seed
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
-        self._sums = Sums(run_dir)
+        self._sums = Sums()
         self._ties = ties
         budget = Budget(cache_bytes, torch.device(device))
         self._engine = Engine(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
@@ -197,7 +195,7 @@ class ResidentMerger:
 
     def _plan(self, recipe: Recipe, named: Recipe) -> _Plan:
         """The plan of a recipe, which ``named`` is with its models as the user named them."""
-        key = structure_key(recipe)
+        key = recipe.structure_key
         if key not in self._plans:
             self._check_folders()
             refuse_pickles(named, self._allow_pickle)

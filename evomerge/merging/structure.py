@@ -8,7 +8,7 @@ resolved again, by mergekit's own rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -32,32 +32,16 @@ from mergekit.plan import MergePlanner
 from mergekit.tokenizer import TokenizerInfo
 from transformers import PreTrainedConfig
 
-from evomerge.foundations.canonical import canonical_json
 from evomerge.merging.form import Finder, Form, SymbolicSpec, UnclearError
 from evomerge.merging.sources import Inputs, Sources, build_tokenizer
 from evomerge.merging.values import Values
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.walk import filters_in
 
-_PARTS = ("models", "slices", "sources")
 _FORMS_KEPT = 16
 _Kind = TypeVar("_Kind")
 # (which inputs, shared parameters, parameters of each model) -> what is made of them
 _Make = Callable[[int, dict[str, Any], dict[ModelReference, dict[str, Any]]], _Kind]
-
-
-def structure_key(recipe: Recipe) -> str:
-    """Equal for recipes that differ in parameter values only."""
-    return canonical_json(_without_parameters(recipe.config))
-
-
-def _without_parameters(part: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in part.items() if key != "parameters"}
-    for key in _PARTS:
-        if kept.get(key):
-            kept[key] = [_without_parameters(entry) for entry in kept[key]]
-    if kept.get("modules"):
-        kept["modules"] = {n: _without_parameters(m) for n, m in kept["modules"].items()}
-    return kept
 
 
 class Configuration(MergeConfiguration):  # type: ignore[misc]  # mergekit is untyped
@@ -261,7 +245,7 @@ class Structure:
         """What is made of the parameters that mergekit's resolver gives each tensor."""
         normalised = self._with_parameters_of(Configuration.model_validate(dict(config)))
         scopes: dict[tuple[str, int], _Scopes] = {}
-        filters = tuple(_filters(config))
+        filters = tuple(text for _, text in filters_in(config))
         found: dict[Hashable, _Kind] = {}
         keys = []
         for tensor in self.tensors:
@@ -297,18 +281,6 @@ class Structure:
         update = {"modules": modules, "parameters": fresh.parameters}
         normalised: Configuration = self.config.model_copy(update=update)
         return normalised
-
-
-def _filters(part: Any) -> Iterator[str]:
-    """Every filter in a configuration, wherever it stands."""
-    if isinstance(part, Mapping):
-        if isinstance(part.get("filter"), str):
-            yield part["filter"]
-        for entry in part.values():
-            yield from _filters(entry)
-    elif isinstance(part, (list, tuple)):
-        for entry in part:
-            yield from _filters(entry)
 
 
 def _normalised(

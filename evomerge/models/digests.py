@@ -64,10 +64,12 @@ class Digests:
     Args:
         known: Where they are kept.
         hear: Is told of bytes as they are read, from several threads.
+        stretch: Bytes outside tensors that one thread digests; another gives other digests.
     """
 
     known: Kept[FileDigest] = field(default_factory=known_digests)
     hear: Hear | None = None
+    stretch: int = _STRETCH
 
     def unread(self, files: Iterable[Path]) -> int:
         """Bytes of files whose digest is not known.
@@ -98,7 +100,7 @@ class Digests:
         return found
 
     def _read(self, file: Path, state: FileState) -> FileDigest:
-        spans = _spans(file, state.size)
+        spans = _spans(file, state.size, self.stretch)
         with opened(file) as content, reading(file), _threads() as threads:
             handle = content.fileno()
             digests = list(threads.map(lambda span: self._of_span(handle, span), spans))
@@ -130,26 +132,26 @@ def _state(file: Path) -> FileState:
         return FileState.of(os.fstat(content.fileno()))
 
 
-def _spans(file: Path, size: int) -> Sequence[_Span]:
+def _spans(file: Path, size: int, stretch: int) -> Sequence[_Span]:
     """The stretches of a file, which leave nothing out; one for a file that holds no tensors."""
     try:
         is_safe = file.suffix == TENSORS
         tensors = read_header(Folder(file.parent), file.name, size) if is_safe else {}
     except BrokenFileError:
         tensors = {}  # whoever loads it says what is wrong; its bytes are its bytes
-    return list(_covering(tensors, size))
+    return list(_covering(tensors, size, stretch))
 
 
-def _covering(tensors: Mapping[str, TensorFacts], size: int) -> Iterator[_Span]:
+def _covering(tensors: Mapping[str, TensorFacts], size: int, stretch: int) -> Iterator[_Span]:
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
-        yield from _between(end, tensor.offset)
+        yield from _between(end, tensor.offset, stretch)
         label = f"{tensor.dtype} {list(tensor.shape)}\n".encode()
         yield _Span(tensor.offset, tensor.offset + tensor.n_bytes, name, label)
         end = max(tensor.offset + tensor.n_bytes, end)
-    yield from _between(end, size)
+    yield from _between(end, size, stretch)
 
 
-def _between(start: int, stop: int) -> Iterator[_Span]:
-    for at in range(start, stop, _STRETCH):
-        yield _Span(at, min(at + _STRETCH, stop))
+def _between(start: int, stop: int, stretch: int) -> Iterator[_Span]:
+    for at in range(start, stop, stretch):
+        yield _Span(at, min(at + stretch, stop))

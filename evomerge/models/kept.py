@@ -23,7 +23,7 @@ from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import is_file, listed, read_bytes
 
 _SETTLED_NS = 2_000_000_000  # since the last change; the coarsest clock of a file system has 2 s
-_MOST_FILES = 4096  # kept of a kind; the oldest go
+_MOST_FILES = 4096  # of a kind
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -70,6 +70,7 @@ class Kept(Generic[T]):
         content: The type of it, which JSON can hold.
         folder: Where it is kept; None: in the user's cache, and nowhere without a home.
         now: Nanoseconds since 1970.
+        most: Files kept; the oldest go.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Kept(Generic[T]):
         content: Any,
         folder: Path | None = None,
         now: Callable[[], int] = time.time_ns,
+        most: int = _MOST_FILES,
     ) -> None:
         self._kind = kind
         self._entry: TypeAdapter[_Entry[T]] = TypeAdapter(_Entry[content])
         self._folder = folder or cache_folder(kind)
         self._now = now
+        self._most = most
 
     def recall(self, *states: FileState) -> T | None:
         """What is known of files in these states, None where nothing is."""
@@ -102,7 +105,7 @@ class Kept(Generic[T]):
             return
         try:
             write_atomic(file, self._entry.dump_json(_Entry(states, found)))
-            _forget_oldest(file.parent)
+            _forget_oldest(file.parent, self._most)
         # a home that is full or read-only costs time alone
         except (EvomergeError, OSError) as error:
             _LOG.info("%s are not kept: %s", self._kind, error)
@@ -111,9 +114,9 @@ class Kept(Generic[T]):
         return self._folder and self._folder / f"{digest([*map(astuple, states)])}.json"
 
 
-def _forget_oldest(folder: Path) -> None:
+def _forget_oldest(folder: Path, most: int) -> None:
     files = listed(folder)
-    if len(files) > _MOST_FILES:
+    if len(files) > most:
         files.sort(key=lambda file: file.stat().st_mtime)
         for file in files[: len(files) // 2]:
             file.unlink(missing_ok=True)

@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from evomerge.foundations.canonical import digest
+from evomerge.foundations.canonical import canonical_json, digest
+from evomerge.genome.model_names import ModelName
+from evomerge.recipe import walk
 
 _KEY_ORDER = (  # as people write recipes; other keys follow in alphabetical order
     "merge_method", "model", "layer_range", "filter", "value", "models", "slices", "sources",
@@ -67,6 +69,39 @@ class Recipe:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @cached_property
+    def models(self) -> tuple[ModelName, ...]:
+        """Those it merges and bases, once each, in the order in which it names them."""
+        return tuple(walk.merged_in(self.config))
+
+    @property
+    def named(self) -> tuple[ModelName, ...]:
+        """The same with those that only give tokens."""
+        return tuple(walk.named_in(self.config))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The merge methods it names."""
+        return (str(self.config.get("merge_method", "")),)
+
+    @property
+    def dtype(self) -> str | None:
+        """That of the weights of its model; None: that of the models it merges."""
+        return self.config.get("out_dtype") or self.config.get("dtype")
+
+    @property
+    def structure_key(self) -> str:
+        """Equal for recipes that differ in values of parameters only."""
+        return canonical_json(walk.with_settings(self.config, lambda settings: None))
+
+    def with_models(self, change: walk.Change) -> Recipe:
+        """The same merge of other models.
+
+        Args:
+            change: From a model to the one in its place, or to itself.
+        """
+        return Recipe(walk.with_models(self.config, change))
 
     def to_yaml(self) -> str:
         """YAML that ``mergekit-yaml`` builds; equal recipes give equal text."""

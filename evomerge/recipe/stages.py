@@ -7,7 +7,7 @@ from pathlib import Path
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.reading import is_folder
 from evomerge.genome.source import Source, read_documents
-from evomerge.recipe.named import models_in
+from evomerge.recipe.walk import models_in
 
 
 def read_recipe(path: Path) -> Source:

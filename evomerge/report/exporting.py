@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from evomerge.foundations.reading import is_folder
 from evomerge.foundations.text_safety import harmless
 from evomerge.genome.methods import METHODS
-from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.adapter_sum import sum_in
 from evomerge.merging.build import mergekit_command
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
+from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
 from evomerge.run.chosen import Chosen
 
@@ -56,8 +52,8 @@ class Export(Chosen):
             return self
         from evomerge.merging.factors import placed  # loads torch; a plain recipe must not
 
-        recipe = placed(self.recipe, self.run_dir or Path(), beside)
-        named = (Path(m.lora) for m in _models_in(recipe.config) if m.lora)
+        recipe = placed(self.recipe, beside)
+        named = (Path(m.lora) for m in recipe.models if m.lora)
         name = Path(summed.lora or "").name
         return replace(
             self,
@@ -68,8 +64,7 @@ class Export(Chosen):
     @property
     def sources(self) -> frozenset[Path]:
         """What the models of the recipe and their adapters are called; some are folders."""
-        models = list(_models_in(self.recipe.config))
-        names = {part for model in models for part in (model.path, model.lora) if part}
+        names = {part for model in self.recipe.models for part in (model.path, model.lora) if part}
         return frozenset(map(Path, names))
 
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
@@ -104,16 +99,16 @@ class Export(Chosen):
         yield from _where_to_build(map(str, self.sources))
         yield "Build it:"
         yield f"  {self.command(recipe_file, out)}"
-        if _is_random(self.recipe):
+        if _random(self.recipe):
             yield (
-                f"{self.recipe.config['merge_method']} drops entries at random: the same bits "
+                f"{', '.join(_random(self.recipe))} drops entries at random: the same bits "
                 "need this seed, as many"
             )
             yield "threads (OMP_NUM_THREADS) and the same kind of device."
 
     def command(self, recipe_file: str, out: str) -> str:
         """What builds the model from the file."""
-        has_adapters = any(model.lora for model in _models_in(self.recipe.config))
+        has_adapters = any(model.lora for model in self.recipe.models)
         cache = _LORA_CACHE if has_adapters else ""
         seed = int(self.content["merge_seed"])
         return mergekit_command(recipe_file, out, seed, lora_cache=cache)
@@ -157,20 +152,6 @@ def _is_relative_folder(name: str) -> bool:
     return not os.path.isabs(name) and is_folder(name)
 
 
-def _models_in(value: Any) -> Iterator[ModelName]:
-    """Every model that a configuration names."""
-    if isinstance(value, Mapping):
-        for key in ("model", "base_model"):
-            with suppress(ValidationError):  # a stranger's file: mergekit will refuse it too
-                yield ModelName.model_validate(value.get(key))
-        for key, part in value.items():
-            if key not in ("model", "base_model"):
-                yield from _models_in(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _models_in(part)
-
-
-def _is_random(recipe: Recipe) -> bool:
-    method = METHODS.get(recipe.config.get("merge_method", ""))
-    return method is not None and method.is_random
+def _random(recipe: Recipe) -> list[str]:
+    """Those of its methods that draw."""
+    return [name for name in recipe.methods if name in METHODS and METHODS[name].is_random]

@@ -10,12 +10,12 @@ from typing import Any
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
 from evomerge.nouns.trial import Trial
+from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
 from evomerge.run.best import best_content, recipe_of
 from evomerge.run.best_file import read_best
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import RecordedRun, load_run
-from evomerge.training.own_models import located
 
 
 @dataclass(frozen=True)

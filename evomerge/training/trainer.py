@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from evomerge.foundations.seeding import stream
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.search_context import Effort, Lesson
+from evomerge.recipe.own_names import of_trained
 from evomerge.training import losses
 from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
-from evomerge.training.own_models import recipe_of
 from evomerge.training.passes import Exercise, Pass, Text, fitting
 from evomerge.training.teachers import Said, Teachers
 from evomerge.training.written_models import Checkpoints
@@ -120,7 +120,7 @@ class GradientTrainer:
         lesson = Lesson(trained.genotype(now.values), now.to_bytes(), totals, config)
         if self._checkpoints is not None:
             name = self._checkpoints.name_of(self._checkpoints.write(now.values))
-            lesson = replace(lesson, config=recipe_of(name), folder=name)
+            lesson = replace(lesson, config=dict(of_trained(name).config), folder=name)
         spent = self._effort(time.perf_counter() - began) - before
         return replace(lesson, effort=spent)
 

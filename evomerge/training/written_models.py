@@ -20,6 +20,7 @@ from evomerge.foundations.errors import RunError
 from evomerge.foundations.files import writing
 from evomerge.foundations.reading import is_file, is_folder, opened, real_path
 from evomerge.merging.kernels.engine import Merged
+from evomerge.recipe.own_names import TRAINED, place
 from evomerge.training.coefficients import Numbers
 from evomerge.training.column_mixture import ColumnMixture
 
@@ -37,13 +38,13 @@ class Checkpoints:
 
     Args:
         mixture: Holds the sources, and the live model, which is overwritten.
-        folder: Below which they are written; this process alone writes there.
+        run_dir: The run folder, below which they are written by this process alone.
     """
 
-    def __init__(self, mixture: ColumnMixture, folder: Path) -> None:
+    def __init__(self, mixture: ColumnMixture, run_dir: Path) -> None:
         self._mixture = mixture
-        self._folder = folder
-        for unfinished in folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed
+        self._run_dir, self._folder = run_dir, run_dir / TRAINED
+        for unfinished in self._folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def write(self, values: Numbers) -> Path:
@@ -68,7 +69,7 @@ class Checkpoints:
 
     def name_of(self, folder: Path) -> str:
         """What a recipe of the run calls a folder, wherever the run folder is."""
-        return folder.relative_to(self._folder.parents[1]).as_posix()
+        return folder.relative_to(self._run_dir).as_posix()
 
     def restore(self, name: str, values: Numbers) -> None:
         """Writes a folder again that is gone.
@@ -76,10 +77,10 @@ class Checkpoints:
         Raises:
             RunError: its place is outside the run folder, or it is another model than it was.
         """
-        folder = self._folder.parents[1] / name  # an absolute name stays what it is
+        folder = Path(place(name, self._run_dir))
         if real_path(folder).parents[1] != real_path(self._folder):
             raise RunError(
-                f"a trained model is gone, and the run folder is {self._folder.parents[1]} now",
+                f"a trained model is gone, and the run folder is {self._run_dir} now",
                 where=str(folder),
                 fix="Move the run folder back: its recipes name the models in it.",
             )

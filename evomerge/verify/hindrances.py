@@ -18,6 +18,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
+from evomerge.recipe.plain import Recipe
 
 # Parallel sums of these methods depend on how many parts they are split into.
 THREADED = (
@@ -43,7 +44,7 @@ def of_versions(header: Header) -> Iterator[Finding]:
             )
 
 
-def of_machine(header: Header, recipes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def of_machine(header: Header, recipes: Sequence[Recipe]) -> Iterator[Finding]:
     """Device, CPU and threads that are not the run's."""
     from evomerge.merging.bits import is_there, machine_of
 
@@ -64,7 +65,7 @@ def of_machine(header: Header, recipes: Sequence[Mapping[str, Any]]) -> Iterator
                 "answers may differ",
                 part,
             )
-    methods = sorted({str(recipe["merge_method"]) for recipe in recipes} & set(THREADED))
+    methods = sorted({method for recipe in recipes for method in recipe.methods} & set(THREADED))
     n_cores = os.cpu_count() or 1
     if methods and threads > n_cores:
         yield warning(

@@ -21,7 +21,7 @@ from evomerge.foundations.scratch import scratch
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
-from evomerge.training.own_models import located
+from evomerge.recipe.own_names import located
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
     TOLERANCE,
@@ -109,7 +109,7 @@ class Verification:
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
         with scratch() as beside:
             build_into(
-                located(placed(winner.trial.candidate.recipe, run_dir, beside), run_dir),
+                placed(located(winner.trial.candidate.recipe, run_dir), beside),
                 folder,
                 merge_seed=header["merge_seed"],
                 threads=header["threads"],
@@ -167,7 +167,7 @@ def prepare(
     winners = read(best_or_run, trial_id)
     run = winners[0].run
     header = run.ledger.header
-    recipes = [winner.trial.candidate.recipe.config for winner in winners]
+    recipes = [winner.trial.candidate.recipe for winner in winners]
     findings = [
         *obstacles.of_models(header, run.genome, permissions),
         *obstacles.of_versions(header),
@@ -243,9 +243,8 @@ def _device(recorded: str) -> str:
 
 def _dtype(winner: Recorded) -> str:
     """What the built model runs in."""
-    config = winner.trial.candidate.recipe.config
     forced = dtype_of(winner.run.ledger.header, winner.run.genome)
-    return str(forced or config.get("out_dtype") or config.get("dtype"))
+    return str(forced or winner.trial.candidate.recipe.dtype)
 
 
 @contextmanager

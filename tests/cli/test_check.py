@@ -228,6 +228,12 @@ def test_the_exit_code_is_that_of_the_worst(findings, strict, code):
     assert exit_code(findings, strict=strict) == code
 
 
+def whatever_is_free(told):
+    """What a check said, without the memory and the disk that are free at this moment."""
+    code, *texts = told
+    return code, [re.sub(r"[\d.]+ \w?B of", "", text).replace("─", "").split() for text in texts]
+
+
 def test_a_second_check_of_frozen_checkpoints_reads_no_tensor(check, place, monkeypatch, tmp_path):
     lengths, pread = [], os.pread
 
@@ -242,8 +248,8 @@ def test_a_second_check_of_frozen_checkpoints_reads_no_tensor(check, place, monk
         shutil.copytree(place / "models" / "base", place / "models" / name, dirs_exist_ok=True)
     models = "[models/model_1, models/one, models/two]"
     genome = GENOME.replace("[models/model_1, models/model_2]", models)
-    first = check(genome=genome)
+    first = whatever_is_free(check(genome=genome))
     assert lengths
     lengths.clear()
-    assert check(genome=genome) == first
+    assert whatever_is_free(check(genome=genome)) == first
     assert lengths == []

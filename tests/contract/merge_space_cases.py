@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.methods import METHODS, Base, Method, MethodParameter
+from evomerge.genome.methods import METHODS, Base, Method, MethodParameter, Scope
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.models.architecture import Architecture
@@ -123,3 +123,31 @@ def _cases() -> dict[str, MergeDefinition]:
 
 
 CASES = _cases()
+
+
+def _placed(method: str) -> tuple[Any, ...]:
+    """What decides where the values of a method stand: methods that are alike share that code."""
+    found = METHODS[method]
+    searched = [parameter for parameter in found.parameters if parameter.searched]
+    scopes = {p.name if p.name == "weight" else p.scope is Scope.SHARED for p in searched}
+    return (scopes, found.normalize or found.normalized_by == "always")
+
+
+def _met() -> set[str]:
+    """Names of cases in which each way of placing values meets each layout, each method two.
+
+    Layouts do not know methods, nor methods layouts; the rest of the product is slow.
+    """
+    met, pairs = set(CASES), []
+    for turn, method in enumerate(METHODS):
+        names = [name for name in CASES if name.startswith(f"{method}-")]
+        for place in range(len(names)):
+            name = names[(place + turn) % len(names)]
+            pair = (_placed(method), name.removeprefix(method))
+            if place >= 2 and pair in pairs:
+                met.discard(name)
+            pairs.append(pair)
+    return met
+
+
+MET = _met()

@@ -107,7 +107,7 @@ def test_a_job_starts_goes_through_its_stages_and_finishes(make):
 
 def test_one_bad_candidate_gives_one_failed_outcome_and_leaves_the_others_good(make):
     jobs = [job(0), job(1, fails=True), job(2), job(3)]
-    found = outcomes(make(), jobs)
+    found = outcomes(make(n_workers=1), jobs)
     assert [found[index].state for index in range(4)] == [
         TrialState.COMPLETE,
         TrialState.FAILED,
@@ -118,7 +118,7 @@ def test_one_bad_candidate_gives_one_failed_outcome_and_leaves_the_others_good(m
 
 
 def test_a_metric_that_calls_exit_has_failed_its_trial_alone(make):
-    found = outcomes(make(exiting_worker), [job(0), job(1)])
+    found = outcomes(make(exiting_worker, n_workers=1), [job(0), job(1)])
     assert [found[n].failure for n in (0, 1)] == ["evaluate: SystemExit: 0"] * 2
 
 
@@ -131,11 +131,11 @@ def test_an_executor_runs_again_with_the_workers_it_has(make, tmp_path):
 
 def test_a_lost_file_ends_the_run(make):
     with pytest.raises(LostFileError, match=r"model.safetensors: is gone. Put it back"):
-        outcomes(make(), [job(0), job(1, lost=True), job(2)])
+        outcomes(make(n_workers=1), [job(0), job(1, lost=True), job(2)])
 
 
 def test_every_job_is_told_how_its_batch_is_divided(make):
-    executor = make()
+    executor = make(n_workers=1)
     assert outcomes(executor, [job(0)])[0].batch_divisor == 1
     executor.batch_divisor = 4
     assert {o.batch_divisor for o in outcomes(executor, [job(1), job(2)]).values()} == {4}

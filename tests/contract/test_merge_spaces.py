@@ -24,7 +24,7 @@ from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import MERGE_SPACES, merge_space_for
 from evomerge.merge_spaces.unit_weights import Affine, Shares
 from evomerge.nouns.space import Real
-from tests.contract.merge_space_cases import CASES, GPT, LAYOUTS, LLAMA, build, definition
+from tests.contract.merge_space_cases import CASES, GPT, LAYOUTS, LLAMA, MET, build, definition
 from tests.contract.resolved import resolved
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,9 @@ def built(name):
     return build(CASES[name])
 
 
-@pytest.fixture(params=sorted(CASES))
+@pytest.fixture(
+    params=[pytest.param(n, marks=[] if n in MET else pytest.mark.slow) for n in sorted(CASES)]
+)
 def merge_space(request):
     return built(request.param)
 
@@ -298,6 +300,12 @@ def test_a_smooth_profile_passes_through_its_control_points():
     found = [values[f"model.layers.{i}.mlp.up_proj.weight", "org/model_0", "weight"] for i in ALL]
     assert found == [0.1, 0.5, 1.2]
     assert values["lm_head.weight", "org/model_0", "weight"] == 0.1
+
+
+def test_layers_that_are_left_over_have_a_control_point_too():
+    merge_space = build(definition(METHODS["linear"], layer_granularity=2, smooth=True))
+    names = [p.name for p in merge_space.space if "model_0" in p.name]
+    assert names == ["share[model_0, depth 0]", "share[model_0, depth 1]"]
 
 
 # Settings of the genome

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.tiny_models import tiny_family
 
@@ -113,3 +114,14 @@ def command_in(folder: Path) -> Run:
         return finished
 
     return run  # type: ignore[return-value]  # CompletedProcess[str], hidden by the loose **
+
+
+def told_in(folder: Path, *arguments: str) -> str:
+    """What a command that succeeds in a folder prints; in this process, which has all imported."""
+    from evomerge.cli.main import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        finished = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert finished.exit_code == 0, finished.output
+    return finished.stdout

@@ -21,8 +21,9 @@ from evomerge.cli.main import main
 from evomerge.foundations.errors import MergeError
 from evomerge.run.best import best_content
 from evomerge.run.recorded_run import load_run
-from tests.end_to_end.conftest import command_in, make_workplace
+from tests.end_to_end.conftest import command_in, make_workplace, told_in
 from tests.lora_experts import WEIGHTS, lora_expert
+from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 
 EXPERTS = ("models/base+loras/a", "models/base+loras/b", "models/base+loras/c")
 FILES = ["adapter_config.json", "adapter_model.safetensors"]
@@ -40,7 +41,7 @@ def finished(_template, tmp_path_factory):
     genome["genome"] = {"models": list(EXPERTS), "merge_method": "linear", "adapters": "factors"}
     genome["optimizer"] = yaml.safe_load(SWARM)
     (folder / "genome.yml").write_text(yaml.safe_dump(genome))
-    command_in(folder)("run", "genome.yml", "--run-dir", "out")
+    told_in(folder, "run", "genome.yml", "--run-dir", "out")
     return folder
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from mergekit.io.tasks import LoaderCache
+from mergekit.scripts.run_yaml import main as mergekit_yaml
 
-from tests.end_to_end.conftest import command_in, make_workplace
+from tests.end_to_end.conftest import make_workplace, told_in
+from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 from tests.tiny_models import tiny_model
 
 
@@ -31,7 +32,7 @@ def _documents(folder: Path, trial: int, split: str) -> list[dict]:
 def finished(_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workplace with a finished run in out/."""
     folder = make_workplace(_template, tmp_path_factory.mktemp("finished") / "workplace")
-    command_in(folder)("run", "genome.yml", "--run-dir", "out")
+    told_in(folder, "run", "genome.yml", "--run-dir", "out")
     return folder
 
 
@@ -53,19 +54,20 @@ def test_a_run_leaves_what_its_folder_promises(finished):
     assert len(_documents(run, best["trial"], "tasks")) == 12
 
 
-def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(place):
+def test_winner_builds_with_mergekit_and_answers_as_it_was_scored(place, monkeypatch):
     """Promise 1: per document, the built folder answers as the trial did."""
     trial = _trials(place / "out")[-1]["id"]
-    exported = command_in(place)("export", "out", "--trial", str(trial)).stdout
+    exported = told_in(place, "export", "out", "--trial", str(trial))
     assert "models/model_1" in exported
     assert str(place) not in exported
     (place / "winner.yml").write_text(exported)
     shown = next(line for line in exported.splitlines() if "mergekit-yaml" in line)
     _, _, _, *options = shlex.split(shown.removeprefix("#"))
     assert options[0] == "--random-seed"
-    command = [sys.executable, "-m", "mergekit.scripts.run_yaml", "winner.yml", "built", *options]
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, cwd=place, check=True, capture_output=True, env=offline)
+    monkeypatch.chdir(place)
+    LoaderCache().loaders.clear()  # they know models by their names
+    built = CliRunner().invoke(mergekit_yaml, ["winner.yml", "built", *options])
+    assert built.exit_code == 0, built.output
     scored = _documents(place / "out", trial, "tasks")
     assert _answers_of_lm_eval(place) == [(d["doc_id"], d["answer"]) for d in scored]
 
@@ -92,7 +94,7 @@ def test_the_same_command_continues_a_run_cut_short(place):
     whole = ledger.read_text().splitlines(keepends=True)
     first = _trials(place / "out")
     ledger.write_text("".join(whole[:8]) + whole[8][:40])
-    command_in(place)("run", "genome.yml", "--run-dir", "out")
+    told_in(place, "run", "genome.yml", "--run-dir", "out")
     again = _trials(place / "out")
     for trial in (*again, *first):
         trial.pop("seconds")

@@ -24,7 +24,7 @@ from evomerge.genome.source import read_yaml
 from evomerge.nouns.events import TrialStarted
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
-from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.conftest import ROOT, make_workplace
 from tests.tiny_models import tiny_model
 
 
@@ -58,8 +58,26 @@ def found(search):
 SHORT = "optimizer.budget=1"
 
 
+@pytest.fixture(scope="module")
+def recorded(_template, tmp_path_factory):
+    """The folder of a run of SHORT, in a workplace like all of them."""
+    folder = make_workplace(_template, tmp_path_factory.mktemp("recorded") / "workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        genome, source = load_genome(folder / "genome.yml", (SHORT,))
+        compiled = compile_genome(genome, source, Permissions(), folder / "out")
+        list(search_for(compiled, folder / "out").run())
+    return folder / "out"
+
+
+@pytest.fixture
+def begun(recorded, workplace):
+    """The same in the workplace of the test."""
+    shutil.copytree(recorded, workplace / "out")
+
+
+@pytest.mark.usefixtures("begun")
 def test_a_changed_genome_is_refused_with_what_changed(begin):
-    list(begin(SHORT).run())
     with pytest.raises(LedgerError, match=r"genome optimizer.budget: was 1, now 6") as caught:
         begin()
     assert "--fork NEW_RUN" in str(caught.value)
@@ -78,8 +96,8 @@ def refused(workplace):
     return errors
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_check_refuses_what_a_run_would_refuse(begin, refused, workplace):
-    list(begin(SHORT).run())
     assert refused(SHORT) == ""
     changed = refused("optimizer.budget=2")
     assert "out: the folder holds a run that began with something else" in changed
@@ -91,8 +109,8 @@ def test_a_check_refuses_what_a_run_would_refuse(begin, refused, workplace):
     assert "model models/model_1: its files are others" in refused(SHORT)
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_check_of_a_broken_ledger_says_so(begin, refused, workplace):
-    list(begin(SHORT).run())
     ledger = workplace / "out" / "ledger.jsonl"
     ledger.write_text(ledger.read_text().replace('"kind":"trial"', '"kind":"nothing"', 1))
     assert "ledger.jsonl: line" in refused(SHORT)
@@ -120,8 +138,8 @@ def test_a_ledger_that_counts_its_folder_as_part_of_the_run_goes_on(begin, workp
     assert begin(SHORT).ledger.trials
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_changed_model_is_refused(begin, workplace):
-    list(begin(SHORT).run())
     tiny_model(workplace / "models" / "model_1", base=workplace / "models" / "base", seed=9)
     with pytest.raises(LedgerError, match="model models/model_1: its files are others"):
         begin(SHORT)
@@ -145,8 +163,8 @@ def test_a_changed_task_is_refused(begin, workplace, split):
         begin(SHORT)
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_document_beyond_the_limit_may_change(begin, workplace):
-    list(begin(SHORT).run())
     file = workplace / "tasks" / "search.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     rows[-1]["text"] += " again"
@@ -195,16 +213,16 @@ def test_a_chain_that_was_stopped_becomes_the_uninterrupted_one(begin, chain):
     assert found(begin(*chained)) == whole
 
 
+@pytest.mark.usefixtures("begun")
 def test_another_version_is_refused(begin, workplace):
-    list(begin(SHORT).run())
     ledger = workplace / "out" / "ledger.jsonl"
     ledger.write_text(ledger.read_text().replace('"mergekit":"0.1.5"', '"mergekit":"0.1.4"'))
     with pytest.raises(LedgerError, match=r"version of mergekit: was 0.1.4, now 0.1.5"):
         begin(SHORT)
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_fork_with_a_larger_budget_repeats_nothing_and_equals_the_whole_run(begin):
-    list(begin(SHORT).run())
     forked = begin("optimizer.budget=4", fork="forked")
     assert "5 trials and" in forked.notes[0]
     begun = [e.candidate.trial_id for e in forked.run() if isinstance(e, TrialStarted)]
@@ -215,16 +233,16 @@ def test_a_fork_with_a_larger_budget_repeats_nothing_and_equals_the_whole_run(be
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("begun")
 def test_a_fork_with_other_search_tasks_keeps_only_the_final_scores(begin):
-    list(begin(SHORT).run())
     forked = begin(SHORT, "tasks[0].limit=10", fork="forked")
     assert forked.notes[0].startswith("0 trials and ")
     assert "0 final scores" not in forked.notes[0]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("begun")
 def test_a_fork_of_a_run_of_other_versions_takes_nothing_and_says_why(begin, workplace):
-    list(begin(SHORT).run())
     ledger = workplace / "out" / "ledger.jsonl"
     ledger.write_text(ledger.read_text().replace('"mergekit":"0.1.5"', '"mergekit":"0.1.4"'))
     forked = begin(SHORT, fork="forked")
@@ -234,8 +252,8 @@ def test_a_fork_of_a_run_of_other_versions_takes_nothing_and_says_why(begin, wor
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("begun")
 def test_a_fork_saves_what_a_broken_ledger_still_holds(begin, workplace):
-    list(begin(SHORT).run())
     ledger = workplace / "out" / "ledger.jsonl"
     lines = ledger.read_text().splitlines(keepends=True)
     lines[2] = lines[2][:40] + "\n"
@@ -245,8 +263,8 @@ def test_a_fork_saves_what_a_broken_ledger_still_holds(begin, workplace):
     assert "4 trials and" in begin(SHORT, fork="forked").notes[0]
 
 
+@pytest.mark.usefixtures("begun")
 def test_the_command_that_forked_continues_the_fork(begin):
-    list(begin(SHORT).run())
     larger = "optimizer.budget=2"
     first = begin(larger, fork="forked")
     for event in first.run():
@@ -257,8 +275,8 @@ def test_the_command_that_forked_continues_the_fork(begin):
     assert found(again) == found(begin(larger, folder="whole"))
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_fork_into_the_folder_of_another_run_is_refused(begin):
-    list(begin(SHORT).run())
     with pytest.raises(LedgerError, match=r"out: the folder holds a run that began with something"):
         begin("optimizer.budget=2", fork="out")
 

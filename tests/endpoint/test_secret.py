@@ -23,9 +23,9 @@ def test_where_a_key_stands_plainly_it_is_cut_out(text):
 
 
 @pytest.mark.parametrize("text", DISGUISED.values(), ids=DISGUISED)
-@pytest.mark.parametrize("around", ["{}", "My thoughts on 0.25: {} and so on."])
-def test_a_text_with_a_key_in_disguise_is_withheld(text, around):
-    assert SECRET.clean(around.format(text)) == WITHHELD
+def test_a_text_with_a_key_in_disguise_is_withheld(text):
+    assert SECRET.clean(text) == WITHHELD
+    assert SECRET.clean(f"My thoughts on 0.25: {text} and so on.") == WITHHELD
 
 
 @pytest.mark.parametrize(

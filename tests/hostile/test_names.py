@@ -110,7 +110,7 @@ def recorded(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("place", "name"), sampled(GIVEN, 60), ids=short)
+@pytest.mark.parametrize(("place", "name"), sampled(GIVEN, 36), ids=short)
 def test_a_name_on_the_command_line_is_used_or_told(recorded, tmp_path, monkeypatch, place, name):
     shutil.copytree(recorded, tmp_path / "place" / "run")
     (tmp_path / "mine").write_text("mine")
@@ -136,7 +136,7 @@ def written(workplace: Path, change: dict) -> None:
     (workplace / "genome.yml").write_text(yaml.safe_dump(genome), errors="surrogatepass")
 
 
-@pytest.mark.parametrize(("place", "name"), sampled(WRITTEN, 12), ids=short)
+@pytest.mark.parametrize(("place", "name"), sampled(WRITTEN, 8), ids=short)
 def test_a_name_in_a_genome_is_used_or_told(workplace, place, name):
     written(workplace, SETTINGS[place](name))
     assert_harmless(command("check", "genome.yml"))

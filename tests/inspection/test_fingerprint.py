@@ -24,9 +24,9 @@ from tests.tiny_models import tiny_model
 LATER = 60_000_000_000
 
 
-def settled(folder: Path) -> Kept[FileDigest]:
+def settled(folder: Path, **settings: int) -> Kept[FileDigest]:
     """As a minute later, when no file has just been written."""
-    return Kept("digests", FileDigest, folder, lambda: time.time_ns() + LATER)
+    return Kept("digests", FileDigest, folder, lambda: time.time_ns() + LATER, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -133,17 +133,17 @@ def test_a_file_that_is_no_safetensors_is_its_bytes(copy, content):
     assert fingerprint(str(copy)) != before
 
 
-def test_a_file_without_tensors_is_digested_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("evomerge.models.digests._STRETCH", 1000)
+def test_a_file_without_tensors_is_digested_in_parts(tmp_path):
+    digests = Digests(stretch=1000)
     file = tmp_path / "pytorch_model.bin"
     file.write_bytes(random.Random(1).randbytes(4567))
-    before = Digests().of(file)
+    before = digests.of(file)
     assert before.tensors == {}
     for at in (0, 999, 1000, 4000, 4566):
         flip(file, at)
-        assert Digests().of(file).whole != before.whole
+        assert digests.of(file).whole != before.whole
         flip(file, at)
-    assert Digests().of(file) == before
+    assert digests.of(file) == before
 
 
 # What is known is not read again
@@ -217,9 +217,8 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(copy, tmp_path, caplog)
     assert "digests are not kept" in caplog.text
 
 
-def test_the_oldest_entries_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("evomerge.models.kept._MOST_FILES", 4)
-    known = settled(tmp_path / "known")
+def test_the_oldest_entries_go(tmp_path):
+    known = settled(tmp_path / "known", most=4)
     for number in range(9):
         (tmp_path / "file").write_text(str(number))
         Digests(known).of(tmp_path / "file")

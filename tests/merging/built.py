@@ -26,7 +26,10 @@ def build_in_process(config: Mapping[str, Any], out: Path, lora_cache: Path | No
         MergeConfiguration.model_validate(dict(config)),
         str(out),
         MergeOptions(
-            random_seed=SEED, quiet=True, lora_merge_cache=str(lora_cache) if lora_cache else None
+            random_seed=SEED,
+            quiet=True,
+            lora_merge_cache=str(lora_cache) if lora_cache else None,
+            write_model_card=False,  # it asks the Hub about every model
         ),
     )
     return out

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from evomerge.foundations.errors import ModelError, RunError
-from evomerge.merging.build import _reason, build, mergekit_command
+from evomerge.merging.build import _reason, _run, build, mergekit_command
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import assert_equals_folder
@@ -32,12 +33,21 @@ def test_the_real_command_builds_the_resident_model(
     assert_equals_folder(live, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_build_that_stops_says_why(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model")
     (tmp_path / "file").write_text("no folder")
     recipe = Recipe({"merge_method": "passthrough", "models": [{"model": str(model)}]})
     with pytest.raises(RunError, match="mergekit-yaml stopped: NotADirectoryError"):
         build(recipe, tmp_path / "file" / "out")
+
+
+def test_a_command_that_stops_says_why(tmp_path: Path) -> None:
+    fails = "print('careful', end='\\r', flush=True); open('no/such/file')"
+    shares: list[float] = []
+    with pytest.raises(RunError, match=r"mergekit-yaml stopped: FileNotFoundError.*no/such/file"):
+        _run([sys.executable, "-c", fails], {}, tmp_path / "out", shares.append)
+    assert shares == []
 
 
 def test_a_model_that_is_not_there_is_told_before_mergekit_starts(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM
 from evomerge.foundations.errors import MergeError, UnreadableError
 from evomerge.foundations.files import write_missing
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.adapter_sum import AdapterSum, file_of
 from evomerge.merging.factors import placed, read_sum, write_adapter
 from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe.adapter_sum import AdapterSum, file_of
+from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
 from tests.lora_experts import WEIGHTS, lora_expert
 from tests.merging.built import assert_equals_folder, build_in_process
@@ -45,7 +46,7 @@ def slices(model):
 
 def passthrough(adapter_sum, run_dir, out_dtype="float32"):
     write_missing(run_dir, {file_of(adapter_sum.name): adapter_sum.text})
-    return Recipe(
+    recipe = Recipe(
         {
             "merge_method": "passthrough",
             **slices(adapter_sum.model.in_recipe),
@@ -54,6 +55,7 @@ def passthrough(adapter_sum, run_dir, out_dtype="float32"):
             "out_dtype": out_dtype,
         }
     )
+    return located(recipe, run_dir)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -86,8 +88,8 @@ def test_the_model_is_what_mergekit_and_peft_build_with_the_written_adapter(
 ):
     base, _, adapter_sum = experts(tmp_path, base_dtype=base_dtype, dtype=dtype, **settings)
     recipe = passthrough(adapter_sum, tmp_path, out_dtype)
-    live = ResidentMerger(run_dir=tmp_path).merge(recipe)
-    plain = placed(recipe, tmp_path, tmp_path / "beside")
+    live = ResidentMerger().merge(recipe)
+    plain = placed(recipe, tmp_path / "beside")
     out = build_in_process(plain.config, tmp_path / "out", lora_cache=tmp_path / "cache")
     assert_equals_folder(live, out)
     folded = PeftModel.from_pretrained(
@@ -101,10 +103,10 @@ def test_the_model_is_what_mergekit_and_peft_build_with_the_written_adapter(
 def test_another_sum_a_baseline_and_the_first_sum_again_leave_nothing_behind(tmp_path):
     base, _, adapter_sum = experts(tmp_path)
     other = AdapterSum(adapter_sum.models, (0.2, 0.3, 0.5))
-    merger = ResidentMerger(run_dir=tmp_path)
+    merger = ResidentMerger()
     recipes = [passthrough(each, tmp_path) for each in (adapter_sum, other)]
     recipes += [Recipe({**recipes[0].config, **slices(base)})]
-    fresh = [state_of(ResidentMerger(run_dir=tmp_path), recipe) for recipe in recipes]
+    fresh = [state_of(ResidentMerger(), recipe) for recipe in recipes]
     for index in (0, 1, 0, 2, 1, 2, 0):
         held = state_of(merger, recipes[index])
         assert all(torch.equal(held[name], fresh[index][name]) for name in held)
@@ -120,7 +122,7 @@ def state_of(merger, recipe):
 
 def test_a_sum_of_factors_is_not_the_sum_of_deltas(tmp_path):
     _, _, adapter_sum = experts(tmp_path)
-    factors = state_of(ResidentMerger(run_dir=tmp_path), passthrough(adapter_sum, tmp_path))
+    factors = state_of(ResidentMerger(), passthrough(adapter_sum, tmp_path))
     models = zip(adapter_sum.models, COEFFICIENTS, strict=True)
     linear = {
         "merge_method": "linear",
@@ -140,7 +142,7 @@ def test_one_coefficient_of_one_is_the_expert_itself(tmp_path):
     alone = AdapterSum(adapter_sum.models, (0.0, 1.0, 0.0))
     recipe = passthrough(alone, tmp_path)
     expert = Recipe({**recipe.config, **slices(adapter_sum.models[1].in_recipe)})
-    merger = ResidentMerger(run_dir=tmp_path)
+    merger = ResidentMerger()
     ours, theirs = state_of(merger, recipe), state_of(merger, expert)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -149,17 +151,17 @@ def test_a_sum_whose_file_is_gone_or_another_fails_its_trial_only(tmp_path):
     _, _, adapter_sum = experts(tmp_path)
     recipe = passthrough(adapter_sum, tmp_path)
     file = tmp_path / file_of(adapter_sum.name)
-    assert read_sum(tmp_path, adapter_sum.name) == adapter_sum
+    assert read_sum(str(tmp_path / adapter_sum.name)) == adapter_sum
     content = {**json.loads(adapter_sum.text), "coefficients": [1, 0, 0]}
     file.write_text(json.dumps(content))
     with pytest.raises(MergeError, match="holds another sum of adapters than its name says"):
-        ResidentMerger(run_dir=tmp_path).merge(recipe)
+        ResidentMerger().merge(recipe)
     file.write_text("{}")
     with pytest.raises(MergeError, match="it is no sum of adapters"):
-        ResidentMerger(run_dir=tmp_path).merge(recipe)
+        ResidentMerger().merge(recipe)
     file.unlink()
     with pytest.raises(MergeError, match="cannot be read"):
-        ResidentMerger(run_dir=tmp_path).merge(recipe)
+        ResidentMerger().merge(recipe)
 
 
 def test_a_broken_expert_leaves_no_half_of_a_folder(tmp_path):

@@ -7,32 +7,21 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from evomerge.merging.kernels import multislerp, workspace
+from evomerge.merging.kernels import multislerp
 from evomerge.merging.kernels.engine import ByMergekit
 from tests.merging import test_kernels
 from tests.merging.test_kernels import PLENTY, Plan, Point, check
+from tests.pairs import in_pairs
 
 SHAPES = [(1027,), (33, 5), (64, 48), (131, 307)]
 SHARES = [1.0, 0.7, 0.3, 0.01, 0.0]
 
 
-@pytest.fixture(autouse=True, params=[1, 2], ids=["1 thread", "2 threads"])
-def _small_blocks(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.setattr(workspace, "_BLOCK_PER_THREAD", 500)
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(params=[True, False], ids=["base", "no base"])
-def n_without(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many of a plan's models are no sources."""
-    if not request.param:
-        monkeypatch.setattr(test_kernels, "NO_BASE", {*test_kernels.NO_BASE, "multislerp"})
-    return int(request.param)
 
 
 def directions(n_models: int) -> list[Point]:
@@ -43,14 +32,23 @@ def directions(n_models: int) -> list[Point]:
     ]
 
 
-@pytest.mark.parametrize("n_bytes", [0, PLENTY])
-@pytest.mark.parametrize("held", [0, 1 << 22])
-@pytest.mark.parametrize("n_sources", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("n_sources", "has_base", "held", "n_bytes", "threads"),
+    in_pairs([1, 2, 4], [True, False], [0, 1 << 22], [0, PLENTY], [1, 2]),
+)
 def test_a_multislerp_is_mergekits(
-    monkeypatch: pytest.MonkeyPatch, n_without: int, n_sources: int, held: int, n_bytes: int
+    monkeypatch: pytest.MonkeyPatch,
+    n_sources: int,
+    has_base: bool,
+    held: int,
+    n_bytes: int,
+    threads: int,
 ) -> None:
+    torch.set_num_threads(threads)
     monkeypatch.setattr(multislerp, "_HELD", held)
-    n_models = n_sources + n_without
+    if not has_base:
+        monkeypatch.setattr(test_kernels, "NO_BASE", {*test_kernels.NO_BASE, "multislerp"})
+    n_models = n_sources + has_base
     plan = Plan("multislerp", n_models - 1, shapes=SHAPES, out_dtype="bfloat16")
     check(plan, directions(n_models), n_bytes)
 
@@ -67,10 +65,13 @@ def test_more_than_two_opposed_vectors_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_sources", "stored", "n_bytes"),
-    [(2, torch.bfloat16, 0), (4, torch.bfloat16, PLENTY), (3, torch.float32, PLENTY)],
+    ("n_sources", "stored", "n_bytes", "threads"),
+    [(2, torch.bfloat16, 0, 1), (4, torch.bfloat16, PLENTY, 2), (3, torch.float32, PLENTY, 1)],
 )
-def test_an_sce_is_mergekits(n_sources: int, stored: torch.dtype, n_bytes: int) -> None:
+def test_an_sce_is_mergekits(
+    n_sources: int, stored: torch.dtype, n_bytes: int, threads: int
+) -> None:
+    torch.set_num_threads(threads)
     plan = Plan("sce", n_sources, shapes=SHAPES, stored=stored)
     made: list[Point] = [{"select_topk": share, "int8_mask": share > 0.5} for share in SHARES]
     check(plan, made, n_bytes)

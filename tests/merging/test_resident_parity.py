@@ -15,6 +15,7 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process
 from tests.merging.layouts import LAYOUTS, N_LAYERS, recipe_config
+from tests.pairs import in_pairs
 from tests.tiny_models import ARCHITECTURES, tiny_family
 
 METHODS = sorted(method.spec.name for method in merge_methods.registered_methods())
@@ -80,9 +81,10 @@ def test_every_layout_equals_the_build(
     check(bench(dtype="bfloat16"), method, layout, "rounded once", tmp_path)
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-@pytest.mark.parametrize("method", ["linear", "ties", "dare_ties", "slerp"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "method", "tied"),
+    in_pairs(ARCHITECTURES, ["linear", "ties", "dare_ties", "slerp"], [False, True]),
+)
 def test_every_architecture_equals_the_build(
     bench: Bench, tmp_path: Path, architecture: str, method: str, tied: bool
 ) -> None:

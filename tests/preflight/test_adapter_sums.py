@@ -15,8 +15,8 @@ from evomerge.foundations.findings import Severity
 from evomerge.genome.load import validate_genome
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import parse_yaml
-from evomerge.merge_spaces.adapter_sum import AdapterSum
 from evomerge.nouns.trial import Candidate
+from evomerge.recipe.adapter_sum import AdapterSum
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 from tests.preflight.variants import (

@@ -35,17 +35,20 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("file", "key"), [(file, key) for file, keys in KEYS.items() for key in keys]
-)
+PLACES = [(file, key) for file, keys in KEYS.items() for key in keys]
+
+
+@pytest.mark.parametrize(("file", "key"), PLACES)
 def test_a_strange_value_ends_in_findings(file, key, base, tuned, tmp_path):
     other = variant(tuned, tmp_path / "other")
     kept = (other / file).read_text() if (other / file).exists() else "{}"
-    for value in VALUES:
+    for index, value in enumerate(VALUES, PLACES.index((file, key))):
         (other / file).write_text(kept)
         in_json(file, **{key: value})(other)
-        check([base, other])
-        check([other, base], tokenizer_source="union")
+        if index % 2:
+            check([base, other])
+        else:
+            check([other, base], tokenizer_source="union")
 
 
 @pytest.mark.parametrize(

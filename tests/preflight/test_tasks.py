@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datasets
 import huggingface_hub.constants
+import lm_eval.tasks
 import pytest
 
 from evomerge.checks import task_rules as rules
 from evomerge.checks.context import Subject
 from evomerge.checks.fit import tokenizer_and_texts
 from evomerge.compiler.split_tasks import load_tasks
+from evomerge.evaluators.lm_eval import index
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import validate_genome
@@ -163,6 +165,19 @@ def test_the_tasks_of_every_split_are_told_at_once(examine, define):
     assert "(it has: exact_match,whole, exact_match,first-letter)" in found[1]
 
 
+@pytest.fixture(params=["a folder", pytest.param("all", marks=pytest.mark.slow)])
+def _own_tasks(request, monkeypatch):
+    """All of lm-eval's own tasks, which takes six seconds, or those of one of its folders."""
+
+    def one_folder(folders):
+        own = str(index._OWN / "hellaswag")
+        return lm_eval.tasks.TaskManager(include_path=[own, *folders], include_defaults=False)
+
+    if request.param != "all":
+        monkeypatch.setattr(index, "_full_manager", one_folder)
+
+
+@pytest.mark.usefixtures("_own_tasks")
 def test_an_unknown_task_is_told_with_the_nearest_of_lm_evals_own(examine):
     found, _ = examine("[tiny_choise, helaswag]")
     assert "tasks[0].name: unknown task 'tiny_choise'; did you mean 'tiny_choice'?" in found[0]

@@ -8,12 +8,12 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from evomerge.foundations.errors import RunError
 from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe.own_names import TRAINED, located, of_trained
 from evomerge.recipe.plain import Recipe
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.column_mixture import ColumnMixture
 from evomerge.training.columns import tables_of
 from evomerge.training.descent import State
-from evomerge.training.own_models import located, recipe_of
 from evomerge.training.written_models import Checkpoints
 from tests.training.test_mixture import METHODS, PLACES, Storages, gradient_at, loss_of
 from tests.training.test_trainer import EVERYTHING, trainer_of
@@ -54,9 +54,9 @@ def test_the_model_at_the_start_is_the_merge_of_the_genotype(family, method, lay
     ("method", "architecture", "tied"),
     [
         ("arithmetic", "llama", False),
-        ("arithmetic", "llama", True),
+        pytest.param("arithmetic", "llama", True, marks=pytest.mark.slow),
         ("scaled", "qwen2", False),
-        ("normalized", "llama", False),
+        pytest.param("normalized", "llama", False, marks=pytest.mark.slow),
         ("shares", "gpt_neox", False),
         ("sums", "llama", True),
     ],
@@ -136,17 +136,17 @@ def test_the_written_folder_is_the_live_model_to_the_bit(family, tmp_path, tied,
     space = family.space(tied=tied, out_dtype=dtype)
     mixture = columns_of(space)
     values = scattered(mixture)
-    folder = Checkpoints(mixture, tmp_path / "columns").write(values)
+    folder = Checkpoints(mixture, tmp_path).write(values)
     live = state_of(mixture.at(values))
     loaded = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     assert loaded.keys() == live.keys()
     for name, tensor in loaded.items():
         assert tensor.dtype is getattr(torch, dtype)
         assert torch.equal(tensor, live[name].to(tensor.dtype)), name
-    merged = ResidentMerger(cache_bytes=0).merge(Recipe(recipe_of(str(folder)))).module.state_dict()
+    merged = ResidentMerger(cache_bytes=0).merge(of_trained(str(folder))).module.state_dict()
     assert all(torch.equal(merged[name], tensor) for name, tensor in loaded.items())
-    assert any((tmp_path / "columns").glob("*/model/tokenizer*"))
-    assert [path.name for path in (tmp_path / "columns").iterdir()] == [folder.parent.name]
+    assert any((tmp_path / TRAINED).glob("*/model/tokenizer*"))
+    assert [path.name for path in (tmp_path / TRAINED).iterdir()] == [folder.parent.name]
 
 
 def test_the_coefficients_beside_it_are_what_the_columns_are_multiplied_by(family, tmp_path):
@@ -233,16 +233,17 @@ def test_similarity_of_columns_is_the_sum_over_tensors_of_mean_cosines(family):
 def test_a_folder_that_is_gone_is_written_again_or_refused(family, tmp_path):
     mixture = columns_of(family.space())
     values = scattered(mixture)
-    (tmp_path / ".unfinished-of-a-killed-process").mkdir()
+    columns = tmp_path / TRAINED
+    (columns / ".unfinished-of-a-killed-process").mkdir(parents=True)
     checkpoints = Checkpoints(mixture, tmp_path)
     folder = checkpoints.write(values)
     assert checkpoints.write(values) == folder
     folder.parent.rename(tmp_path / "away")
     checkpoints.restore(checkpoints.name_of(folder), values)
     assert folder.is_dir()
-    assert {path.name for path in tmp_path.iterdir()} == {folder.parent.name, "away"}
+    assert [path.name for path in columns.iterdir()] == [folder.parent.name]
     with pytest.raises(RunError, match=r"cannot be repeated to the bit here\. Put it back"):
-        checkpoints.restore(str(tmp_path / "other" / "model"), values)
+        checkpoints.restore(str(columns / "other" / "model"), values)
     with pytest.raises(RunError, match=r"is gone, and the run folder.*Move the run folder back"):
         checkpoints.restore(str(tmp_path / "elsewhere" / "other" / "model"), values)
 
@@ -264,7 +265,7 @@ def test_training_columns_lowers_more_than_training_one_weight_per_model(family,
 
 def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(family, tmp_path):
     mixture = columns_of(family.space(architecture="qwen2"))
-    checkpoints = Checkpoints(mixture, tmp_path / "optimizer" / "columns")
+    checkpoints = Checkpoints(mixture, tmp_path)
     trainer = trainer_of(mixture, checkpoints=checkpoints, losses=EVERYTHING, mofo=0.3)
     start = mixture.coefficients._space.space.initial
     lesson = trainer.epoch(0, start, None, seed=0)
@@ -276,10 +277,8 @@ def test_numbers_of_columns_stay_float32_and_every_term_can_be_on_with_mofo(fami
     biases = [place for place in mixture.columns.places if place.table.width == 1]
     assert biases
     assert all(moved[place.stretch].all() for place in biases)
-    assert lesson.config == recipe_of(lesson.folder)
-    assert located(Recipe(lesson.config), tmp_path).config == recipe_of(
-        str(tmp_path / lesson.folder)
-    )
+    assert lesson.config == of_trained(lesson.folder).config
+    assert located(of_trained(lesson.folder), tmp_path) == of_trained(str(tmp_path / lesson.folder))
     assert (tmp_path / lesson.folder).is_dir()
     trainer.restore(lesson)
 

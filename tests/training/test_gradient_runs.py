@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -38,6 +37,7 @@ from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer
 from tests.end_to_end.conftest import GENOME, make_workplace
 from tests.killed import history, killed_at_random, killed_run, real_run, whole_run
+from tests.merging.built import build_in_process
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 from tests.tiny_models import tiny_family
 
@@ -300,10 +300,7 @@ def test_the_next_link_of_a_chain_begins_beside_the_columns(workplace):
 TENSORS = ("optimizer.granularity=tensor",)
 
 
-def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(
-    workplace, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # a card asks the Hub
+def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(workplace, tmp_path):
     space = load_genome(workplace / "genome.yml")[0].genome
     assert space.granularity == "layers"
     search = begin(workplace, *TENSORS)
@@ -316,7 +313,7 @@ def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(
         assert event.candidate.point == {}  # which no point of the space means
     assert not (workplace / "run" / "optimizer" / "columns").exists()
     last = trial_of(workplace / "run", N_BASELINES + 2)
-    build(last.recipe, tmp_path / "built")
+    build_in_process(last.recipe.config, tmp_path / "built")
     live = search.executor.worker.merger.merge(asked[-1].candidate.recipe).module.state_dict()
     for name, tensor in load_file(tmp_path / "built" / "model.safetensors").items():
         torch.testing.assert_close(live[name], tensor, rtol=0, atol=1e-6)

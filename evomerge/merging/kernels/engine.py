@@ -149,10 +149,13 @@ class Engine:
         fast: Whether kernels of ours are used at all.
         merge_seed: From which every merge draws.
         budget: For what they keep.
+        workspace: Block buffers; None for some of the size that is fast.
     """
 
-    def __init__(self, *, fast: bool, merge_seed: int, budget: Budget) -> None:
-        workspace = Workspace()
+    def __init__(
+        self, *, fast: bool, merge_seed: int, budget: Budget, workspace: Workspace | None = None
+    ) -> None:
+        workspace = workspace or Workspace()
         self._fast = fast
         uniforms = Uniforms(merge_seed, budget, workspace)
         self._tools = Tools(workspace, uniforms, budget, Fusion())

@@ -14,11 +14,15 @@ _BLOCK = 1 << 19  # whatever the threads: all rows together stay within 64 MiB
 class Workspace:
     """Scratch memory of all kernels, float32 unless said otherwise.
 
+    Args:
+        per_thread: Elements of a block, times threads, up to ``_BLOCK``.
+
     Attributes:
         unit: One 1 that nobody writes to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, per_thread: int = _BLOCK_PER_THREAD) -> None:
+        self._per_thread = per_thread
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         self._views: dict[tuple[str, torch.dtype, int], torch.Tensor] = {}
         self.unit = torch.ones(1)
@@ -26,7 +30,7 @@ class Workspace:
     @property
     def block(self) -> int:
         """Elements handled at a time."""
-        return min(_BLOCK, _BLOCK_PER_THREAD * torch.get_num_threads())
+        return min(_BLOCK, self._per_thread * torch.get_num_threads())
 
     def row(self, name: str, length: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The buffer of this name, with whatever its last user left in it.

@@ -8,18 +8,13 @@ and the adapter itself is written where somebody else is to read it.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from evomerge.foundations.canonical import canonical_json, digest
+from evomerge.foundations.reading import is_folder
 from evomerge.genome.model_names import ModelName
+from evomerge.recipe.own_names import SUM, names_sum
 from evomerge.recipe.plain import Recipe
-
-_PLACE = "adapters/factors-"
-_NAME = re.compile(re.escape(_PLACE) + r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class AdapterSum:
     @property
     def name(self) -> str:
         """Its folder, below the run folder; from what it is a sum of."""
-        return f"{_PLACE}{digest(json.loads(self.text))[:16]}"
+        return f"{SUM}{digest(json.loads(self.text))[:16]}"
 
     @property
     def model(self) -> ModelName:
@@ -77,42 +72,22 @@ class AdapterSum:
 
 
 def file_of(name: str) -> str:
-    """The file that says what a sum is of, below the run folder."""
+    """The file that says what a sum is of, beside where the adapter would be."""
     return f"{name}.json"
 
 
 def sum_in(recipe: Recipe) -> ModelName | None:
-    """The base with its sum of adapters, where a recipe names one."""
-    return next(iter(_sums(recipe.config)), None)
+    """The base with its sum of adapters, where a recipe names one.
 
-
-def _sums(part: Any) -> Iterator[ModelName]:
-    if isinstance(part, list):
-        for item in part:
-            yield from _sums(item)
-    elif isinstance(part, Mapping):
-        yield from _named(part.get("model"))
-        for key in ("models", "slices", "sources"):
-            yield from _sums(part.get(key))
-
-
-def _named(model: Any) -> Iterator[ModelName]:
-    """The model, where its adapter is a sum; whatever else stands there is left to mergekit."""
-    with suppress(ValueError):
-        name = ModelName.model_validate(model)
-        if _NAME.fullmatch(name.lora or ""):
-            yield name
+    Where the adapter itself was written, it is one like any other.
+    """
+    return next(filter(_is_unwritten, recipe.models), None)
 
 
 def with_model(recipe: Recipe, model: ModelName) -> Recipe:
     """A recipe with another model in the place of its sum of adapters."""
+    return recipe.with_models(lambda own: model if _is_unwritten(own) else own)
 
-    def replaced(part: Any) -> Any:
-        if isinstance(part, list):
-            return [replaced(item) for item in part]
-        if not isinstance(part, Mapping):
-            return part
-        own = {"model": model.in_recipe} if next(_named(part.get("model")), None) else {}
-        return {**{key: replaced(value) for key, value in part.items()}, **own}
 
-    return Recipe(replaced(recipe.config))
+def _is_unwritten(model: ModelName) -> bool:
+    return names_sum(model) and not is_folder(model.lora or "")
