@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from evomerge.evaluators import EVALUATORS
 from evomerge.genome.merge_block import MergeDefinition, Source, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
@@ -161,6 +162,24 @@ def table(model: type[BaseModel], examples: dict[str, str]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def kinds() -> Iterator[str]:
+    """The kinds of tasks, and the settings of each that has some."""
+    yield "| key | what it is | reads |"
+    yield "|---|---|---|"
+    for name in EVALUATORS:
+        common = (key for key in Task.model_fields if key in EVALUATORS[name].reads | {"weight"})
+        reads = ", ".join(f"`{key}`" for key in common)
+        yield f"| `{name}` | {EVALUATORS.summary(name)} | {reads} |"
+    for name in EVALUATORS:
+        own = EVALUATORS[name].Settings.model_fields
+        if own:
+            yield from ("", f"Under `{name}:`, or the first of these alone as a text:", "")
+            yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+        for key, field in own.items():
+            cells = (type_name(field.annotation), default(field), field.description or "")
+            yield f"| `{key}` | {' | '.join(cells)} |"
+
+
 def type_name(annotation: Any) -> str:
     """A type in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -198,7 +217,7 @@ def remade(text: str) -> str:
     for block, (model, examples) in BLOCKS.items():
         made = "\n".join(table(model, examples))
         text = between(text, f"<!-- table {block} -->\n", f"<!-- end {block} -->", made)
-    return text
+    return between(text, "<!-- kinds -->\n", "<!-- end kinds -->", "\n".join(kinds()))
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def _build(one: Export, out: Path, force: bool, permissions: Permissions) -> Non
     from evomerge.merging.built import build_into
 
     content = one.content
-    with Console(stderr=True).status(Text(f"mergekit-yaml builds {one_name(out)}")):
+    with Console(stderr=True).status(Text(f"{one.recipe.program} builds {one_name(out)}")):
         build_into(
             one.recipe,
             out,

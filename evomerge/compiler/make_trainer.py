@@ -73,7 +73,7 @@ class _TrainerMaker:
         return self._made[-1][-1]
 
     def _make(self, settings: GradientSettings) -> Trainer:
-        from evomerge.merging.resident import ResidentMerger
+        from evomerge.merging.mergers import Mergers
         from evomerge.training.coefficients import Coefficients
         from evomerge.training.column_mixture import ColumnMixture
         from evomerge.training.mixture import Mixture
@@ -83,13 +83,14 @@ class _TrainerMaker:
         from evomerge.training.written_models import Checkpoints  # loads torch, as those below
 
         coefficients = Coefficients(self.merge_space)
-        merger = self.executor.worker.merger
-        if not isinstance(merger, ResidentMerger):
+        mergers = self.executor.worker.merger
+        if not isinstance(mergers, Mergers):
             raise RunError(
-                f"weights can be trained in a merge held in memory, got {type(merger).__name__}",
+                f"weights can be trained in a merge held in memory, got {type(mergers).__name__}",
                 where="optimizer",
                 fix="Use optimizer: cma_es.",
             )
+        merger = mergers.resident
         checkpoints = None
         finer = self.merge_space
         if settings.granularity == "tensor":

@@ -18,10 +18,11 @@ from evomerge.genome.source import Source
 from evomerge.models.architecture import Architecture
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe
+from evomerge.recipe.base import Hear
 from evomerge.recipe.effective import Effective, effective, tensors_of
-from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.opening import frame_of, has_numbers, model_entry, opened_block
-from evomerge.recipe.stages import read_recipe
+from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import filters_in, models_in
 
 _WIDTH = 96
@@ -65,36 +66,49 @@ def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
 
 
 def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
-    source = read_recipe(file)
+    documents = documents_of(file)
+    source = documents[-1]
     if isinstance(source.data, dict) and "evomerge_best" in source.data:
         source = Source(str(file), source.data.get("recipe"))
-    config = recipe_config(source, hear)
+        documents = [source]
+        _refuse_other_kinds(file, source.data)
+    found = recipe_of(documents, hear)
+    _refuse_other_kinds(file, found.config)
     try:
-        architecture = _architecture(config, permissions)
-        recipe = effective(config, architecture)
+        architecture = _architecture(found, permissions)
+        recipe = effective(found.config, architecture)
     except EvomergeError as error:
         raise GenomeError.of(
             [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
         ) from error
     tensors = [*tensors_of(architecture, 0, architecture.n_layers)]
-    for path, text in filters_in(config):
+    for path, text in filters_in(found.config):
         if text != "*" and not any(text in name for name in tensors):
             what = f"no tensor of these models has {text!r} in its name; it is left out"
             hear(warning(what, source.where(path)))
     return recipe
 
 
-def _architecture(config: dict[str, Any], permissions: Permissions) -> Architecture:
+def _refuse_other_kinds(file: Path, config: Any) -> None:
+    recipe = Recipe(config if isinstance(config, dict) else {})
+    if not recipe.is_plain:
+        raise GenomeError(
+            f"{file} is no single merge, {recipe.program} builds it: its numbers cannot be opened",
+            fix="Name it as optimizer.seed_from of a genome of its models: it is tried as it is.",
+        )
+
+
+def _architecture(recipe: Recipe, permissions: Permissions) -> Architecture:
     from evomerge.merging.refusals import refusals  # loads mergekit
 
-    names = list(dict.fromkeys(models_in(config)))
+    names = list(dict.fromkeys(models_in(recipe.config)))
     if not names:
         raise GenomeError("it merges no models")
     facts = [
         read_model(name, "models", may_unpickle=name.text in permissions.pickle) for name in names
     ]
     architecture = describe(facts)
-    refused = refusals(config, architecture.n_layers)
+    refused = refusals(recipe, architecture.n_layers)
     if refused:
         raise GenomeError.of([Problem(f"mergekit refuses it: {why}") for why in refused])
     return architecture

@@ -17,10 +17,10 @@ from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.read_back import point_of
 from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate, Trial
-from evomerge.recipe.file import Hear, recipe_config
+from evomerge.recipe.base import Hear
+from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.stages import read_recipe
 from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
@@ -92,7 +92,7 @@ def _refuse_unmergeable(recipe: Recipe, name: str, merge_space: MergeSpace) -> N
     """A recipe that mergekit refuses would be a failed trial of the run."""
     from evomerge.merging.refusals import refusals  # loads mergekit; a wrong genome must not
 
-    found = refusals(recipe.config, merge_space.architecture.n_layers)
+    found = refusals(recipe, merge_space.architecture.n_layers)
     if found:
         raise GenomeError.of(
             [Problem(f"mergekit refuses {name}: {why}", fix="Mend the recipe.") for why in found]
@@ -129,13 +129,13 @@ def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[Origin, Recip
             origin = Origin(OriginKind.SEED, name, is_taught=standing.is_learned(trial))
             yield origin, located(trial.candidate.recipe, path)
         return
-    source = read_recipe(path)
-    if isinstance(source.data, dict) and "evomerge_best" in source.data:
+    documents = documents_of(path)
+    if isinstance(documents[-1].data, dict) and "evomerge_best" in documents[-1].data:
         (one,) = winners_of(path)
         is_taught = one.content.get("taught", False)
         yield Origin(OriginKind.SEED, str(path), is_taught=is_taught), one.recipe
     else:
-        yield Origin(OriginKind.SEED, str(path)), Recipe(recipe_config(source, hear))
+        yield Origin(OriginKind.SEED, str(path)), recipe_of(documents, hear)
 
 
 def _is_found(trial: Trial) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from evomerge.evaluators.base import Evaluator
@@ -72,13 +73,15 @@ class Workshop:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch_root() / "torchinductor"))
         import torch  # heavy; a worker is the first to need it
 
+        from evomerge.merging.mergers import Mergers
         from evomerge.merging.resident import ResidentMerger
         from evomerge.models.quiet import lock_bars_in_this_process
 
         lock_bars_in_this_process()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        merger = ResidentMerger(
+        make = partial(
+            ResidentMerger,
             device=self.device,
             dtype=self.settings.dtype,
             merge_seed=self.seed,
@@ -89,4 +92,4 @@ class Workshop:
             engine=self.settings.engine,
         )
         scoring = evaluators or self.evaluators()
-        return Worker(merger, scoring, self.run_dir, Twins())
+        return Worker(Mergers(make), scoring, self.run_dir, Twins())

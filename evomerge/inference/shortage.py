@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from evomerge.foundations.errors import OutOfMemoryError
+from evomerge.foundations.errors import EvaluationError, OutOfMemoryError, why
 
 # The CPU's allocator raises a plain RuntimeError; so do some kernels of a GPU.
 _SIGNS = (
@@ -43,3 +43,20 @@ def freed_on_shortage() -> Iterator[None]:
         if error.__cause__ is not None:
             give_back(error.__cause__)
         raise
+
+
+@contextmanager
+def told_of_passes() -> Iterator[None]:
+    """Says what a failed forward pass means for a candidate.
+
+    Raises:
+        OutOfMemoryError: it did not fit the memory.
+        EvaluationError: it failed otherwise.
+    """
+    try:
+        yield
+    # What torch and transformers raise when memory, shapes or token ids do not fit.
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        if is_shortage(error):
+            raise OutOfMemoryError(f"out of memory: {why(error)}") from error
+        raise EvaluationError(f"the forward pass failed: {why(error)}") from error

@@ -1,1 +1,24 @@
-"""From recipe to weights: the resident merger, builds on disk, and what model files say."""
+"""From recipe to weights, in memory and on disk: the table of mergers, one per kind of recipe.
+
+===== ==========================================================
+kind  how it comes to life
+===== ==========================================================
+multi what is made on the way lies on disk, the last is live
+merge its weights are computed into a live model that stays
+===== ==========================================================
+
+Each is made from the :class:`evomerge.merging.mergers.Mergers` that it is one of.
+"""
+
+from collections.abc import Callable
+
+from evomerge.foundations.registry import Registry
+from evomerge.merging.base import Merger
+
+MERGERS: Registry[Callable[..., Merger]] = Registry(
+    "merger",
+    {
+        "multi": "evomerge.merging.staged:StagedMerger",
+        "merge": "evomerge.merging.mergers:resident",
+    },
+)

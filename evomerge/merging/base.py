@@ -1,4 +1,4 @@
-"""The contract of what brings a recipe to life."""
+"""The contract of what brings recipes to life, one merger per kind of recipe."""
 
 from __future__ import annotations
 

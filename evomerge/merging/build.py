@@ -1,4 +1,4 @@
-"""Builds a recipe on disk with ``mergekit-yaml``, as any user of the recipe would."""
+"""Builds a recipe on disk with mergekit's own command, as any user of the recipe would."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from evomerge.foundations.lifetime import own_children
 from evomerge.foundations.scratch import scratch
 from evomerge.recipe.plain import Recipe
 
-_MODULE = "mergekit.scripts.run_yaml"  # what the console script mergekit-yaml calls
 _NO_CARD = "--no-write-model-card"
+_STAGES = "-stages"  # ends the name of the folder where what is built on the way lies
 LINES_KEPT = 20  # of mergekit's output in an error
 _SECONDS_TO_END = 5.0  # before it is killed
 _BAR = re.compile(r"(\d+)%\|")
@@ -27,13 +27,19 @@ Report = Callable[[float], None]
 
 
 def mergekit_command(
-    recipe_file: Path | str, out: Path | str, merge_seed: int, *, lora_cache: Path | str = ""
+    recipe: Recipe,
+    recipe_file: Path | str,
+    out: Path | str,
+    merge_seed: int,
+    *,
+    lora_cache: Path | str = "",
 ) -> str:
     """The command a person types to build a recipe.
 
     It writes no model card: for that mergekit asks the Hub about every model, folders too.
 
     Args:
+        recipe: What it builds.
         recipe_file: The exported YAML.
         out: The folder to be written.
         merge_seed: Matters to randomised methods only.
@@ -41,7 +47,9 @@ def mergekit_command(
             recipe has such sources.
     """
     options = [*_options(merge_seed, lora_cache), _NO_CARD]
-    return shlex.join(["mergekit-yaml", str(recipe_file), str(out), *options])
+    return shlex.join(
+        [recipe.program, *recipe.arguments(recipe_file, out, f"{out}{_STAGES}"), *options]
+    )
 
 
 def _options(merge_seed: int, lora_cache: Path | str) -> list[str]:
@@ -88,18 +96,27 @@ def build(
         recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
         cache = lora_cache or temporary / "lora"
         _fold(recipe, cache, trust_remote_code)
-        command = [sys.executable, "-m", _MODULE, str(recipe_file), str(out)]
+        command = [sys.executable, "-m", recipe.module]
+        command += recipe.arguments(recipe_file, out, temporary / f"{out.name}{_STAGES}")
         command += [*_options(merge_seed, cache), "--device", device]
         command += ["--num-threads", str(threads)] if threads else []
         command += ["--trust-remote-code"] if trust_remote_code else []
         command += [_NO_CARD] if _is_offline() else []
         environment = {"TMPDIR": str(temporary)}  # what it leaves there goes, too
         environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
-        _run(command, environment, out, report or _nobody)
+        said = _run(command, environment, report or _nobody)
+    if said is not None:
+        raise RunError(_reason(recipe.program, said), where=str(out))
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], out: Path, report: Report) -> None:
-    """Runs mergekit to its end; it does not outlive a Ctrl-C, nor this process."""
+def _run(
+    command: Sequence[str], environment: Mapping[str, str], report: Report
+) -> list[str] | None:
+    """Runs mergekit to its end; it does not outlive a Ctrl-C, nor this process.
+
+    Returns:
+        What it said where it stopped; None where it ended well.
+    """
     with own_children():
         process = subprocess.Popen(
             command,
@@ -118,8 +135,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], out: Path, repo
                 process.wait(_SECONDS_TO_END)
             process.kill()
             raise
-    if process.returncode:
-        raise RunError(_reason(said), where=str(out))
+    return said if process.returncode else None
 
 
 def _is_offline() -> bool:
@@ -145,7 +161,7 @@ def _told(lines: Iterable[str], report: Report) -> Iterator[str]:
             report(int(bar.group(1)) / 100)
 
 
-def _reason(said: Sequence[str]) -> str:
+def _reason(program: str, said: Sequence[str]) -> str:
     """Why mergekit stopped: its last line, and those before it without Python's traceback."""
     kept, in_traceback = [], False
     for line in filter(str.strip, said):
@@ -154,7 +170,7 @@ def _reason(said: Sequence[str]) -> str:
             kept.append(line)
     last = kept[-LINES_KEPT:] or ["it said nothing"]
     before = ["\nBefore that it said:", *last[:-1]] if last[1:] else []
-    return f"mergekit-yaml stopped: {last[-1]}" + "\n".join(before)
+    return f"{program} stopped: {last[-1]}" + "\n".join(before)
 
 
 def _readable(recipe: Recipe, allow_pickle: Collection[str]) -> Recipe:
@@ -172,11 +188,10 @@ def _readable(recipe: Recipe, allow_pickle: Collection[str]) -> Recipe:
 def _fold(recipe: Recipe, cache: Path, trust_remote_code: bool) -> None:
     """Folds adapters beforehand: mergekit's own folding would shift its random stream."""
     from evomerge.merging.sources import fold_adapters  # loads torch; a command's text must not
-    from evomerge.merging.structure import Configuration
+    from evomerge.merging.structure import references
 
     cache.mkdir(parents=True, exist_ok=True)
     try:
-        config = Configuration.model_validate(dict(recipe.config))
-        fold_adapters(config, cache, trust_remote_code=trust_remote_code)
+        fold_adapters(references(recipe), cache, trust_remote_code=trust_remote_code)
     except (OSError, RuntimeError, ValueError) as error:
         raise RunError(" ".join(str(error).split()), where="recipe") from error

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from mergekit.common import ModelPath, ModelReference
 
 from evomerge.foundations.errors import ModelError, Problem
-from evomerge.merging.structure import Configuration
+from evomerge.merging.structure import references
 from evomerge.models.facts import WEIGHT_INDEX
 from evomerge.models.model_folder import shards_in
 from evomerge.models.pickles import PICKLE_INDEX
@@ -35,8 +35,7 @@ def refuse_pickles(recipe: Recipe, allowed: Collection[str]) -> None:
     Raises:
         ModelError: one is not allowed to, all such at once; or the files cannot be reached.
     """
-    config = Configuration.model_validate(dict(recipe.config))
-    problems = [p for model in config.referenced_models() for p in _pickled(model, allowed)]
+    problems = [p for model in references(recipe) for p in _pickled(model, allowed)]
     if problems:
         raise ModelError.of(problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,16 +20,28 @@ from mergekit.config import (
 from mergekit.merge_methods.base import MergeMethodSpec, ParameterScope
 from pydantic import ValidationError
 
+from evomerge.recipe.plain import Recipe
+from evomerge.recipe.walk import merged_in
+
+_ANY = sys.maxsize  # layers of a model that is yet to be made
 _Group = tuple[str, list[ModelReference], ModelReference | None, ConfigReader]
 
 
-def refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
+def refusals(recipe: Recipe, n_layers: int) -> list[str]:
     """What mergekit would say, in its words; empty where it would merge.
 
     Args:
-        config: The recipe.
+        recipe: What it would merge.
         n_layers: Layers of each of its models.
     """
+    found = []
+    for document in recipe.documents:
+        is_made = any(model.path in recipe.made for model in merged_in(document))
+        found += _refusals(document, _ANY if is_made else n_layers)
+    return list(dict.fromkeys(found))
+
+
+def _refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
     try:
         read = MergeConfiguration.model_validate(dict(config))
         method = merge_methods.get(read.merge_method)
@@ -47,7 +60,7 @@ def refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
         except ValueError as error:
             found += [] if twice else [str(error)]
         found += _values(method.spec, models, base, reader)
-    return list(dict.fromkeys([*found, *_layers(read, n_layers)]))
+    return [*found, *_layers(read, n_layers)]
 
 
 def _sentence(details: Any) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import shutil
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import reduce
 from io import StringIO
@@ -44,13 +44,15 @@ def build_tokenizer(task: BuildTokenizer) -> TokenizerInfo:
         return task.execute()
 
 
-def fold_adapters(config: MergeConfiguration, cache: Path, *, trust_remote_code: bool) -> None:
-    """Merges every ``model+lora`` of a recipe into a folder of its own, unless it is there.
+def fold_adapters(
+    models: Iterable[ModelReference], cache: Path, *, trust_remote_code: bool
+) -> None:
+    """Merges every ``model+lora`` into a folder of its own, unless it is there.
 
     The folder appears by rename, so a second worker never reads half of it. Names are
     mergekit's, so ``mergekit-yaml --lora-merge-cache`` finds it too.
     """
-    for model in config.referenced_models():
+    for model in models:
         if model.lora is None:
             continue
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,7 +107,8 @@ class Sources:
 
     def open(self, config: MergeConfiguration) -> None:
         """Makes mergekit's loaders ready for a recipe's models; call before planning it."""
-        fold_adapters(config, self._lora_cache, trust_remote_code=self.options.trust_remote_code)
+        trusts = self.options.trust_remote_code
+        fold_adapters(config.referenced_models(), self._lora_cache, trust_remote_code=trusts)
         cache = LoaderCache()
         cache.loaders.clear()  # shared by the whole process, and never fresh by itself
         cache.setup(options=self.options)

@@ -66,6 +66,13 @@ class Configuration(MergeConfiguration):  # type: ignore[misc]  # mergekit is un
         return list(dict.fromkeys(base + mentioned))
 
 
+def references(recipe: Recipe) -> list[ModelReference]:
+    """The models that a recipe's merges read, as mergekit reads their names."""
+    configs = (Configuration.model_validate(dict(one)) for one in recipe.documents)
+    found = dict.fromkeys(model for config in configs for model in config.referenced_models())
+    return [model for model in found if model.model.path not in recipe.made]
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where in the recipe the parameters of one output tensor stand."""

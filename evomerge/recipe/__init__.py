@@ -1,1 +1,24 @@
-"""Recipes: what mergekit builds, and what it makes of their keys."""
+"""Recipes: what mergekit builds, and the only place that walks one: the table of their kinds.
+
+===== ==========================================================
+kind  what it is
+===== ==========================================================
+multi several, one after the other, that ``mergekit-multi`` builds
+merge one merge: a document that ``mergekit-yaml`` builds
+===== ==========================================================
+
+The first kind that takes a file is its kind; the last one takes them all.
+"""
+
+from typing import Any
+
+from evomerge.foundations.registry import Registry
+
+# Of type[RecipeKind], whose module everything below would stand upon.
+RECIPE_KINDS: Registry[Any] = Registry(
+    "recipe kind",
+    {
+        "multi": "evomerge.recipe.multi:Multi",
+        "merge": "evomerge.recipe.merge:Merge",
+    },
+)

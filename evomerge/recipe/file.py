@@ -1,25 +1,70 @@
-"""A recipe's file -> what mergekit reads of it; what it ignores is told."""
+"""A recipe's file -> its documents -> the recipe; what mergekit ignores of it is told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import Finding, note, warning
-from evomerge.genome.source import Source
+from evomerge.genome.source import Source, read_documents
+from evomerge.recipe import RECIPE_KINDS
+from evomerge.recipe.base import Hear, RecipeKind
 from evomerge.recipe.keys import Ignored, ignored_keys, without
+from evomerge.recipe.plain import Recipe
+from evomerge.recipe.walk import models_in
 
-Hear = Callable[[Finding], None]
+
+def documents_of(path: Path) -> list[Source]:
+    """What a file holds, one or several documents; a --- at its end begins none.
+
+    Raises:
+        GenomeError: it cannot be read.
+    """
+    documents = read_documents(path)
+    return [one for one in documents if one.data is not None] or documents[-1:]
+
+
+def recipe_of(documents: Sequence[Source], hear: Hear) -> Recipe:
+    """The recipe that a file holds, of whatever kind.
+
+    Args:
+        documents: What the file holds.
+        hear: Takes a finding about every key that mergekit ignores.
+
+    Raises:
+        GenomeError: it is no recipe, or has keys that are known ones misspelt.
+    """
+    kinds: Iterable[type[RecipeKind]] = RECIPE_KINDS.values()
+    kind = next(kind for kind in kinds if kind.takes(documents))
+    return Recipe(kind.read(documents, hear))
+
+
+def stage_names(stages: Iterable[Source]) -> frozenset[str]:
+    """What a file of several documents calls the models that they make.
+
+    Raises:
+        GenomeError: one has no text for a name.
+    """
+    return frozenset(filter(None, map(_name, stages)))
+
+
+def used_names(stage: Source, names: Collection[str]) -> set[str]:
+    """The names of other stages whose models a stage merges.
+
+    Raises:
+        GenomeError: something stands in a model's place that names none.
+    """
+    return {model.path for model in models_in(stage.data)} & set(names) if names else set()
 
 
 def recipe_config(source: Source, hear: Hear) -> dict[str, Any]:
-    """What mergekit reads of a recipe.
+    """What mergekit reads of a document.
 
     Args:
-        source: The recipe's file.
+        source: The document.
         hear: Takes a finding about every key that mergekit ignores: a warning, or a note where
             such a key is common. Helpers, whose anchors are used elsewhere, are not told.
 
@@ -46,6 +91,17 @@ def recipe_config(source: Source, hear: Hear) -> dict[str, Any]:
     for one in told:
         hear(_finding(one, source))
     return without(content, ignored)
+
+
+def _name(stage: Source) -> str | None:
+    name = stage.data.get("name") if isinstance(stage.data, dict) else None
+    if name is None or isinstance(name, str):
+        return name
+    raise GenomeError(
+        f"the name of a stage is {name!r}, expected a text",
+        where=stage.where(("name",)),
+        fix="Put it in quotation marks, or correct it.",
+    )
 
 
 def _misspelt(one: Ignored, source: Source) -> Problem:

@@ -1,52 +1,25 @@
-"""Recipe: one complete mergekit configuration, its digest and its YAML."""
+"""Recipe: one complete configuration of mergekit, of any kind; its digest and its YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
-from evomerge.recipe import walk
+from evomerge.recipe import RECIPE_KINDS, walk
+from evomerge.recipe.base import Document, RecipeKind
 
-_KEY_ORDER = (  # as people write recipes; other keys follow in alphabetical order
-    "merge_method", "model", "layer_range", "filter", "value", "models", "slices", "sources",
-    "base_model", "parameters", "tokenizer_source", "tokenizer", "chat_template", "dtype",
-    "out_dtype",
-)  # fmt: skip
+PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
-
-
-class _RecipeDumper(yaml.SafeDumper):
-    """Lists of numbers on one line, as mergekit writes them; no anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_list(dumper: yaml.SafeDumper, values: Sequence[Any]) -> yaml.Node:
-    flow = all(isinstance(value, (int, float)) for value in values)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
-
-
-_RecipeDumper.add_representer(list, _represent_list)
 
 
 def rounded(value: float) -> float:
     """The value as a recipe writes it: six significant digits."""
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-
-
-def _in_order(value: Any) -> Any:
-    """The same content with its keys in ``_KEY_ORDER``, whatever order a ledger kept."""
-    if isinstance(value, Mapping):
-        known = [key for key in _KEY_ORDER if key in value]
-        return {k: _in_order(value[k]) for k in (*known, *sorted(set(value) - set(known)))}
-    return [_in_order(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
@@ -71,29 +44,67 @@ class Recipe:
         return hash(self.digest)
 
     @cached_property
+    def kind(self) -> str:
+        """Its kind, by name."""
+        return next((name for name, k in RECIPE_KINDS.items() if k.key in self.config), PLAIN)
+
+    @property
+    def _kind(self) -> type[RecipeKind]:
+        kind: type[RecipeKind] = RECIPE_KINDS[self.kind]
+        return kind
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one merge and nothing else."""
+        return self.kind == PLAIN
+
+    def check(self) -> None:
+        """Looks at what a stranger may have written.
+
+        Raises:
+            ValueError: it has not the shape of its kind.
+        """
+        self._kind.check(self.config)
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """Its merges as mergekit reads them, in the order in which they are made."""
+        return self._kind.documents(self.config)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """What its merges call the models that those before them make, in order."""
+        return self._kind.made(self.config)
+
+    @cached_property
     def models(self) -> tuple[ModelName, ...]:
         """Those it merges and bases, once each, in the order in which it names them."""
-        return tuple(walk.merged_in(self.config))
+        return self._given(walk.merged_in(self.documents))
 
     @property
     def named(self) -> tuple[ModelName, ...]:
         """The same with those that only give tokens."""
-        return tuple(walk.named_in(self.config))
+        return self._given(walk.named_in(self.documents))
+
+    def _given(self, models: list[ModelName]) -> tuple[ModelName, ...]:
+        made = self.made
+        return tuple(model for model in models if model.path not in made)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The merge methods it names."""
-        return (str(self.config.get("merge_method", "")),)
+        return tuple(dict.fromkeys(str(one.get("merge_method", "")) for one in self.documents))
 
     @property
     def dtype(self) -> str | None:
         """That of the weights of its model; None: that of the models it merges."""
-        return self.config.get("out_dtype") or self.config.get("dtype")
+        last = self.documents[-1]
+        return last.get("out_dtype") or last.get("dtype")
 
     @property
     def structure_key(self) -> str:
         """Equal for recipes that differ in values of parameters only."""
-        return canonical_json(walk.with_settings(self.config, lambda settings: None))
+        return canonical_json([walk.with_settings(one, lambda _: None) for one in self.documents])
 
     def with_models(self, change: walk.Change) -> Recipe:
         """The same merge of other models.
@@ -101,14 +112,29 @@ class Recipe:
         Args:
             change: From a model to the one in its place, or to itself.
         """
-        return Recipe(walk.with_models(self.config, change))
+        made = self.made
+        return Recipe(walk.with_models(self.config, lambda m: m if m.path in made else change(m)))
 
     def to_yaml(self) -> str:
-        """YAML that ``mergekit-yaml`` builds; equal recipes give equal text."""
-        return yaml.dump(
-            _in_order(self.config),
-            Dumper=_RecipeDumper,
-            sort_keys=False,
-            allow_unicode=True,
-            width=100,
-        )
+        """YAML that its program builds; equal recipes give equal text."""
+        return self._kind.text(self.config)
+
+    @property
+    def program(self) -> str:
+        """The command of mergekit that builds it."""
+        return self._kind.program
+
+    @property
+    def module(self) -> str:
+        """What that command runs."""
+        return self._kind.module
+
+    def arguments(self, recipe_file: Path | str, out: Path | str, stages: Path | str) -> list[str]:
+        """What follows the command's name.
+
+        Args:
+            recipe_file: It, as :meth:`to_yaml` writes it.
+            out: The folder to be built.
+            stages: A folder for what is built on the way.
+        """
+        return self._kind.arguments(str(recipe_file), str(out), str(stages))

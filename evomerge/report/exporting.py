@@ -111,7 +111,7 @@ class Export(Chosen):
         has_adapters = any(model.lora for model in self.recipe.models)
         cache = _LORA_CACHE if has_adapters else ""
         seed = int(self.content["merge_seed"])
-        return mergekit_command(recipe_file, out, seed, lora_cache=cache)
+        return mergekit_command(self.recipe, recipe_file, out, seed, lora_cache=cache)
 
 
 def exports(chosen: Iterable[Chosen]) -> list[Export]:

@@ -1,1 +1,1 @@
-"""A winner built and scored again by mergekit and lm-eval alone, compared with its ledger."""
+"""A winner built and scored again apart from its run, compared with its ledger."""

@@ -102,8 +102,10 @@ class Verification:
         from evomerge.merging.built import build_into
         from evomerge.merging.factors import placed
 
+        program = winner.trial.candidate.recipe.program
+
         def report(share: float) -> None:
-            watch(f"mergekit-yaml builds trial {winner.trial_id}", share)
+            watch(f"{program} builds trial {winner.trial_id}", share)
 
         report(0.0)
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path

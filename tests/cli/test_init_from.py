@@ -384,8 +384,8 @@ REFUSED = {
     "stages that build on others": (
         "merge_method: linear\nname: first\nmodels: [{model: models/base}]\n---\n"
         "merge_method: slerp\nbase_model: first\nmodels: [{model: models/model_1}]\n",
-        "recipe.yml:5: holds 2 stages of mergekit-multi, and the last merges what others make: "
-        "first. Build those with mergekit-multi",
+        "recipe.yml is no single merge, mergekit-multi builds it: its numbers cannot be opened. "
+        "Name it as optimizer.seed_from",
     ),
     "a stage with a list for a name": (
         "merge_method: linear\nname: [a]\nmodels: [{model: models/base}]\n---\n"

@@ -161,8 +161,8 @@ def test_when_the_search_begins_nothing_of_other_methods_is_kept(begin):
     kept = []
     for event in search.run():
         if isinstance(event, TrialFinished):
-            kept.append(len(search.executor.worker.merger._plans))
+            kept.append(len(search.executor.worker.merger.resident._plans))
     assert max(kept[: len(ALL)]) > 1
     assert kept[-1] == 1
-    loads = search.executor.worker.merger._sources._tensors
+    loads = search.executor.worker.merger.resident._sources._tensors
     assert len({(load.model, load.tensor) for load in loads}) == len(loads)  # each source once

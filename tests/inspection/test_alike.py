@@ -137,7 +137,7 @@ def test_what_an_adapter_leaves_alone_is_as_in_the_folder_that_mergekit_folds(
     config = Configuration.model_validate(
         {"merge_method": "passthrough", "models": [{"model": name}]}
     )
-    fold_adapters(config, tmp_path / "folded", trust_remote_code=False)
+    fold_adapters(config.referenced_models(), tmp_path / "folded", trust_remote_code=False)
     (folded,) = (tmp_path / "folded").iterdir()
     held, own = (load_file(folder / "model.safetensors") for folder in (base, folded))
     numbers = found(base, name)

@@ -16,6 +16,8 @@ from tests.merging.built import assert_equals_folder
 from tests.merging.layouts import N_LAYERS, recipe_config
 from tests.tiny_models import tiny_family, tiny_model
 
+PLAIN = Recipe({"merge_method": "linear"})
+
 
 def test_the_real_command_builds_the_resident_model(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -58,10 +60,10 @@ def test_a_model_that_is_not_there_is_told_before_mergekit_starts(tmp_path: Path
 
 
 def test_the_command_for_people_quotes_paths_and_names_the_seed() -> None:
-    assert mergekit_command("my best.yml", "out", 5) == (
+    assert mergekit_command(PLAIN, "my best.yml", "out", 5) == (
         "mergekit-yaml 'my best.yml' out --random-seed 5 --no-write-model-card"
     )
-    assert mergekit_command("best.yml", "out", 0, lora_cache="lora").endswith(
+    assert mergekit_command(PLAIN, "best.yml", "out", 0, lora_cache="lora").endswith(
         "--random-seed 0 --lora-merge-cache lora --no-write-model-card"
     )
 
@@ -74,8 +76,8 @@ def test_the_reason_of_a_build_that_stops_has_no_traceback() -> None:
         "    run()",
         "RuntimeError: no rule to produce it",
     ]
-    assert _reason(said) == (
+    assert _reason("mergekit-yaml", said) == (
         "mergekit-yaml stopped: RuntimeError: no rule to produce it\n"
         "Before that it said:\nWARNING: careful"
     )
-    assert _reason([]) == "mergekit-yaml stopped: it said nothing"
+    assert _reason("mergekit-yaml", []) == "mergekit-yaml stopped: it said nothing"

@@ -137,7 +137,7 @@ def test_the_trainer_moves_the_model_of_the_trials_and_merges_what_they_merge(
     search = begin(workplace)
     events = list(search.run())
     (mixture,) = mixtures
-    assert mixture.merger is search.executor.worker.merger
+    assert mixture.merger is search.executor.worker.merger.resident
     last = [e for e in events if isinstance(e, TrialFinished)][-1].candidate
     held = {k: v.clone() for k, v in mixture.at(mixture.coefficients.of(last.genotype))
             .module.state_dict().items()}  # fmt: skip

@@ -26,10 +26,10 @@ from evomerge.evaluators.lm_eval.task_digests import identity_of
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
-from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemoryError, why
+from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.seeding import stream_seed
 from evomerge.inference.base import context_length
-from evomerge.inference.shortage import freed_on_shortage, is_shortage
+from evomerge.inference.shortage import freed_on_shortage, told_of_passes
 from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -261,13 +261,8 @@ def _responses(requests: Requests, language_model: LiveLanguageModel) -> Respons
         OutOfMemoryError: a forward pass did not fit the memory.
         EvaluationError: it failed.
     """
-    try:
+    with told_of_passes():
         return requests.ask(language_model)
-    # What torch and transformers raise when memory, shapes or token ids do not fit.
-    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-        if is_shortage(error):
-            raise OutOfMemoryError(f"out of memory: {why(error)}") from error
-        raise EvaluationError(f"the forward pass failed: {why(error)}") from error
 
 
 def _fewest(*counts: int | None) -> int | None:

@@ -9,13 +9,13 @@ from typing import Any
 from lm_eval.api.group import Group
 from lm_eval.config.group import AggMetricConfig
 
+from evomerge.evaluators.chosen_documents import sampled_documents
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.failures import problem_of
 from evomerge.evaluators.lm_eval.folders import missing, unreadable
 from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.foundations.errors import GenomeError, Problem, nearest
 from evomerge.foundations.reading import is_file, is_folder
-from evomerge.foundations.seeding import stream
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.trial import MetricKey
 
@@ -154,7 +154,7 @@ def _load_one(
     for own_name, item in objects.items():
         name = own_name if group else task.name
         _configure(item, task, gen_kwargs)
-        samples = _documents(item, name, task, where, seed)
+        samples = sampled_documents(task, name, len(item.eval_docs), seed, where)
         if isinstance(samples, Problem):
             return [samples]
         leaves.append(Leaf(name, item, task.limit, samples))
@@ -282,21 +282,3 @@ def _configure(item: Any, task: Task, gen_kwargs: Mapping[str, Any]) -> None:
     # A task that asks for 0 examples keeps 0: its prompt has no room for any.
     if own is None or (own != 0 and task.num_fewshot is not None):
         item.set_config(key="num_fewshot", value=task.num_fewshot or 0)
-
-
-def _documents(
-    item: Any, name: str, task: Task, where: str, seed: int
-) -> list[int] | Problem | None:
-    """Indices of the documents asked for by ``samples``, ascending."""
-    if task.samples is None:
-        return None
-    size = len(item.eval_docs)
-    if isinstance(task.samples, int):
-        count = min(task.samples, size)
-        drawn = stream(seed, "documents", name).choice(size, count, replace=False)
-        return sorted(int(index) for index in drawn)
-    outside = sorted(index for index in task.samples if index >= size)
-    if outside:
-        what = f"{outside[0]} is outside [0, {size - 1}], the documents of {name!r}"
-        return Problem(what, f"{where}.samples")
-    return sorted(set(task.samples))

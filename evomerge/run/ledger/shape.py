@@ -20,6 +20,7 @@ from evomerge.foundations.text_safety import harmless, offender
 from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
 from evomerge.genome.words import Baseline
 from evomerge.nouns.space import from_data
+from evomerge.recipe.plain import Recipe
 
 STRICT = ConfigDict(strict=True, extra="allow")
 _LARGEST = 10**9  # no run has as many trials, documents or threads
@@ -54,8 +55,7 @@ def _shallow(part: T) -> T:
 
 
 def _a_recipe(config: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(config.get("merge_method", ""), str):
-        raise ValueError(f"merge_method is {config['merge_method']!r}, expected a name")
+    Recipe(config).check()
     return config
 
 

@@ -1,0 +1,48 @@
+"""Brings recipes of every kind to life, each by the merger of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from evomerge.foundations.deadline import Deadline
+from evomerge.merging import MERGERS
+from evomerge.merging.base import Merger
+from evomerge.recipe.plain import Recipe
+
+if TYPE_CHECKING:
+    from evomerge.merging.live_model import LiveModel
+    from evomerge.merging.resident import ResidentMerger
+
+
+class Mergers:
+    """One merger per kind of recipe, made with the first recipe of its kind.
+
+    Args:
+        make: Makes a merger of plain merges.
+
+    Attributes:
+        resident: The one that stays, and holds the sources of the search.
+        make: As given, for recipes whose sources nobody needs afterwards.
+    """
+
+    def __init__(self, make: Callable[[], ResidentMerger]) -> None:
+        self.make = make
+        self.resident = make()
+        self._of_kind: dict[str, Merger] = {}
+
+    def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
+        """See :class:`Merger`."""
+        if recipe.kind not in self._of_kind:
+            self._of_kind[recipe.kind] = MERGERS[recipe.kind](self)
+        return self._of_kind[recipe.kind].merge(recipe, deadline)
+
+    def forget_structures(self) -> None:
+        """See :class:`Merger`."""
+        for merger in self._of_kind.values():
+            merger.forget_structures()
+
+
+def resident(mergers: Mergers) -> Merger:
+    """The one that stays."""
+    return mergers.resident

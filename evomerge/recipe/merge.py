@@ -1,0 +1,56 @@
+"""One merge: a document that ``mergekit-yaml`` builds. Of a file of several stages it is the last.
+
+Nobody builds the stages before it: what they make has to be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.reading import is_folder
+from evomerge.genome.source import Source
+from evomerge.recipe.base import Hear, RecipeKind
+from evomerge.recipe.file import recipe_config, stage_names, used_names
+
+
+class Merge(RecipeKind):
+    """Models, slices or modules, merged by one method."""
+
+    key = "merge_method"
+    program = "mergekit-yaml"
+    module = "mergekit.scripts.run_yaml"
+
+    @classmethod
+    def takes(cls, documents: Sequence[Source]) -> bool:
+        """Whatever no other kind takes."""
+        return True
+
+    @classmethod
+    def read(cls, documents: Sequence[Source], hear: Hear) -> dict[str, Any]:
+        """The last document; keys that mergekit ignores are told and left out."""
+        *before, last = documents
+        names = stage_names(before)
+        missing = sorted(name for name in used_names(last, names) if not is_folder(name))
+        if missing:
+            raise GenomeError(
+                f"holds {len(documents)} stages of mergekit-multi, and the last merges what others "
+                f"make: {', '.join(missing)}",
+                where=last.where(()),
+                fix="Build those with mergekit-multi and put the last stage, with their folders, "
+                "into a file of its own; or give a file with one of the stages before.",
+            )
+        return recipe_config(last, hear)
+
+    @classmethod
+    def check(cls, config: Mapping[str, Any]) -> None:
+        """Its method is a name, if it has one; the rest is left to mergekit."""
+        method = config.get("merge_method", "")
+        if not isinstance(method, str):
+            raise ValueError(f"merge_method is {method!r}, expected a name")
+
+    @classmethod
+    def arguments(cls, recipe_file: str, out: str, stages: str) -> list[str]:
+        """The recipe and the folder."""
+        return [recipe_file, out]
