@@ -92,7 +92,7 @@ class Fixed:
             ::-1
         ]
         self.holdout = {
-            candidate.origin: score
+            str(candidate.origin): score
             for candidate in self.candidates
             if (score := self._score(candidate)) is not None
         }
@@ -100,8 +100,10 @@ class Fixed:
     @property
     def best(self) -> Candidate:
         """The best on the holdout documents; the first of equal ones."""
-        scored = [candidate for candidate in self.candidates if candidate.origin in self.holdout]
-        return max(scored, key=lambda candidate: self.holdout[candidate.origin])
+        scored = [
+            candidate for candidate in self.candidates if str(candidate.origin) in self.holdout
+        ]
+        return max(scored, key=lambda candidate: self.holdout[str(candidate.origin)])
 
     def outcome(self, candidate: Candidate, split: str) -> Outcome:
         """What comes of any candidate, found before or now."""
@@ -137,7 +139,7 @@ def searched(bench: Bench, fixed: Fixed, plan: Plan, family: Family) -> dict[str
         "half": family.record["half"],
         "dims": search.merge_space.space.n_dims,
         "fixed": fixed.holdout,
-        "best_fixed": fixed.best.origin,
+        "best_fixed": str(fixed.best.origin),
         "budgets": {str(n): _paid(bench, fixed, proposed[:n]) for n in budgets},
     }
 
@@ -166,7 +168,7 @@ def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str
     spent = {c.recipe.digest: o for c, o in zip(candidates, outcomes, strict=True)}
     own = [spent[digest] for digest in {candidate.recipe.digest for candidate in proposed}]
     return {
-        "winner": winner.origin,
+        "winner": str(winner.origin),
         **scores,
         "expected": None if hoped is None else hoped.expected,
         "expected_stderr": None if hoped is None else hoped.stderr,

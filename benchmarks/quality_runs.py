@@ -198,7 +198,7 @@ class Bench:
     def baselines(self) -> dict[str, dict[str, float]]:
         """Scores of the best parent, the base and the uniform average."""
         space, kinds = self.compiled.merge_space, ("models", "base", "average")
-        scores = {c.origin: self.scores(c) for c in baselines(space, kinds)}
+        scores = {str(c.origin): self.scores(c) for c in baselines(space, kinds)}
         parents = [found for origin, found in scores.items() if origin.startswith("model ")]
         rows = {"best parent": max(parents, key=lambda found: found["tasks"])}
         for origin, found in scores.items():

@@ -22,6 +22,7 @@ from evomerge.nouns.trial import (
 from evomerge.recipe.plain import Recipe
 from evomerge.run.best import write_best
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import RecordedRun, recorded_run
 
@@ -141,7 +142,7 @@ def _baselines() -> list[Trial]:
         recipe = Recipe({"merge_method": "passthrough", "models": [{"model": origin}]})
         point = SPACE.decode(np.full(4, 0.4)) if origin == "uniform average" else {}
         genotype = SPACE.encode(point) if point else None
-        candidate = Candidate(index, origin, recipe, genotype, point)
+        candidate = Candidate(index, origin_in(origin), recipe, genotype, point)
         outcome = Outcome(
             TrialState.COMPLETE, evaluation(accuracy, perplexity), seconds={"merge": 0.25}
         )
@@ -172,7 +173,7 @@ def _searched(trial_id: int, index: int, method: str) -> Trial:
     )
     if trial_id == FAILED_TRIAL:
         outcome = Outcome(TrialState.FAILED, failure="merge: weights <sum> to nothing")
-    return Trial(Candidate(trial_id, "optimizer", recipe, genotype, point), outcome)
+    return Trial(Candidate(trial_id, origin_in("optimizer"), recipe, genotype, point), outcome)
 
 
 def _record_finals(ledger: Ledger, run: RecordedRun) -> None:

@@ -25,6 +25,7 @@ from evomerge.recipe.plain import Recipe
 from evomerge.run.expectation import expectation
 from evomerge.run.final_choice import FinalChoice, finalists
 from evomerge.run.leaderboard import Standing
+from evomerge.run.ledger.old_origins import origin_in
 
 N_SEARCH, N_VALIDATION = 60, 60
 HARDNESS, OWN = 0.3, 0.1  # noise of a document: of all candidates alike, and of each for itself
@@ -79,7 +80,7 @@ def recorded(credits, validated, origin="optimizer"):
     """The finished trials that answered so, and what validation finds of each."""
     origins = ["model a", *[origin] * (len(credits) - 1)]
     trials = tuple(
-        Trial(Candidate(i, origins[i], Recipe({"n": i})), outcome("search", row))
+        Trial(Candidate(i, origin_in(origins[i]), Recipe({"n": i})), outcome("search", row))
         for i, row in enumerate(credits)
     )
     outcomes = {i: outcome("validation", row) for i, row in enumerate(validated)}

@@ -19,6 +19,7 @@ from evomerge.nouns.trial import (
 from evomerge.recipe.plain import Recipe
 from evomerge.run.final_choice import FinalChoice, are_alike, finalists, leaders
 from evomerge.run.leaderboard import Standing
+from evomerge.run.ledger.old_origins import origin_in
 
 SPLITS = {"search": (20, 20), "validation": (10, 10)}  # documents of each task
 METRICS = ("acc", "f1")
@@ -39,7 +40,7 @@ def outcome(*values, split="search", sizes=None, **settings):
 
 
 def trial(trial_id, *values, origin="optimizer"):
-    return Trial(Candidate(trial_id, origin, Recipe({"n": trial_id})), outcome(*values))
+    return Trial(Candidate(trial_id, origin_in(origin), Recipe({"n": trial_id})), outcome(*values))
 
 
 def standing(name, *trials):
@@ -128,7 +129,10 @@ def of_one_metric(name, sizes, names=None):
     """Two trials on two tasks of one metric, which validation finds alike."""
     metrics = {"metrics": ("acc", "acc")}
     trials = [
-        Trial(Candidate(i, "optimizer", Recipe({"n": i})), outcome(*v, sizes=sizes[0], **metrics))
+        Trial(
+            Candidate(i, origin_in("optimizer"), Recipe({"n": i})),
+            outcome(*v, sizes=sizes[0], **metrics),
+        )
         for i, v in enumerate([(0.9, 0.5), (0.8, 0.6)])
     ]
     found = Standing(objective(name, **metrics), tuple(trials))
@@ -280,7 +284,7 @@ def test_taught_merges_leave_places_for_those_that_honestly_scored_less():
     for count, n_taught in [(1, 1), (2, 2), (3, 2), (8, 4)]:
         seen = finalists(found, count, compare)
         assert len(seen) <= 2 * count
-        assert sum(one.candidate.is_taught for one in seen) == n_taught
+        assert sum(one.candidate.origin.is_taught for one in seen) == n_taught
 
 
 def test_where_no_others_were_proposed_taught_merges_have_the_places():

@@ -122,6 +122,18 @@ def test_a_module_imports_only_what_stands_before_it():
     assert wrong == []
 
 
+def test_the_search_knows_no_optimizer_by_name():
+    """Nor does what tells of it: what a folder of an optimizer keeps, its own table names."""
+    wrong = [
+        (module.name, other)
+        for module in modules().values()
+        for other in module.own(late=True)
+        if module.room in ("run", "report", "trackers", "executors")
+        and re.fullmatch(r"optimizers\.(swarm|niches|llm|gradient)\..*", other)
+    ]
+    assert wrong == []
+
+
 def test_there_is_no_ring_of_imports():
     graph = {name: module.own(late=False) for name, module in modules().items()}
     TopologicalSorter(graph).prepare()  # raises with the ring

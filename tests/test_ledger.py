@@ -29,6 +29,7 @@ from evomerge.nouns.trial import (
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome, Turn
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 
 HEADER = {
@@ -56,7 +57,7 @@ def trial(trial_id, value=0.5, *, genotype=(0.25, 1 / 3), documents=()):
     return Trial(
         Candidate(
             trial_id,
-            "optimizer" if genotype else "model a",
+            origin_in("optimizer" if genotype else "model a"),
             Recipe({"merge_method": "linear", "n": trial_id}),
             np.array(genotype) if genotype else None,
             {"weight": 0.3, "kind": "é", "on": True} if genotype else {},
@@ -68,7 +69,9 @@ def trial(trial_id, value=0.5, *, genotype=(0.25, 1 / 3), documents=()):
 
 
 def failed(trial_id):
-    candidate = Candidate(trial_id, "optimizer", Recipe({"n": trial_id}), np.array([0.5, 0.5]))
+    candidate = Candidate(
+        trial_id, origin_in("optimizer"), Recipe({"n": trial_id}), np.array([0.5, 0.5])
+    )
     return Trial(candidate, Outcome(TrialState.FAILED, failure="merge: line 1\nline 2"))
 
 

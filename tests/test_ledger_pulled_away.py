@@ -25,6 +25,7 @@ from evomerge.nouns.trial import (
 )
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from tests.test_ledger import HEADER
 from tests.test_search import final, history, search
@@ -146,7 +147,9 @@ def scored(trial_id):
     metric = Metric(MetricKey("near", "acc"), 0.5, 0.1, 10, True)
     documents = (Document("near", 0, {"acc": 1.0}, trial_id),)
     evaluation = Evaluation((metric,), documents)
-    candidate = Candidate(trial_id, "optimizer", Recipe({"n": trial_id}), np.array([0.5]))
+    candidate = Candidate(
+        trial_id, origin_in("optimizer"), Recipe({"n": trial_id}), np.array([0.5])
+    )
     return Trial(candidate, Outcome(TrialState.COMPLETE, evaluation))
 
 

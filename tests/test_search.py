@@ -36,6 +36,7 @@ from evomerge.run.best import recipe_of
 from evomerge.run.leaderboard import Standing
 from evomerge.run.ledger.artifact_store import RunKeepsakes
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
@@ -75,7 +76,9 @@ def baselines(merge_space):
     found.append((f"base {base}", merge_space.model_recipe(base), merge_space.base_point()))
     found.append(("uniform average", merge_space.average_recipe(), merge_space.average_point()))
     return [
-        Candidate(i, origin, recipe, point and merge_space.space.encode(point), point or {})
+        Candidate(
+            i, origin_in(origin), recipe, point and merge_space.space.encode(point), point or {}
+        )
         for i, (origin, recipe, point) in enumerate(found)
     ]
 
@@ -140,7 +143,7 @@ def test_a_run_is_baselines_then_exactly_its_budget(tmp_path):
     assert isinstance(events[0], RunStarted)
     assert events[-1] == RunFinished("budget", N_BASELINES + 10)
     assert sorted(run.ledger.trials) == list(range(N_BASELINES + 10))
-    origins = [t.candidate.origin for t in run.ledger.trials.values()]
+    origins = [str(t.candidate.origin) for t in run.ledger.trials.values()]
     assert origins[:N_BASELINES] == [
         *(f"model {m}" for m in MODELS),
         "base org/base",
@@ -160,7 +163,7 @@ def test_the_search_improves_on_its_baselines_and_writes_the_winner(tmp_path):
     run = search(tmp_path, budget=80, population=8)
     events = finished(run.run())
     best = run.standing.best
-    assert best.candidate.origin == "optimizer"
+    assert str(best.candidate.origin) == "optimizer"
     assert [e.candidate.trial_id for e in events if e.is_best][-1] == best.candidate.trial_id
     content = yaml.safe_load(run.ledger.folder.best.read_text())
     assert recipe_of(content) == best.candidate.recipe
@@ -205,7 +208,7 @@ def test_no_recipe_is_evaluated_twice(tmp_path):
     events = finished(run.run())
     assert len(run.executor.digests) == len(set(run.executor.digests)) == N_BASELINES + 2
     assert len(run.ledger.trials) == N_BASELINES + 11
-    twins = [e for e in events if e.candidate.origin == "optimizer"]
+    twins = [e for e in events if str(e.candidate.origin) == "optimizer"]
     assert len({e.scores for e in twins}) == 2
 
 
@@ -485,7 +488,9 @@ def test_ctrl_c_once_finishes_the_running_trial_and_twice_leaves_now(tmp_path, n
 def twin_models(merge_space):
     """Baselines whose models are all the same recipe."""
     first, *_ = found = baselines(merge_space)
-    return [replace(c, recipe=first.recipe) if c.origin.startswith("model ") else c for c in found]
+    return [
+        replace(c, recipe=first.recipe) if str(c.origin).startswith("model ") else c for c in found
+    ]
 
 
 def warned(events):

@@ -23,6 +23,7 @@ from evomerge.optimizers.islands import Islands
 from evomerge.optimizers.search_context import SearchContext
 from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import CASES, LLAMA, MET, build, definition
+from tests.optimizers.labels import labels_of
 from tests.recorded_runs import record_run
 
 FILTERED = {"merge_method": "linear", "filters": ["mlp", "self_attn"], "layer_granularity": 2}
@@ -200,7 +201,7 @@ def test_a_recipe_that_is_a_point_has_its_genotype(tmp_path, merge_space):
     (seed,) = seeds_of(genome_from(path), merge_space)
     assert seed.recipe.digest == recipe.digest
     assert seed.trial_id == len(baselines(merge_space))
-    assert seed.origin == f"seed {path}"
+    assert str(seed.origin) == f"seed {path}"
     assert seed.is_baseline
     assert seed.label == ""
     expected = np.random.default_rng(0).random(merge_space.space.n_dims)
@@ -368,7 +369,7 @@ def test_of_a_run_it_is_the_best_few_and_of_a_best_yml_its_recipe(tmp_path):
     *few, winner = seeds_of(genome, merge_space)
     ranked = [t for t in run.standing.ranked() if not t.candidate.is_baseline][:3]
     assert [seed.recipe.digest for seed in few] == [t.candidate.recipe.digest for t in ranked]
-    assert [seed.origin for seed in few] == [
+    assert [str(seed.origin) for seed in few] == [
         f"seed {tmp_path / 'before'}, trial {trial.candidate.trial_id}" for trial in ranked
     ]
     assert winner.recipe.config == yaml.safe_load(best.read_text())["recipe"]
@@ -468,7 +469,7 @@ def test_niches_begin_around_the_best_seed_and_mate_the_seeds():
     points = []
     for _ in range(4):
         points.append(niches.ask()[0])
-        assert niches.labels == ("first point",)
+        assert labels_of(niches) == ("first point",)
         niches.tell(points[-1][None], np.array([1.0]), [None])
     assert sum(far(point, SEEDS[1]) < 0.03 for point in points) == 2  # the others lie anywhere
     archived = [member.genotype.tolist() for member in niches._archive]

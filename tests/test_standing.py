@@ -19,6 +19,7 @@ from evomerge.nouns.trial import (
 )
 from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
+from evomerge.run.ledger.old_origins import origin_in
 
 TASKS = (Task(name="math"), Task(name="text"))
 KEYS = (MetricKey("math", "acc"), MetricKey("text", "acc"))
@@ -26,13 +27,15 @@ KEYS = (MetricKey("math", "acc"), MetricKey("text", "acc"))
 
 def trial(trial_id, *values, origin="optimizer", recipe=None):
     metrics = tuple(Metric(k, v, None, 10, True) for k, v in zip(KEYS, values, strict=True))
-    candidate = Candidate(trial_id, origin, Recipe({"n": trial_id if recipe is None else recipe}))
+    candidate = Candidate(
+        trial_id, origin_in(origin), Recipe({"n": trial_id if recipe is None else recipe})
+    )
     return Trial(candidate, Outcome(TrialState.COMPLETE, Evaluation(metrics)))
 
 
 def failed(trial_id):
     outcome = Outcome(TrialState.FAILED, failure="evaluate: broken")
-    return Trial(Candidate(trial_id, "optimizer", Recipe({"n": trial_id})), outcome)
+    return Trial(Candidate(trial_id, origin_in("optimizer"), Recipe({"n": trial_id})), outcome)
 
 
 def standing(name, *trials):

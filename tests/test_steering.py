@@ -17,6 +17,7 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.steering import doubts
 
 KEY = MetricKey("maths", "exact_match", "strict")
@@ -28,7 +29,7 @@ def trial(index, origin, value, *, n=20, tally=(), samples=()):
     metrics = (Metric(KEY, value, None, n, True), other)
     evaluation = Evaluation(metrics, samples=samples, tallies=tally)
     outcome = Outcome(TrialState.COMPLETE, evaluation)
-    return Trial(Candidate(index, origin, Recipe({"merge_method": origin})), outcome)
+    return Trial(Candidate(index, origin_in(origin), Recipe({"merge_method": origin})), outcome)
 
 
 def found(values, *, others=(), values_of=None, weight=1.0, rule="weighted_sum", **facts):
@@ -152,6 +153,6 @@ def test_prompt_target_and_answer_stand_as_they_were():
 
 
 def test_models_that_failed_say_nothing():
-    failed = Candidate(0, "model a", Recipe({"merge_method": "x"}))
+    failed = Candidate(0, origin_in("model a"), Recipe({"merge_method": "x"}))
     trials = [Trial(failed, Outcome(TrialState.FAILED, failure="on purpose"))]
     assert doubts(Objective("worst", [Task(name="maths")], [KEY]), trials, lambda i: (), {}) == []

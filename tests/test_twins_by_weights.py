@@ -20,6 +20,7 @@ from evomerge.merging import likeness
 from evomerge.merging.resident import ResidentMerger
 from evomerge.nouns.trial import Candidate, Evaluation, TrialState
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_in
 from tests.tiny_models import tiny_family
 
 
@@ -59,7 +60,7 @@ def recipe(family, first=0.0, second=0.5, method="ties", **more) -> Recipe:
 
 
 def scored(worker, found, split="tasks"):
-    outcome, stages = ended(worker.run(Candidate(0, "optimizer", found), split))
+    outcome, stages = ended(worker.run(Candidate(0, origin_in("optimizer"), found), split))
     assert outcome.state is TrialState.COMPLETE
     return outcome, stages
 
@@ -135,11 +136,11 @@ def test_time_that_is_over_while_a_twin_is_compared_is_told(family, place, monke
     worker, _ = place
     scored(worker, recipe(family))
     fails_again(monkeypatch, worker, recipe(family), SearchTimeoutError("over"))
-    steps = worker.run(Candidate(0, "optimizer", recipe(family, density=0.25)), "tasks")
+    steps = worker.run(Candidate(0, origin_in("optimizer"), recipe(family, density=0.25)), "tasks")
     with pytest.raises(SearchTimeoutError):
         list(steps)
     fails_again(monkeypatch, worker, recipe(family), TrialTimeoutError("took longer"))
-    steps = worker.run(Candidate(0, "optimizer", recipe(family, density=0.25)), "tasks")
+    steps = worker.run(Candidate(0, origin_in("optimizer"), recipe(family, density=0.25)), "tasks")
     assert ended(steps)[0].state is TrialState.FAILED
 
 

@@ -40,6 +40,7 @@ from evomerge.nouns.trial import (
 from evomerge.recipe.plain import Recipe
 from evomerge.run.best import write_best
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import recorded_run
 from evomerge.verify.differences import Difference, compare_documents, compare_metrics
@@ -114,7 +115,7 @@ def record(place):
         evaluation = Evaluation((metric,), documents)
         ledger.record_trial(
             Trial(
-                Candidate(0, "uniform average", Recipe(recipe)),
+                Candidate(0, origin_in("uniform average"), Recipe(recipe)),
                 Outcome(TrialState.COMPLETE, evaluation),
             )
         )

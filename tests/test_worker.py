@@ -22,8 +22,9 @@ from evomerge.foundations.scratch import scratch_root
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
 from evomerge.nouns.trial import Candidate, Evaluation, TrialState
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_in
 
-CANDIDATE = Candidate(0, "optimizer", Recipe({"merge_method": "linear"}))
+CANDIDATE = Candidate(0, origin_in("optimizer"), Recipe({"merge_method": "linear"}))
 
 
 class Scripted:

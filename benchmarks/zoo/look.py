@@ -38,7 +38,7 @@ def table(family: Path) -> Iterator[str]:
         if outcome.evaluation is not None:
             scores = [score.value for score in objective.task_scores(outcome.evaluation)]
             cells = [f"{score:.3f}" for score in (*scores, sum(scores) / len(scores))]
-        yield f"| {candidate.origin.rsplit('/', 1)[-1]} | {' | '.join(cells)} |"
+        yield f"| {str(candidate.origin).rsplit('/', 1)[-1]} | {' | '.join(cells)} |"
     yield ""
 
 

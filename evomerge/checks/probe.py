@@ -13,6 +13,7 @@ from evomerge.foundations.errors import EvaluationError
 from evomerge.foundations.files import write_missing
 from evomerge.foundations.scratch import scratch
 from evomerge.foundations.seeding import stream
+from evomerge.nouns.origin import proposed
 from evomerge.nouns.trial import Candidate, Outcome, TrialState
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _candidates(merge_space: MergeSpace, workshop: Workshop) -> Iterator[Candida
     while True:
         point = space.decode(genotype)
         write_missing(workshop.run_dir or Path(), merge_space.files(point))
-        yield Candidate(0, "probe", merge_space.recipe(point), genotype, point)
+        yield Candidate(0, proposed("probe"), merge_space.recipe(point), genotype, point)
         genotype = (space.initial + rng.random(space.n_dims)) / 2
 
 

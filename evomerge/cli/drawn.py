@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.cli.plain_text import plain
-from evomerge.report.score_text import gain_text, score_text, with_error
+from evomerge.nouns.score_text import gain_text, score_text, with_error
 from evomerge.report.split_table import Row, SplitTable, side_by_side
 from evomerge.report.summary import remarks
 from evomerge.report.trial_table import final_tables

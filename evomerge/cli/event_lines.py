@@ -18,7 +18,7 @@ from evomerge.nouns.events import (
     Warned,
 )
 from evomerge.nouns.objective import Score
-from evomerge.report.score_text import score_text
+from evomerge.nouns.score_text import score_text
 
 
 class LineView:
@@ -84,7 +84,7 @@ def _trial(event: TrialFinished) -> str:
     if outcome.failure:
         return f"{head}failed: {outcome.failure}"
     marks = ["best"] if event.is_best else []
-    marks += [candidate.origin if candidate.is_baseline else candidate.label]
+    marks += [str(candidate.origin) if candidate.is_baseline else candidate.label]
     return f"{head}{_scores(event.scores)}  {', '.join(filter(None, marks))}".rstrip()
 
 

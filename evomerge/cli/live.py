@@ -16,7 +16,7 @@ from evomerge.cli.progress import Progress, duration
 from evomerge.foundations.secret import without_keys
 from evomerge.nouns.events import Event, Notice, RunStarted, TrialFinished, Warned
 from evomerge.nouns.objective import Score
-from evomerge.report.score_text import score_text
+from evomerge.nouns.score_text import score_text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 40
@@ -115,24 +115,15 @@ def _best(progress: Progress) -> Text:
     if best is None:
         name = f"each the highest of a front of {len(progress.front)}"
     else:
-        name = f"trial {best.trial_id}" + (f" ({_short(best.origin)})" if best.is_baseline else "")
+        name = f"trial {best.trial_id}" + (f" ({best.origin.short})" if best.is_baseline else "")
     return Text.assemble((_scores(progress, progress.best_scores), "bold green"), f"  {name}")
 
 
 def _baselines(progress: Progress) -> RenderableType:
     rows = Table.grid(padding=(0, 2, 0, 0))
     for origin, scores in progress.baselines.items():
-        shown = _short(origin)
-        rows.add_row(plain(shown), plain(_scores(progress, scores) if scores else "failed"))
+        rows.add_row(plain(origin.short), plain(_scores(progress, scores) if scores else "failed"))
     return rows
-
-
-def _short(origin: str) -> str:
-    """``model experts/sort`` by the last part of its path, the base by that name."""
-    kind, _, name = origin.partition(" ")
-    if kind == "model":
-        return name.rstrip("/").rpartition("/")[2]
-    return kind if kind == "base" else origin
 
 
 def _scores(progress: Progress, scores: tuple[Score, ...]) -> str:

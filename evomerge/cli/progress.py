@@ -19,6 +19,7 @@ from evomerge.nouns.events import (
     TrialStarted,
 )
 from evomerge.nouns.objective import Score
+from evomerge.nouns.origin import Origin
 from evomerge.nouns.trial import Candidate, TrialState
 
 _ENDINGS = {
@@ -60,7 +61,7 @@ class Progress:
     best: Candidate | None = None
     best_scores: tuple[Score, ...] = ()
     front: list[tuple[float, ...]] = field(default_factory=list)
-    baselines: dict[str, tuple[Score, ...]] = field(default_factory=dict)
+    baselines: dict[Origin, tuple[Score, ...]] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
     stage: str = "loading models and tasks"
     is_proposing: bool = False

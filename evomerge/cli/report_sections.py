@@ -7,7 +7,7 @@ from rich.text import Text
 
 from evomerge.cli.drawn import empty_table
 from evomerge.cli.plain_text import plain
-from evomerge.report.section import FAILED, Section
+from evomerge.nouns.section import FAILED, Section
 
 
 def draw_section(console: Console, section: Section) -> None:

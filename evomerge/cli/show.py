@@ -69,7 +69,7 @@ def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:
 
     from evomerge.cli.written import write_result
     from evomerge.foundations.errors import RunError
-    from evomerge.report.swarm_tracks import swarm_of
+    from evomerge.optimizers.swarm.swarm_tracks import swarm_of
 
     history = swarm_of(run)
     if history is None:
@@ -121,12 +121,12 @@ def _draw(run: RecordedRun, title: str, trials: list[Trial]) -> None:
 
 
 def _trials_data(run: RecordedRun) -> list[dict[str, Any]]:
-    from evomerge.run.best import score_content
+    from evomerge.nouns.score_text import score_content
 
     return [
         {
             "trial": trial.candidate.trial_id,
-            "origin": trial.candidate.origin,
+            "origin": str(trial.candidate.origin),
             "state": trial.outcome.state.value,
             "scores": [score_content(score) for score in run.standing.scores(trial)],
             "point": dict(trial.candidate.point),

@@ -10,9 +10,9 @@ from rich.console import Console
 from evomerge.cli.drawn import empty_table
 from evomerge.cli.plain_text import plain
 from evomerge.foundations.text_safety import one_name
+from evomerge.nouns.score_text import score_text
 from evomerge.nouns.trial import Trial
 from evomerge.report.combined import combined_name
-from evomerge.report.score_text import score_text
 from evomerge.report.trial_names import short_origins
 from evomerge.run.recorded_run import RecordedRun
 

@@ -129,7 +129,7 @@ class _TrainerMaker:
         definition = self.compiled.genome.genome
         if definition.tokenizer is None and definition.tokenizer_source is None:
             return trials
-        return [t for t in trials if not t.candidate.origin.startswith(("model ", "base "))]
+        return [t for t in trials if not t.candidate.origin.is_unmerged]
 
     def _documents(self, trial_id: int) -> Sequence[Document]:
         """What a scored trial answered.

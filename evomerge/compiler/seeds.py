@@ -14,7 +14,8 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.nouns.trial import SEED, Candidate
+from evomerge.nouns.origin import Origin, OriginKind
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.base import Hear
 from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.own_names import located
@@ -108,7 +109,7 @@ def _named(name: str, problem: Problem) -> str:
     return problem.what if place in problem.what else f"{place}: {problem.what}"
 
 
-def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpace) -> Candidate:
+def _candidate(trial_id: int, origin: Origin, recipe: Recipe, merge_space: MergeSpace) -> Candidate:
     point = merge_space.point_of(recipe)
     if point is None:
         return Candidate(trial_id, origin, recipe)
@@ -116,24 +117,26 @@ def _candidate(trial_id: int, origin: str, recipe: Recipe, merge_space: MergeSpa
     return Candidate(trial_id, origin, merge_space.recipe(point), genotype, point)
 
 
-def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[str, Recipe]]:
+def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[Origin, Recipe]]:
     """Origin and recipe of each merge that a path names."""
     if is_folder(path):
         if not is_there(RunFolder(path).ledger):
             raise GenomeError(f"{path} is no run folder", fix="Name one that holds a ledger.")
-        ranked = (trial.candidate for trial in load_run(path).standing.ranked())
-        for candidate in islice(filter(_is_found, ranked), count):
-            origin = f"{SEED}{path}, trial {candidate.trial_id}"
-            yield origin, located(candidate.recipe, path)
+        standing = load_run(path).standing
+        for trial in islice(filter(_is_found, standing.ranked()), count):
+            name = f"{path}, trial {trial.candidate.trial_id}"
+            origin = Origin(OriginKind.SEED, name, is_taught=standing.is_learned(trial))
+            yield origin, located(trial.candidate.recipe, path)
         return
     documents = documents_of(path)
     if isinstance(documents[-1].data, dict) and "evomerge_best" in documents[-1].data:
         (one,) = winners_of(path)
-        yield f"{SEED}{path}", one.recipe
+        is_taught = one.content.get("taught", False)
+        yield Origin(OriginKind.SEED, str(path), is_taught=is_taught), one.recipe
     else:
-        yield f"{SEED}{path}", recipe_of(documents, hear)
+        yield Origin(OriginKind.SEED, str(path)), recipe_of(documents, hear)
 
 
-def _is_found(candidate: Candidate) -> bool:
+def _is_found(trial: Trial) -> bool:
     """Whether a search found it; models and their average are trials of every run anyway."""
-    return not candidate.is_baseline or candidate.origin.startswith(SEED)
+    return not trial.candidate.is_baseline or trial.candidate.is_seed

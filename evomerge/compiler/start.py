@@ -37,7 +37,7 @@ from evomerge.merge_spaces.names import short_names
 from evomerge.models.fingerprint import folders_of
 from evomerge.models.pass_dtype import reason
 from evomerge.nouns.events import Notice, Preparing, Proposing, Warned
-from evomerge.nouns.trial import SEED, Candidate, Trial
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.search_context import Brief, SearchContext
 from evomerge.run.ledger.artifact_store import RunKeepsakes
 from evomerge.run.ledger.history import Ledger
@@ -118,7 +118,7 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     """The merges tried first: as recorded, whatever the run they are from has found since."""
     now = {seed.trial_id: seed for seed in compiled.subject.seeds}
     recorded = (trial.candidate for trial in ledger.trials.values())
-    then = {c.trial_id: c for c in recorded if c.origin.startswith(SEED)}
+    then = {c.trial_id: c for c in recorded if c.is_seed}
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 Split = Literal["tasks", "validation", "holdout"]
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
+FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")  # these do not steer
 Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 TRACKERS = ("page", "optuna_journal")  # who hears of a run unless the genome says

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from evomerge.genome.words import BASELINES
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate
 
 
@@ -33,19 +34,23 @@ def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> li
 def _models(merge_space: MergeSpace) -> Iterator[Named]:
     for index, source in enumerate(merge_space.definition.models):
         recipe = merge_space.model_recipe(source.model)
-        yield f"model {source.model}", recipe, merge_space.source_point(index)
+        yield Origin(OriginKind.MODEL, str(source.model)), recipe, merge_space.source_point(index)
 
 
 def _base(merge_space: MergeSpace) -> Iterator[Named]:
     definition = merge_space.definition
     base = definition.base_model
     if base is not None and base not in [source.model for source in definition.models]:
-        yield f"base {base}", merge_space.model_recipe(base), merge_space.base_point()
+        yield (
+            Origin(OriginKind.BASE, str(base)),
+            merge_space.model_recipe(base),
+            merge_space.base_point(),
+        )
 
 
 def _average(merge_space: MergeSpace) -> Iterator[Named]:
     if len(merge_space.definition.models) > 1:
-        yield "uniform average", merge_space.average_recipe(), merge_space.average_point()
+        yield Origin(OriginKind.AVERAGE), merge_space.average_recipe(), merge_space.average_point()
 
 
 _KINDS: Mapping[str, Callable[[MergeSpace], Iterator[Named]]] = {

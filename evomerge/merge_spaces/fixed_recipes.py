@@ -13,9 +13,10 @@ from typing import Any
 from evomerge.genome.inputs import inputs_of
 from evomerge.genome.methods import method_named
 from evomerge.merge_spaces.base import MergeSpace
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.recipe.plain import Recipe
 
-Named = tuple[str, Recipe, dict[str, Any] | None]  # origin, recipe, its point of the space
+Named = tuple[Origin, Recipe, dict[str, Any] | None]  # origin, recipe, its point of the space
 TASK_VECTOR_WEIGHTS = (0.3, 0.5, 0.7, 1.0)
 TIES_DENSITY = 0.5
 _PLAIN: Mapping[str, Any] = {"lambda": 1.0, "rescale": False}  # where a recipe does not say
@@ -26,8 +27,8 @@ def task_arithmetic(merge_space: MergeSpace) -> Iterator[Named]:
     if _n_task_vectors(merge_space):
         for weight in TASK_VECTOR_WEIGHTS:
             values = {"weight": weight}
-            origin = f"task arithmetic {weight}"
-            yield _named(merge_space, origin, "task_arithmetic", values, {"normalize": False})
+            name = f"task arithmetic {weight}"
+            yield _named(merge_space, name, "task_arithmetic", values, {"normalize": False})
 
 
 def ties(merge_space: MergeSpace) -> Iterator[Named]:
@@ -56,7 +57,7 @@ def _n_task_vectors(merge_space: MergeSpace) -> int:
 
 def _named(
     merge_space: MergeSpace,
-    origin: str,
+    name: str,
     method: str,
     of_each: Mapping[str, Any],
     shared: Mapping[str, Any],
@@ -65,7 +66,7 @@ def _named(
 
     Args:
         merge_space: Whose models.
-        origin: What it is called.
+        name: What it is called.
         method: Its merge method.
         of_each: Parameters of every model that is no base.
         shared: Those of the whole recipe.
@@ -78,4 +79,8 @@ def _named(
         entries[index]["parameters"] = dict(of_each)
     config = {"merge_method": method, "models": entries, "parameters": dict(shared)}
     point = merge_space.uniform_point(method, {**_PLAIN, **shared, **of_each})
-    return origin, Recipe({**config, **merge_space.frame(inputs.base)}), point
+    return (
+        Origin(OriginKind.FIXED, name),
+        Recipe({**config, **merge_space.frame(inputs.base)}),
+        point,
+    )

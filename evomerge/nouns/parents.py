@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evomerge.foundations.errors import RunError
+from evomerge.nouns.origin import OriginKind
 from evomerge.nouns.trial import Trial
 
 
 def is_parent(trial: Trial) -> bool:
     """Whether a trial is a model that goes into the merge."""
-    return trial.candidate.origin.startswith("model ")
+    return trial.candidate.origin.kind is OriginKind.MODEL
 
 
 def refuse_unscored(trials: Sequence[Trial], *, where: str) -> None:

@@ -10,12 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.recipe.plain import Recipe
 
-BY_OPTIMIZER = "optimizer"  # how the origin of what an optimizer proposes begins
-SEED = "seed "  # how that of a merge found earlier begins
-EPOCH = "epoch "  # how an optimizer's label begins where the search documents taught the weights
-FIXED = ("task arithmetic ", "ties", "slerp ")  # how those of fixed recipes begin
 Genotype = NDArray[np.float64]  # shape (n_dims,), in [0, 1]
 
 
@@ -141,9 +138,7 @@ class Candidate:
 
     Attributes:
         trial_id: Position in the run, from 0.
-        origin: Who proposed it: ``"model NAME"``, ``"base NAME"``, ``"uniform average"``, a fixed
-            recipe (``"task arithmetic 0.3"``, ``"ties"``, ``"slerp 0.5"``), ``"seed NAME"``,
-            ``"optimizer"`` or ``"optimizer, LABEL"``.
+        origin: Who proposed it.
         recipe: The mergekit recipe it stands for.
         genotype: Coordinates in the space; None for a baseline that no point of the
             space describes.
@@ -151,7 +146,7 @@ class Candidate:
     """
 
     trial_id: int
-    origin: str
+    origin: Origin
     recipe: Recipe
     genotype: Genotype | None = None
     point: Mapping[str, Any] = field(default_factory=dict)
@@ -159,22 +154,22 @@ class Candidate:
     @property
     def label(self) -> str:
         """What the optimizer calls it, empty where it has no name."""
-        return "" if self.is_baseline else self.origin.partition(", ")[2]
+        return "" if self.is_baseline else self.origin.name
 
     @property
     def is_baseline(self) -> bool:
         """Whether it was there before the search began."""
-        return not self.origin.startswith(BY_OPTIMIZER)
+        return self.origin.is_baseline
 
     @property
-    def is_taught(self) -> bool:
-        """Whether its weights were learned from the search documents, not only scored on them."""
-        return self.label.rpartition(", ")[2].startswith(EPOCH)
+    def is_seed(self) -> bool:
+        """Whether an earlier search found it."""
+        return self.origin.kind is OriginKind.SEED
 
     @property
     def is_fixed_recipe(self) -> bool:
         """Whether it is what one would have tried without a search, beside models and average."""
-        return self.is_baseline and self.origin.startswith(FIXED)
+        return self.origin.kind is OriginKind.FIXED
 
 
 @dataclass(frozen=True)

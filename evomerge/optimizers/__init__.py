@@ -1,4 +1,4 @@
-"""Who proposes: the table of optimizers. One file each, one line here.
+"""Who proposes: the table of optimizers, and what they tell of a run. A file or folder each.
 
 ======== =============================================================
 name     what it is
@@ -17,8 +17,13 @@ gradient DAM: learns the weights by back-propagation
 ======== =============================================================
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 from evomerge.foundations.registry import Registry
+from evomerge.nouns.section import Section
 from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.run_record import RunRecord
 
 OPTIMIZERS: Registry[type[Optimizer]] = Registry(
     "optimizer",
@@ -34,5 +39,21 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "swarm": "evomerge.optimizers.swarm.particles:Swarm",
         "llm": "evomerge.optimizers.llm.evolution:Llm",
         "gradient": "evomerge.optimizers.gradient.learner:Gradient",
+    },
+)
+
+# Whose work between trials counts as time of the search: seconds, from all it kept in a folder.
+KEPT_SECONDS: Registry[Callable[[Path], float]] = Registry(
+    "work", {"gradient": "evomerge.optimizers.gradient.lessons:seconds_in"}
+)
+
+# Who has something to tell in a report, in its order; apart from their classes, which load what
+# they search with.
+SECTIONS: Registry[Callable[[RunRecord], Section | None]] = Registry(
+    "section",
+    {
+        "swarm": "evomerge.optimizers.swarm.swarm_section:swarm_section",
+        "gradient": "evomerge.optimizers.gradient.training_section:training_section",
+        "llm": "evomerge.optimizers.llm.dialogues_section:dialogues_section",
     },
 )

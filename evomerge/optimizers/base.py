@@ -14,6 +14,7 @@ from pydantic_core import PydanticKnownError
 
 from evomerge.foundations.errors import Problem
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.origin import Origin
 from evomerge.nouns.space import Real, Space
 from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.search_context import SearchContext
@@ -56,8 +57,8 @@ class Optimizer(ABC):
         context: What it may know and use beside the cube.
 
     Attributes:
-        labels: What the optimizer calls each genotype of the last ``ask``, e.g.
-            ``"particle 3"``; empty where it has no names for them.
+        origins: What the optimizer says of each genotype of the last ``ask``; empty where it has
+            nothing to say of them.
 
     Raises:
         ValueError: more objectives, or a smaller population, than the optimizer can handle.
@@ -102,7 +103,7 @@ class Optimizer(ABC):
         self.population_size = population_size
         self.settings = settings if settings is not None else self.Settings()
         self.context = context if context is not None else SearchContext()
-        self.labels: tuple[str, ...] = ()
+        self.origins: tuple[Origin, ...] = ()
         self._asked: list[NDArray[np.float64]] = []  # and not told, in order
         self._has_begun = False
         self._before: list[tuple[float, NDArray[np.float64]]] = []
@@ -263,7 +264,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _ask(self) -> NDArray[np.float64]:
-        """Next genotypes, shape (k, n_dims), 1 <= k <= population_size; sets ``labels``."""
+        """Next genotypes, shape (k, n_dims), 1 <= k <= population_size; sets ``origins``."""
 
     @abstractmethod
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.foundations.errors import EvomergeError, LedgerError, LostFileError, Problem
+from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
@@ -165,13 +166,11 @@ class Chain(Composite):
         asked = self._asked_of_link()
         wanted = asked if self._is_at_last else asked[: self._left]
         self._is_whole = len(wanted) == len(asked)
-        own = [self._current.recipe_config(row) for row in range(len(wanted))]
-        self._is_meant = np.array([config is None for config in own])
-        name, labels = self._links[self._position].name, self._current.labels
-        self.labels = tuple(
-            f"{name}, {label}" if label else name
-            for label in (labels or [""] * len(asked))[: len(wanted)]
-        )
+        configs = [self._current.recipe_config(row) for row in range(len(wanted))]
+        self._is_meant = np.array([config is None for config in configs])
+        name, origins = self._links[self._position].name, self._current.origins
+        own = (origins or [proposed()] * len(asked))[: len(wanted)]
+        self.origins = tuple(origin.of_link(self._position, name) for origin in own)
         return wanted
 
     def _asked_of_link(self) -> Array:

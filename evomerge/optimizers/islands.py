@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
@@ -22,11 +23,6 @@ from evomerge.optimizers.chain import Composite, Link
 from evomerge.optimizers.search_context import SearchContext
 
 Array = NDArray[np.float64]
-
-
-def label_of(position: int, name: str) -> str:
-    """How the label of what an island proposes begins; the first island is 1."""
-    return f"island {position + 1} {name}"
 
 
 @dataclass(frozen=True)
@@ -139,11 +135,9 @@ class Islands(Composite):
         wanted = asked[: self._room_of(island)]
         island.is_cut = len(wanted) < len(asked)
         island.n_asked += len(wanted)
-        name, labels = label_of(self._asking, island.link.name), island.optimizer.labels
-        self.labels = tuple(
-            f"{name}, {label}" if label else name
-            for label in (labels or [""] * len(asked))[: len(wanted)]
-        )
+        name, origins = f"island {self._asking + 1} {island.link.name}", island.optimizer.origins
+        own = (origins or [proposed()] * len(asked))[: len(wanted)]
+        self.origins = tuple(origin.of_link(self._asking, name) for origin in own)
         return wanted
 
     def _room_of(self, island: _Island) -> int | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.score_text import number, with_error
 from evomerge.nouns.trial import Trial
 from evomerge.report.gains import Gains
-from evomerge.report.score_text import number, with_error
 from evomerge.report.trial_names import short_origins
 from evomerge.run.expectation import Expectation, expectation
 from evomerge.run.final_choice import leaders

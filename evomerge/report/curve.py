@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import number
 from evomerge.report.combined import combined, combined_name
-from evomerge.report.score_text import number
 from evomerge.report.trial_names import short_origins
 from evomerge.run.recorded_run import RecordedRun
 

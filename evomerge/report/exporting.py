@@ -14,9 +14,9 @@ from evomerge.foundations.text_safety import harmless
 from evomerge.genome.methods import METHODS
 from evomerge.merging.build import mergekit_command
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import score_text
 from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
-from evomerge.report.score_text import score_text
 from evomerge.run.chosen import Chosen
 
 _WIDTH = 98

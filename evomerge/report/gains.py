@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from evomerge.foundations.seeding import stream
 from evomerge.nouns.comparison import Comparison, compare
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.parents import is_parent
 from evomerge.nouns.trial import Evaluation, Trial
 from evomerge.run.recorded_run import RecordedRun
 
@@ -32,7 +31,7 @@ def best_parents(
 
 def _is_ancestor(trial: Trial) -> bool:
     """Whether it is a model that was there before; an average of them was not."""
-    return is_parent(trial) or trial.candidate.origin.startswith("base ")
+    return trial.candidate.origin.is_unmerged
 
 
 class Gains:

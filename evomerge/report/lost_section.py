@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evomerge.report.section import Section
+from evomerge.nouns.section import Section
 from evomerge.run.recorded_run import RecordedRun
 
 _MEANING = (

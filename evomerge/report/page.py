@@ -9,12 +9,12 @@ from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import real_path
 from evomerge.foundations.text_safety import harmless, one_name
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import gain_text, with_error
+from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
 from evomerge.report.choice_section import choice_of
 from evomerge.report.combined import combined, combined_name
 from evomerge.report.curve import curve_of
-from evomerge.report.score_text import gain_text, with_error
-from evomerge.report.section import FAILED, Section
 from evomerge.report.sections import sections_of
 from evomerge.report.split_table import Column, Row, SplitTable, side_by_side
 from evomerge.report.summary import headline

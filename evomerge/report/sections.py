@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from evomerge.report.dialogues import dialogues_section
+from evomerge.nouns.section import Section
+from evomerge.optimizers import SECTIONS
 from evomerge.report.lost_section import lost_section
-from evomerge.report.section import Section
 from evomerge.report.steering_section import steering_section
-from evomerge.report.swarm_section import swarm_section
-from evomerge.report.training_section import training_section
 from evomerge.run.recorded_run import RecordedRun
 
-_SECTIONS: tuple[Callable[[RecordedRun], Section | None], ...] = (
-    steering_section,
-    swarm_section,
-    training_section,
-    dialogues_section,
-    lost_section,  # the last: it tells what the others met
-)
+Make = Callable[[RecordedRun], Section | None]
 
 
 def sections_of(run: RecordedRun) -> list[Section]:
@@ -27,4 +19,11 @@ def sections_of(run: RecordedRun) -> list[Section]:
     Raises:
         LedgerError: what an optimizer kept is broken.
     """
-    return [section for make in _SECTIONS if (section := make(run)) is not None]
+    return [section for make in _sections(run) if (section := make(run)) is not None]
+
+
+def _sections(run: RecordedRun) -> Iterator[Make]:
+    yield steering_section
+    searched = {link.name for link in run.genome.optimizer.links}
+    yield from (SECTIONS[name] for name in SECTIONS if name in searched)
+    yield lost_section  # the last: it tells what the others met

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from evomerge.report.section import Section
+from evomerge.nouns.section import Section
 from evomerge.run.recorded_run import RecordedRun
 from evomerge.run.steering import doubts, sample_text
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import number, score_text
 from evomerge.report.curve import Curve
-from evomerge.report.score_text import number, score_text
 
 _WIDTH, _HEIGHT = 760, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 150, 14, 34

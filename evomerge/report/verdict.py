@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evomerge.nouns.comparison import FEW, LEAST_DIFFERING, SURE, Comparison
-from evomerge.report.score_text import gain_text, with_sign
+from evomerge.nouns.score_text import gain_text, with_sign
 from evomerge.report.split_table import WINNER, Contest, SplitTable
 
 Answer = Literal["pays", "does not pay", "cannot be told"]

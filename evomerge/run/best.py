@@ -9,7 +9,7 @@ import yaml
 
 from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_folder, listed
-from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import rounded, score_content
 from evomerge.nouns.trial import Metric, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
@@ -46,7 +46,8 @@ def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, 
     content: dict[str, Any] = {
         "evomerge_best": FORMAT,
         "trial": candidate.trial_id,
-        "origin": candidate.origin,
+        "origin": str(candidate.origin),
+        **({"taught": True} if standing.is_learned(trial) else {}),
         "objective": {
             label: score_content(score)
             for label, score in zip(standing.objective.labels, standing.scores(trial), strict=False)
@@ -69,11 +70,6 @@ def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, 
     }
 
 
-def score_content(score: Score) -> dict[str, Any]:
-    """A score as files hold it."""
-    return {"score": round(score.value, 6), "stderr": _rounded(score.stderr), "n": score.n}
-
-
 def recipe_of(content: dict[str, Any]) -> Recipe:
     """The recipe in the content of a best.yml."""
     return Recipe(content["recipe"])
@@ -83,16 +79,12 @@ def _metrics(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     return {
         str(metric.key): {
             "value": round(metric.value, 6),
-            "stderr": _rounded(metric.stderr),
+            "stderr": rounded(metric.stderr),
             "n": metric.n,
             "higher_is_better": metric.higher_is_better,
         }
         for metric in metrics
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def _text(content: dict[str, Any]) -> str:

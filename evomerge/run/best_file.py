@@ -42,6 +42,7 @@ class _Best(TypedDict):
     evomerge_best: Literal[1]
     trial: Count
     origin: Name
+    taught: NotRequired[bool]
     objective: dict[Name, _Score]
     search: dict[Name, _Metric]
     validation: NotRequired[dict[Name, _Metric]]

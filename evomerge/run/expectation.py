@@ -31,7 +31,6 @@ from statistics import median
 import numpy as np
 
 from evomerge.nouns.objective import Score
-from evomerge.nouns.parents import is_parent
 from evomerge.nouns.trial import Trial
 from evomerge.run.final_choice import Compare, FinalChoice
 from evomerge.run.shrinkage import Estimate, shrunken, weighed
@@ -154,7 +153,7 @@ def _finalists(choice: FinalChoice, winner: Trial) -> list[Trial]:
 
 
 def _is_model(trial: Trial) -> bool:
-    return is_parent(trial) or trial.candidate.origin.startswith("base ")
+    return trial.candidate.origin.is_unmerged
 
 
 def _validated(choice: FinalChoice, trial: Trial) -> Score | None:

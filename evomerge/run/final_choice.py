@@ -25,7 +25,7 @@ from statistics import median
 from evomerge.genome.words import N_FINALISTS
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import SEED, Evaluation, Metric, Outcome, Trial
+from evomerge.nouns.trial import Evaluation, Metric, Outcome, Trial
 from evomerge.run.leaderboard import Standing, anchored
 
 Compare = Callable[[Trial, Trial], Comparison]  # on the documents of one split
@@ -151,20 +151,12 @@ class FinalChoice:
 
     def is_fair(self, trial: Trial) -> bool:
         """Whether its search score says as much of fresh documents as that of others."""
-        taught = self._first_taught
-        is_late = taught is not None and not trial.candidate.is_baseline and _id(trial) >= taught
-        return not is_late and not trial.candidate.origin.startswith(SEED)
+        return not trial.candidate.is_seed and not self.standing.is_learned(trial)
 
     @property
     def is_pooled(self) -> bool:
         """Whether the documents of both splits choose, not those of validation alone."""
         return self._pooled is not None
-
-    @cached_property
-    def _first_taught(self) -> int | None:
-        """The first trial that learned from the search documents; later ones may begin there."""
-        taught = (_id(t) for t in self.standing.trials if t.candidate.is_taught)
-        return min(taught, default=None)
 
     @cached_property
     def _pooled(self) -> Objective | None:

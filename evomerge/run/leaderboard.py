@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.origin import OriginKind
 from evomerge.nouns.trial import Outcome, Trial, TrialState
 
 
@@ -40,6 +41,18 @@ class Standing:
         """The standing once the baselines are in, for objectives scaled by them."""
         outcomes = {trial.candidate.trial_id: trial.outcome for trial in self.trials}
         return Standing(anchored(self.objective, self.trials, outcomes), self.trials)
+
+    def is_learned(self, trial: Trial) -> bool:
+        """Whether the search documents taught it, or a trial that it may have begun at."""
+        taught = self._first_taught
+        is_later = taught is not None and _trial_id(trial) >= taught
+        return is_later and (not trial.candidate.is_baseline or trial.candidate.origin.is_taught)
+
+    @cached_property
+    def _first_taught(self) -> int | None:
+        """The first trial that learned from the search documents; later ones may begin there."""
+        taught = (_trial_id(trial) for trial in self.trials if trial.candidate.origin.is_taught)
+        return min(taught, default=None)
 
     @cached_property
     def _losses(self) -> dict[int, tuple[Trial, NDArray[np.float64]]]:
@@ -161,9 +174,9 @@ def anchored(
         outcome = outcomes.get(trial.candidate.trial_id)
         if trial.candidate.is_baseline and outcome is not None and outcome.evaluation is not None:
             found[trial.candidate.origin] = outcome.evaluation
-    base = next((e for origin, e in found.items() if origin.startswith("base ")), None)
-    parents = [e for origin, e in found.items() if origin.startswith("model ")]
-    return objective.with_anchors(base, parents)
+    bases = [e for origin, e in found.items() if origin.kind is OriginKind.BASE]
+    parents = [e for origin, e in found.items() if origin.kind is OriginKind.MODEL]
+    return objective.with_anchors(next(iter(bases), None), parents)
 
 
 def _trial_id(trial: Trial) -> int:

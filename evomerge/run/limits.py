@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError
 from evomerge.genome.words import N_FINALISTS
-from evomerge.optimizers.gradient.lessons import seconds_in
+from evomerge.optimizers import KEPT_SECONDS
 from evomerge.run.ledger.history import Ledger
 
 
@@ -47,5 +47,5 @@ class Limits:
 def seconds_spent(ledger: Ledger, n_workers: int) -> float:
     """On the recorded trials and epochs, so many at once."""
     outcomes = (trial.outcome for trial in ledger.trials.values())
-    trained = seconds_in(ledger.folder.optimizer)
-    return trained + sum(sum(outcome.seconds.values()) for outcome in outcomes) / n_workers
+    between = sum(KEPT_SECONDS[name](ledger.folder.optimizer) for name in KEPT_SECONDS)
+    return between + sum(sum(outcome.seconds.values()) for outcome in outcomes) / n_workers

@@ -15,7 +15,8 @@ import numpy as np
 from evomerge.foundations.errors import LedgerError
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import BY_OPTIMIZER, Candidate, Evaluation, Genotype, Outcome
+from evomerge.nouns.origin import proposed
+from evomerge.nouns.trial import Candidate, Evaluation, Genotype, Outcome
 from evomerge.optimizers.base import Optimizer
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
@@ -75,8 +76,8 @@ class Proposer:
         return found
 
     def _candidate(self, trial_id: int, row: int, genotype: Genotype) -> Candidate:
-        labels = self.optimizer.labels
-        origin = f"{BY_OPTIMIZER}, {labels[row]}" if labels else BY_OPTIMIZER
+        origins = self.optimizer.origins
+        origin = origins[row] if origins else proposed()
         config = self.optimizer.recipe_config(row)
         if config is not None:
             return Candidate(trial_id, origin, Recipe(config), genotype)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from evomerge.foundations.errors import LedgerError, RunError
 from evomerge.genome.load import load_genome
 from evomerge.genome.schema import Genome
+from evomerge.genome.words import FINAL_SPLITS, Split
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.space import Space, from_data
 from evomerge.nouns.trial import Document, Evaluation, Outcome, Trial
@@ -19,9 +19,6 @@ from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Standing, anchored
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
-
-Split = Literal["tasks", "validation", "holdout"]
-FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class OptunaJournal(Tracker):
         outcome, candidate = trial.outcome, trial.candidate
         scores = standing.scores(trial)
         values = [score.value for score in scores]
-        attributes: dict[str, Any] = {"trial": candidate.trial_id, "origin": candidate.origin}
+        attributes: dict[str, Any] = {"trial": candidate.trial_id, "origin": str(candidate.origin)}
         if scores:
             attributes["stderr"] = [score.stderr for score in scores]
             attributes["n"] = [score.n for score in scores]

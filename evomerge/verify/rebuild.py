@@ -19,9 +19,9 @@ from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.schema import Genome
+from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
 from evomerge.recipe.own_names import located
-from evomerge.run.recorded_run import Split
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
     TOLERANCE,

@@ -35,7 +35,7 @@ def space_of(n_models, method, *, has_base=True, **fields):
 def fixed(merge_space):
     """Origin -> candidate, of all but the models, the base and the average."""
     own = ("model ", "base ", "uniform average")
-    return {c.origin: c for c in baselines(merge_space) if not c.origin.startswith(own)}
+    return {str(c.origin): c for c in baselines(merge_space) if not str(c.origin).startswith(own)}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_recipe_outside_the_space_is_tried_and_not_told(fields, told):
 
 def test_the_genome_chooses_and_the_order_stays():
     merge_space = space_of(2, "linear")
-    origins = [c.origin for c in baselines(merge_space, ["ties", "models", "average"])]
+    origins = [str(c.origin) for c in baselines(merge_space, ["ties", "models", "average"])]
     assert origins == ["model org/model_0", "model org/model_1", "uniform average", "ties"]
     whole = baselines(merge_space)
     assert [c.trial_id for c in whole] == list(range(len(whole)))

@@ -15,6 +15,7 @@ from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate, TrialState
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_in
 from tests.fake_executor import (
     Pid,
     broken_worker,
@@ -40,7 +41,9 @@ def make(request):
 
 def job(trial_id, split="tasks", **facts):
     models = [{"model": "org/model_0", "parameters": {"weight": trial_id / 10}}]
-    return Job(Candidate(trial_id, "optimizer", Recipe({"models": models, **facts})), split)
+    return Job(
+        Candidate(trial_id, origin_in("optimizer"), Recipe({"models": models, **facts})), split
+    )
 
 
 def outcomes(executor, jobs):

@@ -22,6 +22,7 @@ from evomerge.nouns.events import TrialStarted
 from evomerge.nouns.trial import Candidate, TrialState
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from tests.fake_executor import FOR_EVER, WAYS_TO_HANG, SlowToArrive, SlowToLoad, formula_worker
 
@@ -43,7 +44,7 @@ def executor(request, tmp_path):
 
 def job(trial_id, split="tasks", search_end=None, **facts):
     models = [{"model": "org/model_0", "parameters": {"weight": trial_id / 10}}]
-    candidate = Candidate(trial_id, "optimizer", Recipe({"models": models, **facts}))
+    candidate = Candidate(trial_id, origin_in("optimizer"), Recipe({"models": models, **facts}))
     return Job(candidate, split, search_end)
 
 

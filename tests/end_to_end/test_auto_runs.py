@@ -15,7 +15,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.nouns.events import Notice, RunStarted, TrialFinished
-from evomerge.report.training_section import training_of
+from evomerge.optimizers.gradient.training_section import training_of
 from evomerge.run.recorded_run import load_run
 from evomerge.training.trainer import GradientTrainer
 from tests.end_to_end.conftest import GENOME, make_workplace
@@ -87,7 +87,7 @@ def test_check_says_the_same(place):
 
 def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
     run = load_run(finished / "run")
-    origins = [t.candidate.origin for t in run.standing.trials[N_BASELINES:]]
+    origins = [str(t.candidate.origin) for t in run.standing.trials[N_BASELINES:]]
     epochs = [f"optimizer, gradient, epoch {n}" for n in range(1, 7)]
     assert origins == [*epochs, *["optimizer, gp"] * (BUDGET - 6)]
     assert run.genome.optimizer.title == run.ledger.header["optimizer"] == "gradient -> gp"
@@ -137,7 +137,7 @@ def test_training_that_fails_is_told_and_the_search_takes_its_place(place, monke
     asked = []
     for event in events:
         if isinstance(event, TrialFinished) and not event.candidate.is_baseline:
-            asked.append(event.candidate.origin)
+            asked.append(str(event.candidate.origin))
             if len(asked) == 2:
                 break
     events.close()

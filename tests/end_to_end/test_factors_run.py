@@ -53,8 +53,8 @@ def trials(folder: Path) -> list[dict]:
 def test_every_trial_is_the_base_with_an_adapter_of_its_own(finished):
     found = trials(finished / "out")
     assert [trial["origin"] for trial in found[:4]] == [
-        *(f"model {name}" for name in EXPERTS),
-        "uniform average",
+        *({"kind": "model", "name": name} for name in EXPERTS),
+        {"kind": "average"},
     ]
     assert {trial["state"] for trial in found} == {"complete"}
     for trial in found:

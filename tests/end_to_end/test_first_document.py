@@ -329,7 +329,7 @@ def test_a_negative_weight_of_mergekit_evolve_finds_a_lower_perplexity(evomerge,
         if metric["metric"] == "perplexity"
     }
     best = yaml.safe_load((place / "evolved" / "best.yml").read_text())["trial"]
-    baselines = [trial["id"] for trial in trials if not trial["origin"].startswith("optimizer")]
+    baselines = [trial["id"] for trial in trials if trial["origin"]["kind"] != "optimizer"]
     assert perplexity[best] == min(perplexity.values())
     assert perplexity[best] < min(perplexity[index] for index in baselines)
     # The run folder's genome means the same without being of that form.

@@ -40,10 +40,10 @@ def test_a_run_leaves_what_its_folder_promises(finished):
     run = finished / "out"
     trials = _trials(run)
     assert [trial["origin"] for trial in trials[:4]] == [
-        "model models/model_1",
-        "model models/model_2",
-        "base models/base",
-        "uniform average",
+        {"kind": "model", "name": "models/model_1"},
+        {"kind": "model", "name": "models/model_2"},
+        {"kind": "base", "name": "models/base"},
+        {"kind": "average"},
     ]
     assert [trial["id"] for trial in trials] == list(range(10))
     assert {trial["state"] for trial in trials} == {"complete"}

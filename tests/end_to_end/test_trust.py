@@ -187,9 +187,9 @@ def test_a_search_begins_from_an_earlier_run_and_goes_on_whatever_that_found_sin
     shutil.move(workplace / "other", workplace / "before")
     again = begin(*seeded)
     assert found(again) == whole
-    origins = [trial.candidate.origin for trial in again.ledger.trials.values()]
+    origins = [str(trial.candidate.origin) for trial in again.ledger.trials.values()]
     assert sum(origin.startswith("seed before, trial") for origin in origins) == 2
-    seeds = [c.genotype for c in again.baselines if c.origin.startswith("seed before, trial")]
+    seeds = [c.genotype for c in again.baselines if str(c.origin).startswith("seed before, trial")]
     np.testing.assert_array_equal(again.proposer.optimizer.context.seeds, seeds)
 
 

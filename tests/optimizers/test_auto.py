@@ -12,6 +12,7 @@ from evomerge.nouns.space import Choice, Integer, Real, Space
 from evomerge.optimizers.auto import Auto, Facts, chosen, chosen_in, is_auto
 from evomerge.optimizers.search_context import InMemory, SearchContext
 from evomerge.run.ledger.shape import _Auto, checked
+from tests.optimizers.labels import labels_of
 from tests.optimizers.toy_trainer import ToyTrainer
 
 
@@ -116,7 +117,7 @@ def run(optimizer, n_trials):
     optimizer.tell(KNOWN, sphere(KNOWN))
     for _ in range(n_trials):
         genotypes = optimizer.ask()
-        labels += optimizer.labels
+        labels += labels_of(optimizer)
         optimizer.tell(genotypes, sphere(genotypes))
         asked.append(genotypes)
     return np.vstack(asked), labels

@@ -16,6 +16,7 @@ from evomerge.optimizers.chain import Link
 from evomerge.optimizers.islands import Islands
 from evomerge.optimizers.search_context import InMemory, SearchContext
 from tests.contract.merge_space_cases import LLAMA
+from tests.optimizers.labels import labels_of
 from tests.optimizers.test_chain import SPACE, Scribe, sphere
 
 
@@ -87,7 +88,7 @@ def test_the_last_generation_of_each_is_cut_to_what_is_left_of_its_budget(worksh
     sizes = {0.1: [], 0.2: [], 0.3: []}
     while sum(map(sum, sizes.values())) < 15:
         asked = one.ask()
-        assert len(one.labels) == len(asked)
+        assert len(labels_of(one)) == len(asked)
         sizes[float(asked[0, 0])].append(len(asked))
         one.tell(asked, np.full(len(asked), 1.0))
     assert sizes[0.1] == [3, 2]
@@ -169,7 +170,7 @@ def test_labels_activity_and_recipes_are_those_of_the_island(workshop):
     one = islands(workshop.link(0.1, is_meant=False), workshop.link(0.2))
     assert one.activity == "thinking of 0.1"
     one.ask()
-    assert one.labels == ("island 1 scribe-0.1, row 0",)
+    assert labels_of(one) == ("island 1 scribe-0.1, row 0",)
     assert one.recipe_config(0) == {"row": 0, "value": 0.1}
     one.tell(np.full((1, 2), 0.1), np.zeros(1))
     assert one.activity == "thinking of 0.2"
@@ -201,7 +202,7 @@ def run(one, n):
     history = []
     for _ in range(n):
         asked = one.ask()
-        history.append((asked, one.labels))
+        history.append((asked, labels_of(one)))
         one.tell(asked, sphere(asked))
     return history
 
@@ -225,7 +226,7 @@ def test_real_islands_spend_their_shares_to_the_trial(budget):
     labels = []
     while len(labels) < budget:
         asked = one.ask()
-        labels += one.labels
+        labels += labels_of(one)
         one.tell(asked, sphere(asked))
     spent = [sum(label.startswith(f"island {i} ") for label in labels[:budget]) for i in (1, 2, 3)]
     assert spent == [budget // 3 + (i < budget % 3) for i in range(3)]

@@ -18,6 +18,7 @@ from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.llm.llm_settings import LlmSettings
 from evomerge.optimizers.search_context import Brief, InMemory, SearchContext
+from tests.optimizers.labels import labels_of
 from tests.scripted_llm import ScriptedModel, recombined
 
 SPACE = Space((Real("a", 0.0, 2.0), Real("b", 0.0, 1.0), Real("c", 0.0, 1.0)))
@@ -111,7 +112,7 @@ def test_the_population_is_the_mean_a_step_from_the_best_and_steps_from_the_mean
     np.testing.assert_allclose(asked[0], MEAN_GENOTYPE)
     np.testing.assert_allclose(asked[1], np.clip(best + noise[1], 0, 1))
     np.testing.assert_allclose(asked[2:], np.clip(np.array([MEAN_GENOTYPE]) + noise[2:], 0, 1))
-    assert [label.partition(", ")[2] for label in optimizer.labels] == [
+    assert [label.partition(", ")[2] for label in labels_of(optimizer)] == [
         "the mean",
         "near the best",
         "near the mean",
@@ -155,7 +156,7 @@ def test_a_mean_that_was_tried_already_is_not_tried_again():
     optimizer.tell(asked, sphere(asked))
     again = optimizer.ask()
     assert np.abs(again[0] - MEAN_GENOTYPE).max() > 1e-3
-    assert optimizer.labels[0] == "generation 2, near the mean"
+    assert labels_of(optimizer)[0] == "generation 2, near the mean"
 
 
 def test_choices_and_counts_are_kept_or_drawn_anew():
@@ -174,7 +175,7 @@ def test_all_models_failing_costs_no_request():
     optimizer = llm(proposal())
     _, asked = second(optimizer, lambda genotypes: np.full(len(genotypes), np.inf))
     assert MODELS[-1].heard == []
-    assert optimizer.labels == ("generation 1, at random",) * 4
+    assert labels_of(optimizer) == ("generation 1, at random",) * 4
     optimizer.tell(asked, sphere(asked))
     optimizer.ask()
     assert len(MODELS[-1].heard) == 1
@@ -258,7 +259,7 @@ def test_after_all_retries_a_generation_is_drawn_around_the_best(reply):
     best = first[np.argmin(sphere(first))]
     noise = 0.05 * stream(3, "optimizer", 1).standard_normal((4, 3))
     np.testing.assert_allclose(asked, np.clip(best + noise, 0, 1))
-    assert optimizer.labels == ("generation 1, fallback, near the best",) * 4
+    assert labels_of(optimizer) == ("generation 1, fallback, near the best",) * 4
     kept = record(optimizer)
     assert kept["is_fallback"]
     assert len(kept["attempts"]) == (1 if getattr(reply, "may_pass", True) is False else 3)

@@ -19,6 +19,7 @@ from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.llm.llm_settings import LlmSettings
+from tests.optimizers.labels import labels_of
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -103,4 +104,4 @@ def test_a_real_model_that_talks_nonsense_is_corrected_and_then_left_alone(url, 
             assert attempt["reply"]
             assert attempt["problem"].startswith(("the reply is", "it was cut off"))
     assert np.isfinite(asked).all()
-    assert optimizer.labels == ("generation 2, fallback, near the best",) * 4
+    assert labels_of(optimizer) == ("generation 2, fallback, near the best",) * 4

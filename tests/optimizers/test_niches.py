@@ -19,6 +19,7 @@ from evomerge.optimizers.niches.archive import (
 )
 from evomerge.optimizers.niches.m2n2 import Niches, NichesSettings, first_points, shares_of
 from evomerge.optimizers.search_context import SearchContext
+from tests.optimizers.labels import labels_of
 
 # Three trials, four documents of one task: the first solves two that others solve too, the second
 # one of them and one of its own, the third what the first does.
@@ -264,7 +265,7 @@ def test_trials_made_elsewhere_spare_first_points():
     labels = []
     for _ in range(8):
         genotypes = optimizer.ask()
-        labels += optimizer.labels
+        labels += labels_of(optimizer)
         optimizer.tell(genotypes, genotypes.sum(axis=1))
     assert labels == ["first point"] * 6 + ["child"] * 2
 

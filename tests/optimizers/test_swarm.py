@@ -23,6 +23,7 @@ from evomerge.optimizers.swarm.motion import Array, Pulls, child, has_room, mirr
 from evomerge.optimizers.swarm.particles import START, Swarm
 from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
 from evomerge.recipe.plain import Recipe
+from tests.optimizers.labels import labels_of
 from tests.tiny_models import tiny_family
 
 # Near the middle of the cube and close together: no particle reaches a wall.
@@ -67,7 +68,7 @@ def go_on(optimizer: Swarm, n_asks: int, loss: Any = slope) -> list[tuple[Array,
     heard = []
     for _ in range(n_asks):
         places = optimizer.ask()
-        heard.append((places, optimizer.labels))
+        heard.append((places, labels_of(optimizer)))
         optimizer.tell(places, loss(places))
     return heard
 

@@ -19,6 +19,7 @@ from evomerge.genome.source import parse_yaml
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.adapter_sum import AdapterSum
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_in
 from tests.preflight.variants import (
     adapter,
     check,
@@ -183,7 +184,10 @@ def test_a_seed_that_is_a_sum_of_another_run_is_refused():
     models = tuple(source.model for source in genome.genome.models)
     recipe = Recipe({"models": [{"model": AdapterSum(models, (0.5, 0.5)).model.in_recipe}]})
     plain = Recipe({"models": [{"model": MODELS[0]}]})
-    seeds = (Candidate(2, "seed runs/a", recipe), Candidate(3, "seed b.yml", plain))
+    seeds = (
+        Candidate(2, origin_in("seed runs/a"), recipe),
+        Candidate(3, origin_in("seed b.yml"), plain),
+    )
     found = lines(list(seeds_have_their_adapters(Subject(genome, seeds=seeds))))
     assert found.startswith("error: optimizer.seed_from: seed runs/a is a sum of adapters, whose")
     assert "b.yml" not in found

@@ -17,6 +17,7 @@ from evomerge.run.chosen import winners_of
 from evomerge.run.expectation import Expectation
 from evomerge.run.final_choice import finalists
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run, recorded_run
 from evomerge.run.search_documents import SearchDocuments
@@ -34,7 +35,7 @@ def one_task(folder, *, validated=None, origins=None):
         if outcome.evaluation is not None:
             accuracy = outcome.evaluation.metrics[0].value
             outcome = replace(outcome, evaluation=evaluation(accuracy))
-        origin = (origins or {}).get(trial_id, trial.candidate.origin)
+        origin = origin_in((origins or {}).get(trial_id, str(trial.candidate.origin)))
         candidate = replace(trial.candidate, origin=origin)
         ledger.record_trial(replace(trial, candidate=candidate, outcome=outcome))
     for trial_id, accuracy in (validated or {}).items():

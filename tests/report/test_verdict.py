@@ -9,12 +9,13 @@ import pytest
 
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Score
+from evomerge.nouns.score_text import gain_text, score_text, with_error
 from evomerge.nouns.trial import Outcome, TrialState
-from evomerge.report.score_text import gain_text, score_text, with_error
 from evomerge.report.split_table import WINNER, Column, Contest, SplitTable, side_by_side
 from evomerge.report.summary import summary
 from evomerge.report.trial_table import final_tables
 from evomerge.report.verdict import verdict, verdicts
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.recorded_run import load_run, recorded_run
 from tests.recorded_runs import evaluation, record_run
 
@@ -134,7 +135,7 @@ def test_the_best_baseline_is_chosen_where_the_winner_was(run):
 def test_holdout_has_no_say_in_which_baseline_is_the_best(run):
     finals = run.ledger.finals
     best = final_tables(run)[2].contests[0]
-    other = next(t for t in run.standing.trials if t.candidate.origin == "base experts/base")
+    other = next(t for t in run.standing.trials if str(t.candidate.origin) == "base experts/base")
     better = Outcome(TrialState.COMPLETE, evaluation(0.95, None, "holdout"))
     finals[("holdout", other.candidate.trial_id)] = better
     again = final_tables(recorded_run(run.ledger, run.genome))[2]
@@ -158,7 +159,7 @@ def test_a_baseline_that_wins_is_named(tmp_path):
     assert run.winners[0].candidate.is_baseline
     (one,) = verdicts(final_tables(run))
     assert (one.answer, one.gain) == ("does not pay", None)
-    assert run.winners[0].candidate.origin.endswith(one.baseline)
+    assert run.winners[0].candidate.origin.name.endswith(one.baseline)
 
 
 def test_numbers_are_read_with_their_error_and_their_documents():
@@ -199,7 +200,7 @@ def test_what_is_read_twice_is_the_same(run):
 def test_the_base_counts_as_a_parent(run):
     trials = run.ledger.trials
     for trial_id, origin in [(0, "base experts/sort"), (2, "model experts/base")]:
-        candidate = replace(trials[trial_id].candidate, origin=origin)
+        candidate = replace(trials[trial_id].candidate, origin=origin_in(origin))
         trials[trial_id] = replace(trials[trial_id], candidate=candidate)
     again = recorded_run(run.ledger, run.genome)
     assert final_tables(again)[2].parents == ("base",)

@@ -13,6 +13,7 @@ from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.nouns.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
 from evomerge.optimizers.search_context import InMemory
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.exercises import Exercises, History
 from evomerge.training.passes import Choice, Text
@@ -43,7 +44,7 @@ class Past:
             Document("sums", i, {"score,none": value}, "", tokens)
             for i, (value, tokens) in enumerate(answers)
         )
-        candidate = Candidate(len(self.trials), origin, Recipe({"models": [origin]}))
+        candidate = Candidate(len(self.trials), origin_in(origin), Recipe({"models": [origin]}))
         self.trials.append(Trial(candidate, Outcome(TrialState.COMPLETE, Evaluation(()))))
         self.said.append(documents)
 

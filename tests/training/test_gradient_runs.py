@@ -26,11 +26,12 @@ from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merging.build import build
 from evomerge.nouns.events import Proposing, TrialFinished
 from evomerge.nouns.trial import Candidate, Trial
+from evomerge.optimizers.gradient.training_section import training_of, training_section
 from evomerge.recipe.plain import Recipe
 from evomerge.report.exporting import exports
 from evomerge.report.page import report_html
-from evomerge.report.training_section import training_of, training_section
 from evomerge.run.chosen import trial_of, winners_of
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.recorded_run import load_run
 from evomerge.training.mixture import Mixture
 from evomerge.training.trainer import GradientTrainer
@@ -71,7 +72,7 @@ def test_every_epoch_is_a_trial_and_a_continued_run_trains_nothing_again(workpla
     search = begin(workplace)
     events = list(search.run())
     asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
-    assert [e.candidate.origin for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
+    assert [str(e.candidate.origin) for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
     assert len({e.candidate.recipe.digest for e in asked}) == 3
     told = [e.activity for e in events if isinstance(e, Proposing)]
     assert told == [f"epoch {n} of 3: training" for n in (1, 2, 3)]
@@ -147,13 +148,13 @@ def test_the_trainer_moves_the_model_of_the_trials_and_merges_what_they_merge(
 def test_of_models_with_another_vocabulary_than_the_merges_nothing_is_read():
     """Their tokens are others; of merges, whoever made them, they are the merges' own."""
     origins = ("model a", "base b", "uniform average", "seed x", "optimizer, epoch 1")
-    trials = [Trial(Candidate(i, o, Recipe({})), Mock()) for i, o in enumerate(origins)]
+    trials = [Trial(Candidate(i, origin_in(o), Recipe({})), Mock()) for i, o in enumerate(origins)]
 
     def read(**definition):
         genome = MergeDefinition.model_validate({**BLOCK, **definition})
         compiled = SimpleNamespace(genome=SimpleNamespace(genome=genome))
         maker = _TrainerMaker(compiled, Mock(), Mock(), Mock(), lambda: trials, Mock())
-        return [trial.candidate.origin for trial in maker._readable()]
+        return [str(trial.candidate.origin) for trial in maker._readable()]
 
     assert read() == list(origins)
     assert read(tokenizer_source="union") == list(origins[2:])
@@ -206,7 +207,7 @@ def test_columns_are_checkpoints_that_are_scored_found_again_and_built(
 ):
     events = list(begin(workplace, *COLUMNS).run())
     asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
-    assert [e.candidate.origin for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
+    assert [str(e.candidate.origin) for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
     names = [e.candidate.recipe.config["models"][0]["model"] for e in asked]
     folders = [workplace / "run" / name for name in names]
     assert (
@@ -278,7 +279,7 @@ def test_columns_of_a_moved_run_seed_another(workplace, tmp_path):
     (workplace / "genome.yml").write_text(GENOME.replace(CMA, "{name: random, budget: 1}"))
     seeds = f"optimizer.seed_from=[{tmp_path / 'moved'}]"
     events = list(begin(workplace, seeds).run())
-    seeded = [e for e in events if isinstance(e, TrialFinished) and "seed" in e.candidate.origin]
+    seeded = [e for e in events if isinstance(e, TrialFinished) and e.candidate.is_seed]
     assert len(seeded) == 3
     before = load_run(tmp_path / "moved").standing.trials[N_BASELINES:]
     assert sorted(e.scores[0].value for e in seeded) == sorted(
@@ -305,7 +306,7 @@ def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(work
     search = begin(workplace, *TENSORS)
     events = list(search.run())
     asked = [e for e in events if isinstance(e, TrialFinished)][N_BASELINES:]
-    assert [e.candidate.origin for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
+    assert [str(e.candidate.origin) for e in asked] == [f"optimizer, epoch {n}" for n in (1, 2, 3)]
     for event in asked:
         assert event.candidate.recipe.config["merge_method"] == "task_arithmetic"
         assert "'filter': 'self_attn.q_proj'" in str(event.candidate.recipe.config)

@@ -17,7 +17,7 @@ from evomerge.foundations.errors import LedgerError, LostFileError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.nouns.events import TrialFinished
-from evomerge.report.training_section import training_of
+from evomerge.optimizers.gradient.training_section import training_of
 from evomerge.run.recorded_run import load_run
 from evomerge.training.exercises import Exercises
 from tests.end_to_end.conftest import GENOME, WORDS, make_workplace

@@ -28,8 +28,8 @@ from evomerge.foundations.errors import LedgerError, Problem, RunError
 from evomerge.foundations.reading import is_folder
 from evomerge.foundations.seeding import stream_seed
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
-from evomerge.nouns.trial import EPOCH
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.gradient.gradient_obstacles import all_obstacles, all_oddities
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
@@ -126,15 +126,15 @@ class Gradient(Optimizer):
         if not self._is_begun:
             start, self._is_begun = self._known_start(), True
             if start is None:
-                self.labels = ("start",)
+                self.origins = (proposed("start"),)
                 self._here = _Place(np.inf, 0, self.space.initial)
                 return np.array(self._here.genotype[None])
             self._best = self._here = start
         kept = self.context.keepsakes.recall(self._name)
         lesson = self._trained() if kept is None else self._found(kept)
-        self._n_asked += 1
+        self._n_asked = epoch = self._n_asked + 1
         self._lesson = lesson
-        self.labels = (f"{EPOCH}{self._n_asked}",)
+        self.origins = (proposed(f"epoch {epoch}", epoch=epoch, is_taught=True),)
         return np.array(lesson.genotype[None])
 
     def _known_start(self) -> _Place | None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from evomerge.foundations.errors import Problem
 from evomerge.foundations.seeding import stream
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import WIDEST_STEP, Space
 from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer, Settings
@@ -159,7 +160,7 @@ class Llm(Optimizer):
 
     def _named(self, asked: Array, *kinds: str) -> Array:
         kinds = kinds if len(kinds) == len(asked) else kinds * len(asked)
-        self.labels = tuple(f"generation {self._generation}, {kind}" for kind in kinds)
+        self.origins = tuple(proposed(f"generation {self._generation}, {kind}") for kind in kinds)
         return asked
 
     def _uniform(self, random: np.random.Generator) -> Array:

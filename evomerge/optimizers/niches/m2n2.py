@@ -24,6 +24,7 @@ from pydantic import Field
 from evomerge.foundations.errors import Problem
 from evomerge.foundations.seeding import stream
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer, Settings
@@ -148,7 +149,7 @@ class Niches(Optimizer):
             self._first_points = first_points(self.space, n_points, self.settings, self._random)
         supply = supply_of(self._archive, self.context.brief.weights)
         proposals = [self._new(supply) for _ in range(self.population_size)]
-        self.labels = tuple(label for _, label in proposals)
+        self.origins = tuple(proposed(label) for _, label in proposals)
         return np.array([genotype for genotype, _ in proposals])
 
     def _new(self, supply: Supply) -> tuple[Array, str]:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.foundations.seeding import stream
+from evomerge.nouns.origin import proposed
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.swarm.motion import Pulls, child, has_room, mirrored, moved, shares
@@ -97,7 +98,14 @@ class Swarm(Optimizer):
             self._move()
             rows = self._evaluated()
         self._rows = rows
-        self.labels = tuple(f"particle {row}, iteration {self._iteration}" for row in rows)
+        self.origins = tuple(
+            proposed(
+                f"particle {row}, iteration {self._iteration}",
+                particle=int(row),
+                iteration=self._iteration,
+            )
+            for row in rows
+        )
         asked: Array = self._places[rows]
         return asked
 

@@ -28,6 +28,7 @@ from evomerge.run.ledger.lines import (
     trial_line,
     trial_of,
 )
+from evomerge.run.ledger.old_origins import OldOrigins
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.shape import event_in, header_in
 from evomerge.run.ledger.store import BROKEN_FIX, LedgerFile, cut_torn_tail, events_of
@@ -168,10 +169,9 @@ class Ledger:
     def _replayed(cls, folder: RunFolder, salvage: bool) -> Ledger:
         """The history, line by line."""
         numbered = events_of(folder.ledger, salvage)
-        first = next(numbered, None)
+        number, line = next(numbered, (0, {}))
         try:
-            header = header_in(first[1]) if first is not None and first[0] == 1 else {}
-            reason = "" if header else "it is missing"
+            header, reason = (header_in(line), "") if number == 1 else ({}, "it is missing")
         except ValueError as error:
             header, reason = {}, str(error)
         if reason:
@@ -180,10 +180,10 @@ class Ledger:
                 where=str(folder.ledger),
                 fix="Restore the file from a copy, or start anew with another --run-dir.",
             )
-        ledger = cls(folder, header)
+        ledger, old = cls(folder, header), OldOrigins(header)
         for number, event in numbered:
             try:
-                ledger._read(event_in(event))
+                ledger._read(event_in(old.read(event)))
             except ValueError as error:
                 if not salvage:
                     raise LedgerError(

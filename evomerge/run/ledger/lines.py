@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import (
     Candidate,
     Evaluation,
@@ -20,6 +21,7 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.old_origins import origin_line
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def trial_line(trial: Trial) -> dict[str, Any]:
     genotype = candidate.genotype
     return {
         "id": candidate.trial_id,
-        "origin": candidate.origin,
+        "origin": origin_line(candidate.origin),
         "digest": candidate.recipe.digest,
         "recipe": dict(candidate.recipe.config),
         "genotype": None if genotype is None else [float(u) for u in genotype],
@@ -85,7 +87,7 @@ def trial_of(event: Mapping[str, Any]) -> Trial:
     genotype = event["genotype"]
     candidate = Candidate(
         event["id"],
-        event["origin"],
+        _origin_of(event["origin"]),
         Recipe(event["recipe"]),
         None if genotype is None else np.array(genotype, dtype=np.float64),
         event["point"],
@@ -93,6 +95,11 @@ def trial_of(event: Mapping[str, Any]) -> Trial:
     if candidate.recipe.digest != event["digest"]:
         raise ValueError(f"the recipe of trial {event['id']} does not have the digest beside it")
     return Trial(candidate, outcome_of(event), event.get("idle", 0.0))
+
+
+def _origin_of(line: Mapping[str, Any]) -> Origin:
+    said = {key: value for key, value in line.items() if key != "kind"}
+    return Origin(OriginKind(line["kind"]), **said)
 
 
 def outcome_line(outcome: Outcome) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from evomerge.recipe.plain import Recipe
 
 STRICT = ConfigDict(strict=True, extra="allow")
 _LARGEST = 10**9  # no run has as many trials, documents or threads
+_MOST_NUMBERS = 999_999  # nor as many particles, iterations or epochs
 
 T = TypeVar("T")
 
@@ -128,10 +129,19 @@ class _Outcome(TypedDict):
     tallies: NotRequired[list[_Tally]]
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Origin(TypedDict):
+    kind: Literal["model", "base", "average", "fixed", "seed", "optimizer"]
+    name: NotRequired[Name]
+    link: NotRequired[Annotated[int, Field(ge=0, le=_MOST_NUMBERS)]]
+    numbers: NotRequired[dict[Name, Annotated[int, Field(ge=0, le=_MOST_NUMBERS)]]]
+    is_taught: NotRequired[bool]
+
+
 @with_config(STRICT)
 class _Trial(_Outcome):
     id: Count
-    origin: Name
+    origin: _Origin
     digest: Digest
     recipe: RecipeConfig
     genotype: list[Annotated[float, Field(ge=0, le=1)]] | None

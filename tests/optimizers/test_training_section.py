@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from evomerge.nouns.trial import Candidate, Outcome, Trial, TrialState
+from evomerge.optimizers.gradient.training_section import TrainedEpoch, _parting, _rows, _with_kept
 from evomerge.optimizers.search_context import Lesson
 from evomerge.recipe.plain import Recipe
-from evomerge.report.training_section import TrainedEpoch, _parting, _rows, _with_kept
+from evomerge.run.ledger.old_origins import origin_in
 
-TRIAL = Trial(Candidate(0, "optimizer, epoch 1", Recipe({})), Outcome(TrialState.COMPLETE))
+TRIAL = Trial(
+    Candidate(0, origin_in("optimizer, epoch 1"), Recipe({})), Outcome(TrialState.COMPLETE)
+)
 
 
 def epochs(*told):

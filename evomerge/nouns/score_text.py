@@ -1,6 +1,8 @@
-"""How scores and their standard errors are printed; nothing is computed here."""
+"""How scores and their standard errors are printed and written; nothing is computed here."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.objective import Score
@@ -31,6 +33,16 @@ def gain_text(gain: Comparison) -> str:
 def with_sign(difference: float) -> str:
     """``+0.0410``: a difference without its error."""
     return f"{'+' if difference > 0 else ''}{number(difference)}"
+
+
+def score_content(score: Score) -> dict[str, Any]:
+    """A score as files hold it."""
+    return {"score": round(score.value, 6), "stderr": rounded(score.stderr), "n": score.n}
+
+
+def rounded(value: float | None) -> float | None:
+    """As many digits as files hold; nothing where there is no number."""
+    return None if value is None else round(value, 6)
 
 
 def _error(stderr: float | None) -> str:

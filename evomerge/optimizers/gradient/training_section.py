@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
+from evomerge.nouns.score_text import number
+from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.lessons import lessons_in, read_lesson
-from evomerge.optimizers.islands import label_of
+from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.search_context import Effort, Lesson
-from evomerge.report.score_text import number
-from evomerge.report.section import FAILED, Section
-from evomerge.run.recorded_run import RecordedRun
-
-_LABEL = re.compile(r"(?:^|, )epoch (\d{1,6})$")
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class TrainedEpoch:
         return self.score is not None and (to_beat is None or -self.score <= to_beat)
 
 
-def training_of(run: RecordedRun) -> list[TrainedEpoch]:
+def training_of(run: RunRecord) -> list[TrainedEpoch]:
     """Every epoch that was kept, in order.
 
     Raises:
@@ -83,27 +79,17 @@ def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
     return [replace(epoch, is_kept=epoch.number in kept) for epoch in epochs]
 
 
-def _trials(run: RecordedRun, link: int) -> dict[int, Trial]:
-    """Epoch -> its trial, of one of the run's optimizers.
-
-    The labels of islands say whose a trial is. Links of a chain follow one another: each begins
-    where the epochs begin anew.
-    """
-    block = run.genome.optimizer
-    island = f"{label_of(link, block.links[link].name)}, " if block.islands else ""
-    trials = (t for t in run.standing.trials if t.candidate.label.startswith(island))
-    labelled = ((_LABEL.search(t.candidate.label), t) for t in trials)
-    turns: list[dict[int, Trial]] = []
-    for number_, trial in ((int(match[1]), trial) for match, trial in labelled if match):
-        if number_ == 1:
-            turns.append({})
-        if turns:
-            turns[-1][number_] = trial
-    turn = 0 if island else [i for i, _ in run.kept_by("gradient")].index(link)
-    return turns[turn] if turn < len(turns) else {}
+def _trials(run: RunRecord, link: int) -> dict[int, Trial]:
+    """Epoch -> its trial, of one of the run's optimizers."""
+    own = ((trial.candidate.origin, trial) for trial in run.standing.trials)
+    return {
+        origin.numbers["epoch"]: trial
+        for origin, trial in own
+        if origin.link == link and "epoch" in origin.numbers
+    }
 
 
-def training_section(run: RecordedRun) -> Section | None:
+def training_section(run: RunRecord) -> Section | None:
     """Losses, score and cost of each epoch."""
     epochs = training_of(run)
     if not epochs:

@@ -13,9 +13,9 @@ from evomerge.endpoint.chat import Answer
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.foundations.errors import LedgerError
 from evomerge.optimizers.llm.dialogue import Clock
+from evomerge.optimizers.llm.dialogues_section import dialogues_section
 from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.search_context import SearchContext
-from evomerge.report.dialogues import dialogues_section
 from evomerge.report.page import report_html
 from evomerge.run.ledger.artifact_store import RunKeepsakes
 from evomerge.run.ledger.run_folder import RunFolder

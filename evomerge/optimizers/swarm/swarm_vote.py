@@ -16,8 +16,8 @@ import numpy as np
 
 from evomerge.nouns.objective import Objective, Score
 from evomerge.nouns.trial import Document, Evaluation, Trial
-from evomerge.report.swarm_tracks import SwarmHistory
-from evomerge.run.recorded_run import RecordedRun
+from evomerge.optimizers.run_record import RunRecord
+from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory
 
 N_VOTERS = 10  # the paper's
 _FEWEST = 2
@@ -90,7 +90,7 @@ def _too_few(n_best: int, voters: Sequence[int], split: str) -> str:
     return f"of the {n_best} best particles {who} was scored there{rule}"
 
 
-def _score(run: RecordedRun, split: str, voters: Sequence[_Voter]) -> Score:
+def _score(run: RunRecord, split: str, voters: Sequence[_Voter]) -> Score:
     objective = run.standing.objective if split == "tasks" else run.finals[split]
     parts = []
     for index, key in enumerate(objective.keys):

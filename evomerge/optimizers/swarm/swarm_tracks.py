@@ -6,7 +6,6 @@ A utility is the score of a trial on the search tasks, higher is better.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,15 +16,14 @@ from pydantic import TypeAdapter
 
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import is_there, read_bytes
+from evomerge.genome.words import FINAL_SPLITS
 from evomerge.nouns.objective import Score
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.islands import label_of
+from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.swarm.particles import START
-from evomerge.run.recorded_run import FINAL_SPLITS, RecordedRun
 
 Cells = tuple[tuple[Trial | None, ...], ...]
 
-_LABEL = re.compile(r"(?:^|, )particle (\d{1,6}), iteration (\d{1,6})$")
 _STARTS: TypeAdapter[Any] = TypeAdapter(dict[int, list[float]])
 _SAME = 1e-12  # coordinates this near are the same place
 
@@ -41,7 +39,7 @@ class SwarmHistory:
         known: The trials that were there before the swarm.
     """
 
-    run: RecordedRun
+    run: RunRecord
     cells: Cells
     known: tuple[Trial, ...]
 
@@ -140,7 +138,7 @@ class SwarmHistory:
         return content
 
 
-def swarm_of(run: RecordedRun) -> SwarmHistory | None:
+def swarm_of(run: RunRecord) -> SwarmHistory | None:
     """The swarm of a run, None where there is none; of several the last.
 
     Raises:
@@ -161,30 +159,28 @@ def swarm_of(run: RecordedRun) -> SwarmHistory | None:
     return SwarmHistory(run, cells, known)
 
 
-def _last_swarm(run: RecordedRun) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
-    """(Particle, iteration) -> trial, and the trials before; iterations only go up.
+def _last_swarm(run: RunRecord) -> tuple[dict[tuple[int, int], Trial], tuple[Trial, ...]]:
+    """(Particle, iteration) -> trial, and the trials before.
 
     An island's swarm knows no trial of the others when it begins.
     """
     trials = run.standing.trials
-    *_, (position, _) = run.kept_by("swarm")
+    *_, (link, _) = run.kept_by("swarm")
     is_island = bool(run.genome.optimizer.islands)
-    island = f"{label_of(position, 'swarm')}, " if is_island else ""
-    found: dict[tuple[int, int], Trial] = {}
-    first = newest = 0
-    for index, trial in enumerate(trials):
-        match = _LABEL.search(trial.candidate.label)
-        if match is None or not trial.candidate.label.startswith(island):
-            continue
-        place = int(match[1]), int(match[2])
-        if not found or place[1] < newest or place in found:
-            found, first = {}, index
-        found[place], newest = trial, place[1]
+    own = [index for index, trial in enumerate(trials) if _is_of(trial, link)]
+    first = own[0] if own else 0
+    numbers = ((trials[index].candidate.origin.numbers, trials[index]) for index in own)
+    found = {(at["particle"], at["iteration"]): trial for at, trial in numbers}
     known = (t for t in trials[:first] if t.candidate.is_baseline or not is_island)
     return found, tuple(t for t in known if t.candidate.genotype is not None)
 
 
-def _started_at(run: RecordedRun, known: Sequence[Trial]) -> dict[int, Trial]:
+def _is_of(trial: Trial, link: int) -> bool:
+    origin = trial.candidate.origin
+    return origin.link == link and {"particle", "iteration"} <= origin.numbers.keys()
+
+
+def _started_at(run: RunRecord, known: Sequence[Trial]) -> dict[int, Trial]:
     """Particle -> the known trial it began at."""
     found = {}
     for row, place in _kept_starts(run).items():
@@ -201,7 +197,7 @@ def _is_at(trial: Trial, place: Sequence[float]) -> bool:
     return bool(np.abs(genotype - np.array(place)).max() <= _SAME)
 
 
-def _kept_starts(run: RecordedRun) -> dict[int, list[float]]:
+def _kept_starts(run: RunRecord) -> dict[int, list[float]]:
     """What the swarm kept of its start: particle -> genotype of a known trial."""
     *_, (_, folder) = run.kept_by("swarm")
     path = folder / START

@@ -12,9 +12,9 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import read_bytes
 from evomerge.foundations.text_safety import one_line
+from evomerge.nouns.section import Section
 from evomerge.optimizers.llm.record import Bill, records_in
-from evomerge.report.section import Section
-from evomerge.run.recorded_run import RecordedRun
+from evomerge.optimizers.run_record import RunRecord
 
 _DAMAGE = (
     ValueError,
@@ -28,7 +28,7 @@ _DAMAGE = (
 _NO_TIME = "no time"  # a generation that ended before its first request
 
 
-def dialogues_section(run: RecordedRun) -> Section | None:
+def dialogues_section(run: RunRecord) -> Section | None:
     """Requests, tokens and fallbacks of each generation.
 
     Raises:

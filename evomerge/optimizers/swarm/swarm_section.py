@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from evomerge.nouns.score_text import number, score_content, score_text
+from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
-from evomerge.report.score_text import number, score_text
-from evomerge.report.section import FAILED, Section
-from evomerge.report.swarm_tracks import SwarmHistory, swarm_of
-from evomerge.report.swarm_vote import Vote, vote
-from evomerge.run.best import score_content
-from evomerge.run.recorded_run import RecordedRun
+from evomerge.optimizers.run_record import RunRecord
+from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory, swarm_of
+from evomerge.optimizers.swarm.swarm_vote import Vote, vote
 
 _N_SHOWN = 6  # iterations beside the first
 _SPLITS = {"search": "tasks", "validation": "validation", "holdout": "holdout"}
 
 
-def swarm_section(run: RecordedRun) -> Section | None:
+def swarm_section(run: RunRecord) -> Section | None:
     """Utilities per particle over the iterations, then what it began and ended with."""
     history = swarm_of(run)
     if history is None:

@@ -1,4 +1,4 @@
-"""What an optimizer leaves in a run folder, ready to be drawn, whoever draws it."""
+"""A part of a report, ready to be drawn, whoever draws it."""
 
 from __future__ import annotations
 

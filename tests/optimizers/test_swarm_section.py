@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,14 @@ from evomerge.nouns.trial import (
     TrialState,
 )
 from evomerge.optimizers.swarm.particles import START
+from evomerge.optimizers.swarm.swarm_section import swarm_section
+from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory, swarm_of
+from evomerge.optimizers.swarm.swarm_vote import vote
 from evomerge.recipe.plain import Recipe
 from evomerge.report.page import report_html
-from evomerge.report.swarm_section import swarm_section
-from evomerge.report.swarm_tracks import SwarmHistory, swarm_of
-from evomerge.report.swarm_vote import vote
 from evomerge.run.ledger.artifact_store import RunKeepsakes
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import RecordedRun, load_run, recorded_run
 from tests.recorded_runs import record_run
@@ -103,7 +105,8 @@ def record_swarm(
     for trial_id, (origin, place, answers) in enumerate(trials):
         recipe = Recipe({"merge_method": "linear", "models": [{"model": f"m{trial_id}"}]})
         genotype = np.array([place])
-        candidate = Candidate(trial_id, origin, recipe, genotype, SPACE.decode(genotype))
+        whose = replace(origin_in(origin), link=int(chain))
+        candidate = Candidate(trial_id, whose, recipe, genotype, SPACE.decode(genotype))
         ledger.record_trial(Trial(candidate, outcome(answers)))
     for trial_id in finals:
         answers = TRIALS[trial_id][2]
@@ -218,7 +221,9 @@ def test_a_metric_that_answers_do_not_fix_has_no_vote(tmp_path: Path) -> None:
         document = Document("quiz", 0, {"acc,none": value}, "a")
         done = Outcome(TrialState.COMPLETE, Evaluation((metric,), (document,)))
         origin = f"optimizer, particle {trial_id}, iteration 0"
-        candidate = Candidate(trial_id, origin, recipe, np.array([value]), {"weight": value})
+        candidate = Candidate(
+            trial_id, origin_in(origin), recipe, np.array([value]), {"weight": value}
+        )
         ledger.record_trial(Trial(candidate, done))
     history = history_of(load_run(tmp_path / "run"))
     result = vote(history, history.ending, "tasks")
