@@ -198,6 +198,11 @@ def test_every_kernel_takes_many_sources(method: str) -> None:
     check(plan, points(method, 7)[:4], PLENTY)
 
 
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties"])
+def test_every_kernel_equals_mergekits_where_weights_cancel(method: str) -> None:
+    check(Plan(method, 2), [{"weight": [0.0, 0.5, -0.5], "normalize": True}], PLENTY)
+
+
 @pytest.mark.parametrize("method", FAST)
 def test_float32_sources_are_read_as_they_are(method: str) -> None:
     plan = Plan(method, 3, stored=torch.float32, work=None)
