@@ -38,8 +38,9 @@ from evomerge.foundations.seeding import stream
 from evomerge.genome.load import load_genome
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import TrialFinished
-from evomerge.nouns.trial import Candidate, Outcome, Trial
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.expectation import expectation
 from evomerge.run.final_choice import FinalChoice, finalists
 from evomerge.run.leaderboard import Standing

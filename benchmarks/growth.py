@@ -25,8 +25,8 @@ from tiny_search import Size, tiny_search
 from evomerge.executors.base import ExecutorEvent, Job, JobFinished
 from evomerge.executors.serial import Serial
 from evomerge.foundations.files import write_atomic
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.events import TrialStarted
-from evomerge.nouns.trial import Evaluation, Metric, MetricKey, Outcome, TrialState
 
 TERMS = {"merge": (KERNELS, MERGE), "score": (FORWARD, SCORE), "else": ()}
 N_SKIPPED = 2  # trials in which caches fill

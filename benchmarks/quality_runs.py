@@ -29,8 +29,9 @@ from evomerge.foundations.files import write_atomic
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import Source
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import TrialStarted
-from evomerge.nouns.trial import Candidate, Outcome, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.run.search import Search
 
 FINAL_SPLITS = ("validation", "holdout")

@@ -18,15 +18,8 @@ from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LostFileError, TrialTimeoutError
-from evomerge.nouns.trial import (
-    Candidate,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Sample,
-    TrialState,
-)
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, Sample, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 
 TARGET = {"org/model_0": 0.7, "org/model_1": 0.3, "org/model_2": 0.1}

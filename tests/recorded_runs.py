@@ -8,17 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from evomerge.genome.load import load_genome
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.space import Choice, Integer, Real, Space, to_data
-from evomerge.nouns.trial import (
-    Candidate,
-    Document,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.best import write_best
 from evomerge.run.ledger.history import Ledger

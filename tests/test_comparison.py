@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from evomerge.foundations.seeding import stream
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 from evomerge.nouns.objective import Anchor, Objective
-from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
 
 stats = pytest.importorskip("scipy.stats")
 

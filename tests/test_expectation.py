@@ -10,17 +10,9 @@ import pytest
 
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.comparison import compare
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import (
-    Candidate,
-    Document,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.expectation import expectation
 from evomerge.run.final_choice import FinalChoice, finalists

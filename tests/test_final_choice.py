@@ -6,16 +6,9 @@ import pytest
 
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import (
-    Candidate,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.final_choice import FinalChoice, are_alike, finalists, leaders
 from evomerge.run.leaderboard import Standing

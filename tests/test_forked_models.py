@@ -8,7 +8,8 @@ import pytest
 
 from evomerge.compiler.fork import _own
 from evomerge.genome.model_names import ModelName
-from evomerge.nouns.trial import Candidate, Outcome, Trial, TrialState
+from evomerge.nouns.evaluation import Outcome, TrialState
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 
 SUM = "adapters/factors-0123456789abcdef"

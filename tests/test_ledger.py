@@ -16,16 +16,8 @@ from hypothesis import strategies as st
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError, LostFileError
 from evomerge.foundations.lock import RunLock
-from evomerge.nouns.trial import (
-    Candidate,
-    Document,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome, Turn

@@ -12,17 +12,9 @@ import numpy as np
 import pytest
 
 from evomerge.foundations.errors import LostFileError
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.events import TrialStarted
-from evomerge.nouns.trial import (
-    Candidate,
-    Document,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in

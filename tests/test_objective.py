@@ -6,8 +6,8 @@ import pytest
 
 from evomerge.foundations.errors import EvaluationError
 from evomerge.genome.task_blocks import Task
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.objective import OBJECTIVES, Objective
-from evomerge.nouns.trial import Evaluation, Metric, MetricKey, Outcome, TrialState
 
 TASKS = (Task(name="math", weight=3.0), Task(name="text", weight=1.0))
 KEYS = (MetricKey("math", "acc"), MetricKey("text", "acc"))

@@ -18,6 +18,7 @@ from evomerge.foundations.errors import LedgerError, RunError
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.task_blocks import Task
 from evomerge.merge_spaces import merge_space_for
+from evomerge.nouns.evaluation import MetricKey, Sample, TrialState
 from evomerge.nouns.events import (
     FinalScored,
     Notice,
@@ -28,7 +29,7 @@ from evomerge.nouns.events import (
     Warned,
 )
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import Candidate, MetricKey, Sample, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.gradient.lessons import to_bytes
 from evomerge.optimizers.search_context import Effort, Lesson

@@ -7,16 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.genome.task_blocks import Task
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import (
-    Candidate,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
 from evomerge.run.ledger.old_origins import origin_in

@@ -3,9 +3,7 @@ from __future__ import annotations
 import pytest
 
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import (
-    Candidate,
+from evomerge.nouns.evaluation import (
     Document,
     Evaluation,
     Metric,
@@ -13,9 +11,10 @@ from evomerge.nouns.trial import (
     Outcome,
     Sample,
     Tally,
-    Trial,
     TrialState,
 )
+from evomerge.nouns.objective import Objective
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.steering import doubts

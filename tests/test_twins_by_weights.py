@@ -18,7 +18,8 @@ from evomerge.foundations.errors import (
 )
 from evomerge.merging import likeness
 from evomerge.merging.resident import ResidentMerger
-from evomerge.nouns.trial import Candidate, Evaluation, TrialState
+from evomerge.nouns.evaluation import Evaluation, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 from tests.tiny_models import tiny_family

@@ -26,17 +26,9 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.versions import versions
 from evomerge.genome.load import load_genome
 from evomerge.models.fingerprint import fingerprint
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.space import Real, Space, to_data
-from evomerge.nouns.trial import (
-    Candidate,
-    Document,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.best import write_best
 from evomerge.run.ledger.history import Ledger

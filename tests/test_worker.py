@@ -20,7 +20,8 @@ from evomerge.foundations.errors import (
 )
 from evomerge.foundations.scratch import scratch_root
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
-from evomerge.nouns.trial import Candidate, Evaluation, TrialState
+from evomerge.nouns.evaluation import Evaluation, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 

@@ -19,7 +19,8 @@ from evomerge.compiler.examine import compile_genome
 from evomerge.executors.worker import Worker
 from evomerge.genome.load import load_genome
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.nouns.trial import Candidate, Outcome
+from evomerge.nouns.evaluation import Outcome
+from evomerge.nouns.trial import Candidate
 
 
 def table(family: Path) -> Iterator[str]:

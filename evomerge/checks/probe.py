@@ -13,8 +13,9 @@ from evomerge.foundations.errors import EvaluationError
 from evomerge.foundations.files import write_missing
 from evomerge.foundations.scratch import scratch
 from evomerge.foundations.seeding import stream
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.origin import proposed
-from evomerge.nouns.trial import Candidate, Outcome, TrialState
+from evomerge.nouns.trial import Candidate
 
 if TYPE_CHECKING:
     from evomerge.evaluators.base import Evaluator

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evomerge.foundations.counted import counted, failures
+from evomerge.nouns.evaluation import TrialState
 from evomerge.nouns.events import (
     Event,
     FinalScored,
@@ -20,7 +21,7 @@ from evomerge.nouns.events import (
 )
 from evomerge.nouns.objective import Score
 from evomerge.nouns.origin import Origin
-from evomerge.nouns.trial import Candidate, TrialState
+from evomerge.nouns.trial import Candidate
 
 _ENDINGS = {
     "budget": "the budget is spent",

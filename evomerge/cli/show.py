@@ -83,7 +83,7 @@ def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:
 
 def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list[Trial]]:
     """Which trials to list, and what to call them."""
-    from evomerge.nouns.trial import TrialState
+    from evomerge.nouns.evaluation import TrialState
 
     if failed:
         wrong = [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]

@@ -16,7 +16,8 @@ from evomerge.executors.worker import FIRST
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, RunError
 from evomerge.foundations.findings import Severity
 from evomerge.genome.source import Source
-from evomerge.nouns.trial import Candidate, Evaluation, Outcome
+from evomerge.nouns.evaluation import Evaluation, Outcome
+from evomerge.nouns.trial import Candidate
 
 
 def settled(compiled: Compiled, names: Names) -> Compiled:

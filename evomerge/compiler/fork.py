@@ -15,7 +15,7 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.versions import SCORING_PACKAGES
 from evomerge.genome.load import load_genome, to_yaml
-from evomerge.nouns.trial import Document, Outcome, TrialState
+from evomerge.nouns.evaluation import Document, Outcome, TrialState
 from evomerge.recipe.own_names import names_sum
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome

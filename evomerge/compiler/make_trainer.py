@@ -12,8 +12,9 @@ from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.merge_spaces.learnable import Learnable
+from evomerge.nouns.evaluation import Document
 from evomerge.nouns.events import Notice, Proposing, Warned
-from evomerge.nouns.trial import Document, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.search_context import Trainer
 from evomerge.run.ledger.artifact_store import RunKeepsakes

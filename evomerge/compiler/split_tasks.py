@@ -13,8 +13,8 @@ from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
 from evomerge.genome.task_blocks import Task
+from evomerge.nouns.evaluation import MetricKey
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import MetricKey
 
 Split = Literal["tasks", "validation", "holdout"]
 Names = Mapping[str, Mapping[str, str]]  # split -> task -> "metric,filter"

@@ -16,7 +16,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.block import Block
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.trial import Evaluation, Metric, MetricKey
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evomerge.genome.task_blocks import Evaluation
-from evomerge.nouns.trial import Document
+from evomerge.nouns.evaluation import Document
 
 T = TypeVar("T")
 Report = Callable[[float], None]  # hears the share that is done, [0, 1]

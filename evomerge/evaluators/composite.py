@@ -17,7 +17,7 @@ from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evomerge.nouns.trial import MetricKey
+from evomerge.nouns.evaluation import MetricKey
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import ClassVar
 from evomerge.executors.worker import Worker
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvomergeError, RunError, told
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import StageStarted, TrialStarted
-from evomerge.nouns.trial import Candidate, Outcome, TrialState
+from evomerge.nouns.trial import Candidate
 
 _LOG = logging.getLogger(__name__)
 WorkerFactory = Callable[[], Worker]

@@ -23,8 +23,8 @@ from evomerge.executors.base import (
 from evomerge.executors.slot import Slot
 from evomerge.foundations.alarm import GRACE
 from evomerge.foundations.errors import EvomergeError, SearchTimeoutError
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import StageStarted
-from evomerge.nouns.trial import Outcome, TrialState
 
 SECONDS_TO_LEAVE = 5.0
 

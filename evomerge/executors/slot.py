@@ -19,7 +19,7 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.foundations.scratch import scratch_root, share_root
-from evomerge.nouns.trial import Outcome
+from evomerge.nouns.evaluation import Outcome
 
 # A stage, a result, why no trial can succeed; None: it listens from now on.
 Message = str | Outcome | EvomergeError | None

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evomerge.nouns.trial import Evaluation
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.recipe.plain import Recipe
 
 if TYPE_CHECKING:

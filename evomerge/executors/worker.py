@@ -22,7 +22,8 @@ from evomerge.foundations.errors import (
     told,
 )
 from evomerge.foundations.secret import without_keys
-from evomerge.nouns.trial import Candidate, Evaluation, Metric, Outcome, TrialState
+from evomerge.nouns.evaluation import Evaluation, Metric, Outcome, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
 

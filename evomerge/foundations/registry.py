@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evomerge.foundations.errors import Problem, UnknownNameError, nearest
-from evomerge.foundations.reading import read_text
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """First sentence of what the target's module says of itself; nothing is imported."""
         module = self._targets[name].partition(":")[0]
         file = getattr(find_spec(module), "origin", "")
-        docstring = ast.get_docstring(ast.parse(read_text(Path(file))))
+        docstring = ast.get_docstring(ast.parse(Path(file).read_text("utf-8")))
         first = " ".join((docstring or "").partition("\n\n")[0].split())
         return first.partition(". ")[0].rstrip(".")
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.objective import Objective, Score
 from evomerge.nouns.paired import NotPairedError, PairedTask, paired_task
-from evomerge.nouns.trial import Evaluation
 
 SURE = 1.96  # standard errors; noise alone goes beyond in one case of twenty
 N_RESAMPLES = 2_000  # a standard error to 1.6 %

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.objective import Score
-from evomerge.nouns.trial import Candidate, Outcome
+from evomerge.nouns.trial import Candidate
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evomerge.foundations.errors import EvaluationError
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.trial import Evaluation, Metric, MetricKey, Outcome
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome
 
 OBJECTIVES: Mapping[str, str] = {
     "weighted_sum": "sum of weight times score over the tasks, divided by the sum of |weight|",

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.nouns.trial import Evaluation, Metric
+from evomerge.nouns.evaluation import Evaluation, Metric
 
 Values = NDArray[np.float64]
 _MOST_AT_ONCE = 1_000_000  # values drawn in one piece

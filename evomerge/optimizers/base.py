@@ -14,9 +14,9 @@ from pydantic_core import PydanticKnownError
 
 from evomerge.foundations.errors import Problem
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import Origin
 from evomerge.nouns.space import Real, Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.search_context import SearchContext
 
 

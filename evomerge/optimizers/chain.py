@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.foundations.errors import EvomergeError, LedgerError, LostFileError, Problem
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.search_context import Keepsakes, SearchContext
 

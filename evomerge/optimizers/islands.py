@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Composite, Link
 from evomerge.optimizers.search_context import SearchContext

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evomerge.genome.schema import Genome
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.trial import Evaluation, Trial
+from evomerge.nouns.trial import Trial
 
 
 class TrialsRecord(Protocol):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.trial import Outcome, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.report.gains import Gains
 from evomerge.report.split_table import WINNER, Contest
 from evomerge.report.trial_names import short_origins

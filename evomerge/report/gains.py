@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from evomerge.foundations.seeding import stream
 from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.trial import Evaluation, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.run.recorded_run import RecordedRun
 
 

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from evomerge.foundations.counted import counted, failures
-from evomerge.nouns.trial import Trial, TrialState
+from evomerge.nouns.evaluation import TrialState
+from evomerge.nouns.trial import Trial
 from evomerge.report.choice_section import choice_of
 from evomerge.report.split_table import SplitTable
 from evomerge.report.trial_table import final_tables, table_data

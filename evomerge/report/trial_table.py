@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.trial import Outcome, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.report.combined import combined, combined_name
 from evomerge.report.contests import contests
 from evomerge.report.gains import Gains, best_parents

@@ -9,8 +9,9 @@ import yaml
 
 from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_folder, listed
+from evomerge.nouns.evaluation import Metric
 from evomerge.nouns.score_text import rounded, score_content
-from evomerge.nouns.trial import Metric, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Standing
 from evomerge.run.ledger.history import Ledger

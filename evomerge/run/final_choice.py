@@ -24,8 +24,9 @@ from statistics import median
 
 from evomerge.genome.words import N_FINALISTS
 from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.evaluation import Evaluation, Metric, Outcome
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import Evaluation, Metric, Outcome, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.run.leaderboard import Standing, anchored
 
 Compare = Callable[[Trial, Trial], Comparison]  # on the documents of one split

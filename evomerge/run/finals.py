@@ -6,9 +6,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evomerge.executors.base import Job, JobFinished
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import Event, FinalScored
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import Candidate, Outcome, Trial
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.final_choice import FinalChoice, finalists
 from evomerge.run.leaderboard import Standing, anchored
 from evomerge.run.ledger.history import Ledger

@@ -10,9 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.objective import Objective, Score
 from evomerge.nouns.origin import OriginKind
-from evomerge.nouns.trial import Outcome, Trial, TrialState
+from evomerge.nouns.trial import Trial
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import numpy as np
 
 from evomerge.foundations.errors import LedgerError
 from evomerge.merge_spaces.base import MergeSpace
+from evomerge.nouns.evaluation import Evaluation, Outcome
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.origin import proposed
-from evomerge.nouns.trial import Candidate, Evaluation, Genotype, Outcome
+from evomerge.nouns.trial import Candidate, Genotype
 from evomerge.optimizers.base import Optimizer
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger

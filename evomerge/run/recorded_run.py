@@ -11,9 +11,10 @@ from evomerge.foundations.errors import LedgerError, RunError
 from evomerge.genome.load import load_genome
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import FINAL_SPLITS, Split
+from evomerge.nouns.evaluation import Document, Evaluation, Outcome
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.space import Space, from_data
-from evomerge.nouns.trial import Document, Evaluation, Outcome, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.optimizers.auto import chosen_in, is_auto
 from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Standing, anchored

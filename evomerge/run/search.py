@@ -11,6 +11,7 @@ from evomerge.foundations.alarm import OverdueError, ended_in_time
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.files import write_missing
 from evomerge.merge_spaces.base import MergeSpace
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import (
     Event,
     Notice,
@@ -20,7 +21,7 @@ from evomerge.nouns.events import (
     TrialFinished,
 )
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import Candidate, Outcome, Trial
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.base import Optimizer
 from evomerge.run.best import write_best, write_front
 from evomerge.run.finals import Finals

@@ -8,8 +8,9 @@ from functools import lru_cache
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.seeding import stream
 from evomerge.nouns.comparison import Comparison, compare
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.objective import Objective
-from evomerge.nouns.trial import Evaluation, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.run.ledger.history import Ledger
 
 

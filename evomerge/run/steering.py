@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.findings import Finding, warning
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, Sample, Tally
 from evomerge.nouns.events import Event, Warned
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.parents import is_parent, refuse_unscored
-from evomerge.nouns.trial import Document, Evaluation, Metric, Sample, Tally, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.run.leaderboard import Standing
 from evomerge.run.ledger.history import Ledger
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished, JobGivenUp
+from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import StageStarted, TrialStarted
-from evomerge.nouns.trial import Candidate, Outcome
+from evomerge.nouns.trial import Candidate
 
 Working = Iterator[TrialStarted | StageStarted | JobFinished]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from evomerge.evaluators.questions import PERFECT, Question, Tokens
-from evomerge.nouns.trial import Document
+from evomerge.nouns.evaluation import Document
 
 
 @dataclass(frozen=True, order=True)

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from evomerge.evaluators.questions import Answer, Question
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
+from evomerge.nouns.evaluation import Document
 from evomerge.nouns.parents import is_parent
-from evomerge.nouns.trial import Document, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.passes import Choice, Exercise, Text

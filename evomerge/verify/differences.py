@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from evomerge.nouns.trial import Document
+from evomerge.nouns.evaluation import Document
 
 Result = int | str | float | None
 

@@ -12,7 +12,8 @@ from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
 from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.genome.words import FINAL_SPLITS, Split
-from evomerge.nouns.trial import Document, Evaluation, Trial
+from evomerge.nouns.evaluation import Document, Evaluation
+from evomerge.nouns.trial import Trial
 from evomerge.run.best_file import read_best
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import RecordedRun, load_run

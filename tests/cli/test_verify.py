@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.cli.main import entry_point
 from evomerge.cli.verify_command import _lines, _tell
-from evomerge.nouns.trial import Document
+from evomerge.nouns.evaluation import Document
 from evomerge.verify.differences import Difference
 from evomerge.verify.rebuild import Verdict
 

@@ -17,7 +17,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
-from evomerge.nouns.trial import MetricKey
+from evomerge.nouns.evaluation import MetricKey
 from tests.contract.evaluator_cases import CASES, Case, write_files
 from tests.evaluators.formula import with_formula
 from tests.tiny_models import tiny_model

@@ -12,8 +12,9 @@ import pytest
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Job, JobFinished, JobGivenUp
 from evomerge.foundations.errors import LostFileError, RunError
+from evomerge.nouns.evaluation import TrialState
 from evomerge.nouns.events import StageStarted, TrialStarted
-from evomerge.nouns.trial import Candidate, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 from tests.fake_executor import (

@@ -18,8 +18,9 @@ from evomerge.executors.base import Job, JobFinished
 from evomerge.foundations.alarm import OverdueError, ended_in_time
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError
+from evomerge.nouns.evaluation import TrialState
 from evomerge.nouns.events import TrialStarted
-from evomerge.nouns.trial import Candidate, TrialState
+from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in

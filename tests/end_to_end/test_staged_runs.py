@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.nouns.trial import TrialState
+from evomerge.nouns.evaluation import TrialState
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import command_in
 

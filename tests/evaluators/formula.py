@@ -17,7 +17,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.base import Evaluator, TaskSettings
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import PartFacts, TaskFacts
-from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 
 N_DOCUMENTS = 12
 _LABEL = "value,none"

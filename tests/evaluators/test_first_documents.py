@@ -12,7 +12,7 @@ from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvaluationError, GenomeError
 from evomerge.genome.task_blocks import Evaluation, Task
 from evomerge.inference import ENGINES
-from evomerge.nouns.trial import MetricKey
+from evomerge.nouns.evaluation import MetricKey
 
 CODE = """
 import itertools

@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from evomerge.nouns.trial import Tally
+from evomerge.nouns.evaluation import Tally
 from tests.evaluators.tiny_tasks import N_DOCUMENTS
 
 TEXT = {"name": "tiny_text", "metric": "exact_match,whole"}

@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Real, Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Chain, Link

@@ -9,8 +9,8 @@ from evomerge.compiler.make_optimizer import chosen_optimizer, deaf_islands, odd
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.space import Real, Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.chain import Link
 from evomerge.optimizers.islands import Islands

@@ -11,8 +11,8 @@ from evomerge.endpoint.chat import Answer
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.seeding import stream
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 from evomerge.nouns.space import Choice, Integer, Real, Space
-from evomerge.nouns.trial import Evaluation, Metric, MetricKey
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.evolution import Llm

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evomerge.genome.schema import Genome
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 from evomerge.nouns.space import Choice, Integer, Real, Space
-from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
 from evomerge.optimizers.niches.archive import (
     Member,
     Supply,

@@ -14,17 +14,9 @@ from click.testing import CliRunner
 from evomerge.cli.main import main
 from evomerge.foundations.errors import LedgerError
 from evomerge.genome.load import load_genome
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.space import Real, Space, to_data
-from evomerge.nouns.trial import (
-    Candidate,
-    Document,
-    Evaluation,
-    Metric,
-    MetricKey,
-    Outcome,
-    Trial,
-    TrialState,
-)
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.swarm.particles import START
 from evomerge.optimizers.swarm.swarm_section import swarm_section
 from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory, swarm_of

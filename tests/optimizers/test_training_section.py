@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge.nouns.trial import Candidate, Outcome, Trial, TrialState
+from evomerge.nouns.evaluation import Outcome, TrialState
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.gradient.training_section import TrainedEpoch, _parting, _rows, _with_kept
 from evomerge.optimizers.search_context import Lesson
 from evomerge.recipe.plain import Recipe

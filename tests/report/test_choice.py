@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 
 from evomerge.genome.load import load_genome
-from evomerge.nouns.trial import Outcome, TrialState
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.report.choice_section import Choice, choice_of
 from evomerge.report.gains import Gains
 from evomerge.report.page import report_html

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from evomerge.foundations.errors import LedgerError
-from evomerge.nouns.trial import TrialState
+from evomerge.nouns.evaluation import TrialState
 from evomerge.report.curve import curve_of, text_plot
 from evomerge.report.summary import headline, summary
 from evomerge.report.trial_names import short_origins

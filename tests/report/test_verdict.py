@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 import pytest
 
 from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import gain_text, score_text, with_error
-from evomerge.nouns.trial import Outcome, TrialState
 from evomerge.report.split_table import WINNER, Column, Contest, SplitTable, side_by_side
 from evomerge.report.summary import summary
 from evomerge.report.trial_table import final_tables

@@ -10,7 +10,8 @@ import torch
 
 from evomerge.evaluators.questions import Answer, Question, Target
 from evomerge.foundations.errors import GenomeError, LedgerError
-from evomerge.nouns.trial import Candidate, Document, Evaluation, Outcome, Trial, TrialState
+from evomerge.nouns.evaluation import Document, Evaluation, Outcome, TrialState
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.search_context import InMemory
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in

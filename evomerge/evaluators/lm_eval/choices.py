@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf
 from evomerge.evaluators.lm_eval.metrics import MetricFilter
-from evomerge.nouns.trial import Document
+from evomerge.nouns.evaluation import Document
 
 # By what the log-likelihood of an option is divided, in the order that lm-eval reports them.
 DIVISORS: dict[str, Callable[[str], float]] = {

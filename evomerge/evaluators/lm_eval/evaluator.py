@@ -30,7 +30,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.seeding import stream_seed
 from evomerge.inference.base import context_length
 from evomerge.inference.shortage import freed_on_shortage, told_of_passes
-from evomerge.nouns.trial import Evaluation, Metric, MetricKey
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

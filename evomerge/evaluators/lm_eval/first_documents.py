@@ -13,7 +13,7 @@ from evomerge.evaluators.lm_eval.own_facts import part_facts
 from evomerge.evaluators.lm_eval.requests import Responses
 from evomerge.evaluators.lm_eval.scoring import key_of, results_of
 from evomerge.foundations.errors import EvaluationError, GenomeError, Problem
-from evomerge.nouns.trial import Metric, MetricKey
+from evomerge.nouns.evaluation import Metric, MetricKey
 
 # Documents looked at; more only where one does not tell: a metric may be given for some of them.
 LOOKED_AT = (1, 16)

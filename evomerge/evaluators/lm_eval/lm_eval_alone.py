@@ -31,7 +31,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.seeding import stream_seed
 from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
 from evomerge.inference.shortage import is_shortage
-from evomerge.nouns.trial import Document
+from evomerge.nouns.evaluation import Document
 
 
 class Reference:

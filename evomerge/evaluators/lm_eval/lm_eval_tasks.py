@@ -17,7 +17,7 @@ from evomerge.evaluators.lm_eval.index import TaskIndex
 from evomerge.foundations.errors import GenomeError, Problem, nearest
 from evomerge.foundations.reading import is_file, is_folder
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.trial import MetricKey
+from evomerge.nouns.evaluation import MetricKey
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.requests import Responses, answered
-from evomerge.nouns.trial import Sample
+from evomerge.nouns.evaluation import Sample
 
 N_SAMPLES = 3  # of all tasks together, or one of each where there are more
 LONGEST = 240  # characters of a prompt's end, of an answer and of a target

@@ -30,7 +30,7 @@ from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
 from evomerge.foundations.errors import EvaluationError, Problem
 from evomerge.inference.base import Written
-from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 
 # Standard errors with a formula; lm-eval bootstraps the others, 100,000 draws each.
 STDERRS: dict[Callable[..., Any], Callable[..., float]] = {

@@ -13,7 +13,7 @@ from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
 from evomerge.evaluators.lm_eval.requests import Responses
 from evomerge.inference.base import CutText, Written
-from evomerge.nouns.trial import Tally
+from evomerge.nouns.evaluation import Tally
 
 CORRELATION = "mcc"  # of guesses and right answers; that of any guesses is 0 on average
 SHARES_OF_RIGHT = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")

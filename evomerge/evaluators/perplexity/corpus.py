@@ -17,7 +17,7 @@ from evomerge.foundations.errors import GenomeError, Problem, UnreadableError, n
 from evomerge.foundations.reading import is_there, read_bytes
 from evomerge.genome.block import Whole
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.trial import MetricKey
+from evomerge.nouns.evaluation import MetricKey
 
 METRICS = ("bits_per_byte", "word_perplexity")  # the first is read unless the genome says
 MOST_BYTES = 1 << 30  # of a file

@@ -21,7 +21,7 @@ from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import PartFacts, TaskFacts
 from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvaluationError, GenomeError, Problem, RunError, why
-from evomerge.nouns.trial import Document, Evaluation, Metric, MetricKey
+from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from evomerge.foundations.errors import Problem
 from evomerge.foundations.seeding import stream
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import WIDEST_STEP, Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.llm.dialogue import (

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.nouns.evaluation import Evaluation, Metric
 from evomerge.nouns.space import Space
-from evomerge.nouns.trial import Evaluation, Metric
 from evomerge.optimizers.llm.prompt import Example
 from evomerge.optimizers.search_context import SearchContext
 

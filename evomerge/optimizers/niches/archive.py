@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.nouns.trial import Document, Evaluation, Metric
+from evomerge.nouns.evaluation import Document, Evaluation, Metric
 
 Array = NDArray[np.float64]
 Documents = tuple[tuple[str, str, int], ...]  # task of the search, its member, document

@@ -24,9 +24,9 @@ from pydantic import Field
 from evomerge.foundations.errors import Problem
 from evomerge.foundations.seeding import stream
 from evomerge.genome.schema import Genome, OptimizerLink
+from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
-from evomerge.nouns.trial import Evaluation
 from evomerge.optimizers.base import Optimizer, Settings
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.niches.archive import (

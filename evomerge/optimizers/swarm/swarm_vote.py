@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evomerge.nouns.evaluation import Document, Evaluation
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.trial import Document, Evaluation, Trial
+from evomerge.nouns.trial import Trial
 from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory
 

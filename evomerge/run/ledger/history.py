@@ -17,7 +17,8 @@ from evomerge.foundations.errors import LedgerError, NoRunError
 from evomerge.foundations.files import remove_unfinished, write_atomic, writing
 from evomerge.foundations.lock import RunLock
 from evomerge.foundations.reading import is_folder, is_there
-from evomerge.nouns.trial import Candidate, Document, Outcome, Trial
+from evomerge.nouns.evaluation import Document, Outcome
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.ledger.kept_documents import read_documents, write_documents
 from evomerge.run.ledger.lines import (
     KnownOutcome,

@@ -12,7 +12,7 @@ from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import is_there, opened
-from evomerge.nouns.trial import Document, Outcome
+from evomerge.nouns.evaluation import Document, Outcome
 from evomerge.run.ledger.shape import document_in
 
 MAX_BYTES = 1 << 28  # unpacked; a small file can hold a thousand times its size

@@ -8,18 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evomerge.nouns.origin import Origin, OriginKind
-from evomerge.nouns.trial import (
-    Candidate,
+from evomerge.nouns.evaluation import (
     Evaluation,
     Metric,
     MetricKey,
     Outcome,
     Sample,
     Tally,
-    Trial,
     TrialState,
 )
+from evomerge.nouns.origin import Origin, OriginKind
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_line
 

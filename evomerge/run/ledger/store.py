@@ -19,7 +19,7 @@ from typing import Any
 from evomerge.foundations.errors import LedgerError, LostFileError
 from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_file, is_there, read_bytes
-from evomerge.nouns.trial import Outcome
+from evomerge.nouns.evaluation import Outcome
 from evomerge.run.ledger.belongings import Belongings
 from evomerge.run.ledger.kept_documents import write_documents
 from evomerge.run.ledger.run_folder import RunFolder
