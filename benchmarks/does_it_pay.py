@@ -43,7 +43,7 @@ from evomerge.nouns.events import TrialFinished
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.expectation import expectation
 from evomerge.run.final_choice import FinalChoice, finalists
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 
 BUDGETS = (25, 60, 100)
 _HALVES = ("tuning", "report")
@@ -154,15 +154,15 @@ def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str
         Trial(_numbered(candidate, index), outcome)
         for index, (candidate, outcome) in enumerate(zip(candidates, outcomes, strict=True))
     )
-    standing = Standing(objectives["tasks"], trials)
+    leaderboard = Leaderboard(objectives["tasks"], trials)
 
     def compared(one: Trial, other: Trial) -> Comparison:
         evaluations = (one.outcome.evaluation, other.outcome.evaluation)
         return compare(objectives["tasks"], *evaluations, stream(0, "does it pay"))[0]
 
-    again = [*FinalChoice(standing).beside, *finalists(standing, compare=compared)]
+    again = [*FinalChoice(leaderboard).beside, *finalists(leaderboard, compare=compared)]
     validated = {t.candidate.trial_id: fixed.outcome(t.candidate, "validation") for t in again}
-    choice = FinalChoice(standing, objectives["validation"], validated)
+    choice = FinalChoice(leaderboard, objectives["validation"], validated)
     winner, hoped = choice.winners[0].candidate, expectation(choice, compared)
     gain = _compared(bench, fixed, winner)
     scores = bench.scores(winner)

@@ -39,7 +39,7 @@ WATCHED = (
     ("evomerge.recipe.plain", "digest", "render: point, recipe, digest"),
     ("evomerge.nouns.objective", "Objective.losses", "objective and standing"),
     ("evomerge.nouns.objective", "Objective.scores", "objective and standing"),
-    ("evomerge.run.leaderboard", "Standing.with_trial", "objective and standing"),
+    ("evomerge.run.leaderboard", "Leaderboard.with_trial", "objective and leaderboard"),
     ("evomerge.run.ledger.store", "write_documents", "ledger: documents"),
     ("evomerge.run.ledger.history", "trial_line", "ledger: lines"),
     ("evomerge.run.ledger.history", "canonical_json", "ledger: lines"),

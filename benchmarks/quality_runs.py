@@ -27,7 +27,7 @@ from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.files import write_atomic
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import TrialStarted
@@ -145,17 +145,19 @@ class Bench:
     known: KnownOutcomes
 
     @classmethod
-    def of(cls, genome: Genome, source: Source, known: KnownOutcomes) -> Bench:
+    def of(cls, genome: Genome, source: YamlFile, known: KnownOutcomes) -> Bench:
         """Compiles a genome and builds its worker."""
         compiled = compile_genome(genome, source)
-        worker = compiled.tasks.workshop(compiled.tasks.evaluators)
+        worker = compiled.tasks.worker_factory(compiled.tasks.evaluators)
         return cls(compiled, worker, known)
 
     def executor(self) -> SharedWorker:
         """An executor of one search."""
         return SharedWorker(self.worker, self.known)
 
-    def search(self, genome: Genome, source: Source, run_dir: Path) -> tuple[Search, SharedWorker]:
+    def search(
+        self, genome: Genome, source: YamlFile, run_dir: Path
+    ) -> tuple[Search, SharedWorker]:
         """A search over the same models and tasks, with an optimizer of its own; and who runs it.
 
         Raises:

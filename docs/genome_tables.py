@@ -19,7 +19,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, Source, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.merge_spaces import MERGE_SPACES
 
 PAGE = Path(__file__).with_name("genome.md")
@@ -129,7 +129,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
         },
     ),
     "evaluation": (
-        Evaluation,
+        EvaluationBlock,
         {
             "batch_size": "batch_size: 16",
             "device": "device: cuda:1",

@@ -124,7 +124,7 @@ def record_run(
     if has_finals:
         _record_finals(ledger, recorded_run(ledger, genome))
     run = recorded_run(ledger, genome)
-    write_best(ledger, run.standing, run.winners[0])
+    write_best(ledger, run.leaderboard, run.winners[0])
     return run
 
 
@@ -169,8 +169,8 @@ def _searched(trial_id: int, index: int, method: str) -> Trial:
 
 
 def _record_finals(ledger: Ledger, run: RecordedRun) -> None:
-    baselines = [t for t in run.standing.trials if t.candidate.is_baseline]
-    for rank, trial in enumerate([*run.standing.ranked()[:5], *baselines]):
+    baselines = [t for t in run.leaderboard.trials if t.candidate.is_baseline]
+    for rank, trial in enumerate([*run.leaderboard.ranked()[:5], *baselines]):
         for split in ("validation", "holdout"):
             outcome = Outcome(
                 TrialState.COMPLETE, evaluation(round(0.7 - 0.02 * abs(rank - 1), 3), None, split)

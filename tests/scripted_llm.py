@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from evomerge.endpoint.chat import Answer, Message
+from evomerge.endpoint.chat import ChatAnswer, Message
 from evomerge.optimizers.llm.llm_settings import LlmSettings
 
 Reply = Callable[[str], str]  # what the user's message asks -> what the model says
@@ -38,21 +38,21 @@ class ScriptedModel:
         replies: What it says, in turn, the last one for ever; an exception is raised.
     """
 
-    def __init__(self, *replies: Reply | Answer | Exception) -> None:
+    def __init__(self, *replies: Reply | ChatAnswer | Exception) -> None:
         self.replies = list(replies) or [recombined]
         self.heard: list[list[Message]] = []
         self.seconds: list[float] = []
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> Answer:
+    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
         self.heard.append([dict(message) for message in messages])
         self.seconds.append(seconds)
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, Exception):
             raise reply
-        if isinstance(reply, Answer):
+        if isinstance(reply, ChatAnswer):
             return reply
         prompt = messages[1]["content"]
-        return Answer(reply(prompt), "", len(prompt) // 4, 100)
+        return ChatAnswer(reply(prompt), "", len(prompt) // 4, 100)
 
     def probe(self, seconds: float) -> tuple[str, ...]:
         return ()

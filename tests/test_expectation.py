@@ -16,7 +16,7 @@ from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.expectation import expectation
 from evomerge.run.final_choice import FinalChoice, finalists
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.old_origins import origin_in
 
 N_SEARCH, N_VALIDATION = 60, 60
@@ -76,18 +76,18 @@ def recorded(credits, validated, origin="optimizer"):
         for i, row in enumerate(credits)
     )
     outcomes = {i: outcome("validation", row) for i, row in enumerate(validated)}
-    return Standing(OBJECTIVES["search"], trials), outcomes
+    return Leaderboard(OBJECTIVES["search"], trials), outcomes
 
 
-def chosen(standing, outcomes):
-    seen = {trial.candidate.trial_id for trial in finalists(standing, compare=compared)} | {0}
+def chosen(leaderboard, outcomes):
+    seen = {trial.candidate.trial_id for trial in finalists(leaderboard, compare=compared)} | {0}
     validated = {i: outcome for i, outcome in outcomes.items() if i in seen}
-    return FinalChoice(standing, OBJECTIVES["validation"], validated)
+    return FinalChoice(leaderboard, OBJECTIVES["validation"], validated)
 
 
-def by_validation(standing, outcomes):
+def by_validation(leaderboard, outcomes):
     """The rule of before: of the five best by search the one that validation finds best."""
-    few = finalists(standing)
+    few = finalists(leaderboard)
     rule = OBJECTIVES["validation"]
     return min(few, key=lambda t: rule.losses(outcomes[t.candidate.trial_id])[0])
 
@@ -98,9 +98,9 @@ SEARCHES = range(120)
 def test_the_choice_is_better_than_the_best_search_score_and_the_best_validation_score():
     gains = {"search": [], "validation": []}
     for seed in SEARCHES:
-        qualities, standing, outcomes = searched(seed)
-        won = qualities[chosen(standing, outcomes).winners[0].candidate.trial_id]
-        others = {"search": standing.best, "validation": by_validation(standing, outcomes)}
+        qualities, leaderboard, outcomes = searched(seed)
+        won = qualities[chosen(leaderboard, outcomes).winners[0].candidate.trial_id]
+        others = {"search": leaderboard.best, "validation": by_validation(leaderboard, outcomes)}
         for name, other in others.items():
             gains[name].append(won - qualities[other.candidate.trial_id])
     for gain in gains.values():
@@ -117,11 +117,11 @@ def level(qualities, outcomes):
 def test_what_is_expected_is_what_comes_and_as_sure_as_is_told(has_validation):
     errors, told, optimism, left = [], [], [], []
     for seed in SEARCHES:
-        qualities, standing, outcomes = searched(seed)
-        choice = chosen(standing, outcomes) if has_validation else FinalChoice(standing)
+        qualities, leaderboard, outcomes = searched(seed)
+        choice = chosen(leaderboard, outcomes) if has_validation else FinalChoice(leaderboard)
         found = expectation(choice, compared)
         true = qualities[choice.winners[0].candidate.trial_id]
-        easier = level(qualities, [trial.outcome for trial in standing.trials])
+        easier = level(qualities, [trial.outcome for trial in leaderboard.trials])
         both = (easier + level(qualities, outcomes.values())) / 2 if has_validation else easier
         errors.append(found.expected - true)
         told.append(found.stderr)
@@ -137,17 +137,17 @@ def test_what_is_expected_is_what_comes_and_as_sure_as_is_told(has_validation):
 
 
 def test_what_was_taught_is_expected_to_score_what_validation_says():
-    _, standing, outcomes = searched(0, 10, "optimizer, epoch 1")
-    winner = replace(standing.trials[4], outcome=outcome("search", np.full(N_SEARCH, 1.0)))
-    trials = (*standing.trials[:4], winner, *standing.trials[5:])
-    standing = Standing(standing.objective, trials)
+    _, leaderboard, outcomes = searched(0, 10, "optimizer, epoch 1")
+    winner = replace(leaderboard.trials[4], outcome=outcome("search", np.full(N_SEARCH, 1.0)))
+    trials = (*leaderboard.trials[:4], winner, *leaderboard.trials[5:])
+    leaderboard = Leaderboard(leaderboard.objective, trials)
     high = outcome("validation", np.linspace(0.5, 1.0, N_VALIDATION))
-    choice = chosen(standing, {**outcomes, 4: high})
+    choice = chosen(leaderboard, {**outcomes, 4: high})
     assert choice.winners == [winner]
     found = expectation(choice, compared)
     assert found.expected == pytest.approx(0.75)
     assert found.stderr == pytest.approx(high.evaluation.metrics[0].stderr)
-    assert expectation(FinalChoice(standing), compared) is None
+    assert expectation(FinalChoice(leaderboard), compared) is None
 
 
 def test_a_search_that_ended_in_copies_of_its_best_is_as_optimistic_as_others():
@@ -157,8 +157,8 @@ def test_a_search_that_ended_in_copies_of_its_best_is_as_optimistic_as_others():
         qualities = np.full(n_clusters, 0.6)
         credits = answered(random, qualities, N_SEARCH).repeat(n_copies, axis=0)
         credits += random.normal(0, 0.001, credits.shape)
-        standing, _ = recorded(credits, [])
-        found = expectation(FinalChoice(standing), compared)
+        leaderboard, _ = recorded(credits, [])
+        found = expectation(FinalChoice(leaderboard), compared)
         easier = credits.mean() - 0.6
         left.append(found.expected - easier - 0.6)
         optimism.append(found.searched - easier - 0.6)
@@ -173,8 +173,8 @@ def test_a_taught_winner_is_worth_less_than_the_validation_score_it_was_chosen_b
         qualities = np.full(12, 0.6)
         rows = [answered(random, qualities, n) for n in (N_SEARCH, N_VALIDATION)]
         rows[1][0] -= 0.1  # the model: what was taught wins
-        standing, outcomes = recorded(*rows, "optimizer, epoch 1")
-        choice = chosen(standing, outcomes)
+        leaderboard, outcomes = recorded(*rows, "optimizer, epoch 1")
+        choice = chosen(leaderboard, outcomes)
         assert not choice.is_fair(choice.winners[0])
         score = outcomes[choice.winners[0].candidate.trial_id].evaluation.metrics[0].value
         easier = rows[1][1:].mean() - 0.6
@@ -187,6 +187,6 @@ def test_a_taught_winner_is_worth_less_than_the_validation_score_it_was_chosen_b
 
 
 def test_where_no_documents_are_kept_nothing_is_expected():
-    _, standing, _ = searched(0)
-    bare = tuple(replace(t, outcome=t.outcome.without_documents()) for t in standing.trials)
-    assert expectation(FinalChoice(Standing(standing.objective, bare)), compared) is None
+    _, leaderboard, _ = searched(0)
+    bare = tuple(replace(t, outcome=t.outcome.without_documents()) for t in leaderboard.trials)
+    assert expectation(FinalChoice(Leaderboard(leaderboard.objective, bare)), compared) is None

@@ -11,7 +11,7 @@ from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.final_choice import FinalChoice, are_alike, finalists, leaders
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.old_origins import origin_in
 
 SPLITS = {"search": (20, 20), "validation": (10, 10)}  # documents of each task
@@ -36,8 +36,8 @@ def trial(trial_id, *values, origin="optimizer"):
     return Trial(Candidate(trial_id, origin_in(origin), Recipe({"n": trial_id})), outcome(*values))
 
 
-def standing(name, *trials):
-    return Standing(objective(name), tuple(trials))
+def leaderboard(name, *trials):
+    return Leaderboard(objective(name), tuple(trials))
 
 
 def choice(found, validated, count=5, **settings):
@@ -68,9 +68,9 @@ TEN = tuple(trial(i, 0.1 * i, 0.5) for i in range(10))
 
 
 def test_the_finalists_are_the_best_few_or_the_whole_front():
-    assert ids(finalists(standing("weighted_sum", *TEN), 2)) == [9, 8]
+    assert ids(finalists(leaderboard("weighted_sum", *TEN), 2)) == [9, 8]
     front = [trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)]
-    assert ids(finalists(standing("per_task", *front, trial(9, 0.0, 0.0)), 2)) == [0, 1, 2, 3]
+    assert ids(finalists(leaderboard("per_task", *front, trial(9, 0.0, 0.0)), 2)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -82,17 +82,17 @@ def test_the_finalists_are_the_best_few_or_the_whole_front():
     ],
 )
 def test_who_cannot_be_told_from_the_best_is_looked_at_too(told, expected):
-    found = standing("weighted_sum", *TEN)
+    found = leaderboard("weighted_sum", *TEN)
     assert ids(finalists(found, 3, apart_from(*told))) == expected
 
 
 def test_where_nobody_knows_how_sure_a_difference_is_no_more_are_looked_at():
     unknown = Comparison(0.1, None, 0, reason="no documents")
-    assert ids(finalists(standing("weighted_sum", *TEN), 3, lambda *_: unknown)) == [9, 8, 7]
+    assert ids(finalists(leaderboard("weighted_sum", *TEN), 3, lambda *_: unknown)) == [9, 8, 7]
 
 
 def test_the_winner_is_the_best_over_search_and_validation_documents_together():
-    found = standing("weighted_sum", trial(0, 0.9, 0.9), trial(1, 0.8, 0.8), trial(2, 0.7, 0.7))
+    found = leaderboard("weighted_sum", trial(0, 0.9, 0.9), trial(1, 0.8, 0.8), trial(2, 0.7, 0.7))
     validated = {0: (0.5, 0.5), 1: (0.6, 0.6), 2: (0.7, 0.7)}
     # 20 and 10 documents of each task: 0.767, 0.733, 0.700; validation alone says the reverse.
     assert ids(choice(found, validated).winners) == [0]
@@ -103,7 +103,7 @@ def test_the_winner_is_the_best_over_search_and_validation_documents_together():
 
 
 def test_each_task_is_joined_before_the_tasks_are():
-    found = standing("worst", trial(0, 0.9, 0.3), trial(1, 0.5, 0.5))
+    found = leaderboard("worst", trial(0, 0.9, 0.3), trial(1, 0.5, 0.5))
     # Joined 0.7 and 0.5: the worst is 0.5. The joined worst scores would be 0.3.
     mixed = choice(found, {0: (0.3, 0.9), 1: (0.4, 0.4)})
     assert mixed.loss(found.trials[0]) == pytest.approx(-0.5)
@@ -112,7 +112,7 @@ def test_each_task_is_joined_before_the_tasks_are():
 
 @pytest.mark.parametrize("changes", [{"metrics": ("acc", "exact_match")}, {"weights": (1.0, 2.0)}])
 def test_validation_on_other_tasks_chooses_alone(changes):
-    found = standing("weighted_sum", trial(0, 0.9, 0.9), trial(1, 0.8, 0.8))
+    found = leaderboard("weighted_sum", trial(0, 0.9, 0.9), trial(1, 0.8, 0.8))
     alone = choice(found, {0: (0.5, 0.5), 1: (0.6, 0.6)}, **changes)
     assert not alone.is_pooled
     assert ids(alone.winners) == [1]
@@ -128,7 +128,7 @@ def of_one_metric(name, sizes, names=None):
         )
         for i, v in enumerate([(0.9, 0.5), (0.8, 0.6)])
     ]
-    found = Standing(objective(name, **metrics), tuple(trials))
+    found = Leaderboard(objective(name, **metrics), tuple(trials))
     validated = {0: (0.9, 0.5), 1: (0.8, 0.6)}
     rule = objective(name, "validation", names=names, **metrics)
     outcomes = {
@@ -146,7 +146,7 @@ def test_two_tasks_of_one_metric_may_stand_in_another_order_so_they_are_not_join
     assert not swapped.is_pooled
     assert ids(swapped.winners) == [1]  # joined crosswise: 0.77 and 0.63, and 0.73 and 0.67
     # A worst score joined crosswise would be that of no task.
-    assert swapped.loss(swapped.standing.trials[0]) == pytest.approx(-0.5)
+    assert swapped.loss(swapped.leaderboard.trials[0]) == pytest.approx(-0.5)
     for name in ("normalized", "harmonic_mean"):
         assert not of_one_metric(name, EQUAL).is_pooled
 
@@ -166,7 +166,7 @@ def test_splits_that_are_scored_by_other_rules_are_not_joined():
 
 
 def test_who_was_not_looked_at_does_not_win_nor_does_who_failed_on_validation():
-    found = standing("weighted_sum", *TEN)
+    found = leaderboard("weighted_sum", *TEN)
     validated = {i: (1.0 - 0.1 * i, 1.0) for i in range(10)}
     assert ids(choice(found, validated, count=3).candidates) == [9, 8, 7, 6, 5, 4]
     best = choice(found, {**validated, 0: (9.0, 9.0)}, count=3)
@@ -179,7 +179,7 @@ def test_who_was_not_looked_at_does_not_win_nor_does_who_failed_on_validation():
 @pytest.mark.parametrize("origin", ["ties", "model a", "base b", "uniform average", "seed c"])
 def test_a_baseline_wins_where_all_documents_find_it_best_whatever_its_place(origin):
     baseline = trial(0, 0.5, 0.5, origin=origin)
-    found = standing("weighted_sum", baseline, *(trial(i, 0.6, 0.6) for i in range(1, 9)))
+    found = leaderboard("weighted_sum", baseline, *(trial(i, 0.6, 0.6) for i in range(1, 9)))
     validated = dict.fromkeys(range(1, 9), (0.3, 0.3))
     judged = choice(found, {0: (0.9, 0.9), **validated}, count=2)
     assert ids(judged.candidates)[-1] == 0
@@ -189,7 +189,7 @@ def test_a_baseline_wins_where_all_documents_find_it_best_whatever_its_place(ori
 
 
 def test_points_of_a_front_that_failed_on_validation_come_last():
-    found = standing("per_task", *(trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)))
+    found = leaderboard("per_task", *(trial(i, 0.1 * i, 0.9 - 0.2 * i) for i in range(4)))
     assert ids(choice(found, {i: (0.5 * i, 0.5) for i in range(2)}, 2).winners) == [1, 0, 2, 3]
 
 
@@ -200,7 +200,7 @@ def test_normalized_is_scaled_by_the_baselines_scores_on_all_documents():
         trial(2, 0.5, 0.3),
         trial(3, 0.3, 0.95),
     ]
-    found = standing("normalized", *searched).with_anchors()
+    found = leaderboard("normalized", *searched).with_anchors()
     validated = {0: (0.2, 0.9), 1: (0.1, 0.1), 2: (0.2, 0.3), 3: (0.15, 0.95)}
     scaled = choice(found, validated)
     # Joined: the model 0.4 and 0.633, the base 0.1 and 0.1, trial 2 0.4 and 0.3.
@@ -217,12 +217,12 @@ EPOCH = "optimizer, epoch 1"
 def test_what_the_search_documents_taught_is_judged_on_validation_alone():
     honest, taught = trial(2, 0.7, 0.7), trial(3, 0.99, 0.99, origin=EPOCH)
     validated = {0: (0.4, 0.5), 1: (0.1, 0.3), 2: (0.6, 0.6), 3: (0.55, 0.55)}
-    judged = choice(standing("weighted_sum", *BASES, honest, taught), validated)
+    judged = choice(leaderboard("weighted_sum", *BASES, honest, taught), validated)
     assert ids(judged.winners) == [2]
     # What the baselines have more on the search documents: 0.1 of math, and 0.05 (0, 0.1) of text.
     expected = 0.55 + 2 / 3 * (0.1 + 0.05) / 2
     assert judged.loss(taught) == pytest.approx(-expected)
-    better = choice(judged.standing, {**validated, 3: (0.65, 0.65)})
+    better = choice(judged.leaderboard, {**validated, 3: (0.65, 0.65)})
     assert ids(better.winners) == [3]
 
 
@@ -230,28 +230,28 @@ def test_what_the_search_documents_taught_is_judged_on_validation_alone():
 def test_so_is_what_came_after_it_and_may_have_begun_there(label):
     after = trial(4, 0.95, 0.95, origin="optimizer, cma_es")
     trials = [*BASES, trial(2, 0.7, 0.7), trial(3, 0.8, 0.8, origin=f"optimizer, {label}"), after]
-    judged = choice(standing("weighted_sum", *trials), {})
+    judged = choice(leaderboard("weighted_sum", *trials), {})
     assert [judged.is_fair(one) for one in trials] == [True, True, True, False, False]
 
 
 def test_so_is_what_an_earlier_search_chose():
     seed = trial(2, 0.99, 0.99, origin="seed runs/before, trial 9")
     validated = {0: (0.4, 0.5), 1: (0.1, 0.3), 2: (0.5, 0.5), 3: (0.6, 0.6)}
-    found = standing("weighted_sum", *BASES, seed, trial(3, 0.7, 0.7))
+    found = leaderboard("weighted_sum", *BASES, seed, trial(3, 0.7, 0.7))
     assert not choice(found, validated).is_fair(seed)
     assert ids(choice(found, validated).winners) == [3]
 
 
 def test_a_broken_baseline_does_not_move_what_was_taught():
     broken = trial(2, 1e11, 0.1, origin="model c")
-    found = standing("weighted_sum", *BASES, broken, trial(3, 0.9, 0.9, origin=EPOCH))
+    found = leaderboard("weighted_sum", *BASES, broken, trial(3, 0.9, 0.9, origin=EPOCH))
     validated = {0: (0.4, 0.5), 1: (0.1, 0.3), 2: (1.0, 0.0), 3: (0.55, 0.55)}
     expected = 0.55 + 2 / 3 * (0.1 + 0.1) / 2  # medians
     assert choice(found, validated).loss(found.trials[3]) == pytest.approx(-expected)
 
 
 def test_without_baselines_on_both_splits_validation_alone_judges_all():
-    found = standing("weighted_sum", trial(0, 0.7, 0.7), trial(1, 0.8, 0.8, origin=EPOCH))
+    found = leaderboard("weighted_sum", trial(0, 0.7, 0.7), trial(1, 0.8, 0.8, origin=EPOCH))
     alone = choice(found, {0: (0.5, 0.5), 1: (0.6, 0.6)})
     assert not alone.is_pooled
     assert ids(alone.winners) == [1]
@@ -263,7 +263,7 @@ def epochs(first, n):
 
 def test_taught_merges_leave_places_for_those_that_honestly_scored_less():
     honest = [trial(2 + i, 0.7 - 0.01 * i, 0.7) for i in range(6)]
-    found = standing("weighted_sum", *BASES, *honest, *epochs(8, 9))
+    found = leaderboard("weighted_sum", *BASES, *honest, *epochs(8, 9))
     assert ids(finalists(found)) == [16, 15, 2, 3, 4, 5, 6]
     alike = Comparison(0.01, 1.0, 100, 50)
     asked = []
@@ -281,12 +281,12 @@ def test_taught_merges_leave_places_for_those_that_honestly_scored_less():
 
 
 def test_where_no_others_were_proposed_taught_merges_have_the_places():
-    found = standing("weighted_sum", *BASES, *epochs(2, 9))
+    found = leaderboard("weighted_sum", *BASES, *epochs(2, 9))
     assert ids(finalists(found)) == [10, 9, 8, 7, 6, 0, 1]
 
 
 def test_without_validation_the_best_search_score_wins_whoever_has_it():
-    found = standing("weighted_sum", *BASES, trial(2, 0.7, 0.7), *epochs(3, 4))
+    found = leaderboard("weighted_sum", *BASES, trial(2, 0.7, 0.7), *epochs(3, 4))
     assert ids(FinalChoice(found).winners) == [6]
     assert ids(leaders(FinalChoice(found).candidates, 3, None)) == [6, 5, 4]
 
@@ -307,11 +307,11 @@ BESIDE = (
 def beside(name):
     scores = [0.1, 0.2, 0.0, 0.3, 0.5, 0.6, 0.2]
     pairs = enumerate(zip(BESIDE, scores, strict=True))
-    return standing(name, *(trial(i, s, 1 - s, origin=o) for i, (o, s) in pairs))
+    return leaderboard(name, *(trial(i, s, 1 - s, origin=o) for i, (o, s) in pairs))
 
 
 def test_of_the_fixed_recipes_the_best_alone_is_looked_at_after_the_search():
-    found = standing("worst", *beside("worst").trials, trial(7, 0.9, 0.9))
+    found = leaderboard("worst", *beside("worst").trials, trial(7, 0.9, 0.9))
     assert ids(FinalChoice(found).beside) == [0, 1, 2, 3, 4, 6]  # worst of (.5, .5), of (.6, .4)
 
 

@@ -12,7 +12,7 @@ from evomerge.genome.block import Whole
 from evomerge.genome.load import load_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.merge_spaces import MERGE_SPACES, merge_space_for
-from evomerge.merge_spaces.base import MergeSpace, Settings
+from evomerge.merge_spaces.base import MergeSpace, SpaceSettings
 from evomerge.nouns.space import Choice, Space
 from tests.contract.merge_space_cases import CASES, LLAMA, build
 
@@ -208,7 +208,7 @@ class Alone(MergeSpace):
     merge_method = "linear"
     reads = frozenset()
 
-    class Settings(Settings):
+    class SpaceSettings(SpaceSettings):
         """Its own."""
 
         first: Whole = 0

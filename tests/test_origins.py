@@ -68,13 +68,13 @@ def test_a_ledger_of_texts_opens_as_one_of_records(tmp_path):
     file = run.ledger.folder.ledger
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     trials = [line for line in lines if line["kind"] == "trial"]
-    for line, trial in zip(trials, run.standing.trials, strict=True):
+    for line, trial in zip(trials, run.leaderboard.trials, strict=True):
         assert line["origin"] == origin_line(trial.candidate.origin)
         line["origin"] = str(trial.candidate.origin)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    again = load_run(tmp_path / "run").standing.trials
+    again = load_run(tmp_path / "run").leaderboard.trials
     assert [trial.candidate.origin for trial in again] == [
-        trial.candidate.origin for trial in run.standing.trials
+        trial.candidate.origin for trial in run.leaderboard.trials
     ]
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from evomerge.checks import machine_room as machine
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.start import _pass_notes
-from evomerge.executors.worker_factory import Workshop
+from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
-from evomerge.genome.task_blocks import Evaluation
+from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.models import pass_dtype as rule
 
 
@@ -104,13 +104,13 @@ def test_other_devices_and_dtypes_are_left_as_they_are(cpu):
 def test_a_check_says_so_unless_the_genome_says_the_dtype():
     for models in ("bfloat16", "float16"):
         space = SimpleNamespace(out_dtype=models)
-        (found,) = machine.passes(Subject(genome_of(), merge_space=space, dtype="float32"))
+        (found,) = machine.passes(CheckContext(genome_of(), merge_space=space, dtype="float32"))
         assert str(found).startswith(
             f"evaluation.dtype: forward passes in float32: this CPU has no {models} instructions"
         )
         given = genome_of("evaluation: {dtype: float32}")
-        assert list(machine.passes(Subject(given, merge_space=space, dtype="float32"))) == []
-        assert list(machine.passes(Subject(genome_of(), merge_space=space))) == []
+        assert list(machine.passes(CheckContext(given, merge_space=space, dtype="float32"))) == []
+        assert list(machine.passes(CheckContext(genome_of(), merge_space=space))) == []
 
 
 def test_a_run_keeps_the_dtype_it_began_with_and_says_so():
@@ -125,10 +125,10 @@ def test_a_run_keeps_the_dtype_it_began_with_and_says_so():
         (None, "float32", ["forward passes in the dtype of the models, as the run began"]),
         (None, None, []),
     ):
-        workshop = Workshop({}, Evaluation(), (), 0, "cpu").passing_in(now)
+        worker_factory = WorkerFactory({}, EvaluationBlock(), (), 0, "cpu").passing_in(now)
         compiled = SimpleNamespace(
             genome=genome,
-            tasks=SimpleNamespace(workshop=workshop),
+            tasks=SimpleNamespace(worker_factory=worker_factory),
             merge_space=SimpleNamespace(out_dtype="float16"),
         )
         header = {"dtype": then}

@@ -34,8 +34,8 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.gradient.lessons import to_bytes
 from evomerge.optimizers.search_context import Effort, Lesson
 from evomerge.run.best import recipe_of
-from evomerge.run.leaderboard import Standing
-from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.leaderboard import Leaderboard
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
@@ -108,7 +108,7 @@ def search(
             seed=seed,
             population_size=population,
             n_objectives=objective(rule).n_objectives,
-            **extras(optimizer, RunKeepsakes(folder)),
+            **extras(optimizer, ArtifactStore(folder)),
         ),
         objective=objective(rule),
         executor=executor or Recording(fails),
@@ -163,7 +163,7 @@ def test_the_optimizer_hears_the_baselines_and_every_whole_generation(tmp_path):
 def test_the_search_improves_on_its_baselines_and_writes_the_winner(tmp_path):
     run = search(tmp_path, budget=80, population=8)
     events = finished(run.run())
-    best = run.standing.best
+    best = run.leaderboard.best
     assert str(best.candidate.origin) == "optimizer"
     assert [e.candidate.trial_id for e in events if e.is_best][-1] == best.candidate.trial_id
     content = yaml.safe_load(run.ledger.folder.best.read_text())
@@ -299,7 +299,7 @@ def test_validation_picks_the_winner_and_holdout_looks_at_it_once(tmp_path):
     assert sum(not c.is_baseline for c in on_holdout) <= 1
     assert {c.trial_id for c in on_holdout if c.is_baseline} == set(range(N_BASELINES))
     validated = {e.candidate.trial_id: e.scores[0].value for e in events if e.split == "validation"}
-    finalists = [t.candidate.trial_id for t in run.standing.ranked()[:5]]
+    finalists = [t.candidate.trial_id for t in run.leaderboard.ranked()[:5]]
     content = yaml.safe_load(run.ledger.folder.best.read_text())
     assert validated[content["trial"]] == max(validated[i] for i in finalists)
     assert set(content["holdout"]) == {"near/acc,none", "small/acc,none"}
@@ -310,7 +310,7 @@ def test_as_many_finalists_are_validated_as_the_limits_say(tmp_path, finalists):
     run = search(tmp_path, budget=8, finals=final("worst"), finalists=finalists)
     events = [e for e in run.run() if isinstance(e, FinalScored)]
     validated = {e.candidate.trial_id for e in events if e.split == "validation"}
-    best = {t.candidate.trial_id for t in run.standing.ranked()[:finalists]}
+    best = {t.candidate.trial_id for t in run.leaderboard.ranked()[:finalists]}
     assert validated == best | set(range(N_BASELINES))
 
 
@@ -319,7 +319,7 @@ def test_normalized_finals_are_scaled_by_the_baselines_on_their_split(tmp_path):
     events = [e for e in run.run() if isinstance(e, FinalScored) and e.split == "holdout"]
     last = events[-1]
     assert not last.candidate.is_baseline
-    anchors = run.standing.objective.anchors  # the formula gives every split the same scores
+    anchors = run.leaderboard.objective.anchors  # the formula gives every split the same scores
     scaled = Objective("normalized", TASKS, KEYS, anchors)
     evaluation = run.ledger.finals["holdout", last.candidate.trial_id].evaluation
     assert last.scores == scaled.scores(evaluation)
@@ -392,7 +392,7 @@ def test_a_folder_with_other_models_is_refused(tmp_path):
 def test_several_objectives_leave_one_recipe_per_point_of_the_front(tmp_path):
     run = search(tmp_path, optimizer="nsga2", rule="per_task", budget=24, population=8)
     events = finished(run.run())
-    front = run.standing.front()
+    front = run.leaderboard.front()
     assert len(front) > 1
     files = {path.name: yaml.safe_load(path.read_text()) for path in tmp_path.glob("front/*.yml")}
     assert set(files) == {f"trial-{t.candidate.trial_id:05d}.yml" for t in front}
@@ -411,7 +411,7 @@ def test_the_front_on_disk_is_never_behind(tmp_path):
     for event in run.run():
         if isinstance(event, TrialFinished):
             files = {path.name for path in tmp_path.glob("front/*.yml")}
-            front = run.standing.front()
+            front = run.leaderboard.front()
             assert files == {f"trial-{t.candidate.trial_id:05d}.yml" for t in front}
 
 
@@ -535,7 +535,7 @@ def test_the_prompt_target_and_answer_of_a_task_that_cannot_steer_are_shown(tmp_
 def test_the_search_starts_at_the_best_baseline(tmp_path, first):
     """Of the parents and the average, whichever scores more than the others."""
     run = search(tmp_path, budget=4)
-    run.standing = Standing(Objective("weighted_sum", TASKS[:1], KEYS[:1]))
+    run.leaderboard = Leaderboard(Objective("weighted_sum", TASKS[:1], KEYS[:1]))
     best = run.baselines[first]
     with mock.patch("tests.fake_executor.TARGET", best_weights(best)):
         list(run.run())
@@ -607,10 +607,10 @@ def test_time_of_training_before_a_break_counts(tmp_path):
     lines = folder.ledger.read_text().splitlines()
     folder.ledger.write_text("\n".join(x for x in lines if '"kind":"ended"' not in x) + "\n")
     lesson = Lesson(np.zeros(2), b"", {}, effort=Effort(seconds=600.0))
-    RunKeepsakes(folder).keep("0-gradient/epoch-1.npz", to_bytes(lesson))
+    ArtifactStore(folder).keep("0-gradient/epoch-1.npz", to_bytes(lesson))
     *_, last = search(tmp_path, budget=50, timeout=500, resume=True).run()
     assert last == RunFinished("timeout", N_BASELINES + 4)
-    RunKeepsakes(folder).keep("0-gradient/epoch-2.npz", b"damaged")
+    ArtifactStore(folder).keep("0-gradient/epoch-2.npz", b"damaged")
     with pytest.raises(LedgerError, match=r"epoch-2.npz: not what an epoch .* or remove it"):
         list(search(tmp_path, budget=50, timeout=500, resume=True).run())
 

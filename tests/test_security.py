@@ -27,7 +27,7 @@ from evomerge.foundations.files import write_atomic
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.build import build
 from evomerge.merging.pickled import refuse_pickles
@@ -448,7 +448,7 @@ def test_a_task_that_runs_what_a_model_wrote_needs_the_flag(tmp_path):
         tasks = [Task(name="tiny_text", metric="exact_match,whole")]
         return LmEval(
             tasks,
-            Evaluation(),
+            EvaluationBlock(),
             ENGINES["transformers"],
             search_path=search_path,
             permissions=permissions,

@@ -367,7 +367,7 @@ def test_of_a_run_it_is_the_best_few_and_of_a_best_yml_its_recipe(tmp_path):
     best = tmp_path / "before" / "best.yml"
     genome = genome_from(tmp_path / "before", best, finalists=3)
     *few, winner = seeds_of(genome, merge_space)
-    ranked = [t for t in run.standing.ranked() if not t.candidate.is_baseline][:3]
+    ranked = [t for t in run.leaderboard.ranked() if not t.candidate.is_baseline][:3]
     assert [seed.recipe.digest for seed in few] == [t.candidate.recipe.digest for t in ranked]
     assert [str(seed.origin) for seed in few] == [
         f"seed {tmp_path / 'before'}, trial {trial.candidate.trial_id}" for trial in ranked

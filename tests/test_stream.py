@@ -194,7 +194,7 @@ def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(tmp
     run = stream(tmp_path, order=order, budget=60, patience=6)
     *_, last = run.run()
     assert last.reason == "patience"
-    best = max(run.standing.best.candidate.trial_id, N_BASELINES - 1)
+    best = max(run.leaderboard.best.candidate.trial_id, N_BASELINES - 1)
     assert last.n_trials - 1 - best >= 6
     again = stream(tmp_path, budget=60, patience=6, resume=True)
     assert list(again.run())[-1] == last

@@ -112,7 +112,7 @@ def record(place):
             )
         )
         run = recorded_run(ledger, genome)
-        write_best(ledger, run.standing, run.winners[0])
+        write_best(ledger, run.leaderboard, run.winners[0])
         ledger.close()
         return ledger.folder.path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evomerge.executors.worker import Worker
-from evomerge.executors.worker_factory import Workshop
+from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import (
     EvaluationError,
@@ -19,7 +19,7 @@ from evomerge.foundations.errors import (
     TrialTimeoutError,
 )
 from evomerge.foundations.scratch import scratch_root
-from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
+from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
 from evomerge.nouns.evaluation import Evaluation, TrialState
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
@@ -66,11 +66,11 @@ def finished(script, split="tasks", divisor=1, deadline=None):
 def test_what_torch_compiles_lies_with_the_temporary_files_of_the_run(monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # what is set now goes with the test
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    workshop = Workshop({}, EvaluationSettings(), (), 0, "cpu")
-    workshop()
+    worker_factory = WorkerFactory({}, EvaluationSettings(), (), 0, "cpu")
+    worker_factory()
     assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == scratch_root()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
-    workshop()
+    worker_factory()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
 
 

@@ -26,7 +26,7 @@ from evomerge.nouns.trial import Candidate
 def table(family: Path) -> Iterator[str]:
     """The lines of a family's Markdown table."""
     compiled = compile_genome(*load_genome(family / GENOME_FILE))
-    worker = compiled.tasks.workshop(compiled.tasks.evaluators)
+    worker = compiled.tasks.worker_factory(compiled.tasks.evaluators)
     objective = compiled.tasks.objectives["tasks"]
     labels = [_short(task.name, family.name) for task in objective.tasks]
     yield f"**{family.name}**, {compiled.merge_space.space.n_dims} dimensions"

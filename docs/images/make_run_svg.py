@@ -28,13 +28,13 @@ def draw(run: RecordedRun, console: Console) -> None:
     """The command, the live picture at its end, and the final tables."""
     genome = run.ledger.header["genome"]
     console.print(Text.assemble(("$ ", "bold green"), f"evomerge run {genome}"))
-    progress = Progress(run.standing.objective.labels, clock=lambda: 0.0)
+    progress = Progress(run.leaderboard.objective.labels, clock=lambda: 0.0)
     view = LiveView(progress, console)
     folder = Path(run.ledger.folder.path)
     view.show(RunStarted(f"runs/{folder.name}", run.genome.optimizer.budget, run.space.n_dims, 0))
     best = None
-    for trial in run.standing.trials:
-        scores = run.standing.scores(trial)
+    for trial in run.leaderboard.trials:
+        scores = run.leaderboard.scores(trial)
         is_best = bool(scores) and (best is None or scores[0].value > best)
         best = scores[0].value if is_best else best
         view.show(TrialStarted(trial.candidate))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.heads import is_tied
 from evomerge.checks.reference_model import some
 from evomerge.foundations.findings import Finding, error, note, warning
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 _COMPARED = ("r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "bias")
 
 
-def adapter_files(subject: Subject) -> Iterator[Finding]:
+def adapter_files(subject: CheckContext) -> Iterator[Finding]:
     """Adapters that are none, broken, in pickle files, or of a kind that cannot be folded."""
     for model, adapter in _with_adapters(subject):
         for name, reason in adapter.broken.items():
@@ -69,7 +69,7 @@ def _kind(model: ModelFacts, adapter: AdapterFacts) -> Iterator[Finding]:
         )
 
 
-def adapter_bases(subject: Subject) -> Iterator[Finding]:
+def adapter_bases(subject: CheckContext) -> Iterator[Finding]:
     """Adapters that were trained on another model."""
     for model, adapter in _with_adapters(subject):
         trained_on = adapter.config.get("base_model_name_or_path")
@@ -89,7 +89,7 @@ def _last(name: str) -> str:
     return PurePosixPath(name).name.lower().removesuffix("-bnb-4bit")
 
 
-def adapter_shapes(subject: Subject) -> Iterator[Finding]:
+def adapter_shapes(subject: CheckContext) -> Iterator[Finding]:
     """Adapter tensors of another width than what they change, or without anything to change."""
     for model, adapter in _with_adapters(subject):
         if not model.tensors or adapter.config.get("target_parameters"):
@@ -141,7 +141,7 @@ def _target(name: str, *, is_transposed: bool) -> tuple[str, tuple[int, int] | N
     return inner.replace(_WHOLE, ".").replace(".base_layer.", "."), None
 
 
-def adapters_differ(subject: Subject) -> Iterator[Finding]:
+def adapters_differ(subject: CheckContext) -> Iterator[Finding]:
     """How adapters of several kinds are treated; where they are summed they may not differ."""
     if not merge_space_for(subject.genome.genome).folds_adapters:
         return
@@ -160,7 +160,7 @@ def _setting(adapter: AdapterFacts, key: str) -> object:
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
-def _with_adapters(subject: Subject) -> Iterator[tuple[ModelFacts, AdapterFacts]]:
+def _with_adapters(subject: CheckContext) -> Iterator[tuple[ModelFacts, AdapterFacts]]:
     """Models named with ``+``; an adapter alone is no model."""
     for model in subject.models:
         if model.adapter is not None and "config.json" in model.files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import some
 from evomerge.checks.resources import HEADER_NAMES
 from evomerge.foundations.findings import Finding, error
@@ -29,7 +29,7 @@ _NOT_PLAIN = (
 _PLAIN_STARTS = ("gaussian",)  # others change the base too
 
 
-def summed_adapters(subject: Subject) -> Iterator[Finding]:
+def summed_adapters(subject: CheckContext) -> Iterator[Finding]:
     """Adapters that are not plain, or not like the first one."""
     if merge_space_for(subject.genome.genome).folds_adapters:
         return
@@ -148,7 +148,7 @@ def _text(config: Mapping[str, Any], key: str) -> str:
     return ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
 
 
-def seeds_have_their_adapters(subject: Subject) -> Iterator[Finding]:
+def seeds_have_their_adapters(subject: CheckContext) -> Iterator[Finding]:
     """Seeds whose summed adapter lies in another run folder."""
     for seed in subject.seeds:
         if sum_in(seed.recipe) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of
 from evomerge.foundations.findings import Finding, note, warning
 from evomerge.models.ancestry import likeness
@@ -29,7 +29,7 @@ _STRICT = (
 )
 
 
-def licences(subject: Subject) -> Iterator[Finding]:
+def licences(subject: CheckContext) -> Iterator[Finding]:
     """The strictest licence, which the merged model has to follow."""
     tags = {model.name: licence_of(model) for model in subject.models}
     ranked = [
@@ -60,7 +60,7 @@ def licence_of(model: ModelFacts) -> str:
     return tag.lower() if isinstance(tag, str) else ""
 
 
-def ancestors(subject: Subject) -> Iterator[Finding]:
+def ancestors(subject: CheckContext) -> Iterator[Finding]:
     """Models of one shape that do not descend from one another.
 
     Training hardly changes the norms of a model, so those of relatives go up and down

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from evomerge.merge_spaces.base import MergeSpace
     from evomerge.models.facts import ModelFacts
     from evomerge.nouns.trial import Candidate
-    from evomerge.optimizers.auto import Chosen
+    from evomerge.optimizers.auto import AutoChoice
     from evomerge.optimizers.base import Optimizer
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckContext:
     """A genome and everything its files say; parts that could not be read are missing.
 
     Attributes:
@@ -47,7 +47,7 @@ class Subject:
     models: Sequence[ModelFacts] = ()
     merge_space: MergeSpace | None = None
     optimizer: Optimizer | None = None
-    auto: Chosen | None = None
+    auto: AutoChoice | None = None
     seeds: tuple[Candidate, ...] = ()
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     tokenizer: PreTrainedTokenizerBase | None = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Finding, error, warning
 
 
-def tokenizer_and_texts(subject: Subject) -> Iterator[Finding]:
+def tokenizer_and_texts(subject: CheckContext) -> Iterator[Finding]:
     """Missing BOS, texts that do not survive encoding."""
     evaluator = subject.evaluators.get("tasks")
     if evaluator is None or subject.tokenizer is None or subject.config is None:

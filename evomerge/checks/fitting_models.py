@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.findings import Finding, error, warning
@@ -31,7 +31,7 @@ _POSITIONS = (
 )
 
 
-def one_folder_each(subject: Subject) -> Iterator[Finding]:
+def one_folder_each(subject: CheckContext) -> Iterator[Finding]:
     """Models that are one folder under several names."""
     first: dict[tuple[object, ...], ModelFacts] = {}
     for model in subject.models:
@@ -49,7 +49,7 @@ def one_folder_each(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def architectures(subject: Subject) -> Iterator[Finding]:
+def architectures(subject: CheckContext) -> Iterator[Finding]:
     """Models of several architectures."""
     reference = reference_of(subject)
     for model in others_of(subject):
@@ -71,7 +71,7 @@ def _fix_for_parts(*models: ModelFacts) -> str:
     return "Merge models of one architecture."
 
 
-def depths(subject: Subject) -> Iterator[Finding]:
+def depths(subject: CheckContext) -> Iterator[Finding]:
     """Models of several depths, with the depth of every model."""
     for reference, model in _pairs(subject):
         expected, got = (_n_layers(one) for one in (reference, model))
@@ -83,7 +83,7 @@ def depths(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def own_depths(subject: Subject) -> Iterator[Finding]:
+def own_depths(subject: CheckContext) -> Iterator[Finding]:
     """Models whose configuration names another number of layers than their weights have."""
     for model in subject.models:
         family = family_of(model)
@@ -100,7 +100,7 @@ def own_depths(subject: Subject) -> Iterator[Finding]:
                 )
 
 
-def widths(subject: Subject) -> Iterator[Finding]:
+def widths(subject: CheckContext) -> Iterator[Finding]:
     """Tensors of other shapes; numbers of tokens apart."""
     for reference, model in _pairs(subject):
         if _n_layers(reference) != _n_layers(model):
@@ -155,7 +155,7 @@ def _changed_widths(reference: ModelFacts, model: ModelFacts) -> str:
     return f" ({'; '.join(changed)})" if changed else ""
 
 
-def tensor_names(subject: Subject) -> Iterator[Finding]:
+def tensor_names(subject: CheckContext) -> Iterator[Finding]:
     """Optional tensors that only one of two models has; the head apart, which may be tied."""
     for reference, model in _pairs(subject):
         if _n_layers(reference) != _n_layers(model):
@@ -173,7 +173,7 @@ def tensor_names(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def positions(subject: Subject) -> Iterator[Finding]:
+def positions(subject: CheckContext) -> Iterator[Finding]:
     """Models that see positions in other ways."""
     for reference, model in _pairs(subject):
         changed = [
@@ -214,7 +214,7 @@ def _scaling(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None if kept == {"rope_type": "default"} else kept
 
 
-def _pairs(subject: Subject) -> Iterator[tuple[ModelFacts, ModelFacts]]:
+def _pairs(subject: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
     """The reference with every other model of the same architecture."""
     reference = reference_of(subject)
     if reference is None or not reference.architecture:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.findings import Finding, warning
@@ -21,7 +21,7 @@ _SAVED = ".modules_to_save."
 _PREFIX = "base_model.model."
 
 
-def tied_heads(subject: Subject) -> Iterator[Finding]:
+def tied_heads(subject: CheckContext) -> Iterator[Finding]:
     """A head that is tied to the embeddings in some models and a tensor of its own in others."""
     reference = reference_of(subject)
     if reference is None:
@@ -46,7 +46,7 @@ def _has_own_head(model: ModelFacts) -> bool | None:
     return any(weight.name in model.tensors for weight in heads) if heads else None
 
 
-def lost_heads(subject: Subject) -> Iterator[Finding]:
+def lost_heads(subject: CheckContext) -> Iterator[Finding]:
     """A head that the configuration promises and the files do not hold."""
     for model in subject.models:
         is_tied = model.text_config.get("tie_word_embeddings")
@@ -59,7 +59,7 @@ def lost_heads(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def untied_heads(subject: Subject) -> Iterator[Finding]:
+def untied_heads(subject: CheckContext) -> Iterator[Finding]:
     """Heads that differ from the embeddings although a configuration ties them."""
     reference = reference_of(subject)
     for model in subject.models:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from evomerge.checks.context import Subject
-from evomerge.checks.resources import Store
+from evomerge.checks.context import CheckContext
+from evomerge.checks.resources import Storage
 from evomerge.checks.search_plan import stores_of_subject
 from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
 from evomerge.foundations.findings import Finding, error, note, warning
@@ -21,13 +21,13 @@ _ADVICE = {
 }
 
 
-def room(subject: Subject) -> Iterator[Finding]:
+def room(subject: CheckContext) -> Iterator[Finding]:
     """Memory and disk that are not there."""
     for store in stores_of_subject(subject):
         yield from shortage(store)
 
 
-def shortage(store: Store) -> Iterator[Finding]:
+def shortage(store: Storage) -> Iterator[Finding]:
     """What to say where a run takes more than there is."""
     if store.room is None:
         return
@@ -49,7 +49,7 @@ def shortage(store: Store) -> Iterator[Finding]:
         )
 
 
-def passes(subject: Subject) -> Iterator[Finding]:
+def passes(subject: CheckContext) -> Iterator[Finding]:
     """Forward passes in another dtype than that of the models, by the rule and not the genome."""
     space = subject.merge_space
     if space is not None and subject.dtype is not None and subject.genome.evaluation.dtype is None:
@@ -60,7 +60,7 @@ def passes(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def gpu_shared(subject: Subject) -> Iterator[Finding]:
+def gpu_shared(subject: CheckContext) -> Iterator[Finding]:
     """Other processes that hold memory of the GPU, by their process ids."""
     if not subject.device.startswith("cuda"):
         return
@@ -77,7 +77,7 @@ def gpu_shared(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def device_is_there(subject: Subject) -> Iterator[Finding]:
+def device_is_there(subject: CheckContext) -> Iterator[Finding]:
     """A device that torch does not find."""
     from evomerge.merging.bits import is_there
 
@@ -89,7 +89,7 @@ def device_is_there(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def run_folder(subject: Subject) -> Iterator[Finding]:
+def run_folder(subject: CheckContext) -> Iterator[Finding]:
     """A run folder that cannot be, or is on a network file system."""
     if subject.run_dir is None:
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.token_ids import chosen_tokenizer
 from evomerge.foundations.errors import ModelError, nearest, why
 from evomerge.foundations.findings import Finding, error
@@ -18,7 +18,7 @@ from evomerge.models.tokenizer import is_tokenizer_file
 _WORDS = ("union", "base")
 
 
-def tokenizer_is_there(subject: Subject) -> Iterator[Finding]:
+def tokenizer_is_there(subject: CheckContext) -> Iterator[Finding]:
     """A tokenizer that is neither one of mergekit's words nor a model that can be read."""
     chosen, definition = chosen_tokenizer(subject), subject.genome.genome
     own = [source.model for source in definition.models]
@@ -50,7 +50,7 @@ def _lack_of_tokenizer(chosen: str) -> str:
     return "" if any(map(is_tokenizer_file, files)) else "it has no tokenizer files"
 
 
-def chat_template_is_known(subject: Subject) -> Iterator[Finding]:
+def chat_template_is_known(subject: CheckContext) -> Iterator[Finding]:
     """A chat template at which mergekit would end every merge."""
     chosen = subject.genome.genome.chat_template
     if chosen is None or is_template(chosen):

@@ -19,7 +19,7 @@ from evomerge.nouns.trial import Candidate
 
 if TYPE_CHECKING:
     from evomerge.evaluators.base import Evaluator
-    from evomerge.executors.worker_factory import Workshop
+    from evomerge.executors.worker_factory import WorkerFactory
     from evomerge.genome.task_blocks import Task
     from evomerge.merge_spaces.base import MergeSpace
 
@@ -98,7 +98,7 @@ class Probe:
 
 def probe(
     merge_space: MergeSpace,
-    workshop: Workshop,
+    worker_factory: WorkerFactory,
     trials: Trials,
     evaluators: Mapping[str, Evaluator],
 ) -> Probe:
@@ -109,7 +109,7 @@ def probe(
 
     Args:
         merge_space: What varies.
-        workshop: How workers are built.
+        worker_factory: How workers are built.
         trials: How the search goes.
         evaluators: Of all splits; they learn from one document of each task what only results
             tell.
@@ -120,23 +120,23 @@ def probe(
         RunError: a model's file is gone.
     """
     with scratch() as run_dir:
-        return _probe(merge_space, replace(workshop, run_dir=run_dir), trials, evaluators)
+        return _probe(merge_space, replace(worker_factory, run_dir=run_dir), trials, evaluators)
 
 
 def _probe(
     merge_space: MergeSpace,
-    workshop: Workshop,
+    worker_factory: WorkerFactory,
     trials: Trials,
     evaluators: Mapping[str, Evaluator],
 ) -> Probe:
-    tasks = workshop.splits["tasks"]
-    splits = {split: _first(workshop.splits[split], MORE) for split in trials.finals}
+    tasks = worker_factory.splits["tasks"]
+    splits = {split: _first(worker_factory.splits[split], MORE) for split in trials.finals}
     splits |= {"few": _first(tasks, FEW), "more": _first(tasks, MORE)}
-    worker = replace(workshop, splits=splits)()
+    worker = replace(worker_factory, splits=splits)()
     for evaluator in worker.evaluators.values():
         evaluator.prepare()
-    candidates = _candidates(merge_space, workshop)
-    cold = _run(Worker(worker.merger, evaluators, workshop.run_dir), next(candidates), FIRST)
+    candidates = _candidates(merge_space, worker_factory)
+    cold = _run(Worker(worker.merger, evaluators, worker_factory.run_dir), next(candidates), FIRST)
     _run(worker, next(candidates), "few")  # builds its prompts
     few = _run(worker, next(candidates), "few")
     _run(worker, next(candidates), "more")
@@ -163,13 +163,13 @@ def _probe(
     )
 
 
-def _candidates(merge_space: MergeSpace, workshop: Workshop) -> Iterator[Candidate]:
+def _candidates(merge_space: MergeSpace, worker_factory: WorkerFactory) -> Iterator[Candidate]:
     """The middle of the space, then half way to points drawn at random."""
-    space, rng = merge_space.space, stream(workshop.seed, "probe")
+    space, rng = merge_space.space, stream(worker_factory.seed, "probe")
     genotype = space.initial
     while True:
         point = space.decode(genotype)
-        write_missing(workshop.run_dir or Path(), merge_space.files(point))
+        write_missing(worker_factory.run_dir or Path(), merge_space.files(point))
         yield Candidate(0, proposed("probe"), merge_space.recipe(point), genotype, point)
         genotype = (space.initial + rng.random(space.n_dims)) / 2
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.models.facts import ModelFacts
 
 
-def reference_of(subject: Subject) -> ModelFacts | None:
+def reference_of(subject: CheckContext) -> ModelFacts | None:
     """The base; the first model where there is no base; None where it could not be read.
 
     mergekit takes configuration and tokenizer from the same model.
@@ -16,7 +16,7 @@ def reference_of(subject: Subject) -> ModelFacts | None:
     return next((model for model in subject.models if model.name == name.text), None)
 
 
-def others_of(subject: Subject) -> list[ModelFacts]:
+def others_of(subject: CheckContext) -> list[ModelFacts]:
     """Every other model that could be read."""
     reference = reference_of(subject)
     return [model for model in subject.models if model is not reference]

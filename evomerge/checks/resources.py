@@ -15,7 +15,7 @@ from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts, TensorFacts
 
 if TYPE_CHECKING:
-    from evomerge.foundations.machine import Room
+    from evomerge.foundations.machine import Capacity
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HEADER_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -44,7 +44,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Store:
+class Storage:
     """A place where room is taken.
 
     Attributes:
@@ -56,7 +56,7 @@ class Store:
 
     name: str
     needs: tuple[Need, ...]
-    room: Room | None = None
+    room: Capacity | None = None
     path: Path | None = None
 
     @property
@@ -224,7 +224,7 @@ def stores_of(
     run_dir: Path | None,
     methods: Collection[str] = (),
     training: Training | None = None,
-) -> tuple[Store, ...]:
+) -> tuple[Storage, ...]:
     """Where a run takes room on this machine, and how much there is."""
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
@@ -243,13 +243,16 @@ def stores_of(
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
     if is_gpu:
         loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)
-        stores = [Store("RAM", (processes, loading), ram), Store("GPU memory", tuple(needs), gpu)]
+        stores = [
+            Storage("RAM", (processes, loading), ram),
+            Storage("GPU memory", tuple(needs), gpu),
+        ]
     else:
-        stores = [Store("RAM", (processes, *needs), ram)]
+        stores = [Storage("RAM", (processes, *needs), ram)]
     return (*stores, *_disks(sizes, run_dir, training))
 
 
-def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Iterator[Store]:
+def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Iterator[Storage]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from evomerge.foundations.machine import disk
@@ -263,4 +266,4 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
         places.append((run_dir, (Need("the run folder", RUN_FOLDER_BYTES, False), *trained)))
     for path, needs in places:
         if any(need.n_bytes for need in needs):
-            yield Store("disk", needs, disk(path), path)
+            yield Storage("disk", needs, disk(path), path)

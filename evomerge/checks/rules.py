@@ -1,6 +1,6 @@
 """What files show before anything is merged: the table of rules.
 
-A rule is a function from a :class:`Subject` to findings; it looks only at the parts that are
+A rule is a function from a :class:`CheckContext` to findings; it looks only at the parts that are
 there. One line here adds one.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import cast
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.foundations.findings import Finding
 
-Rule = Callable[[Subject], Iterator[Finding]]
+Rule = Callable[[CheckContext], Iterator[Finding]]
 
 
 class Rules:

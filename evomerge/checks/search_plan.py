@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evomerge.checks.resources import Sizes, Store, Training, sizes_of, stores_of, training_of
+from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.run.final_choice import AT_MOST
 
 if TYPE_CHECKING:
-    from evomerge.checks.context import Subject
+    from evomerge.checks.context import CheckContext
 
 LONGEST_ROW = 2048  # tokens of a row, where a batch is counted in rows
 
@@ -82,15 +82,15 @@ class Plan:
     """
 
     trials: Trials | None
-    stores: tuple[Store, ...]
+    stores: tuple[Storage, ...]
 
 
-def plan_of(subject: Subject) -> Plan:
+def plan_of(subject: CheckContext) -> Plan:
     """What a run of a genome will take, as far as its files could be read."""
     return Plan(trials_of(subject), stores_of_subject(subject))
 
 
-def trials_of(subject: Subject) -> Trials | None:
+def trials_of(subject: CheckContext) -> Trials | None:
     """How the search goes."""
     genome, space, optimizer = subject.genome, subject.merge_space, subject.optimizer
     if space is None or optimizer is None:
@@ -110,7 +110,7 @@ def trials_of(subject: Subject) -> Trials | None:
     )
 
 
-def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
+def stores_of_subject(subject: CheckContext) -> tuple[Storage, ...]:
     """Where the run takes room on this machine."""
     genome, space = subject.genome, subject.merge_space
     out_dtype = space.out_dtype if space is not None else genome.genome.out_dtype or ""
@@ -130,7 +130,7 @@ def stores_of_subject(subject: Subject) -> tuple[Store, ...]:
     )
 
 
-def _methods(subject: Subject) -> set[str]:
+def _methods(subject: CheckContext) -> set[str]:
     """Merge methods of the run: the genome's own, and those of its baselines."""
     own = subject.genome.genome.merge_method
     if subject.merge_space is None:
@@ -140,7 +140,7 @@ def _methods(subject: Subject) -> set[str]:
     return {own, *(named - {"passthrough"})}  # which only copies a model
 
 
-def _training(subject: Subject, sizes: Sizes) -> Training | None:
+def _training(subject: CheckContext, sizes: Sizes) -> Training | None:
     """What the optimizers train; None where they do not, or cannot be built."""
     links = [link for link in subject.genome.optimizer.links if link.name == "gradient"]
     if not links or subject.merge_space is None or subject.optimizer is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import some
 from evomerge.checks.search_plan import Trials, trials_of
 from evomerge.foundations.counted import counted
@@ -30,7 +30,7 @@ _OWN_RECIPES = {"column": "a checkpoint", "tensor": "a recipe with a filter per 
 _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
 
 
-def budget(subject: Subject) -> Iterator[Finding]:
+def budget(subject: CheckContext) -> Iterator[Finding]:
     """Too many dimensions, or too large a population, for the trials there are."""
     trials = trials_of(subject)
     optimizer = subject.optimizer
@@ -53,14 +53,14 @@ def budget(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _advice(subject: Subject, trials: Trials) -> str:
+def _advice(subject: CheckContext, trials: Trials) -> str:
     enough = max(TRIALS_PER_DIMENSION * trials.n_dims, LEAST_GENERATIONS * trials.population)
     raised = f"raise budget to {enough} or more"
     coarser = _coarser(subject, trials.budget // TRIALS_PER_DIMENSION, trials.n_dims)
     return f"{coarser}, or {raised}." if coarser else f"{raised[0].upper()}{raised[1:]}."
 
 
-def _coarser(subject: Subject, most: int, n_dims: int) -> str:
+def _coarser(subject: CheckContext, most: int, n_dims: int) -> str:
     """The finest other granularity that has so few parameters; empty where none has."""
     merge_space = subject.merge_space
     if merge_space is None or n_dims <= most:
@@ -91,13 +91,13 @@ def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
     return other.space.n_dims
 
 
-def picked(subject: Subject) -> Iterator[Finding]:
+def picked(subject: CheckContext) -> Iterator[Finding]:
     """What `optimizer: auto` stands for."""
     if subject.auto is not None:
         yield note(str(subject.auto))
 
 
-def idle_workers(subject: Subject) -> Iterator[Finding]:
+def idle_workers(subject: CheckContext) -> Iterator[Finding]:
     """More workers than there are trials in a generation."""
     workers, optimizer = subject.genome.execution.workers, subject.optimizer
     if optimizer is None or optimizer.asks_any_time or workers <= optimizer.population_size:
@@ -110,7 +110,7 @@ def idle_workers(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def patience(subject: Subject) -> Iterator[Finding]:
+def patience(subject: CheckContext) -> Iterator[Finding]:
     """A patience that outlasts the budget, or ends with the first generation."""
     limits = subject.genome.optimizer
     size = subject.optimizer.population_size if subject.optimizer is not None else 1
@@ -129,7 +129,7 @@ def patience(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def untold_losses(subject: Subject) -> Iterator[Finding]:
+def untold_losses(subject: CheckContext) -> Iterator[Finding]:
     """Links of a chain that score what no point of the space means, before others."""
     chain = subject.genome.optimizer.chain or () if subject.auto is None else ()
     for index, link in enumerate(chain[:-1]):
@@ -142,7 +142,7 @@ def untold_losses(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def left_out(subject: Subject) -> Iterator[Finding]:
+def left_out(subject: CheckContext) -> Iterator[Finding]:
     """Parameters that are not searched, because models hold equal tensors where they act."""
     merge_space = subject.merge_space
     if merge_space is None or not merge_space.idle:
@@ -163,7 +163,7 @@ def left_out(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def uncompared(subject: Subject) -> Iterator[Finding]:
+def uncompared(subject: CheckContext) -> Iterator[Finding]:
     """Models whose tensors nobody could look into for parameters that change nothing."""
     unseen = [model.name for model in unseen_models(subject)]
     if not unseen:
@@ -176,14 +176,14 @@ def uncompared(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def unseen_models(subject: Subject) -> list[ModelFacts]:
+def unseen_models(subject: CheckContext) -> list[ModelFacts]:
     """Models whose tensors would be compared if their files were here."""
     if not merge_space_for(subject.genome.genome).folds_adapters:  # their sums leave out nothing
         return []
     return [model for model in subject.models if model.folder is None]
 
 
-def idle_parameters(subject: Subject) -> Iterator[Finding]:
+def idle_parameters(subject: CheckContext) -> Iterator[Finding]:
     """Parameters whose ends mean the same recipe; one of each kind and range is tried."""
     merge_space = subject.merge_space
     if merge_space is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import some
 from evomerge.foundations.errors import nearest
 from evomerge.foundations.findings import Finding, error, warning
@@ -25,7 +25,7 @@ _NO_CHECKPOINT = (
 _AGAIN = "Download or save the model again."
 
 
-def checkpoint(subject: Subject) -> Iterator[Finding]:
+def checkpoint(subject: CheckContext) -> Iterator[Finding]:
     """No transformers checkpoint: no config.json, GGUF, an adapter alone."""
     for model in subject.models:
         if "config.json" in model.files:
@@ -45,7 +45,7 @@ def checkpoint(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def weight_files(subject: Subject) -> Iterator[Finding]:
+def weight_files(subject: CheckContext) -> Iterator[Finding]:
     """Weights that are not there, cut off, or in pickle files."""
     for model in subject.models:
         for name, reason in model.broken.items():
@@ -72,7 +72,7 @@ def weight_files(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _pickled(subject: Subject, model: ModelFacts) -> Iterator[Finding]:
+def _pickled(subject: CheckContext, model: ModelFacts) -> Iterator[Finding]:
     if model.name not in subject.permissions.pickle:
         yield error(
             f"{model.name} has its weights in pickle files only ({some(model.pickles)}), which can"
@@ -94,7 +94,7 @@ def _pickled(subject: Subject, model: ModelFacts) -> Iterator[Finding]:
         )
 
 
-def quantization(subject: Subject) -> Iterator[Finding]:
+def quantization(subject: CheckContext) -> Iterator[Finding]:
     """Weights that are stored in few bits cannot be averaged."""
     for model in subject.models:
         settings: Any = model.config.get("quantization_config")
@@ -110,7 +110,7 @@ def quantization(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def own_code(subject: Subject) -> Iterator[Finding]:
+def own_code(subject: CheckContext) -> Iterator[Finding]:
     """Types that transformers does not know, and code that a model brings instead."""
     for model in subject.models:
         model_type = model.config.get("model_type")
@@ -136,7 +136,7 @@ def own_code(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def known_architecture(subject: Subject) -> Iterator[Finding]:
+def known_architecture(subject: CheckContext) -> Iterator[Finding]:
     """Architectures of which mergekit cannot tell every tensor's place."""
     for model in subject.models:
         if not model.config:

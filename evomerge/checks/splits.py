@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.evaluators.task_contents import TaskContents, digests_of
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.genome.words import SPLITS
@@ -34,7 +34,7 @@ class _Part:
         return sum(not digests.isdisjoint(document) for document in self.contents.documents)
 
 
-def splits_apart(subject: Subject) -> Iterator[Finding]:
+def splits_apart(subject: CheckContext) -> Iterator[Finding]:
     """No document in two splits; a later split never gives worked examples to an earlier one."""
     for first, second in combinations(_parts(subject), 2):
         if first.split == second.split:
@@ -56,7 +56,7 @@ def splits_apart(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def own_answers_hidden(subject: Subject) -> Iterator[Finding]:
+def own_answers_hidden(subject: CheckContext) -> Iterator[Finding]:
     """No prompt shows the answer to its own question among its worked examples."""
     for part in _parts(subject):
         n_told = part.shared(part.contents.examples)
@@ -68,7 +68,7 @@ def own_answers_hidden(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def documents_once(subject: Subject) -> Iterator[Finding]:
+def documents_once(subject: CheckContext) -> Iterator[Finding]:
     """Documents that stand twice in a split count twice, and standard errors are too small."""
     parts = _parts(subject)
     for part in parts:
@@ -92,7 +92,7 @@ def documents_once(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def benchmarks_unsearched(subject: Subject) -> Iterator[Finding]:
+def benchmarks_unsearched(subject: CheckContext) -> Iterator[Finding]:
     """A public benchmark that steers the search can no longer judge its winner."""
     for part in _parts(subject):
         if part.split == "tasks" and part.contents.benchmark:
@@ -105,7 +105,7 @@ def benchmarks_unsearched(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _parts(subject: Subject) -> list[_Part]:
+def _parts(subject: CheckContext) -> list[_Part]:
     """Every task of every split, in the order in which they are scored."""
     found = []
     for split in SPLITS:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, note
 from evomerge.genome.schema import OptimizerBlock
 from evomerge.optimizers.swarm.motion import has_room
 
 
-def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
+def swarm_in_few_directions(subject: CheckContext) -> Iterator[Finding]:
     """One draw for all places: particles stay sums of those the swarm began with."""
     if subject.merge_space is None or subject.merge_space.places() is None:
         return
@@ -32,7 +32,7 @@ def swarm_in_few_directions(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def swarm_in_shares(subject: Subject) -> Iterator[Finding]:
+def swarm_in_shares(subject: CheckContext) -> Iterator[Finding]:
     """Coordinates in which a sum of two merges is no sum of their models."""
     if subject.merge_space is None or not subject.merge_space.has_shares():
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.findings import Finding, note, warning
 from evomerge.genome.task_blocks import Task
@@ -13,7 +13,7 @@ from evomerge.genome.words import SPLITS, Split, limit_key
 Entry = tuple[str, Task, TaskFacts]  # key path, as the genome has it, what is known
 
 
-def documents(subject: Subject) -> Iterator[Finding]:
+def documents(subject: CheckContext) -> Iterator[Finding]:
     """``limit`` or ``samples`` beyond the documents there are."""
     genome = subject.genome
     for split in SPLITS:
@@ -33,7 +33,7 @@ def documents(subject: Subject) -> Iterator[Finding]:
                     )
 
 
-def worked_examples(subject: Subject) -> Iterator[Finding]:
+def worked_examples(subject: CheckContext) -> Iterator[Finding]:
     """Worked examples that come from the documents a task is scored on."""
     for where, task, facts in _entries(subject):
         place = f"{where}.num_fewshot" if task.num_fewshot is not None else where
@@ -47,7 +47,7 @@ def worked_examples(subject: Subject) -> Iterator[Finding]:
                 )
 
 
-def directions(subject: Subject) -> Iterator[Finding]:
+def directions(subject: CheckContext) -> Iterator[Finding]:
     """Metrics that are better when lower, and weights that turn a metric around."""
     for where, task, facts in _entries(subject):
         if not facts.is_known:
@@ -65,7 +65,7 @@ def directions(subject: Subject) -> Iterator[Finding]:
             yield note(f"lower {metric} is better; its score is {metric} with a minus sign", where)
 
 
-def unnamed_metrics(subject: Subject) -> Iterator[Finding]:
+def unnamed_metrics(subject: CheckContext) -> Iterator[Finding]:
     """Metrics that code of the task's own names."""
     for where, task, facts in _entries(subject):
         if not facts.is_known:
@@ -77,7 +77,7 @@ def unnamed_metrics(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def groups(subject: Subject) -> Iterator[Finding]:
+def groups(subject: CheckContext) -> Iterator[Finding]:
     """Groups that have no score of their own."""
     for where, _, facts in _entries(subject):
         if facts.is_pooled:
@@ -88,7 +88,7 @@ def groups(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def chat_template(subject: Subject) -> Iterator[Finding]:
+def chat_template(subject: CheckContext) -> Iterator[Finding]:
     """Instruct models whose prompts get no chat template."""
     instructed = [m for m in subject.models if m.tokenizer and m.tokenizer.chat_template]
     wanted = subject.genome.evaluation_settings.apply_chat_template
@@ -113,13 +113,13 @@ def chat_template(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _entries(subject: Subject) -> Iterator[Entry]:
+def _entries(subject: CheckContext) -> Iterator[Entry]:
     """Every task of every split that could be loaded."""
     for split in SPLITS:
         yield from _of_split(subject, split)
 
 
-def _of_split(subject: Subject, split: Split) -> Iterator[Entry]:
+def _of_split(subject: CheckContext, split: Split) -> Iterator[Entry]:
     evaluator = subject.evaluators.get(split)
     facts = evaluator.facts() if evaluator is not None else ()
     tasks: list[Task] = getattr(subject.genome, split)

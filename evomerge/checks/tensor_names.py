@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import some
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, error
@@ -18,7 +18,7 @@ _OF_EXPERTS = ("moe", "expert", "router")
 _OLD_BUFFERS = (".attention.bias", ".masked_bias", ".rotary_emb.inv_freq")
 
 
-def complete(subject: Subject) -> Iterator[Finding]:
+def complete(subject: CheckContext) -> Iterator[Finding]:
     """Tensors that mergekit needs and the model lacks, or that it has and mergekit would drop."""
     for model in subject.models:
         weights = weights_of(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.counted import counted
@@ -16,7 +16,7 @@ _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 _STOPS = ("eos_token_id", "pad_token_id", "bos_token_id")
 
 
-def has_tokenizer(subject: Subject) -> Iterator[Finding]:
+def has_tokenizer(subject: CheckContext) -> Iterator[Finding]:
     """Models without tokenizer files: each is scored alone before the search."""
     for model in subject.models:
         has_none = model.tokenizer is None and "tokenizer.json" not in model.broken
@@ -26,7 +26,7 @@ def has_tokenizer(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def vocabularies(subject: Subject) -> Iterator[Finding]:
+def vocabularies(subject: CheckContext) -> Iterator[Finding]:
     """Numbers of rows or ids of tokens that differ, where the genome does not choose one."""
     reference = reference_of(subject)
     if reference is None or chosen_tokenizer(subject):
@@ -44,13 +44,13 @@ def vocabularies(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _choose(subject: Subject, reference: ModelFacts) -> str:
+def _choose(subject: CheckContext, reference: ModelFacts) -> str:
     has_base = subject.genome.genome.base_model is not None
     own = "base (the base's vocabulary)" if has_base else f"{reference.name} (its vocabulary)"
     return f"Set tokenizer_source: {own} or union (all tokens)."
 
 
-def chosen_tokenizer(subject: Subject) -> str:
+def chosen_tokenizer(subject: CheckContext) -> str:
     """``union``, ``base`` or a model where the genome names a tokenizer; "" where it does not."""
     definition = subject.genome.genome
     if definition.tokenizer is not None:
@@ -94,7 +94,7 @@ def rows(model: ModelFacts) -> int | None:
     return configured if isinstance(configured, int) else None
 
 
-def padded_rows(subject: Subject) -> Iterator[Finding]:
+def padded_rows(subject: CheckContext) -> Iterator[Finding]:
     """Rows beyond the last token, which are cut off where the genome names a tokenizer."""
     block = subject.genome.genome.tokenizer
     reference = reference_of(subject)
@@ -112,7 +112,7 @@ def padded_rows(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def added_tokens(subject: Subject) -> Iterator[Finding]:
+def added_tokens(subject: CheckContext) -> Iterator[Finding]:
     """Added tokens that share an id and not a meaning, and ids without a row."""
     reference = reference_of(subject)
     expected = reference.tokenizer.added if reference and reference.tokenizer else {}
@@ -145,7 +145,7 @@ def _without_row(model: ModelFacts, added: Mapping[int, str]) -> Iterator[Findin
         )
 
 
-def tokenizer_kinds(subject: Subject) -> Iterator[Finding]:
+def tokenizer_kinds(subject: CheckContext) -> Iterator[Finding]:
     """A slow tokenizer beside fast ones."""
     reference = reference_of(subject)
     for model in subject.models:
@@ -161,7 +161,7 @@ def tokenizer_kinds(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def text_ends(subject: Subject) -> Iterator[Finding]:
+def text_ends(subject: CheckContext) -> Iterator[Finding]:
     """Special tokens and stop tokens that differ: a merge may not know when to stop."""
     reference = reference_of(subject)
     for model in others_of(subject):
@@ -198,7 +198,7 @@ def _stop(model: ModelFacts, role: str) -> Any:
     return found[0] if len(found) == 1 else sorted(found, key=str)
 
 
-def chat_templates(subject: Subject) -> Iterator[Finding]:
+def chat_templates(subject: CheckContext) -> Iterator[Finding]:
     """Several chat templates, where the genome does not choose one."""
     if subject.genome.genome.chat_template is not None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.executors import EXECUTORS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import UnknownNameError
@@ -16,7 +16,7 @@ from evomerge.trackers import TRACKERS
 _BASE = "genome.base_model"
 
 
-def role_of_base(subject: Subject) -> Iterator[Finding]:
+def role_of_base(subject: CheckContext) -> Iterator[Finding]:
     """A base where the method has no use for one."""
     definition = subject.genome.genome
     base, method = definition.base_model, method_named(definition.merge_method)
@@ -30,7 +30,7 @@ def role_of_base(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def base_among_models(subject: Subject) -> Iterator[Finding]:
+def base_among_models(subject: CheckContext) -> Iterator[Finding]:
     """A base that is listed as a model too."""
     definition = subject.genome.genome
     base, method = definition.base_model, method_named(definition.merge_method)
@@ -44,7 +44,7 @@ def base_among_models(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def ignored_parameters(subject: Subject) -> Iterator[Finding]:
+def ignored_parameters(subject: CheckContext) -> Iterator[Finding]:
     """Fixed parameters that the merge method makes nothing of, as published recipes have them."""
     definition = subject.genome.genome
     method = method_named(definition.merge_method)
@@ -62,7 +62,7 @@ def ignored_parameters(subject: Subject) -> Iterator[Finding]:
                 )
 
 
-def executor(subject: Subject) -> Iterator[Finding]:
+def executor(subject: CheckContext) -> Iterator[Finding]:
     """An executor that the table does not hold, or that does not run so many trials at once."""
     execution, where = subject.genome.execution, "execution.executor"
     try:
@@ -80,7 +80,7 @@ def executor(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def unknown_trackers(subject: Subject) -> Iterator[Finding]:
+def unknown_trackers(subject: CheckContext) -> Iterator[Finding]:
     """Trackers that the table does not hold."""
     for index, name in enumerate(subject.genome.trackers):
         if name not in TRACKERS:

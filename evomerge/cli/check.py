@@ -87,7 +87,7 @@ def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
 
     collect_again()
     tasks = compiled.tasks
-    measured = probe(compiled.merge_space, tasks.workshop, plan.trials, tasks.evaluators)
+    measured = probe(compiled.merge_space, tasks.worker_factory, plan.trials, tasks.evaluators)
     return plan_of(compiled.subject), measured  # metrics have the names that results gave them
 
 

@@ -11,7 +11,7 @@ import click
 from evomerge.cli.arguments import json_option
 
 if TYPE_CHECKING:
-    from evomerge.checks.doctor.examination import Examination
+    from evomerge.checks.doctor.examination import Diagnosis
     from evomerge.checks.doctor.packages import Package
 
 _WIDTH = 80
@@ -42,7 +42,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
         context.exit(1)
 
 
-def _draw(found: Examination) -> None:
+def _draw(found: Diagnosis) -> None:
     from evomerge.checks.doctor.packages import EXTRAS
     from evomerge.cli.drawn import plain_table
 
@@ -78,7 +78,7 @@ def _row(package: Package) -> dict[str, str]:
     }
 
 
-def _machine(found: Examination) -> Iterator[tuple[str, str]]:
+def _machine(found: Diagnosis) -> Iterator[tuple[str, str]]:
     usable, cores = found.cores
     devices = found.devices
     threads = f", torch uses {devices['threads']} threads" if devices else ""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from evomerge.checks.probe import Probe
-from evomerge.checks.resources import Store
+from evomerge.checks.resources import Storage
 from evomerge.checks.search_plan import Plan, Trials
 from evomerge.cli.drawn import Cell, plain_table
 from evomerge.cli.progress import duration
@@ -175,7 +175,7 @@ def _tasks(trials: Trials) -> Iterator[dict[str, Cell]]:
             }
 
 
-def _store(store: Store) -> Iterator[dict[str, Cell]]:
+def _store(store: Storage) -> Iterator[dict[str, Cell]]:
     room = store.room
     free = "" if room is None else f"{size_text(room.free)} of {size_text(room.total)}"
     name = store.name if store.path is None else f"disk {store.path}"

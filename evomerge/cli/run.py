@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evomerge.cli.live import LiveView
     from evomerge.foundations.findings import Finding
     from evomerge.genome.schema import Genome
-    from evomerge.genome.source import Source
+    from evomerge.genome.source import YamlFile
     from evomerge.optimizers.base import Optimizer
     from evomerge.run.recorded_run import RecordedRun
 
@@ -111,7 +111,7 @@ def run(
     _refuse_without_scores(folder)
 
 
-def _refuse_folder(folder: Path, key: str, source: Source) -> None:
+def _refuse_folder(folder: Path, key: str, source: YamlFile) -> None:
     """What `check` says of a run folder that cannot be, before models and tasks are read."""
     from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
     from evomerge.foundations.errors import GenomeError, Problem
@@ -145,7 +145,7 @@ def _refuse_without_scores(folder: Path) -> None:
     from evomerge.foundations.errors import RunError
     from evomerge.run.recorded_run import load_run
 
-    searched = [t for t in load_run(folder).standing.trials if not t.candidate.is_baseline]
+    searched = [t for t in load_run(folder).leaderboard.trials if not t.candidate.is_baseline]
     failures = [t.outcome.failure for t in searched if t.outcome.evaluation is None]
     if searched and len(failures) == len(searched):
         raise RunError(
@@ -209,6 +209,6 @@ def draw_result(recorded: RecordedRun) -> None:
 
     draw_final(Console(highlight=False), recorded)
     folder = recorded.ledger.folder
-    best = folder.front if recorded.standing.is_multi else folder.best
+    best = folder.front if recorded.leaderboard.is_multi else folder.best
     say(f"\nwinner  {one_name(best)}\nreport  {one_name(folder.report)}", err=False)
     say(f"next    evomerge export {one_name(folder.path)} -o recipe.yml", err=False)

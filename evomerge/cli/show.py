@@ -86,13 +86,13 @@ def _chosen(run: RecordedRun, last: int | None, failed: bool) -> tuple[str, list
     from evomerge.nouns.evaluation import TrialState
 
     if failed:
-        wrong = [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
+        wrong = [t for t in run.leaderboard.trials if t.outcome.state is TrialState.FAILED]
         return counted(len(wrong), "failed trial") if wrong else "no trial failed", wrong
-    if not run.standing.trials:
+    if not run.leaderboard.trials:
         return "no trial yet", []
     if last is not None:
-        return f"last {counted(last, 'trial')}", list(run.standing.trials[-last:])
-    best = run.standing.ranked()[:_N_SHOWN]
+        return f"last {counted(last, 'trial')}", list(run.leaderboard.trials[-last:])
+    best = run.leaderboard.ranked()[:_N_SHOWN]
     return "best trials on the search tasks" if best else "no trial is complete", best
 
 
@@ -128,10 +128,10 @@ def _trials_data(run: RecordedRun) -> list[dict[str, Any]]:
             "trial": trial.candidate.trial_id,
             "origin": str(trial.candidate.origin),
             "state": trial.outcome.state.value,
-            "scores": [score_content(score) for score in run.standing.scores(trial)],
+            "scores": [score_content(score) for score in run.leaderboard.scores(trial)],
             "point": dict(trial.candidate.point),
             "seconds": dict(trial.outcome.seconds),
             "failure": trial.outcome.failure,
         }
-        for trial in run.standing.trials
+        for trial in run.leaderboard.trials
     ]

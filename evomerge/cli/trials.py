@@ -22,9 +22,9 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
     console.print(plain(f"\n{title}", style="bold"))
     if not trials:
         return
-    names = short_origins(run.standing.trials)
-    objective = run.standing.objective
-    labels = objective.labels if run.standing.is_multi else (combined_name(objective),)
+    names = short_origins(run.leaderboard.trials)
+    objective = run.leaderboard.objective
+    labels = objective.labels if run.leaderboard.is_multi else (combined_name(objective),)
     table = empty_table()
     table.add_column("trial", justify="right")
     for label in labels:
@@ -33,7 +33,7 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
     table.add_column("")
     for trial in trials:
         trial_id, outcome = trial.candidate.trial_id, trial.outcome
-        scores = [plain(score_text(score)) for score in run.standing.scores(trial)]
+        scores = [plain(score_text(score)) for score in run.leaderboard.scores(trial)]
         table.add_row(
             plain(str(trial_id)),
             *(scores or [plain("failed", style="red")] + [plain()] * (len(labels) - 1)),

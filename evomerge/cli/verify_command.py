@@ -18,7 +18,7 @@ from evomerge.foundations.text_safety import one_name
 
 if TYPE_CHECKING:
     from evomerge.verify.differences import Difference, Result
-    from evomerge.verify.rebuild import Verdict
+    from evomerge.verify.rebuild import Rebuilt
 
 N_SHOWN = 20
 _LONGEST = 24  # characters of an answer in the table
@@ -126,7 +126,7 @@ def _lines() -> Watch:
     return watch
 
 
-def _tell(verdict: Verdict) -> None:
+def _tell(verdict: Rebuilt) -> None:
     trial_id = verdict.recorded.trial_id
     if verdict.differences:
         _draw(verdict.differences)
@@ -146,7 +146,7 @@ def _tell(verdict: Verdict) -> None:
         say(f"model {one_name(verdict.folder)}", err=False)
 
 
-def _metrics_text(verdict: Verdict) -> str:
+def _metrics_text(verdict: Rebuilt) -> str:
     n_metrics = sum(difference.doc_id is None for difference in verdict.differences)
     if not n_metrics:
         return ""

@@ -1,6 +1,6 @@
 """Applies the rule of `optimizers/auto` to a genome: once, when a run begins, and kept there.
 
-From then on it is a chain like any other: budgets, room, reports and keepsakes are the links' own.
+From then on it is a chain like any other: budgets, room, reports and artifacts are the links' own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import ITEM_BYTES
 from evomerge.checks.search_plan import stores_of_subject
 from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, n_objectives
@@ -29,8 +29,8 @@ _VALUES_PER_TOKEN = 17  # kept for the way back, per layer and unit of width
 
 
 def with_auto(
-    subject: Subject, choice: OptimizerChoice, run_dir: Path | None = None
-) -> tuple[Subject, OptimizerChoice]:
+    subject: CheckContext, choice: OptimizerChoice, run_dir: Path | None = None
+) -> tuple[CheckContext, OptimizerChoice]:
     """The same with the optimizers that ``auto`` stands for, where the genome says it.
 
     Args:
@@ -58,7 +58,7 @@ def with_auto(
     return replace(subject, genome=genome, auto=picked), choice
 
 
-def _facts(subject: Subject, space: Space) -> Facts:
+def _facts(subject: CheckContext, space: Space) -> Facts:
     genome = subject.genome
     return Facts(
         space,
@@ -81,7 +81,7 @@ def _untold(genome: Genome) -> str:
     return "" if genome.validation else "no validation tasks to judge what is learned by"
 
 
-def _shortage(subject: Subject) -> str:
+def _shortage(subject: CheckContext) -> str:
     """What training would need and is not there; empty where it fits, or nobody can tell."""
     item = ITEM_BYTES.get(subject.dtype or "", 4)
     passes = _TOKENS * _VALUES_PER_TOKEN * item * _width(subject)
@@ -98,7 +98,7 @@ def _shortage(subject: Subject) -> str:
     return ""
 
 
-def _width(subject: Subject) -> int:
+def _width(subject: CheckContext) -> int:
     """Units of width of all layers of a model together; 0 where its configuration does not say."""
     config: Mapping[str, Any] = subject.models[0].text_config if subject.models else {}
     sizes = [

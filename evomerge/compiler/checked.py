@@ -14,11 +14,11 @@ from evomerge.foundations.findings import error
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import read_source
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.run.ledger.run_folder import RunFolder
 
 
-def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:
+def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, YamlFile]:
     """As :func:`evomerge.genome.load.load_genome`, which knows none of the tables.
 
     Raises:

@@ -10,13 +10,13 @@ from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
 from evomerge.genome.load import problems_of
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.merge_spaces import by_rule, merge_space_for
 
 _BLOCK = ("genome", "space")
 
 
-def with_space(genome: Genome, source: Source) -> Genome:
+def with_space(genome: Genome, source: YamlFile) -> Genome:
     """A genome with the merge method of its space, where the file leaves that to it.
 
     Raises:
@@ -29,7 +29,7 @@ def with_space(genome: Genome, source: Source) -> Genome:
     return genome.model_copy(update={"genome": settled})
 
 
-def space_problems(definition: MergeDefinition, source: Source) -> list[Problem]:
+def space_problems(definition: MergeDefinition, source: YamlFile) -> list[Problem]:
     """What its merge space cannot do of what a genome asks, all at once; needs no model."""
     try:
         kind = merge_space_for(definition)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.compiler.make_optimizer import OptimizerChoice
 from evomerge.compiler.split_tasks import LoadedTasks
 from evomerge.foundations.findings import Finding
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.merge_spaces.base import MergeSpace
 
 
@@ -28,8 +28,8 @@ class Compiled:
         findings: Warnings and notes.
     """
 
-    subject: Subject
-    source: Source
+    subject: CheckContext
+    source: YamlFile
     merge_space: MergeSpace
     choice: OptimizerChoice
     tasks: LoadedTasks

@@ -14,7 +14,7 @@ from evomerge.compiler.split_tasks import LoadedTasks, with_weights
 from evomerge.foundations.findings import Finding, note
 from evomerge.genome.load import validate_genome
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Turned:
     """
 
     genome: Genome
-    source: Source
+    source: YamlFile
     tasks: LoadedTasks
     notes: Sequence[Finding] = ()
 
 
-def turned(genome: Genome, source: Source, tasks: LoadedTasks) -> Turned:
+def turned(genome: Genome, source: YamlFile, tasks: LoadedTasks) -> Turned:
     """The same where weights are turned whose metric is known to be better when lower."""
     weights = _turned_weights(tasks) if source.is_evolve else {}
     if not weights:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import reference_of
 from evomerge.checks.rules import MODEL_RULES, RULES
 from evomerge.compiler.auto_choice import with_auto
@@ -37,7 +37,7 @@ from evomerge.foundations.findings import error as error_finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.models.alike import alike
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 def compile_genome(
     genome: Genome,
-    source: Source,
+    source: YamlFile,
     permissions: Permissions | None = None,
     run_dir: Path | None = None,
 ) -> Compiled:
@@ -73,7 +73,7 @@ def compile_genome(
 
 
 def examine(
-    genome: Genome, source: Source, permissions: Permissions, run_dir: Path | None = None
+    genome: Genome, source: YamlFile, permissions: Permissions, run_dir: Path | None = None
 ) -> Examination:
     """Finds everything that files can show; raises nothing for a user's mistake."""
     found = _Findings(source)
@@ -92,7 +92,7 @@ def examine(
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
     models, has_errors = _models(genome, permissions, found)
-    subject = Subject(genome, permissions, models, run_dir=run_dir)
+    subject = CheckContext(genome, permissions, models, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
@@ -107,14 +107,14 @@ def examine(
         )
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     if merge_space is not None and genome.evaluation.dtype is None:
-        tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.workshop.device))
+        tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.worker_factory.device))
     subject = replace(
         subject,
         merge_space=merge_space,
         seeds=tuple(seeds or ()),
         evaluators=tasks.evaluators,
-        device=tasks.workshop.device,
-        dtype=tasks.workshop.settings.dtype,
+        device=tasks.worker_factory.device,
+        dtype=tasks.worker_factory.settings.dtype,
         tokenizer=tokenizer[0] if tokenizer else None,
         config=tokenizer[1] if tokenizer else None,
     )
@@ -135,7 +135,7 @@ def examine(
 
 
 def _fitting_optimizer(
-    subject: Subject, choice: OptimizerChoice, found: _Findings, *, is_begun: bool
+    subject: CheckContext, choice: OptimizerChoice, found: _Findings, *, is_begun: bool
 ) -> Optimizer | None:
     """The optimizer, None where something keeps it from searching the space.
 
@@ -157,7 +157,7 @@ def _fitting_optimizer(
 class _Findings:
     """Collects findings, each with the file and line of its key."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: YamlFile) -> None:
         self.source = source
         self._found: list[Finding] = []
 
@@ -204,7 +204,7 @@ def _models(
         read.append(of_models.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
     models = tuple(model for model in read if model is not None)
     for rule in MODEL_RULES:
-        of_models.add(rule(Subject(genome, permissions, models)))
+        of_models.add(rule(CheckContext(genome, permissions, models)))
     found.take(of_models)
     return models, of_models.has_errors
 
@@ -259,7 +259,7 @@ def _nothing_moves(architecture: Architecture, names: Sequence[ModelName]) -> tu
     return what, "genome", "Search parameters where they differ, or merge others."
 
 
-def _tokenizer(subject: Subject) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
+def _tokenizer(subject: CheckContext) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
     from evomerge.models.vocabulary import load_tokenizer  # loads torch; a wrong genome must not
 
     reference = reference_of(subject)

@@ -15,11 +15,11 @@ from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.load import in_order, validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome, OptimizerBlock
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.inference import ENGINES
 
 
-def genome_of(source: Source) -> Genome:
+def genome_of(source: YamlFile) -> Genome:
     """As :func:`evomerge.genome.load.validate_genome`, which knows none of the tables.
 
     Raises:
@@ -41,7 +41,7 @@ def genome_of(source: Source) -> Genome:
     return genome
 
 
-def _of_space(source: Source) -> list[Problem]:
+def _of_space(source: YamlFile) -> list[Problem]:
     """Mistakes that only the merge space itself knows, where its block has no others."""
     try:
         definition = MergeDefinition.model_validate(source.data.get("genome"))
@@ -50,7 +50,7 @@ def _of_space(source: Source) -> list[Problem]:
     return space_problems(definition, source)
 
 
-def _of_optimizer(source: Source) -> list[Problem]:
+def _of_optimizer(source: YamlFile) -> list[Problem]:
     """Mistakes that only the optimizer itself knows; nothing is imported for the default one."""
     data, tasks = source.data, source.data.get("tasks")
     n_losses = len(tasks) if data.get("objective") == "per_task" and isinstance(tasks, list) else 1
@@ -59,7 +59,7 @@ def _of_optimizer(source: Source) -> list[Problem]:
     return optimizer_problems(_sound_block(data.get("optimizer")), n_losses, source)
 
 
-def _of_engine(source: Source) -> Iterator[Problem]:
+def _of_engine(source: YamlFile) -> Iterator[Problem]:
     """A backend that is not in the table; what is no text at all the schema tells."""
     block = source.data.get("evaluation")
     name = block.get("backend") if isinstance(block, dict) else None

@@ -15,7 +15,7 @@ from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.executors.worker import FIRST
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, RunError
 from evomerge.foundations.findings import Severity
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.nouns.evaluation import Evaluation, Outcome
 from evomerge.nouns.trial import Candidate
 
@@ -91,7 +91,7 @@ def _nameless(compiled: Compiled, failure: str) -> Iterator[Problem]:
                 )
 
 
-def located(error: GenomeError, source: Source) -> EvomergeError:
+def located(error: GenomeError, source: YamlFile) -> EvomergeError:
     """The same with file and line of each key."""
     return GenomeError.of(source.locate(problem) for problem in error.problems)
 

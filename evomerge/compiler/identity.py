@@ -37,17 +37,17 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
 
     from evomerge.merging.bits import machine_of  # heavy; what changed needs none of it
 
-    workshop, auto = compiled.tasks.workshop, compiled.subject.auto
+    worker_factory, auto = compiled.tasks.worker_factory, compiled.subject.auto
     return {
         "evomerge": __version__,
         "genome": compiled.source.name,
         "genome_digest": genome_digest(compiled.source.data),
         "seed": compiled.genome.seed,
-        "merge_seed": workshop.seed,
-        "threads": workshop.threads or torch.get_num_threads(),
-        "device": workshop.device,
-        "dtype": workshop.settings.dtype,
-        "machine": machine_of(workshop.device),
+        "merge_seed": worker_factory.seed,
+        "threads": worker_factory.threads or torch.get_num_threads(),
+        "device": worker_factory.device,
+        "dtype": worker_factory.settings.dtype,
+        "machine": machine_of(worker_factory.device),
         "versions": versions(),
         "models": _fingerprints(compiled, hear),
         "tasks": {split: dict(e.identity()) for split, e in compiled.tasks.evaluators.items()},

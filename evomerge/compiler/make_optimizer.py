@@ -13,12 +13,12 @@ from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
-from evomerge.genome.source import Source, dotted
+from evomerge.genome.source import YamlFile, dotted
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.auto import PickedLink
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.base import Settings as OptimizerSettings
+from evomerge.optimizers.base import OptimizerSettings as OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.islands import Islands
 from evomerge.optimizers.search_context import SearchContext
@@ -42,7 +42,7 @@ class ChosenLink:
 OptimizerChoice = tuple[ChosenLink, ...]
 
 
-def chosen_optimizer(genome: Genome, source: Source) -> OptimizerChoice:
+def chosen_optimizer(genome: Genome, source: YamlFile) -> OptimizerChoice:
     """The optimizers of a genome, often one, with their settings; needs no model.
 
     Raises:
@@ -64,7 +64,7 @@ def _chosen(block: OptimizerLink) -> ChosenLink:
     return ChosenLink(block, kind, kind.Settings.model_validate(block.settings))
 
 
-def optimizer_problems(block: OptimizerBlock, n_losses: int, source: Source) -> list[Problem]:
+def optimizer_problems(block: OptimizerBlock, n_losses: int, source: YamlFile) -> list[Problem]:
     """What the optimizers cannot do of what the genome asks, all at once."""
     return [
         problem
@@ -82,7 +82,7 @@ def _places(block: OptimizerBlock) -> list[KeyPath]:
 
 
 def _link_problems(
-    block: OptimizerLink, n_losses: int, source: Source, path: KeyPath
+    block: OptimizerLink, n_losses: int, source: YamlFile, path: KeyPath
 ) -> list[Problem]:
     """What an optimizer cannot do of what the genome asks, all at once."""
     where = (*path, "name") if (*path, "name") in source.lines else path

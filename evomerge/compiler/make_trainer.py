@@ -17,7 +17,7 @@ from evomerge.nouns.events import Notice, Proposing, Warned
 from evomerge.nouns.trial import Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.search_context import Trainer
-from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
 from evomerge.training.right_targets import RightTargets
 
@@ -109,8 +109,8 @@ class _TrainerMaker:
             self._prompts(settings, model, exercises) if settings.losses.need_prompts else (),
         )
         recipes = [self.compiled.merge_space.model_recipe(name) for name in models]
-        keepsakes = RunKeepsakes(self.ledger.folder) if settings.cache_teachers else None
-        teachers = Teachers(mixture, recipes, settings.teacher_top_k, keepsakes)
+        artifacts = ArtifactStore(self.ledger.folder) if settings.cache_teachers else None
+        teachers = Teachers(mixture, recipes, settings.teacher_top_k, artifacts)
         return GradientTrainer(mixture, lessons, settings, teachers, checkpoints, self._say)
 
     def _finer(self) -> Learnable | None:
@@ -157,7 +157,7 @@ class _TrainerMaker:
             self.hear(Notice(message))
 
         if not self._right:
-            self._right.append(RightTargets(RunKeepsakes(self.ledger.folder), tell))
+            self._right.append(RightTargets(ArtifactStore(self.ledger.folder), tell))
         return Exercises(
             self.executor.worker.evaluators["tasks"].questions(model),
             {task.name: task.weight for task in self.compiled.genome.tasks},

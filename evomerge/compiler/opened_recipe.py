@@ -14,7 +14,7 @@ from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import note, warning
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.methods import METHODS, Base
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.models.architecture import Architecture
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe
@@ -69,7 +69,7 @@ def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
     documents = documents_of(file)
     source = documents[-1]
     if isinstance(source.data, dict) and "evomerge_best" in source.data:
-        source = Source(str(file), source.data.get("recipe"))
+        source = YamlFile(str(file), source.data.get("recipe"))
         documents = [source]
         _refuse_other_kinds(file, source.data)
     found = recipe_of(documents, hear)

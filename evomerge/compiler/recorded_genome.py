@@ -13,7 +13,7 @@ from evomerge.genome.difference import differences
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.nouns.space import Space, from_data
-from evomerge.optimizers.auto import Chosen, chosen_in
+from evomerge.optimizers.auto import AutoChoice, chosen_in
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
@@ -76,7 +76,7 @@ def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
     return names
 
 
-def recorded_choice(run_dir: Path | None) -> Chosen | None:
+def recorded_choice(run_dir: Path | None) -> AutoChoice | None:
     """What `auto` stands for in the run of a folder; None where no such run has begun there."""
     if run_dir is None or not is_there(RunFolder(run_dir).ledger):
         return None

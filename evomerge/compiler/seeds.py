@@ -122,10 +122,10 @@ def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[Origin, Recip
     if is_folder(path):
         if not is_there(RunFolder(path).ledger):
             raise GenomeError(f"{path} is no run folder", fix="Name one that holds a ledger.")
-        standing = load_run(path).standing
-        for trial in islice(filter(_is_found, standing.ranked()), count):
+        leaderboard = load_run(path).leaderboard
+        for trial in islice(filter(_is_found, leaderboard.ranked()), count):
             name = f"{path}, trial {trial.candidate.trial_id}"
-            origin = Origin(OriginKind.SEED, name, is_taught=standing.is_learned(trial))
+            origin = Origin(OriginKind.SEED, name, is_taught=leaderboard.is_learned(trial))
             yield origin, located(trial.candidate.recipe, path)
         return
     documents = documents_of(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from evomerge.evaluators.base import Evaluator, problems_of_split
-from evomerge.executors.worker_factory import Workshop
+from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
@@ -26,25 +26,25 @@ class LoadedTasks:
     """The tasks of every split.
 
     Attributes:
-        workshop: How workers are built.
+        worker_factory: How workers are built.
         evaluators: Split -> its evaluator, prepared; without the splits that have problems.
         objectives: Split -> its objective, likewise.
         problems: What is wrong with the tasks.
     """
 
-    workshop: Workshop
+    worker_factory: WorkerFactory
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
     objectives: dict[str, Objective] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def pass_in(self, dtype: str | None) -> None:
         """Has workers make their forward passes in a dtype; None: in that of the models."""
-        self.workshop = self.workshop.passing_in(dtype)
+        self.worker_factory = self.worker_factory.passing_in(dtype)
 
 
 def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
     """Loads every task of a genome; needs no model."""
-    workshop = Workshop(
+    worker_factory = WorkerFactory(
         _splits(genome),
         genome.evaluation_settings,
         tuple(genome.task_search_path),
@@ -53,10 +53,10 @@ def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
         _threads(genome),
         permissions,
     )
-    loaded = LoadedTasks(workshop)
-    for split in workshop.splits:
+    loaded = LoadedTasks(worker_factory)
+    for split in worker_factory.splits:
         try:
-            evaluator = workshop.evaluator(split)
+            evaluator = worker_factory.evaluator(split)
             keys = evaluator.prepare()
         except (GenomeError, UnknownNameError) as error:
             loaded.problems += problems_of_split(error, split)
@@ -84,13 +84,15 @@ def with_names(tasks: LoadedTasks, names: Names) -> LoadedTasks:
         )
         if split in keys
         else own
-        for split, own in tasks.workshop.splits.items()
+        for split, own in tasks.worker_factory.splits.items()
     }
     objectives = {
         split: Objective(objective.name, objective.tasks, keys[split])
         for split, objective in tasks.objectives.items()
     }
-    return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
+    return replace(
+        tasks, worker_factory=replace(tasks.worker_factory, splits=splits), objectives=objectives
+    )
 
 
 def untold(tasks: LoadedTasks, names: Names) -> Names:
@@ -128,8 +130,13 @@ def with_weights(tasks: LoadedTasks, weights: Mapping[int, float]) -> LoadedTask
         **tasks.objectives,
         "tasks": Objective(objective.name, evaluator.tasks, objective.keys),
     }
-    splits = {**tasks.workshop.splits, "tasks": weighted(tasks.workshop.splits["tasks"])}
-    return replace(tasks, workshop=replace(tasks.workshop, splits=splits), objectives=objectives)
+    splits = {
+        **tasks.worker_factory.splits,
+        "tasks": weighted(tasks.worker_factory.splits["tasks"]),
+    }
+    return replace(
+        tasks, worker_factory=replace(tasks.worker_factory, splits=splits), objectives=objectives
+    )
 
 
 def _splits(genome: Genome) -> dict[str, tuple[Task, ...]]:

@@ -25,7 +25,7 @@ from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
 from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
-from evomerge.executors.worker_factory import Workshop
+from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.files import write_missing
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.reading import is_there
@@ -39,7 +39,7 @@ from evomerge.models.pass_dtype import reason
 from evomerge.nouns.events import Notice, Preparing, Proposing, Warned
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.search_context import Brief, SearchContext
-from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
@@ -146,7 +146,7 @@ def _context(
         hear(Proposing(activity, share))
 
     def history() -> Sequence[Trial]:
-        return searches[0].standing.trials
+        return searches[0].leaderboard.trials
 
     merge_space, definition = compiled.merge_space, compiled.genome.genome
     points = [merge_space.source_point(index) for index in range(len(definition.models))]
@@ -159,14 +159,14 @@ def _context(
         tasks=tuple(map(str, compiled.tasks.objectives["tasks"].keys)),
         weights={task.name: float(task.weight) for task in compiled.genome.tasks},
     )
-    keepsakes = RunKeepsakes(ledger.folder)
+    artifacts = ArtifactStore(ledger.folder)
     begun = [seed.genotype for seed in seeds if seed.genotype is not None]
     return SearchContext(
         experts=np.stack(experts) if experts else None,
         seeds=np.stack(begun) if begun else None,
         places=merge_space.places(),
         brief=brief,
-        keepsakes=keepsakes,
+        artifacts=artifacts,
         trainer=trainer_maker(compiled, executor, ledger, history, hear),
         folder=ledger.folder.path,
         say=say,
@@ -186,18 +186,20 @@ def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
 
 def _executor(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
     """Where trials run."""
-    execution, workshop = compiled.genome.execution, _workshop(compiled, header, run_dir)
+    execution, worker_factory = compiled.genome.execution, _workshop(compiled, header, run_dir)
     kind = EXECUTORS[execution.chosen_executor]
     is_here = issubclass(kind, Serial)
-    make_worker = _FirstWith(workshop, compiled.tasks.evaluators) if is_here else workshop
+    make_worker = (
+        _FirstWith(worker_factory, compiled.tasks.evaluators) if is_here else worker_factory
+    )
     return kind(make_worker, execution.workers, execution.trial_timeout)
 
 
-def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> Workshop:
+def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
     """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
     return replace(
-        compiled.tasks.workshop.passing_in(dtype_of(header, compiled.genome)),
+        compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
         threads=header["threads"],
         folders=tuple(folders),
         run_dir=run_dir,
@@ -210,8 +212,8 @@ class _FirstWith:
     A later one takes the place of a worker that was interrupted: its tasks may be in any state.
     """
 
-    def __init__(self, workshop: Workshop, evaluators: Mapping[str, Evaluator]) -> None:
-        self._later = workshop
+    def __init__(self, worker_factory: WorkerFactory, evaluators: Mapping[str, Evaluator]) -> None:
+        self._later = worker_factory
         self._loaded: Mapping[str, Evaluator] | None = evaluators
 
     def __call__(self) -> Worker:
@@ -243,12 +245,14 @@ def _tried(
     else:
         names = first_documents(compiled, executor, candidates)
     compiled = settled(compiled, names)
-    workshop = _workshop(compiled, header, run_dir)
+    worker_factory = _workshop(compiled, header, run_dir)
     if not names:  # its workers know none, and may be in any state
         executor.close()
         executor.forget_workers()
     is_here = isinstance(executor, Serial)
-    executor.make_worker = _FirstWith(workshop, loaded) if loaded and is_here else workshop
+    executor.make_worker = (
+        _FirstWith(worker_factory, loaded) if loaded and is_here else worker_factory
+    )
     return compiled, names
 
 
@@ -299,7 +303,7 @@ def _notes(compiled: Compiled, header: Header) -> list[str]:
 
 def _pass_notes(compiled: Compiled, header: Header) -> list[str]:
     """In which dtype forward passes are made, where the genome does not say."""
-    then, now = dtype_of(header, compiled.genome), compiled.tasks.workshop.settings.dtype
+    then, now = dtype_of(header, compiled.genome), compiled.tasks.worker_factory.settings.dtype
     if compiled.genome.evaluation.dtype is not None:
         return []
     if then != now:

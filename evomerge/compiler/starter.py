@@ -21,7 +21,7 @@ from evomerge.foundations.reading import is_file, is_folder
 from evomerge.foundations.text_safety import one_name
 from evomerge.genome.methods import METHODS, Scope
 from evomerge.genome.source import parse_yaml
-from evomerge.genome.task_blocks import NAMED, Evaluation, Task
+from evomerge.genome.task_blocks import NAMED, EvaluationBlock, Task
 from evomerge.inference import ENGINES
 
 TRIALS_PER_PARAMETER = 5  # below that an optimizer has hardly begun when the budget is spent
@@ -139,8 +139,8 @@ def task_problems(name: str, search_path: Sequence[str]) -> list[Problem]:
     try:
         evaluator_for(
             [Task.model_validate(_entry(name))],
-            Evaluation(),
-            ENGINES[Evaluation().backend],
+            EvaluationBlock(),
+            ENGINES[EvaluationBlock().backend],
             search_path=search_path,
         ).prepare()
     except (GenomeError, UnknownNameError) as why:

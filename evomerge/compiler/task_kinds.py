@@ -10,7 +10,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import Problem
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.genome.task_blocks import NAMED, Task
 from evomerge.genome.words import SPLITS
 
@@ -18,7 +18,7 @@ from evomerge.genome.words import SPLITS
 _FOR_SOME = ("metric", "limit", "num_fewshot", "samples")
 
 
-def task_problems(source: Source) -> list[Problem]:
+def task_problems(source: YamlFile) -> list[Problem]:
     """Mistakes that only the kind of a task knows.
 
     What the schema complains of is left to it, and nothing is imported for tasks that go by a
@@ -33,7 +33,7 @@ def task_problems(source: Source) -> list[Problem]:
     ]
 
 
-def _of_task(given: object, path: KeyPath, source: Source) -> Iterator[Problem]:
+def _of_task(given: object, path: KeyPath, source: YamlFile) -> Iterator[Problem]:
     try:
         task = Task.model_validate(given)
     except ValidationError:

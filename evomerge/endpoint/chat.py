@@ -27,7 +27,7 @@ _TOO_LONG = (400, 413, 422)  # statuses of a prompt that is too long
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChatAnswer:
     """What a model said.
 
     Attributes:
@@ -48,7 +48,7 @@ class Answer:
 class ChatModel(Protocol):
     """Answers messages."""
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> Answer:
+    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
         """The answer to messages, within so many seconds.
 
         Raises:
@@ -92,7 +92,7 @@ class Endpoint:
         self._body = dict(body)
         self._is_local = is_local
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> Answer:
+    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
         """See :class:`ChatModel`."""
         asked = {"model": self._model, "messages": list(messages), "stream": False, **self._body}
         return _answer(self._reply("chat/completions", seconds, asked))
@@ -132,7 +132,7 @@ def flaw_of_key(variable: str) -> str:
     )
 
 
-def _answer(reply: Reply) -> Answer:
+def _answer(reply: Reply) -> ChatAnswer:
     """What a chat completion says."""
     try:
         choice = reply.data["choices"][0]
@@ -147,7 +147,7 @@ def _answer(reply: Reply) -> Answer:
         ) from None
     said = text if isinstance(text, str) else ""
     why, cause = _PROBLEMS["refusal"] if refusal else _PROBLEMS.get(str(ending), ("", ""))
-    return Answer(said, why, tokens[0], tokens[1], cause)
+    return ChatAnswer(said, why, tokens[0], tokens[1], cause)
 
 
 def _kind_of(reply: Reply) -> str:

@@ -14,7 +14,7 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvomergeError, Problem
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.block import Block
-from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
+from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 

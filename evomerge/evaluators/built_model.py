@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evomerge.genome.task_blocks import Evaluation
+from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.nouns.evaluation import Document
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class BuiltModel:
     """
 
     folder: Path
-    settings: Evaluation
+    settings: EvaluationBlock
     device: str
     threads: int
     trust_remote_code: bool = False

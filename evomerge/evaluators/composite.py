@@ -15,7 +15,7 @@ from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import GenomeError, Problem
-from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
+from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 

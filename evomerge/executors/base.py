@@ -18,7 +18,7 @@ from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
 
 _LOG = logging.getLogger(__name__)
-WorkerFactory = Callable[[], Worker]
+MakeWorker = Callable[[], Worker]
 LOADING = "loading"  # the stage before the first: the worker is built
 
 
@@ -88,7 +88,7 @@ class Executor(ABC):
 
     def __init__(
         self,
-        make_worker: WorkerFactory,
+        make_worker: MakeWorker,
         n_workers: int = 1,
         trial_timeout: float | None = None,
     ) -> None:
@@ -182,7 +182,7 @@ class Executor(ABC):
         return JobFinished(job, Outcome(TrialState.FAILED, None, f"{stage}: {limit}", spent))
 
 
-def built(make_worker: WorkerFactory) -> Worker:
+def built(make_worker: MakeWorker) -> Worker:
     """A worker.
 
     Raises:

@@ -17,7 +17,7 @@ from evomerge.executors.base import (
     ExecutorEvent,
     Job,
     JobGivenUp,
-    WorkerFactory,
+    MakeWorker,
     finished,
 )
 from evomerge.executors.slot import Slot
@@ -34,7 +34,7 @@ class Processes(Executor):
 
     def __init__(
         self,
-        make_worker: WorkerFactory,
+        make_worker: MakeWorker,
         n_workers: int = 1,
         trial_timeout: float | None = None,
     ) -> None:

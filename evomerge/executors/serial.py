@@ -12,7 +12,7 @@ from evomerge.executors.base import (
     ExecutorEvent,
     Job,
     JobGivenUp,
-    WorkerFactory,
+    MakeWorker,
     built,
     finished,
 )
@@ -32,7 +32,7 @@ class Serial(Executor):
 
     def __init__(
         self,
-        make_worker: WorkerFactory,
+        make_worker: MakeWorker,
         n_workers: int = 1,
         trial_timeout: float | None = None,
     ) -> None:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from evomerge.executors.base import LOADING, Job, WorkerFactory, built
+from evomerge.executors.base import LOADING, Job, MakeWorker, built
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
@@ -37,7 +37,7 @@ class Slot:
         deadline: By when the worker has to be loaded, then the job to be done.
     """
 
-    def __init__(self, make_worker: WorkerFactory) -> None:
+    def __init__(self, make_worker: MakeWorker) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
         arguments = (child, make_worker, scratch_root(), parent_to_be())
@@ -94,7 +94,7 @@ class Slot:
             self.process.join()
 
 
-def _work(connection: Connection, make_worker: WorkerFactory, root: Path, controller: int) -> None:
+def _work(connection: Connection, make_worker: MakeWorker, root: Path, controller: int) -> None:
     """The life of a worker process: until the other side is gone.
 
     Ctrl-C reaches every process of a terminal; whether a trial ends is for the other side to say.
@@ -106,7 +106,7 @@ def _work(connection: Connection, make_worker: WorkerFactory, root: Path, contro
         _serve(connection, make_worker)
 
 
-def _serve(connection: Connection, make_worker: WorkerFactory) -> None:
+def _serve(connection: Connection, make_worker: MakeWorker) -> None:
     """Jobs in, stages and outcomes out."""
     connection.send(None)
     worker = None

@@ -14,12 +14,12 @@ from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch_root
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 
 
 @dataclass(frozen=True)
-class Workshop:
+class WorkerFactory:
     """What a worker needs; calling it builds one.
 
     Attributes:
@@ -35,7 +35,7 @@ class Workshop:
     """
 
     splits: Mapping[str, tuple[Task, ...]]
-    settings: Evaluation
+    settings: EvaluationBlock
     search_path: tuple[str, ...]
     seed: int
     device: str
@@ -44,7 +44,7 @@ class Workshop:
     folders: tuple[Path, ...] = ()
     run_dir: Path | None = None
 
-    def passing_in(self, dtype: str | None) -> Workshop:
+    def passing_in(self, dtype: str | None) -> WorkerFactory:
         """The same with forward passes in a dtype; None: in that of the models."""
         return replace(self, settings=self.settings.model_copy(update={"dtype": dtype}))
 

@@ -17,7 +17,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """How much of something there is, in bytes.
 
     Attributes:
@@ -44,28 +44,28 @@ class Holder:
     n_bytes: int
 
 
-def memory() -> Room:
+def memory() -> Capacity:
     """Main memory, within the limits of a container."""
     import psutil  # the doctor looks at machines where it may be missing
 
     seen = psutil.virtual_memory()
-    room = Room(int(seen.total), int(seen.available))
+    room = Capacity(int(seen.total), int(seen.available))
     try:
         limit = int(read_text(_CGROUP / "memory.max"))
         used = int(read_text(_CGROUP / "memory.current"))
     except (OSError, ValueError):  # no container, or one without a limit
         return room
-    return Room(min(room.total, limit), max(min(room.free, limit - used), 0))
+    return Capacity(min(room.total, limit), max(min(room.free, limit - used), 0))
 
 
-def gpu_memory(device: str) -> Room | None:
+def gpu_memory(device: str) -> Capacity | None:
     """Memory of a CUDA device; None where it is none or not there."""
     import torch  # takes seconds
 
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info(torch.device(device))
-    return Room(total, free)
+    return Capacity(total, free)
 
 
 def gpu_holders(device: str) -> tuple[Holder, ...]:
@@ -116,10 +116,10 @@ def holders_in(listing: str, uuid: str | None) -> tuple[Holder, ...]:
     return tuple(found)
 
 
-def disk(path: Path) -> Room:
+def disk(path: Path) -> Capacity:
     """The disk that a path is or would be on."""
     usage = shutil.disk_usage(_existing(path))
-    return Room(usage.total, usage.free)
+    return Capacity(usage.total, usage.free)
 
 
 def file_system(path: Path) -> str:

@@ -19,7 +19,7 @@ from evomerge.foundations.errors import Problem
 from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 
 METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 _TOP = frozenset(
@@ -56,7 +56,7 @@ _RESEMBLES = 0.65
 _MEANT_NOT = ("name", "int8_mask")
 
 
-def read_as_evolve(source: Source) -> Source:
+def read_as_evolve(source: YamlFile) -> YamlFile:
     """The file without what mergekit-evolve would ignore, where it is of its form.
 
     A key that resembles one that is not given stays, and so does one of another block: the
@@ -73,7 +73,7 @@ def read_as_evolve(source: Source) -> Source:
     return replace(source, is_evolve=True, ignored=tuple(ignored))
 
 
-def searched_as_evolve(source: Source) -> Source:
+def searched_as_evolve(source: YamlFile) -> YamlFile:
     """A file of its form with the search of mergekit-evolve, where nobody was named to search.
 
     It is written out, so that the genome of a run folder says it too.

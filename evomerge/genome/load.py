@@ -17,7 +17,7 @@ from evomerge.genome.evolve_form import read_as_evolve, searched_as_evolve
 from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import Source, parse_yaml, read_yaml
+from evomerge.genome.source import YamlFile, parse_yaml, read_yaml
 from evomerge.genome.space_form import lifted, place_of
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
@@ -28,7 +28,7 @@ _SLICES_NOTE = (
 _LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
 
 
-def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Source]:
+def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, YamlFile]:
     """Reads a genome file.
 
     Args:
@@ -45,7 +45,7 @@ def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, Sour
     return validate_genome(source), source
 
 
-def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
+def read_source(path: Path, overrides: Sequence[str] = ()) -> YamlFile:
     """The keys and values of a genome file, overrides in their places; see :func:`load_genome`.
 
     Raises:
@@ -63,7 +63,7 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
     return searched_as_evolve(lifted(source))
 
 
-def _drop_helpers(source: Source) -> None:
+def _drop_helpers(source: YamlFile) -> None:
     """Takes out keys that no block knows and that only hold what anchors lend to others.
 
     One that is nearly a known key stays, to be told.
@@ -82,7 +82,7 @@ def _drop_helpers(source: Source) -> None:
                 _at(source.data, path[:-1]).pop(path[-1], None)
 
 
-def validate_genome(source: Source) -> Genome:
+def validate_genome(source: YamlFile) -> Genome:
     """Plain data -> Genome; raises GenomeError with every mistake."""
     try:
         return Genome.model_validate(source.data)
@@ -92,7 +92,7 @@ def validate_genome(source: Source) -> Genome:
 
 def problems_of(
     error: ValidationError,
-    source: Source,
+    source: YamlFile,
     model: type[BaseModel],
     prefix: KeyPath = (),
     beside: Iterable[str] = (),
@@ -144,7 +144,7 @@ _WANTED = {
 
 
 def _problem(
-    details: ErrorDetails, path: KeyPath, source: Source, known_keys: Iterable[str]
+    details: ErrorDetails, path: KeyPath, source: YamlFile, known_keys: Iterable[str]
 ) -> Problem:
     where = source.where(path)
     kind, got = details["type"], details.get("input")
@@ -211,7 +211,7 @@ def _in_file(location: KeyPath, data: Any) -> Iterator[int | str]:
             data = child
 
 
-def _override(source: Source, override: str) -> None:
+def _override(source: YamlFile, override: str) -> None:
     """Sets ``key.path=value`` in the data; list entries by index."""
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -248,6 +248,6 @@ def _index(target: list[Any], part: str, override: str) -> int:
     return int(part)
 
 
-def to_yaml(source: Source) -> str:
+def to_yaml(source: YamlFile) -> str:
     """The effective genome as YAML, overrides included."""
     return yaml.safe_dump(source.data, sort_keys=False, allow_unicode=True)

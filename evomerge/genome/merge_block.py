@@ -14,7 +14,7 @@ from evomerge.genome.method_fit import unfit_normalize, unfit_settings
 from evomerge.genome.methods import Base, Method, method_named
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.parameter_values import Settings
+from evomerge.genome.parameter_values import ParameterSettings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]
@@ -44,7 +44,7 @@ class Source(Block):
     """One model to merge, and what is particular to it."""
 
     model: ModelName = Field(description="Hub id, folder, `model+lora`, `model@revision`.")
-    parameters: dict[str, Settings] = Field(
+    parameters: dict[str, ParameterSettings] = Field(
         default_factory=dict, description="Settings that hold for this model only."
     )
 
@@ -111,7 +111,7 @@ class MergeDefinition(Block):
         "first; `factors` sums A and B of the adapters apart with the same coefficients, which "
         "sum to 1 (Model Swarms), into an adapter of the one base. `linear` only.",
     )
-    parameters: dict[str, Settings] = Field(
+    parameters: dict[str, ParameterSettings] = Field(
         default_factory=dict,
         description="Per mergekit parameter a fixed value, `{range: [low, high], log: true}`, "
         "`{integer: [low, high]}`, `{choice: [...]}`, or a list of these with `filter`.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.genome.methods import METHODS, Method, MethodParameter, Scope
 from evomerge.genome.misfit import KeyPath, MisfitError
-from evomerge.genome.parameter_values import Setting, Settings
+from evomerge.genome.parameter_values import ParameterSettings, Setting
 
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
 _HOW_TO_SEARCH = {
@@ -17,7 +17,7 @@ _HOW_TO_SEARCH = {
 }
 
 
-def is_left_out(method: Method, name: str, settings: Settings) -> bool:
+def is_left_out(method: Method, name: str, settings: ParameterSettings) -> bool:
     """Whether a recipe may hold settings here that its method makes nothing of.
 
     Fixed ones that mergekit ignores are common in published recipes. To search such a parameter
@@ -30,7 +30,7 @@ def is_left_out(method: Method, name: str, settings: Settings) -> bool:
 
 def unfit_settings(
     method: Method,
-    parameters: Mapping[str, Settings],
+    parameters: Mapping[str, ParameterSettings],
     place: KeyPath,
     own_keys: Iterable[str],
     *,
@@ -80,7 +80,7 @@ def _unknown(name: str, here: KeyPath, what: str, own_keys: set[str]) -> MisfitE
 
 
 def unfit_normalize(
-    method: Method, normalize: bool | None, parameters: Mapping[str, Settings]
+    method: Method, normalize: bool | None, parameters: Mapping[str, ParameterSettings]
 ) -> Iterator[MisfitError]:
     """A ``normalize`` that the method lacks, or that is given twice."""
     name = method.normalized_by

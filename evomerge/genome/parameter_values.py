@@ -92,7 +92,7 @@ class Setting(Block):
         return self.filter is None or self.filter == "*"
 
 
-class Settings(Block):
+class ParameterSettings(Block):
     """The settings of one parameter, in order; the first whose filter matches counts."""
 
     entries: Annotated[list[Setting], Field(min_length=1)]

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.genome.words import (
     BASELINES,
     N_FINALISTS,
@@ -226,8 +226,8 @@ class Genome(Block):
     optimizer: OptimizerBlock = Field(
         default_factory=OptimizerBlock, description="Who searches, and for how long."
     )
-    evaluation: Evaluation = Field(
-        default_factory=Evaluation, description="How the live model is run."
+    evaluation: EvaluationBlock = Field(
+        default_factory=EvaluationBlock, description="How the live model is run."
     )
     execution: Execution = Field(default_factory=Execution, description="Where trials run.")
     trackers: list[str] = Field(
@@ -336,7 +336,7 @@ class Genome(Block):
         return task.model_copy(update=changes)
 
     @property
-    def evaluation_settings(self) -> Evaluation:
+    def evaluation_settings(self) -> EvaluationBlock:
         """`evaluation:` with mergekit-evolve's two keys in their place."""
         changes = {
             key: getattr(self, key)

@@ -45,7 +45,7 @@ _Loader.add_implicit_resolver(
 
 
 @dataclass(frozen=True)
-class Source:
+class YamlFile:
     """A YAML file as data.
 
     Attributes:
@@ -109,7 +109,7 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
-def read_yaml(path: Path) -> Source:
+def read_yaml(path: Path) -> YamlFile:
     """Reads a YAML file.
 
     Raises:
@@ -118,7 +118,7 @@ def read_yaml(path: Path) -> Source:
     return parse_yaml(_text(path), str(path))
 
 
-def read_documents(path: Path) -> list[Source]:
+def read_documents(path: Path) -> list[YamlFile]:
     """Every document of a YAML file, one or more; see :func:`read_yaml`."""
     return _parsed(_text(path), str(path), _nodes)
 
@@ -128,7 +128,7 @@ def _nodes(loader: _Loader) -> Iterator[yaml.Node | None]:
         yield loader.get_node()
 
 
-def parse_yaml(text: str, name: str) -> Source:
+def parse_yaml(text: str, name: str) -> YamlFile:
     """Parses YAML text; see :func:`read_yaml`."""
     (source,) = _parsed(text, name, lambda loader: [loader.get_single_node()])
     return source
@@ -145,19 +145,19 @@ def _text(path: Path) -> str:
 
 def _parsed(
     text: str, name: str, compose: Callable[[_Loader], Iterable[yaml.Node | None]]
-) -> list[Source]:
+) -> list[YamlFile]:
     try:
         loader = _Loader(text)
     except yaml.YAMLError as error:
         raise _syntax_error(error, name, text) from error
-    sources: list[Source] = []
+    sources: list[YamlFile] = []
     walk = None
     try:
         for node in [*compose(loader)] or [None]:
             if node is None:
                 raise GenomeError("the file is empty", where=name)
             walk = _Walk(loader, name, walk)
-            sources.append(Source(name, walk.build(node, (), 0), walk.lines, walk.lent))
+            sources.append(YamlFile(name, walk.build(node, (), 0), walk.lines, walk.lent))
     except yaml.YAMLError as error:
         raise _syntax_error(error, name, text) from error
     except RecursionError as error:

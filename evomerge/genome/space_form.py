@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evomerge.genome.merge_block import SPACE_KEYS
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 
 _BELOW = "genome.space."
 
 
-def lifted(source: Source) -> Source:
+def lifted(source: YamlFile) -> YamlFile:
     """The file with the keys that all spaces share in `genome:` itself.
 
     One that stands in both places stays, and the schema refuses it.

@@ -109,7 +109,7 @@ class Task(Block):
             yield MisfitError("limit and samples both choose the documents; give one of them")
 
 
-class Evaluation(Block):
+class EvaluationBlock(Block):
     """How the live model is run."""
 
     batch_size: Annotated[Whole, Field(ge=1)] | Literal["auto"] = Field(

@@ -44,7 +44,7 @@ class Continuation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Generation:
+class GenerationRequest:
     """How a text is written.
 
     Attributes:
@@ -81,7 +81,7 @@ class Prompt(NamedTuple):
     """What a text is written after, and how."""
 
     tokens: tuple[int, ...]
-    generation: Generation
+    generation: GenerationRequest
 
 
 class Written(str):

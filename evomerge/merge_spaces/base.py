@@ -24,13 +24,10 @@ from evomerge.nouns.space import Point, Space
 from evomerge.recipe.plain import Recipe
 
 
-class Settings(Block):
+class SpaceSettings(Block):
     """Settings of one merge space, which stand under ``genome.space``; subclasses add fields."""
 
     model_config = ConfigDict(allow_inf_nan=False)
-
-
-_Settings = Settings  # inside MergeSpace, Settings is the class variable
 
 
 class MergeSpace(ABC):
@@ -58,7 +55,7 @@ class MergeSpace(ABC):
     """
 
     name: ClassVar[str]
-    Settings: ClassVar[type[_Settings]] = _Settings
+    Settings: ClassVar[type[SpaceSettings]] = SpaceSettings
     reads: ClassVar[frozenset[str]] = SPACE_KEYS
     merge_method: ClassVar[str] = ""
     folds_adapters: ClassVar[bool] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.parameter_values import Settings
+from evomerge.genome.parameter_values import ParameterSettings
 
 
 def per_tensor(own: MergeDefinition) -> MergeDefinition:
@@ -27,7 +27,7 @@ def per_tensor(own: MergeDefinition) -> MergeDefinition:
     )
 
 
-def _level(parameters: Mapping[str, Settings]) -> dict[str, Settings]:
+def _level(parameters: Mapping[str, ParameterSettings]) -> dict[str, ParameterSettings]:
     """The same without starts over depth: a tensor has one depth, and is begun elsewhere."""
     found = {}
     for name, settings in parameters.items():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.merge_spaces.slots import Coupled, Slot, Variable
+from evomerge.merge_spaces.slots import Coupled, ValueSlot, Variable
 from evomerge.merge_spaces.slotted import SlotSpace
 from evomerge.merge_spaces.unit_weights import Shares
 from evomerge.models.architecture import Architecture
@@ -40,7 +40,7 @@ def has_shares(merge_space: SlotSpace) -> bool:
     return any(isinstance(one, Shares) and len(one.names) > 1 for one in coupled)
 
 
-def _read_by(slot: Slot) -> Iterator[tuple[str, int]]:
+def _read_by(slot: ValueSlot) -> Iterator[tuple[str, int]]:
     """The coordinates that a value is read from, each with its control point."""
     reader = slot.reader
     if isinstance(reader, Variable):
@@ -50,7 +50,7 @@ def _read_by(slot: Slot) -> Iterator[tuple[str, int]]:
             yield from ((name, control) for name in weights.names)
 
 
-def _place(slot: Slot, control: int, architecture: Architecture) -> _Place:
+def _place(slot: ValueSlot, control: int, architecture: Architecture) -> _Place:
     """Embeddings come before the layers of the first slice, norm and head after the last."""
     text = slot.filter or ""
     end = 0

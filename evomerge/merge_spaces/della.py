@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evomerge.foundations.errors import GenomeError
-from evomerge.merge_spaces.slots import Idle, Slot
+from evomerge.merge_spaces.slots import Idle, ValueSlot
 from evomerge.nouns.space import Parameter, Real
 
 _EPSILON = 0.15  # mergekit's, where nobody gives one
 
 
 def check_della(
-    parameters: Sequence[Parameter], slots: Sequence[Slot], fixed: Mapping[str, Any]
+    parameters: Sequence[Parameter], slots: Sequence[ValueSlot], fixed: Mapping[str, Any]
 ) -> None:
     """Refuses a space with points that DELLA cannot merge.
 
@@ -41,7 +41,7 @@ def check_della(
 
 
 def _spans(
-    name: str, parameters: Sequence[Parameter], slots: Sequence[Slot], fixed: Mapping[str, Any]
+    name: str, parameters: Sequence[Parameter], slots: Sequence[ValueSlot], fixed: Mapping[str, Any]
 ) -> Iterator[tuple[float, float]]:
     """Smallest and largest value of all that a parameter of the method is at some place."""
     for parameter in parameters:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evomerge.genome.model_names import ModelName
-from evomerge.merge_spaces.slots import Coupled, Idle, Slot, Variable
+from evomerge.merge_spaces.slots import Coupled, Idle, ValueSlot, Variable
 from evomerge.nouns.space import Parameter
 
 
 def known_point(
     parameters: Iterable[Parameter],
-    slots: Sequence[Slot],
+    slots: Sequence[ValueSlot],
     weights: Mapping[ModelName, float],
     others: Mapping[str, Any],
 ) -> dict[str, Any] | None:
@@ -43,7 +43,7 @@ def known_point(
 
 
 def _coupled(
-    slots: Sequence[Slot], weights: Mapping[ModelName, float]
+    slots: Sequence[ValueSlot], weights: Mapping[ModelName, float]
 ) -> dict[tuple[Any, ...], list[float]]:
     """The weights of each set of models that share a sum, in the order of the set."""
     found: dict[tuple[Any, ...], dict[int, float]] = {}

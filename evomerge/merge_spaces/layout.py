@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.parameter_values import Setting, Settings
+from evomerge.genome.parameter_values import ParameterSettings, Setting
 from evomerge.models.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class Group:
+class TensorGroup:
     """Tensors outside the layers that have values of their own, or one kind of tensor.
 
     Attributes:
@@ -49,7 +49,7 @@ class Slice:
     end: int
     tensors: tuple[str, ...]
     outside: frozenset[str]
-    groups: tuple[Group, ...]
+    groups: tuple[TensorGroup, ...]
     has_rest: bool = True
     is_named: bool = True
 
@@ -128,7 +128,9 @@ def _tensors(architecture: Architecture, start: int, end: int) -> Iterator[str]:
         yield from architecture.head
 
 
-def cells(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) -> Iterator[Cell]:
+def cells(
+    slice_: Slice, settings: ParameterSettings | None, filters: tuple[str, ...]
+) -> Iterator[Cell]:
     """The places of a slice where a parameter with these settings gets a value.
 
     A filter that finds no tensor of the slice, or none that an earlier one left, is no place:
@@ -143,7 +145,9 @@ def cells(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) ->
             yield replace(cell, has_layers=has_layers, tensors=frozenset(own))
 
 
-def _places(slice_: Slice, settings: Settings | None, filters: tuple[str, ...]) -> Iterator[Cell]:
+def _places(
+    slice_: Slice, settings: ParameterSettings | None, filters: tuple[str, ...]
+) -> Iterator[Cell]:
     for group in slice_.groups:
         setting = settings.matching(group.example) if settings else None
         label = _joined(slice_.label, group.label) if group.is_kind else group.label
@@ -171,17 +175,18 @@ def _module(tensor: str) -> str:
     return tensor.rpartition(".")[0]
 
 
-def _outside(label: str, tensors: tuple[str, ...]) -> tuple[Group, ...]:
+def _outside(label: str, tensors: tuple[str, ...]) -> tuple[TensorGroup, ...]:
     """One group per module, so that weight and bias stay together."""
     modules = list(dict.fromkeys(_module(tensor) for tensor in tensors))
     examples = {_module(tensor): tensor for tensor in reversed(tensors)}
     labels = [label] if len(modules) == 1 else [f"{label} {module}" for module in modules]
     return tuple(
-        Group(name, module, examples[module]) for name, module in zip(labels, modules, strict=True)
+        TensorGroup(name, module, examples[module])
+        for name, module in zip(labels, modules, strict=True)
     )
 
 
-def _kinds(architecture: Architecture, layer: int) -> tuple[Group, ...]:
+def _kinds(architecture: Architecture, layer: int) -> tuple[TensorGroup, ...]:
     """One group per module of a layer, with a filter that finds it and nothing else."""
     inside = {
         _module(tensor).partition("{layer}.")[2] or _module(tensor): tensor
@@ -195,7 +200,7 @@ def _kinds(architecture: Architecture, layer: int) -> tuple[Group, ...]:
         *architecture.embeddings,
     )
     return tuple(
-        Group(
+        TensorGroup(
             kind,
             _unambiguous(kind, everywhere),
             inside[kind].replace("{layer}", str(layer)),

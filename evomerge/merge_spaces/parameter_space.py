@@ -17,7 +17,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.methods import MethodParameter, Scope, Unmoved
 from evomerge.genome.misfit import MisfitError
-from evomerge.genome.parameter_values import Settings
+from evomerge.genome.parameter_values import ParameterSettings
 from evomerge.merge_spaces.by_tensor import per_tensor
 from evomerge.merge_spaces.coordinate_places import has_shares, places_of
 from evomerge.merge_spaces.coordinates import bounds, coordinate
@@ -31,7 +31,7 @@ from evomerge.merge_spaces.slots import (
     Coupled,
     Idle,
     Reader,
-    Slot,
+    ValueSlot,
     Variable,
     by_place,
     with_filters,
@@ -65,7 +65,7 @@ class ParameterSpace(SlotSpace):
         self._idle: list[IdleParameter] = []
         self._parameters: list[Parameter] = []
         self.fixed: dict[str, Any] = {}
-        self.slots: list[Slot] = []
+        self.slots: list[ValueSlot] = []
         for parameter in self.method.live_parameters:
             if parameter.scope is Scope.SHARED:
                 self._place_shared(parameter)
@@ -104,7 +104,7 @@ class ParameterSpace(SlotSpace):
             return 1
         return -(-self.architecture.n_layers // step)
 
-    def _cells(self, settings: Settings | None) -> Iterator[tuple[int, Cell]]:
+    def _cells(self, settings: ParameterSettings | None) -> Iterator[tuple[int, Cell]]:
         filters = tuple(self.definition.filters or ())
         for index, slice_ in enumerate(self.slices):
             for cell in cells(slice_, settings, filters):
@@ -120,7 +120,7 @@ class ParameterSpace(SlotSpace):
         for index, cell in self._cells(settings):
             reader = self._reader(parameter, cell, None)
             if reader is not None:
-                self.slots.append(Slot(parameter.name, None, index, cell.filter, reader))
+                self.slots.append(ValueSlot(parameter.name, None, index, cell.filter, reader))
 
     def _place_per_source(self, parameter: MethodParameter) -> None:
         for i in self.inputs.weighted:
@@ -138,7 +138,7 @@ class ParameterSpace(SlotSpace):
         for index, cell in self._cells(settings):
             reader = self._reader(parameter, cell, i)
             if reader is not None:
-                self.slots.append(Slot(parameter.name, model, index, cell.filter, reader))
+                self.slots.append(ValueSlot(parameter.name, model, index, cell.filter, reader))
 
     def _place_weights(self, parameter: MethodParameter) -> None:
         given = [
@@ -170,7 +170,9 @@ class ParameterSpace(SlotSpace):
                 reader: Reader = Idle(rounded(1 / len(self.inputs.weighted)))
                 if coupled and i in live:
                     reader = Coupled(coupled, live.index(i))
-                self.slots.append(Slot("weight", self.inputs.models[i], index, cell.filter, reader))
+                self.slots.append(
+                    ValueSlot("weight", self.inputs.models[i], index, cell.filter, reader)
+                )
 
     def _live(self, cell: Cell) -> list[int]:
         """The sources whose weights change something at a place; those of the others are named."""
@@ -325,5 +327,5 @@ class ParameterSpace(SlotSpace):
         return known_point(self._parameters, self.slots, weights, values)
 
 
-def _fixed(settings: Settings) -> Any:
+def _fixed(settings: ParameterSettings) -> Any:
     return with_filters([(entry.filter, entry.value) for entry in settings.entries])

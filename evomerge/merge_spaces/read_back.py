@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from evomerge.foundations.errors import EvomergeError
-from evomerge.merge_spaces.slots import Coupled, Idle, Slot, Variable, by_place, silent
+from evomerge.merge_spaces.slots import Coupled, Idle, ValueSlot, Variable, by_place, silent
 from evomerge.merge_spaces.slotted import SlotSpace
 from evomerge.nouns.space import Point
 from evomerge.recipe.effective import effective
@@ -48,7 +48,7 @@ def _point(merge_space: SlotSpace, config: Mapping[str, Any]) -> dict[str, Any] 
     return inside if _is_near(found.config, config) else None
 
 
-def _free(space: SlotSpace, values: Mapping[Slot, Any]) -> Iterator[Slot]:
+def _free(space: SlotSpace, values: Mapping[ValueSlot, Any]) -> Iterator[ValueSlot]:
     """Where a recipe may hold anything, and makes the weights that the space's own makes."""
     yield from (slot for slot in values if isinstance(slot.reader, Idle))
     if space.starts:
@@ -57,8 +57,8 @@ def _free(space: SlotSpace, values: Mapping[Slot, Any]) -> Iterator[Slot]:
 
 
 def _as_written(
-    slot: Slot, values: Mapping[Slot, Any], point: Point, free: Collection[Slot]
-) -> Slot:
+    slot: ValueSlot, values: Mapping[ValueSlot, Any], point: Point, free: Collection[ValueSlot]
+) -> ValueSlot:
     """A slot that gives what the recipe holds, where it makes the weights of the point."""
     if slot in free:
         return replace(slot, reader=values[slot])
@@ -70,7 +70,7 @@ def _as_written(
 
 
 def _coordinates(
-    space: SlotSpace, values: Mapping[Slot, Any], free: Collection[Slot]
+    space: SlotSpace, values: Mapping[ValueSlot, Any], free: Collection[ValueSlot]
 ) -> Iterator[tuple[str, Any]]:
     for slot, value in values.items():
         if isinstance(slot.reader, Variable) and slot in free:
@@ -81,7 +81,7 @@ def _coordinates(
             yield from _coupled(slot, values)
 
 
-def _coupled(slot: Slot, values: Mapping[Slot, Any]) -> Iterator[tuple[str, float]]:
+def _coupled(slot: ValueSlot, values: Mapping[ValueSlot, Any]) -> Iterator[tuple[str, float]]:
     """The coordinates of weights that sum to 1, from the weights of all their sources."""
     together = [_controls(values[other]) for other in _together(slot, values)]
     for control, coupled in enumerate(slot.reader.weights):
@@ -89,7 +89,7 @@ def _coupled(slot: Slot, values: Mapping[Slot, Any]) -> Iterator[tuple[str, floa
         yield from zip(coupled.names, coupled.encode(weights), strict=True)
 
 
-def _together(slot: Slot, values: Mapping[Slot, Any]) -> list[Slot]:
+def _together(slot: ValueSlot, values: Mapping[ValueSlot, Any]) -> list[ValueSlot]:
     """Of the sources whose weights sum to 1 with that of a slot, its own among them."""
     return [
         other
@@ -102,7 +102,7 @@ def _controls(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _value(space: SlotSpace, slot: Slot, config: Mapping[str, Any]) -> Any:
+def _value(space: SlotSpace, slot: ValueSlot, config: Mapping[str, Any]) -> Any:
     """What a recipe holds where a slot stands."""
     part = config["slices"][slot.slice] if len(space.slices) > 1 else config
     if slot.model is not None:

@@ -56,7 +56,7 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class Slot:
+class ValueSlot:
     """One value in a recipe: which parameter of which input, where, and where it is from."""
 
     parameter: str
@@ -71,17 +71,17 @@ class Slot:
         return self.reader.read(point) if is_read else self.reader
 
 
-def by_place(slots: Iterable[Slot]) -> dict[tuple[ModelName | None, int], list[Slot]]:
+def by_place(slots: Iterable[ValueSlot]) -> dict[tuple[ModelName | None, int], list[ValueSlot]]:
     """The slots of each model, None for shared ones, in each slice."""
-    found: dict[tuple[ModelName | None, int], list[Slot]] = {}
+    found: dict[tuple[ModelName | None, int], list[ValueSlot]] = {}
     for slot in slots:
         found.setdefault((slot.model, slot.slice), []).append(slot)
     return found
 
 
 def read(
-    slots: Sequence[Slot], point: Point, starts: Mapping[str, Value]
-) -> Iterator[tuple[Slot, Any]]:
+    slots: Sequence[ValueSlot], point: Point, starts: Mapping[str, Value]
+) -> Iterator[tuple[ValueSlot, Any]]:
     """The values of one model in one slice, for a point.
 
     A model of weight 0 takes no part: whatever else is said of it stands where a search starts,
@@ -98,7 +98,7 @@ def read(
         yield slot, slot.value(starts) if slot in left_out else value
 
 
-def silent(values: Mapping[Slot, Any]) -> set[Slot]:
+def silent(values: Mapping[ValueSlot, Any]) -> set[ValueSlot]:
     """What says nothing, because the weight is 0 wherever it acts.
 
     Args:
@@ -119,7 +119,7 @@ def silent(values: Mapping[Slot, Any]) -> set[Slot]:
     }
 
 
-def _filters_of(slots: Iterable[Slot]) -> dict[str, list[str | None]]:
+def _filters_of(slots: Iterable[ValueSlot]) -> dict[str, list[str | None]]:
     """The filters of each parameter, in the order in which mergekit looks for one."""
     found: dict[str, list[str | None]] = {}
     for slot in slots:

@@ -12,7 +12,7 @@ from evomerge.genome.inputs import Inputs
 from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.layout import Slice
-from evomerge.merge_spaces.slots import Slot, by_place, read, with_filters, with_rest
+from evomerge.merge_spaces.slots import ValueSlot, by_place, read, with_filters, with_rest
 from evomerge.merge_spaces.table import EffectiveSettings
 from evomerge.nouns.space import Point, Value
 from evomerge.recipe.plain import Recipe
@@ -33,12 +33,12 @@ class SlotSpace(MergeSpace):
     given: EffectiveSettings
     slices: tuple[Slice, ...]
     inputs: Inputs
-    slots: Sequence[Slot]
+    slots: Sequence[ValueSlot]
     fixed: Mapping[str, Any]
     starts: Mapping[str, Value]
-    _slots_at: Mapping[tuple[ModelName | None, int], Sequence[Slot]]
+    _slots_at: Mapping[tuple[ModelName | None, int], Sequence[ValueSlot]]
 
-    def with_slots(self, slots: Sequence[Slot]) -> Self:
+    def with_slots(self, slots: Sequence[ValueSlot]) -> Self:
         """The same, its recipes written from other slots."""
         other = copy(self)
         other.slots, other._slots_at = slots, by_place(slots)
@@ -49,7 +49,7 @@ class SlotSpace(MergeSpace):
         """Whether the genome says itself if weights are divided by their sum."""
         return self.given.gives_normalize
 
-    def is_given(self, slot: Slot) -> bool:
+    def is_given(self, slot: ValueSlot) -> bool:
         """Whether the range of a slot is the genome's own."""
         parameter = self.method.parameter(slot.parameter)
         return slot.model is not None and self.given.of_source(parameter, slot.model) is not None

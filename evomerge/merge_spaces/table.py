@@ -9,7 +9,7 @@ from evomerge.genome.inputs import inputs_of
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.methods import Method, MethodParameter
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.parameter_values import Settings
+from evomerge.genome.parameter_values import ParameterSettings
 from evomerge.merge_spaces.layout import Slice
 from evomerge.models.architecture import Architecture
 
@@ -46,13 +46,13 @@ class EffectiveSettings:
         if problems:
             raise GenomeError.of(problems)
 
-    def shared(self, parameter: MethodParameter) -> Settings | None:
+    def shared(self, parameter: MethodParameter) -> ParameterSettings | None:
         """Settings that hold for every source."""
         if parameter.name == self.method.normalized_by:
-            return Settings.model_validate(self.normalize)
+            return ParameterSettings.model_validate(self.normalize)
         return self.definition.parameters.get(parameter.name)
 
-    def of_source(self, parameter: MethodParameter, model: ModelName) -> Settings | None:
+    def of_source(self, parameter: MethodParameter, model: ModelName) -> ParameterSettings | None:
         """Settings that hold for one source."""
         return self._own.get(model, {}).get(parameter.name) or self.shared(parameter)
 
@@ -87,7 +87,9 @@ class EffectiveSettings:
                 yield from self._setting_problems(where, name, settings)
         yield from self._filter_problems("genome.filters", self.definition.filters or ())
 
-    def _read(self, parameters: Mapping[str, Settings]) -> Iterator[tuple[str, Settings]]:
+    def _read(
+        self, parameters: Mapping[str, ParameterSettings]
+    ) -> Iterator[tuple[str, ParameterSettings]]:
         """Those that the method makes something of."""
         return ((name, s) for name, s in parameters.items() if self.method.reads(name))
 
@@ -103,7 +105,9 @@ class EffectiveSettings:
                 )
             left -= own
 
-    def _setting_problems(self, where: str, name: str, settings: Settings) -> Iterator[Problem]:
+    def _setting_problems(
+        self, where: str, name: str, settings: ParameterSettings
+    ) -> Iterator[Problem]:
         parameter = self.method.parameter(name)
         texts = [entry.filter for entry in settings.entries if not entry.is_default]
         yield from self._filter_problems(where, [text for text in texts if text is not None])

@@ -9,7 +9,7 @@ from mergekit.common import ModelReference
 from mergekit.tokenizer import PermutedVocabulary, TokenizerInfo
 from mergekit.vocabulary import vocabulary_views
 
-from evomerge.merging.spill import spilled
+from evomerge.merging.offload import offloaded
 
 _ROWS = 1024  # looked at at a time
 
@@ -49,10 +49,10 @@ def settled(made: torch.Tensor, stored: torch.dtype) -> torch.Tensor:
             in the dtype they are stored in.
         stored: That dtype.
     """
-    narrow = spilled(made.shape, stored)
+    narrow = offloaded(made.shape, stored)
     for start in range(0, len(made), _ROWS):
         rows = narrow[start : start + _ROWS]
         rows.copy_(made[start : start + _ROWS])
         if not torch.equal(rows.to(made.dtype), made[start : start + _ROWS]):
-            return spilled(made.shape, made.dtype).copy_(made)
+            return offloaded(made.shape, made.dtype).copy_(made)
     return narrow

@@ -38,7 +38,7 @@ _ORIGIN_KEYS = ("_name_or_path", "name_or_path", "transformers_version")
 
 
 @dataclass(frozen=True)
-class Output:
+class BuiltFolder:
     """The built folder without its weights.
 
     Attributes:
@@ -64,7 +64,7 @@ class Outputs:
         self._options = options
         self._tokenizers: dict[tuple[tuple[str, str], ...], PreTrainedTokenizerBase] = {}
 
-    def of(self, structure: Structure) -> Output:
+    def of(self, structure: Structure) -> BuiltFolder:
         """What ``mergekit-yaml`` would write beside the weights.
 
         Raises:
@@ -72,7 +72,7 @@ class Outputs:
         """
         with scratch() as folder:
             self.write(structure, folder)
-            return Output(
+            return BuiltFolder(
                 config=AutoConfig.from_pretrained(
                     folder, trust_remote_code=self._options.trust_remote_code
                 ),

@@ -21,7 +21,7 @@ from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.reading import is_folder, read_text
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.model_names import ModelName
-from evomerge.merging.kernels.engine import Merged, Origin
+from evomerge.merging.kernels.engine import Merged, TensorOrigin
 from evomerge.models.inspect import ADAPTER_WEIGHTS
 from evomerge.models.repository import open_repository
 from evomerge.recipe.adapter_sum import AdapterSum, file_of, sum_in, with_model
@@ -191,7 +191,7 @@ class Fold:
             if module in left:
                 left.remove(module)
                 # It never passes for the base's tensor.
-                origin = Origin(one.origin.planned, one.origin.values, is_all=False)
+                origin = TensorOrigin(one.origin.planned, one.origin.values, is_all=False)
                 yield Folded(origin, self, module)
             else:
                 yield one

@@ -11,7 +11,7 @@ from evomerge.foundations.machine import memory
 CAP = 8 << 30  # bytes
 
 
-class Budget:
+class MemoryBudget:
     """Grants memory or refuses it; what is refused is computed anew in every merge.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from evomerge.foundations.errors import MergeError, ModelError
-from evomerge.merging.kernels.engine import Merged, Origin
+from evomerge.merging.kernels.engine import Merged, TensorOrigin
 from evomerge.models.quiet import quiet_transformers
 
 
@@ -43,7 +43,7 @@ class Weights:
         _refuse_not_finite(own.items())
         self.bound = {name: own[home] for name, home in homes.items()}
         bound = {id(tensor) for tensor in self.bound.values()}
-        self._held: dict[str, Origin] = {}  # what was last written where
+        self._held: dict[str, TensorOrigin] = {}  # what was last written where
         self.in_place = all(id(tensor) in bound for tensor in own.values()) and all(
             torch.equal(home, tensors[name].to(home)) for name, home in self.bound.items()
         )

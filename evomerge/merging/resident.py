@@ -23,11 +23,11 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LostFileError, MergeError, told
 from evomerge.foundations.reading import is_folder
 from evomerge.foundations.scratch import full_scratch
-from evomerge.merging.built_files import Output, Outputs
+from evomerge.merging.built_files import BuiltFolder, Outputs
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub_cache import reachable
-from evomerge.merging.kept_memory import Budget
-from evomerge.merging.kernels.engine import Engine, Kernels, Merged
+from evomerge.merging.kept_memory import MemoryBudget
+from evomerge.merging.kernels.engine import Kernels, Merged, TensorMerger
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
 from evomerge.merging.pickled import refuse_pickles
@@ -103,8 +103,8 @@ class ResidentMerger:
         self._folders = tuple(folders)
         self._sums = Sums()
         self._ties = ties
-        budget = Budget(cache_bytes, torch.device(device))
-        self._engine = Engine(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
+        budget = MemoryBudget(cache_bytes, torch.device(device))
+        self._engine = TensorMerger(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
             device=device,
             trust_remote_code=trust_remote_code,
@@ -261,6 +261,6 @@ class _Plan:
     """A structure, what surrounds its weights, and which live model can hold them."""
 
     structure: Structure
-    output: Output
+    output: BuiltFolder
     kernels: Kernels
     weights_key: _WeightsKey | None = None

@@ -28,9 +28,9 @@ from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.scratch import scratch, scratch_root
 from evomerge.merging.alignment import n_unmoved, settled
-from evomerge.merging.courier import Courier, Delivery
-from evomerge.merging.kept_memory import Budget
-from evomerge.merging.spill import spilled
+from evomerge.merging.kept_memory import MemoryBudget
+from evomerge.merging.offload import offloaded
+from evomerge.merging.prefetch import Prefetched, Prefetcher
 from evomerge.merging.window import Window, expect, forget, is_mapped, tells_what_is_mapped
 from evomerge.models.quiet import quiet_transformers
 
@@ -85,17 +85,17 @@ class Sources:
         device: str = "cpu",
         trust_remote_code: bool = False,
         lora_cache: Path | None = None,
-        budget: Budget | None = None,
+        budget: MemoryBudget | None = None,
         window: Window | None = None,
     ) -> None:
         self._device = torch.device(device)
         self._window = window or Window(None, self._device)
-        self._courier = Courier(self._device) if self._device.type == "cuda" else None
+        self._prefetcher = Prefetcher(self._device) if self._device.type == "cuda" else None
         self._passing: set[int] = set()  # ids of mapped tensors that do not stay
         self._tensors: dict[LoadTensor, torch.Tensor | None] = {}
         self._views: dict[tuple[int, int], torch.Tensor] = {}  # of first rows
         self._casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
-        self._budget = budget or Budget(0, self._device)
+        self._budget = budget or MemoryBudget(0, self._device)
         if lora_cache is None:
             # Made only when a recipe has an adapter.
             lora_cache = scratch_root() / f"lora-{secrets.token_hex(8)}"
@@ -116,7 +116,7 @@ class Sources:
         cache.loaders.clear()  # shared by the whole process, and never fresh by itself
         cache.setup(options=self.options)
 
-    def inputs(self, task: ExecuteMergeMethodTask, tokenizer: TokenizerInfo | None) -> Inputs:
+    def inputs(self, task: ExecuteMergeMethodTask, tokenizer: TokenizerInfo | None) -> InputTensors:
         """The tensors one merge task works on, permuted where a tokenizer is named."""
         gather = task.gather_tensors
         if isinstance(gather, GatherTensors):
@@ -135,9 +135,9 @@ class Sources:
 
     def _permuted(
         self, gather: PermutedVocabulary, tokenizer: TokenizerInfo, stored: _Entries
-    ) -> Inputs:
+    ) -> InputTensors:
         """Rows in the order of the output's tokens, in temporary files; mergekit moves them."""
-        raw = Inputs({model: (t.to(_CPU), dtype) for model, (t, dtype) in stored.items()})
+        raw = InputTensors({model: (t.to(_CPU), dtype) for model, (t, dtype) in stored.items()})
         permuted = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
         entries, passing = {}, []
         for model in list(permuted):
@@ -149,7 +149,9 @@ class Sources:
             elif is_mapped(tensor):
                 passing.append(tensor)
         self._inputs(stored).release()
-        return Inputs(entries, device=self._device, passing=passing, courier=self._courier)
+        return InputTensors(
+            entries, device=self._device, passing=passing, prefetch=self._prefetcher
+        )
 
     def _loaded(self, gather: GatherTensors) -> _Entries:
         """GatherTensors, with the cast to the recipe's dtype left for later."""
@@ -159,10 +161,10 @@ class Sources:
         }
         return {model: (t, dtype) for model, (t, dtype) in found.items() if t is not None}
 
-    def _inputs(self, tensors: _Entries) -> Inputs:
+    def _inputs(self, tensors: _Entries) -> InputTensors:
         passing = [tensor for tensor, _ in tensors.values() if id(tensor) in self._passing]
-        return Inputs(
-            tensors, self._kept, device=self._device, passing=passing, courier=self._courier
+        return InputTensors(
+            tensors, self._kept, device=self._device, passing=passing, prefetch=self._prefetcher
         )
 
     def _first(self, tensor: torch.Tensor, n_rows: int | None) -> torch.Tensor:
@@ -188,7 +190,7 @@ class Sources:
         if self._window.holds(read):
             return read.to(self._device)
         if not is_mapped(read) and tells_what_is_mapped():
-            read = spilled(read.shape, read.dtype).copy_(read)
+            read = offloaded(read.shape, read.dtype).copy_(read)
         if is_mapped(read):  # else in the host's memory; to forget it would erase it
             self._passing.add(id(read))
         return read
@@ -203,7 +205,7 @@ class Sources:
         return self._casts[key]
 
 
-class Inputs:
+class InputTensors:
     """Resident tensors by model, each with the dtype a recipe wants it in.
 
     Args:
@@ -212,7 +214,7 @@ class Inputs:
             None: there is none.
         device: Where merges are computed.
         passing: Those of the tensors that do not stay in memory.
-        courier: Brings these to the device; None where it reads them as they are.
+        prefetch: Brings these to the device; None where it reads them as they are.
 
     Attributes:
         device: As given.
@@ -226,13 +228,13 @@ class Inputs:
         *,
         device: torch.device = _CPU,
         passing: Sequence[torch.Tensor] = (),
-        courier: Courier | None = None,
+        prefetch: Prefetcher | None = None,
     ) -> None:
         self._tensors = tensors
         self._keep = keep
         self._passing = passing
-        self._courier = courier
-        self._coming: Future[Delivery] | None = None
+        self._prefetcher = prefetch
+        self._coming: Future[Prefetched] | None = None
         self.device = device
         self.is_passing = bool(passing)
 
@@ -254,13 +256,13 @@ class Inputs:
         """Begins to read those that do not stay: they are merged next."""
         if not self.is_passing:
             return
-        if self._courier is None:
+        if self._prefetcher is None:
             for tensor in self._passing:
                 expect(tensor)
             return
         not_kept = set(map(id, self.kept().values()))
         sent = [tensor for tensor in self._passing if id(tensor) in not_kept]
-        self._coming = self._courier.send(sent) if sent else None
+        self._coming = self._prefetcher.send(sent) if sent else None
 
     def _received(self) -> dict[int, torch.Tensor]:
         coming, self._coming = self._coming, None

@@ -33,7 +33,7 @@ from mergekit.tokenizer import TokenizerInfo
 from transformers import PreTrainedConfig
 
 from evomerge.merging.form import Finder, Form, SymbolicSpec, UnclearError
-from evomerge.merging.sources import Inputs, Sources, build_tokenizer
+from evomerge.merging.sources import InputTensors, Sources, build_tokenizer
 from evomerge.merging.values import Values
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import filters_in
@@ -155,7 +155,7 @@ class PlannedTensor:
 
     task: ExecuteMergeMethodTask
     place: _Place
-    inputs: Inputs
+    inputs: InputTensors
     out_dtype: str | None
 
     @cached_property

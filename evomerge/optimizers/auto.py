@@ -19,7 +19,7 @@ from evomerge.foundations.seeding import stream_seed
 from evomerge.genome.schema import OptimizerBlock, OptimizerLink
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.search_context import SearchContext
 
@@ -58,7 +58,7 @@ class PickedLink(OptimizerLink):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class AutoChoice:
     """What the rule picked.
 
     Attributes:
@@ -84,13 +84,13 @@ class Chosen:
         return {"links": links, "reason": self.reason}
 
 
-def chosen_in(header: Mapping[str, Any]) -> Chosen | None:
+def chosen_in(header: Mapping[str, Any]) -> AutoChoice | None:
     """What was picked when the run of a ledger began; None where its genome names an optimizer."""
     data = header.get("auto")
     if data is None:
         return None
     links = tuple(PickedLink.model_validate(link) for link in data["links"])
-    return Chosen(links, data["reason"])
+    return AutoChoice(links, data["reason"])
 
 
 def is_auto(block: OptimizerBlock) -> bool:
@@ -98,13 +98,13 @@ def is_auto(block: OptimizerBlock) -> bool:
     return block.name == "auto" and not block.parts
 
 
-def chosen(facts: Facts) -> Chosen:
+def chosen(facts: Facts) -> AutoChoice:
     """The rule; docs/optimizers.md has it as a table."""
     n_dims = facts.space.n_dims
     told = [counted(n_dims, "dimension")]
     if facts.n_objectives > 1:
         told = [counted(facts.n_objectives, "objective")]
-        return Chosen((_search("nsga2", facts, facts.budget),), told[0])
+        return AutoChoice((_search("nsga2", facts, facts.budget),), told[0])
     left, links = facts.budget, []
     if facts.budget < LEAST_WITH_GRADIENT:
         told.append(f"no gradient below {LEAST_WITH_GRADIENT} trials")
@@ -114,7 +114,7 @@ def chosen(facts: Facts) -> Chosen:
         links.append(PickedLink(name="gradient", budget=EPOCHS, **TRAINING))
         left -= EPOCHS
     name, why = _searcher(facts)
-    return Chosen((*links, _search(name, facts, left)), "; ".join([*told, *why]))
+    return AutoChoice((*links, _search(name, facts, left)), "; ".join([*told, *why]))
 
 
 def _searcher(facts: Facts) -> tuple[str, list[str]]:
@@ -159,7 +159,7 @@ class Auto(Chain):
         seed: int,
         population_size: int | None = None,
         n_objectives: int = 1,
-        settings: Settings | None = None,
+        settings: OptimizerSettings | None = None,
         context: SearchContext | None = None,
     ) -> None:
         if population_size is not None and population_size < self.min_population_size:

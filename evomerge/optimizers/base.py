@@ -20,7 +20,7 @@ from evomerge.nouns.space import Real, Space
 from evomerge.optimizers.search_context import SearchContext
 
 
-class Settings(BaseModel):
+class OptimizerSettings(BaseModel):
     """Settings of one optimizer beside the common ones; subclasses add fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -36,16 +36,13 @@ class Settings(BaseModel):
         return value
 
 
-_Settings = Settings  # inside Optimizer, Settings is the class variable
-
-
 class Optimizer(ABC):
     """Minimises losses over the unit cube by ask and tell.
 
     Subclasses write ``_ask``, ``_tell`` and, if knowing finished trials helps them,
     ``_learn``; the checks live here, once. Nothing is pickled: the state of an optimizer is
     rebuilt by constructing it with the same arguments and repeating the same calls. What
-    cannot be repeated for nothing, it keeps in ``context.keepsakes``.
+    cannot be repeated for nothing, it keeps in ``context.artifacts``.
 
     Args:
         space: Kinds of the coordinates, and where a search starts that knows no trial.
@@ -64,7 +61,7 @@ class Optimizer(ABC):
         ValueError: more objectives, or a smaller population, than the optimizer can handle.
     """
 
-    Settings: ClassVar[type[_Settings]] = _Settings
+    Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
     multi_objective: ClassVar[bool] = False
     is_adaptive: bool = True  # losses steer what is asked next
     learns_by_trials: bool = True  # the more dimensions, the more trials it takes
@@ -85,7 +82,7 @@ class Optimizer(ABC):
         seed: int,
         population_size: int | None = None,
         n_objectives: int = 1,
-        settings: _Settings | None = None,
+        settings: OptimizerSettings | None = None,
         context: SearchContext | None = None,
     ) -> None:
         if n_objectives > 1 and not self.multi_objective:

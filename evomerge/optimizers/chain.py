@@ -20,7 +20,7 @@ from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.search_context import Keepsakes, SearchContext
+from evomerge.optimizers.search_context import Artifacts, SearchContext
 
 _LEFT = "left.txt"  # says how many trials a link had left when it could not go on
 
@@ -48,7 +48,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldGeneration:
     """What one ``tell`` said.
 
     Attributes:
@@ -64,14 +64,16 @@ class Told:
     is_meant: NDArray[np.bool_]
 
     @property
-    def meant(self) -> Told:
+    def meant(self) -> ToldGeneration:
         """The trials that say something of their genotypes."""
         kept = np.flatnonzero(self.is_meant)
         evaluations = [self.evaluations[i] for i in kept.tolist()] if self.evaluations else ()
-        return Told(self.genotypes[kept], self.losses[kept], evaluations, self.is_meant[kept])
+        return ToldGeneration(
+            self.genotypes[kept], self.losses[kept], evaluations, self.is_meant[kept]
+        )
 
 
-class Composite(Optimizer):
+class CombinedOptimizer(Optimizer):
     """Is made of other optimizers.
 
     Args:
@@ -104,15 +106,15 @@ class Composite(Optimizer):
     def _made(self, position: int, space: Space, **changes: Any) -> Optimizer:
         """One of them, in a context of its own."""
         link = self._links[position]
-        keepsakes = Apart(self.context.keepsakes, self._folder_of(position))
-        return link.make(space, replace(self.context, keepsakes=keepsakes, **changes))
+        artifacts = LinkArtifacts(self.context.artifacts, self._folder_of(position))
+        return link.make(space, replace(self.context, artifacts=artifacts, **changes))
 
     def _folder_of(self, position: int) -> str:
         """Where one of them keeps its things."""
         return f"{position}-{self._links[position].name}"
 
 
-class Chain(Composite):
+class Chain(CombinedOptimizer):
     """Asks one optimizer after the other.
 
     Args:
@@ -124,7 +126,7 @@ class Chain(Composite):
     """
 
     def _start(self) -> None:
-        self._told: list[Told] = []
+        self._told: list[ToldGeneration] = []
         self._evaluations: Sequence[Evaluation | None] = ()
         self._is_whole = True
         self._has_proposed = False
@@ -181,17 +183,17 @@ class Chain(Composite):
         link = self._links[self._position]
         if self._is_at_last or not link.is_optional:
             return self._current.ask()
-        keepsakes, now = (
-            Apart(self.context.keepsakes, self._folder_of(self._position)),
+        artifacts, now = (
+            LinkArtifacts(self.context.artifacts, self._folder_of(self._position)),
             str(self._left).encode(),
         )
-        if keepsakes.recall(_LEFT) != now:
+        if artifacts.recall(_LEFT) != now:
             try:
                 return self._current.ask()
             except (LedgerError, LostFileError):  # not its own, and to be mended
                 raise
             except EvomergeError as error:
-                keepsakes.keep(_LEFT, now)
+                artifacts.keep(_LEFT, now)
                 self.context.notify(
                     f"{link.name} cannot go on, {self._links[self._position + 1].name} takes its "
                     f"place: {Problem(error.problems[0].what, fix=error.problems[0].fix)}"
@@ -240,29 +242,31 @@ class Chain(Composite):
             self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 
-    def _remember(self, genotypes: Array, losses: Array, is_meant: NDArray[np.bool_]) -> Told:
-        told = Told(genotypes, losses, self._evaluations, is_meant)
+    def _remember(
+        self, genotypes: Array, losses: Array, is_meant: NDArray[np.bool_]
+    ) -> ToldGeneration:
+        told = ToldGeneration(genotypes, losses, self._evaluations, is_meant)
         self._evaluations = ()
         self._told.append(told)
         return told
 
 
 @dataclass(frozen=True)
-class Apart:
-    """The keepsakes of one of several optimizers.
+class LinkArtifacts:
+    """The artifacts of one of several optimizers.
 
     Attributes:
-        keepsakes: Of all of them.
+        artifacts: Of all of them.
         prefix: A folder for its own.
     """
 
-    keepsakes: Keepsakes
+    artifacts: Artifacts
     prefix: str
 
     def recall(self, name: str) -> bytes | None:
-        """See :class:`evomerge.optimizers.search_context.Keepsakes`."""
-        return self.keepsakes.recall(f"{self.prefix}/{name}")
+        """See :class:`evomerge.optimizers.search_context.Artifacts`."""
+        return self.artifacts.recall(f"{self.prefix}/{name}")
 
     def keep(self, name: str, content: bytes) -> None:
-        """See :class:`evomerge.optimizers.search_context.Keepsakes`."""
-        self.keepsakes.keep(f"{self.prefix}/{name}", content)
+        """See :class:`evomerge.optimizers.search_context.Artifacts`."""
+        self.artifacts.keep(f"{self.prefix}/{name}", content)

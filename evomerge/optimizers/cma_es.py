@@ -28,7 +28,7 @@ from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.foundations.threads import one_thread
 from evomerge.genome.misfit import MisfitError
 from evomerge.nouns.space import Real, Space
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.focus import Focus
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _MAX_FLAT = 3  # generations of equal losses in a row before the search moves el
 _MAX_RESAMPLING = 0  # a sample outside the cube is clipped at once, see Differs
 
 
-class CmaEsSettings(Settings):
+class CmaEsSettings(OptimizerSettings):
     """Settings of ``cma_es``.
 
     Attributes:
@@ -80,7 +80,7 @@ class _Strategy(Protocol):
 class CmaEs(Optimizer):
     """Samples from a normal distribution that learns the shape of the landscape."""
 
-    Settings: ClassVar[type[Settings]] = CmaEsSettings
+    Settings: ClassVar[type[OptimizerSettings]] = CmaEsSettings
     only_ranks_matter: ClassVar[bool] = True
     min_population_size: ClassVar[int] = 4  # below, the package divides by zero
     settings: CmaEsSettings

@@ -13,11 +13,11 @@ from typing import ClassVar
 from optuna.samplers import BaseSampler, GPSampler
 from pydantic import Field
 
-from evomerge.optimizers.base import Settings
+from evomerge.optimizers.base import OptimizerSettings
 from evomerge.optimizers.optuna_study import OptunaOptimizer
 
 
-class GaussianProcessSettings(Settings):
+class GaussianProcessSettings(OptimizerSettings):
     """Settings of ``gp``.
 
     Attributes:
@@ -33,7 +33,7 @@ class GaussianProcess(OptunaOptimizer):
     Its time per trial grows with the trials: for budgets up to about 150 and few coordinates.
     """
 
-    Settings: ClassVar[type[Settings]] = GaussianProcessSettings
+    Settings: ClassVar[type[OptimizerSettings]] = GaussianProcessSettings
     proving_trials: ClassVar[int] = 15
     asks_any_time: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True

@@ -19,7 +19,7 @@ from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.chain import Composite, Link
+from evomerge.optimizers.chain import CombinedOptimizer, Link
 from evomerge.optimizers.search_context import SearchContext
 
 Array = NDArray[np.float64]
@@ -70,7 +70,7 @@ class _Island:
         return self.n_asked / max(self.link.budget, 1)
 
 
-class Islands(Composite):
+class Islands(CombinedOptimizer):
     """Asks one optimizer after the other, each over the same space.
 
     Args:

@@ -38,7 +38,7 @@ class RunRecord(Protocol):
         """What was searched."""
 
     @property
-    def standing(self) -> TrialsRecord:
+    def leaderboard(self) -> TrialsRecord:
         """The trials on the search tasks."""
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Keepsakes(Protocol):
+class Artifacts(Protocol):
     """What cost an optimizer something, to be found again when the run goes on."""
 
     def recall(self, name: str) -> bytes | None:
@@ -23,16 +23,16 @@ class Keepsakes(Protocol):
 
 @dataclass
 class InMemory:
-    """Keepsakes that end with the process."""
+    """Artifacts that end with the process."""
 
     kept: dict[str, bytes] = field(default_factory=dict)
 
     def recall(self, name: str) -> bytes | None:
-        """See :class:`Keepsakes`."""
+        """See :class:`Artifacts`."""
         return self.kept.get(name)
 
     def keep(self, name: str, content: bytes) -> None:
-        """See :class:`Keepsakes`."""
+        """See :class:`Artifacts`."""
         self.kept[name] = content
 
 
@@ -152,7 +152,7 @@ class SearchContext:
         places: Per coordinate the number of the place in the model that it belongs to, from the
             first layers to the last; None where nobody knows, or there is one place.
         brief: What is searched, in words.
-        keepsakes: Where it keeps what must not be paid for twice.
+        artifacts: Where it keeps what must not be paid for twice.
         trainer: The trainer for the optimizer's settings, the same one while it trains the same
             model; None where there is none.
         budget: Trials it will be asked for.
@@ -169,7 +169,7 @@ class SearchContext:
     seeds: NDArray[np.float64] | None = None
     places: NDArray[np.intp] | None = None
     brief: Brief = Brief()
-    keepsakes: Keepsakes = field(default_factory=InMemory)
+    artifacts: Artifacts = field(default_factory=InMemory)
     trainer: Callable[[Any], Trainer] | None = None
     budget: int | None = None
     begins_at_best: bool = False

@@ -12,11 +12,11 @@ from typing import ClassVar
 from optuna.samplers import BaseSampler, TPESampler
 from pydantic import Field
 
-from evomerge.optimizers.base import Settings
+from evomerge.optimizers.base import OptimizerSettings
 from evomerge.optimizers.optuna_study import OptunaOptimizer
 
 
-class TpeSettings(Settings):
+class TpeSettings(OptimizerSettings):
     """Settings of ``tpe``.
 
     Attributes:
@@ -29,7 +29,7 @@ class TpeSettings(Settings):
 class Tpe(OptunaOptimizer):
     """Samples where good trials are dense and bad ones are not."""
 
-    Settings: ClassVar[type[Settings]] = TpeSettings
+    Settings: ClassVar[type[OptimizerSettings]] = TpeSettings
     only_ranks_matter: ClassVar[bool] = True
     asks_any_time: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True

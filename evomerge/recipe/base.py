@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from evomerge.foundations.findings import Finding
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.recipe.recipe_text import to_text
 
 Hear = Callable[[Finding], None]
@@ -31,12 +31,12 @@ class RecipeKind(ABC):
 
     @classmethod
     @abstractmethod
-    def takes(cls, documents: Sequence[Source]) -> bool:
+    def takes(cls, documents: Sequence[YamlFile]) -> bool:
         """Whether a file that holds these, at least one, is a recipe of this kind."""
 
     @classmethod
     @abstractmethod
-    def read(cls, documents: Sequence[Source], hear: Hear) -> dict[str, Any]:
+    def read(cls, documents: Sequence[YamlFile], hear: Hear) -> dict[str, Any]:
         """The configuration that a file holds.
 
         Args:

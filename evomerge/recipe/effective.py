@@ -14,13 +14,13 @@ from typing import Any
 from evomerge.genome.methods import Base, Method, MethodParameter, Scope, method_named
 from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
-from evomerge.recipe.layers import LAYER, Group, groups_of
+from evomerge.recipe.layers import LAYER, LayerGroup, groups_of
 
 FRAME = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ParameterEntry:
     """What a parameter is for some tensors.
 
     Attributes:
@@ -37,7 +37,7 @@ class Entry:
         return self.value if isinstance(self.value, list) else [self.value]
 
 
-Entries = tuple[Entry, ...]
+Entries = tuple[ParameterEntry, ...]
 Settings = Mapping[str, Entries]
 
 
@@ -169,7 +169,7 @@ def _part(
     method: Method,
     models: Sequence[ModelName],
     base: ModelName | None,
-    group: Group,
+    group: LayerGroup,
     architecture: Architecture,
 ) -> Part:
     tensors = [*tensors_of(architecture, *group.layers)]
@@ -179,7 +179,7 @@ def _part(
         given = (place.get(parameter.name) for place in places)
         entries = _first_matches(given, parameter, tensors)
         if parameter.default is not None and all(entry.filter for entry in entries):
-            entries = (*entries, Entry(None, parameter.default))
+            entries = (*entries, ParameterEntry(None, parameter.default))
         return entries
 
     def all_of(scopes: Sequence[Scope], inner: Sequence[Mapping[str, Any]]) -> Settings:
@@ -222,7 +222,7 @@ def _first_matches(
 
     One that finds no tensor, or none that those before it leave, changes nothing.
     """
-    found: list[Entry] = []
+    found: list[ParameterEntry] = []
     left = set(tensors)
     for entry in (entry for setting in settings for entry in _entries(setting, parameter)):
         own = {name for name in left if entry.filter is None or entry.filter in name}
@@ -234,7 +234,7 @@ def _first_matches(
     return tuple(found)
 
 
-def _entries(setting: Any, parameter: MethodParameter) -> Iterator[Entry]:
+def _entries(setting: Any, parameter: MethodParameter) -> Iterator[ParameterEntry]:
     if isinstance(setting, Mapping):
         setting = [setting]
     if isinstance(setting, list) and any(isinstance(part, Mapping) for part in setting):
@@ -242,9 +242,9 @@ def _entries(setting: Any, parameter: MethodParameter) -> Iterator[Entry]:
             raise TypeError("a list of entries holds something else")
         for part in setting:
             text = part.get("filter")
-            yield Entry(None if text == "*" else text, _coerced(part["value"], parameter))
+            yield ParameterEntry(None if text == "*" else text, _coerced(part["value"], parameter))
     elif setting is not None and setting != []:
-        yield Entry(None, _coerced(setting, parameter))
+        yield ParameterEntry(None, _coerced(setting, parameter))
 
 
 def _coerced(value: Any, parameter: MethodParameter) -> Any:

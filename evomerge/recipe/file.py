@@ -9,7 +9,7 @@ from typing import Any
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import Finding, note, warning
-from evomerge.genome.source import Source, read_documents
+from evomerge.genome.source import YamlFile, read_documents
 from evomerge.recipe import RECIPE_KINDS
 from evomerge.recipe.base import Hear, RecipeKind
 from evomerge.recipe.keys import Ignored, ignored_keys, without
@@ -17,7 +17,7 @@ from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import models_in
 
 
-def documents_of(path: Path) -> list[Source]:
+def documents_of(path: Path) -> list[YamlFile]:
     """What a file holds, one or several documents; a --- at its end begins none.
 
     Raises:
@@ -27,7 +27,7 @@ def documents_of(path: Path) -> list[Source]:
     return [one for one in documents if one.data is not None] or documents[-1:]
 
 
-def recipe_of(documents: Sequence[Source], hear: Hear) -> Recipe:
+def recipe_of(documents: Sequence[YamlFile], hear: Hear) -> Recipe:
     """The recipe that a file holds, of whatever kind.
 
     Args:
@@ -42,7 +42,7 @@ def recipe_of(documents: Sequence[Source], hear: Hear) -> Recipe:
     return Recipe(kind.read(documents, hear))
 
 
-def stage_names(stages: Iterable[Source]) -> frozenset[str]:
+def stage_names(stages: Iterable[YamlFile]) -> frozenset[str]:
     """What a file of several documents calls the models that they make.
 
     Raises:
@@ -51,7 +51,7 @@ def stage_names(stages: Iterable[Source]) -> frozenset[str]:
     return frozenset(filter(None, map(_name, stages)))
 
 
-def used_names(stage: Source, names: Collection[str]) -> set[str]:
+def used_names(stage: YamlFile, names: Collection[str]) -> set[str]:
     """The names of other stages whose models a stage merges.
 
     Raises:
@@ -60,7 +60,7 @@ def used_names(stage: Source, names: Collection[str]) -> set[str]:
     return {model.path for model in models_in(stage.data)} & set(names) if names else set()
 
 
-def recipe_config(source: Source, hear: Hear) -> dict[str, Any]:
+def recipe_config(source: YamlFile, hear: Hear) -> dict[str, Any]:
     """What mergekit reads of a document.
 
     Args:
@@ -93,7 +93,7 @@ def recipe_config(source: Source, hear: Hear) -> dict[str, Any]:
     return without(content, ignored)
 
 
-def _name(stage: Source) -> str | None:
+def _name(stage: YamlFile) -> str | None:
     name = stage.data.get("name") if isinstance(stage.data, dict) else None
     if name is None or isinstance(name, str):
         return name
@@ -104,12 +104,12 @@ def _name(stage: Source) -> str | None:
     )
 
 
-def _misspelt(one: Ignored, source: Source) -> Problem:
+def _misspelt(one: Ignored, source: YamlFile) -> Problem:
     what = f"mergekit ignores {one.path[-1]!r}; did you mean {one.meant!r}?"
     return Problem(what, source.where(one.path), "Mend or remove it.")
 
 
-def _finding(one: Ignored, source: Source) -> Finding:
+def _finding(one: Ignored, source: YamlFile) -> Finding:
     report = note if one.is_known else warning
     what = f"mergekit ignores {one.path[-1]!r}: {one.why}; it is left out"
     return report(what, source.where(one.path))

@@ -16,7 +16,7 @@ _SHOWN = 3  # slices named in a message
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """Layers that the recipe merges with the same settings.
 
     Attributes:
@@ -44,7 +44,7 @@ class Group:
         return found.get(model, {})
 
 
-def groups_of(config: Mapping[str, Any], n_layers: int) -> list[Group]:
+def groups_of(config: Mapping[str, Any], n_layers: int) -> list[LayerGroup]:
     """The groups of a recipe, in order; together all layers.
 
     Slices of different lengths are cut to what divides them all: the merge is the same.
@@ -68,12 +68,12 @@ def groups_of(config: Mapping[str, Any], n_layers: int) -> list[Group]:
         scopes.insert(0, part)
     if not part.get("slices"):
         base = _name(config.get("base_model"))
-        return [Group((0, n_layers), base, part.get("models") or (), scopes, takes_base=True)]
+        return [LayerGroup((0, n_layers), base, part.get("models") or (), scopes, takes_base=True)]
     spans = _spans(part["slices"], n_layers)
     groups = []
     for span, slice_ in zip(spans, part["slices"], strict=True):
         base = _name(slice_.get("base_model") or config.get("base_model"))
-        groups.append(Group(span, base, slice_["sources"], (slice_, *scopes)))
+        groups.append(LayerGroup(span, base, slice_["sources"], (slice_, *scopes)))
     if len({(group.models, group.base) for group in groups}) > 1:
         raise _refusal("its slices merge different models: a search merges the same in all layers")
     step = gcd(*(start for start, _ in spans)) or n_layers

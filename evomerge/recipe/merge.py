@@ -10,7 +10,7 @@ from typing import Any
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.reading import is_folder
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.recipe.base import Hear, RecipeKind
 from evomerge.recipe.file import recipe_config, stage_names, used_names
 
@@ -23,12 +23,12 @@ class Merge(RecipeKind):
     module = "mergekit.scripts.run_yaml"
 
     @classmethod
-    def takes(cls, documents: Sequence[Source]) -> bool:
+    def takes(cls, documents: Sequence[YamlFile]) -> bool:
         """Whatever no other kind takes."""
         return True
 
     @classmethod
-    def read(cls, documents: Sequence[Source], hear: Hear) -> dict[str, Any]:
+    def read(cls, documents: Sequence[YamlFile], hear: Hear) -> dict[str, Any]:
         """The last document; keys that mergekit ignores are told and left out."""
         *before, last = documents
         names = stage_names(before)

@@ -14,7 +14,7 @@ from typing import Any
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.reading import is_folder
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.source import Source
+from evomerge.genome.source import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind
 from evomerge.recipe.file import recipe_config, stage_names, used_names
 from evomerge.recipe.recipe_text import to_text
@@ -31,13 +31,13 @@ class Multi(RecipeKind):
     module = "mergekit.scripts.multimerge"
 
     @classmethod
-    def takes(cls, documents: Sequence[Source]) -> bool:
+    def takes(cls, documents: Sequence[YamlFile]) -> bool:
         """Several documents, the last of which merges what others are yet to make."""
         *before, last = documents
         return any(not is_folder(name) for name in used_names(last, stage_names(before)))
 
     @classmethod
-    def read(cls, documents: Sequence[Source], hear: Hear) -> dict[str, Any]:
+    def read(cls, documents: Sequence[YamlFile], hear: Hear) -> dict[str, Any]:
         """The stages that the last one needs, and it."""
         order = [*_in_order(documents)]
         own = {str(stage.data["name"]): _NAME.format(i) for i, stage in enumerate(order[:-1], 1)}
@@ -91,14 +91,14 @@ class Multi(RecipeKind):
         return "---\n".join(map(to_text, config["stages"]))
 
 
-def _nameless(stage: Source) -> Source:
+def _nameless(stage: YamlFile) -> YamlFile:
     """Its name, which mergekit-multi reads, is nothing that mergekit ignores."""
     if not isinstance(stage.data, dict):
         return stage
     return replace(stage, data={k: v for k, v in stage.data.items() if k != "name"})
 
 
-def _in_order(documents: Sequence[Source]) -> Iterator[Source]:
+def _in_order(documents: Sequence[YamlFile]) -> Iterator[YamlFile]:
     """The stages that the last one needs, each after those that it merges itself.
 
     Raises:
@@ -108,7 +108,7 @@ def _in_order(documents: Sequence[Source]) -> Iterator[Source]:
     if stage_names([last]) and any(not stage_names([stage]) for stage in before):
         what = "mergekit-multi makes the model of the stage without a name, which is not the last"
         raise _refusal(last, what, "Put that stage last.")
-    named: dict[str, Source] = {}
+    named: dict[str, YamlFile] = {}
     for stage in before:
         for name in stage_names([stage]):
             if name in named:
@@ -116,7 +116,7 @@ def _in_order(documents: Sequence[Source]) -> Iterator[Source]:
             named[name] = stage
     done: set[str] = set()
 
-    def needed(stage: Source, above: tuple[str, ...]) -> Iterator[Source]:
+    def needed(stage: YamlFile, above: tuple[str, ...]) -> Iterator[YamlFile]:
         for name in sorted(used_names(stage, named)):
             if name in above:
                 what = f"stages need each other: {' -> '.join((*above, name))}"
@@ -129,5 +129,5 @@ def _in_order(documents: Sequence[Source]) -> Iterator[Source]:
     return needed(last, ())
 
 
-def _refusal(stage: Source, what: str, fix: str) -> GenomeError:
+def _refusal(stage: YamlFile, what: str, fix: str) -> GenomeError:
     return GenomeError(what, where=stage.where(()), fix=fix)

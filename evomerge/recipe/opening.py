@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evomerge.genome.model_names import ModelName
-from evomerge.recipe.effective import Effective, Entries, Entry, Settings
+from evomerge.recipe.effective import Effective, Entries, ParameterEntry, Settings
 from evomerge.recipe.ranges import Span, della_room, fixed, opened, strongest
 
 
@@ -86,10 +86,10 @@ def _default_last(text: str | None) -> bool:
     return text is None
 
 
-def _entry(text: str | None, values: list[Any]) -> Entry:
+def _entry(text: str | None, values: list[Any]) -> ParameterEntry:
     if all(value == values[0] for value in values):
-        return Entry(text, values[0])
-    return Entry(text, [v for value in values for v in Entry(text, value).values])
+        return ParameterEntry(text, values[0])
+    return ParameterEntry(text, [v for value in values for v in ParameterEntry(text, value).values])
 
 
 def _room(name: str, own: Iterable[Settings]) -> Mapping[str, Span]:

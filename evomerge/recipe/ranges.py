@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evomerge.genome.methods import Method, MethodParameter
-from evomerge.recipe.effective import Entries, Entry
+from evomerge.recipe.effective import Entries, ParameterEntry
 
 _DIGITS = 4
 _WIDEST = 0.25  # of a fraction, to either side
@@ -78,7 +78,7 @@ def della_room(densities: Iterable[Entries], epsilons: Iterable[Entries]) -> dic
 
 
 def _setting(
-    method: Method, parameter: MethodParameter, entry: Entry, room: Span | None
+    method: Method, parameter: MethodParameter, entry: ParameterEntry, room: Span | None
 ) -> dict[str, Any]:
     if parameter.range is None or parameter.kind is bool:
         return _named(entry, {"value": entry.value})
@@ -123,7 +123,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def _named(entry: Entry, setting: dict[str, Any]) -> dict[str, Any]:
+def _named(entry: ParameterEntry, setting: dict[str, Any]) -> dict[str, Any]:
     return setting if entry.filter is None else {"filter": entry.filter, **setting}
 
 

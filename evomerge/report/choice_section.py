@@ -19,7 +19,7 @@ from evomerge.run.search_documents import SearchDocuments
 
 
 @dataclass(frozen=True)
-class Choice:
+class WinnerFacts:
     """What is known of a winner beside its scores.
 
     Attributes:
@@ -67,12 +67,12 @@ class Choice:
                 )
 
 
-def choice_of(run: RecordedRun) -> Choice | None:
+def choice_of(run: RecordedRun) -> WinnerFacts | None:
     """How the winner of a run stands; None where there is none, or several objectives."""
-    if run.standing.is_multi or not run.winners:
+    if run.leaderboard.is_multi or not run.winners:
         return None
     choice, winner = run.choice, run.winners[0]
-    compare = SearchDocuments(run.ledger, run.standing.objective)
+    compare = SearchDocuments(run.ledger, run.leaderboard.objective)
     seen = choice.candidates
     if choice.validation is None:
         seen = leaders(seen, choice.count, compare)
@@ -82,7 +82,7 @@ def choice_of(run: RecordedRun) -> Choice | None:
     seen = [trial for trial in seen if math.isfinite(choice.loss(trial))]
     others = sorted((trial for trial in seen if trial is not winner), key=choice.loss)
     beside = {split: _gains(run, split, winner) for split in splits}
-    names = short_origins(run.standing.trials)
+    names = short_origins(run.leaderboard.trials)
     unsure: dict[bool, list[str]] = {True: [], False: []}  # on all documents, on validation alone
     for other in others:
         on_all = choice.is_fair(winner) and choice.is_fair(other)
@@ -96,7 +96,7 @@ def choice_of(run: RecordedRun) -> Choice | None:
         (found,) = beside["validation"].of(_id(other))
         return found or Comparison(math.nan, None, 0)
 
-    return Choice(
+    return WinnerFacts(
         _id(winner),
         " and ".join("search" if split == "tasks" else split for split in splits),
         len(others) + 1,
@@ -111,7 +111,7 @@ def _gains(run: RecordedRun, split: str, winner: Trial) -> Gains:
 
 
 def _objective(run: RecordedRun, split: str) -> Objective:
-    return run.standing.objective if split == "tasks" else run.finals[split]
+    return run.leaderboard.objective if split == "tasks" else run.finals[split]
 
 
 def _cannot_be_told(found: Sequence[Comparison]) -> bool:

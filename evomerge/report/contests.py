@@ -36,7 +36,7 @@ def contests(
     n_objectives = sum(objective is not None for objective in objectives)
     best: list[tuple[Trial, Trial | None] | None] = []
     for column, objective in enumerate(objectives):
-        scored = [t for t in run.standing.trials if scores[_id(t)][column] is not None]
+        scored = [t for t in run.leaderboard.trials if scores[_id(t)][column] is not None]
         winners = [t for t in run.winners if scores[_id(t)][column] is not None]
         if objective is None or not winners:
             best.append(None)
@@ -45,7 +45,7 @@ def contests(
         baselines = [trial for trial in scored if trial.candidate.is_baseline]
         best.append((min(winners, key=rank), min(baselines, key=rank, default=None)))
     rivals = [None if pair is None or pair[1] is None else _id(pair[1]) for pair in best]
-    gains, names = Gains(run, split, rules, rivals), short_origins(run.standing.trials)
+    gains, names = Gains(run, split, rules, rivals), short_origins(run.leaderboard.trials)
 
     def contest(column: int, pair: tuple[Trial, Trial | None] | None) -> Contest | None:
         if pair is None:
@@ -53,7 +53,7 @@ def contests(
         winner, rival = pair
         if winner.candidate.is_baseline:
             rival = winner
-        name = f"trial {_id(winner)}" if run.standing.is_multi else WINNER
+        name = f"trial {_id(winner)}" if run.leaderboard.is_multi else WINNER
         is_compared = rival is not None and rival is not winner
         gain = gains.of(_id(winner))[column] if is_compared else None
         return Contest(name, None if rival is None else names[_id(rival)], gain)
@@ -73,7 +73,7 @@ def _rank(
         return float(losses[objective] if len(losses) == n_objectives else losses.sum())
 
     def rank(trial: Trial) -> tuple[float, ...]:
-        searched = loss(run.standing.objective, trial.outcome)
+        searched = loss(run.leaderboard.objective, trial.outcome)
         if validation is None:
             return (searched,)
         if n_objectives == 1:

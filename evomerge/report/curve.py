@@ -53,12 +53,12 @@ class Curve:
 
 def curve_of(run: RecordedRun) -> Curve:
     """The curve of a run; several objectives are shown by their mean."""
-    objective = combined(run.standing.objective)
-    names = short_origins(run.standing.trials)
+    objective = combined(run.leaderboard.objective)
+    names = short_origins(run.leaderboard.trials)
     levels: dict[str, Score] = {}
     ids: list[int] = []
     scores: list[Score | None] = []
-    for trial in run.standing.trials:
+    for trial in run.leaderboard.trials:
         evaluation = trial.outcome.evaluation
         score = None if evaluation is None else _finite(objective.scores(evaluation)[0])
         if not trial.candidate.is_baseline:
@@ -70,7 +70,7 @@ def curve_of(run: RecordedRun) -> Curve:
     values = [None if score is None else score.value for score in scores]
     best = list(accumulate([start, *values], _higher))[1:]
     return Curve(
-        combined_name(run.standing.objective), tuple(ids), tuple(scores), tuple(best), levels
+        combined_name(run.leaderboard.objective), tuple(ids), tuple(scores), tuple(best), levels
     )
 
 

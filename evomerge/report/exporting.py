@@ -17,7 +17,7 @@ from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
 from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
-from evomerge.run.chosen import Chosen
+from evomerge.run.chosen import ChosenTrial
 
 _WIDTH = 98
 _RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
@@ -25,7 +25,7 @@ _LORA_CACHE = "lora-cache"  # mergekit asks for a folder where a recipe has adap
 
 
 @dataclass(frozen=True)
-class Export(Chosen):
+class Export(ChosenTrial):
     """One trial to be written as a recipe.
 
     Attributes:
@@ -114,7 +114,7 @@ class Export(Chosen):
         return mergekit_command(self.recipe, recipe_file, out, seed, lora_cache=cache)
 
 
-def exports(chosen: Iterable[Chosen]) -> list[Export]:
+def exports(chosen: Iterable[ChosenTrial]) -> list[Export]:
     """The same trials, to be written."""
     return [Export(one.content, one.run_dir) for one in chosen]
 

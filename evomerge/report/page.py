@@ -151,15 +151,15 @@ def _recipe(trial: Trial) -> str:
 
 
 def _trials(run: RecordedRun) -> str:
-    objective = run.standing.objective
+    objective = run.leaderboard.objective
     head = ["trial", combined_name(objective), *(t.name for t in objective.tasks), "seconds"]
-    names = short_origins(run.standing.trials)
+    names = short_origins(run.leaderboard.trials)
     return _table([*head, ""], _trial_rows(run, names))
 
 
 def _trial_rows(run: RecordedRun, names: dict[int, str]) -> Iterator[str]:
-    objective = run.standing.objective
-    for trial in run.standing.trials:
+    objective = run.leaderboard.objective
+    for trial in run.leaderboard.trials:
         trial_id, outcome = trial.candidate.trial_id, trial.outcome
         cells = [_cell(str(trial_id))]
         if outcome.evaluation is None:

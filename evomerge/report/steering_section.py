@@ -11,7 +11,9 @@ from evomerge.run.steering import doubts, sample_text
 
 def steering_section(run: RecordedRun) -> Section | None:
     """One row per task that tells no merge from another; nothing where all of them do."""
-    found = doubts(run.standing.objective, run.standing.trials, run.documents, run.members("tasks"))
+    found = doubts(
+        run.leaderboard.objective, run.leaderboard.trials, run.documents, run.members("tasks")
+    )
     if not found:
         return None
     return Section(

@@ -29,12 +29,12 @@ def failures_of(run: RecordedRun) -> str:
 
 
 def _failed(run: RecordedRun) -> list[Trial]:
-    return [t for t in run.standing.trials if t.outcome.state is TrialState.FAILED]
+    return [t for t in run.leaderboard.trials if t.outcome.state is TrialState.FAILED]
 
 
 def idle_share(run: RecordedRun) -> float | None:
     """The share of the workers' time in which they had no trial; None where there is one worker."""
-    trials = run.standing.trials
+    trials = run.leaderboard.trials
     idle = sum(trial.idle for trial in trials)
     if not idle:
         return None
@@ -44,7 +44,7 @@ def idle_share(run: RecordedRun) -> float | None:
 def headline(run: RecordedRun) -> str:
     """Genome, optimizer, size and seed of a run, and how busy its workers were."""
     header, share = run.ledger.header, idle_share(run)
-    n_searched = sum(not trial.candidate.is_baseline for trial in run.standing.trials)
+    n_searched = sum(not trial.candidate.is_baseline for trial in run.leaderboard.trials)
     return (
         f"{header['genome']} · {header['optimizer']}, {counted(run.space.n_dims, 'parameter')} · "
         f"{n_searched}/{run.genome.optimizer.budget} trials, {failures_of(run) or '0 failed'} · "
@@ -59,11 +59,11 @@ def summary(run: RecordedRun) -> dict[str, Any]:
     return {
         "run": str(run.ledger.folder.path),
         "genome": run.ledger.header["genome"],
-        "n_trials": len(run.standing.trials),
+        "n_trials": len(run.leaderboard.trials),
         "n_failed": n_failed(run),
         "budget": run.genome.optimizer.budget,
         "idle_share": idle_share(run),
-        "winners": [best_content(run.ledger, run.standing, trial) for trial in run.winners],
+        "winners": [best_content(run.ledger, run.leaderboard, trial) for trial in run.winners],
         "tables": table_data(tables),
         "verdict": verdict(tables),
         "searching": [asdict(one) for one in verdicts(tables)],

@@ -27,8 +27,8 @@ def final_tables(run: RecordedRun) -> list[SplitTable]:
     """One table per split that has results."""
     if not run.winners:
         return []
-    searched = {trial.candidate.trial_id: trial.outcome for trial in run.standing.trials}
-    found = [_table(run, "tasks", run.standing.objective, searched)]
+    searched = {trial.candidate.trial_id: trial.outcome for trial in run.leaderboard.trials}
+    found = [_table(run, "tasks", run.leaderboard.objective, searched)]
     for split, objective in run.finals.items():
         found.append(_table(run, split, objective, run.ledger.final_outcomes(split)))
     return found
@@ -68,10 +68,10 @@ def _table(
             return (None,) * len(columns)
         return tuple(score for rule in rules for score in rule.scores(outcome.evaluation))
 
-    scores = {trial.candidate.trial_id: scores_of(trial) for trial in run.standing.trials}
-    parents = best_parents(run.standing.trials, scores, len(columns))
+    scores = {trial.candidate.trial_id: scores_of(trial) for trial in run.leaderboard.trials}
+    parents = best_parents(run.leaderboard.trials, scores, len(columns))
     gains = Gains(run, split, rules, parents)
-    names = short_origins(run.standing.trials)
+    names = short_origins(run.leaderboard.trials)
 
     def row(trial: Trial, row_name: str, *, is_winner: bool) -> Row:
         trial_id = trial.candidate.trial_id
@@ -80,7 +80,7 @@ def _table(
     rows = [row(t, _winner_name(run, t, names), is_winner=True) for t in run.winners]
     rows += [
         row(t, names[t.candidate.trial_id], is_winner=False)
-        for t in run.standing.trials
+        for t in run.leaderboard.trials
         if t.candidate.is_baseline
     ]
     parent_names = tuple(None if parent is None else names[parent] for parent in parents)
@@ -106,5 +106,5 @@ def _task_columns(
 
 def _winner_name(run: RecordedRun, trial: Trial, names: Mapping[int, str]) -> str:
     trial_id = trial.candidate.trial_id
-    name = f"trial {trial_id}" if run.standing.is_multi else f"winner (trial {trial_id})"
+    name = f"trial {trial_id}" if run.leaderboard.is_multi else f"winner (trial {trial_id})"
     return f"{name} = {names[trial_id]}" if trial.candidate.is_baseline else name

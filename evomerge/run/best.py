@@ -13,33 +13,33 @@ from evomerge.nouns.evaluation import Metric
 from evomerge.nouns.score_text import rounded, score_content
 from evomerge.nouns.trial import Trial
 from evomerge.recipe.plain import Recipe
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.history import Ledger
 
 FORMAT = 1
 _OF_FRONT = re.compile(r"trial-.*\.yml", re.DOTALL)
 
 
-def write_best(ledger: Ledger, standing: Standing, trial: Trial) -> None:
+def write_best(ledger: Ledger, leaderboard: Leaderboard, trial: Trial) -> None:
     """Replaces best.yml so that a reader never sees half of it."""
-    write_atomic(ledger.folder.best, _text(best_content(ledger, standing, trial)))
+    write_atomic(ledger.folder.best, _text(best_content(ledger, leaderboard, trial)))
 
 
-def write_front(ledger: Ledger, standing: Standing) -> None:
+def write_front(ledger: Ledger, leaderboard: Leaderboard) -> None:
     """One file per point of the Pareto front; files of points that left it are removed."""
     folder = ledger.folder.front
     names = set()
-    for trial in standing.front():
+    for trial in leaderboard.front():
         path = folder / f"trial-{trial.candidate.trial_id:05d}.yml"
         names.add(path.name)
-        write_atomic(path, _text(best_content(ledger, standing, trial)))
+        write_atomic(path, _text(best_content(ledger, leaderboard, trial)))
     for path in listed(folder) if is_folder(folder) else ():
         if _OF_FRONT.fullmatch(path.name) and path.name not in names:
             with writing(path):
                 path.unlink()
 
 
-def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, Any]:
+def best_content(ledger: Ledger, leaderboard: Leaderboard, trial: Trial) -> dict[str, Any]:
     """What best.yml holds of a trial."""
     candidate = trial.candidate
     header = ledger.header
@@ -48,10 +48,12 @@ def best_content(ledger: Ledger, standing: Standing, trial: Trial) -> dict[str, 
         "evomerge_best": FORMAT,
         "trial": candidate.trial_id,
         "origin": str(candidate.origin),
-        **({"taught": True} if standing.is_learned(trial) else {}),
+        **({"taught": True} if leaderboard.is_learned(trial) else {}),
         "objective": {
             label: score_content(score)
-            for label, score in zip(standing.objective.labels, standing.scores(trial), strict=False)
+            for label, score in zip(
+                leaderboard.objective.labels, leaderboard.scores(trial), strict=False
+            )
         },
         "search": _metrics(evaluation.metrics if evaluation else ()),
     }

@@ -19,7 +19,7 @@ from evomerge.run.recorded_run import RecordedRun, load_run
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenTrial:
     """One trial, as best.yml has it.
 
     Attributes:
@@ -41,25 +41,25 @@ class Chosen:
         return located(recipe_of(dict(self.content)), self.run_dir)
 
 
-def winners_of(path: Path) -> list[Chosen]:
+def winners_of(path: Path) -> list[ChosenTrial]:
     """The winner of a run folder or of a best.yml; the whole front of a run that has one.
 
     Raises:
         EvomergeError: there is nothing to export.
     """
     if not is_folder(path) and is_there(path):
-        return [Chosen(read_best(path), _run_dir_of(path))]
+        return [ChosenTrial(read_best(path), _run_dir_of(path))]
     run = load_run(path)
     return [_chosen(run, trial) for trial in _some(run, run.winners)]
 
 
-def top_of(path: Path, count: int) -> list[Chosen]:
+def top_of(path: Path, count: int) -> list[ChosenTrial]:
     """The best trials on the search tasks, best first, no recipe twice."""
     run = load_run(_folder(path))
-    return [_chosen(run, trial) for trial in _some(run, run.standing.ranked()[:count])]
+    return [_chosen(run, trial) for trial in _some(run, run.leaderboard.ranked()[:count])]
 
 
-def trial_of(path: Path, trial_id: int) -> Chosen:
+def trial_of(path: Path, trial_id: int) -> ChosenTrial:
     """One trial of a run.
 
     Raises:
@@ -69,8 +69,8 @@ def trial_of(path: Path, trial_id: int) -> Chosen:
     return _chosen(run, run.complete_trial(trial_id))
 
 
-def _chosen(run: RecordedRun, trial: Trial) -> Chosen:
-    return Chosen(best_content(run.ledger, run.standing, trial), run.ledger.folder.path)
+def _chosen(run: RecordedRun, trial: Trial) -> ChosenTrial:
+    return ChosenTrial(best_content(run.ledger, run.leaderboard, trial), run.ledger.folder.path)
 
 
 def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:

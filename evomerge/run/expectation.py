@@ -70,7 +70,7 @@ def expectation(
             of a winner that was taught stays as it is.
     """
     winner = choice.winners[0]
-    if choice.standing.is_multi or not math.isfinite(choice.standing.losses(winner)[0]):
+    if choice.leaderboard.is_multi or not math.isfinite(choice.leaderboard.losses(winner)[0]):
         return None
     if choice.is_fair(winner):
         found = _expected(choice, winner, compare)
@@ -78,23 +78,23 @@ def expectation(
         found = _expected_of_taught(choice, winner, compare_validated)
     if found is None or not math.isfinite(found.value):
         return None
-    searched = choice.standing.scores(winner)[0].value
-    looks = [trial for trial in choice.standing.ranked() if not _is_model(trial)]
+    searched = choice.leaderboard.scores(winner)[0].value
+    looks = [trial for trial in choice.leaderboard.ranked() if not _is_model(trial)]
     return Expectation(searched, len(looks), found.value, math.sqrt(found.variance))
 
 
 def _expected(choice: FinalChoice, winner: Trial, compare: Compare) -> Estimate | None:
     validated = _validated(choice, winner)
-    fair = [trial for trial in choice.standing.ranked() if choice.is_fair(trial)]
-    searched = choice.standing.scores(winner)[0]
+    fair = [trial for trial in choice.leaderboard.ranked() if choice.is_fair(trial)]
+    searched = choice.leaderboard.scores(winner)[0]
     own = _own_share(searched, winner, fair, compare)
     if own is None or searched.stderr is None:
         return None
     common = (1 - own) * searched.stderr**2
     chosen = _finalists(choice, winner) if validated is not None else [winner]
-    scores = np.array([choice.standing.scores(trial)[0].value for trial in fair])
+    scores = np.array([choice.leaderboard.scores(trial)[0].value for trial in fair])
     scores = scores[np.isfinite(scores)]
-    values = [choice.standing.scores(trial)[0].value for trial in chosen]
+    values = [choice.leaderboard.scores(trial)[0].value for trial in chosen]
     worth = shrunken(values, scores, own * searched.stderr**2)
     if validated is None or validated.stderr is None:
         return Estimate(worth[0].value, worth[0].variance + common)
@@ -162,7 +162,7 @@ def _validated(choice: FinalChoice, trial: Trial) -> Score | None:
     The scale of ``normalized`` is another on each split.
     """
     outcome = choice.validated.get(trial.candidate.trial_id)
-    if not choice.is_pooled or choice.standing.objective.name == "normalized":
+    if not choice.is_pooled or choice.leaderboard.objective.name == "normalized":
         return None
     if choice.validation is None or outcome is None or outcome.evaluation is None:
         return None

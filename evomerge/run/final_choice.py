@@ -27,7 +27,7 @@ from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.evaluation import Evaluation, Metric, Outcome
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Trial
-from evomerge.run.leaderboard import Standing, anchored
+from evomerge.run.leaderboard import Leaderboard, anchored
 
 Compare = Callable[[Trial, Trial], Comparison]  # on the documents of one split
 AT_MOST = 2  # times as many finalists as there are at least
@@ -35,18 +35,18 @@ _FEW = 2  # taught merges that are looked at even where few finalists are wanted
 
 
 def finalists(
-    standing: Standing, count: int = N_FINALISTS, compare: Compare | None = None
+    leaderboard: Leaderboard, count: int = N_FINALISTS, compare: Compare | None = None
 ) -> list[Trial]:
     """The trials that validation sees for their search scores, best first; or the whole front.
 
     Args:
-        standing: The trials on the search tasks.
+        leaderboard: The trials on the search tasks.
         count: How many there are at least; at most twice as many, the taught ones included.
         compare: Tells by how much the first of two trials is better; None takes no more than
             ``count``, and the taught ones.
     """
-    choice = FinalChoice(standing, count=count)
-    if standing.is_multi:
+    choice = FinalChoice(leaderboard, count=count)
+    if leaderboard.is_multi:
         return choice.possible_finalists
     fair = [trial for trial in choice.possible_finalists if choice.is_fair(trial)]
     found = {_id(trial) for trial in leaders(fair, count, compare)}
@@ -71,13 +71,13 @@ class FinalChoice:
     """The rule that chooses among trials once the search is over.
 
     Attributes:
-        standing: The trials on the search tasks.
+        leaderboard: The trials on the search tasks.
         validation: The objective of the validation tasks; None without any.
         validated: Trial id -> outcome on them.
         count: How many finalists there are at least.
     """
 
-    standing: Standing
+    leaderboard: Leaderboard
     validation: Objective | None = None
     validated: Mapping[int, Outcome] = field(default_factory=dict)
     count: int = N_FINALISTS
@@ -88,12 +88,12 @@ class FinalChoice:
 
         Without validation those that may be the best on the search tasks.
         """
-        if self.standing.is_multi:
+        if self.leaderboard.is_multi:
             return self.possible_finalists
         if self.validation is None:
-            return self.standing.ranked()[: AT_MOST * self.count]
+            return self.leaderboard.ranked()[: AT_MOST * self.count]
         may_win = {_digest(trial) for trial in (*self.possible_finalists, *self.beside)}
-        return [trial for trial in self.standing.ranked() if _digest(trial) in may_win]
+        return [trial for trial in self.leaderboard.ranked() if _digest(trial) in may_win]
 
     @cached_property
     def possible_finalists(self) -> list[Trial]:
@@ -101,9 +101,9 @@ class FinalChoice:
 
         Taught merges are half of ``count``, or as many as proposals that are none leave free.
         """
-        ranked, count = self.standing.ranked(), self.count
-        if self.standing.is_multi:
-            front = {_id(trial) for trial in self.standing.front()}
+        ranked, count = self.leaderboard.ranked(), self.count
+        if self.leaderboard.is_multi:
+            front = {_id(trial) for trial in self.leaderboard.front()}
             return [trial for trial in ranked if _id(trial) in front]
         fair = [trial for trial in ranked if self.is_fair(trial)]
         # Seeds are no fair ones either, but stand beside the finalists anyway.
@@ -119,7 +119,7 @@ class FinalChoice:
         found = self.candidates
         if self.validation is not None:
             found = sorted(found, key=self.loss)
-        return found if self.standing.is_multi else found[:1]
+        return found if self.leaderboard.is_multi else found[:1]
 
     @property
     def beside(self) -> list[Trial]:
@@ -128,9 +128,9 @@ class FinalChoice:
         It is chosen as the winner is. Where there are several objectives each may be the best
         in one.
         """
-        baselines = [trial for trial in self.standing.complete if trial.candidate.is_baseline]
+        baselines = [trial for trial in self.leaderboard.complete if trial.candidate.is_baseline]
         fixed = [trial for trial in baselines if trial.candidate.is_fixed_recipe]
-        if self.standing.is_multi or not fixed:
+        if self.leaderboard.is_multi or not fixed:
             return baselines
         best = min(fixed, key=lambda trial: (self.loss(trial), self._searched(trial)))
         return [t for t in baselines if t is best or not t.candidate.is_fixed_recipe]
@@ -146,13 +146,13 @@ class FinalChoice:
         if outcome is None or outcome.evaluation is None:
             return math.inf
         if self._pooled is None:
-            scaled = anchored(self.validation, self.standing.trials, self.validated)
+            scaled = anchored(self.validation, self.leaderboard.trials, self.validated)
             return float(scaled.losses(outcome).sum())
         return float(self._pooled.losses(self._whole(trial, outcome)).sum())
 
     def is_fair(self, trial: Trial) -> bool:
         """Whether its search score says as much of fresh documents as that of others."""
-        return not trial.candidate.is_seed and not self.standing.is_learned(trial)
+        return not trial.candidate.is_seed and not self.leaderboard.is_learned(trial)
 
     @property
     def is_pooled(self) -> bool:
@@ -162,30 +162,30 @@ class FinalChoice:
     @cached_property
     def _pooled(self) -> Objective | None:
         """The rule over the documents of both splits; None where they cannot be joined."""
-        validation, trials = self.validation, self.standing.trials
-        if validation is None or self.standing.is_multi:
+        validation, trials = self.validation, self.leaderboard.trials
+        if validation is None or self.leaderboard.is_multi:
             return None
         if not self._are_joinable(validation):
             return None
         if not self._more_on_search and not all(map(self.is_fair, trials)):
             return None
         both = {_id(t): self._whole(t, self.validated[_id(t)]) for t in self._baselines_on_both}
-        return anchored(self.standing.objective, trials, both)
+        return anchored(self.leaderboard.objective, trials, both)
 
     def _are_joinable(self, validation: Objective) -> bool:
         """Whether each search task has the validation task that belongs to it."""
-        for trial in self.standing.complete:
+        for trial in self.leaderboard.complete:
             outcome = self.validated.get(_id(trial))
             if outcome is not None and outcome.evaluation is not None:
                 searched, validated = self._metrics(trial.outcome, outcome)
                 sizes = [(one.n, other.n) for one, other in zip(searched, validated, strict=False)]
-                return are_alike(self.standing.objective, validation, sizes)
+                return are_alike(self.leaderboard.objective, validation, sizes)
         return False
 
     @cached_property
     def _baselines_on_both(self) -> list[Trial]:
         complete = {i for i, outcome in self.validated.items() if outcome.evaluation is not None}
-        baselines = (t for t in self.standing.complete if t.candidate.is_baseline)
+        baselines = (t for t in self.leaderboard.complete if t.candidate.is_baseline)
         return [trial for trial in baselines if _id(trial) in complete]
 
     @cached_property
@@ -215,7 +215,7 @@ class FinalChoice:
 
     def _metrics(self, searched: Outcome, validated: Outcome) -> tuple[list[Metric], list[Metric]]:
         """What each task measures on the one split and on the other."""
-        search, validation = self.standing.objective, self.validation
+        search, validation = self.leaderboard.objective, self.validation
         assert searched.evaluation is not None
         assert validated.evaluation is not None
         assert validation is not None
@@ -225,7 +225,7 @@ class FinalChoice:
         )
 
     def _searched(self, trial: Trial) -> float:
-        return float(self.standing.losses(trial).sum())
+        return float(self.leaderboard.losses(trial).sum())
 
 
 def are_alike(one: Objective, other: Objective, sizes: Sequence[tuple[int, int]]) -> bool:

@@ -11,7 +11,7 @@ from evomerge.nouns.events import Event, FinalScored
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.final_choice import FinalChoice, finalists
-from evomerge.run.leaderboard import Standing, anchored
+from evomerge.run.leaderboard import Leaderboard, anchored
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.search_documents import SearchDocuments
 
@@ -24,13 +24,13 @@ class Finals:
     """The splits that did not steer the search.
 
     Attributes:
-        standing: How the search ended.
+        leaderboard: How the search ended.
         ledger: Where outcomes are kept, and taken from where they are known.
         objectives: Split -> objective.
         count: Finalists that validation sees at least.
     """
 
-    standing: Standing
+    leaderboard: Leaderboard
     ledger: Ledger
     objectives: Mapping[str, Objective]
     count: int
@@ -38,13 +38,13 @@ class Finals:
     def run(self, work: Work, keep: Keep) -> Generator[Event, None, list[Trial]]:
         """Scores what is not known yet; the winners, best first."""
         if "validation" in self.objectives:
-            compare = SearchDocuments(self.ledger, self.standing.objective)
-            best = finalists(self.standing, self.count, compare)
-            beside = FinalChoice(self.standing).beside
+            compare = SearchDocuments(self.ledger, self.leaderboard.objective)
+            best = finalists(self.leaderboard, self.count, compare)
+            beside = FinalChoice(self.leaderboard).beside
             yield from self._score("validation", [*beside, *best], work, keep)
         validated = self.ledger.final_outcomes("validation")
         objective = self.objectives.get("validation")
-        choice = FinalChoice(self.standing, objective, validated, self.count)
+        choice = FinalChoice(self.leaderboard, objective, validated, self.count)
         if "holdout" in self.objectives:
             yield from self._score("holdout", [*choice.beside, *choice.winners], work, keep)
         return choice.winners
@@ -84,6 +84,6 @@ class Finals:
         yield from keep(outcome, not was_recorded)
         evaluation = outcome.evaluation
         outcomes = self.ledger.final_outcomes(split)
-        objective = anchored(self.objectives[split], self.standing.trials, outcomes)
+        objective = anchored(self.objectives[split], self.leaderboard.trials, outcomes)
         scores = () if evaluation is None else objective.scores(evaluation)
         yield FinalScored(candidate, split, scores)

@@ -17,7 +17,7 @@ from evomerge.nouns.trial import Trial
 
 
 @dataclass(frozen=True)
-class Standing:
+class Leaderboard:
     """Trials and the rule that orders them; a new one is made as trials come in.
 
     Attributes:
@@ -28,20 +28,20 @@ class Standing:
     objective: Objective
     trials: tuple[Trial, ...] = ()
 
-    def with_trial(self, trial: Trial) -> Standing:
-        """The standing with one more trial; what this one knows is not worked out again."""
+    def with_trial(self, trial: Trial) -> Leaderboard:
+        """The leaderboard with one more trial; what this one knows is not worked out again."""
         at = bisect(self.trials, _trial_id(trial), key=_trial_id)
-        new = Standing(self.objective, (*self.trials[:at], trial, *self.trials[at:]))
+        new = Leaderboard(self.objective, (*self.trials[:at], trial, *self.trials[at:]))
         leaders = self._leaders_with(trial)
         vars(new).update(_losses=self._losses, _first=self._first)  # where cached properties live
         if leaders is not None:
             vars(new)["_leaders"] = leaders
         return new
 
-    def with_anchors(self) -> Standing:
-        """The standing once the baselines are in, for objectives scaled by them."""
+    def with_anchors(self) -> Leaderboard:
+        """The leaderboard once the baselines are in, for objectives scaled by them."""
         outcomes = {trial.candidate.trial_id: trial.outcome for trial in self.trials}
-        return Standing(anchored(self.objective, self.trials, outcomes), self.trials)
+        return Leaderboard(anchored(self.objective, self.trials, outcomes), self.trials)
 
     def is_learned(self, trial: Trial) -> bool:
         """Whether the search documents taught it, or a trial that it may have begun at."""
@@ -57,7 +57,7 @@ class Standing:
 
     @cached_property
     def _losses(self) -> dict[int, tuple[Trial, NDArray[np.float64]]]:
-        """Trial id -> the trial and its losses; shared with the standings made from this one."""
+        """Trial id -> the trial and its losses; shared with those made from this one."""
         return {}
 
     @cached_property

@@ -17,7 +17,7 @@ from evomerge.nouns.space import Space, from_data
 from evomerge.nouns.trial import Trial
 from evomerge.optimizers.auto import chosen_in, is_auto
 from evomerge.run.final_choice import FinalChoice
-from evomerge.run.leaderboard import Standing, anchored
+from evomerge.run.leaderboard import Leaderboard, anchored
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
@@ -29,7 +29,7 @@ class RecordedRun:
     Attributes:
         ledger: The history.
         genome: What was searched.
-        standing: The trials on the search tasks, in order.
+        leaderboard: The trials on the search tasks, in order.
         finals: Split -> its objective, for the splits that have results; scaled, where it is
             scaled, by the baselines' scores on that split.
         lost: Name of each file of documents that was found to be broken -> what it is.
@@ -37,7 +37,7 @@ class RecordedRun:
 
     ledger: Ledger
     genome: Genome
-    standing: Standing
+    leaderboard: Leaderboard
     finals: Mapping[str, Objective]
     lost: dict[str, str] = field(default_factory=dict, compare=False)
 
@@ -55,7 +55,7 @@ class RecordedRun:
     def choice(self) -> FinalChoice:
         """The rule that chose them, with all that was scored so far."""
         validated, count = self.ledger.final_outcomes("validation"), self.genome.finalists
-        return FinalChoice(self.standing, self.finals.get("validation"), validated, count)
+        return FinalChoice(self.leaderboard, self.finals.get("validation"), validated, count)
 
     def complete_trial(self, trial_id: int) -> Trial:
         """The trial of an id.
@@ -130,7 +130,7 @@ def recorded_run(ledger: Ledger, genome: Genome) -> RecordedRun:
         if any(outcome.evaluation is not None for outcome in outcomes.values()):
             unscaled = _objective(ledger, genome, split, outcomes.values())
             finals[split] = anchored(unscaled, trials, outcomes)
-    return RecordedRun(ledger, genome, Standing(objective, trials).with_anchors(), finals)
+    return RecordedRun(ledger, genome, Leaderboard(objective, trials).with_anchors(), finals)
 
 
 def _objective(

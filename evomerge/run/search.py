@@ -25,12 +25,12 @@ from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.base import Optimizer
 from evomerge.run.best import write_best, write_front
 from evomerge.run.finals import Finals
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.limits import Limits
 from evomerge.run.proposer import Proposer
 from evomerge.run.steering import look_at_tasks
-from evomerge.run.stream import Generation, OverError, StoppedError, Stream, Working
+from evomerge.run.stream import Generation, OverError, SearchStoppedError, Stream, Working
 
 
 class Search:
@@ -84,7 +84,7 @@ class Search:
         self.notes = tuple(notes)
         self.is_strict = is_strict
         self.trackers = tuple(trackers)
-        self.standing = Standing(objective)
+        self.leaderboard = Leaderboard(objective)
         self._stream = Stream(executor)
         self._n_proposed = 0
         self._n_recorded = len(ledger.trials)
@@ -100,7 +100,7 @@ class Search:
         try:
             with closing(self._run()) as events:
                 yield from self._heard(events)
-        except StoppedError:
+        except SearchStoppedError:
             yield from self._heard([RunFinished("stopped", len(self.ledger.trials))])
         finally:
             self.executor.close()
@@ -145,7 +145,7 @@ class Search:
         if reason is not None:
             return reason
         if self.executor.is_stopping:
-            raise StoppedError
+            raise SearchStoppedError
         if self._stream.is_over:
             raise OverError
         raise self.proposer.another_order(self._next_id)
@@ -241,7 +241,7 @@ class Search:
         known = [one for one in generation.candidates if one.genotype is not None]
         outcomes = [generation.outcomes[one.trial_id] for one in known]
         if known:
-            self.proposer.tell(known, outcomes, self.standing.objective)
+            self.proposer.tell(known, outcomes, self.leaderboard.objective)
 
     def _reason_to_stop(self) -> str | None:
         """Why nothing more is asked for; as far as is known while trials are out."""
@@ -266,10 +266,10 @@ class Search:
         Raises:
             RunError: not one baseline was scored.
         """
-        if not self.standing.complete:
+        if not self.leaderboard.complete:
             raise self.limits.too_short()
-        if len(self.standing.trials) < len(self.baselines):
-            self.standing = self.standing.with_anchors()
+        if len(self.leaderboard.trials) < len(self.baselines):
+            self.leaderboard = self.leaderboard.with_anchors()
         return "timeout"
 
     def _run_baselines(self) -> Generator[Event, None, None]:
@@ -277,8 +277,8 @@ class Search:
         yield from self._take(generation)
         yield from self._flow(is_asking=False)
         self._stream.refuse_unfinished()
-        yield from look_at_tasks(self.standing, self.ledger, is_strict=self.is_strict)
-        self.standing = self.standing.with_anchors()
+        yield from look_at_tasks(self.leaderboard, self.ledger, is_strict=self.is_strict)
+        self.leaderboard = self.leaderboard.with_anchors()
         self._tell_of(generation)
 
     def _working(self, jobs: Sequence[Job]) -> Iterator[Event | JobFinished]:
@@ -313,21 +313,21 @@ class Search:
             self.ledger.record_trial(Trial(candidate, outcome, idle))
         trial = Trial(candidate, outcome.without_documents())
         self._stream.finish(candidate, outcome)
-        self.standing = self.standing.with_trial(trial)
+        self.leaderboard = self.leaderboard.with_trial(trial)
         is_improved = any(winner is trial for winner in self._leaders())
         if is_improved and not was_recorded:
             self._write_winner(self._leaders()[0])
         self._is_winner_written &= not (is_improved and was_recorded)
         yield from self._keep_batch(outcome, not was_recorded)
-        scores = self.standing.scores(trial)
-        is_best = is_improved and not self.standing.is_multi
+        scores = self.leaderboard.scores(trial)
+        is_best = is_improved and not self.leaderboard.is_multi
         yield TrialFinished(candidate, outcome, scores, is_best, was_recorded)
 
     def _leaders(self) -> list[Trial]:
         """The best trial so far, or the front."""
-        if self.standing.is_multi:
-            return self.standing.front()
-        best = self.standing.best
+        if self.leaderboard.is_multi:
+            return self.leaderboard.front()
+        best = self.leaderboard.best
         return [] if best is None else [best]
 
     def _last_improvement(self) -> int:
@@ -337,13 +337,13 @@ class Search:
 
     def _write_winner(self, trial: Trial) -> None:
         self._is_winner_written = True
-        if self.standing.is_multi:
-            write_front(self.ledger, self.standing)
-        write_best(self.ledger, self.standing, trial)
+        if self.leaderboard.is_multi:
+            write_front(self.ledger, self.leaderboard)
+        write_best(self.ledger, self.leaderboard, trial)
 
     def _run_finals(self) -> Generator[Event, None, None]:
         """What follows the search, and best.yml with who won in the end."""
-        finals = Finals(self.standing, self.ledger, self.finals, self.limits.finalists)
+        finals = Finals(self.leaderboard, self.ledger, self.finals, self.limits.finalists)
         winners = yield from finals.run(self._working, self._keep_batch)
         if winners:
             self._write_winner(winners[0])

@@ -17,7 +17,7 @@ from evomerge.nouns.events import Event, Warned
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.parents import is_parent, refuse_unscored
 from evomerge.nouns.trial import Trial
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.history import Ledger
 
 MOST_SPOILT = 1 / 2  # of the answers of every model, cut or empty
@@ -58,11 +58,11 @@ class Doubt:
         )
 
 
-def look_at_tasks(standing: Standing, ledger: Ledger, *, is_strict: bool) -> Iterator[Event]:
+def look_at_tasks(leaderboard: Leaderboard, ledger: Ledger, *, is_strict: bool) -> Iterator[Event]:
     """Tells of every task that cannot steer, once the baselines are scored.
 
     Args:
-        standing: The baselines.
+        leaderboard: The baselines.
         ledger: Holds their documents.
         is_strict: Whether one such task is too many.
 
@@ -70,9 +70,9 @@ def look_at_tasks(standing: Standing, ledger: Ledger, *, is_strict: bool) -> Ite
         RunError: every model failed; or the run is strict.
     """
     where = str(ledger.folder.path)
-    refuse_unscored(standing.trials, where=where)
+    refuse_unscored(leaderboard.trials, where=where)
     members = ledger.header.get("members", {}).get("tasks", {})
-    found = doubts(standing.objective, standing.trials, ledger.documents, members)
+    found = doubts(leaderboard.objective, leaderboard.trials, ledger.documents, members)
     yield from (Warned(str(doubt.finding)) for doubt in found)
     if found and is_strict:
         raise RunError(

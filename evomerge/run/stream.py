@@ -15,7 +15,7 @@ from evomerge.nouns.trial import Candidate
 Working = Iterator[TrialStarted | StageStarted | JobFinished]
 
 
-class StoppedError(Exception):
+class SearchStoppedError(Exception):
     """The user asked the run to stop, and the running trials are finished."""
 
 
@@ -118,7 +118,7 @@ class Stream:
 
     def _refuse(self, n_left: int) -> None:
         if n_left:
-            raise StoppedError if self._executor.is_stopping else OverError
+            raise SearchStoppedError if self._executor.is_stopping else OverError
 
     def _counted(self, events: Iterable[ExecutorEvent]) -> Working:
         for event in events:

@@ -61,7 +61,7 @@ class Feed:
         except Exception as error:  # whatever it is, the search can go on
             yield from self._told("report.html and the others", error)
             return
-        if run.standing.complete:
+        if run.leaderboard.complete:
             for name in self.names:
                 yield from self._update(name, run)
 

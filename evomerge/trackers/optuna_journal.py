@@ -25,7 +25,7 @@ from evomerge.foundations.reading import real_path
 from evomerge.foundations.text_safety import one_name
 from evomerge.nouns.space import Choice, Integer, Parameter
 from evomerge.nouns.trial import Trial
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.recorded_run import RecordedRun
 from evomerge.trackers.base import Tracker
 
@@ -46,7 +46,7 @@ class OptunaJournal(Tracker):
         path = run.ledger.folder.journal
         path.unlink(missing_ok=True)
         self._log = _Batched(JournalFileBackend(str(path)))
-        objective = run.standing.objective
+        objective = run.leaderboard.objective
         self._study = optuna.create_study(
             study_name=one_name(real_path(path.parent).name),
             storage=JournalStorage(self._log),
@@ -60,10 +60,10 @@ class OptunaJournal(Tracker):
 
     def update(self, run: RecordedRun) -> None:
         """Adds the trials that are not in the file yet, with one write."""
-        standing = run.standing
-        for trial in standing.trials[self.n_written :]:
+        leaderboard = run.leaderboard
+        for trial in leaderboard.trials[self.n_written :]:
             if self._fits(trial):
-                self._study.add_trial(self._frozen(standing, trial))
+                self._study.add_trial(self._frozen(leaderboard, trial))
             self.n_written += 1
         self._log.flush()
 
@@ -75,9 +75,9 @@ class OptunaJournal(Tracker):
             for name, distribution in self._distributions.items()
         )
 
-    def _frozen(self, standing: Standing, trial: Trial) -> FrozenTrial:
+    def _frozen(self, leaderboard: Leaderboard, trial: Trial) -> FrozenTrial:
         outcome, candidate = trial.outcome, trial.candidate
-        scores = standing.scores(trial)
+        scores = leaderboard.scores(trial)
         values = [score.value for score in scores]
         attributes: dict[str, Any] = {"trial": candidate.trial_id, "origin": str(candidate.origin)}
         if scores:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.merge_spaces.learnable import Learnable
-from evomerge.merge_spaces.slots import Coupled, Slot, Variable
+from evomerge.merge_spaces.slots import Coupled, ValueSlot, Variable
 from evomerge.merging.structure import PlannedTensor
 from evomerge.merging.values import Values
 from evomerge.nouns.space import Point, Real
@@ -177,7 +177,7 @@ class Coefficients:
             numbers += [self._offsets[position] + gap + c for c in range(_n_controls(slot))]
         return numbers
 
-    def _varying(self) -> Iterable[tuple[int, Slot]]:
+    def _varying(self) -> Iterable[tuple[int, ValueSlot]]:
         return (
             (position, slot)
             for position, slot in enumerate(self._space.slots)
@@ -191,7 +191,7 @@ class Coefficients:
         return Reach.of(rows, len(self))
 
 
-def _n_controls(slot: Slot) -> int:
+def _n_controls(slot: ValueSlot) -> int:
     reader = slot.reader
     return len(reader.names if isinstance(reader, Variable) else reader.weights)
 

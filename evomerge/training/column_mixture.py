@@ -13,7 +13,7 @@ from mergekit.io.tensor_writer import TensorWriter
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from evomerge.merging.kernels.engine import Merged, Origin
+from evomerge.merging.kernels.engine import Merged, TensorOrigin
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.resident import ResidentMerger
 from evomerge.training.coefficients import Coefficients, Numbers
@@ -76,7 +76,7 @@ class ColumnMixture(Mixture):
         for one in merged:
             place = self._places.get(one.name)
             if place is not None:
-                origin = Origin(one.origin.planned, one.origin.values, is_all=False)
+                origin = TensorOrigin(one.origin.planned, one.origin.values, is_all=False)
                 multipliers = self.columns.multipliers(numbers, place).to(self.device)
                 one = ByColumn(origin, place, multipliers)
             if seen is not None:

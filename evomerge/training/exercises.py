@@ -21,7 +21,7 @@ from evomerge.nouns.parents import is_parent
 from evomerge.nouns.trial import Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.training.best_answers import BestAnswers
-from evomerge.training.passes import Choice, Exercise, Text
+from evomerge.training.passes import Exercise, OptionTexts, Text
 from evomerge.training.right_targets import RightTargets
 from evomerge.training.target_forms import N_LOOKED_AT, Opinion, is_foreign, likeliest, opinion_of
 
@@ -123,7 +123,7 @@ class Exercises:
         if question.prompt is None:
             if len(question.answers) == 1:
                 return _text(question.answers[0], share)
-            return Choice(
+            return OptionTexts(
                 tuple(_text(one, share) for one in question.answers),
                 question.right,
                 question.lengths,

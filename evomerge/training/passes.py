@@ -39,7 +39,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Choice:
+class OptionTexts:
     """Texts that are compared by their likelihoods, as lm-eval compares options.
 
     Attributes:
@@ -62,7 +62,7 @@ class Choice:
         return (*self.options, *self.against)
 
 
-Exercise = Text | Choice  # what one document teaches
+Exercise = Text | OptionTexts  # what one document teaches
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Row:
+class TensorRow:
     """One tensor: its weights and what the method makes of them."""
 
     tensor: PlannedTensor
@@ -40,7 +40,7 @@ class Row:
     scale: float
 
 
-def row_of(tensor: PlannedTensor, values: Values, index_of: Mapping[int, int]) -> Row:
+def row_of(tensor: PlannedTensor, values: Values, index_of: Mapping[int, int]) -> TensorRow:
     """From how mergekit resolves serial numbers, and which value each stands for."""
     weighted = {
         model: float(settings["weight"])
@@ -49,7 +49,7 @@ def row_of(tensor: PlannedTensor, values: Values, index_of: Mapping[int, int]) -
     }
     inputs = tuple(_input(model, weight, index_of) for model, weight in weighted.items())
     scale = float(values.shared.get("lambda", 1.0))
-    return Row(tensor, inputs, bool(values.shared.get("normalize")), scale)
+    return TensorRow(tensor, inputs, bool(values.shared.get("normalize")), scale)
 
 
 def _input(model: ModelReference, weight: float, index_of: Mapping[int, int]) -> Input:
@@ -91,7 +91,7 @@ class Reach:
     _scale: torch.Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Row], n_values: int) -> Reach:
+    def of(cls, rows: Sequence[TensorRow], n_values: int) -> Reach:
         """From what is known of each tensor."""
         width = max(len(row.inputs) for row in rows)
         shape = (len(rows), width)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from evomerge.evaluators.questions import Question
 from evomerge.foundations.errors import LedgerError
-from evomerge.optimizers.search_context import Keepsakes
+from evomerge.optimizers.search_context import Artifacts
 
 NAME = "targets.json"
 
@@ -20,20 +20,20 @@ class RightTargets:
     """Asks when a target is to be learned, not before.
 
     Args:
-        keepsakes: Where it is kept what tasks' own code said.
+        artifacts: Where it is kept what tasks' own code said.
         tell: Tells people that it is asked.
 
     Raises:
         LedgerError: what was kept is broken.
     """
 
-    def __init__(self, keepsakes: Keepsakes, tell: Callable[[str], None]) -> None:
-        self._keepsakes, self._tell = keepsakes, tell
+    def __init__(self, artifacts: Artifacts, tell: Callable[[str], None]) -> None:
+        self._artifacts, self._tell = artifacts, tell
         self._judged: dict[str, bool] = {}  # document -> what was said of its target
         self._known: dict[str, bool] = {}  # the same of lm-eval's metrics, which nobody keeps
         self._is_new = False
         self._told: set[str] = set()  # tasks whose own code people know to be asked
-        kept = keepsakes.recall(NAME)
+        kept = artifacts.recall(NAME)
         if kept is not None:
             try:
                 self._judged = {str(key): bool(said) for key, said in json.loads(kept).items()}
@@ -67,5 +67,5 @@ class RightTargets:
     def keep(self) -> None:
         """Keeps what was said since the last time."""
         if self._is_new:
-            self._keepsakes.keep(NAME, json.dumps(self._judged, sort_keys=True).encode())
+            self._artifacts.keep(NAME, json.dumps(self._judged, sort_keys=True).encode())
             self._is_new = False

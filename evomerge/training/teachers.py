@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load, save
 
-from evomerge.optimizers.search_context import Keepsakes
+from evomerge.optimizers.search_context import Artifacts
 from evomerge.recipe.plain import Recipe
 from evomerge.training.mixture import Mixture
 from evomerge.training.passes import Pass, Text, fitting
@@ -39,25 +39,25 @@ class Teachers:
         mixture: Holds the live model, which is overwritten.
         recipes: One per source, giving it back as it is.
         top_k: Logits held per token; None: all.
-        keepsakes: Where they are kept between epochs and runs; None: they are asked anew.
+        artifacts: Where they are kept between epochs and runs; None: they are asked anew.
     """
 
     @property
     def keeps(self) -> bool:
         """Whether what they said is asked for once only."""
-        return self._keepsakes is not None
+        return self._artifacts is not None
 
     def __init__(
         self,
         mixture: Mixture,
         recipes: Sequence[Recipe],
         top_k: int | None,
-        keepsakes: Keepsakes | None,
+        artifacts: Artifacts | None,
     ) -> None:
         self._mixture = mixture
         self._recipes = recipes
         self._top_k = top_k
-        self._keepsakes = keepsakes
+        self._artifacts = artifacts
         self._held: dict[tuple[int, Text], Said] = {}
         self.n_tokens = 0
 
@@ -65,13 +65,13 @@ class Teachers:
         """What a source says of each text; the live model may be another one afterwards."""
         missing = [text for text in texts if (source, text) not in self._held]
         answered = self._answers(source, missing, batch_size) if missing else {}
-        if self._keepsakes is not None:
+        if self._artifacts is not None:
             self._held |= {(source, text): said for text, said in answered.items()}
         return [answered[t] if t in answered else self._held[source, t] for t in texts]
 
     def _answers(self, source: int, texts: list[Text], batch_size: int) -> dict[Text, Said]:
         name = f"teachers/{source}-{_digest(texts, self._top_k)}.safetensors"
-        kept = self._keepsakes.recall(name) if self._keepsakes is not None else None
+        kept = self._artifacts.recall(name) if self._artifacts is not None else None
         module = None if kept is not None else self._mixture.of(self._recipes[source]).module
         found = load(kept) if kept is not None else {}
         for start in range(0, 0 if module is None else len(texts), batch_size):
@@ -82,8 +82,8 @@ class Teachers:
                 found[f"logits.{index}"] = logits
                 if tokens is not None:
                     found[f"tokens.{index}"] = tokens
-        if kept is None and self._keepsakes is not None:
-            self._keepsakes.keep(name, save({key: t.cpu() for key, t in found.items()}))
+        if kept is None and self._artifacts is not None:
+            self._artifacts.keep(name, save({key: t.cpu() for key, t in found.items()}))
         device = self._mixture.device
         held = {key: tensor.to(device) for key, tensor in found.items()}
         return {

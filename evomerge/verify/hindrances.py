@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.rules import MODEL_RULES
 from evomerge.evaluators.base import Evaluator
 from evomerge.foundations.canonical import digest
@@ -85,7 +85,7 @@ def of_models(header: Header, genome: Genome, permissions: Permissions) -> Itera
             are_all_there = False
             yield error(f"the model cannot be read: {why.problems[0].what}", name.text, _BACK)
     if are_all_there:
-        subject = Subject(genome, permissions, models)
+        subject = CheckContext(genome, permissions, models)
         for rule in MODEL_RULES:
             yield from (found for found in rule(subject) if found.severity is Severity.ERROR)
     yield from _changed(header.get("models", {}), models)

@@ -35,7 +35,7 @@ Watch = Callable[[str, float], None]  # hears what is done, and how far it is in
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Rebuilt:
     """What came of one winner.
 
     Attributes:
@@ -80,7 +80,7 @@ class Verification:
     def _genome(self) -> Genome:
         return self.winners[0].run.genome
 
-    def verdict(self, winner: Recorded, watch: Watch) -> Verdict:
+    def verdict(self, winner: Recorded, watch: Watch) -> Rebuilt:
         """Builds, scores and compares one of the winners.
 
         Args:
@@ -96,7 +96,7 @@ class Verification:
         with _folder(own) as folder:
             self._build(winner, folder, watch)
             with _removed_if_stopped(folder):
-                return Verdict(winner, tuple(self._differences(winner, folder, watch)), own)
+                return Rebuilt(winner, tuple(self._differences(winner, folder, watch)), own)
 
     def _build(self, winner: Recorded, folder: Path, watch: Watch) -> None:
         from evomerge.merging.built import build_into

@@ -54,12 +54,12 @@ def run(tmp_path):
 
 def events_of(run, *, n_recorded=0):
     """The events a search of these trials yields."""
-    standing = run.standing
+    leaderboard = run.leaderboard
     yield RunStarted("runs/skills", 12, 4, n_recorded, ("the tasks are small",))
     best = None
-    for trial in standing.trials:
+    for trial in leaderboard.trials:
         trial_id = trial.candidate.trial_id
-        scores = standing.scores(trial)
+        scores = leaderboard.scores(trial)
         was_recorded = trial_id < n_recorded
         if not was_recorded:
             yield TrialStarted(trial.candidate)
@@ -67,14 +67,14 @@ def events_of(run, *, n_recorded=0):
             yield StageStarted(trial_id, "evaluate")
         is_best = bool(scores) and (best is None or scores[0].value > best)
         best = scores[0].value if is_best else best
-        is_best = is_best and not standing.is_multi
+        is_best = is_best and not leaderboard.is_multi
         yield TrialFinished(trial.candidate, trial.outcome, scores, is_best, was_recorded)
     winner = run.winners[0].candidate
     yield TrialStarted(winner)
     yield StageStarted(winner.trial_id, "merge")
     outcome = run.ledger.finals[("holdout", winner.trial_id)]
     yield FinalScored(winner, "holdout", run.finals["holdout"].scores(outcome.evaluation))
-    yield RunFinished("budget", len(standing.trials))
+    yield RunFinished("budget", len(leaderboard.trials))
 
 
 def picture(run, events, width=80):
@@ -82,7 +82,7 @@ def picture(run, events, width=80):
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=False, legacy_windows=False)
     clock = Clock()
-    view = LiveView(Progress(run.standing.objective.labels, clock), console)
+    view = LiveView(Progress(run.leaderboard.objective.labels, clock), console)
     for event in events:
         clock.now += 1.0
         view.show(event)
@@ -91,14 +91,14 @@ def picture(run, events, width=80):
 
 
 def test_the_lines_of_a_run(run, is_golden, capsys):
-    with LineView(Progress(run.standing.objective.labels)) as view:
+    with LineView(Progress(run.leaderboard.objective.labels)) as view:
         for event in events_of(run):
             view.show(event)
     is_golden("cli/run_lines.txt", capsys.readouterr().err)
 
 
 def test_the_lines_of_a_continued_run_leave_out_what_was_told_before(run, capsys):
-    view = LineView(Progress(run.standing.objective.labels))
+    view = LineView(Progress(run.leaderboard.objective.labels))
     for event in events_of(run, n_recorded=14):
         view.show(event)
     lines = capsys.readouterr().err.splitlines()
@@ -121,7 +121,7 @@ def test_the_picture_of_several_objectives_names_each(tmp_path):
     shown = picture(run, list(events_of(run)), width=120)
     assert "sort_search 0.7588 ± 0.0428 (n=100)" in shown
     best = "twice_search -3.1000 ± 0.2500 (n=100)  each the highest of a front of "
-    assert f"{best}{len(run.standing.front())}" in shown
+    assert f"{best}{len(run.leaderboard.front())}" in shown
 
 
 def test_the_picture_fits_a_narrow_terminal(run):
@@ -130,7 +130,7 @@ def test_the_picture_fits_a_narrow_terminal(run):
 
 
 def test_a_scoring_after_the_search_is_called_that(run):
-    progress = Progress(run.standing.objective.labels)
+    progress = Progress(run.leaderboard.objective.labels)
     seen = []
     for event in events_of(run):
         progress.see(event)
@@ -139,18 +139,18 @@ def test_a_scoring_after_the_search_is_called_that(run):
 
 
 def test_failures_are_counted_and_the_best_is_remembered(run):
-    progress = Progress(run.standing.objective.labels)
+    progress = Progress(run.leaderboard.objective.labels)
     for event in events_of(run):
         progress.see(event)
     assert progress.n_failed == 1
     assert progress.n_done == 12
-    assert progress.best == run.standing.best.candidate
+    assert progress.best == run.leaderboard.best.candidate
     assert run.ledger.trials[FAILED_TRIAL].outcome.failure
     assert progress.ending == "12 of 12 trials, 1 failed: the budget is spent"
 
 
 def test_trials_and_baselines_that_failed_are_counted_apart(run):
-    progress = Progress(run.standing.objective.labels)
+    progress = Progress(run.leaderboard.objective.labels)
     for event in events_of(run):
         if isinstance(event, TrialFinished) and event.candidate.is_baseline:
             failed = run.ledger.trials[FAILED_TRIAL].outcome
@@ -167,7 +167,7 @@ def test_one_is_singular():
 
 def test_the_time_left_is_the_pace_of_the_new_trials(run):
     clock = Clock()
-    progress = Progress(run.standing.objective.labels, clock)
+    progress = Progress(run.leaderboard.objective.labels, clock)
     left = {}
     for event in events_of(run, n_recorded=8):
         if isinstance(event, TrialFinished) and not event.was_recorded:

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from evomerge.checks.doctor.examination import Examination
+from evomerge.checks.doctor.examination import Diagnosis
 from evomerge.checks.doctor.hardware import Disk, Hub
 from evomerge.checks.doctor.packages import Package
 from evomerge.cli.doctor import _draw
 from evomerge.foundations.findings import error, note
 
-EXAMINATION = Examination(
+EXAMINATION = Diagnosis(
     version="0.1.0",
     packages=(
         Package("python", "3.11.7", ">=3.10"),

@@ -11,7 +11,7 @@ from evomerge.cli.main import entry_point
 from evomerge.cli.verify_command import _lines, _tell
 from evomerge.nouns.evaluation import Document
 from evomerge.verify.differences import Difference
-from evomerge.verify.rebuild import Verdict
+from evomerge.verify.rebuild import Rebuilt
 
 DOCUMENTS = tuple(Document("sort", index, {}) for index in range(30))
 RECORDED = SimpleNamespace(trial_id=7, documents={"tasks": DOCUMENTS, "holdout": DOCUMENTS})
@@ -19,7 +19,7 @@ RECORDED = SimpleNamespace(trial_id=7, documents={"tasks": DOCUMENTS, "holdout":
 
 def tell(capsys, monkeypatch, *differences, folder=None):
     monkeypatch.setenv("COLUMNS", "80")
-    _tell(Verdict(RECORDED, differences, folder))  # type: ignore[arg-type]  # no run behind it
+    _tell(Rebuilt(RECORDED, differences, folder))  # type: ignore[arg-type]  # no run behind it
     return capsys.readouterr().out
 
 

@@ -14,18 +14,18 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.islands import Islands
-from evomerge.optimizers.search_context import InMemory, Keepsakes, SearchContext
+from evomerge.optimizers.search_context import Artifacts, InMemory, SearchContext
 from tests.optimizers.toy_trainer import FormulaTrainer, Slope, ToyTrainer
 from tests.scripted_llm import ScriptedSettings
 
 # Name -> what it needs beside the common arguments, made from where it may keep things.
-EXTRAS: Mapping[str, Callable[[Keepsakes], dict[str, Any]]] = {
-    "llm": lambda keepsakes: {
-        "context": SearchContext(keepsakes=keepsakes),
+EXTRAS: Mapping[str, Callable[[Artifacts], dict[str, Any]]] = {
+    "llm": lambda artifacts: {
+        "context": SearchContext(artifacts=artifacts),
         "settings": ScriptedSettings(),
     },
-    "gradient": lambda keepsakes: {
-        "context": SearchContext(keepsakes=keepsakes, trainer=ToyTrainer)
+    "gradient": lambda artifacts: {
+        "context": SearchContext(artifacts=artifacts, trainer=ToyTrainer)
     },
 }
 
@@ -88,10 +88,10 @@ NAMES = tuple(sorted((*OPTIMIZERS, *COMPOSED)))
 _TRAINED = ("gradient",)  # these go down a slope
 
 
-def extras(name: str, keepsakes: Keepsakes | None = None) -> dict[str, Any]:
+def extras(name: str, artifacts: Artifacts | None = None) -> dict[str, Any]:
     """Arguments of an optimizer that the suites cannot know."""
     make = EXTRAS.get(name)
-    return {} if make is None else make(keepsakes or InMemory())
+    return {} if make is None else make(artifacts or InMemory())
 
 
 class Case:

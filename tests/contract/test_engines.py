@@ -12,7 +12,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, TrialTimeoutError
 from evomerge.inference import ENGINES
-from evomerge.inference.base import Continuation, CutText, Generation, Prompt, context_length
+from evomerge.inference.base import Continuation, CutText, GenerationRequest, Prompt, context_length
 from evomerge.inference.windows import windows_of
 from tests.evaluators.tiny_requests import build
 from tests.tiny_models import tiny_tokenizer
@@ -66,7 +66,7 @@ def test_log_likelihoods_are_those_of_plain_rows(make, modules, batch_size, exac
 def test_a_list_that_comes_again_is_answered_by_the_model_that_is_bound(make, modules):
     engine = make(modules[0])
     first = engine.log_likelihoods(ASKED)
-    texts = engine.generate(prompts := [Prompt(p, Generation(6)) for p in PROMPTS])
+    texts = engine.generate(prompts := [Prompt(p, GenerationRequest(6)) for p in PROMPTS])
     engine.bind(modules[1])
     assert engine.log_likelihoods(ASKED) == make(modules[1]).log_likelihoods(ASKED) != first
     assert engine.generate(prompts) == make(modules[1]).generate(prompts) != texts
@@ -118,7 +118,7 @@ def greedy_after(module, prompt, count):
 
 def test_greedy_texts_are_the_likeliest_tokens_up_to_their_limit(make, modules):
     module = modules[0]
-    found = make(module).generate([Prompt(p, Generation(5)) for p in PROMPTS])
+    found = make(module).generate([Prompt(p, GenerationRequest(5)) for p in PROMPTS])
     for prompt, text in zip(PROMPTS, found, strict=True):
         expected = greedy_after(module, prompt, 5)
         assert list(text.tokens) == expected[: len(text.tokens)]
@@ -128,9 +128,9 @@ def test_greedy_texts_are_the_likeliest_tokens_up_to_their_limit(make, modules):
 
 def test_a_text_ends_before_its_stop_text(make, modules):
     engine = make(modules[0])
-    [whole] = engine.generate([Prompt((3, 5, 8), Generation(8))])
+    [whole] = engine.generate([Prompt((3, 5, 8), GenerationRequest(8))])
     stop = whole.split()[1]
-    [text] = engine.generate([Prompt((3, 5, 8), Generation(8, (stop,)))])
+    [text] = engine.generate([Prompt((3, 5, 8), GenerationRequest(8, (stop,)))])
     assert text == whole.partition(stop)[0]
     assert not isinstance(text, CutText)
 
@@ -143,7 +143,7 @@ def test_a_seed_is_of_one_request_and_disturbs_no_other(make, modules):
         return [
             tuple(one.tokens)
             for one in engine.generate(
-                [Prompt(p, Generation(6, (), sampling, seed)) for p, seed in prompts]
+                [Prompt(p, GenerationRequest(6, (), sampling, seed)) for p, seed in prompts]
             )
         ]
 
@@ -166,7 +166,7 @@ def test_next_tokens_have_the_probabilities_of_plain_rows(make, modules):
 def test_the_deadline_is_looked_at_before_a_pass(make, modules, what):
     asked = {
         "log_likelihoods": ASKED,
-        "generate": [Prompt(p, Generation(6)) for p in PROMPTS],
+        "generate": [Prompt(p, GenerationRequest(6)) for p in PROMPTS],
         "next_token_log_probabilities": PROMPTS,
     }
     engine = make(modules[0], deadline=Deadline(1.0, clock=itertools.count(0.0, 2.0).__next__))

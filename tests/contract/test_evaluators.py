@@ -14,7 +14,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.errors import GenomeError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
 from evomerge.nouns.evaluation import MetricKey
@@ -64,7 +64,7 @@ def made(*given, seed=0):
     tasks = [Task.model_validate(one) for one in given]
     place = str(Path.cwd())
     return evaluator_for(
-        tasks, Evaluation(), ENGINES["transformers"], search_path=[place], seed=seed
+        tasks, EvaluationBlock(), ENGINES["transformers"], search_path=[place], seed=seed
     )
 
 
@@ -152,7 +152,7 @@ def test_a_folder_is_scored_by_other_means_alike_or_not_at_all(case, model, mode
         assert evaluator.unverifiable == set(names(evaluator))
         return
     ours, shares = evaluator.evaluate(model), []
-    built = BuiltModel(model_folder, Evaluation(), "cpu", 1)
+    built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
     documents, metrics = evaluator.score_folder(
         built, shares.append, [str(metric.key) for metric in ours.metrics]
     )

@@ -229,8 +229,8 @@ def test_a_worker_that_cannot_be_built_ends_the_run_and_says_why(make, factory, 
 
 
 def test_the_factory_of_a_real_run_can_be_sent_to_a_process():
-    from evomerge.executors.worker_factory import Workshop
-    from evomerge.genome.task_blocks import Evaluation, Task
+    from evomerge.executors.worker_factory import WorkerFactory
+    from evomerge.genome.task_blocks import EvaluationBlock, Task
 
-    workshop = Workshop({"tasks": (Task(name="x"),)}, Evaluation(), (), 0, "cpu", 1)
-    assert pickle.loads(pickle.dumps(workshop)) == workshop
+    worker_factory = WorkerFactory({"tasks": (Task(name="x"),)}, EvaluationBlock(), (), 0, "cpu", 1)
+    assert pickle.loads(pickle.dumps(worker_factory)) == worker_factory

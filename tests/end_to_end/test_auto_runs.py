@@ -87,7 +87,7 @@ def test_check_says_the_same(place):
 
 def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
     run = load_run(finished / "run")
-    origins = [str(t.candidate.origin) for t in run.standing.trials[N_BASELINES:]]
+    origins = [str(t.candidate.origin) for t in run.leaderboard.trials[N_BASELINES:]]
     epochs = [f"optimizer, gradient, epoch {n}" for n in range(1, 7)]
     assert origins == [*epochs, *["optimizer, gp"] * (BUDGET - 6)]
     assert run.genome.optimizer.title == run.ledger.header["optimizer"] == "gradient -> gp"

@@ -129,7 +129,7 @@ def test_a_run_that_began_without_them_goes_on_without_them(begin, workplace):
     examination = examine_file(workplace / "genome.yml", SHORT, None, lambda *_: workplace / "out")
     assert plan_of(examination.compiled.subject).trials.n_baselines == 4
     assert found(begin()) == whole
-    assert len(load_run(workplace / "out").standing.trials) == 6
+    assert len(load_run(workplace / "out").leaderboard.trials) == 6
 
 
 def test_another_choice_is_another_run(begin):
@@ -150,9 +150,9 @@ def test_one_that_cannot_be_merged_is_a_failed_trial_and_no_more(begin, monkeypa
     search = begin("baselines=[models, ties]")
     list(search.run())
     run = load_run(search.ledger.folder.path)
-    failed = [t for t in run.standing.trials if t.outcome.failure]
+    failed = [t for t in run.leaderboard.trials if t.outcome.failure]
     assert [str(trial.candidate.origin) for trial in failed] == ["ties"]
-    assert len(run.standing.trials) == 5
+    assert len(run.leaderboard.trials) == 5
     assert summary(run)["searching"][0]["baseline"] != "ties"
 
 

@@ -87,7 +87,7 @@ def winner(place, monkeypatch):
     """best.yml of the last trial that the optimizer proposed, whoever won."""
     monkeypatch.chdir(place)
     run = load_run(Path("out"))
-    content = best_content(run.ledger, run.standing, run.ledger.trials[max(run.ledger.trials)])
+    content = best_content(run.ledger, run.leaderboard, run.ledger.trials[max(run.ledger.trials)])
     Path("out/best.yml").write_text(yaml.safe_dump(content))
     return "out/best.yml"
 

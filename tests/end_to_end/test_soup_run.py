@@ -17,7 +17,7 @@ def test_a_soup_is_checked_run_and_exported(workplace, evomerge):
     (workplace / "genome.yml").write_text(yaml.safe_dump(genome))
     assert "space soup" in evomerge("check", "genome.yml").stdout
     evomerge("run", "genome.yml", "--run-dir", "out")
-    trials = load_run(workplace / "out").standing.trials
+    trials = load_run(workplace / "out").leaderboard.trials
     assert len(trials) == 9
     assert {trial.outcome.state.value for trial in trials} == {"complete"}
     evomerge("export", "out", "--trial", "3", "-o", "winner.yml")  # the uniform average

@@ -47,7 +47,7 @@ def trial(place, monkeypatch):
     """best.yml of a trial that the optimizer proposed, whoever won."""
     monkeypatch.chdir(place)
     run = load_run(Path("out"))
-    content = best_content(run.ledger, run.standing, run.ledger.trials[TRIAL])
+    content = best_content(run.ledger, run.leaderboard, run.ledger.trials[TRIAL])
     (place / "out" / "best.yml").write_text(yaml.safe_dump(content))
     return "out/best.yml"
 

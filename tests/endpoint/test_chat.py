@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from evomerge.endpoint.chat import Answer
+from evomerge.endpoint.chat import ChatAnswer
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.optimizers.llm.llm_settings import LlmSettings
 from tests.scripted_llm import Script, completion, key_of, served, slow
@@ -33,7 +33,7 @@ def test_a_request_holds_model_messages_and_what_the_settings_add():
     script = Script((200, completion("hello")))
     with served(script) as url:
         answer = ask(f"{url}/", model="m", extra_body={"max_tokens": 7, "seed": 1})
-    assert answer == Answer("hello", "", 300, 20)
+    assert answer == ChatAnswer("hello", "", 300, 20)
     assert script.asked == [
         {
             "model": "m",
@@ -58,15 +58,15 @@ def test_fields_that_a_server_refuses_can_be_left_out():
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (completion(None, refusal="I cannot"), Answer("", "you refused", 300, 20, "refusal")),
-        (completion(None), Answer("", "", 300, 20)),
-        (completion([{"type": "text"}]), Answer("", "", 300, 20)),
+        (completion(None, refusal="I cannot"), ChatAnswer("", "you refused", 300, 20, "refusal")),
+        (completion(None), ChatAnswer("", "", 300, 20)),
+        (completion([{"type": "text"}]), ChatAnswer("", "", 300, 20)),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]},
-         Answer("x", "it was cut off: it is too long", cause="cut off")),
+         ChatAnswer("x", "it was cut off: it is too long", cause="cut off")),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": "content_filter"}]},
-         Answer("x", "it was filtered out", cause="filtered out")),
+         ChatAnswer("x", "it was filtered out", cause="filtered out")),
         ({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}},
-         Answer("x")),
+         ChatAnswer("x")),
     ],
 )  # fmt: skip
 def test_refusals_and_cut_replies_are_told_apart(body, answer):

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
 from tests.evaluators.tiny_tasks import CHAT_TEMPLATE, write_tasks
@@ -63,7 +63,7 @@ def make(task_folder):
     def build(*tasks: str | dict, seed: int = 0, **settings) -> LmEval:
         return LmEval(
             [Task.model_validate(task) for task in tasks],
-            Evaluation(**settings),
+            EvaluationBlock(**settings),
             ENGINES["transformers"],
             search_path=[str(task_folder)],
             seed=seed,

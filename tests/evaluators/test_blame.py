@@ -8,7 +8,7 @@ import pytest
 
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.foundations.errors import EvomergeError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 
 CODE = """
@@ -169,7 +169,10 @@ def evaluator(tmp_path, monkeypatch):
             f"task: own\n{DATA}{text}".replace("HERE", str(tmp_path))
         )
         return LmEval(
-            [Task(name="own")], Evaluation(), ENGINES["transformers"], search_path=[str(tmp_path)]
+            [Task(name="own")],
+            EvaluationBlock(),
+            ENGINES["transformers"],
+            search_path=[str(tmp_path)],
         )
 
     return call

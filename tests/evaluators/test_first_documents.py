@@ -10,7 +10,7 @@ from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.task_digests import _leaf, _plain
 from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvaluationError, GenomeError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.nouns.evaluation import MetricKey
 
@@ -182,7 +182,7 @@ def load(folder):
 
     def made(name, metric=None, **more):
         task = Task(name=name, metric=metric, **more)
-        return LmEval([task], Evaluation(), ENGINES["transformers"], search_path=[str(folder)])
+        return LmEval([task], EvaluationBlock(), ENGINES["transformers"], search_path=[str(folder)])
 
     return made
 

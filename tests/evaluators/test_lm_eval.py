@@ -13,7 +13,7 @@ from tqdm import tqdm
 from evomerge.evaluators.lm_eval import sanity
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.foundations.errors import EvaluationError, GenomeError, OutOfMemoryError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.merging.live_model import LiveModel
 from evomerge.models.quiet import lock_bars_in_this_process
 from tests.tiny_models import tiny_tokenizer
@@ -269,7 +269,7 @@ def test_a_repeated_prepare_loads_nothing_again(make):
     evaluator = make("tiny_choice")
     assert evaluator.prepare() == evaluator.prepare()
     assert isinstance(evaluator.tasks[0], Task)
-    assert evaluator.settings == Evaluation()
+    assert evaluator.settings == EvaluationBlock()
 
 
 def test_memory_that_runs_out_fits_in_half_the_batch_with_the_same_answers(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evomerge.inference.transformers import pass_budget as budget
-from evomerge.inference.transformers.pass_budget import Budget, PassBudgets
+from evomerge.inference.transformers.pass_budget import PassBudget, PassBudgets
 from evomerge.inference.transformers.trees import lay_out
 from tests.evaluators.tiny_requests import (
     asked,
@@ -147,7 +147,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
 def test_a_batch_size_of_the_genome_is_never_searched_for(monkeypatch):
     monkeypatch.setattr(budget, "UNTRIED", ())
     PassBudgets(4).find("pairs", 10, pytest.fail)
-    assert PassBudgets(4).of("pairs", 10) == Budget(tokens=40, rows=4)
+    assert PassBudgets(4).of("pairs", 10) == PassBudget(tokens=40, rows=4)
 
 
 def test_the_tokens_of_a_pass_are_what_the_plan_counts(make, passes, live_model):
@@ -164,15 +164,15 @@ def test_the_tokens_of_a_pass_are_what_the_plan_counts(make, passes, live_model)
 
 def test_one_long_row_does_not_pad_many_short_ones():
     rows = ["x" * n for n in (103, 101, 52, 52, 51, 50, 50)]
-    parts = [[len(row) for row in part] for part in Budget(tokens=4096).split_by_length(rows)]
+    parts = [[len(row) for row in part] for part in PassBudget(tokens=4096).split_by_length(rows)]
     assert parts == [[103, 101], [52, 52, 51, 50, 50]]
-    assert [len(part) for part in Budget(tokens=4096).split_by_length(rows[2:])] == [5]
+    assert [len(part) for part in PassBudget(tokens=4096).split_by_length(rows[2:])] == [5]
     few = ["x" * n for n in (60, 30, 30)]  # a pass of its own would cost as much
-    assert [len(part) for part in Budget(tokens=4096).split_by_length(few)] == [3]
+    assert [len(part) for part in PassBudget(tokens=4096).split_by_length(few)] == [3]
 
 
 def test_rows_are_split_by_tokens_and_by_count():
     rows = ["aaaa", "aaa", "aa", "a", "a"]
-    assert list(Budget(tokens=8).split(rows)) == [["aaaa", "aaa"], ["aa", "a", "a"]]
-    assert [len(part) for part in Budget(tokens=8, rows=2).split(rows)] == [2, 2, 1]
-    assert [len(part) for part in Budget(tokens=1).split(rows, extra=5)] == [1] * 5
+    assert list(PassBudget(tokens=8).split(rows)) == [["aaaa", "aaa"], ["aa", "a", "a"]]
+    assert [len(part) for part in PassBudget(tokens=8, rows=2).split(rows)] == [2, 2, 1]
+    assert [len(part) for part in PassBudget(tokens=1).split(rows, extra=5)] == [1] * 5

@@ -12,7 +12,7 @@ import torch
 from evomerge.evaluators.perplexity import Perplexity
 from evomerge.evaluators.perplexity.corpus import PerplexitySettings, texts_of
 from evomerge.foundations.errors import EvaluationError, GenomeError
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 
 TEXTS = ["the quick brown fox", "jumps over the lazy dog", "pack my box with five dozen jugs"]
@@ -26,7 +26,7 @@ def judge(tmp_path, monkeypatch):
 
     def made(task, seed=0):
         tasks = [Task.model_validate(task)]
-        return Perplexity(tasks, Evaluation(), ENGINES["transformers"], seed=seed)
+        return Perplexity(tasks, EvaluationBlock(), ENGINES["transformers"], seed=seed)
 
     return made
 

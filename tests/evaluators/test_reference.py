@@ -8,7 +8,7 @@ import pytest
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.lm_eval.hf_model import open_model
 from evomerge.foundations.errors import RunError
-from evomerge.genome.task_blocks import Evaluation
+from evomerge.genome.task_blocks import EvaluationBlock
 
 METRIC = {"tiny_text": "exact_match,whole", "tiny_rolling": "word_perplexity"}
 
@@ -122,7 +122,7 @@ def test_passes_of_likelihoods_grow_smaller_where_memory_runs_out(compare, monke
 
 def test_a_folder_that_is_no_model_is_told(tmp_path):
     with pytest.raises(RunError, match=r"cannot be loaded by lm-eval \("):
-        open_model(BuiltModel(tmp_path, Evaluation(), "cpu", 1))
+        open_model(BuiltModel(tmp_path, EvaluationBlock(), "cpu", 1))
 
 
 def test_sampled_tasks_are_named(make):

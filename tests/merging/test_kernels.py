@@ -16,12 +16,12 @@ from mergekit.merge_methods.base import ParameterScope
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask, TensorDictWrapper
 
 from evomerge.foundations.deadline import Deadline
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels import FAMILY
-from evomerge.merging.kernels.engine import ByKernel, ByMergekit, Engine, Merged
+from evomerge.merging.kernels.engine import ByKernel, ByMergekit, Merged, TensorMerger
 from evomerge.merging.kernels.workspace import Workspace
 from evomerge.merging.resident import ResidentMerger
-from evomerge.merging.sources import Inputs
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Values
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED
@@ -49,7 +49,7 @@ class Tensor:
 
     name: str
     task: ExecuteMergeMethodTask
-    inputs: Inputs
+    inputs: InputTensors
     out_dtype: str | None
 
 
@@ -83,7 +83,9 @@ class Plan:
                 delta = (noise * torch.randn(shape, generator=generator) * 64).round() / 64
                 family[model] = ((base + delta).to(stored), work)
             self.tensors.append(
-                Tensor(f"w{i}", self._task(f"w{i}"), Inputs(family, torch.Tensor.to), out_dtype)
+                Tensor(
+                    f"w{i}", self._task(f"w{i}"), InputTensors(family, torch.Tensor.to), out_dtype
+                )
             )
 
     def _task(self, name: str) -> ExecuteMergeMethodTask:
@@ -136,7 +138,7 @@ def points(method: str, n_sources: int) -> list[Point]:
     return [*found, {**found[0], "normalize": False}]
 
 
-def merged(plan: Plan, engine_: Engine, kernels: Any, point: Point) -> list[Merged]:
+def merged(plan: Plan, engine_: TensorMerger, kernels: Any, point: Point) -> list[Merged]:
     """All tensors of a merge with the generator where a merge starts, each computed at once."""
     torch.manual_seed(SEED)
     found = []
@@ -156,9 +158,9 @@ def check(
     plan: Plan, made: list[Point], n_bytes: int, *, by: type = ByKernel, block: int = 500
 ) -> None:
     """Every point, twice, by one engine that keeps what it can, equals mergekit's kernel."""
-    budget = Budget(n_bytes, torch.device("cpu"))
-    fast = Engine(fast=True, merge_seed=SEED, budget=budget, workspace=Workspace(block))
-    plain = Engine(fast=False, merge_seed=SEED, budget=Budget(0, torch.device("cpu")))
+    budget = MemoryBudget(n_bytes, torch.device("cpu"))
+    fast = TensorMerger(fast=True, merge_seed=SEED, budget=budget, workspace=Workspace(block))
+    plain = TensorMerger(fast=False, merge_seed=SEED, budget=MemoryBudget(0, torch.device("cpu")))
     kernels = fast.kernels(plan)  # type: ignore[arg-type]  # a stand-in
     for point in [*made, *made]:
         ours = merged(plan, fast, kernels, point)
@@ -292,16 +294,16 @@ def test_what_is_no_case_for_a_kernel_is_merged_by_mergekit(
 
 @pytest.mark.parametrize("density", [-0.1, float("nan")])
 def test_a_probability_mergekit_refuses_is_refused(density: float) -> None:
-    budget = Budget(PLENTY, torch.device("cpu"))
-    plan, fast = Plan("dare_linear", 1), Engine(fast=True, merge_seed=SEED, budget=budget)
+    budget = MemoryBudget(PLENTY, torch.device("cpu"))
+    plan, fast = Plan("dare_linear", 1), TensorMerger(fast=True, merge_seed=SEED, budget=budget)
     point = {"weight": [0.5, 0.5], "density": [density, density]}
     with pytest.raises(RuntimeError, match="p_in"):
         merged(plan, fast, fast.kernels(plan), point)  # type: ignore[arg-type]  # a stand-in
 
 
 def test_what_a_structure_kept_is_given_back_with_it() -> None:
-    budget = Budget(1 << 24, torch.device("cpu"))
-    fast = Engine(fast=True, merge_seed=SEED, budget=budget)
+    budget = MemoryBudget(1 << 24, torch.device("cpu"))
+    fast = TensorMerger(fast=True, merge_seed=SEED, budget=budget)
     for _ in range(3):
         plan = Plan("ties", 2)
         kernels = fast.kernels(plan)  # type: ignore[arg-type]  # a stand-in
@@ -314,9 +316,9 @@ def test_what_a_structure_kept_is_given_back_with_it() -> None:
 
 @pytest.mark.parametrize("method", ["ties", "della", "dare_ties", "task_arithmetic"])
 def test_room_that_comes_free_is_used(method: str) -> None:
-    budget, others = Budget(1 << 24, torch.device("cpu")), Plan("ties", 1)
+    budget, others = MemoryBudget(1 << 24, torch.device("cpu")), Plan("ties", 1)
     assert budget.grants(others, 1 << 24)
-    fast, plan = Engine(fast=True, merge_seed=SEED, budget=budget), Plan(method, 2)
+    fast, plan = TensorMerger(fast=True, merge_seed=SEED, budget=budget), Plan(method, 2)
     kernels = fast.kernels(plan)  # type: ignore[arg-type]  # a stand-in
     for _ in range(2):
         merged(plan, fast, kernels, points(method, 2)[0])

@@ -12,7 +12,7 @@ import torch
 
 from evomerge.merging.kernels import fused, workspace
 from evomerge.merging.kernels.fused import ARITHMETIC, LINEAR, Fusion, scalars_of
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.workspace import Workspace
 from tests.merging.test_kernels import PLENTY, Plan, check, per_source, points
 
@@ -48,7 +48,7 @@ def fill(fusion: Fusion, *, length: int = LENGTH, home: torch.dtype = torch.floa
     """Whether a sum of two sources is compiled; if so, that it is filled in."""
     out = torch.full((length,), -1.0).to(home)
     sources = [torch.arange(length).float(), torch.ones(length)]
-    output = Output(out, (torch.float32, torch.float32), Workspace())
+    output = OutputTensor(out, (torch.float32, torch.float32), Workspace())
     is_filled = fusion.fills(output, LINEAR, scalars_of([2.0, 3.0]), None, sources)
     expected = 2 * sources[0] + 3 if is_filled else torch.full((length,), -1.0)
     assert torch.equal(out, expected.to(home))
@@ -141,7 +141,7 @@ def test_many_kinds_of_sums_are_compiled_each() -> None:
     fusion = Fusion(pays_after=0)
     for n_sources in range(1, 12):
         home = torch.empty(LENGTH)
-        output = Output(home, (torch.float32, torch.float32), Workspace())
+        output = OutputTensor(home, (torch.float32, torch.float32), Workspace())
         sources = [torch.ones(LENGTH)] * n_sources
         assert fusion.fills(output, LINEAR, scalars_of([1.0] * n_sources), None, sources)
         assert torch.equal(home, torch.full((LENGTH,), float(n_sources)))
@@ -164,7 +164,9 @@ def test_a_compiled_sum_that_fails_later_is_added_by_torch_again(
     monkeypatch.setattr(torch, "compile", compile_)
     caplog.set_level(logging.INFO, logger=fused.__name__)
     fusion = Fusion(pays_after=0)
-    outputs = [Output(torch.empty(LENGTH), (torch.float32,) * 2, Workspace()) for _ in range(4)]
+    outputs = [
+        OutputTensor(torch.empty(LENGTH), (torch.float32,) * 2, Workspace()) for _ in range(4)
+    ]
     sources = [torch.ones(LENGTH)]
     filled = [fusion.fills(out, LINEAR, scalars_of([2.0]), None, sources) for out in outputs]
     assert filled == [True, False, False, False]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from evomerge.merging import sources
 from evomerge.merging.kernels import workspace
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.window import Window, forget, is_mapped
 from evomerge.recipe.plain import Recipe
@@ -91,14 +91,14 @@ def test_the_weights_are_the_same_whatever_stays(
 def sampled(monkeypatch: pytest.MonkeyPatch, look: Callable[[], int]) -> list[int]:
     """What ``look`` sees when a kernel writes a block, before its sources are forgotten."""
     seen: list[int] = []
-    put, turns = Output.put, count()
+    put, turns = OutputTensor.put, count()
 
-    def looked(self: Output, *args: Any) -> None:
+    def looked(self: OutputTensor, *args: Any) -> None:
         if next(turns) % EVERY == 0:
             seen.append(look())
         put(self, *args)
 
-    monkeypatch.setattr(Output, "put", looked)
+    monkeypatch.setattr(OutputTensor, "put", looked)
     return seen
 
 

@@ -123,10 +123,10 @@ def run(optimizer, n_trials):
     return np.vstack(asked), labels
 
 
-def auto(trainer, keepsakes=None, **context):
+def auto(trainer, artifacts=None, **context):
     context = SearchContext(
         trainer=lambda settings: trainer,
-        keepsakes=keepsakes or InMemory(),
+        artifacts=artifacts or InMemory(),
         budget=60,
         **context,
     )
@@ -145,16 +145,16 @@ def test_without_anybody_to_train_it_searches_at_once():
 def test_training_and_search_go_on_as_if_never_stopped():
     whole, _ = run(auto(ToyTrainer()), 12)
     for stop in (2, 6, 9):
-        keepsakes, again = InMemory(), ToyTrainer()
-        run(auto(ToyTrainer(), keepsakes), stop)
-        assert run(auto(again, keepsakes), 12)[0].tobytes() == whole.tobytes()
+        artifacts, again = InMemory(), ToyTrainer()
+        run(auto(ToyTrainer(), artifacts), stop)
+        assert run(auto(again, artifacts), 12)[0].tobytes() == whole.tobytes()
         assert again.epochs == list(range(stop, 6))  # no epoch is paid for twice
 
 
 @pytest.mark.parametrize("until", [0, 2])
 def test_where_training_cannot_go_on_the_search_does(until):
-    told, keepsakes = [], InMemory()
-    whole, labels = run(auto(Refusing(until=until), keepsakes, notify=told.append), 9)
+    told, artifacts = [], InMemory()
+    whole, labels = run(auto(Refusing(until=until), artifacts, notify=told.append), 9)
     epochs = [f"gradient, epoch {n}" for n in range(1, until + 1)]
     assert labels == [*epochs, *["gp"] * (9 - until)]
     assert told == [
@@ -162,7 +162,7 @@ def test_where_training_cannot_go_on_the_search_does(until):
         "tasks."
     ]
     # Nor does it in a run that goes on where there is more memory.
-    assert run(auto(ToyTrainer(), keepsakes), 9)[0].tobytes() == whole.tobytes()
+    assert run(auto(ToyTrainer(), artifacts), 9)[0].tobytes() == whole.tobytes()
 
 
 def test_a_broken_run_folder_is_no_reason_to_go_on():

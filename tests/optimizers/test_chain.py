@@ -234,15 +234,15 @@ def test_later_links_see_what_earlier_trials_were_made_from(workshop):
 
 
 def test_links_keep_their_things_apart(workshop):
-    keepsakes = InMemory()
+    artifacts = InMemory()
     chain = workshop.chain(
-        workshop.link(0.1, 1), workshop.link(0.1, 1), context=SearchContext(keepsakes=keepsakes)
+        workshop.link(0.1, 1), workshop.link(0.1, 1), context=SearchContext(artifacts=artifacts)
     )
-    workshop.begun[0].context.keepsakes.keep("state", b"first")
+    workshop.begun[0].context.artifacts.keep("state", b"first")
     step(chain)
-    assert workshop.begun[1].context.keepsakes.recall("state") is None
-    assert workshop.begun[0].context.keepsakes.recall("state") == b"first"
-    assert keepsakes.kept == {"0-scribe-0.1/state": b"first"}
+    assert workshop.begun[1].context.artifacts.recall("state") is None
+    assert workshop.begun[0].context.artifacts.recall("state") == b"first"
+    assert artifacts.kept == {"0-scribe-0.1/state": b"first"}
 
 
 def real_chain(seed=0):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from evomerge.cli.main import main
-from evomerge.endpoint.chat import Answer
+from evomerge.endpoint.chat import ChatAnswer
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.foundations.errors import LedgerError
 from evomerge.optimizers.llm.dialogue import Clock
@@ -17,7 +17,7 @@ from evomerge.optimizers.llm.dialogues_section import dialogues_section
 from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.search_context import SearchContext
 from evomerge.report.page import report_html
-from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.run_folder import RunFolder
 from tests.recorded_runs import SPACE, record_run
 from tests.scripted_llm import ScriptedModel, ScriptedSettings, recombined
@@ -28,7 +28,7 @@ GONE = NoAnswerError("no answer (refused)", cause="no connection")
 GENERATIONS = [
     ([recombined], ""),
     ([lambda prompt: "no JSON", lambda prompt: '{"mean": [1]}', recombined], ""),
-    ([Answer("", "you refused", 10, 1, "refusal")] * 3, "refusal"),
+    ([ChatAnswer("", "you refused", 10, 1, "refusal")] * 3, "refusal"),
     ([BUSY] * 3, "rate limit"),
     ([lambda prompt: "{}"] * 3, "wrong shape"),
     ([GONE] * 3, "no connection"),
@@ -53,7 +53,7 @@ def folder(tmp_path):
         SPACE,
         seed=0,
         settings=Settings(prompt_price=1.0, completion_price=2.0),
-        context=SearchContext(keepsakes=RunKeepsakes(run.ledger.folder)),
+        context=SearchContext(artifacts=ArtifactStore(run.ledger.folder)),
     )
     for _ in range(len(GENERATIONS) + 1):
         asked = optimizer.ask()
@@ -96,7 +96,7 @@ def test_show_and_the_report_tell_it(folder):
 
 
 def test_a_broken_record_is_one_sentence(folder):
-    RunKeepsakes(folder.ledger.folder).keep("generation-0002.json", b"{}")
+    ArtifactStore(folder.ledger.folder).keep("generation-0002.json", b"{}")
     with pytest.raises(LedgerError, match=r"generation-0002.json: cannot be read"):
         dialogues_section(folder)
 

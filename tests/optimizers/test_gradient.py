@@ -24,9 +24,9 @@ from tests.optimizers.toy_trainer import ToyTrainer
 SPACE = Space((Real("weight[a]", 0.0, 1.0, initial=0.9), Real("weight[b]", 0.0, 1.0)))
 
 
-def optimizer(keepsakes=None, trainer=None, is_told=True, context=None, **settings):
+def optimizer(artifacts=None, trainer=None, is_told=True, context=None, **settings):
     context = SearchContext(
-        keepsakes=keepsakes or InMemory(),
+        artifacts=artifacts or InMemory(),
         trainer=(lambda _: trainer) if trainer else None,
         **(context or {}),
     )
@@ -68,10 +68,10 @@ def test_each_epoch_is_a_trial_and_the_last_ends_the_search():
 
 
 def test_what_was_learned_once_is_recalled_and_never_learned_again():
-    keepsakes, first, second = InMemory(), ToyTrainer(), ToyTrainer()
-    one = optimizer(keepsakes, first)
+    artifacts, first, second = InMemory(), ToyTrainer(), ToyTrainer()
+    one = optimizer(artifacts, first)
     asked = [step(one) for _ in range(3)]
-    again = optimizer(keepsakes, second)
+    again = optimizer(artifacts, second)
     assert again.activity == ""
     np.testing.assert_array_equal([step(again) for _ in range(3)], asked)
     assert (first.epochs, second.epochs) == ([0, 1, 2], [])
@@ -133,18 +133,18 @@ class Watched(ToyTrainer):
     ],
 )
 def test_what_loses_is_taken_back_and_the_next_epoch_begins_at_the_best(losses, begun):
-    keepsakes, trainer = InMemory(), Watched()
-    one = optimizer(keepsakes, trainer, epochs=9)
+    artifacts, trainer = InMemory(), Watched()
+    one = optimizer(artifacts, trainer, epochs=9)
     one.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
     asked = [step(one, loss).tolist() for loss in losses]
     one.ask()
     assert trainer.begun == begun
-    kept = [from_bytes(keepsakes.recall(name_of(n)), "") for n in range(1, len(losses) + 1)]
+    kept = [from_bytes(artifacts.recall(name_of(n)), "") for n in range(1, len(losses) + 1)]
     assert [lesson.to_beat for lesson in kept] == [
         min([1.0, *losses[:n]]) for n in range(len(losses))
     ]
     assert [lesson.after for lesson in kept] == [epoch for epoch, _ in begun[:-1]]
-    again = optimizer(keepsakes, Watched(), epochs=9)  # what was kept is taken back alike
+    again = optimizer(artifacts, Watched(), epochs=9)  # what was kept is taken back alike
     again.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
     assert [step(again, loss).tolist() for loss in losses] == asked
     assert again._here.epoch == begun[-1][0]
@@ -172,12 +172,12 @@ def test_a_start_that_nobody_scored_is_a_trial_that_the_first_epoch_must_beat():
 
 
 def test_from_a_start_that_failed_anything_that_scores_is_better():
-    keepsakes = InMemory()
-    one = optimizer(keepsakes, ToyTrainer(), is_told=False)
+    artifacts = InMemory()
+    one = optimizer(artifacts, ToyTrainer(), is_told=False)
     step(one, np.inf)
     step(one, 0.7)
     assert one._best.epoch == 1
-    assert from_bytes(keepsakes.recall(name_of(1)), "").to_beat is None
+    assert from_bytes(artifacts.recall(name_of(1)), "").to_beat is None
 
 
 ELSEWHERE = np.array([[0.3, 0.4]])
@@ -211,11 +211,11 @@ def test_a_given_start_that_was_told_is_not_tried_again():
 
 
 def test_a_result_that_is_no_point_is_tried_as_its_own_recipe():
-    keepsakes = InMemory()
-    one = optimizer(keepsakes, Still())
+    artifacts = InMemory()
+    one = optimizer(artifacts, Still())
     one.ask()
     assert one.recipe_config(0) == {"merge_method": "passthrough"}
-    again = optimizer(keepsakes, Still())
+    again = optimizer(artifacts, Still())
     again.ask()
     assert again.recipe_config(0) == {"merge_method": "passthrough"}
 
@@ -234,10 +234,10 @@ def test_a_folder_that_is_gone_is_restored_before_its_trial_is_asked_for(tmp_pat
             (tmp_path / "m").mkdir()
             assert lesson.folder == str(tmp_path / "m")
 
-    keepsakes, trainer = InMemory(), Writing()
-    optimizer(keepsakes, trainer).ask()
+    artifacts, trainer = InMemory(), Writing()
+    optimizer(artifacts, trainer).ask()
     for _ in range(2):
-        optimizer(keepsakes, trainer).ask()
+        optimizer(artifacts, trainer).ask()
     assert trainer.restored == 1
 
 

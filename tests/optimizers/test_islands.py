@@ -177,10 +177,10 @@ def test_labels_activity_and_recipes_are_those_of_the_island(workshop):
 
 
 def test_islands_keep_their_things_apart(workshop):
-    keepsakes = InMemory()
-    islands(workshop.link(0.1), workshop.link(0.1), context=SearchContext(keepsakes=keepsakes))
-    workshop.built[1].context.keepsakes.keep("state", b"second")
-    assert keepsakes.kept == {"1-scribe-0.1/state": b"second"}
+    artifacts = InMemory()
+    islands(workshop.link(0.1), workshop.link(0.1), context=SearchContext(artifacts=artifacts))
+    workshop.built[1].context.artifacts.keep("state", b"second")
+    assert artifacts.kept == {"1-scribe-0.1/state": b"second"}
 
 
 # Real ones

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evomerge.endpoint.chat import Answer
+from evomerge.endpoint.chat import ChatAnswer
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.seeding import stream
@@ -66,8 +66,8 @@ def waits(monkeypatch):
 def llm(*replies, space=SPACE, size=4, kept=None, brief=None, experts=None, **settings):
     replies = [(lambda _, text=r: text) if isinstance(r, str) else r for r in replies]
     MODELS.append(ScriptedModel(*replies))
-    keepsakes = kept if kept is not None else InMemory()
-    context = SearchContext(experts=experts, brief=brief or Brief(), keepsakes=keepsakes)
+    artifacts = kept if kept is not None else InMemory()
+    context = SearchContext(experts=experts, brief=brief or Brief(), artifacts=artifacts)
     return Llm(space, seed=3, population_size=size, settings=Told(**settings), context=context)
 
 
@@ -83,7 +83,7 @@ def second(optimizer, loss=sphere):
 
 
 def record(optimizer, generation=1):
-    return json.loads(optimizer.context.keepsakes.recall(f"generation-{generation:04d}.json"))
+    return json.loads(optimizer.context.artifacts.recall(f"generation-{generation:04d}.json"))
 
 
 # The algorithm
@@ -228,8 +228,8 @@ def test_the_prompt_stays_bounded_and_the_dialogue_is_not_repeated():
         "",
         proposal({"a": 1.0}),
         proposal({**MEAN, "a": 2.5}),
-        Answer("I am sorry", "you refused"),
-        Answer(""),
+        ChatAnswer("I am sorry", "you refused"),
+        ChatAnswer(""),
     ],
 )
 def test_a_bad_reply_is_asked_for_again_with_what_is_wrong(bad):

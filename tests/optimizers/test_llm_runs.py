@@ -19,7 +19,7 @@ from evomerge.optimizers.llm.dialogue import Clock
 from evomerge.optimizers.llm.evolution import Llm
 from evomerge.optimizers.llm.llm_settings import LlmSettings
 from evomerge.optimizers.search_context import SearchContext
-from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
@@ -49,7 +49,7 @@ def search(path, url, budget=16, **settings):
             seed=0,
             population_size=4,
             settings=LlmSettings(base_url=url, **settings),
-            context=SearchContext(keepsakes=RunKeepsakes(folder)),
+            context=SearchContext(artifacts=ArtifactStore(folder)),
         ),
         objective=objective(),
         executor=Recording(()),

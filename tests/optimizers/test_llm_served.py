@@ -95,7 +95,7 @@ def test_a_real_model_that_talks_nonsense_is_corrected_and_then_left_alone(url, 
         asked = optimizer.ask()
         optimizer.tell(asked, ((asked - 0.3) ** 2).sum(axis=1))
     for generation in (1, 2):
-        kept = json.loads(optimizer.context.keepsakes.recall(f"generation-{generation:04d}.json"))
+        kept = json.loads(optimizer.context.artifacts.recall(f"generation-{generation:04d}.json"))
         assert kept["is_fallback"]
         assert len(kept["attempts"]) == 3
         assert kept["bill"]["completion_tokens"] > 0

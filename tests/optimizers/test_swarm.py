@@ -326,19 +326,19 @@ def test_experts_that_nobody_scored_are_asked_first() -> None:
 def test_of_more_experts_than_particles_the_best_take_part() -> None:
     optimizer = swarm(experts=EXPERTS, size=2)
     optimizer.ask()
-    kept = json.loads(optimizer.context.keepsakes.recall(START) or b"")
+    kept = json.loads(optimizer.context.artifacts.recall(START) or b"")
     order = np.argsort(slope(EXPERTS))
     assert [kept["0"], kept["1"]] == EXPERTS[order[:2]].tolist()
 
 
 def test_without_experts_it_begins_at_known_trials_then_the_start_and_anywhere() -> None:
-    context = SearchContext(keepsakes=InMemory())
+    context = SearchContext(artifacts=InMemory())
     optimizer = Swarm(space(3), seed=0, population_size=5, context=context)
     optimizer.tell(np.full((1, 3), 0.25), np.array([0.1]))
     places, labels = go_on(optimizer, 1)[0]
     assert labels[0] == "particle 1, iteration 0"
     assert places[0].tolist() == [0.5, 0.5, 0.5]
-    assert json.loads(context.keepsakes.recall(START) or b"") == {"0": [0.25, 0.25, 0.25]}
+    assert json.loads(context.artifacts.recall(START) or b"") == {"0": [0.25, 0.25, 0.25]}
 
 
 def test_seeds_join_the_experts_and_their_losses_count() -> None:
@@ -346,7 +346,7 @@ def test_seeds_join_the_experts_and_their_losses_count() -> None:
     seed = np.full((1, 5), 0.45)
     optimizer.tell(seed, slope(seed))
     optimizer.ask()
-    kept = json.loads(optimizer.context.keepsakes.recall(START) or b"")
+    kept = json.loads(optimizer.context.artifacts.recall(START) or b"")
     assert list(kept) == ["0", "1", "2"]  # half of the swarm
     assert optimizer._best is not None
     np.testing.assert_array_equal(optimizer._best[1], seed[0])

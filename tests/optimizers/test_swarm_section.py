@@ -23,7 +23,7 @@ from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory, swarm_of
 from evomerge.optimizers.swarm.swarm_vote import vote
 from evomerge.recipe.plain import Recipe
 from evomerge.report.page import report_html
-from evomerge.run.ledger.artifact_store import RunKeepsakes
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
@@ -104,7 +104,7 @@ def record_swarm(
         answers = TRIALS[trial_id][2]
         ledger.record_final(trial_id, "holdout", outcome(answers, "exam"))
     name = f"1-swarm/{START}" if chain else START
-    RunKeepsakes(ledger.folder).keep(name, json.dumps(STARTS).encode())
+    ArtifactStore(ledger.folder).keep(name, json.dumps(STARTS).encode())
     genome, _ = load_genome(ledger.folder.genome)
     return recorded_run(ledger, genome)
 
@@ -186,7 +186,7 @@ def test_the_vote_is_the_accuracy_of_what_most_answer(tmp_path: Path) -> None:
 
 def test_of_equally_many_votes_the_larger_sum_of_utilities_wins(tmp_path: Path) -> None:
     history = history_of(record_swarm(tmp_path / "run"))
-    trials = history.run.standing.trials
+    trials = history.run.leaderboard.trials
     # aabb (1.0) and bbbb (0.5): two answers, one vote each
     assert getattr(vote(history, [trials[4], trials[1]], "tasks").score, "value", None) == 1.0
     assert getattr(vote(history, [trials[1], trials[4]], "tasks").score, "value", None) == 1.0
@@ -225,7 +225,7 @@ def test_a_metric_that_answers_do_not_fix_has_no_vote(tmp_path: Path) -> None:
 
 def test_a_broken_start_is_one_sentence(tmp_path: Path) -> None:
     run = record_swarm(tmp_path / "run")
-    RunKeepsakes(run.ledger.folder).keep(START, b'{"one": 1}')
+    ArtifactStore(run.ledger.folder).keep(START, b'{"one": 1}')
     with pytest.raises(LedgerError, match="not what a swarm keeps of its start"):
         swarm_of(run)
 

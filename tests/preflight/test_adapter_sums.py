@@ -9,7 +9,7 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from evomerge.checks.adapter_sums import seeds_have_their_adapters
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.compiler.chosen_space import with_space
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
@@ -188,6 +188,6 @@ def test_a_seed_that_is_a_sum_of_another_run_is_refused():
         Candidate(2, origin_in("seed runs/a"), recipe),
         Candidate(3, origin_in("seed b.yml"), plain),
     )
-    found = lines(list(seeds_have_their_adapters(Subject(genome, seeds=seeds))))
+    found = lines(list(seeds_have_their_adapters(CheckContext(genome, seeds=seeds))))
     assert found.startswith("error: optimizer.seed_from: seed runs/a is a sum of adapters, whose")
     assert "b.yml" not in found

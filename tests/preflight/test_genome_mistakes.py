@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from evomerge.checks import unread_settings as rules
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.compiler.checked import examine_file, read_genome
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
@@ -149,7 +149,7 @@ def test_true_is_no_number(write):
 
 def subject(method, models="[a, b]"):
     text = GENOME.format(method).replace("[a, b]", models)
-    return Subject(validate_genome(parse_yaml(text, "g.yml")))
+    return CheckContext(validate_genome(parse_yaml(text, "g.yml")))
 
 
 def test_a_base_that_the_method_ignores_is_told():

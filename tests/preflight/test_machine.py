@@ -10,12 +10,12 @@ from unittest.mock import Mock
 import pytest
 
 from evomerge.checks import machine_room as machine
-from evomerge.checks.context import Subject
-from evomerge.checks.resources import Need, Store, memory_needs, sizes_of
+from evomerge.checks.context import CheckContext
+from evomerge.checks.resources import Need, Storage, memory_needs, sizes_of
 from evomerge.checks.search_plan import stores_of_subject
 from evomerge.foundations import machine as resources
 from evomerge.foundations.findings import Severity
-from evomerge.foundations.machine import Holder, Room, holders_in
+from evomerge.foundations.machine import Capacity, Holder, holders_in
 from evomerge.foundations.sizes import size_text
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
@@ -42,7 +42,7 @@ def subject(models, rest="", device="cpu", run_dir=None):
         f"genome: {{models: [a, b], merge_method: linear, out_dtype: bfloat16}}\ntasks: [x]\n{rest}"
     )
     genome = validate_genome(parse_yaml(text, "g.yml"))
-    return Subject(genome, models=models, device=device, run_dir=run_dir)
+    return CheckContext(genome, models=models, device=device, run_dir=run_dir)
 
 
 def shortages(store):
@@ -134,7 +134,7 @@ def test_models_to_download_must_fit_the_disk(tmp_path):
 
 def test_what_is_merely_likely_not_to_fit_is_a_warning():
     needs = (Need("sources", 3 * GB), Need("logits of one pass, at most", 3 * GB, False))
-    store = Store("GPU memory", needs, Room(total=8 * GB, free=5 * GB))
+    store = Storage("GPU memory", needs, Capacity(total=8 * GB, free=5 * GB))
     ((severity, sentence),) = shortages(store)
     assert severity is Severity.WARNING
     assert sentence == (
@@ -142,12 +142,14 @@ def test_what_is_merely_likely_not_to_fit_is_a_warning():
         "logits of one pass, at most 3.0 GB). Use fewer workers, a smaller batch_size or "
         "evaluation.dtype: bfloat16."
     )
-    assert not shortages(replace(store, room=Room(8 * GB, 7 * GB)))
+    assert not shortages(replace(store, room=Capacity(8 * GB, 7 * GB)))
     assert not shortages(replace(store, room=None))
 
 
 def test_a_full_disk_is_an_error():
-    store = Store("disk", (Need("models to download", 3 * GB),), Room(9 * GB, 1 * GB), Path("x"))
+    store = Storage(
+        "disk", (Need("models to download", 3 * GB),), Capacity(9 * GB, 1 * GB), Path("x")
+    )
     ((severity, sentence),) = shortages(store)
     assert severity is Severity.ERROR
     assert sentence.startswith("disk of x: the run takes 3.0 GB at least, there are 1.0 GB")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.fitting_models import own_depths
 from evomerge.checks.single_models import known_architecture
 from evomerge.checks.tensor_names import complete
@@ -402,10 +402,10 @@ def test_a_model_of_several_parts_is_refused_once():
     assert "has several parts (text_decoder, multi_modal_projector, vision_tower)" in found[0]
 
 
-def subject_of(model: ModelFacts) -> Subject:
+def subject_of(model: ModelFacts) -> CheckContext:
     genome = {"models": [model.name], "merge_method": "passthrough"}
     block = Genome.model_validate({"genome": genome, "tasks": ["any"]})
-    return Subject(block, models=(model,))
+    return CheckContext(block, models=(model,))
 
 
 def test_one_folder_under_several_names_is_told_with_its_keys(base, tuned, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evomerge.checks import swarm_motion as motion
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.rules import RULES
 from evomerge.foundations.findings import Severity
 from evomerge.genome.load import validate_genome
@@ -21,7 +21,7 @@ def found_by(rule, optimizer, definition=LAYERS, *, is_wide=False):
     genome = validate_genome(parse_yaml(text, "g.yml"))
     space = merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16")
     space = space.beyond_models() if is_wide else space
-    findings = list(rule(Subject(genome, merge_space=space)))
+    findings = list(rule(CheckContext(genome, merge_space=space)))
     assert all(finding.severity is Severity.NOTE for finding in findings)
     return [str(finding) for finding in findings]
 

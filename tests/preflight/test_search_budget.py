@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evomerge.checks import search_size as search
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.compiler.make_optimizer import choice_of, chosen_optimizer, optimizer_for
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
@@ -28,7 +28,7 @@ def subject(definition="", rest=""):
     genome = validate_genome(source)
     space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16")
     optimizer = optimizer_for(chosen_optimizer(genome, source), genome, space.space)
-    return Subject(genome, merge_space=space, optimizer=optimizer)
+    return CheckContext(genome, merge_space=space, optimizer=optimizer)
 
 
 def sentences(rule, *arguments):
@@ -163,7 +163,7 @@ def test_models_that_nobody_could_look_into_are_told(unseen, named):
 def test_adapters_of_which_factors_are_summed_are_not_compared_anyway():
     text = "genome: {models: [z+a, z+b], adapters: factors, merge_method: linear}\ntasks: [x]\n"
     genome = validate_genome(parse_yaml(text, "g.yml"))
-    assert not [*search.uncompared(Subject(genome, models=[ModelFacts(name="z+a")]))]
+    assert not [*search.uncompared(CheckContext(genome, models=[ModelFacts(name="z+a")]))]
 
 
 def test_a_parameter_that_changes_nothing_is_told():

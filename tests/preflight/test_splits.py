@@ -8,14 +8,14 @@ import pytest
 from lm_eval.config.task import TaskConfig
 
 from evomerge.checks import splits
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.own_contents import benchmark_of, document_digests
 from evomerge.evaluators.task_contents import TaskContents, members_of
 from evomerge.foundations.findings import Severity
 from evomerge.genome.load import load_genome
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from tests.shared_fixtures import own_dataset_cache  # noqa: F401  # a fixture that acts on its own
 
@@ -85,10 +85,10 @@ def check(tmp_path, genome):
                 for name in tasks
             ]
             evaluators[where] = LmEval(
-                named, Evaluation(), ENGINES["transformers"], search_path=[str(tmp_path)]
+                named, EvaluationBlock(), ENGINES["transformers"], search_path=[str(tmp_path)]
             )
             evaluators[where].prepare()
-        return list(rule(Subject(genome, evaluators=evaluators)))
+        return list(rule(CheckContext(genome, evaluators=evaluators)))
 
     return findings
 
@@ -184,14 +184,14 @@ class Told(Evaluator):
 
 
 def test_a_benchmark_as_search_task_is_warned_about_and_as_holdout_it_is_not(genome):
-    told = Told([Task(name="gsm8k")], Evaluation(), ENGINES["transformers"])
+    told = Told([Task(name="gsm8k")], EvaluationBlock(), ENGINES["transformers"])
     rule = splits.benchmarks_unsearched
-    (found,) = rule(Subject(genome, evaluators={"tasks": told}))
+    (found,) = rule(CheckContext(genome, evaluators={"tasks": told}))
     assert found.severity is Severity.WARNING
     assert found.problem.where == "tasks[0]"
     assert found.problem.what.startswith("'gsm8k' is the test of openai/gsm8k, a public benchmark")
     assert "Search on its training split or on a task of your own" in found.problem.fix
-    assert list(rule(Subject(genome, evaluators={"holdout": told}))) == []
+    assert list(rule(CheckContext(genome, evaluators={"holdout": told}))) == []
 
 
 @pytest.mark.parametrize(

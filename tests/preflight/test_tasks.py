@@ -8,7 +8,7 @@ import lm_eval.tasks
 import pytest
 
 from evomerge.checks import task_rules as rules
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.fit import tokenizer_and_texts
 from evomerge.compiler.split_tasks import load_tasks
 from evomerge.evaluators.lm_eval import index
@@ -42,7 +42,7 @@ def examine(folder):
         text = f"genome: {{models: [a], merge_method: linear}}\ntasks: {tasks}\n{rest}"
         genome = validate_genome(parse_yaml(text + f"\ntask_search_path: [{folder}]\n", "g.yml"))
         tasks = load_tasks(genome, permissions or Permissions())
-        subject = Subject(genome, evaluators=tasks.evaluators, **parts)
+        subject = CheckContext(genome, evaluators=tasks.evaluators, **parts)
         return [str(problem) for problem in tasks.problems], subject
 
     return loaded

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from evomerge.checks.context import Subject
+from evomerge.checks.context import CheckContext
 from evomerge.checks.rules import MODEL_RULES
 from evomerge.foundations.errors import ModelError
 from evomerge.foundations.findings import Finding, Severity
@@ -135,7 +135,7 @@ def check(
             read.append(read_model(name, f"genome.models[{index}]", may_unpickle=may_unpickle))
         except ModelError as error:
             found += [error_finding(p.what, p.where, p.fix) for p in error.problems]
-    subject = Subject(genome, allowed, tuple(read))
+    subject = CheckContext(genome, allowed, tuple(read))
     return found + [finding for rule in MODEL_RULES for finding in rule(subject)]
 
 

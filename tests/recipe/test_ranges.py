@@ -6,7 +6,7 @@ import pytest
 
 from evomerge.genome.methods import METHODS
 from evomerge.genome.parameter_values import Setting
-from evomerge.recipe.effective import Entry
+from evomerge.recipe.effective import ParameterEntry
 from evomerge.recipe.ranges import della_room, opened, strongest
 
 RULE = {
@@ -32,7 +32,7 @@ RULE = {
 @pytest.mark.parametrize(("method", "name", "value"), RULE)
 def test_a_number_becomes_a_range_that_begins_at_it(method, name, value):
     parameter = METHODS[method].parameter(name)
-    setting = opened(METHODS[method], parameter, (Entry(None, value),))
+    setting = opened(METHODS[method], parameter, (ParameterEntry(None, value),))
     assert setting == {**RULE[method, name, value], "initial": value}
     assert Setting.model_validate(setting)
 
@@ -49,17 +49,17 @@ def test_a_number_becomes_a_range_that_begins_at_it(method, name, value):
 )
 def test_what_nobody_searches_stays(method, name, value):
     parameter = METHODS[method].parameter(name)
-    assert opened(METHODS[method], parameter, (Entry(None, value),)) == value
+    assert opened(METHODS[method], parameter, (ParameterEntry(None, value),)) == value
 
 
 def test_filters_stay_and_depth_shares_a_range():
-    entries = (Entry("mlp", [0.2, 0.8]), Entry(None, 0.5))
+    entries = (ParameterEntry("mlp", [0.2, 0.8]), ParameterEntry(None, 0.5))
     ties = METHODS["ties"]
     assert opened(ties, ties.parameter("density"), entries) == [
         {"filter": "mlp", "range": [0.05, 1.0], "initial": [0.2, 0.8]},
         {"range": [0.25, 0.75], "initial": 0.5},
     ]
-    groups = (Entry(None, [0.2, 0.8]),)
+    groups = (ParameterEntry(None, [0.2, 0.8]),)
     over_groups = opened(ties, ties.parameter("density"), groups, over_depth=False)
     assert over_groups == {"range": [0.05, 1.0], "initial": 0.5}
 
@@ -68,7 +68,7 @@ def test_filters_stay_and_depth_shares_a_range():
     ("density", "epsilon"), [(0.5, 0.4), (0.3, 0.05), (0.9, 0.08), (0.15, 0.1)]
 )
 def test_della_has_room_at_every_corner(density, epsilon):
-    room = della_room([(Entry(None, density),)], [(Entry(None, epsilon),)])
+    room = della_room([(ParameterEntry(None, density),)], [(ParameterEntry(None, epsilon),)])
     low, high = room["density"]
     largest = room["epsilon"][1]
     assert low - largest > 0
@@ -78,9 +78,12 @@ def test_della_has_room_at_every_corner(density, epsilon):
 
 
 def test_della_without_room_is_left_to_the_check():
-    assert della_room([(Entry(None, 0.9),)], [(Entry(None, 0.2),)]) == {}
+    assert della_room([(ParameterEntry(None, 0.9),)], [(ParameterEntry(None, 0.2),)]) == {}
 
 
 def test_the_weight_that_stays_is_nowhere_small():
-    weights = [(Entry("mlp", 0.9), Entry(None, 0.0)), (Entry(None, [0.5, 0.3]),)]
+    weights = [
+        (ParameterEntry("mlp", 0.9), ParameterEntry(None, 0.0)),
+        (ParameterEntry(None, [0.5, 0.3]),),
+    ]
     assert strongest(weights) == 1

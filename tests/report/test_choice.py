@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from evomerge.genome.load import load_genome
 from evomerge.nouns.evaluation import Outcome, TrialState
-from evomerge.report.choice_section import Choice, choice_of
+from evomerge.report.choice_section import WinnerFacts, choice_of
 from evomerge.report.gains import Gains
 from evomerge.report.page import report_html
 from evomerge.report.summary import remarks, summary
@@ -43,7 +43,7 @@ def one_task(folder, *, validated=None, origins=None):
         ledger.record_final(trial_id, "validation", Outcome(TrialState.COMPLETE, found))
     genome, _ = load_genome(ledger.folder.genome)
     run = recorded_run(ledger, genome)
-    write_best(ledger, run.standing, run.winners[0])
+    write_best(ledger, run.leaderboard, run.winners[0])
     return run
 
 
@@ -67,16 +67,16 @@ def test_who_cannot_be_told_from_the_winner_is_named(tmp_path):
 
 def test_the_finalists_of_a_ledger_are_compared_on_its_search_documents(tmp_path):
     run = one_task(tmp_path)
-    compare = SearchDocuments(run.ledger, run.standing.objective)
-    ranked = run.standing.ranked()
+    compare = SearchDocuments(run.ledger, run.leaderboard.objective)
+    ranked = run.leaderboard.ranked()
     best, last = ranked[0].candidate.trial_id, ranked[-1].candidate.trial_id
-    gains = Gains(run, "tasks", [run.standing.objective], [last])
+    gains = Gains(run, "tasks", [run.leaderboard.objective], [last])
     found, (expected,) = compare(ranked[0], ranked[-1]), gains.of(best)
     assert (found.difference, found.stderr) == (expected.difference, expected.stderr)
     assert found.is_distinguishable
-    assert finalists(run.standing, 1) == ranked[:1]
-    assert finalists(run.standing, 1, compare) == ranked[:2]
-    wide = finalists(run.standing, 6, compare)
+    assert finalists(run.leaderboard, 1) == ranked[:1]
+    assert finalists(run.leaderboard, 1, compare) == ranked[:2]
+    wide = finalists(run.leaderboard, 6, compare)
     assert ranked[:6] == wide[:6]
     assert len(wide) < 12  # the first that can be told from the best ends it
 
@@ -99,8 +99,8 @@ def test_the_search_score_is_shown_with_what_it_is_worth(tmp_path):
     run = one_task(tmp_path, validated=CLOSE)
     found = choice_of(run)
     worth = found.expectation
-    assert worth.looks == len(run.standing.ranked()) - 3  # two models and their base
-    assert worth.searched == run.standing.scores(run.winners[0])[0].value
+    assert worth.looks == len(run.leaderboard.ranked()) - 3  # two models and their base
+    assert worth.searched == run.leaderboard.scores(run.winners[0])[0].value
     assert worth.expected < worth.searched
     assert found.sentences[0] == (
         f"Search score {worth.searched:.4f}, of {worth.looks} looks: about {worth.expected:.4f} ± "
@@ -110,14 +110,14 @@ def test_the_search_score_is_shown_with_what_it_is_worth(tmp_path):
 
 def test_sentences_read_as_they_should():
     worth = Expectation(0.823, 60, 0.801, 0.012)
-    known = Choice(7, "search and validation", 9, ("trial 41", "ties", "trial 3"), worth)
+    known = WinnerFacts(7, "search and validation", 9, ("trial 41", "ties", "trial 3"), worth)
     assert known.sentences == [
         "Search score 0.8230, of 60 looks: about 0.8010 ± 0.0120 is to be expected on fresh "
         "documents.",
         "On the search and validation documents the winner cannot be told from trial 41 and 2 more "
         "of the 9 that could win.",
     ]
-    (alone,) = Choice(7, "validation", 2, ("ties",), None).sentences
+    (alone,) = WinnerFacts(7, "validation", 2, ("ties",), None).sentences
     assert alone == (
         "On the validation documents the winner cannot be told from ties of the 2 that could win."
     )

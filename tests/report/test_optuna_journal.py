@@ -6,7 +6,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.trackers.optuna_journal import OptunaJournal
 from tests.recorded_runs import FAILED_TRIAL, record_run
 
@@ -24,7 +24,7 @@ def run(tmp_path):
 def test_every_point_of_the_space_is_a_trial_with_its_natural_values(run):
     OptunaJournal(run)
     trials = study_of(run).trials
-    expected = [t for t in run.standing.trials if t.candidate.point]
+    expected = [t for t in run.leaderboard.trials if t.candidate.point]
     assert [t.params for t in trials] == [dict(t.candidate.point) for t in expected]
     assert [t.user_attrs["trial"] for t in trials] == [t.candidate.trial_id for t in expected]
 
@@ -32,9 +32,9 @@ def test_every_point_of_the_space_is_a_trial_with_its_natural_values(run):
 def test_the_best_of_the_study_is_the_best_of_the_run(run):
     OptunaJournal(run)
     study = study_of(run)
-    best = run.standing.best
+    best = run.leaderboard.best
     assert study.best_trial.user_attrs["trial"] == best.candidate.trial_id
-    assert study.best_value == run.standing.scores(best)[0].value
+    assert study.best_value == run.leaderboard.scores(best)[0].value
 
 
 def test_a_failed_trial_fails_there_too_and_says_why(run):
@@ -45,7 +45,7 @@ def test_a_failed_trial_fails_there_too_and_says_why(run):
 
 
 def test_updates_add_only_what_is_new(run):
-    half = Standing(run.standing.objective, run.standing.trials[:10])
+    half = Leaderboard(run.leaderboard.objective, run.leaderboard.trials[:10])
     journal = OptunaJournal(type(run)(run.ledger, run.genome, half, run.finals))
     journal.update(run)
     journal.update(run)
@@ -65,7 +65,7 @@ def test_several_objectives_are_several_directions(tmp_path):
     OptunaJournal(run)
     study = study_of(run)
     assert study.metric_names == ["sort_search", "twice_search"]
-    front = {trial.candidate.trial_id for trial in run.standing.front()}
+    front = {trial.candidate.trial_id for trial in run.leaderboard.front()}
     assert {t.user_attrs["trial"] for t in study.best_trials} == front
 
 

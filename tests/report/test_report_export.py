@@ -90,7 +90,7 @@ def test_a_metric_that_is_not_the_tasks_own_is_not_told(folder):
 
 
 def test_the_top_trials_come_best_first(run, folder):
-    ranked = [trial.candidate.trial_id for trial in run.standing.ranked()]
+    ranked = [trial.candidate.trial_id for trial in run.leaderboard.ranked()]
     assert [export.trial_id for export in top_of(folder, 3)] == ranked[:3]
     assert [export.trial_id for export in top_of(folder / "best.yml", 1000)] == ranked
 
@@ -112,4 +112,4 @@ def test_a_file_that_is_no_best_yml_is_refused(folder):
 
 def test_a_front_exports_one_recipe_per_point(tmp_path):
     run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
-    assert len(exports(winners_of(tmp_path / "run"))) == len(run.standing.front())
+    assert len(exports(winners_of(tmp_path / "run"))) == len(run.leaderboard.front())

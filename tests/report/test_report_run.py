@@ -11,7 +11,7 @@ from evomerge.report.curve import curve_of, text_plot
 from evomerge.report.summary import headline, summary
 from evomerge.report.trial_names import short_origins
 from evomerge.report.trial_table import final_tables
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.recorded_run import load_run
 from tests.recorded_runs import BASELINES, FAILED_TRIAL, SPACE, record_run
 
@@ -23,14 +23,14 @@ def run(tmp_path):
 
 def test_a_run_read_from_disk_stands_as_the_one_that_was_written(run):
     again = load_run(run.ledger.folder.path)
-    scores = [run.standing.scores(trial) for trial in run.standing.trials]
-    assert [again.standing.scores(trial) for trial in again.standing.trials] == scores
+    scores = [run.leaderboard.scores(trial) for trial in run.leaderboard.trials]
+    assert [again.leaderboard.scores(trial) for trial in again.leaderboard.trials] == scores
     assert again.space == SPACE
-    assert again.standing.objective.keys == run.standing.objective.keys
+    assert again.leaderboard.objective.keys == run.leaderboard.objective.keys
 
 
 def test_the_tasks_own_metrics_are_the_first_ones_recorded(run):
-    assert [str(key) for key in run.standing.objective.keys] == [
+    assert [str(key) for key in run.leaderboard.objective.keys] == [
         "sort_search/acc,none",
         "twice_search/perplexity,none",
     ]
@@ -38,19 +38,19 @@ def test_the_tasks_own_metrics_are_the_first_ones_recorded(run):
 
 
 def test_validation_picks_the_winner_among_the_best_on_the_search_tasks(run):
-    second = run.standing.ranked()[1]
+    second = run.leaderboard.ranked()[1]
     assert [t.candidate.trial_id for t in run.winners] == [second.candidate.trial_id]
 
 
 def test_before_the_finals_the_best_on_the_search_tasks_wins(tmp_path):
     run = record_run(tmp_path / "run", has_finals=False)
-    assert run.winners == run.standing.ranked()[:1]
+    assert run.winners == run.leaderboard.ranked()[:1]
     assert [table.title for table in final_tables(run)] == ["search"]
 
 
 def test_with_several_objectives_the_front_wins(tmp_path):
     run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
-    front = {trial.candidate.trial_id for trial in run.standing.front()}
+    front = {trial.candidate.trial_id for trial in run.leaderboard.front()}
     assert {trial.candidate.trial_id for trial in run.winners} == front
     assert len(front) > 1
 
@@ -59,7 +59,7 @@ def test_reading_leaves_a_half_written_line_to_the_run_that_writes_it(run):
     ledger = run.ledger.folder.ledger
     ledger.write_bytes(ledger.read_bytes() + b'{"kind": "tri')
     before = ledger.read_bytes()
-    assert len(load_run(run.ledger.folder.path).standing.trials) == len(run.standing.trials)
+    assert len(load_run(run.ledger.folder.path).leaderboard.trials) == len(run.leaderboard.trials)
     assert ledger.read_bytes() == before
 
 
@@ -107,7 +107,7 @@ def test_a_run_without_trials_of_the_optimizer_has_no_plot(tmp_path):
 
 
 def test_models_go_by_the_end_of_their_path(run):
-    names = short_origins(run.standing.trials)
+    names = short_origins(run.leaderboard.trials)
     assert list(names.values()) == ["sort", "twice", "base", "uniform average"]
 
 
@@ -122,9 +122,9 @@ def test_the_summary_is_json(run):
 def test_the_idle_share_of_workers_is_told_where_there_are_several(run):
     assert summary(run)["idle_share"] is None
     assert "idle" not in headline(run)
-    trials = [replace(trial, idle=2.0) for trial in run.standing.trials]
+    trials = [replace(trial, idle=2.0) for trial in run.leaderboard.trials]
     busy = sum(sum(trial.outcome.seconds.values()) for trial in trials)
-    several = replace(run, standing=Standing(run.standing.objective, tuple(trials)))
+    several = replace(run, leaderboard=Leaderboard(run.leaderboard.objective, tuple(trials)))
     share = 2 * len(trials) / (2 * len(trials) + busy)
     assert summary(several)["idle_share"] == pytest.approx(share)
     assert headline(several).endswith(f"workers idle {share:.0%} of the time")

@@ -7,7 +7,7 @@ import pytest
 
 from evomerge.foundations.errors import LedgerError
 from evomerge.nouns.events import RunFinished, TrialFinished
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.trackers import TRACKERS
 from evomerge.trackers import feed as feed_module
 from evomerge.trackers.feed import Feed
@@ -39,7 +39,7 @@ def finished(trial, *, was_recorded=False):
 
 def test_they_are_complete_when_the_run_is(run):
     feed = Feed(run.ledger, run.genome, ALL)
-    list(feed(RunFinished("budget", len(run.standing.trials))))
+    list(feed(RunFinished("budget", len(run.leaderboard.trials))))
     assert len(study_of(run).trials) == 13
     assert run.ledger.folder.report.is_file()
 
@@ -48,7 +48,7 @@ def test_they_wait_a_hundred_times_as_long_as_they_took(run):
     feed = Feed(run.ledger, run.genome, ALL, Clock())
     written = []
     feed.update = lambda: iter(written.append(feed.clock.now) or ())
-    for trial in [*run.standing.trials] * 20:
+    for trial in [*run.leaderboard.trials] * 20:
         list(feed(finished(trial)))
     gaps = [b - a for a, b in pairwise(written)]
     assert len(written) >= 2
@@ -63,7 +63,7 @@ def test_only_those_that_were_named_hear_of_a_run(run):
 
 def test_trials_from_the_ledger_are_no_reason_to_write(run):
     feed = Feed(run.ledger, run.genome, ALL)
-    list(feed(finished(run.standing.trials[0], was_recorded=True)))
+    list(feed(finished(run.leaderboard.trials[0], was_recorded=True)))
     assert not run.ledger.folder.report.exists()
 
 
@@ -92,9 +92,9 @@ def test_a_run_that_cannot_be_read_back_ends_nothing(run, monkeypatch):
 def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
     feed = Feed(run.ledger, run.genome, ALL)
     file_of(run, name).mkdir()
-    (notice,) = feed(RunFinished("budget", len(run.standing.trials)))
+    (notice,) = feed(RunFinished("budget", len(run.leaderboard.trials)))
     assert notice.message.startswith(f"{TRACKERS[name].target} could not be written (")
-    assert list(feed(RunFinished("budget", len(run.standing.trials)))) == []
+    assert list(feed(RunFinished("budget", len(run.leaderboard.trials)))) == []
     assert all(file_of(run, other).is_file() for other in TRACKERS if other != name)
 
 
@@ -102,7 +102,7 @@ def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
 def test_what_is_kept_step_by_step_is_what_is_kept_at_once(tmp_path, name):
     run = record_run(tmp_path / "run")
     file = file_of(run, name)
-    half = Standing(run.standing.objective, run.standing.trials[:5])
+    half = Leaderboard(run.leaderboard.objective, run.leaderboard.trials[:5])
     tracker = TRACKERS[name](type(run)(run.ledger, run.genome, half, run.finals))
     tracker.update(run)
     tracker.update(run)

@@ -135,7 +135,9 @@ def test_the_best_baseline_is_chosen_where_the_winner_was(run):
 def test_holdout_has_no_say_in_which_baseline_is_the_best(run):
     finals = run.ledger.finals
     best = final_tables(run)[2].contests[0]
-    other = next(t for t in run.standing.trials if str(t.candidate.origin) == "base experts/base")
+    other = next(
+        t for t in run.leaderboard.trials if str(t.candidate.origin) == "base experts/base"
+    )
     better = Outcome(TrialState.COMPLETE, evaluation(0.95, None, "holdout"))
     finals[("holdout", other.candidate.trial_id)] = better
     again = final_tables(recorded_run(run.ledger, run.genome))[2]

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.requests import Requests
-from evomerge.genome.task_blocks import Evaluation, Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
 from evomerge.training import losses
@@ -38,7 +38,7 @@ def model(place) -> LiveModel:
 def evaluator_of(place, *names: str, engine: str = "fast", **fields) -> LmEval:
     tasks = [Task(name=name, **fields) for name in names]
     return LmEval(
-        tasks, Evaluation(engine=engine), ENGINES["transformers"], search_path=[str(place[0])]
+        tasks, EvaluationBlock(engine=engine), ENGINES["transformers"], search_path=[str(place[0])]
     )
 
 

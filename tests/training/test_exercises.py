@@ -17,7 +17,7 @@ from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.training.best_answers import BestAnswers
 from evomerge.training.exercises import Exercises, History
-from evomerge.training.passes import Choice, Text
+from evomerge.training.passes import OptionTexts, Text
 from evomerge.training.right_targets import NAME, RightTargets
 from evomerge.training.target_forms import Opinion, is_foreign, likeliest, opinion_of
 from tests.training.tiny_mixtures import mixture_of, somewhere
@@ -172,7 +172,7 @@ def test_options_are_learned_as_a_choice(monkeypatch):
     answers = (Answer(PROMPT, (7,)), Answer(PROMPT, (8, 9)))
     chosen = Question("quiz", ("quiz", 0), "acc_norm,none", True, answers, (1,), (1.0, 4.0))
     (found,) = exercises(Past(), [chosen], quiz=2.0).now()["quiz"]
-    assert isinstance(found, Choice)
+    assert isinstance(found, OptionTexts)
     assert [one.tokens for one in found.options] == [(5, 6, 7), (5, 6, 8, 9)]
     assert (found.right, found.lengths, found.share) == ((1,), (1.0, 4.0), 2.0)
 
@@ -260,10 +260,10 @@ def judged(doc_id, judge):
 
 
 def test_a_judge_is_asked_once_for_each_target_that_may_be_learned(past, monkeypatch):
-    keepsakes, judge, told = InMemory(), Judge(), []
+    artifacts, judge, told = InMemory(), Judge(), []
     questions = [judged(i, judge) for i in range(5)]
     found = exercises(past, questions, monkeypatch=monkeypatch)
-    found._rights = RightTargets(keepsakes, told.append)
+    found._rights = RightTargets(artifacts, told.append)
     first = learned(found)
     asked = judge.n_asked
     assert asked <= 5
@@ -273,13 +273,13 @@ def test_a_judge_is_asked_once_for_each_target_that_may_be_learned(past, monkeyp
     ]
     assert learned(found) == first
     again = exercises(past, questions, monkeypatch=monkeypatch)
-    again._rights = RightTargets(keepsakes, told.append)  # of a run that goes on
+    again._rights = RightTargets(artifacts, told.append)  # of a run that goes on
     assert learned(again) == first
     assert (judge.n_asked, len(told)) == (asked, 1)
     for broken in (b"[]", b'{"a": true}', b'{"3": true}', b'{"[]": true}', b"\xff"):
-        keepsakes.keep(NAME, broken)
+        artifacts.keep(NAME, broken)
         with pytest.raises(LedgerError, match="not what tasks said of their targets"):
-            RightTargets(keepsakes, told.append)
+            RightTargets(artifacts, told.append)
 
 
 def test_where_models_know_every_answer_nobody_judges_targets(monkeypatch):

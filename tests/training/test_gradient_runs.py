@@ -281,9 +281,9 @@ def test_columns_of_a_moved_run_seed_another(workplace, tmp_path):
     events = list(begin(workplace, seeds).run())
     seeded = [e for e in events if isinstance(e, TrialFinished) and e.candidate.is_seed]
     assert len(seeded) == 3
-    before = load_run(tmp_path / "moved").standing.trials[N_BASELINES:]
+    before = load_run(tmp_path / "moved").leaderboard.trials[N_BASELINES:]
     assert sorted(e.scores[0].value for e in seeded) == sorted(
-        score.value for t in before for score in load_run(tmp_path / "moved").standing.scores(t)
+        score.value for t in before for score in load_run(tmp_path / "moved").leaderboard.scores(t)
     )
 
 

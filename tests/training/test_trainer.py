@@ -10,7 +10,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings, Prompts
 from evomerge.optimizers.search_context import InMemory
 from evomerge.training.descent import State
-from evomerge.training.passes import Choice, Pass, Text
+from evomerge.training.passes import OptionTexts, Pass, Text
 from evomerge.training.prompt_texts import texts_of
 from evomerge.training.teachers import Teachers
 from evomerge.training.trainer import GradientTrainer, Lessons, _passes
@@ -30,11 +30,11 @@ TERMS = (
 EVERYTHING = dict.fromkeys(TERMS, 1.0)
 
 
-def trainer_of(mixture, keepsakes=None, checkpoints=None, **settings):
+def trainer_of(mixture, artifacts=None, checkpoints=None, **settings):
     chosen = GradientSettings.model_validate(settings)
     space = mixture.coefficients._space
     recipes = [space.model_recipe(source.model) for source in space.definition.models]
-    teachers = Teachers(mixture, recipes, chosen.teacher_top_k, keepsakes)
+    teachers = Teachers(mixture, recipes, chosen.teacher_top_k, artifacts)
     prompts = PROMPTS if chosen.losses.need_prompts else ()
     lessons = Lessons(lambda: ANSWERS, prompts)
     return GradientTrainer(mixture, lessons, chosen, teachers, checkpoints)
@@ -125,8 +125,8 @@ def test_passes_of_a_step_give_the_gradient_of_one_pass(mixture):
 def test_a_choice_is_learned_by_the_likelihoods_that_lm_eval_compares(mixture):
     """Each option by its length; what is read beside it is taken away."""
     texts = [Text(tuple(DRAWN.integers(4, 96, n).tolist()), 4) for n in (6, 8, 7, 5, 6, 7)]
-    plain = Choice(tuple(texts[:3]), (1,), (2.0, 1.0, 3.0))
-    less = Choice(tuple(texts[:3]), (0, 2), (1.0, 1.0, 1.0), tuple(texts[3:]), share=2.0)
+    plain = OptionTexts(tuple(texts[:3]), (1,), (2.0, 1.0, 3.0))
+    less = OptionTexts(tuple(texts[:3]), (0, 2), (1.0, 1.0, 1.0), tuple(texts[3:]), share=2.0)
     trainer, values = trainer_of(mixture), somewhere(mixture)
     module = mixture.at(values).module
     with torch.no_grad():
@@ -153,7 +153,7 @@ def test_a_choice_is_learned_by_the_likelihoods_that_lm_eval_compares(mixture):
 
 def test_a_pass_holds_no_more_texts_than_the_batch_whatever_the_options(mixture):
     text = Text((5, 6, 7))
-    three = Choice((text,) * 3, (0,), (1.0,) * 3)
+    three = OptionTexts((text,) * 3, (0,), (1.0,) * 3)
     found = list(_passes([text, three, three, text, text, three], 4))
     assert [len(one) for one in found] == [2, 2, 2]
     assert [sum(len(e.texts) for e in one) for one in found] == [4, 4, 4]
@@ -212,9 +212,9 @@ def test_an_epoch_that_goes_on_from_its_state_is_the_one_that_never_stopped(fami
 
     mixtures = [mixture_of(family.space(granularity="layer")) for _ in range(2)]
     settings = {"losses": {"nll": 1, "kl": 0.5}, "batch_size": 4, "teacher_top_k": 12}
-    keepsakes = InMemory()
+    artifacts = InMemory()
     one = trainer_of(mixtures[0], InMemory(), **settings)
-    others = [trainer_of(mixture, keepsakes, **settings) for mixture in mixtures]
+    others = [trainer_of(mixture, artifacts, **settings) for mixture in mixtures]
     never_stopped, stopped = lesson_after([one, one]), lesson_after(others)
     np.testing.assert_array_equal(stopped[0], never_stopped[0])
     assert others[0]._teachers.n_tokens > 0

@@ -30,7 +30,7 @@ _FIRST = ("torch", "transformers", "safetensors", "mergekit", "lm-eval")
 
 
 @dataclass(frozen=True)
-class Examination:
+class Diagnosis:
     """What was found.
 
     Attributes:
@@ -84,7 +84,7 @@ class Examination:
         }
 
 
-def examine(run_folder: Path = Path("runs")) -> Examination:
+def examine(run_folder: Path = Path("runs")) -> Diagnosis:
     """Looks at packages and machine; takes as long as importing them does.
 
     Args:
@@ -101,7 +101,7 @@ def examine(run_folder: Path = Path("runs")) -> Examination:
         return replace(package, broken=broken.get(package.module, ""))
 
     hub = machine.hub()
-    examination = Examination(
+    examination = Diagnosis(
         version=__version__,
         packages=(python(), *map(tried, packages)),
         extras=tuple(map(tried, beside)),
@@ -116,7 +116,7 @@ def examine(run_folder: Path = Path("runs")) -> Examination:
     return replace(examination, findings=tuple(findings))
 
 
-def _findings(found: Examination) -> Iterator[Finding]:
+def _findings(found: Diagnosis) -> Iterator[Finding]:
     for package in (*found.packages, *found.extras):
         finding = package.finding()
         if finding is not None:

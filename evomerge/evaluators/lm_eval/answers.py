@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import DIVISORS
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.targets import cut, target_of
 from evomerge.evaluators.questions import Answer, Question
 
@@ -31,7 +31,7 @@ class _Reader:
 
 
 def questions_of(
-    entries: Iterable[Entry],
+    entries: Iterable[TaskEntry],
     model: LiveLanguageModel,
     inside: Callable[[], AbstractContextManager[None]],
 ) -> tuple[Question, ...]:
@@ -55,7 +55,7 @@ def questions_of(
         )
 
 
-def _of_leaf(entry: Entry, leaf: Leaf, read: _Reader) -> Iterator[Question]:
+def _of_leaf(entry: TaskEntry, leaf: Leaf, read: _Reader) -> Iterator[Question]:
     by_document: dict[int, list[Instance]] = {}
     for request in leaf.task.instances:
         by_document.setdefault(request.doc_id, []).append(request)

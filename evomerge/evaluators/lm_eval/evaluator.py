@@ -17,7 +17,7 @@ from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
 from evomerge.evaluators.lm_eval.first_documents import named, settled
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf, load
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry, load
 from evomerge.evaluators.lm_eval.own_contents import contents_of
 from evomerge.evaluators.lm_eval.own_facts import facts_of
 from evomerge.evaluators.lm_eval.requests import Requests, Responses
@@ -51,7 +51,7 @@ class LmEval(Evaluator):
 
     reads = Evaluator.reads | {"num_fewshot"}
     means = "lm-eval"
-    _entries: tuple[Entry, ...] | None = None
+    _entries: tuple[TaskEntry, ...] | None = None
     _language_model: LiveLanguageModel | None = None
     _requests: Requests  # of that language model
     _contents: tuple[TaskContents, ...] | None = None
@@ -176,7 +176,7 @@ class LmEval(Evaluator):
         """Where lm-eval's own code runs: quiet, seeded, and with what the user allows."""
         return inside_lm_eval(torch_seed, unsafe_code=self.permissions.unsafe_code)
 
-    def loaded(self) -> tuple[Entry, ...]:
+    def loaded(self) -> tuple[TaskEntry, ...]:
         """The tasks as lm-eval holds them, read when they are first asked for."""
         if self._entries is None:
             with self.inside():

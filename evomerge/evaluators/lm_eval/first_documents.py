@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.evaluators.lm_eval import metrics
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry
+from evomerge.evaluators.lm_eval.lm_eval_tasks import TaskEntry
 from evomerge.evaluators.lm_eval.own_facts import part_facts
 from evomerge.evaluators.lm_eval.requests import Responses
 from evomerge.evaluators.lm_eval.scoring import key_of, results_of
@@ -19,7 +19,7 @@ from evomerge.nouns.evaluation import Metric, MetricKey
 LOOKED_AT = (1, 16)
 TRIES = 4  # of code that fails: a judge that is asked over a network does now and then
 
-Settled = tuple[Entry, Metric]  # an entry with the name of its metric, and that metric
+Settled = tuple[TaskEntry, Metric]  # an entry with the name of its metric, and that metric
 Ask = Callable[[int], Responses]  # a model's responses to the first so many documents of each task
 
 
@@ -36,7 +36,7 @@ class Unsettled:
     is_failure: bool = False
 
 
-def settled(entries: Sequence[Entry], ask: Ask) -> list[Settled]:
+def settled(entries: Sequence[TaskEntry], ask: Ask) -> list[Settled]:
     """Entries whose metrics are what their results call them, each as soon as one try tells.
 
     Args:
@@ -74,7 +74,7 @@ def settled(entries: Sequence[Entry], ask: Ask) -> list[Settled]:
     raise GenomeError.of(one.problem for one in wrong.values())
 
 
-def named(entry: Entry, key: MetricKey) -> Entry:
+def named(entry: TaskEntry, key: MetricKey) -> TaskEntry:
     """The entry with the metric that its results name, and what the task says of that."""
     tasks: list[Any] = [leaf.task for leaf in entry.leaves]
     better = metrics.direction(tasks, key.metric)
@@ -83,7 +83,9 @@ def named(entry: Entry, key: MetricKey) -> Entry:
     return replace(entry, key=key, higher_is_better=better, is_known=True, is_settled=True)
 
 
-def _settled(entry: Entry, responses: Responses, where: str, is_last: bool) -> Metric | Unsettled:
+def _settled(
+    entry: TaskEntry, responses: Responses, where: str, is_last: bool
+) -> Metric | Unsettled:
     try:
         results = results_of(entry, responses, [], is_sample=True)
     except EvaluationError as error:
@@ -104,7 +106,7 @@ def _settled(entry: Entry, responses: Responses, where: str, is_last: bool) -> M
     return Unsettled(Problem(what, f"{where}.metric", "Mend the metric's aggregation."))
 
 
-def _may_come_later(entry: Entry) -> bool:
+def _may_come_later(entry: TaskEntry) -> bool:
     """Whether a document that was not looked at may give a metric that the others lack."""
     return any(
         metrics.is_per_document(leaf.task)

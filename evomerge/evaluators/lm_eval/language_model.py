@@ -20,7 +20,7 @@ from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normaliz
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import GenomeError
-from evomerge.inference.base import Continuation, Engine, Generation, LogLikelihood, Prompt
+from evomerge.inference.base import Continuation, Engine, GenerationRequest, LogLikelihood, Prompt
 from evomerge.inference.once import Once
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
             ids = [self.prefix_token_id]  # nothing can be generated from nothing
         return Prompt(tuple(ids[-(self.max_length - generation.max_tokens) :]), generation)
 
-    def generation(self, given: Mapping[str, Any]) -> Generation:
+    def generation(self, given: Mapping[str, Any]) -> GenerationRequest:
         """One request's generation settings, by lm-eval's rules.
 
         Raises:
@@ -195,7 +195,7 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
             )
         if not sampling.get("do_sample"):
             sampling.pop("temperature", None)
-        return Generation(max_tokens, tuple(filter(None, stops)), sampling)
+        return GenerationRequest(max_tokens, tuple(filter(None, stops)), sampling)
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **kwargs: Any) -> list[LogLikelihood]:
         """The same for requests that are encoded; part of lm-eval's interface."""

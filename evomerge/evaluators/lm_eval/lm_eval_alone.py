@@ -23,13 +23,13 @@ from lm_eval.tasks import TaskManager
 from evomerge.evaluators.built_model import Report, Scored
 from evomerge.evaluators.lm_eval.hf_model import ReferenceModel, told_as
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.metrics import split_name
 from evomerge.evaluators.lm_eval.scoring import per_document
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.seeding import stream_seed
-from evomerge.genome.task_blocks import Evaluation as EvaluationSettings
+from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
 from evomerge.inference.shortage import is_shortage
 from evomerge.nouns.evaluation import Document
 
@@ -46,7 +46,7 @@ class Reference:
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[TaskEntry],
         settings: EvaluationSettings,
         seed: int,
         permissions: Permissions,
@@ -85,7 +85,7 @@ class Reference:
             found |= dict(_metrics(entry, results["results"]))
         return tuple(documents), found
 
-    def _results(self, model: ReferenceModel, entry: Entry, report: Report) -> dict[str, Any]:
+    def _results(self, model: ReferenceModel, entry: TaskEntry, report: Report) -> dict[str, Any]:
         """What lm-eval's own evaluation gives; half the batch where memory runs out."""
         while True:
             try:
@@ -95,7 +95,7 @@ class Reference:
                 if not is_shortage(error.__cause__ or error) or not model.halve():
                     raise
 
-    def _evaluate(self, model: ReferenceModel, entry: Entry) -> dict[str, Any]:
+    def _evaluate(self, model: ReferenceModel, entry: TaskEntry) -> dict[str, Any]:
         leaves = entry.leaves
         for leaf in leaves:
             leaf.task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
@@ -121,7 +121,7 @@ class Reference:
         return results
 
 
-def _name_pooled(entry: Entry, recorded: Collection[str]) -> None:
+def _name_pooled(entry: TaskEntry, recorded: Collection[str]) -> None:
     """Has a group without a score of its own give what is recorded of it.
 
     Its tasks' YAML does not name all that they have in common where their code does.
@@ -166,7 +166,9 @@ def _answer(sample: Mapping[str, Any]) -> int | str | None:
     return max(range(count), key=likelihoods.__getitem__)
 
 
-def _metrics(entry: Entry, results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
+def _metrics(
+    entry: TaskEntry, results: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, float]]:
     """Every number of an entry's tasks, and of the group they form."""
     names = {leaf.task.task_name: leaf.name for leaf in entry.leaves}
     if entry.group is not None:

@@ -42,7 +42,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TaskEntry:
     """One entry of the genome's ``tasks``: a task, or the tasks of a group or tag.
 
     Attributes:
@@ -78,7 +78,7 @@ def load(
     seed: int,
     *,
     unsafe_code: bool = False,
-) -> tuple[Entry, ...]:
+) -> tuple[TaskEntry, ...]:
     """Builds the tasks, datasets included.
 
     Args:
@@ -97,10 +97,10 @@ def load(
     problems = [*missing(search_path), *_repeated_names(tasks)]
     # lm-eval looks into what is named, and pathlib raises on a name too long to be a folder.
     index = TaskIndex([folder for folder in search_path if is_folder(folder)])
-    entries: list[Entry] = []
+    entries: list[TaskEntry] = []
     for position, task in enumerate(tasks):
         found = _load_one(index, task, f"tasks[{position}]", gen_kwargs, seed, unsafe_code)
-        if isinstance(found, Entry):
+        if isinstance(found, TaskEntry):
             problems += _overlap(entries, found, f"tasks[{position}]")
             entries.append(found)
         else:
@@ -122,7 +122,7 @@ def _repeated_names(tasks: Sequence[Task]) -> Iterator[Problem]:
         first.setdefault(task.name, position)
 
 
-def _overlap(entries: Sequence[Entry], new: Entry, where: str) -> Iterator[Problem]:
+def _overlap(entries: Sequence[TaskEntry], new: TaskEntry, where: str) -> Iterator[Problem]:
     owners = {leaf.name: entry.key.task for entry in entries for leaf in entry.leaves}
     for leaf in new.leaves:
         owner = owners.get(leaf.name)
@@ -137,7 +137,7 @@ def _load_one(
     gen_kwargs: Mapping[str, Any],
     seed: int,
     unsafe_code: bool,
-) -> Entry | list[Problem]:
+) -> TaskEntry | list[Problem]:
     built = _build(index, task.name, where)
     if isinstance(built, Problem):
         return [built]
@@ -160,7 +160,7 @@ def _load_one(
         leaves.append(Leaf(name, item, task.limit, samples))
     key = MetricKey(task.name, metric, filter_name)
     is_open = any(map(metrics.is_open, objects.values()))
-    return Entry(
+    return TaskEntry(
         key,
         higher_is_better,
         tuple(leaves),

@@ -10,7 +10,7 @@ from typing import Any
 
 from lm_eval.api.samplers import FirstNSampler
 
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.task_digests import used_documents
 from evomerge.evaluators.task_contents import TaskContents, digests_of
 from evomerge.foundations.reading import is_there
@@ -20,7 +20,7 @@ _N_EXAMPLES_READ = 5_000  # worked examples may come from a training split of an
 _FILE_FORMATS = frozenset({"json", "csv", "text", "parquet", "arrow", "pandas", "xml"})
 
 
-def contents_of(entries: Sequence[Entry]) -> Iterator[TaskContents]:
+def contents_of(entries: Sequence[TaskEntry]) -> Iterator[TaskContents]:
     """The contents of every task, in order."""
     for entry in entries:
         for leaf in entry.leaves:

@@ -6,14 +6,14 @@ from itertools import islice
 from typing import Any
 
 from evomerge.evaluators.lm_eval.blame import of_each
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.task_facts import PartFacts, TaskFacts
 
 DOCUMENTS_COUNTED = 8  # whose options stand for those of all
 DEFAULT_NEW_TOKENS = 256  # as generation has it where a task gives no max_gen_toks
 
 
-def facts_of(entry: Entry) -> TaskFacts:
+def facts_of(entry: TaskEntry) -> TaskFacts:
     """The facts of one entry of the genome's tasks."""
     parts = tuple(part_facts(leaf) for leaf in entry.leaves)
     return TaskFacts(entry.key, entry.higher_is_better, parts, entry.is_pooled, entry.is_known)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.nouns.evaluation import Sample
 
@@ -17,14 +17,14 @@ LONGEST = 240  # characters of a prompt's end, of an answer and of a target
 _ANOTHER = "(another text is likelier)"  # which one, nobody asked
 
 
-def samples_of(entries: Sequence[Entry], responses: Responses) -> tuple[Sample, ...]:
+def samples_of(entries: Sequence[TaskEntry], responses: Responses) -> tuple[Sample, ...]:
     """The first answers, one task after the other."""
     rounds = zip_longest(*(_of_entry(entry, responses) for entry in entries))
     found = (sample for sample in chain.from_iterable(rounds) if sample is not None)
     return tuple(islice(found, max(N_SAMPLES, len(entries))))
 
 
-def _of_entry(entry: Entry, responses: Responses) -> Iterator[Sample]:
+def _of_entry(entry: TaskEntry, responses: Responses) -> Iterator[Sample]:
     return chain.from_iterable(_of_leaf(leaf, responses[leaf.task]) for leaf in entry.leaves)
 
 

@@ -24,7 +24,7 @@ from lm_eval.config.group import AggMetricConfig
 from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import judged
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.evaluators.lm_eval.samples import samples_of
 from evomerge.evaluators.lm_eval.tallies import plain, tallies_of
@@ -56,7 +56,7 @@ class Results:
     given: tuple[metrics.MetricFilter, ...]
 
 
-def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
+def score(entries: Sequence[TaskEntry], responses: Responses) -> Evaluation:
     """Metrics and documents of what a model responded.
 
     Metrics without a direction are left out, and extra ones that are not finite.
@@ -83,7 +83,7 @@ def score(entries: Sequence[Entry], responses: Responses) -> Evaluation:
 
 
 def results_of(
-    entry: Entry, responses: Responses, documents: list[Document], *, is_sample: bool = False
+    entry: TaskEntry, responses: Responses, documents: list[Document], *, is_sample: bool = False
 ) -> Results:
     """What one entry's documents gave; appends them.
 
@@ -120,7 +120,7 @@ def results_of(
     return Results(found, tuple(counts))
 
 
-def _own_metric(entry: Entry, results: Results, documents: Sequence[Document]) -> Metric:
+def _own_metric(entry: TaskEntry, results: Results, documents: Sequence[Document]) -> Metric:
     """The metric that the genome reads.
 
     Raises:
@@ -150,7 +150,7 @@ def _odd_document(
 
 
 def key_of(
-    entry: Entry, given: Sequence[metrics.MetricFilter], where: str = ""
+    entry: TaskEntry, given: Sequence[metrics.MetricFilter], where: str = ""
 ) -> MetricKey | Problem:
     """The metric read from an entry, among those that its results have."""
     task, pair = entry.key.task, (entry.key.metric, entry.key.filter)

@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 
 from evomerge.evaluators.lm_eval.blame import of_each
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.requests import Responses
 from evomerge.inference.base import CutText, Written
 from evomerge.nouns.evaluation import Tally
@@ -19,7 +19,7 @@ CORRELATION = "mcc"  # of guesses and right answers; that of any guesses is 0 on
 SHARES_OF_RIGHT = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
-def tallies_of(entries: Sequence[Entry], responses: Responses) -> tuple[Tally, ...]:
+def tallies_of(entries: Sequence[TaskEntry], responses: Responses) -> tuple[Tally, ...]:
     """One per entry of the genome's tasks, in their order."""
     return tuple(_tally(entry, responses) for entry in entries)
 
@@ -32,7 +32,7 @@ def plain(responses: Responses) -> Responses:
     }
 
 
-def _tally(entry: Entry, responses: Responses) -> Tally:
+def _tally(entry: TaskEntry, responses: Responses) -> Tally:
     given = chain.from_iterable(responses[leaf.task] for leaf in entry.leaves)
     texts = [response for response in given if isinstance(response, str)]
     return Tally(
@@ -44,7 +44,7 @@ def _tally(entry: Entry, responses: Responses) -> Tally:
     )
 
 
-def _guess(entry: Entry) -> float | None:
+def _guess(entry: TaskEntry) -> float | None:
     """What an option drawn at random would score, over all documents; None where nobody knows.
 
     What it scores by F1 depends on how often each option is right, and so on who guesses.

@@ -7,7 +7,7 @@ import re
 from itertools import islice
 from typing import Any
 
-from evomerge.evaluators.lm_eval.lm_eval_tasks import Entry, Leaf
+from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.foundations.canonical import digest
 
 # Where documents lie says nothing of what they are; they are read themselves.
@@ -16,7 +16,7 @@ _N_EXAMPLES_READ = 2_000  # worked examples may come from a training split of an
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def identity_of(entry: Entry) -> str:
+def identity_of(entry: TaskEntry) -> str:
     """Digest of an entry's documents, prompts' definition and metric."""
     return digest(
         _plain(
@@ -28,7 +28,7 @@ def identity_of(entry: Entry) -> str:
     )
 
 
-def _metric(entry: Entry) -> dict[str, Any]:
+def _metric(entry: TaskEntry) -> dict[str, Any]:
     """The metric as the YAML tells it; else what is asked for: results were perhaps not seen."""
     if entry.declared is None:
         return {"metric": f"{entry.key.task}/{entry.requested or ''}"}

@@ -13,8 +13,8 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from evomerge.foundations.deadline import Deadline
-from evomerge.inference.base import CutText, Generation, Prompt, Written
-from evomerge.inference.transformers.greedy import GreedyDecoder, Room, SlotMemory
+from evomerge.inference.base import CutText, GenerationRequest, Prompt, Written
+from evomerge.inference.transformers.greedy import DecodingRoom, GreedyDecoder, SlotMemory
 from evomerge.inference.transformers.pass_budget import PassBudgets
 from evomerge.inference.transformers.stops import StopAtText, StopBeams, StopTexts
 from evomerge.inference.transformers.tree_passes import read_stem
@@ -47,7 +47,7 @@ class TextRequests:
         askers: Positions of the requests that each row answers.
     """
 
-    settings: Generation
+    settings: GenerationRequest
     stops: StopTexts
     rows: list[Row]
     askers: list[list[int]]
@@ -115,7 +115,7 @@ class Writer:
                 texts |= dict.fromkeys(positions, self._text(tokens, asked.settings))
         return [texts[position] for position in range(len(texts))]
 
-    def _is_plain(self, settings: Generation) -> bool:
+    def _is_plain(self, settings: GenerationRequest) -> bool:
         """Whether the most likely token always comes next, and nothing else has a say."""
         if settings.is_sampled:
             return False
@@ -137,7 +137,7 @@ class Writer:
 
         def decoder_of(members: Sequence[Row], stem: Cache | None) -> GreedyDecoder:
             longest = len(rows[0]) + settings.max_tokens
-            room = Room(
+            room = DecodingRoom(
                 len(self._batches(members, settings)[0]),
                 self.budgets.of(settings.key, longest).tokens,
                 self.slots,
@@ -160,7 +160,7 @@ class Writer:
             decoded |= zip(members, decoder.new, strict=True)
         return [decoded[row] for row in rows]
 
-    def _batches(self, rows: Sequence[Row], settings: Generation) -> list[list[Row]]:
+    def _batches(self, rows: Sequence[Row], settings: GenerationRequest) -> list[list[Row]]:
         """As many rows at once as the longest of them allow."""
         longest = len(rows[0]) + settings.max_tokens
         budget = self.budgets.of(settings.key, longest, GENERATION_BUDGET)
@@ -205,7 +205,7 @@ class Writer:
         eos = getattr(self.module.generation_config, "eos_token_id", None)
         return set(eos if isinstance(eos, list) else [eos])
 
-    def _text(self, tokens: list[int], settings: Generation) -> Written:
+    def _text(self, tokens: list[int], settings: GenerationRequest) -> Written:
         eot, whole = self.eot, tokens
         is_full = len(tokens) >= settings.max_tokens and not {eot, *self._ends()} & {*tokens}
         if eot in tokens:
@@ -228,7 +228,7 @@ def _drawn_by(seed: int | None) -> Iterator[None]:
         yield
 
 
-def _is_read_alone(settings: Generation) -> bool:
+def _is_read_alone(settings: GenerationRequest) -> bool:
     """Whether padding, or another row, would have a say, so that each row is a batch of its own."""
     has_length = "max_length" in settings.sampling
     return settings.n_beams > 1 or has_length or settings.seed is not None

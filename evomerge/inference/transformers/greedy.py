@@ -57,7 +57,7 @@ class SlotMemory:
 
 
 @dataclass
-class Window:
+class AttentionWindow:
     """Where a pass writes and what it sees; every layer looks at the same one.
 
     Attributes:
@@ -92,7 +92,7 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # theirs
 
     keys: torch.Tensor
     values: torch.Tensor
-    window: Window
+    window: AttentionWindow
 
     def __init__(
         self, memory: SlotMemory, index: int, shape: tuple[int, int], stem: StemLayer | None
@@ -143,7 +143,7 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # theirs
 
 
 @dataclass(frozen=True)
-class Room:
+class DecodingRoom:
     """What a decoding may take.
 
     Attributes:
@@ -177,7 +177,7 @@ class GreedyDecoder:
         rows: Sequence[Row],
         stem: Cache | None,
         max_tokens: int,
-        room: Room,
+        room: DecodingRoom,
     ) -> None:
         self.new: list[list[int]] = [[] for _ in rows]
         self._module = module
@@ -233,7 +233,9 @@ class GreedyDecoder:
         padded = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
         end = self._n_stem + width
         where = slice(None), slice(self._n_stem, end)
-        window = Window(slice(slots.start, slots.stop), where, self._n_stem, end, begins=True)
+        window = AttentionWindow(
+            slice(slots.start, slots.stop), where, self._n_stem, end, begins=True
+        )
         self._read(window, padded, [len(prompt) - 1 for prompt in prompts])
         return slots
 
@@ -243,19 +245,21 @@ class GreedyDecoder:
         last = [len(self._rows[place]) + len(self.new[place]) - 1 for place in self._open]
         slots, end = slice(0, len(last)), max(last) + 1
         if min(last) == max(last):
-            window = Window(slots, (slice(None), slice(end - 1, end)), end - 1, end, begins=False)
+            window = AttentionWindow(
+                slots, (slice(None), slice(end - 1, end)), end - 1, end, begins=False
+            )
             self._read(window, newest, [0] * len(last))
         else:
             columns = torch.tensor(last, device=self._module.device)[:, None]
             rows = torch.arange(len(last), device=columns.device)[:, None]
-            window = Window(slots, (rows, columns), end - 1, end, begins=False)
+            window = AttentionWindow(slots, (rows, columns), end - 1, end, begins=False)
             distance = columns[:, :, None] - torch.arange(end, device=columns.device)
             masks = attention_masks(self._module, distance >= 0, distance)
             self._read(window, newest, [0] * len(last), position_ids=columns, attention_mask=masks)
         return range(len(last))
 
     def _read(
-        self, window: Window, tokens: torch.Tensor, last: Sequence[int], **inputs: Any
+        self, window: AttentionWindow, tokens: torch.Tensor, last: Sequence[int], **inputs: Any
     ) -> None:
         """One pass; appends the most likely next token of each row.
 

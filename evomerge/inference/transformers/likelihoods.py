@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from evomerge.inference.base import Continuation, LogLikelihood
-from evomerge.inference.transformers.tree_passes import Block, block_of
+from evomerge.inference.transformers.tree_passes import PaddedRows, block_of
 from evomerge.inference.transformers.trees import Row, Tree
 
 Readers = Mapping[Row, Sequence[int]]  # row -> positions of the requests that read it
@@ -34,7 +34,7 @@ class ScoringPass:
         requests: The request that each continuation answers.
     """
 
-    block: Block
+    block: PaddedRows
     read_from: torch.Tensor
     wanted: torch.Tensor
     lengths: list[int]

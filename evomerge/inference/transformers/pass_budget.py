@@ -30,7 +30,7 @@ def tokens_on(device: str) -> int:
 
 
 @dataclass(frozen=True)
-class Budget:
+class PassBudget:
     """What one forward pass reads at most; one row is always read.
 
     Attributes:
@@ -100,7 +100,7 @@ class PassBudgets:
         """Sets where passes run, and what their size is divided by because memory ran out."""
         self._device, self._divisor = device, divisor
 
-    def of(self, kind: str, longest: int, multiple: int = 1) -> Budget:
+    def of(self, kind: str, longest: int, multiple: int = 1) -> PassBudget:
         """The budget of a kind of request, as far as it is found.
 
         Args:
@@ -110,9 +110,9 @@ class PassBudgets:
         """
         if self._batch_size != "auto":
             rows = max(1, self._batch_size // self._divisor)
-            return Budget(rows * longest, rows)
+            return PassBudget(rows * longest, rows)
         tokens = self._tokens.get(kind, tokens_on(self._device.type))
-        return Budget(max(1, tokens * multiple // self._divisor))
+        return PassBudget(max(1, tokens * multiple // self._divisor))
 
     def find(self, kind: str, longest: int, attempt: Callable[[], object]) -> None:
         """Halves the budget of a kind of request until an attempt fits; once, and not on a CPU.

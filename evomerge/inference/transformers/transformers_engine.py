@@ -26,7 +26,7 @@ from evomerge.inference.transformers.likelihoods import (
     rows_of,
     scoring_pass,
 )
-from evomerge.inference.transformers.pass_budget import Budget, PassBudgets, tokens_on
+from evomerge.inference.transformers.pass_budget import PassBudget, PassBudgets, tokens_on
 from evomerge.inference.transformers.sharing import may_share
 from evomerge.inference.transformers.tree_passes import block_of, read_stem, row_logits, tree_logits
 from evomerge.inference.transformers.trees import Row, alone_on, lay_out, lay_out_apart
@@ -131,7 +131,7 @@ class TransformersEngine(Engine):
         lengths = (len(one.context) + len(one.tokens) - 1 for one in asked)
         return min(max(lengths, default=1), self.max_length)
 
-    def _planned(self, asked: Sequence[Continuation], budget: Budget) -> list[Stage]:
+    def _planned(self, asked: Sequence[Continuation], budget: PassBudget) -> list[Stage]:
         """Stems in the order they are computed, each with the passes that continue it."""
         readers = rows_of(asked, self.max_length)
         read = n_read(asked, readers)

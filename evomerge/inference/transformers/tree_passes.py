@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Block:
+class PaddedRows:
     """Trees as rows, padded on the right; on the CPU.
 
     Attributes:
@@ -44,11 +44,11 @@ class Block:
     is_plain: bool
 
 
-def block_of(trees: Sequence[Tree], stem: Row) -> Block:
+def block_of(trees: Sequence[Tree], stem: Row) -> PaddedRows:
     """The trees of one pass."""
     width = max(map(len, trees))
     read = [sorted(set(chain.from_iterable(tree.places.values()))) for tree in trees]
-    return Block(
+    return PaddedRows(
         _padded([tree.tokens for tree in trees], width),
         _padded([tree.positions for tree in trees], width),
         # Padding sees at least itself: a row of nothing would be no number.
@@ -123,7 +123,7 @@ def read_stem(module: PreTrainedModel, stem: Row) -> Cache | None:
     return kept
 
 
-def tree_logits(module: PreTrainedModel, block: Block, stem: Cache | None) -> torch.Tensor:
+def tree_logits(module: PreTrainedModel, block: PaddedRows, stem: Cache | None) -> torch.Tensor:
     """Logits at the places of a block, shape (places, vocabulary)."""
     device = module.device
     tokens = block.tokens.to(device)
@@ -141,7 +141,7 @@ def tree_logits(module: PreTrainedModel, block: Block, stem: Cache | None) -> to
     )
 
 
-def row_logits(module: PreTrainedModel, block: Block) -> torch.Tensor:
+def row_logits(module: PreTrainedModel, block: PaddedRows) -> torch.Tensor:
     """The same for plain rows, with nothing but what every causal model takes."""
     settings: dict[str, Any] = {"use_cache": False}
     # Padding on the right needs no mask: a causal model never looks ahead.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evomerge.merging.kernels.kernel import Kernel
     from evomerge.merging.kernels.tools import Tools
-    from evomerge.merging.sources import Inputs
+    from evomerge.merging.sources import InputTensors
 
 FAMILY = (
     *("task_arithmetic", "ties", "breadcrumbs", "breadcrumbs_ties"),
@@ -39,7 +39,7 @@ KERNELS: Registry[type[Kernel]] = Registry(
 RANDOMISED = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "arcee_fusion"})
 
 
-def kernel_for(task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Kernel | None:
+def kernel_for(task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Kernel | None:
     """The kernel of one output tensor, or None where only mergekit's will do."""
     if task.method_name not in KERNELS:
         return None

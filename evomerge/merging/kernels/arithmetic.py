@@ -12,13 +12,13 @@ from evomerge.foundations.registry import Registry
 from evomerge.merging.kernels.combination import Columns, Combine, Mix, agreed, summed
 from evomerge.merging.kernels.fused import ARITHMETIC, Fusion
 from evomerge.merging.kernels.kernel import Inlet
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.row_sums import adds_as_known, lane_columns, max_rows
 from evomerge.merging.kernels.sparsify import Keep, Sparsifier
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, spans
-from evomerge.merging.sources import Inputs
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Values
 
 _SMALL_NORM = 1e-7  # mergekit's: no rescaling below
@@ -65,7 +65,7 @@ class Arithmetic:
         self._fusion = fusion
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """See :class:`Kernel`."""
         inlet = Inlet.of(task, inputs, base=task.base_model)
         if inlet is None or inlet.base is None or inlet.work != torch.float32:
@@ -97,7 +97,7 @@ class Arithmetic:
         entries = enumerate(self._vectors.settings.of(values))
         return all(self._sparsifier.admits(i, entry) for i, entry in entries)
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output."""
         vectors = self._vectors
         mix = vectors.settings.once(values, Mix.of)

@@ -11,11 +11,11 @@ import torch
 from mergekit.common import dtype_from_name
 
 from evomerge.foundations.deadline import Deadline
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels import RANDOMISED, kernel_for
 from evomerge.merging.kernels.fused import SECONDS_TO_COMPILE, Fusion
 from evomerge.merging.kernels.kernel import Kernel
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.uniforms import Uniforms
 from evomerge.merging.kernels.workspace import Workspace
@@ -27,7 +27,7 @@ Kernels = Sequence[Kernel | None]  # one per tensor of a structure
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
+class TensorOrigin:
     """What the entries of a merged tensor depend on.
 
     Attributes:
@@ -44,7 +44,7 @@ class Origin:
     is_all: bool = True
     threads: int = field(default_factory=torch.get_num_threads)
 
-    def repeats(self, last: Origin | None) -> bool:
+    def repeats(self, last: TensorOrigin | None) -> bool:
         """Whether the last one is sure to have given the same tensor."""
         return (
             last is not None
@@ -61,7 +61,7 @@ class Origin:
 class Merged(ABC):
     """One tensor of the built checkpoint, merged when it is asked for."""
 
-    origin: Origin
+    origin: TensorOrigin
 
     @property
     def name(self) -> str:
@@ -137,12 +137,12 @@ class ByKernel(Merged):
         casts = (work, self.stored or work)
         inputs = self.origin.planned.inputs
         done = inputs.release if inputs.is_passing else None
-        output = Output(home, casts, self.workspace, done)
+        output = OutputTensor(home, casts, self.workspace, done)
         self.kernel.write(self.origin.values, output, self.origin.at)
         return output.is_surely_finite
 
 
-class Engine:
+class TensorMerger:
     """Merges the tensors of recipe after recipe.
 
     Args:
@@ -153,7 +153,12 @@ class Engine:
     """
 
     def __init__(
-        self, *, fast: bool, merge_seed: int, budget: Budget, workspace: Workspace | None = None
+        self,
+        *,
+        fast: bool,
+        merge_seed: int,
+        budget: MemoryBudget,
+        workspace: Workspace | None = None,
     ) -> None:
         workspace = workspace or Workspace()
         self._fast = fast
@@ -187,14 +192,14 @@ class Engine:
                 n_drawn = kernel.draws(values)
                 if n_drawn:
                     uniforms.release(at)
-                yield ByKernel(Origin(planned, values, at), kernel, self._tools.workspace)
+                yield ByKernel(TensorOrigin(planned, values, at), kernel, self._tools.workspace)
                 at += n_drawn
             elif _may_draw(planned):
-                merged = ByMergekit(Origin(planned, values, is_all=False))
+                merged = ByMergekit(TensorOrigin(planned, values, is_all=False))
                 _ = merged.result  # drawn now, whether it has a home or not
                 yield merged
             else:
-                yield ByMergekit(Origin(planned, values))
+                yield ByMergekit(TensorOrigin(planned, values))
             planned.inputs.release()
 
 

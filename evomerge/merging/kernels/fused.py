@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.workspace import part, spans
 
 Tensors = Sequence[torch.Tensor]
@@ -76,7 +76,7 @@ class Fusion:
 
     def fills(
         self,
-        output: Output,
+        output: OutputTensor,
         kind: Sum,
         scalars: torch.Tensor,
         divisor: torch.Tensor | None,

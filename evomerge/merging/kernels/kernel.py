@@ -11,9 +11,9 @@ from mergekit.common import ModelReference
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from typing_extensions import Self
 
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.tools import Tools
-from evomerge.merging.sources import Inputs
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Made, Values
 
 Entries = Sequence[Mapping[str, Any]]  # the parameters of each source
@@ -24,7 +24,7 @@ class Kernel(Protocol):
     """One output tensor of one method; everything but the parameter values is known."""
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """The kernel of a task, or None where mergekit's tensor cannot be repeated to the bit."""
 
     @property
@@ -41,7 +41,7 @@ class Kernel(Protocol):
     def admits(self, values: Values) -> bool:
         """Whether these values can be merged here; else mergekit's kernel does it."""
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output with what mergekit's kernel gives, to the bit.
 
         Args:
@@ -51,7 +51,7 @@ class Kernel(Protocol):
         """
 
 
-class Settings:
+class KernelSettings:
     """Finds the parameters of the sources of one tensor, merge after merge.
 
     Args:
@@ -99,7 +99,7 @@ class Inlet:
 
     @classmethod
     def of(
-        cls, task: ExecuteMergeMethodTask, inputs: Inputs, *, base: ModelReference | None
+        cls, task: ExecuteMergeMethodTask, inputs: InputTensors, *, base: ModelReference | None
     ) -> Inlet | None:
         """The inlet of a task, or None if it is no case for a fast kernel.
 

@@ -12,12 +12,12 @@ from typing_extensions import Self
 
 from evomerge.merging.kernels.bounds import Magnitudes, amplification
 from evomerge.merging.kernels.fused import LINEAR, Fusion, scalars_of
-from evomerge.merging.kernels.kernel import Entries, Inlet, Settings
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.kernel import Entries, Inlet, KernelSettings
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.reuse import Operands
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, part, spans
-from evomerge.merging.sources import Inputs
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Values
 
 
@@ -59,18 +59,20 @@ class Linear:
         fusion: Compiled sums.
     """
 
-    def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace, fusion: Fusion) -> None:
+    def __init__(
+        self, inlet: Inlet, inputs: InputTensors, workspace: Workspace, fusion: Fusion
+    ) -> None:
         self.shape, self.work = inlet.shape, inlet.work
         self._sources = [source for _, source in inlet.sources]
         self._fusion = fusion
-        self._settings = Settings([model for model, _ in inlet.sources])
+        self._settings = KernelSettings([model for model, _ in inlet.sources])
         self._operands = Operands(inlet, inputs)
         self._magnitudes = Magnitudes([source for _, source in inlet.sources])
         self._workspace = workspace
         self._length = inlet.shape.numel()
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """See :class:`Kernel`."""
         inlet = Inlet.of(task, inputs, base=None)
         return None if inlet is None else cls(inlet, inputs, tools.workspace, tools.fusion)
@@ -83,7 +85,7 @@ class Linear:
         """Any weights."""
         return True
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output."""
         mix = self._settings.once(values, _Mix.of)
         output.expect(mix.amplification * self._magnitudes.largest)

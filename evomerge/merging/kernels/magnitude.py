@@ -15,13 +15,13 @@ from functools import partial
 import torch
 from typing_extensions import Self
 
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.selection import NONE, First, first, keys_of
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, spans
-from evomerge.merging.spill import spilled
+from evomerge.merging.offload import offloaded
 
 _SORTING = 24  # bytes per element while sorting
 _EXACT_RANKS = 1 << 24  # float32 counts no further
@@ -38,7 +38,7 @@ class _Ranked(Everything):
 
     _descending: bool
 
-    def __init__(self, vectors: TaskVectors, workspace: Workspace, budget: Budget) -> None:
+    def __init__(self, vectors: TaskVectors, workspace: Workspace, budget: MemoryBudget) -> None:
         super().__init__(workspace)
         self._vectors = vectors
         self._budget = budget
@@ -74,8 +74,8 @@ class _Ranked(Everything):
     def _order(self, index: int) -> torch.Tensor:
         """mergekit's: by the same sort, because it is the sort that orders equal magnitudes."""
         length = self._vectors.length
-        magnitudes = spilled((length,), torch.float32)
-        order = spilled((length,), torch.int64)
+        magnitudes = offloaded((length,), torch.float32)
+        order = offloaded((length,), torch.int64)
         self._vectors.magnitudes(index, magnitudes)
         torch.sort(magnitudes, descending=self._descending, out=(magnitudes, order))
         return order
@@ -123,7 +123,7 @@ class _Ranked(Everything):
     def _marked(self, index: int, low: int, high: int) -> torch.Tensor:
         """True where an entry is kept."""
         order = self._order(index)[low:high]
-        marks = spilled((self._vectors.length,), torch.bool).zero_()
+        marks = offloaded((self._vectors.length,), torch.bool).zero_()
         for start, stop in spans(len(order), self.step):
             marks[order[start:stop]] = True
         return marks

@@ -15,15 +15,15 @@ import torch
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from typing_extensions import Self
 
-from evomerge.merging.kept_memory import Budget
-from evomerge.merging.kernels.kernel import Inlet, Settings
+from evomerge.merging.kept_memory import MemoryBudget
+from evomerge.merging.kernels.kernel import Inlet, KernelSettings
 from evomerge.merging.kernels.norm import Norm, norm_width
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.summation import row_spans, row_sums, row_width
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace
-from evomerge.merging.sources import Inputs
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Values
 
 _HELD = 1 << 22  # elements: two vectors of so many are held, in 32 MiB
@@ -59,9 +59,9 @@ class MultiSlerp:
         budget: Keeps the vectors from the second merge on.
     """
 
-    def __init__(self, inlet: Inlet, workspace: Workspace, budget: Budget) -> None:
+    def __init__(self, inlet: Inlet, workspace: Workspace, budget: MemoryBudget) -> None:
         self.shape, self.work = inlet.shape, inlet.work
-        self._settings = Settings([model for model, _ in inlet.sources])
+        self._settings = KernelSettings([model for model, _ in inlet.sources])
         self._base = inlet.base
         self._sources = [source for _, source in inlet.sources]
         self._length = self._sources[0].numel()
@@ -72,7 +72,7 @@ class MultiSlerp:
         self._norms: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """See :class:`Kernel`."""
         inlet = Inlet.of(task, inputs, base=task.base_model)
         if inlet is None or not cls._suits(inlet):
@@ -95,7 +95,7 @@ class MultiSlerp:
         """Any weights."""
         return True
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output.
 
         Raises:
@@ -120,12 +120,12 @@ class MultiSlerp:
             return
         self._project(point, mean, mean_norm, output)
 
-    def _copy(self, output: Output) -> None:
+    def _copy(self, output: OutputTensor) -> None:
         for start, stop in self._steps():
             block = self._workspace.float32(self._sources[0][start:stop], "result")
             output.put(start, stop, block)
 
-    def _mix(self, weights: torch.Tensor, output: Output) -> None:
+    def _mix(self, weights: torch.Tensor, output: OutputTensor) -> None:
         """On a line, where there is no direction to go in."""
         if len(self._sources) > 2:
             raise ValueError(_OPPOSED)
@@ -136,7 +136,7 @@ class MultiSlerp:
             self._put(start, stop, mixed.add_(product), output)
 
     def _project(
-        self, point: _Point, mean: _Vector, mean_norm: torch.Tensor, output: Output
+        self, point: _Point, mean: _Vector, mean_norm: torch.Tensor, output: OutputTensor
     ) -> None:
         def direction(start: int, stop: int, units: Sequence[torch.Tensor]) -> torch.Tensor:
             held = mean.read(start, stop)
@@ -162,7 +162,7 @@ class MultiSlerp:
             product = torch.mul(beside, across, out=self._workspace.row("sum", stop - start))
             self._put(start, stop, result.add_(product).mul_(average), output)
 
-    def _put(self, start: int, stop: int, result: torch.Tensor, output: Output) -> None:
+    def _put(self, start: int, stop: int, result: torch.Tensor, output: OutputTensor) -> None:
         if self._base is not None:
             result.add_(self._workspace.float32(self._base[start:stop], "base"))
         output.put(start, stop, result)

@@ -10,7 +10,7 @@ import torch
 from evomerge.merging.kernels.workspace import Workspace, part
 
 
-class Output:
+class OutputTensor:
     """The home of one output tensor, filled block by block.
 
     Args:

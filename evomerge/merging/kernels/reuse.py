@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from evomerge.merging.kernels.kernel import Inlet
-from evomerge.merging.sources import Inputs
+from evomerge.merging.sources import InputTensors
 
 
 class Uses:
@@ -30,7 +30,7 @@ class Operands:
         inputs: Keeps them in float32.
     """
 
-    def __init__(self, inlet: Inlet, inputs: Inputs) -> None:
+    def __init__(self, inlet: Inlet, inputs: InputTensors) -> None:
         self._models = [model for model, _ in inlet.sources]
         self._tensors = [source for _, source in inlet.sources]
         self._inputs = inputs

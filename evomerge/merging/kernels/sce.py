@@ -13,16 +13,16 @@ import torch
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from typing_extensions import Self
 
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.kernel import Inlet
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.selection import NONE, First, first, keys_of
 from evomerge.merging.kernels.summation import row_spans, row_sums, row_width
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace
-from evomerge.merging.sources import Inputs
-from evomerge.merging.spill import spilled
+from evomerge.merging.offload import offloaded
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Values
 
 _MAX_SOURCES = 4  # torch adds the rows of more in an order that depends on the column
@@ -41,7 +41,7 @@ class Sce:
         budget: Keeps the task vectors and their variances from the second merge on.
     """
 
-    def __init__(self, inlet: Inlet, workspace: Workspace, budget: Budget) -> None:
+    def __init__(self, inlet: Inlet, workspace: Workspace, budget: MemoryBudget) -> None:
         self.shape, self.work = inlet.shape, inlet.work
         assert inlet.base is not None
         self._base = inlet.base
@@ -55,7 +55,7 @@ class Sce:
         self._uses = Uses()
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """See :class:`Kernel`."""
         inlet = Inlet.of(task, inputs, base=task.base_model)
         if inlet is None or not cls._suits(inlet):
@@ -77,7 +77,7 @@ class Sce:
         """Any share."""
         return True
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output."""
         self._keep()
         chosen = self._chosen(values.shared["select_topk"])
@@ -107,7 +107,7 @@ class Sce:
 
     def _taken(self, n_first: int) -> First:
         """By torch itself, of all variances at once."""
-        variances = spilled((self._length,), torch.float32)
+        variances = offloaded((self._length,), torch.float32)
         for start, stop in self._steps():
             variances[start:stop] = self._variance(start, stop)
         return First.of(torch.topk(variances, n_first).indices, self._length)

@@ -21,7 +21,7 @@ import torch
 
 from evomerge.merging.kernels.partition import READ, Entries, Read, Split
 from evomerge.merging.kernels.workspace import spans
-from evomerge.merging.spill import spilled
+from evomerge.merging.offload import offloaded
 
 _HELD = 1 << 21  # entries: a range of so many is held, in 16 MiB
 _SORTED = 16  # entries: std::sort leaves parts of so many to a stable sort
@@ -99,7 +99,7 @@ def first(length: int, n_first: int, keys: Keys, *, by_topk: bool = False) -> Fi
 
 def _marks(length: int) -> torch.Tensor:
     """No bit is set."""
-    return spilled((-(-length // 8),), torch.uint8).zero_()
+    return offloaded((-(-length // 8),), torch.uint8).zero_()
 
 
 def _set(marks: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

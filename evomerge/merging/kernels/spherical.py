@@ -13,13 +13,13 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from typing_extensions import Self
 
 from evomerge.merging.kernels.bounds import Magnitudes, amplification
-from evomerge.merging.kernels.kernel import Inlet, Settings
-from evomerge.merging.kernels.output import Output
+from evomerge.merging.kernels.kernel import Inlet, KernelSettings
+from evomerge.merging.kernels.output import OutputTensor
 from evomerge.merging.kernels.reuse import Operands
 from evomerge.merging.kernels.tools import Tools
 from evomerge.merging.kernels.workspace import Workspace, spans
-from evomerge.merging.sources import Inputs
-from evomerge.merging.spill import spilled
+from evomerge.merging.offload import offloaded
+from evomerge.merging.sources import InputTensors
 from evomerge.merging.values import Values
 
 _CHUNK = 1 << 20  # elements that mergekit's slerp reduces at once
@@ -38,7 +38,7 @@ class _Spherical(ABC):
         workspace: Block buffers.
     """
 
-    def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace) -> None:
+    def __init__(self, inlet: Inlet, inputs: InputTensors, workspace: Workspace) -> None:
         self.shape, self.work = inlet.shape, inlet.work
         self._models = [model for model, _ in inlet.sources]
         self._pair = [tensor for _, tensor in inlet.sources]
@@ -62,7 +62,7 @@ class _Spherical(ABC):
         return self._cosines[threads]
 
     def _write(
-        self, first: float, second: float, divisor: torch.Tensor | None, output: Output
+        self, first: float, second: float, divisor: torch.Tensor | None, output: OutputTensor
     ) -> None:
         output.expect(amplification([first, second], divisor) * self._magnitudes.largest)
         one, other = self._operands.tensors()
@@ -82,7 +82,7 @@ class Slerp(_Spherical):
     """From the base to the other model by ``t``."""
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """See :class:`Kernel`."""
         inlet = Inlet.of(task, inputs, base=None)
         if inlet is None or len(inlet.sources) != 2:
@@ -114,7 +114,7 @@ class Slerp(_Spherical):
         norm = torch.linalg.vector_norm(torch.stack(parts), dim=0)
         return torch.where(norm > _EPS, norm, 1)
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output."""
         cosine = self._cosine_now()
         t = torch.tensor([[values.shared["t"]]], dtype=torch.float32)
@@ -129,12 +129,12 @@ class Slerp(_Spherical):
 class NuSlerp(_Spherical):
     """Between two sources by their weights; the whole tensor is one vector."""
 
-    def __init__(self, inlet: Inlet, inputs: Inputs, workspace: Workspace) -> None:
+    def __init__(self, inlet: Inlet, inputs: InputTensors, workspace: Workspace) -> None:
         super().__init__(inlet, inputs, workspace)
-        self._settings = Settings(self._models)
+        self._settings = KernelSettings(self._models)
 
     @classmethod
-    def of(cls, task: ExecuteMergeMethodTask, inputs: Inputs, tools: Tools) -> Self | None:
+    def of(cls, task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Self | None:
         """See :class:`Kernel`."""
         inlet = Inlet.of(task, inputs, base=None)
         if inlet is None or task.base_model is not None or inlet.work != torch.float32:
@@ -148,12 +148,12 @@ class NuSlerp(_Spherical):
     def _cosine(self) -> torch.Tensor:
         units = []
         for tensor in self._pair:
-            whole = spilled(tensor.shape, torch.float32).copy_(tensor)
+            whole = offloaded(tensor.shape, torch.float32).copy_(tensor)
             norm = torch.norm(whole, dim=-1, keepdim=True).clamp(min=_SMALL_NORM)
             units.append(whole.div_(norm))
         return torch.sum(units[0].mul_(units[1]), dim=-1, keepdim=True).clamp(-1, 1)
 
-    def write(self, values: Values, output: Output, at: int) -> None:
+    def write(self, values: Values, output: OutputTensor, at: int) -> None:
         """Fills the output."""
         cosine = self._cosine_now()
         weights = [settings["weight"] for settings in self._settings.of(values)]

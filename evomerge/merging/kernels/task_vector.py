@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.bounds import Magnitudes
-from evomerge.merging.kernels.kernel import Inlet, Settings
+from evomerge.merging.kernels.kernel import Inlet, KernelSettings
 from evomerge.merging.kernels.reuse import Uses
 from evomerge.merging.kernels.summation import Blocks, blockwise_sum
 from evomerge.merging.kernels.workspace import Workspace, part, spans
-from evomerge.merging.spill import spilled
+from evomerge.merging.offload import offloaded
 
 # (entries of a task vector, place of the first, where to write those that are kept)
 Pick = Callable[[torch.Tensor, int, torch.Tensor], None]
@@ -39,12 +39,12 @@ class TaskVectors:
     """
 
     def __init__(
-        self, base: torch.Tensor, inlet: Inlet, workspace: Workspace, budget: Budget
+        self, base: torch.Tensor, inlet: Inlet, workspace: Workspace, budget: MemoryBudget
     ) -> None:
         self.length = base.numel()
         self.n_sources = len(inlet.sources)
         self.shape = inlet.shape
-        self.settings = Settings([model for model, _ in inlet.sources])
+        self.settings = KernelSettings([model for model, _ in inlet.sources])
         self._base = base
         self._sources = [source for _, source in inlet.sources]
         self._workspace = workspace
@@ -95,7 +95,7 @@ class TaskVectors:
         total = blockwise_sum(self.length, blocks.read)
         if total is not None:
             return total
-        return self._sum_in(spilled((self.length,), torch.float32), index, pick, step)
+        return self._sum_in(offloaded((self.length,), torch.float32), index, pick, step)
 
     def _sum_in(
         self, whole: torch.Tensor, index: int, pick: Pick | None, step: int

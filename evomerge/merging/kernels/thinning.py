@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from typing_extensions import Self
 
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.sparsify import Everything, Parameters, erase
 from evomerge.merging.kernels.task_vector import Pick, TaskVectors
 from evomerge.merging.kernels.tools import Tools
@@ -70,7 +70,7 @@ class Della(Dare):
     """
 
     def __init__(
-        self, vectors: TaskVectors, workspace: Workspace, uniforms: Uniforms, budget: Budget
+        self, vectors: TaskVectors, workspace: Workspace, uniforms: Uniforms, budget: MemoryBudget
     ) -> None:
         super().__init__(workspace, uniforms)
         self._vectors = vectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.fused import Fusion
 from evomerge.merging.kernels.uniforms import Uniforms
 from evomerge.merging.kernels.workspace import Workspace
@@ -23,5 +23,5 @@ class Tools:
 
     workspace: Workspace
     uniforms: Uniforms
-    budget: Budget
+    budget: MemoryBudget
     fusion: Fusion

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 
-from evomerge.merging.kept_memory import Budget
+from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.workspace import Workspace
 
 _CHUNK = 1 << 19  # elements
@@ -29,7 +29,7 @@ class Uniforms:
         workspace: For runs that cross two chunks.
     """
 
-    def __init__(self, seed: int, budget: Budget, workspace: Workspace) -> None:
+    def __init__(self, seed: int, budget: MemoryBudget, workspace: Workspace) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._budget = budget
         self._workspace = workspace

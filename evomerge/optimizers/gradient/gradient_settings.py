@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from evomerge.genome.misfit import MisfitError
-from evomerge.optimizers.base import Settings
+from evomerge.optimizers.base import OptimizerSettings
 
 _OF_PROMPTS = ("kl", "mse", "entropy")
 
 
-class Losses(Settings):
+class Losses(OptimizerSettings):
     """Weights of the terms that are minimised; 0 switches a term off.
 
     Attributes:
@@ -44,7 +44,7 @@ class Losses(Settings):
         return any(getattr(self, name) > 0 for name in _OF_PROMPTS)
 
 
-class Prompts(Settings):
+class Prompts(OptimizerSettings):
     """Texts a source is the teacher of; one of the first three.
 
     Attributes:
@@ -75,7 +75,7 @@ class Prompts(Settings):
         return self
 
 
-class GradientSettings(Settings):
+class GradientSettings(OptimizerSettings):
     """Settings of ``gradient``.
 
     Attributes:

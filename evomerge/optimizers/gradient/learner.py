@@ -30,7 +30,7 @@ from evomerge.foundations.seeding import stream_seed
 from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.gradient.gradient_obstacles import all_obstacles, all_oddities
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.lessons import from_bytes, name_of, to_bytes
@@ -64,7 +64,7 @@ class _Place:
 class Gradient(Optimizer):
     """Proposes where each epoch of training ends."""
 
-    Settings: ClassVar[type[Settings]] = GradientSettings
+    Settings: ClassVar[type[OptimizerSettings]] = GradientSettings
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
     needs_tokens: bool = True
@@ -106,7 +106,7 @@ class Gradient(Optimizer):
     def activity(self) -> str:
         """Which epoch is next; nothing where it was paid for before."""
         is_next = self._is_begun or self._known_start() is not None
-        if not is_next or self.context.keepsakes.recall(self._name) is not None:
+        if not is_next or self.context.artifacts.recall(self._name) is not None:
             return ""
         n_lost = self._n_asked - self._here.epoch
         again = f" anew, {counted(n_lost, 'epoch')} taken back" if n_lost else ""
@@ -130,7 +130,7 @@ class Gradient(Optimizer):
                 self._here = _Place(np.inf, 0, self.space.initial)
                 return np.array(self._here.genotype[None])
             self._best = self._here = start
-        kept = self.context.keepsakes.recall(self._name)
+        kept = self.context.artifacts.recall(self._name)
         lesson = self._trained() if kept is None else self._found(kept)
         self._n_asked = epoch = self._n_asked + 1
         self._lesson = lesson
@@ -157,7 +157,7 @@ class Gradient(Optimizer):
         lesson = self._trainer().epoch(self._n_asked, here.genotype, here.state, seed, pace)
         to_beat = self._best.loss if np.isfinite(self._best.loss) else None
         lesson = replace(lesson, to_beat=to_beat, after=here.epoch)
-        self.context.keepsakes.keep(self._name, to_bytes(lesson))
+        self.context.artifacts.keep(self._name, to_bytes(lesson))
         return lesson
 
     def _found(self, kept: bytes) -> Lesson:

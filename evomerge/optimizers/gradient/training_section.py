@@ -61,7 +61,10 @@ def training_of(run: RunRecord) -> list[TrainedEpoch]:
         own, trials = [], _trials(run, link)
         for number_, path in lessons_in(folder):
             trial = trials.get(number_)
-            lesson, scores = read_lesson(path), () if trial is None else run.standing.scores(trial)
+            lesson, scores = (
+                read_lesson(path),
+                () if trial is None else run.leaderboard.scores(trial),
+            )
             loss = sum(getattr(weights, name, 0.0) * term for name, term in lesson.losses.items())
             score = scores[0].value if scores else None
             own.append(TrainedEpoch(link, number_, lesson, trial, loss, score))
@@ -81,7 +84,7 @@ def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
 
 def _trials(run: RunRecord, link: int) -> dict[int, Trial]:
     """Epoch -> its trial, of one of the run's optimizers."""
-    own = ((trial.candidate.origin, trial) for trial in run.standing.trials)
+    own = ((trial.candidate.origin, trial) for trial in run.leaderboard.trials)
     return {
         origin.numbers["epoch"]: trial
         for origin, trial in own

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from evomerge.endpoint.chat import Answer, ChatModel, Message
+from evomerge.endpoint.chat import ChatAnswer, ChatModel, Message
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.optimizers.llm.reply import Proposal, ReplyError
 
@@ -58,7 +58,7 @@ class Attempt:
     """
 
     correction: str = ""
-    answer: Answer = field(default_factory=lambda: Answer(""))
+    answer: ChatAnswer = field(default_factory=lambda: ChatAnswer(""))
     problem: str = ""
     cause: str = ""
     was_silent: bool = False
@@ -151,7 +151,7 @@ def _wait(error: NoAnswerError, n_attempts: int) -> float:
     return _FIRST_WAIT * 2.0 ** (n_attempts - 1) if error.wait is None else error.wait
 
 
-def _read(answer: Answer, read: Callable[[str], Proposal]) -> Proposal:
+def _read(answer: ChatAnswer, read: Callable[[str], Proposal]) -> Proposal:
     if answer.problem:
         raise ReplyError(answer.problem, answer.cause or answer.problem)
     return read(answer.text)

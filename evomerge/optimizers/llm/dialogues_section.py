@@ -13,7 +13,7 @@ from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import read_bytes
 from evomerge.foundations.text_safety import one_line
 from evomerge.nouns.section import Section
-from evomerge.optimizers.llm.record import Bill, records_in
+from evomerge.optimizers.llm.record import Usage, records_in
 from evomerge.optimizers.run_record import RunRecord
 
 _DAMAGE = (
@@ -109,9 +109,9 @@ def _notes(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _total(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    bill = Bill()
+    bill = Usage()
     for entry in entries:
-        bill += Bill(entry["prompt_tokens"], entry["completion_tokens"], entry["seconds"])
+        bill += Usage(entry["prompt_tokens"], entry["completion_tokens"], entry["seconds"])
     costs = [entry["cost"] for entry in entries if entry["cost"] is not None]
     return {
         "n_requests": sum(entry["n_requests"] for entry in entries),

@@ -26,7 +26,7 @@ from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import WIDEST_STEP, Space
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.llm.dialogue import (
     Attempt,
@@ -41,8 +41,8 @@ from evomerge.optimizers.llm.llm_settings import LlmSettings
 from evomerge.optimizers.llm.past import Past
 from evomerge.optimizers.llm.prompt import Situation, fitting, messages
 from evomerge.optimizers.llm.record import (
-    Bill,
     Record,
+    Usage,
     from_json,
     genotype_of,
     name_of,
@@ -58,7 +58,7 @@ _NEAR = 1e-3  # a mean this near to a trial, as a share of each range, is a copy
 class Llm(Optimizer):
     """Evolution whose mean is proposed by a language model."""
 
-    Settings: ClassVar[type[Settings]] = LlmSettings
+    Settings: ClassVar[type[OptimizerSettings]] = LlmSettings
     clock: ClassVar[Clock] = Clock()
     takes_migrants: ClassVar[bool] = True
     settings: LlmSettings
@@ -104,7 +104,7 @@ class Llm(Optimizer):
         self._ordered = np.array(self.space.is_ordered)
         self._past = Past(self.space, self.context)
         self._generation = 0
-        self._bill = Bill()
+        self._bill = Usage()
         self._thought = ""
         self._was_silent = False
         self._told: set[str] = set()
@@ -185,7 +185,7 @@ class Llm(Optimizer):
     # What the model is asked
 
     def _kept(self) -> bytes | None:
-        return self.context.keepsakes.recall(name_of(self._generation))
+        return self.context.artifacts.recall(name_of(self._generation))
 
     def _record(self) -> Record:
         """What the model proposes: as kept when the run was here before, else asked."""
@@ -203,7 +203,7 @@ class Llm(Optimizer):
         record = record_of(dialogue, sigma)
         total = self._bill + record.bill
         content = to_json(record, dialogue, self._generation, self.settings, total)
-        self.context.keepsakes.keep(name_of(self._generation), content)
+        self.context.artifacts.keep(name_of(self._generation), content)
         return from_json(content, self._generation, self.space)
 
     def _notify(self, last: Attempt) -> None:

@@ -11,12 +11,12 @@ from evomerge.endpoint.chat import ChatModel, Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
 from evomerge.genome.misfit import MisfitError
-from evomerge.optimizers.base import Settings
+from evomerge.optimizers.base import OptimizerSettings
 
 _PROBE_SECONDS = 5.0
 
 
-class LlmSettings(Settings):
+class LlmSettings(OptimizerSettings):
     """Settings of ``llm``; those that the paper has, with its defaults.
 
     Attributes:

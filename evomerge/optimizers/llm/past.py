@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Told:
+class PastTrial:
     """One trial whose loss is known.
 
     Attributes:
@@ -65,7 +65,7 @@ class Past:
 
     space: Space
     context: SearchContext
-    trials: list[Told] = field(default_factory=list)
+    trials: list[PastTrial] = field(default_factory=list)
     _generations: list[_Generation] = field(default_factory=list)
 
     def add(
@@ -79,7 +79,7 @@ class Past:
         seen = list(evaluations) or [None] * len(genotypes)
         for genotype, loss, evaluation in zip(genotypes, losses, seen, strict=True):
             metrics = self._metrics(evaluation)
-            self.trials.append(Told(np.array(genotype), float(loss), metrics, origin))
+            self.trials.append(PastTrial(np.array(genotype), float(loss), metrics, origin))
 
     def add_generation(
         self,
@@ -100,7 +100,7 @@ class Past:
         return tuple(m for m in metrics if not tasks or str(m.key) in tasks)
 
     @property
-    def best(self) -> Told | None:
+    def best(self) -> PastTrial | None:
         """The best trial so far, the first of equals; None while all have failed."""
         finite = [trial for trial in self.trials if math.isfinite(trial.loss)]
         return min(finite, key=lambda trial: trial.loss, default=None)
@@ -128,7 +128,7 @@ class Past:
     def examples(self, count: int) -> list[Example]:
         """The best trials so far, the best first, each point once."""
         ranked = sorted(self.trials, key=lambda trial: trial.loss)  # stable: first of equals
-        each: dict[bytes, Told] = {}
+        each: dict[bytes, PastTrial] = {}
         for trial in ranked:
             each.setdefault(trial.genotype.tobytes(), trial)
         best = [trial for trial in each.values() if math.isfinite(trial.loss)]
@@ -156,7 +156,7 @@ class Past:
         """A line for each of the last generations, the oldest first."""
         return [generation.line for generation in self._generations[-count:]] if count else []
 
-    def _example(self, trial: Told) -> Example:
+    def _example(self, trial: PastTrial) -> Example:
         tasks = {str(metric.key): metric.value for metric in trial.metrics}
         score = 0.0 - trial.loss  # no minus before a zero
         return Example(self.space.decode(trial.genotype), score, tasks, trial.origin)

@@ -19,7 +19,7 @@ from evomerge.optimizers.llm.llm_settings import LlmSettings
 
 
 @dataclass(frozen=True)
-class Bill:
+class Usage:
     """What requests took.
 
     Attributes:
@@ -32,8 +32,8 @@ class Bill:
     completion_tokens: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Bill) -> Bill:
-        return Bill(
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.seconds + other.seconds,
@@ -63,7 +63,7 @@ class Record:
     mean: Mapping[str, Value] | None
     thought: str
     sigma: float
-    bill: Bill
+    bill: Usage
     was_silent: bool
 
 
@@ -85,13 +85,13 @@ def record_of(dialogue: Dialogue, sigma: float) -> Record:
         None if proposal is None else proposal.point,
         "" if proposal is None else harmless(proposal.thought),
         sigma,
-        Bill(*tokens(attempts), seconds),
+        Usage(*tokens(attempts), seconds),
         dialogue.was_silent,
     )
 
 
 def to_json(
-    record: Record, dialogue: Dialogue, generation: int, settings: LlmSettings, total: Bill
+    record: Record, dialogue: Dialogue, generation: int, settings: LlmSettings, total: Usage
 ) -> bytes:
     """All that is kept of a generation; :func:`from_json` reads back what the search needs.
 
@@ -135,7 +135,7 @@ def from_json(content: bytes, generation: int, space: Space) -> Record:
             mean,
             str(data["thought"]),
             float(data["sigma"]),
-            Bill(
+            Usage(
                 int(bill["prompt_tokens"]),
                 int(bill["completion_tokens"]),
                 float(bill["seconds"]),
@@ -162,7 +162,7 @@ def _check(mean: Any, is_same: bool, space: Space) -> None:
         raise ValueError("its mean is no point")
 
 
-def _bill(bill: Bill, settings: LlmSettings) -> dict[str, Any]:
+def _bill(bill: Usage, settings: LlmSettings) -> dict[str, Any]:
     cost = bill.cost(settings)
     priced = {} if cost is None else {"cost": cost}
     return {

@@ -27,7 +27,7 @@ from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.niches.archive import (
     Member,
@@ -46,7 +46,7 @@ _MUTATION = 0.3  # steps
 _REDRAWN = 0.05  # of the choices and whole numbers
 
 
-class NichesSettings(Settings):
+class NichesSettings(OptimizerSettings):
     """Settings of ``niches``.
 
     Attributes:
@@ -77,7 +77,7 @@ class NichesSettings(Settings):
 class Niches(Optimizer):
     """Keeps trials that solve what few others solve, and mates those that complement each other."""
 
-    Settings: ClassVar[type[Settings]] = NichesSettings
+    Settings: ClassVar[type[OptimizerSettings]] = NichesSettings
     needs_documents: bool = True
     asks_any_time: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from evomerge.foundations.seeding import stream
 from evomerge.nouns.origin import proposed
-from evomerge.optimizers.base import Optimizer, Settings
+from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.swarm.motion import Pulls, child, has_room, mirrored, moved, shares
 from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
@@ -41,7 +41,7 @@ from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-START = "swarm-start.json"  # the keepsake that says which particles began at known trials
+START = "swarm-start.json"  # the artifact that says which particles began at known trials
 _SAME = 1e-12  # coordinates this near are the same place
 _NEARBY = 1 / 20  # of the way between models: deviation of first places around a known one
 _NEARBY_STEPS = 0.3  # steps, where there is no such way
@@ -50,7 +50,7 @@ _NEARBY_STEPS = 0.3  # steps, where there is no such way
 class Swarm(Optimizer):
     """Particles drawn to their own best place and the swarm's, and away from its worst."""
 
-    Settings: ClassVar[type[Settings]] = SwarmSettings
+    Settings: ClassVar[type[OptimizerSettings]] = SwarmSettings
     only_ranks_matter: ClassVar[bool] = True
     continuous_only: ClassVar[bool] = True
     looks_beyond_models: ClassVar[bool] = True
@@ -214,9 +214,9 @@ class Swarm(Optimizer):
 
     def _keep(self, rows: Rows) -> None:
         """Keeps which particles began at known trials: no trial of their own says it."""
-        if self.context.keepsakes.recall(START) is None:
+        if self.context.artifacts.recall(START) is None:
             known = {str(row): self._places[row].tolist() for row in rows}
-            self.context.keepsakes.keep(START, json.dumps(known, sort_keys=True).encode())
+            self.context.artifacts.keep(START, json.dumps(known, sort_keys=True).encode())
 
     def _first_velocities(self) -> Array:
         """Towards another particle each; ``best`` is known only when all have their losses."""

@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from evomerge.genome.misfit import MisfitError
-from evomerge.optimizers.base import Settings
+from evomerge.optimizers.base import OptimizerSettings
 
 _MOST_DROPPED = 0.99  # beyond, a swarm moves for ever before anyone is evaluated
 
 
-class SwarmSettings(Settings):
+class SwarmSettings(OptimizerSettings):
     """Settings of ``swarm``.
 
     Attributes:

@@ -57,7 +57,7 @@ class SwarmHistory:
         """The utility of a trial, None without one."""
         if trial is None:
             return None
-        value = -float(self.run.standing.losses(trial).sum())
+        value = -float(self.run.leaderboard.losses(trial).sum())
         return value if math.isfinite(value) else None
 
     @property
@@ -112,7 +112,7 @@ class SwarmHistory:
 
     def scores(self, trial: Trial) -> dict[str, Score]:
         """Split -> the score of a trial, for the splits it was scored on."""
-        found = {"search": self.run.standing.scores(trial)}
+        found = {"search": self.run.leaderboard.scores(trial)}
         for split in FINAL_SPLITS:
             evaluation = self.run.evaluation(split, trial.candidate.trial_id)
             if evaluation is not None and split in self.run.finals:
@@ -164,7 +164,7 @@ def _last_swarm(run: RunRecord) -> tuple[dict[tuple[int, int], Trial], tuple[Tri
 
     An island's swarm knows no trial of the others when it begins.
     """
-    trials = run.standing.trials
+    trials = run.leaderboard.trials
     *_, (link, _) = run.kept_by("swarm")
     is_island = bool(run.genome.optimizer.islands)
     own = [index for index, trial in enumerate(trials) if _is_of(trial, link)]

@@ -92,7 +92,7 @@ def _too_few(n_best: int, voters: Sequence[int], split: str) -> str:
 
 
 def _score(run: RunRecord, split: str, voters: Sequence[_Voter]) -> Score:
-    objective = run.standing.objective if split == "tasks" else run.finals[split]
+    objective = run.leaderboard.objective if split == "tasks" else run.finals[split]
     parts = []
     for index, key in enumerate(objective.keys):
         names = run.members(split).get(key.task, (key.task,))

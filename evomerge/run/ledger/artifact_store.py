@@ -7,7 +7,7 @@ from evomerge.foundations.reading import is_there, read_bytes
 from evomerge.run.ledger.run_folder import RunFolder
 
 
-class RunKeepsakes:
+class ArtifactStore:
     """One file per name below ``optimizer/`` of a run folder.
 
     Args:

@@ -17,7 +17,7 @@ from evomerge.foundations.scratch import scratch_root
 _SMALL = 1 << 20  # bytes that need no file
 
 
-def spilled(shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+def offloaded(shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """A new tensor of any content in a file below the system's temporary folder.
 
     In memory if it is small, or where the folder has no room.

@@ -11,7 +11,7 @@ from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, Tr
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
-from evomerge.run.leaderboard import Standing
+from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.old_origins import origin_in
 
 TASKS = (Task(name="math"), Task(name="text"))
@@ -31,8 +31,8 @@ def failed(trial_id):
     return Trial(Candidate(trial_id, origin_in("optimizer"), Recipe({"n": trial_id})), outcome)
 
 
-def standing(name, *trials):
-    found = Standing(Objective(name, TASKS, KEYS))
+def leaderboard(name, *trials):
+    found = Leaderboard(Objective(name, TASKS, KEYS))
     for one in trials:
         found = found.with_trial(one)
     return found
@@ -43,36 +43,36 @@ def ids(trials):
 
 
 def test_the_best_trial_comes_first_and_failed_ones_not_at_all():
-    found = standing("weighted_sum", trial(0, 0.1, 0.1), failed(1), trial(2, 0.9, 0.1))
+    found = leaderboard("weighted_sum", trial(0, 0.1, 0.1), failed(1), trial(2, 0.9, 0.1))
     assert ids(found.ranked()) == [2, 0]
     assert found.best.candidate.trial_id == 2
     assert found.scores(found.trials[1]) == ()
 
 
 def test_the_earlier_trial_wins_a_tie_in_whichever_order_they_finish():
-    found = standing("weighted_sum", trial(3, 0.5, 0.5), trial(1, 0.5, 0.5), trial(2, 0.5, 0.5))
+    found = leaderboard("weighted_sum", trial(3, 0.5, 0.5), trial(1, 0.5, 0.5), trial(2, 0.5, 0.5))
     assert ids(found.trials) == [1, 2, 3]
     assert ids(found.ranked()) == [1, 2, 3]
 
 
 def test_twins_of_a_recipe_are_ranked_once():
-    found = standing("worst", trial(0, 0.5, 0.5, recipe=7), trial(1, 0.5, 0.5, recipe=7))
+    found = leaderboard("worst", trial(0, 0.5, 0.5, recipe=7), trial(1, 0.5, 0.5, recipe=7))
     assert ids(found.ranked()) == [0]
 
 
 def test_a_score_that_is_no_number_ranks_last():
-    found = standing("weighted_sum", trial(0, math.nan, 1.0), trial(1, 0.0, 0.0))
+    found = leaderboard("weighted_sum", trial(0, math.nan, 1.0), trial(1, 0.0, 0.0))
     assert ids(found.ranked()) == [1, 0]
 
 
 def test_nothing_stands_best_where_nothing_is_complete():
-    found = standing("worst", failed(0))
+    found = leaderboard("worst", failed(0))
     assert found.best is None
     assert found.front() == []
 
 
 def test_the_front_holds_what_nothing_beats_in_every_task():
-    found = standing(
+    found = leaderboard(
         "per_task",
         trial(0, 0.9, 0.1),
         trial(1, 0.1, 0.9),
@@ -86,13 +86,13 @@ def test_the_front_holds_what_nothing_beats_in_every_task():
 
 
 def test_equal_points_of_the_front_both_stay_in_it():
-    found = standing("per_task", trial(0, 0.5, 0.5), trial(1, 0.5, 0.5))
+    found = leaderboard("per_task", trial(0, 0.5, 0.5), trial(1, 0.5, 0.5))
     assert ids(found.front()) == [0, 1]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 4)] * 2), min_size=1, max_size=12))
 def test_the_front_is_what_pairwise_comparison_says(points):
-    found = standing("per_task", *(trial(i, *map(float, p)) for i, p in enumerate(points)))
+    found = leaderboard("per_task", *(trial(i, *map(float, p)) for i, p in enumerate(points)))
     front = [
         i
         for i, p in enumerate(points)
@@ -102,7 +102,7 @@ def test_the_front_is_what_pairwise_comparison_says(points):
 
 
 def test_anchors_come_from_models_and_base_alone():
-    found = standing(
+    found = leaderboard(
         "normalized",
         trial(0, 0.5, 0.5, origin="model a"),
         trial(1, 0.1, 0.1, origin="base b"),
@@ -124,9 +124,9 @@ def test_trials_that_come_one_by_one_stand_as_all_at_once(values, order, name):
         failed(i) if not a + b else trial(i, float(a), float(b), recipe=recipe)
         for i, (a, b, recipe) in enumerate(values)
     ]
-    at_once = Standing(Objective(name, TASKS, KEYS), tuple(trials))
+    at_once = Leaderboard(Objective(name, TASKS, KEYS), tuple(trials))
     order.shuffle(trials)
-    one_by_one = standing(name, *trials)
+    one_by_one = leaderboard(name, *trials)
     assert one_by_one.trials == at_once.trials
     assert one_by_one.best is at_once.best
     assert ids(one_by_one.front()) == ids(at_once.front())
@@ -134,7 +134,7 @@ def test_trials_that_come_one_by_one_stand_as_all_at_once(values, order, name):
 
 
 def test_what_one_standing_learns_misleads_no_other():
-    start = standing("per_task", trial(0, 0.1, 0.1))
+    start = leaderboard("per_task", trial(0, 0.1, 0.1))
     one, other = start.with_trial(trial(1, 0.9, 0.9)), start.with_trial(trial(1, 0.0, 0.0))
     assert (ids(one.front()), ids(other.front())) == ([1], [0])
     assert ids(start.with_trial(trial(2, 0.5, 0.5, recipe=1)).front()) == [2]

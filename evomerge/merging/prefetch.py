@@ -10,7 +10,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Prefetched:
     """Tensors on a GPU, or on their way.
 
     Attributes:
@@ -30,7 +30,7 @@ class Delivery:
         return self.tensors
 
 
-class Courier:
+class Prefetcher:
     """Reads tensors into pinned memory in a thread, and copies them on a stream, of its own.
 
     Args:
@@ -40,16 +40,16 @@ class Courier:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="courier")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
 
-    def send(self, tensors: Sequence[torch.Tensor]) -> Future[Delivery]:
+    def send(self, tensors: Sequence[torch.Tensor]) -> Future[Prefetched]:
         """Begins to bring them; at least one."""
         return self._thread.submit(self._carried, tuple(tensors))
 
-    def _carried(self, tensors: Sequence[torch.Tensor]) -> Delivery:
+    def _carried(self, tensors: Sequence[torch.Tensor]) -> Prefetched:
         with torch.cuda.stream(self._stream):
             copies = {
                 id(tensor): tensor.pin_memory().to(self._device, non_blocking=True)
                 for tensor in tensors
             }
-            return Delivery(copies, self._stream.record_event())
+            return Prefetched(copies, self._stream.record_event())
