@@ -224,7 +224,7 @@ def type_name(annotation: Any) -> str:
     if origin is dict:
         return "mapping"
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
-    words |= {"ModelName": "model", "OptimizerBlock": "block", "Evaluation": "block"}
+    words |= {"ModelName": "model", "OptimizerBlock": "block", "EvaluationBlock": "block"}
     words |= {
         "SpaceBlock": "block",
         "Execution": "block",

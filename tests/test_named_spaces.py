@@ -208,7 +208,7 @@ class Alone(MergeSpace):
     merge_method = "linear"
     reads = frozenset()
 
-    class SpaceSettings(SpaceSettings):
+    class Settings(SpaceSettings):
         """Its own."""
 
         first: Whole = 0

@@ -53,7 +53,7 @@ def test_a_search_starts_at_the_soup_of_all_and_knows_each_model_alone():
     assert [named(merge_space.recipe(merge_space.source_point(i))) for i in range(3)] == [
         [model] for model in MODELS
     ]
-    first = {c.origin: c for c in baselines(merge_space)}
+    first = {str(c.origin): c for c in baselines(merge_space)}
     average = first["uniform average"]
     assert merge_space.recipe(average.point).digest == average.recipe.digest
     assert all(first[f"model {model}"].genotype is not None for model in MODELS)

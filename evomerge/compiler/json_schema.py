@@ -24,11 +24,11 @@ def genome_schema() -> dict[str, Any]:
     schema = Genome.model_json_schema()
     definitions = schema["$defs"]
     definitions["Setting"]["oneOf"] = [_given(kind) for kind in _KINDS]
-    definitions["Settings"] = _settings(definitions["Settings"])
+    definitions["ParameterSettings"] = _settings(definitions["ParameterSettings"])
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
     definitions |= _task(definitions["Task"])
-    definitions["Evaluation"]["properties"]["backend"]["enum"] = sorted(ENGINES)
+    definitions["EvaluationBlock"]["properties"]["backend"]["enum"] = sorted(ENGINES)
     links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.abc import InspectLoader
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evomerge.foundations.errors import Problem, UnknownNameError, nearest
@@ -45,8 +45,13 @@ class Registry(Mapping[str, T], Generic[T]):
     def summary(self, name: str) -> str:
         """First sentence of what the target's module says of itself; nothing is imported."""
         module = self._targets[name].partition(":")[0]
-        file = getattr(find_spec(module), "origin", "")
-        docstring = ast.get_docstring(ast.parse(Path(file).read_text("utf-8")))
+        spec = find_spec(module)
+        text = (
+            spec.loader.get_source(module)
+            if spec and isinstance(spec.loader, InspectLoader)
+            else None
+        )
+        docstring = ast.get_docstring(ast.parse(text or ""))
         first = " ".join((docstring or "").partition("\n\n")[0].split())
         return first.partition(". ")[0].rstrip(".")
 

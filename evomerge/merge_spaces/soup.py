@@ -58,8 +58,7 @@ class Soup(MergeSpace):
 
     def point_of(self, recipe: Recipe) -> dict[str, Any] | None:
         """See the base class; weights are 1 there, and divided by their sum."""
-        named = [entry.get("model") for entry in recipe.config.get("models") or ()]
-        point = self._point([model.in_recipe in named for model in self.models])
+        point = self._point([model in recipe.models for model in self.models])
         return point if self.recipe(point).digest == recipe.digest else None
 
     def source_point(self, index: int) -> dict[str, Any]:

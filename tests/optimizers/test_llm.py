@@ -283,7 +283,8 @@ def test_why_a_model_is_not_used_is_told_once(failure, advised):
     optimizer = llm(failure, max_retries=1)
     optimizer.context = replace(optimizer.context, notify=told.append)
     second(optimizer)
-    optimizer.tell(optimizer._asked, sphere(optimizer._asked))
+    (asked,) = optimizer._asked
+    optimizer.tell(asked, sphere(asked))
     optimizer.ask()
     (message,) = told
     assert f"proposed nothing for generation 1 ({failure.reason})" in message
