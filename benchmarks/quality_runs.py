@@ -27,7 +27,7 @@ from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.files import write_atomic
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import TrialStarted

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "evomerge"
 # and from those before it: at the top of its file, inside functions, and for its types alone.
 CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ROOMS = re.findall(r"^\| `(\w+)/` \|", CONTRIBUTING, re.MULTILINE)
-DEEPEST = 17  # imports one above the other; to be lowered, never raised
+DEEPEST = 15  # imports one above the other; to be lowered, never raised
 # Heavy package -> where it may be imported, and where only inside functions.
 MODELS = (
     ("models", "merging", "inference", "evaluators", "training"),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from evomerge.merge_spaces.base import MergeSpace
     from evomerge.models.facts import ModelFacts
     from evomerge.nouns.trial import Candidate
-    from evomerge.optimizers.auto import AutoChoice
     from evomerge.optimizers.base import Optimizer
+    from evomerge.optimizers.picked import AutoChoice
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evomerge.cli.live import LiveView
     from evomerge.foundations.findings import Finding
     from evomerge.genome.schema import Genome
-    from evomerge.genome.source import YamlFile
+    from evomerge.genome.yaml_file import YamlFile
     from evomerge.optimizers.base import Optimizer
     from evomerge.run.recorded_run import RecordedRun
 

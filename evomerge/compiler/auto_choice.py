@@ -19,9 +19,10 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.sizes import size_text
 from evomerge.genome.schema import Genome
 from evomerge.nouns.space import Space
-from evomerge.optimizers.auto import TRAINING, Facts, chosen, is_auto
+from evomerge.optimizers.auto import TRAINING, Facts, chosen
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.learner import Gradient
+from evomerge.optimizers.picked import is_auto
 
 # What a pass of training holds beside the model: nobody knows the texts before they are read.
 _TOKENS = 32 * 256  # a batch of short documents

@@ -14,7 +14,7 @@ from evomerge.foundations.findings import error
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import read_source
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.run.ledger.run_folder import RunFolder
 
 

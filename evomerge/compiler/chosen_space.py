@@ -10,7 +10,7 @@ from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
 from evomerge.genome.load import problems_of
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces import by_rule, merge_space_for
 
 _BLOCK = ("genome", "space")

@@ -11,7 +11,7 @@ from evomerge.compiler.split_tasks import LoadedTasks
 from evomerge.foundations.findings import Finding
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces.base import MergeSpace
 
 

@@ -14,7 +14,7 @@ from evomerge.compiler.split_tasks import LoadedTasks, with_weights
 from evomerge.foundations.findings import Finding, note
 from evomerge.genome.load import validate_genome
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 
 
 @dataclass(frozen=True)

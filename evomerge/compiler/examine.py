@@ -37,7 +37,7 @@ from evomerge.foundations.findings import error as error_finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.models.alike import alike

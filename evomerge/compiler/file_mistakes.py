@@ -15,7 +15,7 @@ from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.load import in_order, validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome, OptimizerBlock
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.inference import ENGINES
 
 

@@ -15,7 +15,7 @@ from evomerge.executors.base import Executor, Job, JobFinished
 from evomerge.executors.worker import FIRST
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, RunError
 from evomerge.foundations.findings import Severity
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.nouns.evaluation import Evaluation, Outcome
 from evomerge.nouns.trial import Candidate
 

@@ -13,14 +13,14 @@ from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome, OptimizerBlock, OptimizerLink
-from evomerge.genome.source import YamlFile, dotted
+from evomerge.genome.yaml_file import YamlFile, dotted
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.auto import PickedLink
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.base import OptimizerSettings as OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.islands import Islands
+from evomerge.optimizers.picked import PickedLink
 from evomerge.optimizers.search_context import SearchContext
 
 

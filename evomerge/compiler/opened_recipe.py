@@ -14,7 +14,7 @@ from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import note, warning
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.methods import METHODS, Base
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.models.architecture import Architecture
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe

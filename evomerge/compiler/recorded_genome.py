@@ -13,7 +13,7 @@ from evomerge.genome.difference import differences
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.nouns.space import Space, from_data
-from evomerge.optimizers.auto import AutoChoice, chosen_in
+from evomerge.optimizers.picked import AutoChoice, chosen_in
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 

@@ -10,9 +10,9 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import Problem
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
-from evomerge.genome.source import YamlFile
 from evomerge.genome.task_blocks import NAMED, Task
 from evomerge.genome.words import SPLITS
+from evomerge.genome.yaml_file import YamlFile
 
 # Keys of a task that not every kind has a use for.
 _FOR_SOME = ("metric", "limit", "num_fewshot", "samples")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from evomerge.genome.misfit import KeyPath
-from evomerge.genome.source import dotted
+from evomerge.genome.yaml_file import dotted
 
 _ABSENT = object()
 _LONGEST = 60  # characters of a value

@@ -19,7 +19,7 @@ from evomerge.foundations.errors import Problem
 from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 
 METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 _TOP = frozenset(

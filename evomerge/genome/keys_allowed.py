@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from evomerge.genome.methods import METHODS
 from evomerge.genome.misfit import KeyPath
-from evomerge.genome.source import dotted
+from evomerge.genome.yaml_file import dotted
 
 # The top level comes first: its key is meant where a block has one of the same name.
 _BLOCKS: tuple[str, ...] = ("", "genome", "optimizer", "evaluation", "execution")

@@ -17,8 +17,9 @@ from evomerge.genome.evolve_form import read_as_evolve, searched_as_evolve
 from evomerge.genome.keys_allowed import home_of, keys_at
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
-from evomerge.genome.source import YamlFile, parse_yaml, read_yaml
+from evomerge.genome.source import parse_yaml, read_yaml
 from evomerge.genome.space_form import lifted, place_of
+from evomerge.genome.yaml_file import YamlFile
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
 _SLICES_NOTE = (

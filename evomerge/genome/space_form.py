@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evomerge.genome.merge_block import SPACE_KEYS
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 
 _BELOW = "genome.space."
 

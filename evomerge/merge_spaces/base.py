@@ -16,7 +16,7 @@ from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition
 from evomerge.genome.methods import method_named
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.source import dotted
+from evomerge.genome.yaml_file import dotted
 from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.merge_spaces.learnable import Learnable
 from evomerge.models.architecture import Architecture

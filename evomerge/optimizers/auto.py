@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 
 from evomerge.foundations.counted import counted
 from evomerge.foundations.seeding import stream_seed
-from evomerge.genome.schema import OptimizerBlock, OptimizerLink
+from evomerge.genome.schema import OptimizerLink
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.chain import Chain, Link
+from evomerge.optimizers.picked import AutoChoice, PickedLink
 from evomerge.optimizers.search_context import SearchContext
 
 EPOCHS = 6  # later ones gain little, and learn the search documents by heart
@@ -51,51 +52,6 @@ class Facts:
     workers: int = 1
     population_size: int | None = None
     no_gradient: str = ""
-
-
-class PickedLink(OptimizerLink):
-    """One that the rule picked: it stands in no file."""
-
-
-@dataclass(frozen=True)
-class AutoChoice:
-    """What the rule picked.
-
-    Attributes:
-        links: Optimizers that follow one another, each with its budget.
-        reason: Why, in words.
-    """
-
-    links: tuple[PickedLink, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        """One line for people."""
-        picked = ", then ".join(map(_told, self.links))
-        return f"optimizer auto: {picked} ({self.reason}; docs/optimizers.md has the rule)"
-
-    def block(self, given: OptimizerBlock) -> OptimizerBlock:
-        """The genome's block with these optimizers in it."""
-        return given.model_copy(update={"chain": list(self.links), "population_size": None})
-
-    def to_data(self) -> dict[str, Any]:
-        """As the header of a ledger keeps it; :func:`chosen_in` reads it back."""
-        links = [link.model_dump(exclude_none=True) for link in self.links]
-        return {"links": links, "reason": self.reason}
-
-
-def chosen_in(header: Mapping[str, Any]) -> AutoChoice | None:
-    """What was picked when the run of a ledger began; None where its genome names an optimizer."""
-    data = header.get("auto")
-    if data is None:
-        return None
-    links = tuple(PickedLink.model_validate(link) for link in data["links"])
-    return AutoChoice(links, data["reason"])
-
-
-def is_auto(block: OptimizerBlock) -> bool:
-    """Whether a genome leaves the choice to the rule, and it was not made yet."""
-    return block.name == "auto" and not block.parts
 
 
 def chosen(facts: Facts) -> AutoChoice:
@@ -130,12 +86,6 @@ def _searcher(facts: Facts) -> tuple[str, list[str]]:
 
 def _search(name: str, facts: Facts, budget: int) -> PickedLink:
     return PickedLink(name=name, budget=budget, population_size=facts.population_size)
-
-
-def _told(link: OptimizerLink) -> str:
-    if link.name != "gradient":
-        return f"{link.name}, {counted(link.budget or 0, 'trial')}"
-    return f"gradient, a weight a {link.settings['granularity']}, {counted(EPOCHS, 'epoch')}"
 
 
 class Auto(Chain):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from evomerge.foundations.findings import Finding
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.recipe_text import to_text
 
 Hear = Callable[[Finding], None]

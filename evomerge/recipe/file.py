@@ -9,7 +9,8 @@ from typing import Any
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import Finding, note, warning
-from evomerge.genome.source import YamlFile, read_documents
+from evomerge.genome.source import read_documents
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe import RECIPE_KINDS
 from evomerge.recipe.base import Hear, RecipeKind
 from evomerge.recipe.keys import Ignored, ignored_keys, without

@@ -14,7 +14,7 @@ from typing import Any
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.reading import is_folder
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.source import YamlFile
+from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind
 from evomerge.recipe.file import recipe_config, stage_names, used_names
 from evomerge.recipe.recipe_text import to_text

@@ -10,12 +10,12 @@ from typing_extensions import NotRequired, TypedDict
 
 from evomerge.foundations.errors import LedgerError
 from evomerge.genome.source import read_yaml
-from evomerge.run.ledger.shape import (
+from evomerge.run.ledger.shape import RecipeConfig
+from evomerge.run.ledger.strict_values import (
     STRICT,
     Count,
     Device,
     Name,
-    RecipeConfig,
     Seed,
     Threads,
     Value,

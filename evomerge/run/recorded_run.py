@@ -15,7 +15,7 @@ from evomerge.nouns.evaluation import Document, Evaluation, Outcome
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.space import Space, from_data
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.auto import chosen_in, is_auto
+from evomerge.optimizers.picked import chosen_in, is_auto
 from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Leaderboard, anchored
 from evomerge.run.ledger.history import Ledger

@@ -9,9 +9,11 @@ from pydantic import TypeAdapter
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.genome.schema import OptimizerBlock
 from evomerge.nouns.space import Choice, Integer, Real, Space
-from evomerge.optimizers.auto import Auto, Facts, chosen, chosen_in, is_auto
+from evomerge.optimizers.auto import Auto, Facts, chosen
+from evomerge.optimizers.picked import chosen_in, is_auto
 from evomerge.optimizers.search_context import InMemory, SearchContext
-from evomerge.run.ledger.shape import _Auto, checked
+from evomerge.run.ledger.shape import _Auto
+from evomerge.run.ledger.strict_values import checked
 from tests.optimizers.labels import labels_of
 from tests.optimizers.toy_trainer import ToyTrainer
 

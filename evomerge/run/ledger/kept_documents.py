@@ -7,15 +7,31 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import NotRequired, TypedDict
 
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import is_there, opened
 from evomerge.nouns.evaluation import Document, Outcome
-from evomerge.run.ledger.shape import document_in
+from evomerge.run.ledger.strict_values import Count, Finite, Name, checked
 
 MAX_BYTES = 1 << 28  # unpacked; a small file can hold a thousand times its size
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Document(TypedDict):
+    task: Name
+    doc_id: Count
+    values: dict[Name, Finite]
+    answer: int | str | None
+    written: NotRequired[list[Count]]
+
+
+_DOCUMENT: TypeAdapter[Any] = TypeAdapter(_Document)
 
 
 def read_documents(path: Path) -> tuple[Document, ...]:
@@ -42,7 +58,7 @@ def read_documents(path: Path) -> tuple[Document, ...]:
 
 
 def _document(line: bytes) -> Document:
-    told = document_in(json.loads(line))
+    told = checked(_DOCUMENT, json.loads(line))
     written = told.pop("written", None)
     return Document(**told, written=None if written is None else tuple(written))
 

@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
     TypeAdapter,
-    ValidationError,
     with_config,
 )
 from typing_extensions import NotRequired, TypedDict
 
-from evomerge.foundations.text_safety import harmless, offender
-from evomerge.genome.source import MAX_DEPTH, MAX_INTEGER
 from evomerge.genome.words import Baseline
 from evomerge.nouns.space import from_data
 from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.strict_values import (
+    STRICT,
+    Count,
+    Device,
+    Digest,
+    Finite,
+    Measured,
+    Name,
+    Positive,
+    Prose,
+    Seed,
+    Split,
+    Threads,
+    Value,
+    checked,
+    shallow,
+)
 
-STRICT = ConfigDict(strict=True, extra="allow")
-_LARGEST = 10**9  # no run has as many trials, documents or threads
 _MOST_NUMBERS = 999_999  # nor as many particles, iterations or epochs
-
-T = TypeVar("T")
-
-
-def _harmless_already(text: str) -> str:
-    found = offender(text)
-    if found:
-        raise ValueError(f"holds the character {found}")
-    return text
-
-
-def _a_name(text: str) -> str:
-    if "\n" in text:
-        raise ValueError("holds a line break")
-    return _harmless_already(text)
-
-
-def _shallow(part: T) -> T:
-    """The part, if it is nested no deeper than a recipe is and its texts are harmless."""
-    level: list[Any] = [part]
-    for _ in range(MAX_DEPTH + 1):
-        level = [item for one in level for item in _items(one)]
-        for text in (item for item in level if isinstance(item, str)):
-            _harmless_already(text)
-    if level:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    return part
 
 
 def _a_recipe(config: dict[str, Any]) -> dict[str, Any]:
@@ -59,33 +43,8 @@ def _a_recipe(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _items(part: Any) -> list[Any]:
-    if isinstance(part, dict):
-        return [*part.keys(), *part.values()]
-    return part if isinstance(part, list) else []
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_a_name)]
-Text = Annotated[str, AfterValidator(_harmless_already)]
-Prose = Annotated[str, AfterValidator(harmless)]
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
-Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
-Threads = Annotated[int, Field(ge=1, le=4096)]
-Seed = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Finite = Annotated[float, AfterValidator(_finite)]
-Measured = Finite | Literal["inf", "-inf", "nan"]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Device = Annotated[str, Field(pattern=r"^[a-z]{2,12}(:[0-9]{1,3})?$")]
-Split = Literal["tasks", "validation", "holdout"]
-Value = bool | Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)] | Finite | Text
 RecipeConfig = Annotated[
-    dict[Name, Any], Field(min_length=1), AfterValidator(_shallow), AfterValidator(_a_recipe)
+    dict[Name, Any], Field(min_length=1), AfterValidator(shallow), AfterValidator(_a_recipe)
 ]
 
 
@@ -146,7 +105,7 @@ class _Trial(_Outcome):
     recipe: RecipeConfig
     genotype: list[Annotated[float, Field(ge=0, le=1)]] | None
     point: dict[Name, Value]
-    idle: NotRequired[Annotated[float, Field(ge=0), AfterValidator(_finite)]]
+    idle: NotRequired[Annotated[Finite, Field(ge=0)]]
 
 
 @with_config(STRICT)
@@ -170,15 +129,6 @@ class _Turn(TypedDict):
 class _Ended(TypedDict):
     kind: Literal["ended"]
     reason: Literal["timeout"]
-
-
-@with_config(ConfigDict(strict=True, extra="forbid"))
-class _Document(TypedDict):
-    task: Name
-    doc_id: Count
-    values: dict[Name, Finite]
-    answer: int | str | None
-    written: NotRequired[list[Count]]
 
 
 class _Bounded(TypedDict):
@@ -253,7 +203,6 @@ class _Header(TypedDict):
 
 
 _HEADER: TypeAdapter[Any] = TypeAdapter(_Header)
-_DOCUMENT: TypeAdapter[Any] = TypeAdapter(_Document)
 _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     "trial": TypeAdapter(_Trial),
     "final": TypeAdapter(_Final),
@@ -285,27 +234,3 @@ def event_in(line: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(kind, str) or kind not in _EVENTS:
         raise ValueError(f"kind {kind!r}, expected {', '.join(_EVENTS)}")
     return checked(_EVENTS[kind], line)
-
-
-def document_in(line: Any) -> dict[str, Any]:
-    """What a line of a file of documents tells.
-
-    Raises:
-        ValueError: it tells of no document.
-    """
-    return checked(_DOCUMENT, line)
-
-
-def checked(shape: TypeAdapter[Any], content: Any) -> dict[str, Any]:
-    """The content, if it has a shape.
-
-    Raises:
-        ValueError: it has another; says where and what.
-    """
-    try:
-        found: dict[str, Any] = shape.validate_python(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: {first['msg']}" if path else first["msg"]) from error
-    return found

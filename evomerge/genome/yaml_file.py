@@ -1,0 +1,80 @@
+"""A YAML file as data, with the line of every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from evomerge.foundations.errors import Problem
+from evomerge.genome.misfit import KeyPath
+
+MAX_DEPTH = 30  # of what stands in it
+MAX_INTEGER = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """A YAML file as data.
+
+    Attributes:
+        name: The file, as messages name it.
+        data: Mappings, lists, scalars.
+        lines: Key path -> line number from 1.
+        lent: Key path of what an anchor names -> the length of the longest path above both it
+            and a place that uses it.
+        is_evolve: Whether it is a file of mergekit-evolve's form.
+        ignored: Keys that stood there and mean nothing.
+        in_space: Keys of ``genome`` that stand under ``genome.space`` in the file.
+    """
+
+    name: str
+    data: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    lent: Mapping[KeyPath, int] = field(default_factory=dict)
+    is_evolve: bool = False
+    ignored: tuple[Problem, ...] = ()
+    in_space: frozenset[str] = frozenset()
+
+    def is_helper(self, path: KeyPath) -> bool:
+        """Whether what stands under a key is used elsewhere too, by alias or merge key."""
+        n = len(path)
+        return any(lent[:n] == path and common < n for lent, common in self.lent.items())
+
+    def where(self, path: KeyPath) -> str:
+        """``FILE:LINE: key.path`` of a key, or of the nearest one above it that exists."""
+        if path[:1] == ("genome",) and path[1:2] and path[1] in self.in_space:
+            path = ("genome", "space", *path[1:])
+        line = next(
+            (self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), 0
+        )
+        place = f"{self.name}:{line}" if line else self.name
+        return f"{place}: {dotted(path)}" if path else place
+
+    @cached_property
+    def _by_text(self) -> dict[str, KeyPath]:
+        """Made once: a genome may have as many problems as keys."""
+        return {dotted(path): path for path in self.lines}
+
+    def locate(self, problem: Problem) -> Problem:
+        """A problem that names a key path, with the file and line of that key."""
+        where = text = self._under_space(problem.where)
+        while text and text not in self._by_text:
+            text = text[: max(text.rfind("."), text.rfind("["), 0)]
+        line = self.lines.get(self._by_text.get(text, ()), 0)
+        place = f"{self.name}:{line}" if line else self.name
+        return Problem(problem.what, f"{place}: {where}", problem.fix)
+
+    def _under_space(self, where: str) -> str:
+        key = re.match(r"genome\.(\w+)", where)
+        return f"genome.space.{where[7:]}" if key and key[1] in self.in_space else where
+
+
+def dotted(path: KeyPath) -> str:
+    """``genome.models[1].parameters.weight``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
