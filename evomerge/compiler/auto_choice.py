@@ -14,7 +14,7 @@ from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import ITEM_BYTES
 from evomerge.checks.search_plan import stores_of_subject
 from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, n_objectives
-from evomerge.compiler.recorded_genome import recorded_choice
+from evomerge.compiler.recorded_genome import recorded_header
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.sizes import size_text
 from evomerge.genome.schema import Genome
@@ -22,7 +22,7 @@ from evomerge.nouns.space import Space
 from evomerge.optimizers.auto import TRAINING, Facts, chosen
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.learner import Gradient
-from evomerge.optimizers.picked import is_auto
+from evomerge.optimizers.picked import block_in, chosen_in, is_auto
 
 # What a pass of training holds beside the model: nobody knows the texts before they are read.
 _TOKENS = 32 * 256  # a batch of short documents
@@ -45,7 +45,12 @@ def with_auto(
     genome, merge_space = subject.genome, subject.merge_space
     if not is_auto(genome.optimizer) or merge_space is None:
         return subject, choice
-    picked = recorded_choice(run_dir) or chosen(_facts(subject, merge_space.space))
+    header = recorded_header(run_dir)
+    picked = None if header is None else chosen_in(header)
+    if header is not None and picked is None:  # it began before there was a rule
+        begun = genome.model_copy(update={"optimizer": block_in(header, genome.optimizer)})
+        return replace(subject, genome=begun), choice_of(begun)
+    picked = picked or chosen(_facts(subject, merge_space.space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)
     for link in choice:

@@ -13,7 +13,6 @@ from evomerge.genome.difference import differences
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import read_yaml
 from evomerge.nouns.space import Space, from_data
-from evomerge.optimizers.picked import AutoChoice, chosen_in
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
@@ -76,24 +75,20 @@ def recorded_names(run_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
     return names
 
 
-def recorded_choice(run_dir: Path | None) -> AutoChoice | None:
-    """What `auto` stands for in the run of a folder; None where no such run has begun there."""
+def recorded_header(run_dir: Path | None) -> Mapping[str, Any] | None:
+    """What the run in a folder began with; None where no run has begun there."""
     if run_dir is None or not is_there(RunFolder(run_dir).ledger):
         return None
     try:
-        return chosen_in(Ledger.open(RunFolder(run_dir), read_only=True).header)
+        return Ledger.open(RunFolder(run_dir), read_only=True).header
     except EvomergeError:
         return None  # whoever continues it says what is wrong with it
 
 
 def recorded_space(run_dir: Path | None) -> Space | None:
     """The space that the run in a folder searches; None where no run has begun there."""
-    if run_dir is None or not is_there(RunFolder(run_dir).ledger):
-        return None
-    try:
-        return space_in(Ledger.open(RunFolder(run_dir), read_only=True).header)
-    except EvomergeError:
-        return None  # whoever continues it says what is wrong with it
+    header = recorded_header(run_dir)
+    return None if header is None else space_in(header)
 
 
 def space_in(header: Mapping[str, Any]) -> Space | None:

@@ -50,6 +50,17 @@ def chosen_in(header: Mapping[str, Any]) -> AutoChoice | None:
     return AutoChoice(links, data["reason"])
 
 
+def block_in(header: Mapping[str, Any], given: OptimizerBlock) -> OptimizerBlock:
+    """The block of a genome that leaves the choice open, as the run of a ledger began.
+
+    One from before there was a rule has a single optimizer, which its header names.
+    """
+    picked = chosen_in(header)
+    if picked is not None:
+        return picked.block(given)
+    return given.model_copy(update={"name": header.get("optimizer") or given.name})
+
+
 def is_auto(block: OptimizerBlock) -> bool:
     """Whether a genome leaves the choice to the rule, and it was not made yet."""
     return block.name == "auto" and not block.parts

@@ -15,7 +15,7 @@ from evomerge.nouns.evaluation import Document, Evaluation, Outcome
 from evomerge.nouns.objective import Objective
 from evomerge.nouns.space import Space, from_data
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.picked import chosen_in, is_auto
+from evomerge.optimizers.picked import block_in, is_auto
 from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Leaderboard, anchored
 from evomerge.run.ledger.history import Ledger
@@ -114,9 +114,8 @@ def load_run(path: Path) -> RecordedRun:
     """
     ledger = Ledger.open(RunFolder(path), read_only=True)
     genome, _ = load_genome(ledger.folder.genome)
-    picked = chosen_in(ledger.header)
-    if picked is not None and is_auto(genome.optimizer):
-        genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
+    if is_auto(genome.optimizer):
+        genome = genome.model_copy(update={"optimizer": block_in(ledger.header, genome.optimizer)})
     return recorded_run(ledger, genome)
 
 

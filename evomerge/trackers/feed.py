@@ -59,7 +59,7 @@ class Feed:
         try:
             run = recorded_run(self.ledger, self.genome)
         except Exception as error:  # whatever it is, the search can go on
-            yield from self._told("report.html and the others", error)
+            yield from self._told(f"what is kept for others ({', '.join(self.names)})", error)
             return
         if run.leaderboard.complete:
             for name in self.names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -113,6 +114,20 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     mine, whole = history(place / "run"), history(finished / "run")
     assert (mine[0][1:], mine[1]) == (whole[0][1:], whole[1])
     assert mine[2].replace(str(place), "") == whole[2].replace(str(finished), "")
+
+
+def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(finished, tmp_path):
+    folder = tmp_path / "workplace"
+    shutil.copytree(finished, folder)
+    ledger = folder / "run" / "ledger.jsonl"
+    first, *lines = ledger.read_text().splitlines(keepends=True)
+    header = json.loads(first)
+    del header["auto"]
+    ledger.write_text("".join([json.dumps({**header, "optimizer": "random"}) + "\n", *lines]))
+    genome, source = load_genome(folder / "genome.yml")
+    compiled = compile_genome(genome, source, Permissions(), folder / "run")
+    assert [link.block.name for link in compiled.choice] == ["random"]
+    assert compiled.genome.optimizer.title == load_run(folder / "run").genome.optimizer.title
 
 
 def test_where_memory_is_short_nothing_is_trained_and_the_line_says_so(place, monkeypatch):

@@ -84,7 +84,7 @@ def test_a_run_that_cannot_be_read_back_ends_nothing(run, monkeypatch):
     monkeypatch.setattr(feed_module, "recorded_run", broken)
     feed = Feed(run.ledger, run.genome, ALL)
     (notice,) = feed(RunFinished("budget", 1))
-    assert notice.message.startswith("report.html and the others could not be written (LedgerE")
+    assert notice.message.startswith(f"what is kept for others ({', '.join(ALL)}) could not be")
     assert list(feed(RunFinished("budget", 1))) == []
 
 
