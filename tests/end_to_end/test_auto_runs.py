@@ -116,9 +116,12 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     assert mine[2].replace(str(place), "") == whole[2].replace(str(finished), "")
 
 
-def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(finished, tmp_path):
+def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(
+    finished, tmp_path, monkeypatch
+):
     folder = tmp_path / "workplace"
     shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
     ledger = folder / "run" / "ledger.jsonl"
     first, *lines = ledger.read_text().splitlines(keepends=True)
     header = json.loads(first)
