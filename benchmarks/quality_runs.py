@@ -30,7 +30,6 @@ from evomerge.genome.schema import Genome
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.evaluation import Outcome, TrialState
-from evomerge.nouns.events import TrialStarted
 from evomerge.nouns.trial import Candidate
 from evomerge.run.search import Search
 
@@ -109,11 +108,20 @@ class SharedWorker(Executor):
         super().__init__(lambda: worker)
         self._worker, self._known = worker, known
         self.passes_run = 0
+        self._job: Job | None = None
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[ExecutorEvent]:
-        """See :meth:`Executor.run`."""
-        for job in jobs:
-            yield TrialStarted(job.candidate)
+    @property
+    def free(self) -> int:
+        """See :meth:`Executor.free`."""
+        return int(self._job is None)
+
+    def _begin(self, job: Job) -> None:
+        self._job = job
+
+    def next(self) -> Iterator[ExecutorEvent]:
+        """See :meth:`Executor.next`."""
+        job, self._job = self._job, None
+        if job is not None:
             yield JobFinished(job, self.found(job).outcome)
 
     def found(self, job: Job) -> Found:
