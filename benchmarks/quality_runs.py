@@ -22,7 +22,8 @@ from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.examine import compile_genome, merge_space_of
 from evomerge.compiler.make_optimizer import chosen_optimizer, obstacles
 from evomerge.compiler.start import search_for
-from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished
+from evomerge.executors.base import ExecutorEvent, Job, JobFinished
+from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.files import write_atomic
@@ -97,7 +98,7 @@ class KnownOutcomes:
         return f"{job.split}-{job.candidate.recipe.digest[:32]}.gz"
 
 
-class SharedWorker(Executor):
+class SharedWorker(Serial):
     """Runs jobs one after the other in a worker that outlives it; known ones cost nothing.
 
     Attributes:
@@ -108,21 +109,9 @@ class SharedWorker(Executor):
         super().__init__(lambda: worker)
         self._worker, self._known = worker, known
         self.passes_run = 0
-        self._job: Job | None = None
 
-    @property
-    def free(self) -> int:
-        """See :meth:`Executor.free`."""
-        return int(self._job is None)
-
-    def _begin(self, job: Job) -> None:
-        self._job = job
-
-    def next(self) -> Iterator[ExecutorEvent]:
-        """See :meth:`Executor.next`."""
-        job, self._job = self._job, None
-        if job is not None:
-            yield JobFinished(job, self.found(job).outcome)
+    def _tried(self, job: Job) -> Iterator[ExecutorEvent]:
+        yield JobFinished(job, self.found(job).outcome)
 
     def found(self, job: Job) -> Found:
         """What came of a job, now or before."""

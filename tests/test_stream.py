@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -199,6 +200,46 @@ def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(tmp
     again = stream(tmp_path, budget=60, patience=6, resume=True)
     assert list(again.run())[-1] == last
     assert again.executor.jobs == []
+    assert len(again.leaderboard.trials) == len(run.leaderboard.trials) == last.n_trials
+
+
+@pytest.mark.parametrize("order", range(12))
+def test_patience_forgets_no_trial_of_a_run_that_was_left(tmp_path, order):
+    chance = random.Random(order)
+    for _ in range(40):
+        is_begun = RunFolder(tmp_path).ledger.is_file()
+        run = stream(tmp_path, order=chance.random(), budget=30, patience=2, resume=is_begun)
+        events, n_more = run.run(), chance.randint(5, 40)
+        last = [event for event, _ in zip(events, range(n_more), strict=False)][-1]
+        events.close()
+        if isinstance(last, RunFinished):
+            break
+    assert len(run.leaderboard.trials) == len(run.ledger.trials) == last.n_trials
+    again = stream(tmp_path, budget=30, patience=2, resume=True)
+    assert list(again.run())[-1] == last
+    assert len(again.leaderboard.trials) == last.n_trials
+
+
+def test_a_run_left_before_a_baseline_that_is_another_once_more_goes_on(tmp_path):
+    def twice(resume=False):
+        run = stream(tmp_path, resume=resume)
+        first = run.baselines[0]
+        run.baselines += (replace(first, trial_id=N_BASELINES),)
+        return run
+
+    run = twice()
+    for event in run.run():
+        if isinstance(event, TrialFinished) and len(run.ledger.trials) == N_BASELINES:
+            break
+    *_, last = twice(resume=True).run()
+    assert last == RunFinished("budget", N_BASELINES + 1 + BUDGET)
+
+
+def test_whoever_is_to_run_the_trials_when_it_begins_runs_them(tmp_path):
+    run, other = stream(tmp_path), Recording((), 2)
+    run.executor = other
+    list(run.run())
+    assert len(other.jobs) == N_BASELINES + BUDGET
 
 
 @pytest.mark.parametrize(("kind", "ids"), [("told", [3]), ("asked", [N_BASELINES + 9])])

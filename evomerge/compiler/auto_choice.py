@@ -47,9 +47,10 @@ def with_auto(
         return subject, choice
     header = recorded_header(run_dir)
     picked = None if header is None else chosen_in(header)
-    if header is not None and picked is None:  # it began before there was a rule
-        begun = genome.model_copy(update={"optimizer": block_in(header, genome.optimizer)})
-        return replace(subject, genome=begun), choice_of(begun)
+    begun = None if header is None else block_in(header, genome.optimizer)
+    if picked is None and begun is not None and not is_auto(begun):  # from before there was a rule
+        genome = genome.model_copy(update={"optimizer": begun})
+        return replace(subject, genome=genome), choice_of(genome)
     picked = picked or chosen(_facts(subject, merge_space.space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)

@@ -53,12 +53,13 @@ def chosen_in(header: Mapping[str, Any]) -> AutoChoice | None:
 def block_in(header: Mapping[str, Any], given: OptimizerBlock) -> OptimizerBlock:
     """The block of a genome that leaves the choice open, as the run of a ledger began.
 
-    One from before there was a rule has a single optimizer, which its header names.
+    One from before there was a rule has CMA-ES, the default of then.
     """
     picked = chosen_in(header)
     if picked is not None:
         return picked.block(given)
-    return given.model_copy(update={"name": header.get("optimizer") or given.name})
+    is_older = header.get("optimizer") == "cma_es"  # no other name of a stranger's is believed
+    return given.model_copy(update={"name": "cma_es"}) if is_older else given
 
 
 def is_auto(block: OptimizerBlock) -> bool:

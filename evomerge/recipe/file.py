@@ -15,7 +15,7 @@ from evomerge.recipe import RECIPE_KINDS
 from evomerge.recipe.base import Hear, RecipeKind
 from evomerge.recipe.keys import Ignored, ignored_keys, without
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.walk import models_in
+from evomerge.recipe.walk import models_in, named_in
 
 
 def documents_of(path: Path) -> list[YamlFile]:
@@ -53,12 +53,15 @@ def stage_names(stages: Iterable[YamlFile]) -> frozenset[str]:
 
 
 def used_names(stage: YamlFile, names: Collection[str]) -> set[str]:
-    """The names of other stages whose models a stage merges.
+    """The names of other stages whose models a stage merges, or takes its tokens from.
 
     Raises:
         GenomeError: something stands in a model's place that names none.
     """
-    return {model.path for model in models_in(stage.data)} & set(names) if names else set()
+    if not names:
+        return set()
+    merged = list(models_in(stage.data))  # looks at all of them, and refuses
+    return {model.path for model in (*merged, *named_in(stage.data))} & set(names)
 
 
 def recipe_config(source: YamlFile, hear: Hear) -> dict[str, Any]:

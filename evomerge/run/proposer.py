@@ -51,6 +51,11 @@ class Proposer:
         """Whether the run was beyond an ask for trial ``first`` already."""
         return self._due is not None or first <= self._last_recorded
 
+    @property
+    def is_replaying_stream(self) -> bool:
+        """Whether trials are out that the run was beyond: their outcomes are known too early."""
+        return bool(self._out) and self._due is not None
+
     def may_ask(self, first: int) -> bool:
         """Whether the optimizer can be asked for trial ``first`` now, and was, if it was."""
         if not self._out:

@@ -85,7 +85,7 @@ class Search:
         self.is_strict = is_strict
         self.trackers = tuple(trackers)
         self.leaderboard = Leaderboard(objective)
-        self._stream = Stream(executor)
+        self._stream = Stream(lambda: self.executor)
         self._n_proposed = 0
         self._n_recorded = len(ledger.trials)
         self._deadline = Deadline()  # of the search; its time begins with the run
@@ -154,6 +154,12 @@ class Search:
         """Hands out candidates while slots are free, until none is out and none is to come."""
         stream = self._stream
         while True:
+            # First of all: where a kill left nothing open but a twin, no slot ever tells of it.
+            for candidate, trial_id in stream.twins(self.ledger.trials):
+                twin = self.ledger.whole_outcome(trial_id)
+                yield from self._finish(candidate, replace(twin, seconds={}))  # it took no time
+            if is_asking:
+                self._tell()
             stream.idle.note(0 if self._is_replaying else self.executor.free)
             if is_asking and self._may_ask():
                 yield from self._ask()
@@ -163,11 +169,6 @@ class Search:
                 yield from self._heard_of(stream.listen())
             else:
                 return
-            for candidate, trial_id in stream.twins(self.ledger.trials):
-                twin = self.ledger.whole_outcome(trial_id)
-                yield from self._finish(candidate, replace(twin, seconds={}))  # it took no time
-            if is_asking:
-                self._tell()
 
     @property
     def _next_id(self) -> int:
@@ -245,7 +246,7 @@ class Search:
 
     def _reason_to_stop(self) -> str | None:
         """Why nothing more is asked for; as far as is known while trials are out."""
-        limits, n_out = self.limits, self._stream.n_left
+        limits = self.limits
         if self._n_proposed >= limits.budget:
             return "budget"
         if not self._is_replaying:
@@ -254,8 +255,8 @@ class Search:
             if self._deadline.left <= 0:
                 return "timeout"
         # With trials out it was asked all the same, or it was not: the ledger has it.
-        n_over = self._n_proposed - n_out
-        is_known = limits.patience is not None and not (n_out and self._is_replaying)
+        n_over = self._n_proposed - self._stream.n_left
+        is_known = limits.patience is not None and not self.proposer.is_replaying_stream
         if is_known and n_over - self._last_improvement() >= (limits.patience or 0):
             return "patience"
         return "converged" if self.proposer.optimizer.is_finished else None

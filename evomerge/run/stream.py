@@ -52,7 +52,7 @@ class Stream:
     """The generations that are not over yet, and the slots that their candidates go to.
 
     Args:
-        executor: Where trials run.
+        who: Where trials run.
 
     Attributes:
         waiting: Candidates that wait for a slot.
@@ -62,14 +62,18 @@ class Stream:
         idle: How long slots stood empty.
     """
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, who: Callable[[], Executor]) -> None:
+        self._who = who
         self.waiting: deque[Candidate] = deque()
         self.running: set[int] = set()
         self.generations: list[Generation] = []
         self.is_over = False
         self.idle = IdleTime()
         self._first: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
+
+    @property
+    def _executor(self) -> Executor:
+        return self._who()
 
     @property
     def has_room(self) -> bool:
@@ -100,7 +104,7 @@ class Stream:
         """Has jobs done that no optimizer asked for.
 
         Raises:
-            StoppedError, OverError: not all of them were done.
+            SearchStoppedError, OverError: not all of them were done.
         """
         n_left = len(jobs)
         for event in self._counted(self._executor.run(jobs)):
@@ -112,7 +116,7 @@ class Stream:
         """Does nothing where every candidate has an outcome.
 
         Raises:
-            StoppedError, OverError: why there are others.
+            SearchStoppedError, OverError: why there are others.
         """
         self._refuse(self.n_left)
 

@@ -126,10 +126,10 @@ def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(
     first, *lines = ledger.read_text().splitlines(keepends=True)
     header = json.loads(first)
     del header["auto"]
-    ledger.write_text("".join([json.dumps({**header, "optimizer": "random"}) + "\n", *lines]))
+    ledger.write_text("".join([json.dumps({**header, "optimizer": "cma_es"}) + "\n", *lines]))
     genome, source = load_genome(folder / "genome.yml")
     compiled = compile_genome(genome, source, Permissions(), folder / "run")
-    assert [link.block.name for link in compiled.choice] == ["random"]
+    assert [link.block.name for link in compiled.choice] == ["cma_es"]
     assert compiled.genome.optimizer.title == load_run(folder / "run").genome.optimizer.title
 
 

@@ -48,6 +48,12 @@ def test_stages_stand_in_the_order_in_which_they_are_built_and_those_nobody_need
     assert [one.get("name") for one in yaml.safe_load_all(recipe.to_yaml())] == [*recipe.made, None]
 
 
+def test_a_stage_that_only_gives_the_tokens_is_needed(tmp_path):
+    recipe, _ = read(tmp_path, stage("donor", "a"), stage(None, "b", tokenizer_source="donor"))
+    assert named(recipe) == [["a"], ["b"]]
+    assert recipe.documents[-1]["tokenizer_source"] == recipe.made[0]
+
+
 def test_names_that_mergekit_multi_would_take_for_models_everywhere_mean_stages_only(tmp_path):
     last = stage(None, "union", tokenizer_source="union")
     recipe, _ = read(tmp_path, stage("linear", "a"), stage("union", "linear"), last)

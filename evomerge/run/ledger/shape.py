@@ -122,7 +122,7 @@ class _Known(_Outcome):
 
 @with_config(STRICT)
 class _Turn(TypedDict):
-    ids: list[Count]
+    ids: Annotated[list[Count], Field(min_length=1)]
 
 
 @with_config(STRICT)
