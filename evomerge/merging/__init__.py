@@ -4,7 +4,7 @@
 kind  how it comes to life
 ===== ==========================================================
 multi what is made on the way lies on disk, the last is live
-merge its weights are computed into a live model that stays
+merge its weights are computed into a live model that stays; stacks of layers run as they are
 ===== ==========================================================
 
 Each is made from the :class:`evomerge.merging.mergers.Mergers` that it is one of.
@@ -19,6 +19,6 @@ MERGERS: Registry[Callable[..., Merger]] = Registry(
     "merger",
     {
         "multi": "evomerge.merging.staged:StagedMerger",
-        "merge": "evomerge.merging.mergers:resident",
+        "merge": "evomerge.merging.path_merger:PathMerger",
     },
 )

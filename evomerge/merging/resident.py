@@ -12,17 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import PickleError
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from mergekit.common import dtype_from_name
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import LostFileError, MergeError, told
+from evomerge.foundations.errors import MergeError
 from evomerge.foundations.reading import is_folder
-from evomerge.foundations.scratch import full_scratch
 from evomerge.merging.built_files import BuiltFolder, Outputs
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub_cache import reachable
@@ -30,6 +28,7 @@ from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.engine import Kernels, Merged, TensorMerger
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
+from evomerge.merging.merge_failures import as_merge_errors
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure
@@ -39,19 +38,6 @@ from evomerge.recipe.plain import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
 Change = Callable[[Iterator[Merged]], Iterator[Merged]]
-
-# Whatever mergekit, torch and transformers raise on a recipe or model they cannot use.
-_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    PickleError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class ResidentMerger:
@@ -136,6 +122,25 @@ class ResidentMerger:
         """Drops all plans and what their kernels keep, so that others have the memory."""
         self._plans.clear()
 
+    def surroundings(self, recipe: Recipe) -> BuiltFolder:
+        """What a built folder holds beside the weights."""
+        return self._plan(reachable(recipe), recipe).output
+
+    def dtype_in(self, folder: BuiltFolder) -> torch.dtype:
+        """That of a live model with such surroundings, float32 where nobody says."""
+        dtype: torch.dtype | None = dtype_from_name(self._dtype) or folder.config.dtype
+        return dtype or torch.float32
+
+    def drop_model(self) -> None:
+        """Gives back the live model; the next merge loads one again."""
+        self._weights = None
+
+    def load(self, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]) -> Weights:
+        """A model beside its own, as a folder with these tensors loads."""
+        return Weights.load(
+            config, tensors, device=self._device, dtype=self._dtype, ties=self._ties
+        )
+
     def write_frame(self, recipe: Recipe, folder: Path) -> None:
         """Writes what a built folder holds beside the weights: configuration and tokenizer."""
         self._outputs.write(self.structure(recipe), folder)
@@ -159,37 +164,23 @@ class ResidentMerger:
             ModelError: the models of the recipe cannot give a complete model.
         """
         cuda = [self._device] if torch.device(self._device).type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), torch.no_grad():
+        with torch.random.fork_rng(devices=cuda), torch.no_grad(), as_merge_errors():
+            fold = self._sums.fold_of(recipe)
+            named = recipe if fold is None else fold.base
+            recipe = reachable(named)
+            plan = self._plan(recipe, named)
+            # All that transformers.set_seed, which mergekit calls, means to the kernels.
+            torch.default_generator.manual_seed(self._merge_seed)
+            if cuda:
+                torch.cuda.manual_seed_all(self._merge_seed)
+            merged = self._engine.merged(
+                plan.structure, plan.kernels, recipe, deadline or Deadline()
+            )
+            merged = merged if fold is None else fold.applied(merged)
             try:
-                fold = self._sums.fold_of(recipe)
-                named = recipe if fold is None else fold.base
-                recipe = reachable(named)
-                plan = self._plan(recipe, named)
-                # All that transformers.set_seed, which mergekit calls, means to the kernels.
-                torch.default_generator.manual_seed(self._merge_seed)
-                if cuda:
-                    torch.cuda.manual_seed_all(self._merge_seed)
-                merged = self._engine.merged(
-                    plan.structure, plan.kernels, recipe, deadline or Deadline()
-                )
-                merged = merged if fold is None else fold.applied(merged)
-                try:
-                    module = self._written(plan, merged if change is None else change(merged))
-                except MergeError as error:
-                    raise self._with_source(plan.structure, error) from error
-            except (OSError, SafetensorError) as error:
-                raise full_scratch(error) or LostFileError(
-                    f"a model cannot be read ({told(error)})",
-                    where="merge",
-                    fix="Put its files back; the same command then continues the run.",
-                ) from error
-            except _FAILURES as error:
-                raise full_scratch(error) or MergeError(told(error), where="merge") from error
-            except Exception as error:  # the tokenizers library has no kind of its own
-                full = full_scratch(error)
-                if full is None:
-                    raise
-                raise full from error
+                module = self._written(plan, merged if change is None else change(merged))
+            except MergeError as error:
+                raise self._with_source(plan.structure, error) from error
         module.generation_config = plan.output.generation
         return LiveModel(module=module, tokenizer=plan.output.tokenizer)
 
@@ -238,13 +229,7 @@ class ResidentMerger:
             plan.weights_key = (plan.output.config_text, frozenset(tensors))
             if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
                 self._weights = weights = None  # frees the old model before the new one
-                weights = Weights.load(
-                    plan.output.config,
-                    tensors,
-                    device=self._device,
-                    dtype=self._dtype,
-                    ties=self._ties,
-                )
+                weights = self.load(plan.output.config, tensors)
                 self._weights, self._weights_key = weights, plan.weights_key
                 return weights.module
             weights.copy(tensors)

@@ -55,6 +55,22 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "tensor": {"granularity": "tensor"},
 }
 
+# Two models of LLAMA's three layers, written as two slices that may vary.
+_SLICES = [
+    {"model": "org/model_0", "layer_range": [0, {"integer": [1, 3]}]},
+    {
+        "model": "org/model_1",
+        "layer_range": [{"integer": [0, 2]}, 3],
+        "scale": {"range": [0.5, 2.0]},
+    },
+]
+LAYER_SPACES: dict[str, dict[str, Any]] = {
+    "path": {"edits": 1},
+    "mask": {"encoding": "mask", "repeats": 1},
+    "mask-twice": {"encoding": "mask", "scales": None},
+    "slices": {"encoding": "slices", "slices": _SLICES},
+}
+
 OPENED_LAYOUTS = ("evolve", "evolve-filters", "parameter")
 
 
@@ -121,6 +137,9 @@ def _cases() -> dict[str, MergeDefinition]:
     found["slerp-three-groups"] = MergeDefinition.model_validate({**slerp, "layer_granularity": 2})
     soup = {"models": ["org/model_0", "org/model_1", "org/model_2"], "space": "soup"}
     found["soup"] = MergeDefinition.model_validate(soup)
+    for name, settings in LAYER_SPACES.items():
+        block = {"models": soup["models"], "space": {"name": "layers", **settings}}
+        found[f"layers-{name}"] = MergeDefinition.model_validate(block)
     return found
 
 
