@@ -128,8 +128,8 @@ class ResidentMerger:
 
     def dtype_in(self, folder: BuiltFolder) -> torch.dtype:
         """That of a live model with such surroundings, float32 where nobody says."""
-        dtype: torch.dtype | None = dtype_from_name(self._dtype) or folder.config.dtype
-        return dtype or torch.float32
+        dtype = dtype_from_name(self._dtype) or folder.config.dtype
+        return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
     def drop_model(self) -> None:
         """Gives back the live model; the next merge loads one again."""

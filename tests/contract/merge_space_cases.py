@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from evomerge.genome.merge_block import MergeDefinition
@@ -24,6 +25,16 @@ LLAMA = Architecture(
     ("model.norm.weight",),
     ("lm_head.weight",),
 )
+# With all tensors that add to the residual stream, which paths may scale.
+GATED = replace(
+    LLAMA,
+    layer_tensors=(
+        *LLAMA.layer_tensors,
+        "model.layers.{layer}.self_attn.o_proj.weight",
+        "model.layers.{layer}.mlp.down_proj.weight",
+    ),
+)
+ARCHITECTURES = {"layers": GATED}
 # Two modules of embeddings, a tied head, a layer module whose name holds another's.
 GPT = Architecture(
     "GPT2LMHeadModel",
@@ -109,8 +120,9 @@ def definition(method: Method, **fields: Any) -> MergeDefinition:
     return MergeDefinition.model_validate(data)
 
 
-def build(definition: MergeDefinition, architecture: Architecture = LLAMA) -> MergeSpace:
-    return merge_space_for(definition)(definition, architecture, "bfloat16")
+def build(definition: MergeDefinition, architecture: Architecture | None = None) -> MergeSpace:
+    kind = merge_space_for(definition)
+    return kind(definition, architecture or ARCHITECTURES.get(kind.name, LLAMA), "bfloat16")
 
 
 def _cases() -> dict[str, MergeDefinition]:

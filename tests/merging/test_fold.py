@@ -94,7 +94,7 @@ def test_the_fold_is_exact_where_it_is_offered_and_only_there(model_type: str) -
     if obstacle(name):
         assert difference > 1e-3
     else:
-        assert difference < 1e-8
+        assert difference < 1e-5  # norms are computed in float32
 
 
 def test_every_architecture_that_may_be_scaled_is_tested() -> None:

@@ -47,9 +47,7 @@ class Edits(Encoding):
                 low, high = settings.scales
                 parameters.append(Real(f"scale[{edit}]", low, high, log=True, initial=1.0))
         self.parameters = tuple(parameters)
-        self.conditional = tuple(
-            p.name for p in parameters if p.name.partition("[")[0] not in ("start", "kind")
-        )
+        self.conditional = tuple(p.name for p in parameters if not p.name.startswith("kind"))
         self.has_scales = settings.scales is not None
         grown = n_layers + settings.edits * span
         self.longest = min(grown, settings.repeats * sum(depths)) if self._grows else n_layers
@@ -126,15 +124,17 @@ class Edits(Encoding):
             again = (path[i].weighted(scale) for i in within)
             return (*path[: within[-1] + 1], *again, *path[within[-1] + 1 :])
         if kind == SWAP:
-            return tuple(
+            swapped = tuple(
                 self._moved(hop, model, scale) or hop if i in within else hop
                 for i, hop in enumerate(path)
             )
-        return self._crossed(path, model, layers, scale)
+            return path if _run_alike(swapped, path) else swapped
+        crossed = self._crossed(path, model, layers, scale)
+        return path if _run_alike(crossed, path) else crossed
 
     def _moved(self, hop: Hop, model: int, scale: float) -> Hop | None:
         """The layer of that number in another model; None where it has none."""
-        if hop.layer >= self.depths[model] or hop.model == model:
+        if hop.layer >= self.depths[model]:
             return None
         return Hop(model, hop.layer, hop.weight * scale)
 
@@ -147,8 +147,13 @@ class Edits(Encoding):
         moved = [self._moved(hop, model, scale) for hop in (*before, *path[cut:])]
         tail = [hop for hop in moved if hop is not None]
         if not tail:
-            return path
+            return ()
         last = max(hop.layer for hop in tail)
         own = self.depths[path[-1].model]
         deeper = range(own, self.depths[model]) if last == own - 1 else ()
         return (*head, *tail, *(Hop(model, layer, scale) for layer in deeper))
+
+
+def _run_alike(one: Path, other: Path) -> bool:
+    """Whether two paths run the same layers."""
+    return [(h.model, h.layer) for h in one] == [(h.model, h.layer) for h in other]

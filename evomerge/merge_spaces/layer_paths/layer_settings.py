@@ -55,6 +55,15 @@ class SliceSettings(Block):
         None, description="What its layers add to the stream is multiplied by: a value or a range."
     )
 
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        scale = value.get("scale") if isinstance(value, dict) else None
+        return (
+            value
+            if scale is None or isinstance(scale, dict)
+            else {**value, "scale": {"value": scale}}
+        )
+
     @fits("layer_range")
     def _rising(self) -> Iterator[MisfitError]:
         start, end = self.layer_range
@@ -116,6 +125,9 @@ class LayerSettings(SpaceSettings):
             yield MisfitError(
                 f"belongs to encoding {owner}, got encoding {self.encoding}", key, fix="Remove it."
             )
+
+    @fits("encoding", "slices")
+    def _slices_there(self) -> Iterator[MisfitError]:
         if self.encoding == "slices" and not self.slices:
             yield MisfitError("is missing: encoding slices stacks them", "slices", fix="Add it.")
 

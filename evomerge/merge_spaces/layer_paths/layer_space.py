@@ -96,7 +96,7 @@ class LayerSpace(MergeSpace):
         return self.encoding.path(point)
 
     def recipe(self, point: Point) -> Recipe:
-        """The path stacked by ``passthrough``; weights are in the tensors that add to the stream."""
+        """The path, stacked by ``passthrough``; weights go to what adds to the stream."""
         adds = ADDS.get(self.architecture.name, ())
         slices = slices_of(self.path(point), self._in_recipe, adds)
         base = self.definition.base_model or self.definition.models[0].model
