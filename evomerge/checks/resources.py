@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,8 +224,9 @@ def stores_of(
     run_dir: Path | None,
     methods: Collection[str] = (),
     training: Training | None = None,
+    others: Iterable[Need] = (),
 ) -> tuple[Storage, ...]:
-    """Where a run takes room on this machine, and how much there is."""
+    """Where a run takes room on this machine, and how much there is; ``others`` beside models."""
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
     ram, gpu = resources.memory(), resources.gpu_memory(device)
@@ -239,7 +240,7 @@ def stores_of(
         shared=not is_gpu,
         in_blocks=not is_gpu and bool(methods) and set(methods) <= {*IN_BLOCKS},
     )
-    needs += training.memory if training is not None else ()
+    needs += [*others, *(training.memory if training is not None else ())]
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
     if is_gpu:
         loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
@@ -118,15 +119,16 @@ def stores_of_subject(subject: CheckContext) -> tuple[Storage, ...]:
     if sizes is None:
         return ()
     passes = (e.tokens_per_pass(subject.device, LONGEST_ROW) for e in subject.evaluators.values())
-    workers = genome.execution.workers
+    workers, most = genome.execution.workers, max(passes, default=0)
     return stores_of(
         sizes,
-        max(passes, default=0),
+        most,
         workers,
         subject.device,
         subject.run_dir,
         _methods(subject),
         _training(subject, sizes),
+        path_needs(subject, most),
     )
 
 

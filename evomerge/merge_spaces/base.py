@@ -52,6 +52,7 @@ class MergeSpace(ABC):
         idle: Parameters that are left out because they would change nothing.
         conditional: Names of coordinates that act only where others say so.
         longest_path: Layers of the deepest model it makes, where that is its own to say.
+        scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
 
     Raises:
         GenomeError: nothing varies, or the genome asks for what the space cannot do.
@@ -67,6 +68,7 @@ class MergeSpace(ABC):
     idle: Sequence[IdleParameter] = ()
     conditional: Collection[str] = ()
     longest_path: int | None = None
+    scaled_tensors: tuple[str, ...] = ()
 
     def __init__(
         self, definition: MergeDefinition, architecture: Architecture, out_dtype: str

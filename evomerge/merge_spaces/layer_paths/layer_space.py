@@ -69,6 +69,9 @@ class LayerSpace(MergeSpace):
             raise GenomeError.of(found)
         self.conditional = self.encoding.conditional
         self.longest_path = self.encoding.longest
+        adds = ADDS.get(self.architecture.name, ()) if self.encoding.has_scales else ()
+        names = self.architecture.layer_tensors
+        self.scaled_tensors = tuple(name for name in names if any(text in name for text in adds))
         return Space(self.encoding.parameters)
 
     def _problems(self, encoding: Encoding) -> Iterator[Problem]:
