@@ -328,7 +328,8 @@ REFUSED = {
             "merge_method": "passthrough",
         },
         f"recipe.yml: its slices stack layers (layers 0 to 2 of {M1}, layers 0 to 2 of {M1}): "
-        "searched by space: layers, which no recipe is opened into. Name it as optimizer.seed_from",
+        "which layers a merge has is searched by space: layers, which no recipe is opened into. "
+        "Name it as optimizer.seed_from",
     ),
     "slices of other models": (
         {

@@ -108,8 +108,8 @@ MISTAKES = {
     ),
     "slices of a recipe": (
         "genome: {merge_method: passthrough, slices: [{sources: []}]}\ntasks: [arc_easy]\n",
-        r"genome.slices: 'slices' of a recipe cannot be searched yet. Let `evomerge init "
-        r"--from RECIPE` open .*seed_from.$",
+        r"genome.slices: 'slices' of a recipe is no key of this block. Let `evomerge init "
+        r"--from RECIPE` open .*encoding: slices.*seed_from.$",
     ),
     "a parameter out of its bounds": (
         GENOME.format("ties, parameters: {density: {range: [0.5, 1.4]}}"),
