@@ -143,10 +143,14 @@ class Chain(CombinedOptimizer):
         optimizer = self._made(
             self._position, space, budget=self._left, begins_at_best=space is not self.space
         )
-        for told in (one.meant for one in self._told):
-            if len(told.genotypes):
-                optimizer.tell(told.genotypes, told.losses, told.evaluations)
+        for told in self._meant:
+            optimizer.tell(told.genotypes, told.losses, told.evaluations)
         return optimizer
+
+    @property
+    def _meant(self) -> list[ToldGeneration]:
+        """What was told of points of the space."""
+        return [meant for told in self._told if len((meant := told.meant).genotypes)]
 
     @property
     def is_finished(self) -> bool:
@@ -232,7 +236,7 @@ class Chain(CombinedOptimizer):
 
     def _enter(self) -> None:
         """Begins the link, at the best of what was scored as a point of the space."""
-        best = self._best([told.meant for told in self._told]) if self._has_proposed else None
+        best = self._best(self._meant) if self._has_proposed else None
         self._current = self._begin(self.space if best is None else self.space.starting_at(best))
         self.population_size = self._current.population_size
 
@@ -247,8 +251,10 @@ class Chain(CombinedOptimizer):
 
     def _was_tried(self, genotype: Array) -> bool:
         """Whether its own recipe was a trial."""
-        tried = np.concatenate([told.meant.genotypes for told in self._told])
-        return bool((np.abs(tried - genotype) < _NEAR).all(axis=1).any())
+        return any(
+            bool((np.abs(told.genotypes - genotype) < _NEAR).all(axis=1).any())
+            for told in self._meant
+        )
 
     def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
         self._evaluations = evaluations
