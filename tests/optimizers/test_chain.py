@@ -197,6 +197,7 @@ def test_activity_and_recipes_are_those_of_the_link_whose_turn_it_is(workshop):
     chain.ask()
     assert chain.recipe_config(0) == {"row": 0, "value": 0.1}
     chain.tell(np.full((1, 2), 0.1), np.zeros(1))
+    assert float(step(chain)[0, 0]) == 0.1  # the place where the next one begins
     assert chain.activity == "thinking of 0.2"
 
 
