@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,8 +68,8 @@ def export(
     for job in jobs:  # all of them before any work
         for place in filter(None, (job.file, job.folder)):
             refuse_inside_needed(place, job.export.sources)
-        for file in filter(None, job.texts):
-            refuse_occupied(file, force=True)
+        for path in filter(None, job.texts):
+            refuse_occupied(path, force=True)
         if job.folder is not None:
             refuse_occupied_folder(job.folder, force=force, needed=job.export.sources)
             _refuse_inside(job.file, job.folder)
@@ -135,13 +136,14 @@ class _Job:
         return replace(self, export=self.export.placed(self.beside))
 
     @property
-    def texts(self) -> dict[Path | None, str]:
+    def texts(self) -> Mapping[Path | None, str]:
         """The recipe as its files have it; None: standard output."""
         out = {"out": str(self.folder)} if self.folder else {}
         if not self.export.needs_folder:
             named = {"recipe_file": str(self.file)} if self.file else {}
             return {self.file: self.export.to_yaml(**named, **out)}
-        return {} if self.file is None else {**self.export.texts(self.file, **out)}
+        own = self.export.texts(self.file, **out) if self.file else {}
+        return {file: text for file, text in own.items()}  # noqa: C416  # of a wider type
 
 
 def _job(one: Export, output: Path | None, build: Path | None, is_one: bool) -> _Job:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
@@ -33,6 +34,13 @@ class MoeExpert(Block):
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         return {"model": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """A model's name, or the block."""
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler(core)]}
 
     @property
     def merge(self) -> dict[str, Any]:

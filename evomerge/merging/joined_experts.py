@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import MergeError
-from evomerge.merging.failures import failures_told
 from evomerge.merging.joined_frame import JoinedFrame
 from evomerge.merging.kernels.engine import Merged, TensorOrigin
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights, refuse_not_finite
+from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.router_gates import needs, of_tensors
 from evomerge.recipe.joined_parts import Part, parts_of
@@ -164,7 +164,9 @@ class _Live:
                 place.copy_(plain[0])
             homes = [home for home in homes if home.scale is not None]
         tensor = one.tensor() if homes else None
-        for home in homes if tensor is not None else ():
+        if tensor is None:
+            return
+        for home in homes:
             scaled = tensor if home.scale is None else tensor * home.scale
             home.place.copy_(scaled.to(self.frame.dtype or scaled.dtype))
             refuse_not_finite([(one.name, home.place)])

@@ -91,19 +91,23 @@ class JoinedFrame:
             own = with_models(joined_in(reachable(recipe).config), there)
             joined = MoEMergeConfig.model_validate(own)
             _refuse_noise(joined)
-            trusts = resident.trusts_remote_code
-            base = joined.base_model.config(trust_remote_code=trusts)
-            prompter = _prompter(joined.base_model, trusts)
+            trust_remote_code = resident.trust_remote_code
+            base = joined.base_model.config(trust_remote_code=trust_remote_code)
+            prompter = _prompter(joined.base_model, trust_remote_code)
             prompter.save_pretrained(folder / "out")
-            _out_config(joined, base, trusts).save_pretrained(folder / "out")
+            _out_config(joined, base, trust_remote_code).save_pretrained(folder / "out")
             is_fixed = parts[0].is_model or needs(joined.gate_mode) is None
             return cls(
                 joined=joined,
                 base=base,
                 prompter=prompter,
-                config=AutoConfig.from_pretrained(folder / "out"),
+                config=AutoConfig.from_pretrained(
+                    folder / "out", trust_remote_code=trust_remote_code
+                ),
                 generation=generation_of(folder / "out"),
-                tokenizer=AutoTokenizer.from_pretrained(folder / "out"),
+                tokenizer=AutoTokenizer.from_pretrained(
+                    folder / "out", trust_remote_code=trust_remote_code
+                ),
                 dtype=select_dtype(joined, base),
                 live_dtype=resident.dtype,
                 device=resident.device,
@@ -128,12 +132,14 @@ class JoinedFrame:
         }
 
 
-def _out_config(joined: MoEMergeConfig, base: PreTrainedConfig, trusts: bool) -> PreTrainedConfig:
+def _out_config(
+    joined: MoEMergeConfig, base: PreTrainedConfig, trust_remote_code: bool
+) -> PreTrainedConfig:
     fitting = [
         one
         for one in ALL_OUTPUT_ARCHITECTURES
         if one.name().lower().startswith((joined.architecture or "").lower())
-        and one.supports_config(joined, trust_remote_code=trusts)
+        and one.supports_config(joined, trust_remote_code=trust_remote_code)
     ]
     if not fitting:
         types = sorted({str(base.model_type)})
@@ -153,14 +159,14 @@ def _out_config(joined: MoEMergeConfig, base: PreTrainedConfig, trusts: bool) ->
         )
     dtype = select_dtype(joined, base)
     if dtype is not None:
-        config.torch_dtype = dtype
+        config.dtype = dtype
     return config
 
 
-def _prompter(base: ModelReference, trusts: bool) -> PreTrainedTokenizerBase:
+def _prompter(base: ModelReference, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The base's tokenizer, padded on the left as mergekit-moe pads, and kept so."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        base.model.path, revision=base.model.revision, trust_remote_code=trusts
+        base.model.path, revision=base.model.revision, trust_remote_code=trust_remote_code
     )
     tokenizer.padding_side = "left"
     tokenizer.pad_token_id = tokenizer.bos_token_id

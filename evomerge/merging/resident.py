@@ -23,12 +23,12 @@ from evomerge.foundations.errors import MergeError
 from evomerge.foundations.reading import is_folder
 from evomerge.merging.built_files import BuiltFolder, Outputs
 from evomerge.merging.factors import Sums
-from evomerge.merging.failures import failures_told
 from evomerge.merging.hub_cache import reachable
 from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.engine import Kernels, Merged, TensorMerger
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
+from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure
@@ -115,7 +115,7 @@ class ResidentMerger:
         return torch.device(self._device)
 
     @property
-    def trusts_remote_code(self) -> bool:
+    def trust_remote_code(self) -> bool:
         """Whether models may bring their own code."""
         return bool(self._sources.options.trust_remote_code)
 

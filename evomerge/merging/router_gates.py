@@ -65,7 +65,7 @@ def drawn_or_of_folder(
             tokenizer,
             gated(config),
             mode=config.gate_mode,
-            trust_remote_code=resident.trusts_remote_code,
+            trust_remote_code=resident.trust_remote_code,
             device=str(resident.device),
         )
     return gates
