@@ -8,6 +8,7 @@ slerp_pairs     which two of several models a layer group interpolates between, 
 adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
 soup            which models are in a uniform average
 layers          which layer of which model runs next, how often, and how much it adds
+moe             the merges that mergekit-moe joins into a mixture of experts
 =============== ============================================================================
 """
 
@@ -24,6 +25,7 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
         "adapter_factors": "evomerge.merge_spaces.adapter_factors:AdapterFactors",
         "layers": "evomerge.merge_spaces.layer_paths.layer_space:LayerSpace",
         "soup": "evomerge.merge_spaces.soup:Soup",
+        "moe": "evomerge.merge_spaces.moe_space:MoeSpace",
     },
 )
 

@@ -1,4 +1,4 @@
-"""What mergekit, torch and transformers raise on a recipe or model they cannot use, as told."""
+"""What goes wrong in a merge, whoever raises it, as an error that says so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from evomerge.foundations.errors import LostFileError, MergeError, told
 from evomerge.foundations.scratch import full_scratch
 
+# Whatever mergekit, torch and transformers raise on a recipe or model they cannot use.
 _FAILURES = (
     ArithmeticError,
     AssertionError,
@@ -25,12 +26,12 @@ _FAILURES = (
 
 
 @contextmanager
-def as_merge_errors() -> Iterator[None]:
-    """Raises what happens inside as one of our errors.
+def failures_told() -> Iterator[None]:
+    """Whatever mergekit, torch and transformers raise within, as an error of a merge.
 
     Raises:
-        LostFileError: a file of a model is gone or broken.
-        MergeError: the recipe cannot be merged.
+        LostFileError: a model's file is gone or broken.
+        MergeError: mergekit cannot merge it.
     """
     try:
         yield

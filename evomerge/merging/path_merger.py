@@ -20,7 +20,7 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.merging.built_files import BuiltFolder
 from evomerge.merging.layer_shells import LayerShells, Row
 from evomerge.merging.live_model import LiveModel
-from evomerge.merging.merge_failures import as_merge_errors
+from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.resident_layers import ResidentTensors, SingleModel, module_of
 from evomerge.merging.structure import Structure
@@ -51,7 +51,7 @@ class PathMerger:
         layers = stacked_layers(recipe)
         is_stack = len(recipe.config.get("slices") or ()) > 1 or self._shells is not None
         if layers and is_stack and not self._impossible & {repr(one.model) for one in layers}:
-            with torch.no_grad(), as_merge_errors():
+            with torch.no_grad(), failures_told():
                 live = None if sum_in(recipe) else self._run(recipe, layers, deadline or Deadline())
             if live is not None:
                 return live

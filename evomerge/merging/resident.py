@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +29,7 @@ from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.engine import Kernels, Merged, TensorMerger
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
-from evomerge.merging.merge_failures import as_merge_errors
+from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure
@@ -65,6 +66,11 @@ class ResidentMerger:
             another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
+
+    Attributes:
+        dtype: As given.
+        merge_seed: As given.
+        ties: As given.
     """
 
     def __init__(
@@ -83,12 +89,12 @@ class ResidentMerger:
         engine: Literal["fast", "reference"] = "fast",
     ) -> None:
         self._device = device
-        self._dtype = dtype
-        self._merge_seed = merge_seed
+        self.dtype = dtype
+        self.merge_seed = merge_seed
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
         self._sums = Sums()
-        self._ties = ties
+        self.ties = ties
         budget = MemoryBudget(cache_bytes, torch.device(device))
         self._engine = TensorMerger(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
@@ -100,6 +106,7 @@ class ResidentMerger:
         )
         self._outputs = Outputs(self._sources.options)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
+        self._n_kept = STRUCTURES_KEPT
         self._weights: Weights | None = None
         self._weights_key: _WeightsKey | None = None
 
@@ -107,6 +114,11 @@ class ResidentMerger:
     def device(self) -> torch.device:
         """Where sources stay, merges are computed and the model runs."""
         return torch.device(self._device)
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether models may bring their own code."""
+        return bool(self._sources.options.trust_remote_code)
 
     @property
     def homes(self) -> Mapping[str, torch.Tensor] | None:
@@ -118,6 +130,19 @@ class ResidentMerger:
         """The plan that a recipe shares with all that differ from it in parameter values only."""
         return self._plan(reachable(recipe), recipe).structure
 
+    def names(self, recipe: Recipe) -> frozenset[str]:
+        """The tensors that its models hold of those that a built folder may have."""
+        planned = self.structure(recipe).tensors
+        return frozenset(one.name for one in planned if one.inputs.stored())
+
+    def keep(self, n_structures: int) -> None:
+        """Makes room for the plans of recipes that are merged in turn."""
+        self._n_kept = STRUCTURES_KEPT + n_structures
+
+    def drop_live(self) -> None:
+        """Gives back the memory of the live model, so that another has it."""
+        self._weights = self._weights_key = None
+
     def forget_structures(self) -> None:
         """Drops all plans and what their kernels keep, so that others have the memory."""
         self._plans.clear()
@@ -128,7 +153,7 @@ class ResidentMerger:
 
     def dtype_in(self, folder: BuiltFolder) -> torch.dtype:
         """That of a live model with such surroundings, float32 where nobody says."""
-        dtype = dtype_from_name(self._dtype) or folder.config.dtype
+        dtype = dtype_from_name(self.dtype) or folder.config.dtype
         return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
     def drop_model(self) -> None:
@@ -137,9 +162,7 @@ class ResidentMerger:
 
     def load(self, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]) -> Weights:
         """A model beside its own, as a folder with these tensors loads."""
-        return Weights.load(
-            config, tensors, device=self._device, dtype=self._dtype, ties=self._ties
-        )
+        return Weights.load(config, tensors, device=self._device, dtype=self.dtype, ties=self.ties)
 
     def write_frame(self, recipe: Recipe, folder: Path) -> None:
         """Writes what a built folder holds beside the weights: configuration and tokenizer."""
@@ -163,26 +186,47 @@ class ResidentMerger:
             MergeError: mergekit cannot merge it, or a merged weight is not finite.
             ModelError: the models of the recipe cannot give a complete model.
         """
+        with self._merging(recipe, deadline) as (plan, merged):
+            module = self._written(plan, merged if change is None else change(merged))
+        module.generation_config = plan.output.generation
+        return LiveModel(module=module, tokenizer=plan.output.tokenizer)
+
+    def send(
+        self, recipe: Recipe, take: Callable[[Iterator[Merged]], None], deadline: Deadline | None
+    ) -> None:
+        """Merges a recipe into somebody else's tensors; the live model is left as it is.
+
+        Args:
+            recipe: What to merge.
+            take: Uses the tensors, each before the next.
+            deadline: As for :meth:`merge`, which has the errors.
+        """
+        with self._merging(recipe, deadline) as (_, merged):
+            take(merged)
+
+    @contextmanager
+    def _merging(
+        self, recipe: Recipe, deadline: Deadline | None
+    ) -> Iterator[tuple[_Plan, Iterator[Merged]]]:
+        """The plan and the tensors of a recipe, in mergekit's order and from its random state."""
         cuda = [self._device] if torch.device(self._device).type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), torch.no_grad(), as_merge_errors():
+        with torch.random.fork_rng(devices=cuda), torch.no_grad(), failures_told():
             fold = self._sums.fold_of(recipe)
             named = recipe if fold is None else fold.base
             recipe = reachable(named)
             plan = self._plan(recipe, named)
             # All that transformers.set_seed, which mergekit calls, means to the kernels.
-            torch.default_generator.manual_seed(self._merge_seed)
+            torch.default_generator.manual_seed(self.merge_seed)
             if cuda:
-                torch.cuda.manual_seed_all(self._merge_seed)
+                torch.cuda.manual_seed_all(self.merge_seed)
             merged = self._engine.merged(
                 plan.structure, plan.kernels, recipe, deadline or Deadline()
             )
             merged = merged if fold is None else fold.applied(merged)
             try:
-                module = self._written(plan, merged if change is None else change(merged))
+                yield plan, merged
             except MergeError as error:
                 raise self._with_source(plan.structure, error) from error
-        module.generation_config = plan.output.generation
-        return LiveModel(module=module, tokenizer=plan.output.tokenizer)
 
     def _plan(self, recipe: Recipe, named: Recipe) -> _Plan:
         """The plan of a recipe, which ``named`` is with its models as the user named them."""
@@ -195,7 +239,7 @@ class ResidentMerger:
                 self._plans[key] = _Plan(
                     structure, self._outputs.of(structure), self._engine.kernels(structure)
                 )
-            if len(self._plans) > STRUCTURES_KEPT:
+            if len(self._plans) > self._n_kept:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return self._plans[key]
