@@ -30,7 +30,7 @@ RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand 
 
 @dataclass(frozen=True)
 class Need:
-    """Something that takes room.
+    """Something that takes memory or disk.
 
     Attributes:
         what: In words.
@@ -45,18 +45,18 @@ class Need:
 
 @dataclass(frozen=True)
 class Storage:
-    """A place where room is taken.
+    """A place where memory or disk is taken.
 
     Attributes:
         name: "RAM", "GPU memory" or "disk".
         needs: What takes it.
-        room: What there is; None where nobody can tell.
+        capacity: What there is; None where nobody can tell.
         path: Where on the disk.
     """
 
     name: str
     needs: tuple[Need, ...]
-    room: Capacity | None = None
+    capacity: Capacity | None = None
     path: Path | None = None
 
     @property
@@ -72,7 +72,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of the models decides the room a run takes.
+    """What of the models decides the memory and disk a run takes.
 
     Attributes:
         sources: Bytes of all models, each once.
@@ -225,7 +225,7 @@ def stores_of(
     methods: Collection[str] = (),
     training: Training | None = None,
 ) -> tuple[Storage, ...]:
-    """Where a run takes room on this machine, and how much there is."""
+    """Where a run takes memory and disk on this machine, and how much there is."""
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
     ram, gpu = resources.memory(), resources.gpu_memory(device)

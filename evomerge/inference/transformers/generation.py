@@ -14,7 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.inference.base import CutText, GenerationRequest, Prompt, Written
-from evomerge.inference.transformers.greedy import DecodingRoom, GreedyDecoder, SlotMemory
+from evomerge.inference.transformers.greedy import DecodingLimits, GreedyDecoder, SlotMemory
 from evomerge.inference.transformers.pass_budget import PassBudgets
 from evomerge.inference.transformers.stops import StopAtText, StopBeams, StopTexts
 from evomerge.inference.transformers.tree_passes import read_stem
@@ -137,12 +137,12 @@ class Writer:
 
         def decoder_of(members: Sequence[Row], stem: Cache | None) -> GreedyDecoder:
             longest = len(rows[0]) + settings.max_tokens
-            room = DecodingRoom(
+            limits = DecodingLimits(
                 len(self._batches(members, settings)[0]),
                 self.budgets.of(settings.key, longest).tokens,
                 self.slots,
             )
-            return GreedyDecoder(self.module, members, stem, settings.max_tokens, room)
+            return GreedyDecoder(self.module, members, stem, settings.max_tokens, limits)
 
         def fill() -> None:
             """A token in every slot with the longest prompts, and one more of all at once."""
