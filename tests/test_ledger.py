@@ -245,6 +245,9 @@ def replace_line(folder, number, line):
         ("[1]", r"ledger.jsonl: line 3 of 6 is not an event, and it is not the last"),
         ('{"kind": "trial", "id": 1}', r"line 3 is not an event of a ledger \(state: Field"),
         ('{"no": "kind"}', r"line 3 is not an event of a ledger \(kind None"),
+        ('{"kind": "told"}', r"line 3 is not an event of a ledger \(ids: Field required"),
+        ('{"ids": [], "kind": "told"}', r"line 3 is not an event of a ledger \(ids: List should"),
+        ('{"ids": [], "kind": "asked"}', r"line 3 is not an event of a ledger \(ids: List should"),
     ],
 )
 def test_a_broken_line_in_the_middle_is_named(tmp_path, line, message):

@@ -85,6 +85,7 @@ class Sizes:
         downloads: Bytes that are not on this machine yet.
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
+        staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
 
     sources: int
@@ -97,6 +98,7 @@ class Sizes:
     downloads: int
     adapted: int
     n_columns: int = 0
+    staged: int = 0
 
 
 def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Sizes | None:
@@ -259,7 +261,13 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
 
     places: list[tuple[Path, tuple[Need, ...]]] = [
         (Path(HF_HUB_CACHE), (Need("models to download", sizes.downloads),)),
-        (Path(tempfile.gettempdir()), (Need("models with their adapters", sizes.adapted),)),
+        (
+            Path(tempfile.gettempdir()),
+            (
+                Need("models with their adapters", sizes.adapted),
+                Need("models that several merges make on the way", sizes.staged),
+            ),
+        ),
     ]
     if run_dir is not None:
         trained = () if training is None else training.disk

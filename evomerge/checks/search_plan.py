@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
@@ -120,7 +120,7 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
     passes = (e.tokens_per_pass(context.device, LONGEST_ROW) for e in context.evaluators.values())
     workers = genome.execution.workers
     return stores_of(
-        sizes,
+        replace(sizes, staged=_n_staged(context) * sizes.n_values * sizes.item),
         max(passes, default=0),
         workers,
         context.device,
@@ -128,6 +128,19 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         _methods(context),
         _training(context, sizes),
     )
+
+
+def _n_staged(context: CheckContext) -> int:
+    """Models that lie on the disk between merges at one time, one recipe for each worker."""
+    space = context.merge_space
+    if space is None:
+        return 0
+    known = [one.recipe for one in baselines(space, context.genome.baselines)]
+    known += [seed.recipe for seed in context.seeds]
+    searched = len(space.recipe(space.space.decode(space.space.initial)).made)
+    workers = context.genome.execution.workers
+    most = sorted((len(recipe.made) for recipe in known), reverse=True)[:workers]
+    return max(sum(most), workers * searched)
 
 
 def _methods(context: CheckContext) -> set[str]:

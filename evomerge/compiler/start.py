@@ -92,7 +92,7 @@ def search_for(
             genome,
             compiled.merge_space.space,
             context,
-            asked_at_once=_asked_at_once(ledger),
+            asked_at_once=_asked_at_once(ledger, genome.execution.workers),
         ),
         objective=objectives["tasks"],
         executor=executor,
@@ -121,10 +121,18 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 
-def _asked_at_once(ledger: Ledger) -> int | None:
-    """Trials of the first ask of the optimizer that was told; None where none was."""
+def _asked_at_once(ledger: Ledger, workers: int) -> int | None:
+    """Trials of the first ask of the optimizer; None where there was none.
+
+    Older versions asked for one per worker and wrote down when all were over: trials of an ask
+    without any such line are theirs.
+    """
     asked = (ids for ids in ledger.told if not ledger.trials[ids[0]].candidate.is_baseline)
-    return next(map(len, asked), None)
+    first = next(asked, None)
+    if first is not None:
+        return len(first)
+    is_proposed = any(not one.candidate.is_baseline for one in ledger.trials.values())
+    return workers if is_proposed and len(ledger.order) == len(ledger.told) else None
 
 
 def _deaf(event: Preparing | Proposing | Notice | Warned) -> None:

@@ -154,6 +154,18 @@ def test_after_stop_what_runs_is_finished_and_nothing_more_begins(make):
     assert begun == done == [0]
 
 
+def test_one_that_runs_here_has_a_worker_for_others_and_the_rest_say_so(make):
+    executor = make(n_workers=1)
+    if executor.runs_here:
+        assert executor.worker is executor.worker
+        first = executor.worker
+        executor.forget_workers()
+        assert executor.worker is not first
+    else:
+        with pytest.raises(RuntimeError, match="live in processes of their own"):
+            _ = executor.worker
+
+
 def test_no_jobs_are_no_events(make):
     assert list(make().run([])) == []
 

@@ -21,10 +21,14 @@ from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import AdapterFacts, ModelFacts, TensorFacts
+from evomerge.nouns.origin import Origin, OriginKind
+from evomerge.nouns.trial import Candidate
+from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import LLAMA
 
 GB = 10**9
 VOCABULARY, WIDTH = 32_000, 1_000
+SEED = Origin(OriginKind.SEED)
 
 
 def facts(name, width=WIDTH, folder=Path("here"), **others):
@@ -82,6 +86,25 @@ def test_training_takes_a_gradient_and_its_state_and_columns_leave_checkpoints(
         # The table of embeddings and ten layers, of two models: numbers and two moments.
         assert needs["training: numbers of columns and moments"] == 3 * 4 * 2 * 11 * WIDTH
         assert needs["3 checkpoints, one per epoch"] == 3 * live
+
+
+def test_what_recipes_of_several_merges_make_on_the_way_lies_on_the_disk():
+    """One recipe for each worker at a time."""
+    models = [facts("a"), facts("b")]
+    plain = context(models, "execution: {workers: 2}\n")
+    what = "models that several merges make on the way"
+    definition = plain.genome.genome
+    space = merge_space_for(definition)(definition, LLAMA, "bfloat16")
+    assert not needs_of(replace(plain, merge_space=space)).get(what)
+    stage = {"merge_method": "linear", "models": [{"model": "a"}]}
+    seeds = tuple(
+        Candidate(
+            n, SEED, Recipe({"stages": [*({**stage, "name": str(i)} for i in range(n)), stage]})
+        )
+        for n in (1, 2, 3)
+    )
+    needs = needs_of(replace(plain, merge_space=space, seeds=seeds))
+    assert needs[what] == (3 + 2) * 2 * (VOCABULARY * WIDTH + 10 * WIDTH * WIDTH)
 
 
 def needs_of(one):
