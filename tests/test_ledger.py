@@ -365,9 +365,20 @@ def test_known_outcomes_read_back_with_their_documents(tmp_path):
     "name", ["genome.yml", "best.yml", "report.html", "study.journal", "log.txt"]
 )
 def test_a_run_does_not_begin_over_the_files_of_somebody(tmp_path, name):
+    refuse_to_begin_over(tmp_path, name)
+
+
+def test_a_run_does_not_begin_over_what_its_trackers_will_write(tmp_path):
+    (tmp_path / "other.txt").write_text("mine")
+    Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n").close()
+    refuse_to_begin_over(tmp_path / "run", "table.txt", mirrors=["table.txt"])
+
+
+def refuse_to_begin_over(tmp_path, name, **settings):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     with pytest.raises(LedgerError, match=f"holds {name} and no run; .* --run-dir"):
-        Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n")
+        Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n", **settings)
     assert (tmp_path / name).read_text() == "mine"
 
 

@@ -43,7 +43,7 @@ from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
-from evomerge.trackers.feed import Feed
+from evomerge.trackers.feed import Feed, targets_of
 
 Hear = Callable[[Preparing | Proposing | Notice | Warned], None]
 
@@ -285,7 +285,8 @@ def _new(
     if fork_dir is not None:
         forked = fork(compiled, header, folder, RunFolder(fork_dir))
         return forked.ledger, [forked.note]
-    return Ledger.create(folder, header, to_yaml(compiled.source)), []
+    mirrors = targets_of(compiled.genome.trackers)
+    return Ledger.create(folder, header, to_yaml(compiled.source), mirrors=mirrors), []
 
 
 def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[Ledger, list[str]]:

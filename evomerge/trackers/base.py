@@ -15,7 +15,7 @@ class Tracker(ABC):
         run: The run as it stands, with at least one scored trial.
 
     Attributes:
-        target: What it writes, for messages.
+        target: What it writes, for messages: the name of a file in the run folder, or in words.
     """
 
     target: ClassVar[str]

@@ -16,6 +16,11 @@ from evomerge.trackers.base import Tracker
 _SHARE = 0.01  # of the run's time that trackers may take before its end
 
 
+def targets_of(names: Sequence[str]) -> list[str]:
+    """What trackers write."""
+    return [TRACKERS[name].target for name in names]
+
+
 class Feed:
     """Shows a run to its trackers now and then, and at its end.
 
