@@ -1,4 +1,4 @@
-"""From a live model to tokens: the table of engines. One folder each, one line here."""
+"""From a live model to tokens: the table of engines. A file or folder each, one line here."""
 
 from evomerge.foundations.registry import Registry
 from evomerge.inference.base import Engine
