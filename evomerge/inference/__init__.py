@@ -7,5 +7,6 @@ ENGINES: Registry[type[Engine]] = Registry(
     "engine",
     {
         "transformers": "evomerge.inference.transformers.transformers_engine:TransformersEngine",
+        "reference": "evomerge.inference.reference:ReferenceEngine",
     },
 )
