@@ -17,6 +17,7 @@ from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
+from tests.backwards import with_backwards
 from tests.fake_executor import (
     Pid,
     broken_worker,
@@ -27,7 +28,7 @@ from tests.fake_executor import (
 )
 
 
-@pytest.fixture(params=sorted(EXECUTORS))  # sorted: xdist sees one order
+@pytest.fixture(params=sorted([*EXECUTORS, "backwards"]))  # sorted: xdist sees one order
 def make(request):
     made = []
 
@@ -35,7 +36,8 @@ def make(request):
         made.append(EXECUTORS[request.param](make_worker, n_workers))
         return made[-1]
 
-    yield build
+    with with_backwards():
+        yield build
     for executor in made:
         executor.close()
 
