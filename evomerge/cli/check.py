@@ -47,10 +47,10 @@ def check(
 
     Exit code 0: a run can begin. 1: --strict, and there are warnings. 2: there are errors.
     """
-    from evomerge.cli.log import run_log
     from evomerge.cli.problems import draw_findings, exit_code
+    from evomerge.foundations.library_log import kept_log
 
-    with run_log():
+    with kept_log():
         from evomerge.cli.run import default_run_dir
         from evomerge.compiler.checked import examine_file
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from evomerge.foundations.errors import told
 from evomerge.genome.schema import Genome
-from evomerge.nouns.events import Event, Notice, RunFinished, TrialFinished
+from evomerge.nouns.events import Event, Notice, RunFinished, RunStarted, TrialFinished
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.recorded_run import RecordedRun, recorded_run
 from evomerge.trackers import TRACKERS
@@ -51,6 +51,8 @@ class Feed:
 
         A tracker never ends a run: what keeps one from its work is told once.
         """
+        if isinstance(event, RunStarted):
+            yield from self._shown([n for n in self.names if TRACKERS[n].begins_with_run])
         is_new_trial = isinstance(event, TrialFinished) and not event.was_recorded
         is_due = is_new_trial and self.clock() >= self._not_before
         if is_due or isinstance(event, RunFinished):
@@ -60,14 +62,25 @@ class Feed:
             self._not_before = now + (now - started) / _SHARE
 
     def update(self) -> Iterator[Notice]:
-        """Brings every tracker up to the ledger."""
+        """Brings every tracker up to the ledger, once there is a score."""
+        yield from self._shown(self.names, is_scored=True)
+
+    def close(self) -> None:
+        """Has every tracker free what it holds."""
+        while self._trackers:
+            self._trackers.popitem()[1].close()
+
+    def _shown(self, names: Sequence[str], *, is_scored: bool = False) -> Iterator[Notice]:
+        """Shows the run to some of the trackers."""
+        if not names:
+            return
         try:
             run = recorded_run(self.ledger, self.genome)
         except Exception as error:  # whatever it is, the search can go on
-            yield from self._told(f"what is kept for others ({', '.join(self.names)})", error)
+            yield from self._told(f"what is kept for others ({', '.join(names)})", error)
             return
-        if run.leaderboard.complete:
-            for name in self.names:
+        if run.leaderboard.complete or not is_scored:
+            for name in names:
                 yield from self._update(name, run)
 
     def _update(self, name: str, run: RecordedRun) -> Iterator[Notice]:
