@@ -52,7 +52,7 @@ class Feed:
         A tracker never ends a run: what keeps one from its work is told once.
         """
         if isinstance(event, RunStarted):
-            yield from self._shown([n for n in self.names if TRACKERS[n].begins_with_run])
+            yield from self._shown([name for name in self.names if _begins_with_run(name)])
         is_new_trial = isinstance(event, TrialFinished) and not event.was_recorded
         is_due = is_new_trial and self.clock() >= self._not_before
         if is_due or isinstance(event, RunFinished):
@@ -89,10 +89,26 @@ class Feed:
                 self._trackers[name] = TRACKERS[name](run)
             self._trackers[name].update(run)
         except Exception as error:  # libraries, a disk, a network: anything may be wrong
-            yield from self._told(TRACKERS[name].target, error)
+            yield from self._told(_target(name), error)
 
     def _told(self, target: str, error: Exception) -> Iterator[Notice]:
         """What could not be written, the first time."""
         if target not in self._failed:
             yield Notice(f"{target} could not be written ({told(error).rstrip('.')})")
         self._failed.add(target)
+
+
+def _begins_with_run(name: str) -> bool:
+    """Whether a tracker wants the first event; one that cannot be loaded is told of later."""
+    try:
+        return TRACKERS[name].begins_with_run
+    except Exception:  # it needs a package that is not there, or not as it should be
+        return False
+
+
+def _target(name: str) -> str:
+    """What a tracker writes, for messages, also of one that cannot be loaded."""
+    try:
+        return TRACKERS[name].target
+    except Exception:  # which is the message
+        return f"tracker {name}"

@@ -128,6 +128,16 @@ def test_a_run_that_cannot_be_read_back_ends_nothing(run, monkeypatch):
     assert list(feed(RunFinished("budget", 1))) == []
 
 
+def test_one_that_cannot_be_loaded_is_told_once_and_ends_nothing(run, monkeypatch):
+    monkeypatch.setitem(TRACKERS._targets, "far", "evomerge.no_such_module:Far")
+    feed = Feed(run.ledger, run.genome, ["far", "csv"])
+    assert list(feed(started(run))) == []
+    (notice,) = feed(RunFinished("budget", len(run.leaderboard.trials)))
+    assert notice.message.startswith("tracker far could not be written (ModuleNotFoundError")
+    assert list(feed(RunFinished("budget", len(run.leaderboard.trials)))) == []
+    assert file_of(run, "csv").is_file()
+
+
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
     feed = Feed(run.ledger, run.genome, ALL)
