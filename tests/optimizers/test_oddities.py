@@ -15,13 +15,17 @@ from tests.scripted_llm import Script, served
 GENOME = "genome: {models: [a, b, c], base_model: z, merge_method: task_arithmetic}\ntasks: [x]\n"
 
 
-def said(block):
-    """What a check warns about, and what it refuses."""
+def searched(block):
+    """The optimizers of a block, its genome, and the space."""
     source = parse_yaml(f"{GENOME}optimizer: {block}\n", "g.yml")
     genome = validate_genome(source)
     choice = chosen_optimizer(genome, source)
-    space = merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16").space
-    return [str(problem) for problem in oddities(choice, genome, space)]
+    return choice, genome, merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16").space
+
+
+def said(block):
+    """What a check warns about, and what it refuses."""
+    return [str(problem) for problem in oddities(*searched(block))]
 
 
 @pytest.mark.parametrize(
