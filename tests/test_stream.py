@@ -42,7 +42,7 @@ def turns(path):
 
 
 def test_who_can_be_asked_at_any_time():
-    assert ANY_TIME == ["gp", "niches", "qmc", "random", "tpe"]
+    assert ANY_TIME == ["gp", "grid", "niches", "qmc", "random", "tpe"]
 
 
 @pytest.mark.parametrize("optimizer", [n for n in ANY_TIME if n != "gp"])
