@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import ITEM_BYTES
 from evomerge.checks.search_plan import storage_of
-from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, n_objectives
+from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, elsewhere, n_objectives
 from evomerge.compiler.recorded_genome import recorded_header
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.sizes import size_text
@@ -79,7 +80,8 @@ def _facts(context: CheckContext, space: Space) -> Facts:
 
 def _obstacle(space: Space, genome: Genome) -> str:
     """Why there is no gradient in a space, in few words; empty where there is one."""
-    first = next(Gradient.obstacles(space, genome, GradientSettings(**TRAINING)), None)
+    own = Gradient.obstacles(space, genome, GradientSettings(**TRAINING))
+    first = next(chain(own, elsewhere(Gradient, genome)), None)
     return "" if first is None else first.what.partition(" (")[0]
 
 
