@@ -97,9 +97,9 @@ def _shortage(context: CheckContext) -> str:
     for store in storage_of(context):
         if store.capacity is None or store.path is not None:
             continue
-        live = [need.n_bytes for need in store.needs if need.what.startswith("live model")]
-        needed = store.certain_bytes + sum(live) + (passes if live else 0)  # and its gradient
-        if live and needed > store.capacity.free:
+        gradient = sum(need.n_bytes for need in store.needs if need.has_gradient)
+        needed = store.certain_bytes + gradient + passes
+        if gradient and needed > store.capacity.free:
             return (
                 f"training takes some {size_text(needed)} of {store.name}, "
                 f"{size_text(store.capacity.free)} are free"
