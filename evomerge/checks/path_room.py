@@ -12,20 +12,20 @@ from evomerge.foundations.counted import counted
 from evomerge.models.facts import ModelFacts
 
 
-def path_needs(subject: CheckContext, tokens: int) -> Iterator[Need]:
+def path_needs(context: CheckContext, tokens: int) -> Iterator[Need]:
     """What the longest path takes; nothing where candidates are as deep as their models.
 
     Args:
-        subject: Whose space is looked at.
+        context: Whose space is looked at.
         tokens: Of the largest forward pass.
     """
-    space = subject.merge_space
-    if space is None or space.longest_path is None or not subject.models:
+    space = context.merge_space
+    if space is None or space.longest_path is None or not context.models:
         return
-    workers = subject.genome.execution.workers
-    item = ITEM_BYTES.get(subject.dtype or space.out_dtype, COMPUTED_BYTES)
-    deepest = max(subject.models, key=lambda model: len(model.tensors))
-    others = sum(_n_values(one) for one in subject.models) - _n_values(deepest)
+    workers = context.genome.execution.workers
+    item = ITEM_BYTES.get(context.dtype or space.out_dtype, COMPUTED_BYTES)
+    deepest = max(context.models, key=lambda model: len(model.tensors))
+    others = sum(_n_values(one) for one in context.models) - _n_values(deepest)
     path = f"the longest path, {counted(space.longest_path, 'layer')}"
     # Where they are in the dtype of the passes, the sources themselves run.
     yield Need("layers of the other models, live", workers * others * item, is_certain=False)

@@ -6,7 +6,7 @@ import pytest
 
 from evomerge.checks import fitting_models
 from evomerge.checks.context import CheckContext
-from evomerge.checks.machine_room import room
+from evomerge.checks.machine_room import memory_and_disk
 from evomerge.foundations import machine as resources
 from evomerge.foundations.machine import Capacity
 from evomerge.genome.load import validate_genome
@@ -87,7 +87,8 @@ def test_a_path_too_long_for_memory_is_refused(monkeypatch, space, is_too_long):
     definition = checked.genome.genome
     made = merge_space_for(definition)(definition, describe(models), "bfloat16")
     found = [
-        str(one) for one in room(CheckContext(checked.genome, models=models, merge_space=made))
+        str(one)
+        for one in memory_and_disk(CheckContext(checked.genome, models=models, merge_space=made))
     ]
     assert is_too_long == any("the run takes" in one and "at least" in one for one in found)
     if is_too_long:  # 512 layers that each scale o_proj and down_proj: 5 * 2048 ** 2 numbers
