@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.resources import COMPUTED_BYTES, ITEM_BYTES, Need
+from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 from evomerge.foundations.counted import counted
 from evomerge.models.facts import ModelFacts
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 from evomerge.foundations.counted import counted
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces import merge_space_for
@@ -17,32 +18,13 @@ from evomerge.models.facts import ModelFacts, TensorFacts
 if TYPE_CHECKING:
     from evomerge.foundations.machine import Capacity
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HEADER_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 SHARE_OF_COPIES = 8  # sources are copied into the dtype of the merge in this part of free memory
-COMPUTED_BYTES = 4  # merges and scores are computed in float32
 SCORED_AT_ONCE = 2048  # positions whose logits are float32 at once
 IN_BLOCKS = ("linear", "task_arithmetic", "slerp")  # never hold a whole tensor, on a CPU
 WORKSPACE_BYTES = 64 << 20  # what these hold at once
 PROCESS_BYTES = 1 << 30  # Python, torch, transformers and lm-eval themselves
 RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand trials
-
-
-@dataclass(frozen=True)
-class Need:
-    """Something that takes memory or disk.
-
-    Attributes:
-        what: In words.
-        n_bytes: How much.
-        is_certain: Whether a run cannot do with less.
-        has_gradient: Whether training needs as much again, for a gradient of it.
-    """
-
-    what: str
-    n_bytes: int
-    is_certain: bool = True
-    has_gradient: bool = False
 
 
 @dataclass(frozen=True)
