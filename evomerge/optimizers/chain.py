@@ -212,7 +212,7 @@ class Chain(CombinedOptimizer):
 
     def _go_on(self) -> None:
         self._position += 1
-        self._left = max(self._left, 0) + self._links[self._position].budget
+        self._left += self._links[self._position].budget
         best = self._best() if self._has_proposed else None
         self._current = self._begin(self.space if best is None else self.space.starting_at(best))
         self.population_size = self._current.population_size

@@ -60,7 +60,8 @@ def test_words_that_local_servers_are_given_for_a_key_withhold_nothing(word, tex
     assert Secret(word).clean(text) == text
 
 
-def test_less_than_eight_characters_are_no_key():
+def test_eight_characters_are_a_key_and_less_are_none():
+    assert Secret("k3y-4567").clean("a k3y-4567 b") == f"a {HIDDEN} b"
     assert Secret("EMPTY").clean("EMPTY words") == "EMPTY words"
     assert Secret("").clean("anything") == "anything"
 
