@@ -73,7 +73,9 @@ def test_jobs_are_submitted_while_a_slot_is_free_and_one_that_is_over_makes_room
     executor, ids = make(n_workers=2), iter(range(5))
     done = []
     for trial_id in ids:
+        n_free = executor.free
         assert executor.submit(job(trial_id)) == TrialStarted(job(trial_id).candidate)
+        assert executor.free == n_free - 1
         if not executor.free:
             with pytest.raises(RuntimeError, match="while no slot was free"):
                 executor.submit(job(9))
