@@ -100,7 +100,7 @@ def test_documents_longer_than_the_context_are_told_and_scored(judge, live_model
     [
         ("a.txt", b"", "'a.txt' holds no text"),
         ("a.txt", b" \n\n ", "'a.txt' holds no text"),
-        ("a.txt", b"one\ntw\xff", "line 2 of 'a.txt' is no text in UTF-8"),
+        ("a.txt", b"one\ntw\xff\nthree\n", "line 2 of 'a.txt' is no text in UTF-8"),
         ("a.txt", b"one\n\ntwo\0", "line 3 of 'a.txt' holds zero bytes, no text"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": ', "line 3 of 'a.jsonl' is no JSON"),
         ("a.jsonl", b'{"txt": "a"}\n', "line 1 of 'a.jsonl' has no text under 'text'"),
