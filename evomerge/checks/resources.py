@@ -30,7 +30,7 @@ RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand 
 
 @dataclass(frozen=True)
 class Need:
-    """Something that takes room.
+    """Something that takes memory or disk.
 
     Attributes:
         what: In words.
@@ -47,18 +47,18 @@ class Need:
 
 @dataclass(frozen=True)
 class Storage:
-    """A place where room is taken.
+    """A place where memory or disk is taken.
 
     Attributes:
         name: "RAM", "GPU memory" or "disk".
         needs: What takes it.
-        room: What there is; None where nobody can tell.
+        capacity: What there is; None where nobody can tell.
         path: Where on the disk.
     """
 
     name: str
     needs: tuple[Need, ...]
-    room: Capacity | None = None
+    capacity: Capacity | None = None
     path: Path | None = None
 
     @property
@@ -74,11 +74,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of the models decides the room a run takes.
+    """What of the models decides the memory and disk a run takes.
 
     Attributes:
         sources: Bytes of all models, each once.
-        n_values: Numbers in one merged model.
+        n_values: Numbers in one candidate.
         item: Bytes of one of them in the live model.
         largest: Numbers in the largest tensor.
         n_sources: Models that are merged.
@@ -87,6 +87,7 @@ class Sizes:
         downloads: Bytes that are not on this machine yet.
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
+        staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
 
     sources: int
@@ -99,6 +100,7 @@ class Sizes:
     downloads: int
     adapted: int
     n_columns: int = 0
+    staged: int = 0
 
 
 def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Sizes | None:
@@ -106,7 +108,8 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     models = [model for model in models if model.tensors]
     if not models:
         return None
-    in_sums = not merge_space_for(genome.genome).folds_adapters
+    kind = merge_space_for(genome.genome)
+    in_sums = not kind.folds_adapters
     if in_sums:
         models = models[:1]  # all have the same base, and it alone is read
     first = max(models, key=lambda model: sum(_n_values(t) for t in model.tensors.values()))
@@ -114,7 +117,10 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     of_model = {m.name: sum(t.n_bytes for t in m.tensors.values()) for m in models}
     return Sizes(
         sources=sum(of_model.values()),
-        n_values=sum(values),
+        n_values=sum(
+            _n_values(tensor) * kind.n_copies(genome.genome, name)
+            for name, tensor in first.tensors.items()
+        ),
         item=ITEM_BYTES.get(genome.evaluation.dtype or out_dtype, COMPUTED_BYTES),
         largest=max(values),
         n_sources=len(models),
@@ -227,7 +233,7 @@ def stores_of(
     methods: Collection[str] = (),
     training: Training | None = None,
 ) -> tuple[Storage, ...]:
-    """Where a run takes room on this machine, and how much there is."""
+    """Where a run takes memory and disk on this machine, and how much there is."""
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
     ram, gpu = resources.memory(), resources.gpu_memory(device)
@@ -261,7 +267,13 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
 
     places: list[tuple[Path, tuple[Need, ...]]] = [
         (Path(HF_HUB_CACHE), (Need("models to download", sizes.downloads),)),
-        (Path(tempfile.gettempdir()), (Need("models with their adapters", sizes.adapted),)),
+        (
+            Path(tempfile.gettempdir()),
+            (
+                Need("models with their adapters", sizes.adapted),
+                Need("models that several merges make on the way", sizes.staged),
+            ),
+        ),
     ]
     if run_dir is not None:
         trained = () if training is None else training.disk
