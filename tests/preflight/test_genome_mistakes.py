@@ -141,6 +141,12 @@ def test_a_mistake_that_needs_no_model_is_told_before_any_is_read(write, mistake
         read_genome(write(text))
 
 
+@pytest.mark.parametrize("key", ["slices", "modules"])
+def test_a_recipe_that_holds_its_models_elsewhere_lacks_none(write, key):
+    (found,) = problems(write(f"genome: {{merge_method: linear, {key}: [1]}}\ntasks: [x]\n"))
+    assert found.startswith(f"g.yml:1: genome.{key}: '{key}' of a recipe cannot be searched yet")
+
+
 def test_true_is_no_number(write):
     assert problems(write(GENOME.format("ties") + "seed: true\n")) == [
         "g.yml:3: seed: got True, expected a whole number."
