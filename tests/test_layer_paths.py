@@ -16,6 +16,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.layer_paths.layer_space import LayerSpace
+from evomerge.optimizers import OPTIMIZERS
 from tests.contract.merge_space_cases import GATED
 
 SIX = replace(GATED, n_layers=6)
@@ -216,6 +217,23 @@ def test_what_the_models_cannot_do_is_refused(fields, architecture, sentence):
     block = {"models": models, "space": {"name": "layers", **rest}, **of_genome}
     with pytest.raises(GenomeError, match=sentence):
         LayerSpace(MergeDefinition.model_validate(block), architecture, "bfloat16")
+
+
+TAKERS = [n for n in OPTIMIZERS if not OPTIMIZERS[n].continuous_only and n not in ("auto", "llm")]
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize("encoding", ["path", "mask"])
+def test_every_optimizer_that_chooses_finds_paths(name, encoding):
+    space = space_of(encoding=encoding)
+    optimizer = OPTIMIZERS[name](space.space, seed=0)
+    seen = set()
+    for _ in range(4):
+        genotypes = optimizer.ask()
+        paths = [space.path(space.space.decode(one)) for one in genotypes]
+        seen |= {text(path) for path in paths}
+        optimizer.tell(genotypes, np.array([[float(len(path))] for path in paths]))
+    assert len(seen) > 1
 
 
 def test_paths_of_one_length_fit_configurations_that_list_layers():
