@@ -44,6 +44,8 @@ def export(
 ) -> None:
     """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit-yaml builds.
 
+    A mixture of models, which nothing builds, is written for `evomerge eval`.
+
     A run with several objectives gives one recipe per point of its Pareto front. Nothing that is
     there is replaced without --force; a model appears in its folder when it is complete.
     """
@@ -60,6 +62,9 @@ def export(
     is_one = top is None and len(exports) == 1
     if not is_one and output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
+    unbuilt = next((one.recipe.unbuilt for one in exports if one.recipe.unbuilt), "")
+    if build is not None and unbuilt:
+        raise click.UsageError(f"--build has nothing to build: {unbuilt}. Leave it out.")
     jobs = [_job(one, output, build, is_one) for one in exports]
     for job in jobs:  # all of them before any work
         for place in filter(None, (job.file, job.folder)):

@@ -224,7 +224,7 @@ def merge_space_of(
     kind, architecture = merge_space_for(definition), describe(models)
 
     def space_with(alike_in: Architecture) -> MergeSpace:
-        made = kind(definition, alike_in, dtype)
+        made = kind(definition, alike_in, dtype, genome.tasks_together)
         is_wide = choice and any(chosen.kind.looks_beyond_models for chosen in choice)
         return made.beyond_models() if is_wide else made
 

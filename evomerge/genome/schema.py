@@ -12,10 +12,11 @@ from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.genome.words import (
-    BASELINES,
+    FINAL_SPLITS,
     N_FINALISTS,
     SPLITS,
     TRACKERS,
+    USUAL_BASELINES,
     Baseline,
     Split,
     limit_key,
@@ -217,11 +218,13 @@ class Genome(Block):
         "parent (1); `worst`; `harmonic_mean`; `per_task`: one objective per task (nsga2).",
     )
     baselines: list[Baseline] = Field(
-        default_factory=lambda: list(BASELINES),
+        default_factory=lambda: list(USUAL_BASELINES),
         description="What is scored before the search and has to be beaten: `models`, `base`, "
         "`average`, and what one would have tried, where models and base allow it: "
         "`task_arithmetic` (0.3, 0.5, 0.7, 1 for every model), `ties`, `slerp` (half way). The "
-        "models always stay.",
+        "models always stay. `mixture`, unless named, is none of them: the mean of the models' "
+        "probabilities, which costs what all of them cost and stands beside the merges: it never "
+        "wins.",
     )
     optimizer: OptimizerBlock = Field(
         default_factory=OptimizerBlock, description="Who searches, and for how long."
@@ -326,6 +329,21 @@ class Genome(Block):
         tasks: list[Task] = getattr(self, name)
         limit = getattr(self, limit_key(name))
         return tuple(self._filled(task, limit) for task in tasks)
+
+    @property
+    def tasks_together(self) -> tuple[tuple[str, ...], ...]:
+        """The name of each search task, and of those of other splits that judge the same.
+
+        They have the same name; in a split with none of these names, the same place among as many.
+        """
+        own = [task.name for task in self.tasks]
+        found = [[name] for name in own]
+        for split in FINAL_SPLITS:
+            names = [task.name for task in getattr(self, split)]
+            if len(names) == len(own) and not {*names} & {*own}:
+                for group, name in zip(found, names, strict=True):
+                    group.append(name)
+        return tuple(map(tuple, found))
 
     def _filled(self, task: Task, limit: int | None) -> Task:
         changes: dict[str, Any] = {}

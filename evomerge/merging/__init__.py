@@ -1,11 +1,12 @@
 """From recipe to weights, in memory and on disk: the table of mergers, one per kind of recipe.
 
-===== ==========================================================
-kind  how it comes to life
-===== ==========================================================
-multi what is made on the way lies on disk, the last is live
-merge its weights are computed into a live model that stays
-===== ==========================================================
+======= ==========================================================
+kind    how it comes to life
+======= ==========================================================
+mixture its members stay, and answer together
+multi   what is made on the way lies on disk, the last is live
+merge   its weights are computed into a live model that stays
+======= ==========================================================
 
 Each is made from the :class:`evomerge.merging.mergers.Mergers` that it is one of.
 """
@@ -18,6 +19,7 @@ from evomerge.merging.base import Merger
 MERGERS: Registry[Callable[..., Merger]] = Registry(
     "merger",
     {
+        "mixture": "evomerge.merging.mixture_merger:MixtureMerger",
         "multi": "evomerge.merging.staged:StagedMerger",
         "merge": "evomerge.merging.mergers:resident",
     },

@@ -132,7 +132,7 @@ class ResidentMerger:
         """The plan that a recipe shares with all that differ from it in parameter values only."""
         return self._plan(reachable(recipe), recipe).structure
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """Drops all plans and what their kernels keep, so that others have the memory."""
         self._plans.clear()
 

@@ -1,11 +1,12 @@
 """Recipes: what mergekit builds, and the only place that walks one: the table of their kinds.
 
-===== ==========================================================
-kind  what it is
-===== ==========================================================
-multi several, one after the other, that ``mergekit-multi`` builds
-merge one merge: a document that ``mergekit-yaml`` builds
-===== ==========================================================
+======= ==========================================================
+kind    what it is
+======= ==========================================================
+mixture several models, their probabilities combined; nothing builds it
+multi   several, one after the other, that ``mergekit-multi`` builds
+merge   one merge: a document that ``mergekit-yaml`` builds
+======= ==========================================================
 
 The first kind that takes a file is its kind; the last one takes them all.
 """
@@ -18,6 +19,7 @@ from evomerge.foundations.registry import Registry
 RECIPE_KINDS: Registry[Any] = Registry(
     "recipe kind",
     {
+        "mixture": "evomerge.recipe.model_mixture:ModelMixture",
         "multi": "evomerge.recipe.multi:Multi",
         "merge": "evomerge.recipe.merge:Merge",
     },

@@ -21,13 +21,15 @@ class RecipeKind(ABC):
 
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
-        program: The command of mergekit that builds it.
-        module: The module that the command runs.
+        unbuilt: Why no command of mergekit builds it; empty where one does.
+        program: The command of mergekit that builds it; empty where none does.
+        module: The module that the command runs; likewise.
     """
 
     key: ClassVar[str]
-    program: ClassVar[str]
-    module: ClassVar[str]
+    unbuilt: ClassVar[str] = ""
+    program: ClassVar[str] = ""
+    module: ClassVar[str] = ""
 
     @classmethod
     @abstractmethod
@@ -57,15 +59,15 @@ class RecipeKind(ABC):
         """
 
     @classmethod
-    @abstractmethod
     def arguments(cls, recipe_file: str, out: str, stages: str) -> list[str]:
-        """What follows the program's name.
+        """What follows the program's name; of kinds that have one.
 
         Args:
             recipe_file: The recipe as :meth:`text` writes it.
             out: The folder to be built.
             stages: A folder for what is built on the way.
         """
+        raise NotImplementedError(f"nothing builds it: {cls.unbuilt}")
 
     @classmethod
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:

@@ -1,4 +1,4 @@
-"""Recipe: one complete configuration of mergekit, of any kind; its digest and its YAML."""
+"""Recipe: one complete configuration, of any kind; its digest and its YAML."""
 
 from __future__ import annotations
 
@@ -120,13 +120,18 @@ class Recipe:
         return self._kind.text(self.config)
 
     @property
+    def unbuilt(self) -> str:
+        """Why no command of mergekit builds it; empty where one does."""
+        return self._kind.unbuilt
+
+    @property
     def program(self) -> str:
-        """The command of mergekit that builds it."""
+        """The command of mergekit that builds it; empty where none does."""
         return self._kind.program
 
     @property
     def module(self) -> str:
-        """What that command runs."""
+        """What that command runs; likewise."""
         return self._kind.module
 
     def arguments(self, recipe_file: Path | str, out: Path | str, stages: Path | str) -> list[str]:

@@ -55,6 +55,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "tensor": {"granularity": "tensor"},
 }
 
+TASKS = (("sums", "sums_holdout"), ("rhymes",))
 OPENED_LAYOUTS = ("evolve", "evolve-filters", "parameter")
 
 
@@ -94,7 +95,7 @@ def definition(method: Method, **fields: Any) -> MergeDefinition:
 
 
 def build(definition: MergeDefinition, architecture: Architecture = LLAMA) -> MergeSpace:
-    return merge_space_for(definition)(definition, architecture, "bfloat16")
+    return merge_space_for(definition)(definition, architecture, "bfloat16", TASKS)
 
 
 def _cases() -> dict[str, MergeDefinition]:
@@ -121,6 +122,9 @@ def _cases() -> dict[str, MergeDefinition]:
     found["slerp-three-groups"] = MergeDefinition.model_validate({**slerp, "layer_granularity": 2})
     soup = {"models": ["org/model_0", "org/model_1", "org/model_2"], "space": "soup"}
     found["soup"] = MergeDefinition.model_validate(soup)
+    for name, settings in {"mixture": {}, "mixture-by-task": {"per": "task"}}.items():
+        mixture = {**soup, "space": {"name": "mixture", **settings}}
+        found[name] = MergeDefinition.model_validate(mixture)
     return found
 
 

@@ -60,4 +60,27 @@ dtype: float32
 """
 
 
-CASES: dict[str, Callable[[Models], str]] = {"merge": merge, "multi": multi}
+def mixture(models: Models) -> str:
+    """Two models and a merge, and a task with weights of its own."""
+    base, one, other = models
+    return f"""
+mixture:
+- model: {one}
+  weight: 0.5
+- model: {other}
+  weight: 0.2
+- recipe:
+    merge_method: linear
+    models:
+    - model: {base}
+      parameters: {{weight: 0.5}}
+    - model: {one}
+      parameters: {{weight: 0.5}}
+    dtype: float32
+  weight: 0.3
+mean: geometric
+tasks: {{some_task: [0, 1, 0]}}
+"""
+
+
+CASES: dict[str, Callable[[Models], str]] = {"merge": merge, "multi": multi, "mixture": mixture}

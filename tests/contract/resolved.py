@@ -20,13 +20,19 @@ from mergekit.config import (
 from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.models.architecture import Architecture
+from evomerge.recipe.model_mixture import Pool
 from evomerge.recipe.plain import Recipe
 
 Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value
 
 
 def resolved(recipe: Recipe, architecture: Architecture) -> Values:
-    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe."""
+    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe.
+
+    Of a mixture, which mergekit does not read, its weights, with a task in a tensor's place.
+    """
+    if recipe.unbuilt:
+        return _mixed(recipe)
     config = MergeConfiguration.model_validate(copy.deepcopy(dict(recipe.config)))
     spec = merge_methods.get(config.merge_method)
     slices = config.slices or [_whole(config, architecture.n_layers)]
@@ -53,6 +59,17 @@ def resolved(recipe: Recipe, architecture: Architecture) -> Values:
     n_layers = sum(s.sources[0].layer_range[1] - s.sources[0].layer_range[0] for s in slices)
     assert n_layers == architecture.n_layers
     return found
+
+
+def _mixed(recipe: Recipe) -> Values:
+    recipe.check()
+    pool = Pool.of(recipe.config)
+    rows = {"": pool.weights, **pool.of_tasks}
+    return {
+        (task, model.text, "weight"): weight
+        for task, weights in rows.items()
+        for model, weight in zip(recipe.models, weights, strict=True)
+    }
 
 
 def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:

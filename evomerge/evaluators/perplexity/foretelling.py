@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
@@ -41,8 +41,12 @@ class Perplexity(Evaluator):
     Settings = PerplexitySettings
     means = "transformers"
     _corpora: tuple[Corpus, ...] | None = None
-    _engine: Engine | None = None
-    _tokens: list[list[int]]  # of its tokenizer
+    # Places of corpora that one model answers for -> what runs it, and their texts in its tokens.
+    _engines: dict[tuple[int, ...], tuple[Engine, list[list[int]]]]
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._engines = {}
 
     def prepare(self) -> tuple[MetricKey, ...]:
         """Reads the files; the metric of each task, in their order.
@@ -61,14 +65,14 @@ class Perplexity(Evaluator):
         self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
     ) -> Evaluation:
         """See :meth:`Evaluator.evaluate`."""
-        texts = [text for corpus in self._loaded() for text in corpus.texts]
-        if self._engine is None or self._engine.tokenizer is not model.tokenizer:
-            self._tokens = [tokens_of(text, model.tokenizer) for text in texts]
-            self._engine = self._engine_of(model)
-        return _evaluation(
-            self._loaded(),
-            self._likelihoods(self._engine, self._tokens, model, deadline, batch_divisor),
-        )
+        corpora = self._loaded()
+        found: dict[int, list[float]] = {}
+        for module, places in model.shared_out([corpus.key.task for corpus in corpora]):
+            engine, tokens = self._engine_for(model, tuple(places))
+            engine.bind(module, deadline, batch_divisor)
+            given = iter(self._likelihoods(engine, tokens))
+            found |= {place: list(islice(given, len(corpora[place].texts))) for place in places}
+        return _evaluation(corpora, [one for place in sorted(found) for one in found[place]])
 
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
@@ -79,7 +83,9 @@ class Perplexity(Evaluator):
             for corpus in self._loaded()
         ]
         tokens = [tokens_of(corpus.texts[0], model.tokenizer) for corpus in few]
-        found = self._likelihoods(self._engine_of(model), tokens, model, deadline)
+        engine = self._engine_of(model)
+        engine.bind(model.module, deadline)
+        found = self._likelihoods(engine, tokens)
         return _evaluation(few, found).metrics[: len(few)]
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
@@ -160,20 +166,24 @@ class Perplexity(Evaluator):
             self.prepare()
         return self._corpora or ()
 
+    def _engine_for(
+        self, model: LiveModel, places: tuple[int, ...]
+    ) -> tuple[Engine, list[list[int]]]:
+        """What answers for some corpora, and their texts; made once for a tokenizer."""
+        known = self._engines.get(places)
+        if known is None or known[0].tokenizer is not model.tokenizer:
+            texts = [text for place in places for text in self._loaded()[place].texts]
+            tokens = [tokens_of(text, model.tokenizer) for text in texts]
+            known = self._engines[places] = self._engine_of(model), tokens
+        return known
+
     def _engine_of(self, model: LiveModel) -> Engine:
         return self.engine(model.tokenizer, self.settings.batch_size, self.settings.engine)
 
     @staticmethod
-    def _likelihoods(
-        engine: Engine,
-        tokens: Sequence[Sequence[int]],
-        model: LiveModel,
-        deadline: Deadline | None,
-        batch_divisor: int = 1,
-    ) -> list[float]:
+    def _likelihoods(engine: Engine, tokens: Sequence[Sequence[int]]) -> list[float]:
         from evomerge.inference.shortage import freed_on_shortage, told_of_passes  # loads torch
 
-        engine.bind(model.module, deadline, batch_divisor)
         with freed_on_shortage(), told_of_passes():
             return engine.text_log_likelihoods(tokens)
 
