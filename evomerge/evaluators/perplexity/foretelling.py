@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
@@ -26,6 +26,7 @@ from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from evomerge.evaluators.plain_mixture import PlainMixture
     from evomerge.foundations.deadline import Deadline
     from evomerge.inference.base import Engine
     from evomerge.merging.live_model import LiveModel
@@ -146,12 +147,14 @@ class Perplexity(Evaluator):
         self, built: BuiltModel, report: Report, recorded: Collection[str] = ()
     ) -> Scored:
         """See :meth:`Evaluator.score_folder`; transformers alone, one window at a time."""
-        texts = [text for corpus in self._loaded() for text in corpus.texts]
+        texts = [(one.key.task, text) for one in self._loaded() for text in one.texts]
         found = []
         try:
             module, tokenizer = built.opened_by(_opened)
             report(0.0)
-            for text in texts:
+            for task, text in texts:
+                if built.mixture is not None:
+                    cast("PlainMixture", module).answer_for(task)
                 found.append(_alone(module, tokenizer, tokens_of(text, tokenizer)))
                 report(len(found) / len(texts))
         except (*_FAILURES, MemoryError) as error:
@@ -261,18 +264,16 @@ _VALUES = dict(zip(METRICS, (_bits_per_byte, _word_perplexity), strict=True))
 def _opened(built: BuiltModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer of a folder, as transformers loads them."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
+    from evomerge.evaluators.plain_mixture import module_of
     from evomerge.models.quiet import quiet_transformers
 
     torch.set_num_threads(built.threads)
-    more = {"trust_remote_code": built.trust_remote_code}
     with quiet_transformers():
-        module = AutoModelForCausalLM.from_pretrained(
-            built.folder, dtype=built.settings.dtype or "auto", **more
+        return module_of(built), AutoTokenizer.from_pretrained(
+            built.folder, trust_remote_code=built.trust_remote_code
         )
-        module.to(torch.device(built.device))  # type: ignore[arg-type]  # hidden by a decorator
-        return module, AutoTokenizer.from_pretrained(built.folder, **more)
 
 
 def _alone(
