@@ -95,6 +95,9 @@ def refused(settings="", more=""):
 def test_what_a_mixture_cannot_do_is_told_before_a_model_is_read():
     nothing = "a mixture merges nothing: each of its models stays as it is"
     assert refused(more="  tokenizer_source: union\n  out_dtype: float16") == [nothing, nothing]
+    assert refused(more="  merge_method: ties\n  base_model: org/c") == [
+        "a mixture merges nothing, got ties"
+    ]
     assert refused(more="  granularity: layer") == ["space mixture does not read granularity"]
     assert "expected 'arithmetic' or 'geometric'" in refused(", mean: harmonic")[0]
     assert "expected 'model' or 'task'" in refused(", per: layer")[0]
@@ -104,7 +107,7 @@ def test_what_a_mixture_cannot_do_is_told_before_a_model_is_read():
     ("splits", "together"),
     [
         ("holdout: [v, w]", (("x", "v"), ("y", "w"))),
-        ("holdout: [y, x]", (("x",), ("y",))),
+        ("validation: [y, x]", (("x",), ("y",))),
         ("holdout: [v]\nvalidation: [p, q]", (("x", "p"), ("y", "q"))),
     ],
 )

@@ -55,14 +55,17 @@ class MixtureWeights(MergeSpace):
     name: ClassVar[str] = "mixture"
     Settings: ClassVar[type[SpaceSettings]] = MixtureSettings
     settings: MixtureSettings
-    merge_method: ClassVar[str] = "linear"
+    merge_method: ClassVar[str] = "linear"  # what its models have to fit; no recipe names it
     reads: ClassVar[frozenset[str]] = frozenset()
     unlearned: ClassVar[str] = "a mixture merges no weights"
     mixes: ClassVar[bool] = True
 
     @classmethod
     def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
-        yield from super()._unfit(definition)
+        yield from (one for one in super()._unfit(definition) if one.path != ("merge_method",))
+        if definition.merge_method not in ("", cls.merge_method):
+            what = f"a mixture merges nothing, got {definition.merge_method}"
+            yield MisfitError(what, "merge_method", fix="Remove it, or use space: parameters.")
         if len(definition.models) < 2:
             yield MisfitError("a mixture is of two models or more, got 1", "models")
         for key in _OF_MERGES:
