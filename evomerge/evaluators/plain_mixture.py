@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evomerge.evaluators.built_model import BuiltMixture, BuiltModel
 
 
-class PlainMixture(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # torch's own clash
+class PlainMixture(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]  # theirs
     """Gives the logarithm of the mean of its members' probabilities, computed in float64.
 
     Args:
@@ -57,11 +57,9 @@ class PlainMixture(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # t
         found = total.log_softmax(-1) if self._pool.mean == "geometric" else total.log()
         return CausalLMOutput(logits=found.float())
 
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
-    ) -> dict[str, Any]:
+    def prepare_inputs_for_generation(self, input_ids: Any, *_: Any, **more: Any) -> dict[str, Any]:
         """The whole rows, each time."""
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+        return {"input_ids": input_ids, "attention_mask": more.get("attention_mask")}
 
 
 def module_of(built: BuiltModel) -> PreTrainedModel:
@@ -69,15 +67,15 @@ def module_of(built: BuiltModel) -> PreTrainedModel:
     if built.mixture is None:
         return _loaded(built, str(built.folder))
     folders = map(str, built.mixture.folders)
-    return PlainMixture([_loaded(built, folder) for folder in folders], built.mixture).eval()
+    return PlainMixture([_loaded(built, folder) for folder in folders], built.mixture)
 
 
 def _loaded(built: BuiltModel, folder: str) -> PreTrainedModel:
     with quiet_transformers():
-        module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        module: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=built.settings.dtype or "auto",
             trust_remote_code=built.trust_remote_code,
         )
-    module.to(torch.device(built.device))  # type: ignore[arg-type]  # hidden by a decorator
-    return module.eval()
+    loaded: PreTrainedModel = module.to(torch.device(built.device)).eval()
+    return loaded

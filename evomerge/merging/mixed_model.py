@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, chain, pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
@@ -30,7 +30,7 @@ _OF_SEVERAL = "mixture"  # as a model type
 _LENGTH = "max_position_embeddings"
 
 
-class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # torch's own clash
+class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]  # theirs
     """A model whose logits are the log-probabilities of a mixture of models.
 
     One cache holds the keys and values of all members, layer after layer. A member of weight 0
@@ -46,10 +46,10 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tor
         token: The same object as long as the members are the same.
     """
 
-    _supports_sdpa: ClassVar[bool] = True
-    _supports_flash_attn: ClassVar[bool] = True
-    _supports_flex_attn: ClassVar[bool] = True
-    _supports_attention_backend: ClassVar[bool] = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
 
     def __init__(self, members: Sequence[PreTrainedModel]) -> None:
         super().__init__(_config_of(members))
@@ -70,7 +70,7 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tor
             mean: Of their probabilities.
         """
         self.weights, self.mean = tuple(weights), mean
-        members: Sequence[Any] = self.members
+        members: Any = self.members
         self._run = [m for m, weight in zip(members, weights, strict=True) if weight > 0]
         self.config.num_hidden_layers = sum(map(_n_layers, self._run))
         return self
@@ -101,7 +101,7 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tor
         **more: Any,
     ) -> CausalLMOutputWithPast:
         """As every causal model of transformers; a loss is none of its outputs."""
-        run: Sequence[Any] = self.members if self._is_apart else self._run
+        run: Any = self.members if self._is_apart else self._run
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
         logits = [
@@ -124,12 +124,12 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tor
 
     def get_output_embeddings(self) -> Any:
         """What stands for a head: it is hooked where those of the members are."""
-        members: Sequence[Any] = self.members
+        members: Any = self.members
         return _Heads([member.get_output_embeddings() for member in members])
 
     def tie_weights(self, *given: Any, **more: Any) -> None:
         """Those of each member."""
-        members: Sequence[Any] = self.members
+        members: Any = self.members
         for member in members:
             member.tie_weights(*given, **more)
 
@@ -168,10 +168,10 @@ class _Heads:
 
 def _config_of(members: Sequence[PreTrainedModel]) -> Any:
     """The first member's configuration; of a type of its own where passes of others differ."""
-    config = copy.deepcopy(members[0].config)
+    config: Any = copy.deepcopy(members[0].config)
     lengths = [getattr(m.config, _LENGTH, None) for m in members]
-    if None not in lengths:
-        setattr(config, _LENGTH, min(lengths))
+    if all(lengths):
+        setattr(config, _LENGTH, min(filter(None, lengths)))
     told = {str([getattr(m.config, name, None) for name in _PASS_SETTINGS]) for m in members}
     if len(told) > 1:
         config.model_type = _OF_SEVERAL
@@ -182,7 +182,8 @@ def _caches(members: Sequence[Any], whole: Cache | None) -> list[Cache | None]:
     """The part of a cache that is each member's; they share its layers."""
     if whole is None:
         return [None] * len(members)
-    if type(whole) is DynamicCache and not any(layer.is_initialized for layer in whole.layers):
+    is_new = not any(getattr(layer, "is_initialized", True) for layer in whole.layers)
+    if type(whole) is DynamicCache and is_new:
         own = (DynamicCache(config=member.config).layers for member in members)
         whole.layers[:] = chain.from_iterable(own)  # sliding ones where a member's are
     bounds = [0, *accumulate(map(_n_layers, members))]

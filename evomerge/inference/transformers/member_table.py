@@ -147,13 +147,15 @@ def _mixed(logs: NDArray[np.float64], weights: Sequence[float], mean: Mean) -> N
     Member after member, so that equal numbers have equal sums wherever they stand.
     """
     pairs = [(w, own) for w, own in zip(weights, logs, strict=True) if w > 0]
+    found: NDArray[np.float64]
     if mean == "geometric":
-        return np.add.reduce([weight * own for weight, own in pairs])
+        found = np.add.reduce([weight * own for weight, own in pairs])
+        return found
     largest = np.maximum.reduce([own for _, own in pairs])
     shift = np.where(np.isfinite(largest), largest, 0.0)
     total = np.add.reduce([weight * np.exp(own - shift) for weight, own in pairs])
     with np.errstate(divide="ignore"):  # no member gives it any probability
-        found: NDArray[np.float64] = np.log(total) + shift
+        found = np.log(total) + shift
     return found
 
 
