@@ -23,7 +23,7 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LostFileError, MergeError, told
 from evomerge.foundations.reading import is_folder
 from evomerge.foundations.scratch import full_scratch
-from evomerge.merging.built_files import BuiltFolder, Outputs
+from evomerge.merging.built_files import BuiltFolder, Outputs, Tokenizers
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub_cache import reachable
 from evomerge.merging.kept_memory import MemoryBudget
@@ -79,6 +79,8 @@ class ResidentMerger:
             another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
+        tokenizers: Those read so far, of mergers whose models are scored in turn: an equal one is
+            the same object, and requests are not tokenised again. None: its own.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ResidentMerger:
         folders: Sequence[Path] = (),
         ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
+        tokenizers: Tokenizers | None = None,
     ) -> None:
         self._device = device
         self._dtype = dtype
@@ -112,7 +115,7 @@ class ResidentMerger:
             budget=budget,
             window=Window(source_bytes, torch.device(device)),
         )
-        self._outputs = Outputs(self._sources.options)
+        self._outputs = Outputs(self._sources.options, tokenizers)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
         self._weights: Weights | None = None
         self._weights_key: _WeightsKey | None = None

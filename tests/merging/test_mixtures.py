@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -138,7 +139,7 @@ def mixture(models, weights, mean="arithmetic", **more):
 @torch.no_grad()
 def test_a_recipe_comes_to_life_and_other_weights_take_no_merge(tmp_path):
     family = tiny_family(tmp_path / "family")
-    mergers = Mergers(lambda: ResidentMerger(merge_seed=3))
+    mergers = Mergers(partial(ResidentMerger, merge_seed=3, tokenizers={}))
     live = mergers.merge(mixture(family, WEIGHTS, tasks={"sums": [0, 0, 1]}))
     tokens = torch.arange(4, 24)[None]
     alone = [mergers.make().merge(Recipe(document)).module for document in documents(family)]
@@ -151,6 +152,7 @@ def test_a_recipe_comes_to_life_and_other_weights_take_no_merge(tmp_path):
         (False, [0, 2]),
         (True, [1]),
     ]
+    assert mergers.merge(Recipe(documents(family)[1])).tokenizer is live.tokenizer
     other = mergers.merge(mixture(family, (0, 0.5, 0.5), "geometric"))
     assert other.module is live.module
     assert other.tokenizer is live.tokenizer
