@@ -57,9 +57,11 @@ class PlainMixture(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         found = total.log_softmax(-1) if self._pool.mean == "geometric" else total.log()
         return CausalLMOutput(logits=found.float())
 
-    def prepare_inputs_for_generation(self, input_ids: Any, *_: Any, **more: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(  # type: ignore[override]  # transformers names each it sets
+        self, input_ids: Any, attention_mask: Any = None, **_: Any
+    ) -> dict[str, Any]:
         """The whole rows, each time."""
-        return {"input_ids": input_ids, "attention_mask": more.get("attention_mask")}
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
 def module_of(built: BuiltModel) -> PreTrainedModel:
