@@ -36,11 +36,13 @@ class Need:
         what: In words.
         n_bytes: How much.
         is_certain: Whether a run cannot do with less.
+        has_gradient: Whether training needs as much again, for a gradient of it.
     """
 
     what: str
     n_bytes: int
     is_certain: bool = True
+    has_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Sizes:
 
     Attributes:
         sources: Bytes of all models, each once.
-        n_values: Numbers in one merged model.
+        n_values: Numbers in one candidate.
         item: Bytes of one of them in the live model.
         largest: Numbers in the largest tensor.
         n_sources: Models that are merged.
@@ -106,7 +108,8 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     models = [model for model in models if model.tensors]
     if not models:
         return None
-    in_sums = not merge_space_for(genome.genome).folds_adapters
+    kind = merge_space_for(genome.genome)
+    in_sums = not kind.folds_adapters
     if in_sums:
         models = models[:1]  # all have the same base, and it alone is read
     first = max(models, key=lambda model: sum(_n_values(t) for t in model.tensors.values()))
@@ -114,7 +117,10 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     of_model = {m.name: sum(t.n_bytes for t in m.tensors.values()) for m in models}
     return Sizes(
         sources=sum(of_model.values()),
-        n_values=sum(values),
+        n_values=sum(
+            _n_values(tensor) * kind.n_copies(genome.genome, name)
+            for name, tensor in first.tensors.items()
+        ),
         item=ITEM_BYTES.get(genome.evaluation.dtype or out_dtype, COMPUTED_BYTES),
         largest=max(values),
         n_sources=len(models),
@@ -182,7 +188,7 @@ def memory_needs(
             copies * sizes.sources,
             is_certain=False,  # what does not fit is read from its files in every merge
         ),
-        Need(f"live model{each}", workers * live),
+        Need(f"live model{each}", workers * live, has_gradient=True),
         Need(
             f"merging {'block by block' if in_blocks else 'its largest tensor'}{each}",
             workers * merging,

@@ -4,6 +4,7 @@
 kind    how it comes to life
 ======= ==========================================================
 mixture its members stay, and answer together
+moe     its experts are merged into their places in one model
 multi   what is made on the way lies on disk, the last is live
 merge   its weights are computed into a live model that stays
 ======= ==========================================================
@@ -20,6 +21,7 @@ MERGERS: Registry[Callable[..., Merger]] = Registry(
     "merger",
     {
         "mixture": "evomerge.merging.mixture_merger:MixtureMerger",
+        "moe": "evomerge.merging.joined_experts:JoinedMerger",
         "multi": "evomerge.merging.staged:StagedMerger",
         "merge": "evomerge.merging.mergers:resident",
     },

@@ -4,6 +4,7 @@
 kind    what it is
 ======= ==========================================================
 mixture several models, their probabilities combined; nothing builds it
+moe     merges that ``mergekit-moe`` joins into a mixture of experts
 multi   several, one after the other, that ``mergekit-multi`` builds
 merge   one merge: a document that ``mergekit-yaml`` builds
 ======= ==========================================================
@@ -20,6 +21,7 @@ RECIPE_KINDS: Registry[Any] = Registry(
     "recipe kind",
     {
         "mixture": "evomerge.recipe.model_mixture:ModelMixture",
+        "moe": "evomerge.recipe.moe:Moe",
         "multi": "evomerge.recipe.multi:Multi",
         "merge": "evomerge.recipe.merge:Merge",
     },

@@ -131,9 +131,10 @@ def test_recipes_name_a_base_or_a_tokenizer_and_both_dtypes(merge_space):
     if merge_space.mixes:  # its models stay as they are
         assert all(one["merge_method"] == "passthrough" for one in recipe.documents)
         return
-    config = recipe.config
-    assert "base_model" in config or "tokenizer_source" in config
-    assert (config["dtype"], config["out_dtype"]) == ("float32", "bfloat16")
+    assert recipe.dtype == "bfloat16"
+    for config in recipe.documents:
+        assert "base_model" in config or "tokenizer_source" in config
+        assert (config["dtype"], config["out_dtype"]) == ("float32", "bfloat16")
 
 
 def test_a_point_that_is_encoded_and_decoded_is_the_same_recipe(merge_space):
