@@ -10,6 +10,7 @@ from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import sizes_of
 from evomerge.checks.token_ids import added_tokens, mixed_vocabularies, vocabularies
 from evomerge.compiler.chosen_space import with_space
+from evomerge.compiler.compiled import tasks_together
 from evomerge.compiler.seeds import seeds_of
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
@@ -113,7 +114,7 @@ def test_what_a_mixture_cannot_do_is_told_before_a_model_is_read():
 )
 def test_which_tasks_of_other_splits_have_the_weights_of_a_search_task(splits, together):
     genome = validate_genome(parse_yaml(GENOME % ("", splits), "g.yml"))
-    assert genome.tasks_together == together
+    assert tasks_together(genome) == together
 
 
 def context(tmp_path, extra, **fields):

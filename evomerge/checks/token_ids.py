@@ -17,9 +17,9 @@ _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 _STOPS = ("eos_token_id", "pad_token_id", "bos_token_id")
 
 
-def has_tokenizer(subject: CheckContext) -> Iterator[Finding]:
+def has_tokenizer(context: CheckContext) -> Iterator[Finding]:
     """Models without tokenizer files: each is scored alone before the search."""
-    for model in subject.models:
+    for model in context.models:
         has_none = model.tokenizer is None and "tokenizer.json" not in model.broken
         if has_none and model.config:
             yield error(
@@ -27,15 +27,15 @@ def has_tokenizer(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def vocabularies(subject: CheckContext) -> Iterator[Finding]:
+def vocabularies(context: CheckContext) -> Iterator[Finding]:
     """Numbers of rows or ids of tokens that differ, where the genome does not choose one."""
-    reference = reference_of(subject)
-    if reference is None or chosen_tokenizer(subject):
+    reference = reference_of(context)
+    if reference is None or chosen_tokenizer(context):
         return
-    for model in others_of(subject):
+    for model in others_of(context):
         what = _difference(reference, model)
         if what:
-            yield error(what, model.key, _choose(subject, reference))
+            yield error(what, model.key, _choose(context, reference))
         elif _cannot_compare(reference.tokenizer, model.tokenizer):
             yield warning(
                 f"the vocabulary of {model.name} cannot be compared with that of {reference.name}:"
@@ -45,17 +45,17 @@ def vocabularies(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def _choose(subject: CheckContext, reference: ModelFacts) -> str:
-    if merge_space_for(subject.genome.genome).mixes:
+def _choose(context: CheckContext, reference: ModelFacts) -> str:
+    if merge_space_for(context.genome.genome).mixes:
         return "A mixture adds probabilities token by token: take models with one tokenizer."
-    has_base = subject.genome.genome.base_model is not None
+    has_base = context.genome.genome.base_model is not None
     own = "base (the base's vocabulary)" if has_base else f"{reference.name} (its vocabulary)"
     return f"Set tokenizer_source: {own} or union (all tokens)."
 
 
-def chosen_tokenizer(subject: CheckContext) -> str:
+def chosen_tokenizer(context: CheckContext) -> str:
     """``union``, ``base`` or a model where the genome names a tokenizer; "" where it does not."""
-    definition = subject.genome.genome
+    definition = context.genome.genome
     if definition.tokenizer is not None:
         return definition.tokenizer.source
     return definition.tokenizer_source or ""
@@ -97,12 +97,12 @@ def rows(model: ModelFacts) -> int | None:
     return configured if isinstance(configured, int) else None
 
 
-def mixed_vocabularies(subject: CheckContext) -> Iterator[Finding]:
+def mixed_vocabularies(context: CheckContext) -> Iterator[Finding]:
     """Models that one vocabulary is chosen for, beside a mixture of them as they are."""
-    reference = reference_of(subject)
-    if "mixture" not in subject.genome.baselines or reference is None:
+    reference = reference_of(context)
+    if "mixture" not in context.genome.baselines or reference is None:
         return
-    for model in others_of(subject) if chosen_tokenizer(subject) else ():
+    for model in others_of(context) if chosen_tokenizer(context) else ():
         what = _difference(reference, model)
         if what:
             yield error(
@@ -112,11 +112,11 @@ def mixed_vocabularies(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def padded_rows(subject: CheckContext) -> Iterator[Finding]:
+def padded_rows(context: CheckContext) -> Iterator[Finding]:
     """Rows beyond the last token, which are cut off where the genome names a tokenizer."""
-    block = subject.genome.genome.tokenizer
-    reference = reference_of(subject)
-    if not chosen_tokenizer(subject) or reference is None or reference.tokenizer is None:
+    block = context.genome.genome.tokenizer
+    reference = reference_of(context)
+    if not chosen_tokenizer(context) or reference is None or reference.tokenizer is None:
         return
     n_rows, vocabulary = rows(reference), reference.tokenizer.vocabulary
     if vocabulary is None or n_rows is None or n_rows <= len(vocabulary):
@@ -130,20 +130,20 @@ def padded_rows(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def added_tokens(subject: CheckContext) -> Iterator[Finding]:
+def added_tokens(context: CheckContext) -> Iterator[Finding]:
     """Added tokens that share an id and not a meaning, and ids without a row."""
-    reference = reference_of(subject)
-    is_mixed = merge_space_for(subject.genome.genome).mixes
+    reference = reference_of(context)
+    is_mixed = merge_space_for(context.genome.genome).mixes
     report = error if is_mixed else warning
     expected = reference.tokenizer.added if reference and reference.tokenizer else {}
-    for model in subject.models:
+    for model in context.models:
         added = model.tokenizer.added if model.tokenizer is not None else {}
         clashes = [
             f"{index} is {text!r}, in {reference.name} {expected[index]!r}"
             for index, text in sorted(added.items())
             if reference is not None and expected.get(index, text) != text
         ]
-        if clashes and not chosen_tokenizer(subject):
+        if clashes and not chosen_tokenizer(context):
             yield report(
                 f"{model.name} has {counted(len(clashes), 'added token')} with an id of another"
                 f" meaning in another model: {some(clashes)}",
@@ -167,14 +167,14 @@ def _without_row(model: ModelFacts, added: Mapping[int, str]) -> Iterator[Findin
         )
 
 
-def tokenizer_kinds(subject: CheckContext) -> Iterator[Finding]:
+def tokenizer_kinds(context: CheckContext) -> Iterator[Finding]:
     """A slow tokenizer beside fast ones."""
-    reference = reference_of(subject)
-    for model in subject.models:
+    reference = reference_of(context)
+    for model in context.models:
         tokenizer = model.tokenizer
         if tokenizer is None or tokenizer.is_fast or not tokenizer.is_slow:
             continue
-        if model is reference or chosen_tokenizer(subject):
+        if model is reference or chosen_tokenizer(context):
             yield warning(
                 f"{model.name} has only a slow tokenizer, which is converted when it is read and"
                 " may split texts in another way",
@@ -183,10 +183,10 @@ def tokenizer_kinds(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def text_ends(subject: CheckContext) -> Iterator[Finding]:
+def text_ends(context: CheckContext) -> Iterator[Finding]:
     """Special tokens and stop tokens that differ: a merge may not know when to stop."""
-    reference = reference_of(subject)
-    for model in others_of(subject):
+    reference = reference_of(context)
+    for model in others_of(context):
         if reference is None:
             return
         if model.tokenizer is None:
@@ -220,11 +220,11 @@ def _stop(model: ModelFacts, role: str) -> Any:
     return found[0] if len(found) == 1 else sorted(found, key=str)
 
 
-def chat_templates(subject: CheckContext) -> Iterator[Finding]:
+def chat_templates(context: CheckContext) -> Iterator[Finding]:
     """Several chat templates, where the genome does not choose one."""
-    if subject.genome.genome.chat_template is not None:
+    if context.genome.genome.chat_template is not None:
         return
-    with_tokenizer = [model for model in subject.models if model.tokenizer is not None]
+    with_tokenizer = [model for model in context.models if model.tokenizer is not None]
     templates = {m.name: m.tokenizer.chat_template for m in with_tokenizer if m.tokenizer}
     found = {template for template in templates.values() if template}
     if len(found) > 1:
@@ -233,7 +233,7 @@ def chat_templates(subject: CheckContext) -> Iterator[Finding]:
             "genome.models",
             "Set chat_template to the one the tasks should use: auto, a name, or a Jinja text.",
         )
-    reference = reference_of(subject)
+    reference = reference_of(context)
     if found and reference is not None and templates.get(reference.name) == "":
         with_template = [name for name, template in templates.items() if template]
         yield warning(

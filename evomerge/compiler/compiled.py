@@ -11,6 +11,7 @@ from evomerge.compiler.split_tasks import LoadedTasks
 from evomerge.foundations.findings import Finding
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
+from evomerge.genome.words import FINAL_SPLITS
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces.base import MergeSpace
 
@@ -20,7 +21,7 @@ class Compiled:
     """A genome that fits its models and tasks: everything files can show has been checked.
 
     Attributes:
-        subject: The genome and what its files say.
+        context: The genome and what its files say.
         source: The genome file with its lines.
         merge_space: What varies, and what it means.
         choice: Who will propose.
@@ -28,7 +29,7 @@ class Compiled:
         findings: Warnings and notes.
     """
 
-    subject: CheckContext
+    context: CheckContext
     source: YamlFile
     merge_space: MergeSpace
     choice: OptimizerChoice
@@ -38,7 +39,7 @@ class Compiled:
     @property
     def genome(self) -> Genome:
         """The genome file as an object."""
-        return self.subject.genome
+        return self.context.genome
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,21 @@ def named_models(genome: Genome) -> list[tuple[ModelName, str]]:
     if definition.base_model is not None:
         named.setdefault(definition.base_model, "genome.base_model")
     return list(named.items())
+
+
+def tasks_together(genome: Genome) -> tuple[tuple[str, ...], ...]:
+    """The name of each search task, and of those of other splits that judge the same.
+
+    They have the same name; in a split with none of these names, the same place among as many.
+    """
+    own = [task.name for task in genome.tasks]
+    found = [[name] for name in own]
+    for split in FINAL_SPLITS:
+        names = [task.name for task in genome.split(split)]
+        if len(names) == len(own) and not {*names} & {*own}:
+            for group, name in zip(found, names, strict=True):
+                group.append(name)
+    return tuple(map(tuple, found))
 
 
 def all_models(genome: Genome) -> list[Any]:

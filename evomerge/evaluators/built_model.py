@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.nouns.evaluation import Document
-from evomerge.recipe.model_mixture import Pool
+from evomerge.recipe.pool import Pool
 
 T = TypeVar("T")
 Report = Callable[[float], None]  # hears the share that is done, [0, 1]

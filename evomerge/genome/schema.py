@@ -12,7 +12,6 @@ from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.genome.words import (
-    FINAL_SPLITS,
     N_FINALISTS,
     SPLITS,
     TRACKERS,
@@ -176,8 +175,8 @@ class Execution(Block):
 
     executor: str = Field(
         "auto",
-        description="`serial`: one after the other, in the process of the run; `processes`: each "
-        "worker in one of its own; `auto`: `serial` for one worker, else `processes`.",
+        description="Where trials run; `evomerge list executors`. `auto`: `serial` for one worker, "
+        "else `processes`.",
     )
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
     trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(
@@ -329,21 +328,6 @@ class Genome(Block):
         tasks: list[Task] = getattr(self, name)
         limit = getattr(self, limit_key(name))
         return tuple(self._filled(task, limit) for task in tasks)
-
-    @property
-    def tasks_together(self) -> tuple[tuple[str, ...], ...]:
-        """The name of each search task, and of those of other splits that judge the same.
-
-        They have the same name; in a split with none of these names, the same place among as many.
-        """
-        own = [task.name for task in self.tasks]
-        found = [[name] for name in own]
-        for split in FINAL_SPLITS:
-            names = [task.name for task in getattr(self, split)]
-            if len(names) == len(own) and not {*names} & {*own}:
-                for group, name in zip(found, names, strict=True):
-                    group.append(name)
-        return tuple(map(tuple, found))
 
     def _filled(self, task: Task, limit: int | None) -> Task:
         changes: dict[str, Any] = {}

@@ -11,7 +11,7 @@ Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "sler
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 # Those of a genome that names none: a mixture is run by all of its models at once.
 USUAL_BASELINES: tuple[Baseline, ...] = BASELINES[: BASELINES.index("mixture")]
-TRACKERS = ("page", "optuna_journal")  # who hears of a run unless the genome says
+TRACKERS = ("page", "optuna_journal", "log")  # who hears of a run unless the genome says
 N_FINALISTS = 5
 
 

@@ -20,8 +20,8 @@ from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import Shares
 from evomerge.nouns.space import Point, Space
-from evomerge.recipe.model_mixture import MEAN, MEANS, MEMBERS, TASKS, Mean, Pool
 from evomerge.recipe.plain import Recipe, rounded
+from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, Mean, Pool, models_mixed
 
 # What a mixture takes from its first model, or leaves as each model has it.
 _OF_MERGES = ("tokenizer", "tokenizer_source", "chat_template", "out_dtype")
@@ -112,8 +112,7 @@ class MixtureWeights(MergeSpace):
 
     def point_of(self, recipe: Recipe) -> dict[str, Any] | None:
         """See the base class; of a mixture of these models, with weights where this space has."""
-        members = recipe.config.get(MEMBERS, ())
-        if [one.get("model") for one in members] != [model.in_recipe for model in self.models]:
+        if models_mixed(recipe.config) != [model.in_recipe for model in self.models]:
             return None
         pool = Pool.of(recipe.config)
         if pool.mean != self.settings.mean or {*pool.of_tasks} != {*chain(*self._groups)}:

@@ -22,7 +22,7 @@ from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from evomerge.recipe.model_mixture import Mean
+from evomerge.recipe.pool import Mean
 
 # What the masks and the shared tokens of a pass depend on; members that agree take the same ones.
 _PASS_SETTINGS = ("model_type", "_attn_implementation", "sliding_window", "rope_parameters")

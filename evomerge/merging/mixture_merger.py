@@ -14,8 +14,8 @@ from evomerge.foundations.errors import MergeError
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.mixed_model import MixedModel
-from evomerge.recipe.model_mixture import Pool
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.pool import Pool
 
 
 class MixtureMerger:

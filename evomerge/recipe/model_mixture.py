@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
@@ -29,33 +29,9 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind
 from evomerge.recipe.file import recipe_config
+from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS
 
-Mean = Literal["arithmetic", "geometric"]
-MEANS: tuple[Mean, ...] = get_args(Mean)
-MEMBERS, MEAN, TASKS = "mixture", "mean", "tasks"
 SUM_TOLERANCE = 1e-3  # weights are written with six digits, by people with fewer
-
-
-@dataclass(frozen=True)
-class Pool:
-    """How the members of a mixture are combined.
-
-    Attributes:
-        mean: Of their probabilities.
-        weights: One per member, wherever no task has its own.
-        of_tasks: Task -> its weights.
-    """
-
-    mean: Mean
-    weights: tuple[float, ...]
-    of_tasks: Mapping[str, tuple[float, ...]]
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Pool:
-        """That of a mixture's configuration; its weights sum to 1 exactly."""
-        own = [entry["weight"] for entry in config[MEMBERS]]
-        of_tasks = {name: _summing_to_1(given) for name, given in config.get(TASKS, {}).items()}
-        return cls(config.get(MEAN, MEANS[0]), _summing_to_1(own), of_tasks)
 
 
 class ModelMixture(RecipeKind):
@@ -106,11 +82,6 @@ def _document(entry: Mapping[str, Any]) -> Document:
         document: Document = entry["recipe"]
         return document
     return {"merge_method": "passthrough", "models": [{"model": entry["model"]}]}
-
-
-def _summing_to_1(weights: Sequence[float]) -> tuple[float, ...]:
-    total = math.fsum(weights)
-    return tuple(weight / total for weight in weights)
 
 
 def _part(source: YamlFile, path: KeyPath) -> YamlFile:

@@ -25,8 +25,8 @@ from evomerge.foundations.scratch import scratch
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
-from evomerge.recipe.model_mixture import Pool
 from evomerge.recipe.own_names import located
+from evomerge.recipe.pool import Pool
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
     TOLERANCE,

@@ -20,8 +20,8 @@ from mergekit.config import (
 from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.models.architecture import Architecture
-from evomerge.recipe.model_mixture import Pool
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.pool import Pool
 
 Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value
 

@@ -7,8 +7,8 @@ import yaml
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.recipe.file import documents_of, recipe_of
-from evomerge.recipe.model_mixture import Pool
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.pool import Pool
 
 MERGE = {"merge_method": "linear", "models": [{"model": "c", "parameters": {"weight": 1}}]}
 CONFIG = {

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from evomerge.inference.base import LogLikelihood
 from evomerge.inference.transformers.likelihoods import SCORED_AT_ONCE, ScoringPass
-from evomerge.recipe.model_mixture import Mean
+from evomerge.recipe.pool import Mean
 
 ROWS_BYTES = 1 << 30  # of rows kept for geometric means; beyond it each trial runs the models
 
