@@ -41,8 +41,3 @@ class Mergers:
         """See :class:`Merger`."""
         for kind, merger in self._of_kind.items():
             merger.forget_structures(coming if coming and coming.kind == kind else None)
-
-
-def resident(mergers: Mergers) -> Merger:
-    """The one that stays."""
-    return mergers.resident
