@@ -2,9 +2,10 @@
 
     python benchmarks/layer_trials.py [--width 576] [--layers 30] [--documents 100] [--trials 12]
 
-Two Llamas of random weights in the shape of SmolLM2-135M, but for their vocabulary, are searched by
-edits of a path (bar: 2 % outside of forward passes). The trials after the first few, in which
-caches fill; then the same recipes merged into a live model, as any other recipe is.
+Two Llamas of random weights, as deep and wide as SmolLM2-135M, with MLPs twice as wide as the stream,
+are searched by edits of a path (bar: 2 % outside of forward passes). Counted are the trials after
+the first third, in which caches fill; then the same recipes merged into a live model, as any other
+recipe is.
 """
 
 from __future__ import annotations
