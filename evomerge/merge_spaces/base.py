@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +40,7 @@ class MergeSpace(ABC):
         definition: The ``genome:`` block.
         architecture: What the models have in common.
         out_dtype: Dtype of merged models where the genome does not say.
+        tasks: Names of the tasks, those that judge the same in each split together.
 
     Attributes:
         name: Its name in the table.
@@ -47,8 +48,13 @@ class MergeSpace(ABC):
         reads: Keys of ``genome:`` that say what varies and may stand beside it.
         merge_method: The one of its recipes; empty: the genome names it.
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
+        mixes: Whether its recipes are mixtures: all models answer, token by token.
         unlearned: Why it has no weights that could be learned; empty where it has.
+        mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
+        conditional: Names of coordinates that act only where others say so.
+        longest_path: Layers of the deepest model it makes, where that is its own to say.
+        scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
 
     Raises:
         GenomeError: nothing varies, or the genome asks for what the space cannot do.
@@ -59,11 +65,20 @@ class MergeSpace(ABC):
     reads: ClassVar[frozenset[str]] = SPACE_KEYS
     merge_method: ClassVar[str] = ""
     folds_adapters: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
     unlearned: ClassVar[str] = ""
+    mixes_depths: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
+    conditional: Collection[str] = ()
+    longest_path: int | None = None
+    scaled_tensors: tuple[str, ...] = ()
 
     def __init__(
-        self, definition: MergeDefinition, architecture: Architecture, out_dtype: str
+        self,
+        definition: MergeDefinition,
+        architecture: Architecture,
+        out_dtype: str,
+        tasks: Sequence[Sequence[str]] = (),
     ) -> None:
         misfits = [*self.misfits(definition)]
         if misfits:
@@ -77,6 +92,7 @@ class MergeSpace(ABC):
         self.architecture = architecture
         self.method = method_named(definition.merge_method)
         self.out_dtype = definition.out_dtype or out_dtype
+        self.tasks = tuple(map(tuple, tasks))
         self.space = self._build()
 
     @classmethod
@@ -212,6 +228,11 @@ class MergeSpace(ABC):
                 "out_dtype": self.out_dtype,
             }
         )
+
+    @property
+    def has_one_depth(self) -> bool:
+        """Whether all models have equally many layers, so that tensor can meet tensor."""
+        return not self.architecture.depths
 
     def average_recipe(self) -> Recipe:
         """The uniform average of the models, without the base."""

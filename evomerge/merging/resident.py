@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
+from mergekit.common import dtype_from_name
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import MergeError
 from evomerge.foundations.reading import is_folder
-from evomerge.merging.built_files import BuiltFolder, Outputs
+from evomerge.merging.built_files import BuiltFolder, Outputs, Tokenizers
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub_cache import reachable
 from evomerge.merging.kept_memory import MemoryBudget
@@ -65,6 +66,8 @@ class ResidentMerger:
             another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
+        tokenizers: Those read so far, of mergers whose models are scored in turn: an equal one is
+            the same object, and requests are not tokenised again. None: its own.
 
     Attributes:
         dtype: As given.
@@ -86,6 +89,7 @@ class ResidentMerger:
         folders: Sequence[Path] = (),
         ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
+        tokenizers: Tokenizers | None = None,
     ) -> None:
         self._device = device
         self.dtype = dtype
@@ -103,7 +107,7 @@ class ResidentMerger:
             budget=budget,
             window=Window(source_bytes, torch.device(device)),
         )
-        self._outputs = Outputs(self._sources.options)
+        self._outputs = Outputs(self._sources.options, tokenizers)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
         self._n_kept = STRUCTURES_KEPT
         self._weights: Weights | None = None
@@ -142,9 +146,26 @@ class ResidentMerger:
         """Gives back the memory of the live model, so that another has it."""
         self._weights = self._weights_key = None
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """Drops all plans and what their kernels keep, so that others have the memory."""
         self._plans.clear()
+
+    def surroundings(self, recipe: Recipe) -> BuiltFolder:
+        """What a built folder holds beside the weights."""
+        return self._plan(reachable(recipe), recipe).output
+
+    def dtype_in(self, folder: BuiltFolder) -> torch.dtype:
+        """That of a live model with such surroundings, float32 where nobody says."""
+        dtype = dtype_from_name(self.dtype) or folder.config.dtype
+        return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+    def drop_model(self) -> None:
+        """Gives back the live model; the next merge loads one again."""
+        self._weights = None
+
+    def load(self, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]) -> Weights:
+        """A model beside its own, as a folder with these tensors loads."""
+        return Weights.load(config, tensors, device=self._device, dtype=self.dtype, ties=self.ties)
 
     def write_frame(self, recipe: Recipe, folder: Path) -> None:
         """Writes what a built folder holds beside the weights: configuration and tokenizer."""
@@ -255,13 +276,7 @@ class ResidentMerger:
             plan.weights_key = (plan.output.config_text, frozenset(tensors))
             if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
                 self._weights = weights = None  # frees the old model before the new one
-                weights = Weights.load(
-                    plan.output.config,
-                    tensors,
-                    device=self._device,
-                    dtype=self.dtype,
-                    ties=self.ties,
-                )
+                weights = self.load(plan.output.config, tensors)
                 self._weights, self._weights_key = weights, plan.weights_key
                 return weights.module
             weights.copy(tensors)

@@ -21,6 +21,7 @@ from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.models.architecture import Architecture
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.pool import Pool
 
 Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value
 
@@ -28,8 +29,11 @@ Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> 
 def resolved(recipe: Recipe, architecture: Architecture) -> Values:
     """Every value mergekit reads; raises what mergekit raises where it refuses the recipe.
 
-    Of several merges each has its own tensors, under its name.
+    Of several merges each has its own tensors, under its name; of a mixture, which mergekit does
+    not read, there are its weights, with a task in a tensor's place.
     """
+    if recipe.unbuilt:
+        return _mixed(recipe)
     if recipe.is_plain:
         return _resolved(recipe.config, architecture)
     found: Values = {}
@@ -47,7 +51,14 @@ def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values
         base = slice_.base_model or config.base_model
         spec.validate_inputs([source.model for source in slice_.sources], base)
     found: Values = {}
-    n_layers = 0
+    stacked = [
+        (str(s.sources[0].model), layer)
+        for s in slices
+        for layer in range(*s.sources[0].layer_range)
+    ]
+    is_path = config.merge_method == "passthrough" and config.slices is not None
+    if is_path:  # which layers there are is what it says
+        found.update({(f"layer {n}", "", "hop"): hop for n, hop in enumerate(stacked)})
     for tensor, slice_, t in _places(slices, architecture):
         reader = ConfigReader(config=config, t=t, slice_out=slice_)
         shared, per_input = resolve_parameters(
@@ -63,9 +74,19 @@ def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values
             found.update({(tensor, str(model), name): v for name, v in values.items()})
         if slice_.base_model:
             found[tensor, "", "pair"] = tuple(str(source.model) for source in slice_.sources)
-    n_layers = sum(s.sources[0].layer_range[1] - s.sources[0].layer_range[0] for s in slices)
-    assert n_layers == architecture.n_layers
+    assert is_path or len(stacked) == architecture.n_layers
     return found
+
+
+def _mixed(recipe: Recipe) -> Values:
+    recipe.check()
+    pool = Pool.of(recipe.config)
+    rows = {"": pool.weights, **pool.of_tasks}
+    return {
+        (task, model.text, "weight"): weight
+        for task, weights in rows.items()
+        for model, weight in zip(recipe.models, weights, strict=True)
+    }
 
 
 def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:
@@ -81,6 +102,7 @@ def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:
 def _places(
     slices: list[OutputSliceDefinition], architecture: Architecture
 ) -> Iterator[tuple[str, OutputSliceDefinition, float]]:
+    place = 0
     for tensor in architecture.embeddings:
         yield tensor, slices[0], 0
     for slice_ in slices:
@@ -88,6 +110,7 @@ def _places(
         for layer in range(start, end):
             t = (layer - start) / (end - start - 1) if end - start > 1 else 1
             for tensor in architecture.layer_tensors:
-                yield tensor.replace("{layer}", str(layer)), slice_, t
+                yield tensor.replace("{layer}", str(place)), slice_, t
+            place += 1
     for tensor in (*architecture.final_norm, *architecture.head):
         yield tensor, slices[-1], 0
