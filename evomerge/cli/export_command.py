@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also build the model into this folder with mergekit-yaml.",
 )
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the winner as a LoRA into this folder instead: exact where it merges adapters.",
+)
+@click.option("--rank", type=click.IntRange(min=1), help="The nearest adapter of this rank.")
+@click.option("--base", metavar="MODEL", help="What it is an adapter of. Default: its base.")
+@click.option("--no-score", is_flag=True, help="Do not score the adapter beside the winner.")
 @force_option
 @permission_options
 def export(
@@ -39,6 +47,10 @@ def export(
     trial: int | None,
     top: int | None,
     build: Path | None,
+    adapter: Path | None,
+    rank: int | None,
+    base: str | None,
+    no_score: bool,
     force: bool,
     permissions: Permissions,
 ) -> None:
@@ -47,6 +59,15 @@ def export(
     A run with several objectives gives one recipe per point of its Pareto front. Nothing that is
     there is replaced without --force; a model appears in its folder when it is complete.
     """
+    if adapter is None and output is not None and build is None and top is None:
+        adapter, output = _meant(best_or_run, output)
+    if adapter is not None:
+        if output is not None or build is not None or top is not None:
+            raise click.UsageError("--adapter writes one adapter: leave out -o, --build and --top.")
+        _write_adapter(best_or_run, trial, adapter, rank, base, permissions, not no_score)
+        return
+    if rank is not None or base is not None or no_score:
+        raise click.UsageError("--rank, --base and --no-score are of an --adapter.")
     from evomerge.cli.written import write_result
     from evomerge.foundations.creating import (
         refuse_inside_needed,
@@ -79,6 +100,43 @@ def export(
     for job in jobs:
         if job.folder is not None:
             _build(job.export, job.folder, force, permissions)
+
+
+def _meant(best_or_run: Path, output: Path) -> tuple[Path | None, Path | None]:
+    """A folder for an adapter where the genome has `output: adapter`, else a recipe's file."""
+    from evomerge.foundations.errors import EvomergeError
+    from evomerge.report.adapter_export import wants_adapter
+
+    try:
+        is_adapter = wants_adapter(best_or_run)
+    except EvomergeError:  # whoever writes the recipe says what is wrong
+        is_adapter = False
+    return (output, None) if is_adapter else (None, output)
+
+
+def _write_adapter(
+    best_or_run: Path,
+    trial: int | None,
+    folder: Path,
+    rank: int | None,
+    base: str | None,
+    permissions: Permissions,
+    is_scored: bool,
+) -> None:
+    from evomerge.cli.adapter_export import export_adapter
+    from evomerge.cli.log import run_log
+    from evomerge.run.chosen import trial_of, winners_of
+
+    chosen = winners_of(best_or_run) if trial is None else [trial_of(best_or_run, trial)]
+    if len(chosen) > 1:
+        raise click.UsageError(f"the run has {len(chosen)} winners; name one with --trial.")
+    named = None
+    if base is not None:
+        from evomerge.compiler.entrants import model_named
+
+        named = model_named(base)
+    with run_log():
+        export_adapter(chosen[0], folder, named, rank, permissions, is_scored=is_scored)
 
 
 def _tell_adapter(folder: Path | None) -> None:

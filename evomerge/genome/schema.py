@@ -234,6 +234,11 @@ class Genome(Block):
         default_factory=lambda: list(TRACKERS),
         description="Who keeps the run for others while it goes on; `evomerge list trackers`.",
     )
+    output: Literal["recipe", "adapter"] = Field(
+        "recipe",
+        description="What `evomerge export RUN -o PATH` writes: a `recipe`, or an `adapter`, a "
+        "LoRA of the base: exact where the winner is a sum of LoRA experts, else of a `--rank`.",
+    )
     run_dir: str | None = Field(
         None, description="The run folder. Default: `runs/` and the genome file's name."
     )
