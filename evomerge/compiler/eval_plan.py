@@ -104,7 +104,7 @@ def plan_of(
             evaluators[name] = factory.evaluator(name)
             evaluators[name].prepare()
         except EvomergeError as error:
-            wrong += [_of_task(problem, name) for problem in error.problems]
+            wrong += [_of_task(problem, name, given) for problem in error.problems]
     if wrong:
         raise GenomeError.of(wrong)
     entrants = tuple(_entrant(one, factory) for one in recipes)
@@ -146,11 +146,12 @@ def _fitting(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "samples": None} if "limit" in settings else dict(settings)
 
 
-def _of_task(problem: Problem, name: str) -> Problem:
+def _of_task(problem: Problem, name: str, given: TasksGiven) -> Problem:
     """An evaluator of one task calls it ``tasks[0]``."""
-    is_of_task = problem.where.startswith("tasks")
-    where = f"{OPTION} {name}" if is_of_task or not problem.where else problem.where
-    return replace(problem, where=where)
+    if problem.where and not problem.where.startswith("tasks"):
+        return problem
+    source = OPTION if given.genome is None else f"{given.genome}: {given.split}"
+    return replace(problem, where=f"{source} {name}")
 
 
 def _entrant(one: NamedRecipe, factory: WorkerFactory) -> Entrant:
