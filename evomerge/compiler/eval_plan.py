@@ -158,7 +158,7 @@ def _entrant(one: NamedRecipe, factory: WorkerFactory) -> Entrant:
     """A recipe with a worker of its own, whose sources make room for those of the next."""
     if factory.settings.dtype is None:
         factory = factory.passing_in(pass_dtype(one.dtype, factory.device))
-    folders = [folder for model in one.recipe.named for folder in folders_of(model)]
+    folders = [folder for model in one.recipe.named for folder in folders_of(model.in_recipe)]
     make = replace(
         factory,
         seed=factory.seed if one.merge_seed is None else one.merge_seed,

@@ -27,6 +27,7 @@ from evomerge.merging.lora_output import LoraOutput, TensorFit
 Report = Callable[[float], None]
 # Rounding of a weight, relative to its size in the mean: even within a step, sizes over an octave.
 _ROUNDING = 0.21
+_SUMS = 4  # sums of a few products in float32, likewise
 _ROOM = 1.5  # for methods that round in between
 _NOTHING = 1e-6  # a coefficient that is 0 but for rounding
 
@@ -112,12 +113,21 @@ class Change:
         before = self._base[name].detach().float()
         return self._merged[name].to(before.device).float() - before
 
-    def rounding(self, module: str, coefficients: Sequence[float]) -> float:
-        """Frobenius norm of what rounding alone may leave of a sum of adapters."""
-        weight = self._base[f"{module}.weight"].detach()
-        roundings = math.sqrt(1 + sum(c * c for c in coefficients))
-        step = _ROUNDING * torch.finfo(weight.dtype).eps
-        return _ROOM * step * roundings * float(weight.float().norm())
+    def rounding(self, module: str, parts: Sequence[float]) -> float:
+        """Frobenius norm of what rounding alone may leave of a sum of adapters.
+
+        Args:
+            module: The linear layer.
+            parts: Coefficient of each adapter times the norm of its weight with the base's.
+        """
+        name = f"{module}.weight"
+        dtype, merged = self._base[name].dtype, self._merged[name]
+        steps = _ROUNDING * torch.finfo(dtype).eps + _SUMS * torch.finfo(torch.float32).eps
+        return _ROOM * steps * math.hypot(float(merged.float().norm()), *parts)
+
+    def size(self, module: str) -> float:
+        """Frobenius norm of the base's weight."""
+        return float(self._base[f"{module}.weight"].detach().float().norm())
 
     def others(self) -> Iterator[TensorFit]:
         """Tensors that change and are no weight of a linear layer."""
@@ -147,13 +157,15 @@ def summed_experts(
         delta = change.of(module)
         own = [expert.factors.get(module) for expert in experts]
         found = _coefficients(delta, experts, own)
-        rest = delta.clone()
+        rest, size, parts = delta.clone(), change.size(module), []
         for c, expert, factors in zip(found, experts, own, strict=True):
             if factors is not None:
                 a, b = (one.to(delta.device) for one in factors)
-                rest -= c * expert.scaling * (b @ a)
+                part = expert.scaling * (b @ a)
+                rest -= c * part
+                parts.append(c * math.hypot(size, float(part.norm())))
         fit = TensorFit(f"{module}.weight", float(delta.norm()), float(rest.norm()))
-        if fit.missing > change.rounding(module, found):
+        if fit.missing > change.rounding(module, parts):
             return None
         coefficients[module] = found
         fits += [fit] if fit.change else []
