@@ -10,6 +10,7 @@ from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.foundations.reading import real_path
+from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import COMPUTED, family_of
 
@@ -31,10 +32,10 @@ _POSITIONS = (
 )
 
 
-def one_folder_each(subject: CheckContext) -> Iterator[Finding]:
+def one_folder_each(context: CheckContext) -> Iterator[Finding]:
     """Models that are one folder under several names."""
     first: dict[tuple[object, ...], ModelFacts] = {}
-    for model in subject.models:
+    for model in context.models:
         if model.folder is None:
             continue
         adapter = model.adapter
@@ -49,10 +50,10 @@ def one_folder_each(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def architectures(subject: CheckContext) -> Iterator[Finding]:
+def architectures(context: CheckContext) -> Iterator[Finding]:
     """Models of several architectures."""
-    reference = reference_of(subject)
-    for model in others_of(subject):
+    reference = reference_of(context)
+    for model in others_of(context):
         if reference is None or not (model.architecture and reference.architecture):
             continue
         if model.architecture != reference.architecture:
@@ -71,9 +72,11 @@ def _fix_for_parts(*models: ModelFacts) -> str:
     return "Merge models of one architecture."
 
 
-def depths(subject: CheckContext) -> Iterator[Finding]:
-    """Models of several depths, with the depth of every model."""
-    for reference, model in _pairs(subject):
+def depths(context: CheckContext) -> Iterator[Finding]:
+    """Models of several depths, with the depth of every model, where all merge layer by layer."""
+    if merge_space_for(context.genome.genome).mixes_depths:
+        return
+    for reference, model in _pairs(context):
         expected, got = (_n_layers(one) for one in (reference, model))
         if expected != got:
             yield error(
@@ -83,9 +86,9 @@ def depths(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def own_depths(subject: CheckContext) -> Iterator[Finding]:
+def own_depths(context: CheckContext) -> Iterator[Finding]:
     """Models whose configuration names another number of layers than their weights have."""
-    for model in subject.models:
+    for model in context.models:
         family = family_of(model)
         if family is None or len(family.modules) != 1:
             continue  # of several parts each has a depth
@@ -100,11 +103,9 @@ def own_depths(subject: CheckContext) -> Iterator[Finding]:
                 )
 
 
-def widths(subject: CheckContext) -> Iterator[Finding]:
+def widths(context: CheckContext) -> Iterator[Finding]:
     """Tensors of other shapes; numbers of tokens apart."""
-    for reference, model in _pairs(subject):
-        if _n_layers(reference) != _n_layers(model):
-            continue
+    for reference, model in _comparable(context):
         axes = {w.name: w.vocabulary_axis for w in weights_of(reference)}
         differing = [
             name
@@ -155,13 +156,14 @@ def _changed_widths(reference: ModelFacts, model: ModelFacts) -> str:
     return f" ({'; '.join(changed)})" if changed else ""
 
 
-def tensor_names(subject: CheckContext) -> Iterator[Finding]:
+def tensor_names(context: CheckContext) -> Iterator[Finding]:
     """Optional tensors that only one of two models has; the head apart, which may be tied."""
-    for reference, model in _pairs(subject):
-        if _n_layers(reference) != _n_layers(model):
-            continue
+    for reference, model in _comparable(context):
+        both = {w.name for w in weights_of(reference)} & {w.name for w in weights_of(model)}
         optional = {
-            w.name for w in weights_of(reference) if w.is_optional and w.vocabulary_axis is None
+            w.name
+            for w in weights_of(reference)
+            if w.is_optional and w.vocabulary_axis is None and w.name in both
         }
         differing = sorted(optional & (reference.tensors.keys() ^ model.tensors.keys()))
         if differing:
@@ -173,9 +175,9 @@ def tensor_names(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def positions(subject: CheckContext) -> Iterator[Finding]:
+def positions(context: CheckContext) -> Iterator[Finding]:
     """Models that see positions in other ways."""
-    for reference, model in _pairs(subject):
+    for reference, model in _pairs(context):
         changed = [
             f"{key} {got!r}, in {reference.name} {expected!r}"
             for key in _POSITIONS
@@ -214,13 +216,21 @@ def _scaling(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None if kept == {"rope_type": "default"} else kept
 
 
-def _pairs(subject: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
+def _pairs(context: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
     """The reference with every other model of the same architecture."""
-    reference = reference_of(subject)
+    reference = reference_of(context)
     if reference is None or not reference.architecture:
         return
-    for model in others_of(subject):
+    for model in others_of(context):
         if model.architecture == reference.architecture:
+            yield reference, model
+
+
+def _comparable(context: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
+    """Pairs whose tensors of one name meet in a merge."""
+    mixes = merge_space_for(context.genome.genome).mixes_depths
+    for reference, model in _pairs(context):
+        if mixes or _n_layers(reference) == _n_layers(model):
             yield reference, model
 
 

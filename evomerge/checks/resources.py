@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 from evomerge.foundations.counted import counted
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces import merge_space_for
@@ -17,10 +18,8 @@ from evomerge.models.facts import ModelFacts, TensorFacts
 if TYPE_CHECKING:
     from evomerge.foundations.machine import Capacity
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HEADER_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 SHARE_OF_COPIES = 8  # sources are copied into the dtype of the merge in this part of free memory
-COMPUTED_BYTES = 4  # merges and scores are computed in float32
 SCORED_AT_ONCE = 2048  # positions whose logits are float32 at once
 IN_BLOCKS = ("linear", "task_arithmetic", "slerp")  # never hold a whole tensor, on a CPU
 WORKSPACE_BYTES = 64 << 20  # what these hold at once
@@ -29,34 +28,19 @@ RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand 
 
 
 @dataclass(frozen=True)
-class Need:
-    """Something that takes room.
-
-    Attributes:
-        what: In words.
-        n_bytes: How much.
-        is_certain: Whether a run cannot do with less.
-    """
-
-    what: str
-    n_bytes: int
-    is_certain: bool = True
-
-
-@dataclass(frozen=True)
 class Storage:
-    """A place where room is taken.
+    """A place where memory or disk is taken.
 
     Attributes:
         name: "RAM", "GPU memory" or "disk".
         needs: What takes it.
-        room: What there is; None where nobody can tell.
+        capacity: What there is; None where nobody can tell.
         path: Where on the disk.
     """
 
     name: str
     needs: tuple[Need, ...]
-    room: Capacity | None = None
+    capacity: Capacity | None = None
     path: Path | None = None
 
     @property
@@ -72,11 +56,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of the models decides the room a run takes.
+    """What of the models decides the memory and disk a run takes.
 
     Attributes:
         sources: Bytes of all models, each once.
-        n_values: Numbers in one merged model.
+        n_values: Numbers in one candidate.
         item: Bytes of one of them in the live model.
         largest: Numbers in the largest tensor.
         n_sources: Models that are merged.
@@ -85,6 +69,7 @@ class Sizes:
         downloads: Bytes that are not on this machine yet.
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
+        staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
 
     sources: int
@@ -97,6 +82,7 @@ class Sizes:
     downloads: int
     adapted: int
     n_columns: int = 0
+    staged: int = 0
 
 
 def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Sizes | None:
@@ -104,7 +90,8 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     models = [model for model in models if model.tensors]
     if not models:
         return None
-    in_sums = not merge_space_for(genome.genome).folds_adapters
+    kind = merge_space_for(genome.genome)
+    in_sums = not kind.folds_adapters
     if in_sums:
         models = models[:1]  # all have the same base, and it alone is read
     first = max(models, key=lambda model: sum(_n_values(t) for t in model.tensors.values()))
@@ -112,7 +99,10 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     of_model = {m.name: sum(t.n_bytes for t in m.tensors.values()) for m in models}
     return Sizes(
         sources=sum(of_model.values()),
-        n_values=sum(values),
+        n_values=sum(
+            _n_values(tensor) * kind.n_copies(genome.genome, name)
+            for name, tensor in first.tensors.items()
+        ),
         item=ITEM_BYTES.get(genome.evaluation.dtype or out_dtype, COMPUTED_BYTES),
         largest=max(values),
         n_sources=len(models),
@@ -172,7 +162,7 @@ def memory_needs(
             copies * sizes.sources,
             is_certain=False,  # what does not fit is read from its files in every merge
         ),
-        Need(f"live model{each}", workers * live),
+        Need(f"live model{each}", workers * live, has_gradient=True),
         Need(
             f"merging {'block by block' if in_blocks else 'its largest tensor'}{each}",
             workers * merging,
@@ -224,8 +214,20 @@ def stores_of(
     run_dir: Path | None,
     methods: Collection[str] = (),
     training: Training | None = None,
+    others: Iterable[Need] = (),
 ) -> tuple[Storage, ...]:
-    """Where a run takes room on this machine, and how much there is."""
+    """Where a run takes memory and disk on this machine, and how much there is.
+
+    Args:
+        sizes: Of the models.
+        tokens_per_pass: Tokens of the largest forward pass.
+        workers: Trials at once.
+        device: Of the live model.
+        run_dir: The run folder, where known.
+        methods: Merge methods of the run.
+        training: What the optimizers train.
+        others: What else is where the live model is.
+    """
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
     ram, gpu = resources.memory(), resources.gpu_memory(device)
@@ -239,7 +241,7 @@ def stores_of(
         shared=not is_gpu,
         in_blocks=not is_gpu and bool(methods) and set(methods) <= {*IN_BLOCKS},
     )
-    needs += training.memory if training is not None else ()
+    needs += [*others, *(training.memory if training is not None else ())]
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
     if is_gpu:
         loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)
@@ -259,7 +261,13 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
 
     places: list[tuple[Path, tuple[Need, ...]]] = [
         (Path(HF_HUB_CACHE), (Need("models to download", sizes.downloads),)),
-        (Path(tempfile.gettempdir()), (Need("models with their adapters", sizes.adapted),)),
+        (
+            Path(tempfile.gettempdir()),
+            (
+                Need("models with their adapters", sizes.adapted),
+                Need("models that several merges make on the way", sizes.staged),
+            ),
+        ),
     ]
     if run_dir is not None:
         trained = () if training is None else training.disk

@@ -68,15 +68,15 @@ def run(
     as_json: bool,
 ) -> None:
     """Searches for the best merge; a run that was stopped is continued."""
-    from evomerge.cli.log import run_log
     from evomerge.compiler.checked import read_genome
+    from evomerge.foundations.library_log import kept_log
 
     definition, source = read_genome(genome, overrides)
     folder = run_dir or default_run_dir(genome, definition)
     key = "--fork" if fork else "--run-dir" if run_dir else "run_dir"
     _refuse_folder(fork or folder, key, source)
     view = _view(definition)
-    with run_log() as log, view:
+    with kept_log(), view:
         from evomerge.compiler.download import with_models_here
         from evomerge.compiler.examine import compile_genome
         from evomerge.compiler.start import search_for
@@ -90,7 +90,6 @@ def run(
             _refuse_warnings(compiled.findings)
         search = search_for(compiled, folder, fork, view.show, is_strict=strict)
         folder = search.ledger.folder.path
-        log.write_to(search.ledger.folder.log)
 
         def stop() -> None:
             search.stop()

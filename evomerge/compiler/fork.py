@@ -20,6 +20,7 @@ from evomerge.recipe.own_names import names_sum
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.trackers.feed import targets_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     known = [] if obstacles else list(_valid(source, header))
     if any(chosen.kind.needs_tokens for chosen in compiled.choice):
         known = [entry for entry in known if entry.split != "tasks" or _has_tokens(entry.outcome)]
-    ledger = Ledger.create(new, header, to_yaml(compiled.source), known)
+    mirrors = targets_of(compiled.genome.trackers)
+    ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors)
     return Fork(ledger, _note(old, known, obstacles))
 
 

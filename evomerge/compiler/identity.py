@@ -37,7 +37,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
 
     from evomerge.merging.bits import machine_of  # heavy; what changed needs none of it
 
-    worker_factory, auto = compiled.tasks.worker_factory, compiled.subject.auto
+    worker_factory, auto = compiled.tasks.worker_factory, compiled.context.auto
     return {
         "evomerge": __version__,
         "genome": compiled.source.name,

@@ -53,7 +53,8 @@ def _genome_block(definitions: dict[str, Any]) -> None:
     for name in names:
         schema = MERGE_SPACES[name].Settings.model_json_schema()
         space["properties"] |= schema["properties"]
-        definitions |= schema.get("$defs", {})
+        for own_block, block_schema in schema.get("$defs", {}).items():
+            definitions.setdefault(own_block, block_schema)  # those of a genome have short forms
     own["space"] = {
         "description": own["space"]["description"],
         "anyOf": [{"enum": names}, _ref("SpaceBlock")],

@@ -175,10 +175,10 @@ def summed_experts(
     rank = sum(experts[k].rank for k in used)
     factors_of = {}
     for module in _alike(change.modules, {module for k in used for module in experts[k].factors}):
-        parts = [
+        summands = [
             (coefficients[module][k], experts[k], experts[k].factors.get(module)) for k in used
         ]
-        factors_of[module] = _concatenated(parts, change.of(module).shape, rank)
+        factors_of[module] = _concatenated(summands, change.of(module).shape, rank)
     return LoraOutput(rank, base, factors_of, tuple(fits), tuple(change.others()))
 
 

@@ -71,6 +71,7 @@ class Optimizer(ABC):
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
     asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
+    trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
@@ -159,6 +160,11 @@ class Optimizer(ABC):
     @property
     def is_waiting(self) -> bool:
         """Whether an ``ask`` waits for somebody else now, so that leaving it loses nothing."""
+        return False
+
+    @property
+    def is_at_start(self) -> bool:
+        """Whether the last ``ask`` was only for the place it begins at, which nobody scored."""
         return False
 
     def recipe_config(self, row: int) -> dict[str, Any] | None:

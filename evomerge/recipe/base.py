@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evomerge.foundations.findings import Finding
@@ -14,6 +15,21 @@ Hear = Callable[[Finding], None]
 Document = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Command:
+    """One command of mergekit.
+
+    Attributes:
+        program: Its name.
+        module: What it runs.
+        arguments: What follows its name.
+    """
+
+    program: str
+    module: str
+    arguments: tuple[str, ...]
+
+
 class RecipeKind(ABC):
     """What recipes of one kind have in common; it is never made.
 
@@ -21,13 +37,11 @@ class RecipeKind(ABC):
 
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
-        program: The command of mergekit that builds it.
-        module: The module that the command runs.
+        program: The command of mergekit that makes its model.
     """
 
     key: ClassVar[str]
     program: ClassVar[str]
-    module: ClassVar[str]
 
     @classmethod
     @abstractmethod
@@ -58,14 +72,27 @@ class RecipeKind(ABC):
 
     @classmethod
     @abstractmethod
-    def arguments(cls, recipe_file: str, out: str, stages: str) -> list[str]:
-        """What follows the program's name.
+    def commands(
+        cls, config: Mapping[str, Any], files: Sequence[str], out: str, stages: str
+    ) -> tuple[Command, ...]:
+        """What builds it, one after the other.
 
         Args:
-            recipe_file: The recipe as :meth:`text` writes it.
+            config: What is built.
+            files: Where :meth:`files` are, in their order.
             out: The folder to be built.
             stages: A folder for what is built on the way.
         """
+
+    @classmethod
+    def files(cls, config: Mapping[str, Any], stages: str) -> dict[str, str]:
+        """What the commands read: a file's name -> its text; one file for most kinds.
+
+        Args:
+            config: What is built.
+            stages: The folder for what is built on the way, as the commands have it.
+        """
+        return {"recipe.yml": cls.text(config)}
 
     @classmethod
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
@@ -74,10 +101,21 @@ class RecipeKind(ABC):
 
     @classmethod
     def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """What its merges call the models that those before them make, in order."""
+        """What it calls the models that its merges make for one another, in order."""
+        return ()
+
+    @classmethod
+    def dtype(cls, config: Mapping[str, Any]) -> str | None:
+        """That of the weights of its model; None: that of the models it is made of."""
+        last = cls.documents(config)[-1]
+        return last.get("out_dtype") or last.get("dtype")
+
+    @classmethod
+    def drawn(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """What of its model mergekit draws at random, beside what the methods of its merges do."""
         return ()
 
     @classmethod
     def text(cls, config: Mapping[str, Any]) -> str:
-        """YAML that the program builds; equal configurations give equal text."""
+        """YAML that :meth:`read` takes back; equal configurations give equal text."""
         return to_text(config)

@@ -249,7 +249,7 @@ def test_a_recipe_becomes_a_search_that_begins_at_it(opened, name):
     said, compiled = opened(recipe)
     assert compiled is not None, said
     assert compiled.merge_space.space.n_dims == n_dims, said
-    (seed,) = compiled.subject.seeds
+    (seed,) = compiled.context.seeds
     assert seed.genotype is not None  # the recipe is a point of the space, and its first one
     if "slices of" not in name:  # whose values begin at their mean
         assert seed.recipe.to_yaml() == start_of(compiled).to_yaml()
@@ -264,7 +264,7 @@ def test_the_last_of_several_stages_is_opened_where_it_merges_models_that_are_th
     said, compiled = opened(yaml.safe_dump_all([first, recipe]) + "---\n")
     assert compiled is not None, said
     assert compiled.merge_space.space.n_dims == n_dims
-    (seed,) = compiled.subject.seeds
+    (seed,) = compiled.context.seeds
     assert seed.genotype is not None
     assert seed.recipe.config["merge_method"] == "task_arithmetic"
 
@@ -306,7 +306,7 @@ def test_a_method_without_numbers_leaves_its_models_and_is_tried_first(opened, r
     assert "has no number to open; searched are those of task_arithmetic" in said
     assert "mergekit ignores 'weight'" in said
     assert compiled.genome.genome.merge_method == "task_arithmetic"
-    (seed,) = compiled.subject.seeds
+    (seed,) = compiled.context.seeds
     assert seed.recipe.config["merge_method"] == recipe["merge_method"]
 
 
@@ -328,7 +328,8 @@ REFUSED = {
             "merge_method": "passthrough",
         },
         f"recipe.yml: its slices stack layers (layers 0 to 2 of {M1}, layers 0 to 2 of {M1}): "
-        "which layers a merge has is not searched yet. Name it as optimizer.seed_from",
+        "which layers a merge has is searched by space: layers, which no recipe is opened into. "
+        "Name it as optimizer.seed_from",
     ),
     "slices of other models": (
         {
@@ -352,7 +353,7 @@ REFUSED = {
             "slices": [{"sources": [{"model": M1, "layer_range": [0, 3]}]}],
             "merge_method": "passthrough",
         },
-        "its slices end at layer 3 of 6: which layers a merge has is not searched yet",
+        "its slices end at layer 3 of 6: which layers a merge has is searched by space: layers",
     ),
     "a model twice": (
         {"models": [entry(M1), entry(M2), entry(M1)], "merge_method": "karcher"},
@@ -397,7 +398,12 @@ REFUSED = {
         "genome:\n  merge_method: linear\n  ---\n  merge_method: slerp\n",
         "recipe.yml:3: an indented ---, which begins a document of YAML only at the start of a ",
     ),
-    "a mixture of experts": ("base_model: models/base\nexperts: []\n", "mergekit-moe"),
+    "a mixture of experts": (
+        "base_model: models/base\ngate_mode: random\nexperts_per_token: 1\n"
+        "experts: [{source_model: models/base}]\n",
+        "is no single merge, mergekit-moe builds it",
+    ),
+    "a mixture of none": ("base_model: models/base\nexperts: []\n", "experts is [], expected"),
     "a misspelt key": ("merge_method: linear\nbase_modle: a\n", "did you mean 'base_model'?"),
 }
 

@@ -7,7 +7,7 @@ after the layers from the last, both at depth 0; one contract check per slice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mergekit import merge_methods
@@ -26,15 +26,35 @@ Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> 
 
 
 def resolved(recipe: Recipe, architecture: Architecture) -> Values:
-    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe."""
-    config = MergeConfiguration.model_validate(copy.deepcopy(dict(recipe.config)))
+    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe.
+
+    Of several merges each has its own tensors, under its name.
+    """
+    if recipe.is_plain:
+        return _resolved(recipe.config, architecture)
+    found: Values = {}
+    for name, document in zip(recipe.made, recipe.documents, strict=True):
+        own = _resolved(document, architecture)
+        found |= {(f"{name} {tensor}", *rest): value for (tensor, *rest), value in own.items()}
+    return found
+
+
+def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values:
+    config = MergeConfiguration.model_validate(copy.deepcopy(dict(document)))
     spec = merge_methods.get(config.merge_method)
     slices = config.slices or [_whole(config, architecture.n_layers)]
     for slice_ in slices:
         base = slice_.base_model or config.base_model
         spec.validate_inputs([source.model for source in slice_.sources], base)
     found: Values = {}
-    n_layers = 0
+    stacked = [
+        (str(s.sources[0].model), layer)
+        for s in slices
+        for layer in range(*s.sources[0].layer_range)
+    ]
+    is_path = config.merge_method == "passthrough" and config.slices is not None
+    if is_path:  # which layers there are is what it says
+        found.update({(f"layer {n}", "", "hop"): hop for n, hop in enumerate(stacked)})
     for tensor, slice_, t in _places(slices, architecture):
         reader = ConfigReader(config=config, t=t, slice_out=slice_)
         shared, per_input = resolve_parameters(
@@ -50,8 +70,7 @@ def resolved(recipe: Recipe, architecture: Architecture) -> Values:
             found.update({(tensor, str(model), name): v for name, v in values.items()})
         if slice_.base_model:
             found[tensor, "", "pair"] = tuple(str(source.model) for source in slice_.sources)
-    n_layers = sum(s.sources[0].layer_range[1] - s.sources[0].layer_range[0] for s in slices)
-    assert n_layers == architecture.n_layers
+    assert is_path or len(stacked) == architecture.n_layers
     return found
 
 
@@ -68,6 +87,7 @@ def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:
 def _places(
     slices: list[OutputSliceDefinition], architecture: Architecture
 ) -> Iterator[tuple[str, OutputSliceDefinition, float]]:
+    place = 0
     for tensor in architecture.embeddings:
         yield tensor, slices[0], 0
     for slice_ in slices:
@@ -75,6 +95,7 @@ def _places(
         for layer in range(start, end):
             t = (layer - start) / (end - start - 1) if end - start > 1 else 1
             for tensor in architecture.layer_tensors:
-                yield tensor.replace("{layer}", str(layer)), slice_, t
+                yield tensor.replace("{layer}", str(place)), slice_, t
+            place += 1
     for tensor in (*architecture.final_norm, *architecture.head):
         yield tensor, slices[-1], 0

@@ -127,7 +127,7 @@ def test_a_run_that_began_without_them_goes_on_without_them(begin, workplace):
     assert header.pop("baselines") == BEFORE
     file.write_text("\n".join([json.dumps(header), *trials[:5]]) + "\n")
     examination = examine_file(workplace / "genome.yml", SHORT, None, lambda *_: workplace / "out")
-    assert plan_of(examination.compiled.subject).trials.n_baselines == 4
+    assert plan_of(examination.compiled.context).trials.n_baselines == 4
     assert found(begin()) == whole
     assert len(load_run(workplace / "out").leaderboard.trials) == 6
 

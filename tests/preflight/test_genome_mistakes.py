@@ -108,8 +108,8 @@ MISTAKES = {
     ),
     "slices of a recipe": (
         "genome: {merge_method: passthrough, slices: [{sources: []}]}\ntasks: [arc_easy]\n",
-        r"genome.slices: 'slices' of a recipe cannot be searched yet. Let `evomerge init "
-        r"--from RECIPE` open .*seed_from.$",
+        r"genome.slices: 'slices' of a recipe is no key of this block. Let `evomerge init "
+        r"--from RECIPE` open .*encoding: slices.*seed_from.$",
     ),
     "a parameter out of its bounds": (
         GENOME.format("ties, parameters: {density: {range: [0.5, 1.4]}}"),
@@ -141,39 +141,45 @@ def test_a_mistake_that_needs_no_model_is_told_before_any_is_read(write, mistake
         read_genome(write(text))
 
 
+@pytest.mark.parametrize("key", ["slices", "modules"])
+def test_a_recipe_that_holds_its_models_elsewhere_lacks_none(write, key):
+    (found,) = problems(write(f"genome: {{merge_method: linear, {key}: [1]}}\ntasks: [x]\n"))
+    assert found.startswith(f"g.yml:1: genome.{key}: '{key}' of a recipe cannot be searched yet")
+
+
 def test_true_is_no_number(write):
     assert problems(write(GENOME.format("ties") + "seed: true\n")) == [
         "g.yml:3: seed: got True, expected a whole number."
     ]
 
 
-def subject(method, models="[a, b]"):
+def context(method, models="[a, b]"):
     text = GENOME.format(method).replace("[a, b]", models)
     return CheckContext(validate_genome(parse_yaml(text, "g.yml")))
 
 
 def test_a_base_that_the_method_ignores_is_told():
-    (found,) = rules.role_of_base(subject("linear"))
+    (found,) = rules.role_of_base(context("linear"))
     assert found.severity is Severity.NOTE
     assert str(found).startswith("genome.base_model: linear measures from no base; c is scored")
-    assert not [*rules.role_of_base(subject("ties"))]
+    assert not [*rules.role_of_base(context("ties"))]
 
 
 def test_a_base_among_the_models_is_told():
-    (found,) = rules.base_among_models(subject("ties", "[a, c]"))
+    (found,) = rules.base_among_models(context("ties", "[a, c]"))
     assert str(found).startswith("genome.models[1]: c is the base too, so it gets no parameters")
-    assert not [*rules.base_among_models(subject("ties"))]
+    assert not [*rules.base_among_models(context("ties"))]
 
 
 def test_a_tracker_that_is_none_is_an_error_with_its_place():
-    one = subject("linear")
+    one = context("linear")
     one = replace(one, genome=one.genome.model_copy(update={"trackers": ["page", "wandb"]}))
     (found,) = rules.unknown_trackers(one)
     assert str(found).startswith("trackers[1]: unknown tracker 'wandb' (known: ")
 
 
 def executing(**execution):
-    one = subject("linear")
+    one = context("linear")
     execution = one.genome.execution.model_copy(update=execution)
     return replace(one, genome=one.genome.model_copy(update={"execution": execution}))
 

@@ -65,6 +65,7 @@ class Gradient(Optimizer):
     """Proposes where each epoch of training ends."""
 
     Settings: ClassVar[type[OptimizerSettings]] = GradientSettings
+    trains: ClassVar[bool] = True
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
     needs_tokens: bool = True
@@ -101,6 +102,11 @@ class Gradient(Optimizer):
     def is_finished(self) -> bool:
         """Whether all epochs are over."""
         return self._n_asked >= self._n_epochs
+
+    @property
+    def is_at_start(self) -> bool:
+        """While the start is tried that the first epoch is compared with."""
+        return self._is_begun and self._lesson is None
 
     @property
     def activity(self) -> str:
