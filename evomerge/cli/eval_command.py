@@ -93,10 +93,10 @@ def evaluate(
 
     Exit code 0: all scored. 1: some could not be. 2: wrong input.
     """
-    from evomerge.cli.log import run_log
+    from evomerge.foundations.library_log import kept_log
 
     given = _given(**options)
-    with run_log():
+    with kept_log():
         from evomerge.compiler.eval_plan import eval_plan
         from evomerge.foundations.creating import refuse_occupied
 

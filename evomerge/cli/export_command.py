@@ -70,6 +70,19 @@ def export(
         return
     if rank is not None or base is not None or no_score:
         raise click.UsageError("--rank, --base and --no-score are of an --adapter.")
+    if trial is not None and top is not None:
+        raise click.UsageError("--trial and --top choose different trials; give one of them.")
+    _write_recipes(_chosen(best_or_run, trial, top), output, build, force, permissions, top is None)
+
+
+def _write_recipes(
+    exports: list[Export],
+    output: Path | None,
+    build: Path | None,
+    force: bool,
+    permissions: Permissions,
+    may_be_one: bool,
+) -> None:
     from evomerge.cli.written import write_result
     from evomerge.foundations.creating import (
         refuse_inside_needed,
@@ -77,10 +90,7 @@ def export(
         refuse_occupied_folder,
     )
 
-    if trial is not None and top is not None:
-        raise click.UsageError("--trial and --top choose different trials; give one of them.")
-    exports = _chosen(best_or_run, trial, top)
-    is_one = top is None and len(exports) == 1
+    is_one = may_be_one and len(exports) == 1
     if not is_one and output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
     if output is None and build is None and exports[0].needs_folder:
@@ -129,8 +139,8 @@ def _write_adapter(
     permissions: Permissions,
     is_scored: bool,
 ) -> None:
-    from evomerge.cli.adapter_export import export_adapter
-    from evomerge.cli.log import run_log
+    from evomerge.cli.adapter_command import export_adapter
+    from evomerge.foundations.library_log import kept_log
     from evomerge.run.chosen import trial_of, winners_of
 
     chosen = winners_of(best_or_run) if trial is None else [trial_of(best_or_run, trial)]
@@ -141,7 +151,7 @@ def _write_adapter(
         from evomerge.compiler.entrants import model_named
 
         named = model_named(base)
-    with run_log():
+    with kept_log():
         export_adapter(chosen[0], folder, named, rank, permissions, is_scored=is_scored)
 
 

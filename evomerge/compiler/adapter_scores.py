@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evomerge.compiler.checked import read_genome
 from evomerge.compiler.entrants import NamedRecipe, looked_at
 from evomerge.compiler.eval_plan import EvalPlan, TasksGiven, plan_of
+from evomerge.compiler.file_mistakes import genome_of
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file
+from evomerge.genome.load import read_source
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.words import SPLITS, Split
 from evomerge.recipe.plain import Recipe
@@ -31,7 +32,7 @@ def plan_for_adapter(
         raise RunError(
             "no genome.yml lies beside it, so nobody knows on what", fix="Use `evomerge eval`."
         )
-    genome, _ = read_genome(file)
+    genome = genome_of(read_source(file))
     split = next(split for split in reversed(SPLITS) if genome.split(split))
     seed, threads = int(chosen.content["merge_seed"]), int(chosen.content["threads"])
     model = base.model_copy(update={"lora": str(folder), "lora_revision": None})

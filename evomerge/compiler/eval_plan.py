@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evomerge.compiler.checked import read_genome
 from evomerge.compiler.entrants import NamedRecipe, named_recipes
+from evomerge.compiler.file_mistakes import genome_of
 from evomerge.compiler.named_tasks import OPTION, named_tasks
 from evomerge.compiler.split_tasks import device_for
 from evomerge.evaluators.base import Evaluator
@@ -16,6 +16,7 @@ from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.permissions import Permissions
+from evomerge.genome.load import read_source
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.genome.words import Split
 from evomerge.models.fingerprint import folders_of
@@ -115,7 +116,7 @@ def _factory(given: TasksGiven, permissions: Permissions) -> tuple[WorkerFactory
     """How workers are built, each task a split of its own; and what is wrong with the tasks."""
     settings = {key: value for key, value in given.settings.items() if value is not None}
     if given.genome is not None:
-        genome, _ = read_genome(given.genome)
+        genome = genome_of(read_source(given.genome))
         tasks: Sequence[Task] = genome.split(given.split)
         if not tasks:
             what = f"it has no {given.split} tasks"

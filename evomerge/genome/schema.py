@@ -235,9 +235,7 @@ class Genome(Block):
         description="Who keeps the run for others while it goes on; `evomerge list trackers`.",
     )
     output: Literal["recipe", "adapter"] = Field(
-        "recipe",
-        description="What `evomerge export RUN -o PATH` writes: a `recipe`, or an `adapter`, a "
-        "LoRA of the base: exact where the winner is a sum of LoRA experts, else of a `--rank`.",
+        "recipe", description="What `export RUN -o` writes; an `adapter` is a LoRA of the base."
     )
     run_dir: str | None = Field(
         None, description="The run folder. Default: `runs/` and the genome file's name."
