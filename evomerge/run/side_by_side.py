@@ -122,9 +122,9 @@ class _Kept:
             self._last = recipe, self._merger.merge(recipe, deadline)
         return self._last[1]
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """See :class:`Merger`."""
-        self._merger.forget_structures()
+        self._merger.forget_structures(coming)
 
 
 def _silent() -> None:
