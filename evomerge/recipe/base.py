@@ -38,10 +38,12 @@ class RecipeKind(ABC):
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
         program: The command of mergekit that makes its model.
+        keeps_merges_whole: Whether its model holds every tensor that its last merge makes.
     """
 
     key: ClassVar[str]
     program: ClassVar[str]
+    keeps_merges_whole: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

@@ -47,6 +47,7 @@ class Moe(RecipeKind):
 
     key = "moe"
     program = "mergekit-moe"
+    keeps_merges_whole = False
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
