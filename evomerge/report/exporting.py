@@ -114,7 +114,13 @@ class Export(ChosenTrial):
             f"device {content['device']}"
         )
         for sentence in tensor_sentences(self.recipe):
-            yield from textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ")
+            yield from textwrap.wrap(  # names of folders and tensors stay whole
+                sentence,
+                _WIDTH,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
         if sum_in(self.recipe) is not None:
             yield "Its adapter is written where the recipe is: export it with -o FILE."
         yield from _where_to_build(map(str, self.sources))
