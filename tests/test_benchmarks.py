@@ -22,10 +22,15 @@ CALLS = {
         "render",
         "all the rest",
     ),
+    "mixture.py --trials 3 --documents 10": ("arithmetic", "geometric", "the bar of 10 ms"),
     "merge.py --size 25m --rounds 1 --methods linear --no-memory": ("linear",),
     "scoring.py --documents 2 --prompts 2 --repeats 1 --threads 1 --settings defaults": (
         "own few-shot",
         "2 of 2 texts equal",
+    ),
+    "layer_trials.py --width 32 --layers 3 --documents 4 --trials 6": (
+        "outside of forward passes",
+        "the same recipe merged",
     ),
     "identity.py --gigabytes 0": ("first time", "afterwards"),
     "layouts.py --documents 2 --repeats 1 --threads 1": ("packed", "prefix", "zero-shot"),

@@ -69,6 +69,7 @@ class Sizes:
         downloads: Bytes that are not on this machine yet.
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
+        n_mixed: Models that are in memory at once for a mixture of them.
         staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
 
@@ -82,6 +83,7 @@ class Sizes:
     downloads: int
     adapted: int
     n_columns: int = 0
+    n_mixed: int = 0
     staged: int = 0
 
 
@@ -111,7 +113,13 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
         downloads=sum(of_model[m.name] for m in models if m.folder is None),
         adapted=sum(of_model[m.name] for m in models if m.adapter is not None and not in_sums),
         n_columns=sum(tensor.shape[-1] for tensor in first.tensors.values() if tensor.shape),
+        n_mixed=_n_mixed(genome),
     )
+
+
+def _n_mixed(genome: Genome) -> int:
+    mixes = merge_space_for(genome.genome).mixes or "mixture" in genome.baselines
+    return len(genome.genome.models) if mixes else 0
 
 
 def _copies(models: Sequence[ModelFacts], dtype: str) -> int:
@@ -156,7 +164,9 @@ def memory_needs(
     kept = min(sizes.copies, free // SHARE_OF_COPIES)
     scored = min(tokens_per_pass, SCORED_AT_ONCE) * sizes.vocabulary * COMPUTED_BYTES
     each = "" if workers == 1 else f", {workers} workers"
+    mixed = [Need(f"live models of a mixture{each}", workers * sizes.n_mixed * live)]
     return [
+        *(mixed if sizes.n_mixed else ()),
         Need(
             counted(sizes.n_sources, "source") + ("" if shared else each),
             copies * sizes.sources,

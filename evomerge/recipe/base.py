@@ -37,12 +37,14 @@ class RecipeKind(ABC):
 
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
-        program: The command of mergekit that makes its model.
-        keeps_merges_whole: Whether its model holds every tensor that its last merge makes.
+        unbuilt: Why no command of mergekit builds it; empty where one does.
+        program: The command of mergekit that makes its model; empty where none does.
+        keeps_merges_whole: Whether it is one model, with every tensor that its last merge makes.
     """
 
     key: ClassVar[str]
-    program: ClassVar[str]
+    unbuilt: ClassVar[str] = ""
+    program: ClassVar[str] = ""
     keeps_merges_whole: ClassVar[bool] = True
 
     @classmethod
@@ -73,11 +75,10 @@ class RecipeKind(ABC):
         """
 
     @classmethod
-    @abstractmethod
     def commands(
         cls, config: Mapping[str, Any], files: Sequence[str], out: str, stages: str
     ) -> tuple[Command, ...]:
-        """What builds it, one after the other.
+        """What builds it, one after the other; nothing of what is not built.
 
         Args:
             config: What is built.
@@ -85,6 +86,7 @@ class RecipeKind(ABC):
             out: The folder to be built.
             stages: A folder for what is built on the way.
         """
+        return ()
 
     @classmethod
     def files(cls, config: Mapping[str, Any], stages: str) -> dict[str, str]:
