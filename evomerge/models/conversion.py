@@ -22,7 +22,8 @@ def conversions(model: ModelFacts) -> Mapping[str, Sequence[str]]:
     """Name of each tensor that mergekit can make of others -> the model's tensors it takes."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping  # heavy; for few
 
-    transforms = get_checkpoint_conversion_mapping(str(model.config.get("model_type"))) or ()
+    known = get_checkpoint_conversion_mapping(str(model.config.get("model_type")))  # type: ignore[no-untyped-call]  # transformers types little of it
+    transforms = known or ()
     made: dict[str, list[str]] = defaultdict(list)
     for name in model.tensors:
         targets = {name}
