@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.checks.context import CheckContext
@@ -31,7 +32,7 @@ from evomerge.compiler.recorded_genome import (
 )
 from evomerge.compiler.seeds import seeds_of
 from evomerge.compiler.split_tasks import load_tasks, untold, with_names
-from evomerge.foundations.errors import EvomergeError, GenomeError
+from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.findings import Finding, Severity, note, problems, warning
 from evomerge.foundations.findings import error as error_finding
 from evomerge.foundations.permissions import Permissions
@@ -48,6 +49,7 @@ from evomerge.models.merge_dtype import common_dtype
 from evomerge.models.pass_dtype import pass_dtype
 from evomerge.models.shared_layers import describe
 from evomerge.optimizers.base import Optimizer
+from evomerge.recipe.kept_stages import Made
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -60,22 +62,34 @@ def compile_genome(
     source: YamlFile,
     permissions: Permissions | None = None,
     run_dir: Path | None = None,
+    made: Made = MappingProxyType({}),
 ) -> Compiled:
-    """Checks a genome against its models and tasks.
+    """Checks a genome against its models and tasks; see :func:`examine`.
 
     Raises:
         GenomeError: every mistake found, with file, line and key.
     """
-    examination = examine(genome, source, permissions or Permissions(), run_dir)
-    if examination.compiled is None:
-        raise GenomeError.of(problems(examination.findings, Severity.ERROR))
-    return examination.compiled
+    return examine(genome, source, permissions or Permissions(), run_dir, made).sound
 
 
 def examine(
-    genome: Genome, source: YamlFile, permissions: Permissions, run_dir: Path | None = None
+    genome: Genome,
+    source: YamlFile,
+    permissions: Permissions,
+    run_dir: Path | None = None,
+    made: Made = MappingProxyType({}),
+    foreseen: Mapping[ModelName, ModelFacts] = MappingProxyType({}),
 ) -> Examination:
-    """Finds everything that files can show; raises nothing for a user's mistake."""
+    """Finds everything that files can show; raises nothing for a user's mistake.
+
+    Args:
+        genome: What is to be searched.
+        source: Its file.
+        permissions: What the user allows.
+        run_dir: Where the run would be kept.
+        made: Folders of models among its own that earlier stages made, and how.
+        foreseen: Models among its own that are yet to be made, and what they will be like.
+    """
     found = _Findings(source)
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
     known = found.attempt(lambda: with_space(genome, source))
@@ -91,12 +105,14 @@ def examine(
     is_begun = has_begun(run_dir, source.data)
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
-    models, has_errors = _models(genome, permissions, found)
-    subject = CheckContext(genome, permissions, models, run_dir=run_dir)
+    models, has_errors = _models(genome, permissions, found, foreseen)
+    subject = CheckContext(genome, permissions, models, made=made, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
         merge_space = found.attempt(lambda: merge_space_of(genome, models, choice, run_dir, found))
+        if merge_space is not None:
+            merge_space.made = made
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     seeds = None
     if merge_space is not None:
@@ -194,19 +210,25 @@ class _Findings:
 
 
 def _models(
-    genome: Genome, permissions: Permissions, found: _Findings
+    genome: Genome,
+    permissions: Permissions,
+    found: _Findings,
+    foreseen: Mapping[ModelName, ModelFacts],
 ) -> tuple[tuple[ModelFacts, ...], bool]:
     """The models that could be read, and whether any of them cannot be merged."""
     of_models = _Findings(found.source)
-    read = []
+    read: list[ModelFacts | None] = []
     for name, key in named_models(genome):
+        if name.is_stage:  # where nothing is foreseen of it, the stage has mistakes of its own
+            read.append(replace(foreseen[name], key=key) if name in foreseen else None)
+            continue
         is_allowed = name.text in permissions.pickle
         read.append(of_models.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
     models = tuple(model for model in read if model is not None)
     for rule in MODEL_RULES:
         of_models.add(rule(CheckContext(genome, permissions, models)))
     found.take(of_models)
-    return models, of_models.has_errors
+    return models, of_models.has_errors or len(models) < len(read)
 
 
 def merge_space_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from evomerge import __version__
@@ -70,7 +71,11 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
             hear(f"reading every byte of the models, once: {share:.0%}", share)
 
     models = all_models(compiled.genome)
-    names = [name.key for name, _ in named_models(compiled.genome)]
+    made = compiled.subject.made  # wherever the run folder is, they are what a stage found
+    names = [
+        f"stage {PurePath(name.path).name}" if name.path in made else name.key
+        for name, _ in named_models(compiled.genome)
+    ]
     try:
         return dict(zip(names, fingerprints(models, tell), strict=True))
     except (OSError, ValueError) as error:

@@ -203,6 +203,7 @@ def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactor
         threads=header["threads"],
         folders=tuple(folders),
         run_dir=run_dir,
+        made=compiled.subject.made,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.merge_spaces.learnable import Learnable
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Point, Space
+from evomerge.recipe.kept_stages import Made, unfolded
 from evomerge.recipe.plain import Recipe
 
 
@@ -49,6 +51,7 @@ class MergeSpace(ABC):
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
         unlearned: Why it has no weights that could be learned; empty where it has.
         idle: Parameters that are left out because they would change nothing.
+        made: Of its models those that earlier stages made, by folder, and how.
 
     Raises:
         GenomeError: nothing varies, or the genome asks for what the space cannot do.
@@ -61,6 +64,7 @@ class MergeSpace(ABC):
     folds_adapters: ClassVar[bool] = True
     unlearned: ClassVar[str] = ""
     idle: Sequence[IdleParameter] = ()
+    made: Made = MappingProxyType({})
 
     def __init__(
         self, definition: MergeDefinition, architecture: Architecture, out_dtype: str
@@ -191,6 +195,10 @@ class MergeSpace(ABC):
             values: Every parameter that the method reads, for all models alike.
         """
         return None
+
+    def written(self, recipe: Recipe) -> Recipe:
+        """A recipe as a ledger has it: what earlier stages made is made in it."""
+        return unfolded(recipe, self.made)
 
     def model_recipe(self, model: ModelName) -> Recipe:
         """A model as it is, in the dtype of the merges."""

@@ -23,7 +23,7 @@ def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> li
         Candidate(
             trial_id,
             origin,
-            recipe,
+            merge_space.written(recipe),
             None if point is None else merge_space.space.encode(point),
             point or {},
         )

@@ -23,6 +23,18 @@ from evomerge.recipe.walk import merged_in, with_models
 _NAME = "evomerge-stage-{}"
 
 
+def stage_name(index: int) -> str:
+    """What the model of a stage is called, from 0."""
+    return _NAME.format(index + 1)
+
+
+def multi_config(documents: Sequence[Document]) -> dict[str, Any]:
+    """The configuration of stages that call one another by :func:`stage_name`."""
+    *before, last = documents
+    named = [{"name": stage_name(index), **stage} for index, stage in enumerate(before)]
+    return {"stages": [*named, dict(last)]}
+
+
 class Multi(RecipeKind):
     """Stages in the order in which they are built."""
 
@@ -40,14 +52,13 @@ class Multi(RecipeKind):
     def read(cls, documents: Sequence[YamlFile], hear: Hear) -> dict[str, Any]:
         """The stages that the last one needs, and it."""
         order = [*_in_order(documents)]
-        own = {str(stage.data["name"]): _NAME.format(i) for i, stage in enumerate(order[:-1], 1)}
+        own = {str(stage.data["name"]): stage_name(i) for i, stage in enumerate(order[:-1])}
 
         def renamed(model: ModelName) -> ModelName:
             return model.model_copy(update={"path": own.get(model.path, model.path)})
 
         stages = [with_models(recipe_config(_nameless(one), hear), renamed) for one in order]
-        named = [{"name": name, **stage} for name, stage in zip(own.values(), stages, strict=False)]
-        config = {"stages": [*named, stages[-1]]}
+        config = multi_config(stages)
         try:
             cls.check(config)
         except ValueError as error:
@@ -60,7 +71,7 @@ class Multi(RecipeKind):
         stages = config["stages"]
         if not isinstance(stages, list) or not stages:
             raise ValueError(f"stages is {stages!r}, expected a list")
-        names = [*map(_NAME.format, range(1, len(stages))), None]
+        names = [*map(stage_name, range(len(stages) - 1)), None]
         for stage, name in zip(stages, names, strict=True):
             if not isinstance(stage, Mapping) or stage.get("name") != name:
                 raise ValueError(f"a stage is {stage!r}, expected one with the name {name!r}")
