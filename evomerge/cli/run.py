@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,10 +102,13 @@ def _search(whole: StagedRun, stage: Stage, *, strict: bool) -> str:
         from evomerge.compiler.start import search_for
         from evomerge.nouns.events import Notice
 
-        compiled = whole.compiled(stage)
+        whole.check()
         if strict:
             for examination in whole.examinations:
                 _refuse_warnings(examination.findings)
+        with _continuable(whole):
+            whole.keep_for(stage, view.show)
+        compiled = whole.compiled(stage)
         compiled = with_models_here(compiled, view.show)
         if strict:  # what their tensors show among them
             _refuse_warnings(compiled.findings)
@@ -119,18 +123,22 @@ def _search(whole: StagedRun, stage: Stage, *, strict: bool) -> str:
             view.show(Notice(_STOPPING.format(_running(view, search.proposer.optimizer))))
 
         collect_again()
-        how_to_continue = _how_to_continue(whole.folder.path)
-        try:
-            with stopped_by_interrupt(stop):
-                for event in search.run():
-                    view.show(event)
-            if not view.progress.is_stopped:
-                whole.keep(stage, view.show)
-        except KeyboardInterrupt as interrupt:
-            raise StoppedError(f"stopped. {how_to_continue}", interrupt) from interrupt
+        with _continuable(whole), stopped_by_interrupt(stop):
+            for event in search.run():
+                view.show(event)
     if view.progress.is_stopped:
-        raise StoppedError(f"{view.progress.ending}. {how_to_continue}")
+        raise StoppedError(f"{view.progress.ending}. {_how_to_continue(whole.folder.path)}")
     return view.progress.ending
+
+
+@contextmanager
+def _continuable(whole: StagedRun) -> Iterator[None]:
+    """Says how to go on where the user leaves now."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        how = _how_to_continue(whole.folder.path)
+        raise StoppedError(f"stopped. {how}", interrupt) from interrupt
 
 
 def _refuse_folder(folder: Path, key: str, source: YamlFile) -> None:

@@ -9,7 +9,7 @@ from evomerge.compiler.compiled import Examination
 from evomerge.compiler.genome_file import Stage, read_genomes
 from evomerge.compiler.identity import refusal
 from evomerge.compiler.staged_run import StagedRun
-from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import error
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
@@ -40,15 +40,23 @@ def examine_stages(
     except GenomeError as mistakes:
         return (Examination(tuple(error(p.what, p.where, p.fix) for p in mistakes.problems)),)
     run = StagedRun(file, run_dir_of(path, file.genome), permissions)
-    return tuple(map(_with_refusal, run.stages, map(run.run_dir, run.stages), run.examinations))
+    first, *later = map(_with_refusal, run.stages, map(run.run_dir, run.stages), run.examinations)
+    try:
+        run.refuse_folder()
+    except EvomergeError as refused:
+        first = _refused(first, refused.problems)
+    return (first, *later)
 
 
 def _with_refusal(stage: Stage, run_dir: Path, found: Examination) -> Examination:
     """The same with why the run in its folder would not go on."""
     compiled = found.compiled
     data = stage.source.data if compiled is None else compiled.source.data
-    refused = refusal(RunFolder(run_dir), data, compiled)
-    if not refused:
+    return _refused(found, refusal(RunFolder(run_dir), data, compiled))
+
+
+def _refused(found: Examination, problems: Sequence[Problem]) -> Examination:
+    if not problems:
         return found
-    told = (error(p.what, p.where, p.fix) for p in refused)
-    return Examination((*told, *found.findings), stage=stage.name)
+    told = (error(p.what, p.where, p.fix) for p in problems)
+    return Examination((*told, *found.findings), stage=found.stage)

@@ -110,9 +110,9 @@ def examine(
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: merge_space_of(genome, models, choice, run_dir, found))
-        if merge_space is not None:
-            merge_space.made = made
+        merge_space = found.attempt(
+            lambda: merge_space_of(genome, models, choice, run_dir, found, made)
+        )
         tokenizer = found.attempt(lambda: _tokenizer(subject))
     seeds = None
     if merge_space is not None:
@@ -237,6 +237,7 @@ def merge_space_of(
     choice: OptimizerChoice | None,
     run_dir: Path | None = None,
     found: _Findings | None = None,
+    made: Made = MappingProxyType({}),
 ) -> MergeSpace:
     """What varies, in a box that all optimizers share: a wide one where any looks beyond models.
 
@@ -246,9 +247,11 @@ def merge_space_of(
     kind, architecture = merge_space_for(definition), describe(models)
 
     def space_with(alike_in: Architecture) -> MergeSpace:
-        made = kind(definition, alike_in, dtype)
+        space = kind(definition, alike_in, dtype)
         is_wide = choice and any(chosen.kind.looks_beyond_models for chosen in choice)
-        return made.beyond_models() if is_wide else made
+        space = space.beyond_models() if is_wide else space
+        space.made = made
+        return space
 
     names = [ModelName.model_validate(model.reference) for model in models]
     is_permuted = bool(definition.tokenizer or definition.tokenizer_source)
@@ -263,20 +266,28 @@ def merge_space_of(
     if not merge_space.space.n_dims:
         report = error_finding if recorded_space(run_dir) is None else warning
         if found is not None:
-            found.add(iter([report(*_nothing_moves(merge_space.architecture, names))]))
+            why = _nothing_moves(merge_space.architecture, names, made)
+            found.add(iter([report(*why)]))
         return whole
     # It may have begun before the models' files were here.
     return whole if recorded_space(run_dir) == whole.space else merge_space
 
 
-def _nothing_moves(architecture: Architecture, names: Sequence[ModelName]) -> tuple[str, str, str]:
+def _nothing_moves(
+    architecture: Architecture, names: Sequence[ModelName], made: Made
+) -> tuple[str, str, str]:
     """Why nothing that is searched changes anything: what is wrong, its key and what to do."""
     if architecture.agree(names, architecture.tensors):
         what = (
             f"all models are the same: {', '.join(map(str, names[:-1]))} and {names[-1]} hold "
             "equal tensors, and every merge is one of them"
         )
-        return what, "genome.models", "Merge models that differ."
+        fix = "Merge models that differ."
+        if any(name.path in made for name in names):
+            fix = (
+                "The stage before found nothing better: give it more trials, or other models here."
+            )
+        return what, "genome.models", fix
     what = "nothing that is searched acts on a tensor in which the models differ"
     return what, "genome", "Search parameters where they differ, or merge others."
 

@@ -78,8 +78,11 @@ class StagedRun:
 
     def is_over(self, stage: Stage) -> bool:
         """Whether a later stage has begun, so that nothing of this one may change."""
-        later = self.stages[self.stages.index(stage) + 1 :]
-        return any(is_there(RunFolder(self.run_dir(one)).ledger) for one in later)
+        own, *later = self.stages[self.stages.index(stage) :]
+        return self._has_begun(own) and any(map(self._has_begun, later))
+
+    def _has_begun(self, stage: Stage) -> bool:
+        return is_there(RunFolder(self.run_dir(stage)).ledger)
 
     @cached_property
     def examinations(self) -> tuple[Examination, ...]:
@@ -93,13 +96,16 @@ class StagedRun:
                 foreseen[name] = _like_its_models(stage, examination.compiled)
         return tuple(found)
 
-    def compiled(self, stage: Stage) -> Compiled:
-        """A stage ready to be searched; what earlier stages found is built.
+    def check(self) -> None:
+        """Looks at all stages and at the folder of the run.
 
         Raises:
             GenomeError: every mistake found in any stage, with file, line and key.
-            LedgerError: a stage that is over is another one now.
+            LedgerError: a stage that is over is another one now, or the folder holds another
+                kind of run, or a stage that is none any more.
+            NoRunError: there is nothing to be forked.
         """
+        self.refuse_folder()
         for one in self.stages:
             if self.is_over(one):
                 refused = refusal(RunFolder(self.run_dir(one)), one.source.data, None)
@@ -108,16 +114,23 @@ class StagedRun:
         wrong = [p for one in self.examinations for p in problems(one.findings, Severity.ERROR)]
         if wrong:
             raise GenomeError.of(list(dict.fromkeys(wrong)))
+
+    def compiled(self, stage: Stage) -> Compiled:
+        """A stage without mistakes, ready to be searched; what it merges of earlier ones is built.
+
+        Raises:
+            GenomeError: what was built cannot be searched.
+        """
         known = self.examinations[self.stages.index(stage)].sound
         if any(model.is_foreseen for model in known.subject.models):
             return self._examination(stage, {}).sound
         return known
 
-    def begin(self) -> None:
-        """Writes down in the folder of the run which stages there are.
+    def refuse_folder(self) -> None:
+        """Does nothing where these stages may be searched.
 
         Raises:
-            LedgerError: it holds another kind of run, or a stage that is none any more.
+            LedgerError: the folder holds another kind of run, or a stage that is none any more.
             NoRunError: there is nothing to be forked.
         """
         if not self.stages[0].name:
@@ -128,17 +141,29 @@ class StagedRun:
                 where=str(self._before.path),
                 fix="Name the folder of one, or leave --fork out.",
             )
-        self.folder.begin([stage.name for stage in self.stages], to_yaml(self._source))
+        self.folder.refuse_another([stage.name for stage in self.stages], to_yaml(self._source))
 
-    def keep(self, stage: Stage, hear: Hear) -> None:
-        """Builds what a stage found, where later ones merge it and it is not there yet.
+    def begin(self) -> None:
+        """Writes down in the folder of the run which stages there are.
+
+        Raises:
+            LostFileError: it cannot be written.
+        """
+        if self.stages[0].name:
+            self.folder.begin(to_yaml(self._source))
+
+    def keep_for(self, stage: Stage, hear: Hear) -> None:
+        """Builds what earlier stages found and a stage merges, where it is not there yet.
 
         Raises:
             RunError: mergekit stopped, or what it built is no sound model.
             LostFileError: the folder cannot be written.
         """
-        if not any(stage.name in one.uses for one in self.stages):
-            return
+        for one in self.stages:
+            if one.name in stage.uses:
+                self._keep(one, hear)
+
+    def _keep(self, stage: Stage, hear: Hear) -> None:
         from evomerge.merging.built import build_into  # loads torch; most files have no stages
         from evomerge.merging.factors import placed
 
@@ -146,18 +171,24 @@ class StagedRun:
         folder = self.folder.model(stage.name, winner.recipe)
         if is_folder(folder):
             return
-        what = f"{winner.recipe.program} builds what stage {stage.name} found, once"
+        recipe = folded(winner.recipe, self._made(stage))
+        what = f"{recipe.program} builds what stage {stage.name} found, once"
+
+        def report(share: float) -> None:
+            if share:
+                hear(Preparing(what, share))
+
         hear(Preparing(what))
         with scratch() as beside:
             build_into(
-                placed(folded(winner.recipe, self._made(stage)), beside),
+                placed(recipe, beside),
                 folder,
                 merge_seed=int(winner.content["merge_seed"]),
                 threads=int(winner.content["threads"]),
                 device=str(winner.content["device"]),
                 trust_remote_code=self._permissions.trust_remote_code,
                 allow_pickle=self._permissions.pickle,
-                report=lambda share: hear(Preparing(what, share)),
+                report=report,
             )
 
     def _examination(self, stage: Stage, foreseen: Mapping[ModelName, ModelFacts]) -> Examination:

@@ -17,7 +17,7 @@ from evomerge.genome.yaml_file import YamlFile
 
 KEY = "stages"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-_OF_ALL = ("run_dir", KEY)  # say something of the whole file
+OF_ALL = ("run_dir", KEY)  # say something of the whole file
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def stage_files(source: YamlFile) -> tuple[list[StageFile], list[Problem]]:
 
 
 def _stage(source: YamlFile, index: int, block: Mapping[str, Any]) -> StageFile:
-    own = {key: value for key, value in block.items() if key not in ("name", *_OF_ALL)}
-    data = {k: v for k, v in source.data.items() if k not in (*_OF_ALL, *own)} | own
+    own = {key: value for key, value in block.items() if key not in ("name", *OF_ALL)}
+    data = {k: v for k, v in source.data.items() if k not in (*OF_ALL, *own)} | own
     here = replace(
         source, data=data, stage=(KEY, index), shared=frozenset(data.keys() - own.keys())
     )
@@ -73,7 +73,7 @@ def _shape(source: YamlFile, index: int, block: Any) -> Iterator[Problem]:
         what = f"got {block!r}, expected keys and values"
         yield Problem(what, source.where((KEY, index)), "Give its name and what it searches.")
         return
-    for key in _OF_ALL:
+    for key in OF_ALL:
         if key in block:
             what = f"{key!r} is of the whole file"
             yield Problem(what, source.where((KEY, index, key)), "Move it to the top level.")
@@ -98,7 +98,7 @@ def _unread(source: YamlFile, given: Sequence[Any]) -> Iterator[Problem]:
     """Keys at the top that every stage has again."""
     blocks = [block for block in given if isinstance(block, dict)]
     for key in source.data if blocks else ():
-        if key not in _OF_ALL and all(key in block for block in blocks):
+        if key not in OF_ALL and all(key in block for block in blocks):
             what = f"every stage has a {key!r} of its own, and this one is read by none"
             yield Problem(what, source.where((key,)), "Remove it, or those that say the same.")
 

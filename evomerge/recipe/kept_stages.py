@@ -32,7 +32,14 @@ def unfolded(recipe: Recipe, made: Made) -> Recipe:
     if whole is not None and _is_exact(recipe, whole):
         return whole
     stages: list[Document] = []
-    names = {path: _joined(stages, made[path], {}) for path in used}
+    names: dict[str, str] = {}
+    for path in used:
+        *_, own = _renamed(made[path], {}, stages)
+        name = _place(stages, own)
+        if name in names.values():  # found twice: mergekit takes no model twice by one name
+            stages.append(own)
+            name = stage_name(len(stages) - 1)
+        names[path] = name
     *_, last = _renamed(recipe, names, stages)
     return Recipe(multi_config([*stages, last]))
 
@@ -41,15 +48,18 @@ def folded(recipe: Recipe, made: Made) -> Recipe:
     """The same recipe with what was built already in the place of the stages that make it."""
     if not made:
         return recipe
-    known = {_contents(one)[-1]: path for path, one in made.items()}
-    contents = _contents(recipe)
-    if contents[-1] in known:
-        return _copy(known[contents[-1]], made[known[contents[-1]]])
-    there = {
-        name: known[content]
-        for name, content in zip(recipe.made, contents, strict=False)
-        if content in known
-    }
+    known: dict[str, list[str]] = {}
+    for path, one in made.items():
+        known.setdefault(_contents(one)[-1], []).append(path)
+    *before, last_content = _contents(recipe)
+    if last_content in known:
+        path = known[last_content][0]
+        return _copy(path, made[path])
+    there: dict[str, str] = {}
+    for name, content in zip(recipe.made, before, strict=True):
+        if content in known:
+            free = [path for path in known[content] if path not in there.values()]
+            there[name] = (free or known[content])[0]
     if not there:
         return recipe
     stages: list[Document] = []
@@ -62,7 +72,7 @@ def _copied(recipe: Recipe) -> str | None:
     config = recipe.config
     if config.get("merge_method") != "passthrough" or set(config) - _OF_A_COPY:
         return None
-    entries = config.get("models") or ()
+    entries = config.get("models") or []
     if len(entries) != 1 or set(entries[0]) != {"model"}:
         return None
     return recipe.models[0].path
@@ -79,12 +89,6 @@ def _copy(path: str, made: Recipe) -> Recipe:
     dtype = {} if made.dtype is None else {"dtype": made.dtype}
     models = [{"model": ModelName(path=path).in_recipe}]
     return Recipe({"merge_method": "passthrough", "models": models, **dtype})
-
-
-def _joined(stages: list[Document], recipe: Recipe, names: Mapping[str, str]) -> str:
-    """Adds the merges of a recipe that are not among the stages yet; the name of its model."""
-    *_, last = _renamed(recipe, names, stages)
-    return _place(stages, last)
 
 
 def _renamed(

@@ -62,6 +62,14 @@ def test_stages_of_stages_stand_once_and_in_the_order_in_which_they_are_built():
     assert folded(turned, {OTHER: unfolded(merge(KEPT, "c"), MADE)}).made == (first,)
 
 
+def test_what_two_stages_found_is_two_models_even_where_it_is_the_same():
+    both = {KEPT: SUMS, OTHER: SUMS}
+    recipe = unfolded(merge(KEPT, OTHER, "c"), both)
+    assert named(recipe) == [["a", "b"], ["a", "b"], [*recipe.made, "c"]]
+    assert len(set(recipe.made)) == len(both)
+    assert folded(recipe, both) == merge(KEPT, OTHER, "c")
+
+
 def test_a_copy_of_what_was_made_is_what_was_made_where_no_bit_is_lost():
     assert unfolded(copy_of(KEPT), MADE) == SUMS
     assert folded(SUMS, MADE) == Recipe(

@@ -52,12 +52,15 @@ class StagedFolder:
         """Where the model is kept that a stage found; another recipe, another folder."""
         return self.path / "models" / recipe.digest[:_N_DIGITS] / name
 
-    def begin(self, names: Sequence[str], genome: str) -> None:
-        """Writes down which stages are searched here.
+    def refuse_another(self, names: Sequence[str], genome: str) -> None:
+        """Does nothing where stages may be searched.
+
+        Args:
+            names: Of the stages.
+            genome: The text of their genome.
 
         Raises:
             LedgerError: it holds another kind of run, or a stage that is none any more.
-            LostFileError: it cannot be written.
         """
         held = RunFolder(self.path)
         if is_there(held.ledger):
@@ -68,6 +71,13 @@ class StagedFolder:
             raise _refusal(self.path, what)
         if not _folders(self.stages):
             held.refuse_files_of_others(genome)
+
+    def begin(self, genome: str) -> None:
+        """Writes down which stages are searched here.
+
+        Raises:
+            LostFileError: it cannot be written.
+        """
         if not is_file(self.genome) or read_bytes(self.genome) != genome.encode():
             write_atomic(self.genome, genome)
 
@@ -90,6 +100,13 @@ def result_folder(path: Path) -> Path:
     """The folder whose ledger has what a run found: the last stage's that has begun, or its own."""
     begun = [] if is_there(RunFolder(path).ledger) else begun_stages(path)
     return begun[-1].path if begun else path
+
+
+def whole_folder(path: Path) -> Path:
+    """The folder of the run that a stage is of; its own where it is no stage of one."""
+    above = path.parent.parent
+    is_stage = path.parent.name == STAGES and is_there(RunFolder(above).genome)
+    return above if is_stage else path
 
 
 def _folders(place: Path) -> list[Path]:
