@@ -48,6 +48,7 @@ from evomerge.models.inspect import read_model
 from evomerge.models.merge_dtype import common_dtype
 from evomerge.models.pass_dtype import pass_dtype
 from evomerge.models.shared_layers import describe
+from evomerge.nouns.trial import Candidate
 from evomerge.optimizers.base import Optimizer
 from evomerge.recipe.kept_stages import Made
 
@@ -114,20 +115,15 @@ def examine(
             lambda: merge_space_of(genome, models, choice, run_dir, found, made)
         )
         tokenizer = found.attempt(lambda: _tokenizer(subject))
-    seeds = None
-    if merge_space is not None:
-        # A run that has begun has its seeds in its ledger: their files may be gone since.
-        heard = _Findings(source) if is_begun else found
-        seeds = heard.attempt(
-            lambda: seeds_of(genome, merge_space, lambda one: heard.add(iter((one,))))
-        )
+    # A run that has begun has its seeds in its ledger: their files may be gone since.
+    seeds = _seeds(genome, merge_space, _Findings(source) if is_begun else found)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     if merge_space is not None and genome.evaluation.dtype is None:
         tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.worker_factory.device))
     subject = replace(
         subject,
         merge_space=merge_space,
-        seeds=tuple(seeds or ()),
+        seeds=seeds,
         evaluators=tasks.evaluators,
         device=tasks.worker_factory.device,
         dtype=tasks.worker_factory.settings.dtype,
@@ -148,6 +144,16 @@ def examine(
         return Examination(findings)
     compiled = Compiled(subject, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
+
+
+def _seeds(
+    genome: Genome, merge_space: MergeSpace | None, heard: _Findings
+) -> tuple[Candidate, ...]:
+    if merge_space is None:
+        return ()
+    space = merge_space
+    seeds = heard.attempt(lambda: seeds_of(genome, space, lambda one: heard.add(iter((one,)))))
+    return tuple(seeds or ())
 
 
 def _fitting_optimizer(

@@ -14,7 +14,7 @@ from evomerge.checks.search_size import picked, uncompared
 from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
-from evomerge.compiler.fork import fork
+from evomerge.compiler.fork import carried, fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.make_optimizer import optimizer_for
 from evomerge.compiler.make_trainer import trainer_maker
@@ -41,7 +41,9 @@ from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.search_context import Brief, SearchContext
 from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.lines import KnownOutcome
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import begun_stages, whole_folder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
 from evomerge.trackers.feed import Feed
@@ -282,7 +284,17 @@ def _new(
     if fork_dir is not None:
         forked = fork(compiled, header, folder, RunFolder(fork_dir))
         return forked.ledger, [forked.note]
-    return Ledger.create(folder, header, to_yaml(compiled.source)), []
+    return Ledger.create(folder, header, to_yaml(compiled.source), _before(compiled, header)), []
+
+
+def _before(compiled: Compiled, header: Header) -> list[KnownOutcome]:
+    """What the stages before it found of the models that a stage begins with."""
+    if not compiled.subject.made or compiled.subject.run_dir is None:
+        return []
+    begun = begun_stages(whole_folder(compiled.subject.run_dir))
+    ledgers = (Ledger.open(folder, read_only=True) for folder in begun)
+    found = (entry for ledger in ledgers for entry in carried(compiled, header, ledger))
+    return [*{(entry.split, entry.digest): entry for entry in found}.values()]
 
 
 def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[Ledger, list[str]]:

@@ -32,9 +32,15 @@ def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> li
 
 
 def _models(merge_space: MergeSpace) -> Iterator[Named]:
-    for index, source in enumerate(merge_space.definition.models):
+    """Its models, and those that earlier stages made some of them from."""
+    definition = merge_space.definition
+    for index, source in enumerate(definition.models):
         recipe = merge_space.model_recipe(source.model)
         yield Origin(OriginKind.MODEL, str(source.model)), recipe, merge_space.source_point(index)
+    own = {definition.base_model, *(source.model for source in definition.models)}
+    before = dict.fromkeys(model for made in merge_space.made.values() for model in made.models)
+    for model in (model for model in before if model not in own):
+        yield Origin(OriginKind.MODEL, str(model)), merge_space.model_recipe(model), None
 
 
 def _base(merge_space: MergeSpace) -> Iterator[Named]:

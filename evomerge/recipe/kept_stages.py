@@ -12,8 +12,8 @@ from typing import Any
 from evomerge.foundations.canonical import digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.base import Document
-from evomerge.recipe.multi import multi_config, stage_name
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.stage_names import multi_config, stage_name
 from evomerge.recipe.walk import with_models
 
 Made = Mapping[str, Recipe]  # folder of a built model -> what it was built from

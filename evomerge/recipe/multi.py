@@ -18,21 +18,8 @@ from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind
 from evomerge.recipe.file import recipe_config, stage_names, used_names
 from evomerge.recipe.recipe_text import to_text
+from evomerge.recipe.stage_names import multi_config, stage_name
 from evomerge.recipe.walk import merged_in, with_models
-
-_NAME = "evomerge-stage-{}"
-
-
-def stage_name(index: int) -> str:
-    """What the model of a stage is called, from 0."""
-    return _NAME.format(index + 1)
-
-
-def multi_config(documents: Sequence[Document]) -> dict[str, Any]:
-    """The configuration of stages that call one another by :func:`stage_name`."""
-    *before, last = documents
-    named = [{"name": stage_name(index), **stage} for index, stage in enumerate(before)]
-    return {"stages": [*named, dict(last)]}
 
 
 class Multi(RecipeKind):

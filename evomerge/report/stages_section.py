@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from evomerge.foundations.counted import counted
 from evomerge.nouns.score_text import score_text
 from evomerge.nouns.section import Section
-from evomerge.report.split_table import SplitTable, side_by_side
-from evomerge.report.trial_table import final_tables
+from evomerge.nouns.trial import Trial
 from evomerge.run.recorded_run import RecordedRun, earlier_stages
 
-Cells = tuple[str, ...]
+_SPLITS = {"tasks": "search", "validation": "validation", "holdout": "holdout"}
 
 
 def stages_section(run: RecordedRun) -> Section | None:
@@ -19,27 +18,42 @@ def stages_section(run: RecordedRun) -> Section | None:
     earlier = earlier_stages(run)
     if not earlier:
         return None
-    stages = {one.ledger.folder.path.name: one for one in (*earlier, run)}
-    tables = {
-        name: side_by_side(found) for name, one in stages.items() if (found := final_tables(one))
-    }
-    titles = tuple(dict.fromkeys(c.name for table in tables.values() for c in table.columns))
-    rows = [row for name, table in tables.items() for row in _rows(name, table, titles)]
-    n_trials = {name: counted(len(one.leaderboard.trials), "trial") for name, one in stages.items()}
+    stages = (*earlier, run)
+    splits = [split for split in _SPLITS if any(split in ("tasks", *one.finals) for one in stages)]
+    head = ("stage", "model", *(_SPLITS[split] for split in splits))
+    rows = [row for one in stages for row in _rows(one, splits)]
+    told = [f"{_name(one)}: {counted(len(one.leaderboard.trials), 'trial')}" for one in stages]
     return Section(
         "stages",
         "stages",
-        ("stage", "model", *titles),
+        head,
         tuple(rows),
-        (", ".join(f"{name}: {told}" for name, told in n_trials.items()),),
-        {"stages": [dict(zip(("stage", "model", *titles), row, strict=True)) for row in rows]},
+        (", ".join(told),),
+        {"stages": [dict(zip(head, row, strict=True)) for row in rows]},
     )
 
 
-def _rows(name: str, table: SplitTable, titles: Cells) -> Iterator[Cells]:
-    """The winner, and the best model that the stage began with."""
-    for row in table.rows:
-        if row.is_winner or row.name == table.parents[0]:
-            scores = dict(zip((column.name for column in table.columns), row.scores, strict=True))
-            found = (scores.get(title) for title in titles)
-            yield (name, row.name, *("" if one is None else score_text(one) for one in found))
+def _name(run: RecordedRun) -> str:
+    return run.ledger.folder.path.name
+
+
+def _rows(run: RecordedRun, splits: list[str]) -> Iterator[tuple[str, ...]]:
+    """The winners, and the best model that the stage began with."""
+    models = [trial for trial in run.leaderboard.ranked() if trial.candidate.origin.is_unmerged]
+    for trial in run.winners:
+        name = f"winner (trial {trial.candidate.trial_id})"
+        yield (_name(run), name, *(_scores(run, trial, split) for split in splits))
+    for trial in models[:1]:
+        name = trial.candidate.origin.short
+        yield (_name(run), name, *(_scores(run, trial, split) for split in splits))
+
+
+def _scores(run: RecordedRun, trial: Trial, split: str) -> str:
+    """Its score on a split, or its scores; empty where it has none there."""
+    evaluation, objective = trial.outcome.evaluation, run.leaderboard.objective
+    if split != "tasks":
+        outcome = run.ledger.finals.get((split, trial.candidate.trial_id))
+        if outcome is None or split not in run.finals:
+            return ""
+        evaluation, objective = outcome.evaluation, run.finals[split]
+    return "" if evaluation is None else ", ".join(map(score_text, objective.scores(evaluation)))

@@ -26,12 +26,11 @@ stages:
   - name: sums
     genome:
       models: [models/model_1, models/model_2]
-      base_model: models/base
-      merge_method: task_arithmetic
+      merge_method: linear
     optimizer: {name: random, budget: 3}
   - name: between
     genome:
-      models: [{stage: sums}, models/model_1]
+      models: [{stage: sums}, models/base]
       merge_method: slerp
     optimizer: {name: cma_es, budget: 4, population_size: 4}
   - name: all
@@ -65,10 +64,13 @@ def test_each_stage_is_a_run_and_the_next_merges_what_it_found(finished):
     assert [one.path.name for one in begun_stages(out)] == list(NAMES)
     assert result_folder(out) == out / "stages" / "all"
     runs = {name: load_run(out / "stages" / name) for name in NAMES}
-    assert ledger_models(out / "stages" / "between") == {"stage sums", "models/model_1"}
+    assert ledger_models(out / "stages" / "between") == {"stage sums", "models/base"}
     sums = runs["sums"].winners[0].candidate.recipe
-    first = runs["between"].ledger.trials[0].candidate
-    assert first.recipe == sums  # the model that joins is scored as what it is
+    assert sums.methods == ("linear",)
+    trials = runs["between"].ledger.trials
+    assert trials[0].candidate.recipe == sums  # the model that joins is scored as what it is
+    models = [t.candidate.origin.tail for t in trials.values() if t.candidate.origin.is_unmerged]
+    assert models == ["sums", "base", "model_1", "model_2"]  # what it was made of stays a baseline
     for trial in runs["between"].leaderboard.trials:
         recipe = trial.candidate.recipe
         assert all(not Path(model.path).is_relative_to(out) for model in recipe.models)
@@ -89,6 +91,9 @@ def test_what_a_stage_found_scores_in_the_next_as_it_did_there(finished):
     winner, joined = runs["sums"].winners[0], runs["between"].ledger.trials[0]
     then = runs["sums"].documents(winner.candidate.trial_id)
     assert then == runs["between"].documents(joined.candidate.trial_id)
+    known = {digest for _, digest in runs["between"].ledger.known}
+    assert winner.candidate.recipe.digest in known  # and nobody scored it again
+    assert len(known) == 3  # with the two models that it was made of
 
 
 def test_show_and_export_are_of_the_whole_run(finished):
