@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from evomerge import __version__
@@ -15,6 +14,7 @@ from evomerge.foundations.errors import EvomergeError, LedgerError, ModelError, 
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.versions import versions
 from evomerge.nouns.space import to_data
+from evomerge.recipe.kept_stages import stage_in
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
@@ -71,9 +71,9 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
             hear(f"reading every byte of the models, once: {share:.0%}", share)
 
     models = all_models(compiled.genome)
-    made = compiled.subject.made  # wherever the run folder is, they are what a stage found
+    made = compiled.subject.made
     names = [
-        f"stage {PurePath(name.path).name}" if name.path in made else name.key
+        stage_in(name.path) if name.path in made else name.key
         for name, _ in named_models(compiled.genome)
     ]
     try:

@@ -9,6 +9,7 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
 from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate
+from evomerge.recipe.kept_stages import stage_in
 
 
 def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> list[Candidate]:
@@ -33,12 +34,13 @@ def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> li
 
 def _models(merge_space: MergeSpace) -> Iterator[Named]:
     """Its models, and those that earlier stages made some of them from."""
-    definition = merge_space.definition
+    definition, made = merge_space.definition, merge_space.made
     for index, source in enumerate(definition.models):
-        recipe = merge_space.model_recipe(source.model)
-        yield Origin(OriginKind.MODEL, str(source.model)), recipe, merge_space.source_point(index)
+        model, point = source.model, merge_space.source_point(index)
+        name = stage_in(model.path) if model.path in made else str(model)
+        yield Origin(OriginKind.MODEL, name), merge_space.model_recipe(model), point
     own = {definition.base_model, *(source.model for source in definition.models)}
-    before = dict.fromkeys(model for made in merge_space.made.values() for model in made.models)
+    before = dict.fromkeys(model for recipe in made.values() for model in recipe.models)
     for model in (model for model in before if model not in own):
         yield Origin(OriginKind.MODEL, str(model)), merge_space.model_recipe(model), None
 
@@ -47,8 +49,9 @@ def _base(merge_space: MergeSpace) -> Iterator[Named]:
     definition = merge_space.definition
     base = definition.base_model
     if base is not None and base not in [source.model for source in definition.models]:
+        name = stage_in(base.path) if base.path in merge_space.made else str(base)
         yield (
-            Origin(OriginKind.BASE, str(base)),
+            Origin(OriginKind.BASE, name),
             merge_space.model_recipe(base),
             merge_space.base_point(),
         )

@@ -7,6 +7,7 @@ the machine of the run reads what is built already.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from evomerge.foundations.canonical import digest
@@ -18,6 +19,11 @@ from evomerge.recipe.walk import with_models
 
 Made = Mapping[str, Recipe]  # folder of a built model -> what it was built from
 _OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
+
+
+def stage_in(folder: str) -> str:
+    """What people call a model that a stage made, wherever the run folder is."""
+    return f"stage {PurePath(folder).name}"
 
 
 def unfolded(recipe: Recipe, made: Made) -> Recipe:

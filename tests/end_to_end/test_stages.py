@@ -12,6 +12,7 @@ import yaml
 from evomerge.run.ledger.staged_folder import begun_stages, result_folder
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import command_in, make_workplace, told_in
+from tests.end_to_end.dying import EXIT_CODES, Command
 from tests.end_to_end.test_death import found
 from tests.tiny_models import tiny_family
 
@@ -70,7 +71,12 @@ def test_each_stage_is_a_run_and_the_next_merges_what_it_found(finished):
     trials = runs["between"].ledger.trials
     assert trials[0].candidate.recipe == sums  # the model that joins is scored as what it is
     models = [t.candidate.origin.tail for t in trials.values() if t.candidate.origin.is_unmerged]
-    assert models == ["sums", "base", "model_1", "model_2"]  # what it was made of stays a baseline
+    assert models == [
+        "stage sums",
+        "base",
+        "model_1",
+        "model_2",
+    ]  # what it was made of stays a baseline
     for trial in runs["between"].leaderboard.trials:
         recipe = trial.candidate.recipe
         assert all(not Path(model.path).is_relative_to(out) for model in recipe.models)
@@ -162,6 +168,24 @@ def test_the_built_winner_answers_as_recorded(finished):
     assert f"mergekit-multi builds trial {number}" in done.stderr
     assert "answer as recorded" in done.stdout
     assert "answer as recorded" in evomerge("verify", "out").stdout
+
+
+def test_killed_in_any_stage_and_while_a_model_is_built_it_becomes_the_uninterrupted_run(finished):
+    out = finished / "killed"
+
+    def has_lines(stage, count):
+        ledger = out / "stages" / stage / "ledger.jsonl"
+        return lambda: ledger.is_file() and len(ledger.read_text().splitlines()) > count
+
+    moments = [has_lines("sums", 5), (out / "models").exists, has_lines("between", 7)]
+    moments += [has_lines("all", 0)]
+    command = Command(finished, ("run", "stages.yml", "--run-dir", "killed"))
+    for moment in moments:
+        assert command.ended("kill -9", moment) == EXIT_CODES["kill -9"]
+    command.run()
+    for name in NAMES:
+        assert found(out / "stages" / name) == found(finished / "out" / "stages" / name)
+    assert "Traceback" not in command.log.read_text()
 
 
 def test_a_fork_takes_over_what_holds_and_searches_later_stages_again(finished):
