@@ -31,7 +31,7 @@ from evomerge.compiler.recorded_genome import (
     with_its_baselines,
 )
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.split_tasks import load_tasks, untold, with_names
+from evomerge.compiler.split_tasks import LoadedTasks, load_tasks, untold, with_names
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.findings import Finding, Severity, note, problems, warning
 from evomerge.foundations.findings import error as error_finding
@@ -98,11 +98,7 @@ def examine(
         return Examination(found.in_order)
     genome, tasks = known, load_tasks(known, permissions)
     if source.is_evolve:
-        # Directions that the results of a run that has begun told, and nothing else did.
-        names = untold(tasks, recorded_names(run_dir))
-        now = turned(genome, source, with_names(tasks, names) if names else tasks)
-        genome, source, tasks = now.genome, now.source, now.tasks
-        found.add(iter(now.notes))
+        genome, source, tasks = _directed(genome, source, tasks, run_dir, found)
     is_begun = has_begun(run_dir, source.data)
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
@@ -144,6 +140,16 @@ def examine(
         return Examination(findings)
     compiled = Compiled(subject, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
+
+
+def _directed(
+    genome: Genome, source: YamlFile, tasks: LoadedTasks, run_dir: Path | None, found: _Findings
+) -> tuple[Genome, YamlFile, LoadedTasks]:
+    """With the directions that the results of a run that has begun told, and nothing else did."""
+    names = untold(tasks, recorded_names(run_dir))
+    now = turned(genome, source, with_names(tasks, names) if names else tasks)
+    found.add(iter(now.notes))
+    return now.genome, now.source, now.tasks
 
 
 def _seeds(

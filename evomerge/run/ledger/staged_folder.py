@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,12 @@ class StagedFolder:
 
     def model(self, name: str, recipe: Recipe) -> Path:
         """Where the model is kept that a stage found; another recipe, another folder."""
-        return self.path / "models" / recipe.digest[:_N_DIGITS] / name
+        return self.models / recipe.digest[:_N_DIGITS] / name
+
+    @property
+    def models(self) -> Path:
+        """Holds what stages found."""
+        return self.path / "models"
 
     def refuse_another(self, names: Sequence[str], genome: str) -> None:
         """Does nothing where stages may be searched.
@@ -62,6 +68,10 @@ class StagedFolder:
         Raises:
             LedgerError: it holds another kind of run, or a stage that is none any more.
         """
+        for place in (self.stages, self.models, *(self.stage(name) for name in names)):
+            if os.path.islink(place):
+                what = f"{place.relative_to(self.path)} is a symbolic link"
+                raise _refusal(self.path, what, "Remove it, or copy what it names to its place.")
         held = RunFolder(self.path)
         if is_there(held.ledger):
             raise _refusal(self.path, "holds a run without stages")
@@ -90,8 +100,8 @@ def begun_stages(path: Path) -> list[RunFolder]:
         return []
     try:
         data = read_yaml(folder.genome).data
-        names = [stage["name"] for stage in data["stages"]]
-    except (EvomergeError, KeyError, TypeError):
+        names = [str(stage["name"]) for stage in data[STAGES]]
+    except (EvomergeError, KeyError, TypeError):  # somebody has changed it
         names = sorted(there)
     return [there[name] for name in names if name in there and is_there(there[name].ledger)]
 
@@ -113,6 +123,7 @@ def _folders(place: Path) -> list[Path]:
     return [entry for entry in listed(place) if is_folder(entry)] if is_folder(place) else []
 
 
-def _refusal(path: Path, what: str) -> LedgerError:
-    fix = "Choose another folder with --run-dir."
+def _refusal(
+    path: Path, what: str, fix: str = "Choose another folder with --run-dir."
+) -> LedgerError:
     return LedgerError(what, where=str(path), fix=fix)
