@@ -96,9 +96,7 @@ def examine(
     known = found.attempt(lambda: with_space(genome, source))
     if known is None:
         return Examination(found.in_order)
-    genome, tasks = known, load_tasks(known, permissions)
-    if source.is_evolve:
-        genome, source, tasks = _directed(genome, source, tasks, run_dir, found)
+    genome, source, tasks = _with_tasks(known, source, permissions, run_dir, found)
     is_begun = has_begun(run_dir, source.data)
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
@@ -127,12 +125,7 @@ def examine(
         config=tokenizer[1] if tokenizer else None,
     )
     if choice is not None:
-        named, begun_in = choice, run_dir if is_begun else None
-        picked = found.attempt(lambda: with_auto(subject, named, begun_in))
-        subject, choice = picked or (subject, None)
-    if choice is not None:
-        optimizer = _fitting_optimizer(subject, choice, found, is_begun=is_begun)
-        subject = replace(subject, optimizer=optimizer)
+        subject, choice = _with_optimizer(subject, choice, found, run_dir if is_begun else None)
     for rule in RULES:
         found.add(rule(subject))
     findings = found.in_order
@@ -142,10 +135,17 @@ def examine(
     return Examination(findings, compiled)
 
 
-def _directed(
-    genome: Genome, source: YamlFile, tasks: LoadedTasks, run_dir: Path | None, found: _Findings
+def _with_tasks(
+    genome: Genome,
+    source: YamlFile,
+    permissions: Permissions,
+    run_dir: Path | None,
+    found: _Findings,
 ) -> tuple[Genome, YamlFile, LoadedTasks]:
-    """With the directions that the results of a run that has begun told, and nothing else did."""
+    """With its tasks, and the directions that only results of a run that has begun told."""
+    tasks = load_tasks(genome, permissions)
+    if not source.is_evolve:
+        return genome, source, tasks
     names = untold(tasks, recorded_names(run_dir))
     now = turned(genome, source, with_names(tasks, names) if names else tasks)
     found.add(iter(now.notes))
@@ -160,6 +160,19 @@ def _seeds(
     space = merge_space
     seeds = heard.attempt(lambda: seeds_of(genome, space, lambda one: heard.add(iter((one,)))))
     return tuple(seeds or ())
+
+
+def _with_optimizer(
+    subject: CheckContext, choice: OptimizerChoice, found: _Findings, begun_in: Path | None
+) -> tuple[CheckContext, OptimizerChoice | None]:
+    """With who will propose; what `auto` stands for is what it stood for where the run began."""
+    picked = found.attempt(lambda: with_auto(subject, choice, begun_in))
+    if picked is None:
+        return subject, None
+    subject, choice = picked
+    is_begun = begun_in is not None
+    optimizer = _fitting_optimizer(subject, choice, found, is_begun=is_begun)
+    return replace(subject, optimizer=optimizer), choice
 
 
 def _fitting_optimizer(
