@@ -107,7 +107,11 @@ def test_tasks_are_found_by_lm_eval(folder):
 def test_tasks_of_a_genome_are_in_its_folders_or_in_lm_eval(path):
     import lm_eval.tasks
 
-    genome, _ = load_genome(path)
+    for stage in read_genomes(path).stages:
+        refuse_unknown_tasks(stage.genome, path, Path(lm_eval.tasks.__file__).parent)
+
+
+def refuse_unknown_tasks(genome, path, shipped):
     folders = [ROOT / folder for folder in genome.task_search_path] or [ROOT / "tasks" / "public"]
     own = {
         yaml.safe_load(line.partition(":")[2])
@@ -116,7 +120,6 @@ def test_tasks_of_a_genome_are_in_its_folders_or_in_lm_eval(path):
         for line in file.read_text(encoding="utf-8").splitlines()
         if line.startswith("task:")
     }
-    shipped = Path(lm_eval.tasks.__file__).parent
     for task in (*genome.tasks, *genome.validation, *genome.holdout):
         known = task.name in own or any(shipped.rglob(f"{task.name}.yaml"))
         assert known, f"{path.name}: {task.name}"
