@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,9 +41,12 @@ from evomerge.nouns.comparison import Comparison, compare
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import TrialFinished
 from evomerge.nouns.trial import Candidate, Trial
+from evomerge.optimizers.gradient.training_section import training_of
+from evomerge.optimizers.search_context import Effort
 from evomerge.run.expectation import expectation
 from evomerge.run.final_choice import FinalChoice, finalists
 from evomerge.run.leaderboard import Leaderboard
+from evomerge.run.recorded_run import load_run
 
 BUDGETS = (25, 60, 100)
 _HALVES = ("tuning", "report")
@@ -127,12 +130,14 @@ def searched(bench: Bench, fixed: Fixed, plan: Plan, family: Family) -> dict[str
     genome, source = load_genome(family.genome, [f"optimizer={json.dumps(block)}"])
     proposed: list[Candidate] = []
     with tempfile.TemporaryDirectory() as temporary:
-        search, _ = bench.search(genome, source, Path(temporary) / "run")
+        run_dir = Path(temporary) / "run"
+        search, _ = bench.search(genome, source, run_dir)
         for event in search.run():
             if isinstance(event, TrialFinished) and not event.candidate.is_baseline:
                 proposed.append(event.candidate)
                 line = f"{plan.family}, {plan.optimizer}, seed {plan.seed}: "
                 print(f"\r{line}{len(proposed)}/{plan.trials}  ", end="", file=sys.stderr)
+        efforts = _efforts(run_dir)
     print(file=sys.stderr)
     budgets = [*(n for n in BUDGETS if n < plan.trials), plan.trials]
     return {
@@ -141,12 +146,27 @@ def searched(bench: Bench, fixed: Fixed, plan: Plan, family: Family) -> dict[str
         "dims": search.merge_space.space.n_dims,
         "fixed": fixed.holdout,
         "best_fixed": str(fixed.best.origin),
-        "budgets": {str(n): _paid(bench, fixed, proposed[:n]) for n in budgets},
+        "budgets": {str(n): _paid(bench, fixed, proposed[:n], efforts) for n in budgets},
     }
 
 
-def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str, Any]:
-    """The winner of a budget against the best fixed recipe, and what it took to find it."""
+def _efforts(run_dir: Path) -> dict[int, Effort]:
+    """Trial id -> what the epoch of training took that ended there."""
+    epochs = training_of(load_run(run_dir))
+    return {
+        epoch.trial.candidate.trial_id: epoch.lesson.effort
+        for epoch in epochs
+        if epoch.trial is not None
+    }
+
+
+def _paid(
+    bench: Bench, fixed: Fixed, proposed: Sequence[Candidate], efforts: Mapping[int, Effort]
+) -> dict[str, Any]:
+    """The winner of a budget against the best fixed recipe, and what it took to find it.
+
+    Documents that were learned count beside those that were scored, and so do the seconds.
+    """
     objectives = bench.compiled.tasks.objectives
     candidates = [*fixed.candidates, *proposed]
     outcomes = [fixed.outcome(candidate, "tasks") for candidate in candidates]
@@ -168,6 +188,8 @@ def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str
     scores = bench.scores(winner)
     spent = {c.recipe.digest: o for c, o in zip(candidates, outcomes, strict=True)}
     own = [spent[digest] for digest in {candidate.recipe.digest for candidate in proposed}]
+    epochs = (efforts[c.trial_id] for c in proposed if c.trial_id in efforts)
+    trained = sum(epochs, Effort())
     return {
         "winner": str(winner.origin),
         **scores,
@@ -176,8 +198,10 @@ def _paid(bench: Bench, fixed: Fixed, proposed: Sequence[Candidate]) -> dict[str
         "gain": gain.difference,
         "stderr": gain.stderr,
         "verdict": verdict(gain),
-        "documents": sum(len(o.evaluation.documents) for o in own if o.evaluation),
-        "seconds": sum(sum(outcome.seconds.values()) for outcome in own),
+        "documents": sum(len(o.evaluation.documents) for o in own if o.evaluation)
+        + trained.n_documents,
+        "seconds": sum(sum(outcome.seconds.values()) for outcome in own) + trained.seconds,
+        "training": {"documents": trained.n_documents, "seconds": trained.seconds},
     }
 
 

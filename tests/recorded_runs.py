@@ -87,6 +87,7 @@ def record_run(
     optimizer: str = "cma_es",
     method: str = "task_arithmetic",
     has_finals: bool = True,
+    taught_from: int | None = None,
 ) -> RecordedRun:
     """Writes a run folder in which every outcome is made up.
 
@@ -97,6 +98,8 @@ def record_run(
         optimizer: The genome's.
         method: The genome's.
         has_finals: Whether the run came to its end.
+        taught_from: The first of these trials that an epoch of training proposed, from 0; the
+            others follow it.
     """
     text = GENOME.replace("METHOD", method)
     text = text.replace("OBJECTIVE", objective).replace("OPTIMIZER", optimizer)
@@ -119,7 +122,8 @@ def record_run(
     for trial in _baselines():
         ledger.record_trial(trial)
     for index in range(n_trials):
-        ledger.record_trial(_searched(len(BASELINES) + index, index, method))
+        origin = f"optimizer, epoch {index}" if index == taught_from else "optimizer"
+        ledger.record_trial(_searched(len(BASELINES) + index, index, method, origin))
     genome, _ = load_genome(ledger.folder.genome)
     if has_finals:
         _record_finals(ledger, recorded_run(ledger, genome))
@@ -142,7 +146,7 @@ def _baselines() -> list[Trial]:
     return trials
 
 
-def _searched(trial_id: int, index: int, method: str) -> Trial:
+def _searched(trial_id: int, index: int, method: str, origin: str) -> Trial:
     """Trials that get better, with a relapse every third."""
     genotype = np.array([(0.13 * index) % 1, (0.29 * index) % 1, (0.41 * index) % 1, index % 2 / 2])
     point = SPACE.decode(genotype)
@@ -165,7 +169,7 @@ def _searched(trial_id: int, index: int, method: str) -> Trial:
     )
     if trial_id == FAILED_TRIAL:
         outcome = Outcome(TrialState.FAILED, failure="merge: weights <sum> to nothing")
-    return Trial(Candidate(trial_id, origin_in("optimizer"), recipe, genotype, point), outcome)
+    return Trial(Candidate(trial_id, origin_in(origin), recipe, genotype, point), outcome)
 
 
 def _record_finals(ledger: Ledger, run: RecordedRun) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from evomerge.genome.task_blocks import Task
 from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.objective import Objective
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.final_choice import FinalChoice, are_alike, finalists, leaders
@@ -240,6 +242,25 @@ def test_so_is_what_an_earlier_search_chose():
     found = leaderboard("weighted_sum", *BASES, seed, trial(3, 0.7, 0.7))
     assert not choice(found, validated).is_fair(seed)
     assert ids(choice(found, validated).winners) == [3]
+
+
+@pytest.mark.parametrize("is_taught", [True, False])
+def test_so_is_what_follows_a_seed_that_was_taught_in_an_earlier_search(is_taught):
+    first, seed, other = trial(1, 0.5, 0.5), trial(2, 0.9, 0.9), trial(3, 0.6, 0.6)
+    seeds = [
+        replace(
+            one,
+            candidate=replace(one.candidate, origin=Origin(OriginKind.SEED, "x", is_taught=taught)),
+        )
+        for one, taught in ((first, False), (seed, is_taught), (other, False))
+    ]
+    after = trial(4, 0.8, 0.8, origin="optimizer, cma_es")
+    judged = choice(leaderboard("weighted_sum", BASES[0], *seeds, after), {})
+    assert [judged.leaderboard.is_learned(one) for one in seeds] == [False, is_taught, False]
+    # No seed's search score says what others' do; that of the search's own only if it learned none.
+    assert [judged.is_fair(one) for one in seeds] == [False] * 3
+    assert judged.is_fair(after) != is_taught
+    assert judged.is_fair(BASES[0])
 
 
 def test_a_broken_baseline_does_not_move_what_was_taught():

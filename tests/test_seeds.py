@@ -377,6 +377,20 @@ def test_of_a_run_it_is_the_best_few_and_of_a_best_yml_its_recipe(tmp_path):
     assert [seed.trial_id for seed in (*few, winner)] == [*range(first, first + 4)]
 
 
+@pytest.mark.parametrize("taught_from", [None, 8])
+def test_a_seed_says_whether_the_search_it_is_from_had_learned(tmp_path, taught_from):
+    models = {"models": ["experts/sort", "experts/twice"], "base_model": "experts/base"}
+    merge_space = space_of(merge_method="task_arithmetic", **models)
+    record_run(tmp_path / "before", taught_from=taught_from)
+    genome = genome_from(tmp_path / "before", tmp_path / "before" / "best.yml", finalists=5)
+    *few, best = seeds_of(genome, merge_space)
+    is_later = [int(str(seed.origin).rpartition(" ")[2]) - 4 >= (taught_from or 12) for seed in few]
+    assert (True in is_later) == (taught_from is not None)
+    assert False in is_later
+    assert [seed.origin.is_taught for seed in few] == is_later
+    assert best.origin.is_taught == (taught_from is not None)
+
+
 def test_what_cannot_be_a_seed_is_told_all_at_once(tmp_path, merge_space):
     (tmp_path / "empty").mkdir()
     names = [

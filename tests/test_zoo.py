@@ -128,6 +128,21 @@ def test_a_search_over_a_family_is_run_once_and_compared_with_the_best_fixed_rec
     assert "llama-pair" in again.stdout
 
 
+@pytest.mark.slow
+def test_what_training_reads_and_takes_counts_as_spent(tmp_path):
+    made = called("make.py", "neox-conflict", "-o", str(tmp_path), "--quick")
+    assert made.returncode == 0, made.stderr
+    results, family = tmp_path / "results.jsonl", str(tmp_path / "neox-conflict")
+    options = ["--trials", "2", "--seeds", "0", "--results", str(results)]
+    called("../does_it_pay.py", family, *options, "--optimizers", "g={name: gradient, epochs: 2}")
+    (row,) = map(json.loads, results.read_text().splitlines())
+    paid, n_tasks = row["budgets"]["2"], len(FAMILIES["neox-conflict"].skills)
+    # Of a choice every document teaches: each is learned once and scored once in an epoch.
+    assert paid["training"]["documents"] == 2 * n_tasks * SPLIT_SIZES["search"]
+    assert paid["documents"] == 2 * paid["training"]["documents"]
+    assert 0 < paid["training"]["seconds"] < paid["seconds"]
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "llama-pair").mkdir()
     (tmp_path / "llama-pair" / "mine.txt").write_text("mine")

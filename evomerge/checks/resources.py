@@ -36,11 +36,13 @@ class Need:
         what: In words.
         n_bytes: How much.
         is_certain: Whether a run cannot do with less.
+        has_gradient: Whether training needs as much again, for a gradient of it.
     """
 
     what: str
     n_bytes: int
     is_certain: bool = True
+    has_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def memory_needs(
             copies * sizes.sources,
             is_certain=False,  # what does not fit is read from its files in every merge
         ),
-        Need(f"live model{each}", workers * live),
+        Need(f"live model{each}", workers * live, has_gradient=True),
         Need(
             f"merging {'block by block' if in_blocks else 'its largest tensor'}{each}",
             workers * merging,

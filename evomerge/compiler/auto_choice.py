@@ -95,9 +95,9 @@ def _shortage(subject: CheckContext) -> str:
     for store in stores_of_subject(subject):
         if store.room is None or store.path is not None:
             continue
-        live = [need.n_bytes for need in store.needs if need.what.startswith("live model")]
-        needed = store.certain_bytes + sum(live) + (passes if live else 0)  # and its gradient
-        if live and needed > store.room.free:
+        gradient = sum(need.n_bytes for need in store.needs if need.has_gradient)
+        needed = store.certain_bytes + gradient + passes
+        if gradient and needed > store.room.free:
             return (
                 f"training takes some {size_text(needed)} of {store.name}, "
                 f"{size_text(store.room.free)} are free"

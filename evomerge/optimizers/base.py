@@ -161,6 +161,11 @@ class Optimizer(ABC):
         """Whether an ``ask`` waits for somebody else now, so that leaving it loses nothing."""
         return False
 
+    @property
+    def is_at_start(self) -> bool:
+        """Whether the last ``ask`` was only for the place it begins at, which nobody scored."""
+        return False
+
     def recipe_config(self, row: int) -> dict[str, Any] | None:
         """The mergekit configuration of a genotype of the last ``ask`` that no point can mean."""
         return None

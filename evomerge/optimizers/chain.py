@@ -2,8 +2,9 @@
 
 Each link begins at the best trial so far and is told every trial made before it, so that what
 one learned the next need not pay for again. What was scored by a recipe that no point of the
-space means may give the place to begin at, but its loss is nobody's who searches the space: the
-links after it are not told.
+space means says nothing of its genotype, which is the point nearest to it: the links after it are
+not told. Where it is the best so far, that point is a trial of its own before the next link
+begins, so that every link begins at something that was scored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.search_context import Artifacts, SearchContext
 
-_LEFT = "left.txt"  # says how many trials a link had left when it could not go on
+_ENDED = "ended.txt"  # says after how many tells a link could not go on
+_NEAR = 1e-9  # a coordinate that was a value in between is as good as the same
 
 Array = NDArray[np.float64]
 MakeOptimizer = Callable[[Space, SearchContext], Optimizer]
@@ -132,6 +134,7 @@ class Chain(CombinedOptimizer):
         self._has_proposed = False
         self._position = 0
         self._left = self._links[0].budget
+        self._untried: Array | None = None  # where a link is to begin, until it is scored
         self._current = self._begin(self.space)
         self.population_size = self._current.population_size
         self._move_on()
@@ -140,37 +143,41 @@ class Chain(CombinedOptimizer):
         optimizer = self._made(
             self._position, space, budget=self._left, begins_at_best=space is not self.space
         )
-        for told in (one.meant for one in self._told):
-            if len(told.genotypes):
-                optimizer.tell(told.genotypes, told.losses, told.evaluations)
+        for told in self._meant:
+            optimizer.tell(told.genotypes, told.losses, told.evaluations)
         return optimizer
+
+    @property
+    def _meant(self) -> list[ToldGeneration]:
+        """What was told of points of the space."""
+        return [meant for told in self._told if len((meant := told.meant).genotypes)]
 
     @property
     def is_finished(self) -> bool:
         """Whether the last link has nothing more to ask."""
-        return self._is_at_last and self._current.is_finished
+        return self._untried is None and self._is_at_last and self._current.is_finished
 
     @property
     def activity(self) -> str:
         """What the link does where that takes long."""
-        return self._current.activity
+        return self._current.activity if self._untried is None else ""
 
     @property
     def is_waiting(self) -> bool:
         """Whether the link waits for somebody else."""
-        return self._current.is_waiting
+        return self._untried is None and self._current.is_waiting
 
     def recipe_config(self, row: int) -> dict[str, object] | None:
         """The configuration of the link's own recipe."""
-        return self._current.recipe_config(row)
+        return self._current.recipe_config(row) if self._untried is None else None
 
     def _ask(self) -> Array:
         asked = self._asked_of_link()
         wanted = asked if self._is_at_last else asked[: self._left]
         self._is_whole = len(wanted) == len(asked)
-        configs = [self._current.recipe_config(row) for row in range(len(wanted))]
-        self._is_meant = np.array([config is None for config in configs])
-        name, origins = self._links[self._position].name, self._current.origins
+        self._is_meant = np.array([self.recipe_config(row) is None for row in range(len(wanted))])
+        name = self._links[self._position].name
+        origins = self._current.origins if self._untried is None else (proposed("start"),)
         own = (origins or [proposed()] * len(asked))[: len(wanted)]
         self.origins = tuple(origin.of_link(self._position, name) for origin in own)
         return wanted
@@ -178,22 +185,26 @@ class Chain(CombinedOptimizer):
     def _asked_of_link(self) -> Array:
         """What the link asks for; the next one, where it cannot go on and others can.
 
+        Before its first trial the place where it is to begin, if nobody scored that.
+
         A run that goes on, perhaps where there is more memory, leaves it at the same trial.
         """
+        if self._untried is not None:
+            return np.array(self._untried[None])
         link = self._links[self._position]
         if self._is_at_last or not link.is_optional:
             return self._current.ask()
         artifacts, now = (
             LinkArtifacts(self.context.artifacts, self._folder_of(self._position)),
-            str(self._left).encode(),
+            str(len(self._told)).encode(),
         )
-        if artifacts.recall(_LEFT) != now:
+        if artifacts.recall(_ENDED) != now:
             try:
                 return self._current.ask()
             except (LedgerError, LostFileError):  # not its own, and to be mended
                 raise
             except EvomergeError as error:
-                artifacts.keep(_LEFT, now)
+                artifacts.keep(_ENDED, now)
                 self.context.notify(
                     f"{link.name} cannot go on, {self._links[self._position + 1].name} takes its "
                     f"place: {Problem(error.problems[0].what, fix=error.problems[0].fix)}"
@@ -207,39 +218,63 @@ class Chain(CombinedOptimizer):
 
     def _move_on(self) -> None:
         """Goes to the next link once this one has spent its trials or has no more to ask."""
-        while not self._is_at_last and (self._left <= 0 or self._current.is_finished):
+        while (
+            self._untried is None
+            and not self._is_at_last
+            and (self._left <= 0 or self._current.is_finished)
+        ):
             self._go_on()
 
     def _go_on(self) -> None:
         self._position += 1
         self._left = max(self._left, 0) + self._links[self._position].budget
-        best = self._best() if self._has_proposed else None
+        best = self._best(self._told)
+        if self._has_proposed and best is not None and not self._was_tried(best):
+            self._untried = best
+        else:
+            self._enter()
+
+    def _enter(self) -> None:
+        """Begins the link, at the best of what was scored as a point of the space."""
+        best = self._best(self._meant) if self._has_proposed else None
         self._current = self._begin(self.space if best is None else self.space.starting_at(best))
         self.population_size = self._current.population_size
 
-    def _best(self) -> Array | None:
-        """The best trial so far, by the sum of its losses; None while all have failed."""
-        losses = [told.losses.reshape(len(told.losses), -1).sum(axis=1) for told in self._told]
+    def _best(self, trials: Sequence[ToldGeneration]) -> Array | None:
+        """The best of some trials, by the sum of its losses; None while all have failed."""
+        losses = [told.losses.reshape(len(told.losses), -1).sum(axis=1) for told in trials]
         if not losses or not np.isfinite(np.concatenate(losses)).any():
             return None
-        genotypes = np.concatenate([told.genotypes for told in self._told])
+        genotypes = np.concatenate([told.genotypes for told in trials])
         best: Array = genotypes[int(np.argmin(np.concatenate(losses)))]
         return best
+
+    def _was_tried(self, genotype: Array) -> bool:
+        """Whether its own recipe was a trial."""
+        return any(
+            bool((np.abs(told.genotypes - genotype) < _NEAR).all(axis=1).any())
+            for told in self._meant
+        )
 
     def _see(self, evaluations: Sequence[Evaluation | None]) -> None:
         self._evaluations = evaluations
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
         told = self._remember(genotypes, losses, np.ones(len(genotypes), dtype=bool))
-        self._current.tell(told.genotypes, told.losses, told.evaluations)
+        if self._untried is None:  # the link that is to begin is told of all
+            self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         told = self._remember(genotypes, losses, self._is_meant)
-        self._left -= len(genotypes)
         self._has_proposed = True
-        if self._is_whole:
-            self._current.tell(told.genotypes, told.losses, told.evaluations)
+        if self._untried is not None:  # none of the link's own trials
+            self._untried = None
+            self._enter()
+        else:
+            self._left -= 0 if self._current.is_at_start else len(genotypes)
+            if self._is_whole:
+                self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 
     def _remember(

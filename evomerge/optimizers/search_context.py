@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,12 +45,14 @@ class Effort:
         n_passes: Passes through the model, forward and backward.
         n_tokens: Tokens read in them, padding included.
         n_teacher_tokens: Tokens that the sources read to teach, forward only.
+        n_documents: Documents of the search tasks whose answers were learned.
     """
 
     seconds: float = 0.0
     n_passes: int = 0
     n_tokens: int = 0
     n_teacher_tokens: int = 0
+    n_documents: int = 0
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(
@@ -58,11 +60,11 @@ class Effort:
             self.n_passes + other.n_passes,
             self.n_tokens + other.n_tokens,
             self.n_teacher_tokens + other.n_teacher_tokens,
+            self.n_documents + other.n_documents,
         )
 
     def __sub__(self, other: Effort) -> Effort:
-        less = (-other.seconds, -other.n_passes, -other.n_tokens, -other.n_teacher_tokens)
-        return self + Effort(*less)
+        return self + Effort(*(-amount for amount in astuple(other)))
 
 
 @dataclass(frozen=True)

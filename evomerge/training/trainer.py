@@ -67,6 +67,7 @@ class GradientTrainer:
     Attributes:
         n_passes: Passes made so far, forward and backward.
         n_tokens: Tokens read in them, padding included.
+        n_documents: Documents whose answers were read in them.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class GradientTrainer:
             self._angles = mixture.angles()
         self.n_passes = 0
         self.n_tokens = 0
+        self.n_documents = 0
 
     def epoch(
         self, index: int, genotype: Array, state: bytes | None, seed: int, pace: float = 1.0
@@ -127,7 +129,7 @@ class GradientTrainer:
     def _effort(self, seconds: float) -> Effort:
         """What was spent so far."""
         n_taught = 0 if self._teachers is None else self._teachers.n_tokens
-        return Effort(seconds, self.n_passes, self.n_tokens, n_taught)
+        return Effort(seconds, self.n_passes, self.n_tokens, n_taught, self.n_documents)
 
     def _tell(
         self, epoch: int, step: int, n_steps: int, found: Mapping[str, float], rate: float
@@ -227,6 +229,7 @@ class GradientTrainer:
         self, module: torch.nn.Module, exercises: Sequence[Exercise], n_exercises: int
     ) -> dict[str, torch.Tensor]:
         texts = [text for exercise in exercises for text in exercise.texts]
+        self.n_documents += len(exercises)
         batch = self._read(texts)
         logits = batch.logits(module)  # type: ignore[arg-type]  # a causal language model
         found = losses.likelihoods(logits, batch.wanted, [text.n_read for text in texts])

@@ -18,15 +18,18 @@ from evomerge.optimizers.search_context import Artifacts, InMemory, SearchContex
 from tests.optimizers.toy_trainer import FormulaTrainer, Slope, ToyTrainer
 from tests.scripted_llm import ScriptedSettings
 
+
+def _trained(artifacts: Artifacts) -> dict[str, Any]:
+    return {"context": SearchContext(artifacts=artifacts, trainer=ToyTrainer)}
+
+
 # Name -> what it needs beside the common arguments, made from where it may keep things.
 EXTRAS: Mapping[str, Callable[[Artifacts], dict[str, Any]]] = {
     "llm": lambda artifacts: {
         "context": SearchContext(artifacts=artifacts),
         "settings": ScriptedSettings(),
     },
-    "gradient": lambda artifacts: {
-        "context": SearchContext(artifacts=artifacts, trainer=ToyTrainer)
-    },
+    **dict.fromkeys(("auto", "gradient"), _trained),
 }
 
 
@@ -85,7 +88,7 @@ class IslandsOfTwo(_Composed, Islands):
 COMPOSED: Mapping[str, type[Optimizer]] = {"chain": ChainOfTwo, "islands": IslandsOfTwo}
 NAMES = tuple(sorted((*OPTIMIZERS, *COMPOSED)))
 
-_TRAINED = ("gradient",)  # these go down a slope
+_TRAINED = ("auto", "gradient")  # these go down a slope
 
 
 def extras(name: str, artifacts: Artifacts | None = None) -> dict[str, Any]:

@@ -365,8 +365,6 @@ def test_the_slopes_that_trainers_are_given_are_those_of_the_formulas(
 def test_adaptive_ones_beat_random_search_in_20_dimensions(
     name: str, loss: Callable[[Array], Array], slope: Callable[[Array], Array]
 ) -> None:
-    if name == "auto" and loss is wide:
-        pytest.skip("six epochs are no descent along a ridge; its links are tried by themselves")
     space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(20)))
     kind = Case(name)
     trials = min(kind.proving_trials, 100)

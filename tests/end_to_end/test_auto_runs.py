@@ -7,10 +7,12 @@ import re
 import shutil
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from evomerge.cli.main import main
 from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.recorded_genome import genome_digest
 from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.permissions import Permissions
@@ -75,6 +77,16 @@ def begun(folder, n_events=1):
     return found
 
 
+def begun_with(folder, n_trials):
+    """A run that is stopped after some trials."""
+    events = begin(folder).run()
+    for event in events:
+        n_trials -= isinstance(event, TrialFinished)
+        if not n_trials:
+            break
+    events.close()
+
+
 def test_the_choice_is_said_in_one_line_when_it_begins(finished):
     told = (finished / "told").read_text().splitlines()
     assert [line for line in told if re.fullmatch(LINE, line)]
@@ -101,12 +113,7 @@ def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
 def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     finished, place, monkeypatch, n_trials
 ):
-    events = begin(place).run()
-    for event in events:
-        n_trials -= isinstance(event, TrialFinished)
-        if not n_trials:
-            break
-    events.close()
+    begun_with(place, n_trials)
     monkeypatch.setattr("evomerge.compiler.auto_choice._shortage", lambda subject: "no memory")
     search = begin(place)
     events = list(search.run())
@@ -131,6 +138,32 @@ def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(
     compiled = compile_genome(genome, source, Permissions(), folder / "run")
     assert [link.block.name for link in compiled.choice] == ["cma_es"]
     assert compiled.genome.optimizer.title == load_run(folder / "run").genome.optimizer.title
+
+
+@pytest.mark.slow  # two runs
+def test_such_a_run_ends_as_it_would_have_before_there_was_a_rule(place, tmp_path, monkeypatch):
+    named, whole = GENOME, tmp_path / "whole"
+    (place / "genome.yml").write_text(named)
+    shutil.copytree(place, whole)
+    monkeypatch.chdir(whole)
+    list(begin(whole).run())
+    monkeypatch.chdir(place)
+    begun_with(place, N_BASELINES + 3)
+    assert N_BASELINES < len(load_run(place / "run").leaderboard.trials) < N_BASELINES + 6
+    unnamed = named.replace("name: cma_es, ", "")
+    assert unnamed != named
+    for folder in (place, place / "run"):
+        (folder / "genome.yml").write_text(unnamed)
+    ledger = place / "run" / "ledger.jsonl"
+    first, *lines = ledger.read_text().splitlines(keepends=True)
+    header = {**json.loads(first), "genome_digest": genome_digest(yaml.safe_load(unnamed))}
+    assert (header["optimizer"], "auto" in header) == ("cma_es", False)
+    ledger.write_text("".join([json.dumps(header) + "\n", *lines]))
+    events = list(begin(place).run())
+    assert not [note for note in events[0].notes if note.startswith("optimizer auto")]
+    mine, expected = history(place / "run"), history(whole / "run")
+    assert (mine[0][1:], mine[1]) == (expected[0][1:], expected[1])
+    assert mine[2].replace(str(place), "") == expected[2].replace(str(whole), "")
 
 
 def test_where_memory_is_short_nothing_is_trained_and_the_line_says_so(place, monkeypatch):

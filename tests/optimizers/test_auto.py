@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
@@ -94,6 +96,13 @@ def test_what_was_picked_takes_the_place_of_the_word():
 KNOWN = np.full((1, 3), 0.5)
 
 
+class OfTensors(ToyTrainer):
+    """What it learns no point of the space means."""
+
+    def epoch(self, *arguments):
+        return replace(super().epoch(*arguments), config={"merge_method": "linear"})
+
+
 class Refusing(ToyTrainer):
     """Fails from an epoch on, as a trainer does that runs out of memory."""
 
@@ -138,6 +147,23 @@ def auto(trainer, artifacts=None, **context):
 def test_it_trains_first_and_goes_on_from_the_best():
     _, labels = run(auto(ToyTrainer()), 10)
     assert labels == [*(f"gradient, epoch {n}" for n in range(1, 7)), *["gp"] * 4]
+
+
+def test_a_start_that_nobody_scored_costs_no_epoch():
+    optimizer, labels = auto(ToyTrainer()), []
+    for _ in range(8):
+        genotypes = optimizer.ask()
+        labels += labels_of(optimizer)
+        optimizer.tell(genotypes, sphere(genotypes))
+    assert labels == ["gradient, start", *(f"gradient, epoch {n}" for n in range(1, 7)), "gp"]
+
+
+def test_after_tensors_the_search_begins_at_a_point_that_was_scored():
+    optimizer = auto(OfTensors())
+    asked, labels = run(optimizer, 8)
+    assert labels[5:] == ["gradient, epoch 6", "gp, start", "gp"]
+    assert asked[6].tolist() == asked[5].tolist()
+    assert optimizer._current.space.initial.tolist() == asked[6].tolist()
 
 
 def test_without_anybody_to_train_it_searches_at_once():

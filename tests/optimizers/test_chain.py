@@ -197,25 +197,81 @@ def test_activity_and_recipes_are_those_of_the_link_whose_turn_it_is(workshop):
     chain.ask()
     assert chain.recipe_config(0) == {"row": 0, "value": 0.1}
     chain.tell(np.full((1, 2), 0.1), np.zeros(1))
+    assert float(step(chain)[0, 0]) == 0.1  # the place where the next one begins
     assert chain.activity == "thinking of 0.2"
 
 
-def test_what_no_point_means_places_the_next_link_but_its_loss_is_not_told(workshop):
+KNOWN = Evaluation(())
+BEFORE = [("see", [KNOWN]), ("learn", [[0.9, 0.9]], [5.0]), ("learn", [[0.1, 0.1]], [3.0])]
+
+
+@pytest.fixture
+def looking(workshop):
+    """A chain whose second link was best by recipes that no point means; the third is to begin."""
     links = (
         workshop.link(0.1, 1),
         workshop.link(0.3, 2, size=2, is_meant=False),
-        workshop.link(0.5, 1),
+        workshop.link(0.5, 2),
     )
-    chain = workshop.chain(*links)
-    known = Evaluation(())
-    chain.tell(np.array([[0.9, 0.9]]), np.array([5.0]), [known])
+    chain = workshop.chain(*links, workshop.link(0.7, 1))
+    chain.tell(np.array([[0.9, 0.9]]), np.array([5.0]), [KNOWN])
     step(chain, loss=3.0)
     step(chain, loss=1.0)
-    np.testing.assert_allclose(workshop.begun[2].space.initial, [0.3, 0.3])
-    told = [("see", [known]), ("learn", [[0.9, 0.9]], [5.0]), ("learn", [[0.1, 0.1]], [3.0])]
-    assert workshop.begun[2].heard == told
-    own = [("tell", [[0.3, 0.3]] * 2, [1.0, 1.0])]
-    assert workshop.begun[1].heard == [*told, *own]
+    assert workshop.begun[1].heard == [*BEFORE, ("tell", [[0.3, 0.3]] * 2, [1.0, 1.0])]
+    return chain
+
+
+def test_the_point_nearest_to_what_none_means_is_tried_before_the_next_link_begins(looking):
+    assert (looking.is_finished, looking.is_waiting, looking.activity) == (False, False, "")
+    assert looking.ask().tolist() == [[0.3, 0.3]]
+    assert labels_of(looking) == ("scribe-0.5, start",)
+    assert looking.recipe_config(0) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "begun"), [(2.0, [0.3, 0.3]), (4.0, [0.1, 0.1]), (np.inf, [0.1, 0.1])]
+)
+def test_a_link_begins_at_the_best_of_what_was_scored_as_a_point(workshop, looking, loss, begun):
+    step(looking, loss)
+    third = workshop.begun[2]
+    np.testing.assert_allclose(third.space.initial, begun)
+    assert third.context.begins_at_best
+    assert third.heard == [*BEFORE, ("learn", [[0.3, 0.3]], [loss])]
+
+
+def test_such_a_look_is_none_of_the_trials_of_the_link(workshop, looking):
+    assert [float(step(looking, 2.0)[0, 0]) for _ in range(4)] == [0.3, 0.5, 0.5, 0.7]
+    assert [link.context.budget for link in workshop.begun] == [1, 2, 2, 1]
+
+
+def test_what_is_told_while_a_look_is_to_come_is_told_the_link_when_it_begins(workshop, looking):
+    looking.tell(np.array([[0.6, 0.6]]), np.array([0.5]))
+    step(looking, 2.0)
+    np.testing.assert_allclose(workshop.begun[2].space.initial, [0.6, 0.6])
+    assert workshop.begun[2].heard[3:] == [
+        ("learn", [[0.6, 0.6]], [0.5]),
+        ("learn", [[0.3, 0.3]], [2.0]),
+    ]
+
+
+def test_a_point_that_was_scored_is_not_tried_again(workshop):
+    links = workshop.link(0.3, 1, is_meant=False), workshop.link(0.5, 1)
+    chain = workshop.chain(*links)
+    chain.tell(np.array([[0.9, 0.9], [0.3, 0.3]]), np.array([5.0, 6.0]))
+    step(chain, loss=1.0)
+    assert chain.ask().tolist() == [[0.5, 0.5]]
+    np.testing.assert_allclose(workshop.begun[1].space.initial, [0.9, 0.9])
+
+
+def test_a_link_that_first_tries_its_own_start_has_its_whole_budget_after_that(workshop):
+    class Starter(Scribe):
+        @property
+        def is_at_start(self):
+            return self.n_asked == 1
+
+    links = workshop.link(0.1, 2, kind=Starter), workshop.link(0.2, 1)
+    chain = workshop.chain(*links)
+    assert [float(step(chain)[0, 0]) for _ in range(4)] == [0.1, 0.1, 0.1, 0.2]
 
 
 def test_later_links_see_what_earlier_trials_were_made_from(workshop):

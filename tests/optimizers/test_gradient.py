@@ -164,8 +164,10 @@ def test_a_start_that_nobody_scored_is_a_trial_that_the_first_epoch_must_beat():
     assert one.activity == ""
     np.testing.assert_allclose(step(one, 0.5), [0.9, 0.5])
     assert (labels_of(one), trainer.epochs, one.recipe_config(0)) == (("start",), [], None)
+    assert one.is_at_start
     assert one.activity == "epoch 1 of 2: training"
     step(one, 0.7)
+    assert not one.is_at_start
     step(one, 0.8)  # worse still: both are taken back
     assert (one._best.epoch, one._here.epoch, one.is_finished) == (0, 0, True)
     np.testing.assert_allclose(one._here.genotype, [0.9, 0.5])

@@ -13,6 +13,7 @@ from evomerge.checks import machine_room as machine
 from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import Need, Storage, memory_needs, sizes_of
 from evomerge.checks.search_plan import stores_of_subject
+from evomerge.compiler import auto_choice
 from evomerge.foundations import machine as resources
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.machine import Capacity, Holder, holders_in
@@ -82,6 +83,31 @@ def test_training_takes_a_gradient_and_its_state_and_columns_leave_checkpoints(
         # The table of embeddings and ten layers, of two models: numbers and two moments.
         assert needs["training: numbers of columns and moments"] == 3 * 4 * 2 * 11 * WIDTH
         assert needs["3 checkpoints, one per epoch"] == 3 * live
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_of_which_need_training_holds_a_gradient_does_not_depend_on_its_words(workers):
+    sizes = sizes_of(subject([]).genome, [facts("a"), facts("b")], "bfloat16")
+    for shared in (True, False):
+        needs = memory_needs(sizes, GB, 4096, workers, shared=shared)
+        found = [need.n_bytes for need in needs if need.has_gradient]
+        assert found == [workers * sizes.n_values * sizes.item]
+
+
+@pytest.mark.parametrize(
+    ("has_gradient", "free", "is_short"), [(True, 19, True), (True, 20, False), (False, 19, False)]
+)
+def test_auto_trains_where_the_gradient_fits_beside_all_that_is_certain(
+    monkeypatch, has_gradient, free, is_short
+):
+    needs = (
+        Need("what learns", 8, has_gradient=has_gradient),
+        Need("more", 4),
+        Need("?", 9, False),
+    )
+    store = Storage("GPU memory", needs, Capacity(100, free))
+    monkeypatch.setattr(auto_choice, "stores_of_subject", lambda _: (store,))
+    assert bool(auto_choice._shortage(subject([]))) == is_short  # 12, 8 and passes of no width
 
 
 def needs_of(one):

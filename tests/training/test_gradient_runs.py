@@ -112,6 +112,7 @@ def test_every_step_is_told_and_what_an_epoch_took_is_kept_and_shown(workplace):
     assert [e.n_passes for e in efforts] == [(4 + 2) * n_steps] * 3
     assert all(e.seconds > 0 and e.n_tokens > 0 for e in efforts)
     assert [e.n_teacher_tokens > 0 for e in efforts] == [True, False, False]  # asked once
+    assert [e.n_documents for e in efforts] == [4 * n_steps] * 3
     shown = CliRunner().invoke(main, ["show", str(workplace / "run")]).output
     assert f"{18 * n_steps} passes forward and backward over" in shown
     assert "training: mean of each loss over an epoch" in shown

@@ -103,6 +103,11 @@ class Gradient(Optimizer):
         return self._n_asked >= self._n_epochs
 
     @property
+    def is_at_start(self) -> bool:
+        """While the start is tried that the first epoch is compared with."""
+        return self._is_begun and self._lesson is None
+
+    @property
     def activity(self) -> str:
         """Which epoch is next; nothing where it was paid for before."""
         is_next = self._is_begun or self._known_start() is not None

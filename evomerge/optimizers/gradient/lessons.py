@@ -36,6 +36,7 @@ class _Effort(TypedDict, total=False):
     n_passes: _Count
     n_tokens: _Count
     n_teacher_tokens: _Count
+    n_documents: _Count
 
 
 @with_config(ConfigDict(strict=True))
