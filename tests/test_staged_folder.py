@@ -54,7 +54,7 @@ def test_a_run_without_stages_is_its_own_result(folder):
 
 def test_files_and_stages_of_other_runs_are_left_alone(folder):
     folder.genome.write_text("genome: {}\n")
-    with pytest.raises(LedgerError, match="holds genome.yml and no run"):
+    with pytest.raises(LedgerError, match=r"holds genome\.yml and no run"):
         folder.refuse_another(NAMES, GENOME)
     folder.genome.unlink()
     begin(folder, "two", "older")
