@@ -192,7 +192,8 @@ def test_without_a_name_a_rule_picks_and_says_which():
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_the_space_that_a_rule_picks_can_be_named(name):
     picked = build(CASES[name])
-    data = {**CASES[name].model_dump(mode="json", exclude_defaults=True), "space": picked.name}
+    data = CASES[name].model_dump(mode="json", exclude_defaults=True)
+    data["space"] = {**data.get("space", {}), "name": picked.name}
     again = build(MergeDefinition.model_validate(data))
     assert type(again) is type(picked)
     assert again.space == picked.space

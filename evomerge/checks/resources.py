@@ -78,7 +78,7 @@ class Sizes:
 
     Attributes:
         sources: Bytes of all models, each once.
-        n_values: Numbers in one merged model.
+        n_values: Numbers in one candidate.
         item: Bytes of one of them in the live model.
         largest: Numbers in the largest tensor.
         n_sources: Models that are merged.
@@ -108,7 +108,8 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     models = [model for model in models if model.tensors]
     if not models:
         return None
-    in_sums = not merge_space_for(genome.genome).folds_adapters
+    kind = merge_space_for(genome.genome)
+    in_sums = not kind.folds_adapters
     if in_sums:
         models = models[:1]  # all have the same base, and it alone is read
     first = max(models, key=lambda model: sum(_n_values(t) for t in model.tensors.values()))
@@ -116,7 +117,10 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
     of_model = {m.name: sum(t.n_bytes for t in m.tensors.values()) for m in models}
     return Sizes(
         sources=sum(of_model.values()),
-        n_values=sum(values),
+        n_values=sum(
+            _n_values(tensor) * kind.n_copies(genome.genome, name)
+            for name, tensor in first.tensors.items()
+        ),
         item=ITEM_BYTES.get(genome.evaluation.dtype or out_dtype, COMPUTED_BYTES),
         largest=max(values),
         n_sources=len(models),

@@ -1,7 +1,8 @@
-"""``evomerge export``: winners as plain mergekit YAML."""
+"""``evomerge export``: winners as plain mergekit YAML, one file each or a folder of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 )
 @click.argument("best_or_run", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File, or folder for several recipes."
+    "-o", "--output", type=click.Path(path_type=Path), help="File, or folder for several files."
 )
 @click.option("--trial", type=click.IntRange(min=0), help="This trial instead of the winner.")
 @click.option("--top", type=click.IntRange(min=1), help="The best so many trials, into a folder.")
 @click.option(
     "--build",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also build the model into this folder with mergekit-yaml.",
+    help="Also build the model into this folder with mergekit's commands.",
 )
 @force_option
 @permission_options
@@ -42,10 +43,11 @@ def export(
     force: bool,
     permissions: Permissions,
 ) -> None:
-    """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit-yaml builds.
+    """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit builds.
 
-    A run with several objectives gives one recipe per point of its Pareto front. Nothing that is
-    there is replaced without --force; a model appears in its folder when it is complete.
+    A run with several objectives gives one recipe per point of its Pareto front; a mixture of
+    merged experts is a folder of files. Nothing that is there is replaced without --force; a model
+    appears in its folder when it is complete.
     """
     from evomerge.cli.written import write_result
     from evomerge.foundations.creating import (
@@ -60,21 +62,25 @@ def export(
     is_one = top is None and len(exports) == 1
     if not is_one and output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
+    if output is None and build is None and exports[0].needs_folder:
+        raise click.UsageError("The recipe is several files, which need a folder; name it with -o.")
     jobs = [_job(one, output, build, is_one) for one in exports]
     for job in jobs:  # all of them before any work
         for place in filter(None, (job.file, job.folder)):
             refuse_inside_needed(place, job.export.sources)
-        if job.file is not None:
-            refuse_occupied(job.file, force=True)
+        for path in filter(None, job.texts):
+            refuse_occupied(path, force=True)
         if job.folder is not None:
             refuse_occupied_folder(job.folder, force=force, needed=job.export.sources)
             _refuse_inside(job.file, job.folder)
     jobs = [job.placed() for job in jobs]
     for job in jobs:
-        if job.file is not None:
-            refuse_occupied(job.file, job.text, force=force)
+        for file, text in job.texts.items():
+            if file is not None:
+                refuse_occupied(file, text, force=force)
     for job in jobs:
-        write_result(job.text, job.file, force=force)
+        for file, text in job.texts.items():
+            write_result(text, file, force=force)
         _tell_adapter(job.export.adapter)
     for job in jobs:
         if job.folder is not None:
@@ -113,7 +119,7 @@ class _Job:
 
     Attributes:
         export: The recipe.
-        file: Its file; None: standard output.
+        file: Its file, or the folder of its files; None: standard output.
         folder: Of its model; None: it is not built.
         beside: Where an adapter of its own is written; None: nowhere.
     """
@@ -130,10 +136,14 @@ class _Job:
         return replace(self, export=self.export.placed(self.beside))
 
     @property
-    def text(self) -> str:
-        """The recipe as its file has it."""
-        names = {"recipe_file": self.file, "out": self.folder}
-        return self.export.to_yaml(**{key: str(path) for key, path in names.items() if path})
+    def texts(self) -> Mapping[Path | None, str]:
+        """The recipe as its files have it; None: standard output."""
+        out = {"out": str(self.folder)} if self.folder else {}
+        if not self.export.needs_folder:
+            named = {"recipe_file": str(self.file)} if self.file else {}
+            return {self.file: self.export.to_yaml(**named, **out)}
+        own = self.export.texts(self.file, **out) if self.file else {}
+        return {file: text for file, text in own.items()}  # noqa: C416  # of a wider type
 
 
 def _job(one: Export, output: Path | None, build: Path | None, is_one: bool) -> _Job:

@@ -10,7 +10,7 @@ from evomerge.compiler.file_mistakes import genome_of
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.load import in_order, read_stages
 from evomerge.genome.schema import Genome
-from evomerge.genome.stages import StageFile
+from evomerge.genome.stage_files import StageFile
 from evomerge.genome.yaml_file import YamlFile
 
 

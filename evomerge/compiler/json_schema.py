@@ -9,8 +9,8 @@ from evomerge.executors import EXECUTORS
 from evomerge.genome.merge_block import SPACE_KEYS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
-from evomerge.genome.stages import KEY as STAGES
-from evomerge.genome.stages import OF_ALL
+from evomerge.genome.stage_files import KEY as STAGES
+from evomerge.genome.stage_files import OF_ALL
 from evomerge.genome.task_blocks import NAMED
 from evomerge.inference import ENGINES
 from evomerge.merge_spaces import MERGE_SPACES
@@ -76,7 +76,8 @@ def _genome_block(definitions: dict[str, Any]) -> None:
     for name in names:
         schema = MERGE_SPACES[name].Settings.model_json_schema()
         space["properties"] |= schema["properties"]
-        definitions |= schema.get("$defs", {})
+        for own_block, block_schema in schema.get("$defs", {}).items():
+            definitions.setdefault(own_block, block_schema)  # those of a genome have short forms
     own["space"] = {
         "description": own["space"]["description"],
         "anyOf": [{"enum": names}, _ref("SpaceBlock")],

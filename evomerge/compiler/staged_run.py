@@ -17,7 +17,7 @@ from evomerge.compiler.examine import examine
 from evomerge.compiler.genome_file import GenomeFile, Stage
 from evomerge.compiler.identity import refusal
 from evomerge.foundations.errors import GenomeError, LedgerError, NoRunError
-from evomerge.foundations.findings import Severity, problems
+from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_folder, is_there
 from evomerge.foundations.scratch import scratch
@@ -90,6 +90,8 @@ class StagedRun:
         found, foreseen = [], dict[ModelName, ModelFacts]()
         for stage in self.stages:
             examination = self._examination(stage, foreseen)
+            if any(stage.name in one.uses for one in self.stages):
+                examination = _with_a_winner_to_merge(stage, examination)
             found.append(examination)
             if examination.compiled is not None:
                 name = ModelName(path=stage.name, is_stage=True)
@@ -210,6 +212,20 @@ class StagedRun:
                 if is_folder(folder):
                     found[str(folder)] = recipe
         return found
+
+
+def _with_a_winner_to_merge(stage: Stage, found: Examination) -> Examination:
+    """The same, with a mistake where no later stage can merge what the stage finds."""
+    if found.compiled is None:
+        return found
+    space = found.compiled.merge_space
+    recipe = space.recipe(space.space.decode(space.space.initial))
+    if recipe.is_stage:
+        return found
+    what = f"mergekit-multi cannot make what space {space.name} finds for a later stage"
+    where = stage.source.where(("genome", "space"))
+    wrong = error(what, where, "Put this stage last.")
+    return Examination((wrong, *found.findings), stage=found.stage)
 
 
 def _with_models(genome: Genome, names: Mapping[ModelName, ModelName]) -> Genome:

@@ -20,8 +20,8 @@ from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import parse_yaml, read_yaml
 from evomerge.genome.space_form import lifted, place_of
-from evomerge.genome.stages import KEY as STAGES
-from evomerge.genome.stages import StageFile, stage_files
+from evomerge.genome.stage_files import KEY as STAGES
+from evomerge.genome.stage_files import StageFile, stage_files
 from evomerge.genome.yaml_file import YamlFile
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt

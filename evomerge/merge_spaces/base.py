@@ -128,6 +128,16 @@ class MergeSpace(ABC):
                 what = f"space {cls.name} has no settings of one model"
                 yield MisfitError(what, "models", index, "parameters", fix="Remove them.")
 
+    @classmethod
+    def n_copies(cls, definition: MergeDefinition, tensor: str) -> int:
+        """How often a candidate holds what its models hold once, for the room that it takes.
+
+        Args:
+            definition: The ``genome:`` block.
+            tensor: A name.
+        """
+        return 1
+
     @abstractmethod
     def _build(self) -> Space:
         """The space; sets whatever ``recipe`` needs."""

@@ -3,6 +3,7 @@
 ===== ==========================================================
 kind  how it comes to life
 ===== ==========================================================
+moe   its experts are merged into their places in one model
 multi what is made on the way lies on disk, the last is live
 merge its weights are computed into a live model that stays
 ===== ==========================================================
@@ -18,6 +19,7 @@ from evomerge.merging.base import Merger
 MERGERS: Registry[Callable[..., Merger]] = Registry(
     "merger",
     {
+        "moe": "evomerge.merging.joined_experts:JoinedMerger",
         "multi": "evomerge.merging.staged:StagedMerger",
         "merge": "evomerge.merging.mergers:resident",
     },

@@ -1,4 +1,4 @@
-"""Builds a recipe on disk with mergekit's own command, as any user of the recipe would."""
+"""Builds a recipe on disk with mergekit's own commands, as any user of the recipe would."""
 
 from __future__ import annotations
 
@@ -26,30 +26,36 @@ _GRAPH = "Executing graph"  # the bar of the merge itself
 Report = Callable[[float], None]
 
 
-def mergekit_command(
+def mergekit_commands(
     recipe: Recipe,
-    recipe_file: Path | str,
+    files: Sequence[Path | str],
     out: Path | str,
     merge_seed: int,
     *,
     lora_cache: Path | str = "",
-) -> str:
-    """The command a person types to build a recipe.
+) -> list[str]:
+    """What a person types to build a recipe, one line after the other.
 
     It writes no model card: for that mergekit asks the Hub about every model, folders too.
 
     Args:
-        recipe: What it builds.
-        recipe_file: The exported YAML.
+        recipe: What they build.
+        files: The exported YAML, as the recipe has its files.
         out: The folder to be written.
-        merge_seed: Matters to randomised methods only.
+        merge_seed: Matters to what is random only.
         lora_cache: Folder for folded ``model+lora`` sources; mergekit demands one where a
             recipe has such sources.
     """
     options = [*_options(merge_seed, lora_cache), _NO_CARD]
-    return shlex.join(
-        [recipe.program, *recipe.arguments(recipe_file, out, f"{out}{_STAGES}"), *options]
-    )
+    return [
+        shlex.join([command.program, *command.arguments, *options])
+        for command in recipe.commands(files, out, stages_of(out))
+    ]
+
+
+def stages_of(out: Path | str) -> str:
+    """The folder for what is built on the way to another one, beside it."""
+    return f"{out}{_STAGES}"
 
 
 def _options(merge_seed: int, lora_cache: Path | str) -> list[str]:
@@ -77,7 +83,7 @@ def build(
     Args:
         recipe: What to build.
         out: The folder; created.
-        merge_seed: Of randomised methods.
+        merge_seed: Of what is random.
         threads: Of the arithmetic; the bits of some methods depend on it. None: torch's
             own choice.
         device: Where the arithmetic runs.
@@ -92,21 +98,23 @@ def build(
     """
     recipe = _readable(recipe, allow_pickle)
     with scratch() as temporary:
-        recipe_file = temporary / "recipe.yml"
-        recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
+        stages = temporary / stages_of(out.name)
+        texts = {temporary / name: text for name, text in recipe.files(stages).items()}
+        for file, text in texts.items():
+            file.write_text(text, encoding="utf-8")
         cache = lora_cache or temporary / "lora"
         _fold(recipe, cache, trust_remote_code)
-        command = [sys.executable, "-m", recipe.module]
-        command += recipe.arguments(recipe_file, out, temporary / f"{out.name}{_STAGES}")
-        command += [*_options(merge_seed, cache), "--device", device]
-        command += ["--num-threads", str(threads)] if threads else []
-        command += ["--trust-remote-code"] if trust_remote_code else []
-        command += [_NO_CARD] if _is_offline() else []
+        options = [*_options(merge_seed, cache), "--device", device]
+        options += ["--num-threads", str(threads)] if threads else []
+        options += ["--trust-remote-code"] if trust_remote_code else []
+        options += [_NO_CARD] if _is_offline() else []
         environment = {"TMPDIR": str(temporary)}  # what it leaves there goes, too
         environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
-        said = _run(command, environment, report or _nobody)
-    if said is not None:
-        raise RunError(_reason(recipe.program, said), where=str(out))
+        for command in recipe.commands(list(texts), out, stages):
+            line = [sys.executable, "-m", command.module, *command.arguments, *options]
+            said = _run(line, environment, report or _nobody)
+            if said is not None:
+                raise RunError(_reason(command.program, said), where=str(out))
 
 
 def _run(

@@ -76,7 +76,7 @@ class Outputs:
                 config=AutoConfig.from_pretrained(
                     folder, trust_remote_code=self._options.trust_remote_code
                 ),
-                generation=_generation(folder),
+                generation=generation_of(folder),
                 tokenizer=self._tokenizer(folder, structure),
             )
 
@@ -113,7 +113,7 @@ class Outputs:
         return self._tokenizers[key]
 
 
-def _generation(folder: Path) -> GenerationConfig:
+def generation_of(folder: Path) -> GenerationConfig:
     """As ``from_pretrained`` finds it: its own file, else the old fields of the config."""
     if is_file(folder / "generation_config.json"):
         return GenerationConfig.from_pretrained(folder)

@@ -40,7 +40,7 @@ class Weights:
             homes = _tied(module, homes)
         _untie(module, set(homes.values()))
         own = module.state_dict(keep_vars=True)
-        _refuse_not_finite(own.items())
+        refuse_not_finite(own.items())
         self.bound = {name: own[home] for name, home in homes.items()}
         bound = {id(tensor) for tensor in self.bound.values()}
         self._held: dict[str, TensorOrigin] = {}  # what was last written where
@@ -72,7 +72,7 @@ class Weights:
             MergeError: a weight is not finite.
         """
         with quiet_transformers():
-            loaded: Any = _model_class(config).from_pretrained(
+            loaded: Any = model_class(config).from_pretrained(
                 None,
                 config=config,
                 state_dict=dict(tensors),
@@ -99,7 +99,7 @@ class Weights:
         self._held.clear()
         for name, home in self.bound.items():
             home.copy_(tensors[name])
-            _refuse_not_finite([(name, home)])
+            refuse_not_finite([(name, home)])
 
     def write(self, tensors: Iterable[Merged]) -> None:
         """Overwrites every parameter; ``tensors`` are those the model was loaded from.
@@ -115,11 +115,11 @@ class Weights:
                 continue
             self._held.pop(name, None)
             if not merged.write(home):
-                _refuse_not_finite([(name, home)])
+                refuse_not_finite([(name, home)])
             self._held[name] = merged.origin
 
 
-def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """What ``AutoModelForCausalLM`` would take, which itself insists on a folder."""
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if found is None:
@@ -177,7 +177,12 @@ def _untie(module: PreTrainedModel, homes: set[str]) -> None:
         taken.add(id(parameter))
 
 
-def _refuse_not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+def refuse_not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Looks at merged weights.
+
+    Raises:
+        MergeError: one holds NaN or infinity.
+    """
     for name, tensor in tensors:
         # One fast pass in most cases: a sum is finite unless an entry is not, or it overflows.
         if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import PickleError
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import LostFileError, MergeError, told
+from evomerge.foundations.errors import MergeError
 from evomerge.foundations.reading import is_folder
-from evomerge.foundations.scratch import full_scratch
 from evomerge.merging.built_files import BuiltFolder, Outputs
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub_cache import reachable
@@ -30,6 +28,7 @@ from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.kernels.engine import Kernels, Merged, TensorMerger
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
+from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.pickled import refuse_pickles
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure
@@ -39,19 +38,6 @@ from evomerge.recipe.plain import Recipe
 
 STRUCTURES_KEPT = 4  # the search's own, and a few baselines'
 Change = Callable[[Iterator[Merged]], Iterator[Merged]]
-
-# Whatever mergekit, torch and transformers raise on a recipe or model they cannot use.
-_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    PickleError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class ResidentMerger:
@@ -79,6 +65,11 @@ class ResidentMerger:
             another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
+
+    Attributes:
+        dtype: As given.
+        merge_seed: As given.
+        ties: As given.
     """
 
     def __init__(
@@ -97,12 +88,12 @@ class ResidentMerger:
         engine: Literal["fast", "reference"] = "fast",
     ) -> None:
         self._device = device
-        self._dtype = dtype
-        self._merge_seed = merge_seed
+        self.dtype = dtype
+        self.merge_seed = merge_seed
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
         self._sums = Sums()
-        self._ties = ties
+        self.ties = ties
         budget = MemoryBudget(cache_bytes, torch.device(device))
         self._engine = TensorMerger(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
@@ -114,6 +105,7 @@ class ResidentMerger:
         )
         self._outputs = Outputs(self._sources.options)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
+        self._n_kept = STRUCTURES_KEPT
         self._weights: Weights | None = None
         self._weights_key: _WeightsKey | None = None
 
@@ -121,6 +113,11 @@ class ResidentMerger:
     def device(self) -> torch.device:
         """Where sources stay, merges are computed and the model runs."""
         return torch.device(self._device)
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether models may bring their own code."""
+        return bool(self._sources.options.trust_remote_code)
 
     @property
     def homes(self) -> Mapping[str, torch.Tensor] | None:
@@ -131,6 +128,19 @@ class ResidentMerger:
     def structure(self, recipe: Recipe) -> Structure:
         """The plan that a recipe shares with all that differ from it in parameter values only."""
         return self._plan(reachable(recipe), recipe).structure
+
+    def names(self, recipe: Recipe) -> frozenset[str]:
+        """The tensors that its models hold of those that a built folder may have."""
+        planned = self.structure(recipe).tensors
+        return frozenset(one.name for one in planned if one.inputs.stored())
+
+    def keep(self, n_structures: int) -> None:
+        """Makes room for the plans of recipes that are merged in turn."""
+        self._n_kept = STRUCTURES_KEPT + n_structures
+
+    def drop_live(self) -> None:
+        """Gives back the memory of the live model, so that another has it."""
+        self._weights = self._weights_key = None
 
     def forget_structures(self) -> None:
         """Drops all plans and what their kernels keep, so that others have the memory."""
@@ -158,40 +168,47 @@ class ResidentMerger:
             MergeError: mergekit cannot merge it, or a merged weight is not finite.
             ModelError: the models of the recipe cannot give a complete model.
         """
-        cuda = [self._device] if torch.device(self._device).type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), torch.no_grad():
-            try:
-                fold = self._sums.fold_of(recipe)
-                named = recipe if fold is None else fold.base
-                recipe = reachable(named)
-                plan = self._plan(recipe, named)
-                # All that transformers.set_seed, which mergekit calls, means to the kernels.
-                torch.default_generator.manual_seed(self._merge_seed)
-                if cuda:
-                    torch.cuda.manual_seed_all(self._merge_seed)
-                merged = self._engine.merged(
-                    plan.structure, plan.kernels, recipe, deadline or Deadline()
-                )
-                merged = merged if fold is None else fold.applied(merged)
-                try:
-                    module = self._written(plan, merged if change is None else change(merged))
-                except MergeError as error:
-                    raise self._with_source(plan.structure, error) from error
-            except (OSError, SafetensorError) as error:
-                raise full_scratch(error) or LostFileError(
-                    f"a model cannot be read ({told(error)})",
-                    where="merge",
-                    fix="Put its files back; the same command then continues the run.",
-                ) from error
-            except _FAILURES as error:
-                raise full_scratch(error) or MergeError(told(error), where="merge") from error
-            except Exception as error:  # the tokenizers library has no kind of its own
-                full = full_scratch(error)
-                if full is None:
-                    raise
-                raise full from error
+        with self._merging(recipe, deadline) as (plan, merged):
+            module = self._written(plan, merged if change is None else change(merged))
         module.generation_config = plan.output.generation
         return LiveModel(module=module, tokenizer=plan.output.tokenizer)
+
+    def send(
+        self, recipe: Recipe, take: Callable[[Iterator[Merged]], None], deadline: Deadline | None
+    ) -> None:
+        """Merges a recipe into somebody else's tensors; the live model is left as it is.
+
+        Args:
+            recipe: What to merge.
+            take: Uses the tensors, each before the next.
+            deadline: As for :meth:`merge`, which has the errors.
+        """
+        with self._merging(recipe, deadline) as (_, merged):
+            take(merged)
+
+    @contextmanager
+    def _merging(
+        self, recipe: Recipe, deadline: Deadline | None
+    ) -> Iterator[tuple[_Plan, Iterator[Merged]]]:
+        """The plan and the tensors of a recipe, in mergekit's order and from its random state."""
+        cuda = [self._device] if torch.device(self._device).type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), torch.no_grad(), failures_told():
+            fold = self._sums.fold_of(recipe)
+            named = recipe if fold is None else fold.base
+            recipe = reachable(named)
+            plan = self._plan(recipe, named)
+            # All that transformers.set_seed, which mergekit calls, means to the kernels.
+            torch.default_generator.manual_seed(self.merge_seed)
+            if cuda:
+                torch.cuda.manual_seed_all(self.merge_seed)
+            merged = self._engine.merged(
+                plan.structure, plan.kernels, recipe, deadline or Deadline()
+            )
+            merged = merged if fold is None else fold.applied(merged)
+            try:
+                yield plan, merged
+            except MergeError as error:
+                raise self._with_source(plan.structure, error) from error
 
     def _plan(self, recipe: Recipe, named: Recipe) -> _Plan:
         """The plan of a recipe, which ``named`` is with its models as the user named them."""
@@ -204,7 +221,7 @@ class ResidentMerger:
                 self._plans[key] = _Plan(
                     structure, self._outputs.of(structure), self._engine.kernels(structure)
                 )
-            if len(self._plans) > STRUCTURES_KEPT:
+            if len(self._plans) > self._n_kept:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return self._plans[key]
@@ -242,8 +259,8 @@ class ResidentMerger:
                     plan.output.config,
                     tensors,
                     device=self._device,
-                    dtype=self._dtype,
-                    ties=self._ties,
+                    dtype=self.dtype,
+                    ties=self.ties,
                 )
                 self._weights, self._weights_key = weights, plan.weights_key
                 return weights.module

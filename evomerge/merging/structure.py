@@ -67,10 +67,11 @@ class Configuration(MergeConfiguration):  # type: ignore[misc]  # mergekit is un
 
 
 def references(recipe: Recipe) -> list[ModelReference]:
-    """The models that a recipe's merges read, as mergekit reads their names."""
+    """The models that a recipe reads, as mergekit reads their names."""
     configs = (Configuration.model_validate(dict(one)) for one in recipe.documents)
     found = dict.fromkeys(model for config in configs for model in config.referenced_models())
-    return [model for model in found if model.model.path not in recipe.made]
+    own = dict.fromkeys(ModelReference.model_validate(one.in_recipe) for one in recipe.models)
+    return [model for model in {**found, **own} if model.model.path not in recipe.made]
 
 
 @dataclass(frozen=True)

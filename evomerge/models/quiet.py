@@ -1,4 +1,4 @@
-"""Keeps transformers, and what it leaves, off the user's terminal."""
+"""Keeps transformers and mergekit, and what they leave, off the user's terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from functools import cache
+from io import StringIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm has no types
 from transformers.utils import logging as transformers_logging
@@ -25,6 +26,21 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_progress:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
+
+
+@contextlib.contextmanager
+def quiet_mergekit() -> Iterator[None]:
+    """Keeps its progress bars and warnings off the user's terminal.
+
+    Without a handler of somebody's the first warning would install one for good.
+    """
+    nobody = logging.NullHandler()
+    logging.getLogger().addHandler(nobody)
+    try:
+        with contextlib.redirect_stderr(StringIO()):
+            yield
+    finally:
+        logging.getLogger().removeHandler(nobody)
 
 
 @cache

@@ -3,6 +3,7 @@
 ===== ==========================================================
 kind  what it is
 ===== ==========================================================
+moe   merges that ``mergekit-moe`` joins into a mixture of experts
 multi several, one after the other, that ``mergekit-multi`` builds
 merge one merge: a document that ``mergekit-yaml`` builds
 ===== ==========================================================
@@ -18,6 +19,7 @@ from evomerge.foundations.registry import Registry
 RECIPE_KINDS: Registry[Any] = Registry(
     "recipe kind",
     {
+        "moe": "evomerge.recipe.moe:Moe",
         "multi": "evomerge.recipe.multi:Multi",
         "merge": "evomerge.recipe.merge:Merge",
     },

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evomerge.foundations.findings import Finding
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.recipe_text import to_text
+from evomerge.recipe.stage_names import with_names
 
 Hear = Callable[[Finding], None]
 Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of mergekit.
+
+    Attributes:
+        program: Its name.
+        module: What it runs.
+        arguments: What follows its name.
+    """
+
+    program: str
+    module: str
+    arguments: tuple[str, ...]
 
 
 class RecipeKind(ABC):
@@ -21,13 +38,13 @@ class RecipeKind(ABC):
 
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
-        program: The command of mergekit that builds it.
-        module: The module that the command runs.
+        program: The command of mergekit that makes its model.
+        is_stage: Whether mergekit-multi makes it for other merges.
     """
 
     key: ClassVar[str]
     program: ClassVar[str]
-    module: ClassVar[str]
+    is_stage: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -58,14 +75,27 @@ class RecipeKind(ABC):
 
     @classmethod
     @abstractmethod
-    def arguments(cls, recipe_file: str, out: str, stages: str) -> list[str]:
-        """What follows the program's name.
+    def commands(
+        cls, config: Mapping[str, Any], files: Sequence[str], out: str, stages: str
+    ) -> tuple[Command, ...]:
+        """What builds it, one after the other.
 
         Args:
-            recipe_file: The recipe as :meth:`text` writes it.
+            config: What is built.
+            files: Where :meth:`files` are, in their order.
             out: The folder to be built.
             stages: A folder for what is built on the way.
         """
+
+    @classmethod
+    def files(cls, config: Mapping[str, Any], stages: str) -> dict[str, str]:
+        """What the commands read: a file's name -> its text; one file for most kinds.
+
+        Args:
+            config: What is built.
+            stages: The folder for what is built on the way, as the commands have it.
+        """
+        return {"recipe.yml": cls.text(config)}
 
     @classmethod
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
@@ -73,11 +103,38 @@ class RecipeKind(ABC):
         return (config,)
 
     @classmethod
+    def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:
+        """The merges that are made for others first, and what makes the model."""
+        *before, last = cls.documents(config)
+        return tuple(before), last
+
+    @classmethod
+    def whole(cls, before: Sequence[Document], last: Document) -> dict[str, Any]:
+        """The configuration of :meth:`parts`, of which there may be more or fewer than there were.
+
+        Args:
+            before: Merges that call one another as stages are called here.
+            last: What makes the model of theirs.
+        """
+        return {"stages": [*with_names(before), dict(last)]} if before else dict(last)
+
+    @classmethod
     def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """What its merges call the models that those before them make, in order."""
+        """What it calls the models that its merges make for one another, in order."""
+        return ()
+
+    @classmethod
+    def dtype(cls, config: Mapping[str, Any]) -> str | None:
+        """That of the weights of its model; None: that of the models it is made of."""
+        last = cls.documents(config)[-1]
+        return last.get("out_dtype") or last.get("dtype")
+
+    @classmethod
+    def drawn(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """What of its model mergekit draws at random, beside what the methods of its merges do."""
         return ()
 
     @classmethod
     def text(cls, config: Mapping[str, Any]) -> str:
-        """YAML that the program builds; equal configurations give equal text."""
+        """YAML that :meth:`read` takes back; equal configurations give equal text."""
         return to_text(config)

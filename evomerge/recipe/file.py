@@ -79,22 +79,37 @@ def recipe_config(source: YamlFile, hear: Hear) -> dict[str, Any]:
     if not isinstance(content, dict) or "merge_method" not in content:
         raise GenomeError(
             f"{file} is neither a recipe nor a best.yml: it names no merge_method",
-            fix=_other_kind(content),
+            fix="Name a mergekit recipe, a best.yml, or a run folder.",
         )
+    ignored = ignored_keys(content)
+    return heard(source, ignored, hear)
+
+
+def heard(source: YamlFile, ignored: Iterable[Ignored], hear: Hear) -> dict[str, Any]:
+    """A document without the keys that mergekit ignores, which are told.
+
+    Args:
+        source: The document; a mapping.
+        ignored: These keys.
+        hear: Takes a finding about each.
+
+    Raises:
+        GenomeError: some are known ones misspelt, or the document holds what no recipe can.
+    """
     try:
-        canonical_json(content)
+        canonical_json(source.data)
     except ValueError as error:  # YAML has .nan and .inf
         raise GenomeError(
-            f"{file} holds what no recipe can ({error})", fix="Write finite numbers."
+            f"{Path(source.name)} holds what no recipe can ({error})", fix="Write finite numbers."
         ) from error
-    ignored = sorted(ignored_keys(content), key=lambda one: source.lines.get(one.path, 0))
+    ignored = sorted(ignored, key=lambda one: source.lines.get(one.path, 0))
     told = [one for one in ignored if one.meant or not source.is_helper(one.path)]
     misspelt = [_misspelt(one, source) for one in told if one.meant]
     if misspelt:
         raise GenomeError.of(misspelt)
     for one in told:
         hear(_finding(one, source))
-    return without(content, ignored)
+    return without(source.data, ignored)
 
 
 def _name(stage: YamlFile) -> str | None:
@@ -117,9 +132,3 @@ def _finding(one: Ignored, source: YamlFile) -> Finding:
     report = note if one.is_known else warning
     what = f"mergekit ignores {one.path[-1]!r}: {one.why}; it is left out"
     return report(what, source.where(one.path))
-
-
-def _other_kind(content: Any) -> str:
-    if isinstance(content, dict) and "experts" in content:
-        return "Build this recipe of mergekit-moe with mergekit-moe; it is no merge to search."
-    return "Name a mergekit recipe, a best.yml, or a run folder."

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
+from types import MappingProxyType
 
 from evomerge.foundations.canonical import digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.base import Document
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.stage_names import multi_config, stage_name
-from evomerge.recipe.walk import with_models
+from evomerge.recipe.stage_names import stage_name
+from evomerge.recipe.walk import named_in, with_models
 
 Made = Mapping[str, Recipe]  # folder of a built model -> what it was built from
 _OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
@@ -40,14 +40,14 @@ def unfolded(recipe: Recipe, made: Made) -> Recipe:
     stages: list[Document] = []
     names: dict[str, str] = {}
     for path in used:
-        *_, own = _renamed(made[path], {}, stages)
+        own = _renamed(made[path], {}, stages)
         name = _place(stages, own)
         if name in names.values():  # found twice: mergekit takes no model twice by one name
             stages.append(own)
             name = stage_name(len(stages) - 1)
         names[path] = name
-    *_, last = _renamed(recipe, names, stages)
-    return Recipe(multi_config([*stages, last]))
+    last = _renamed(recipe, names, stages)
+    return recipe.of_parts(stages, last)
 
 
 def folded(recipe: Recipe, made: Made) -> Recipe:
@@ -69,8 +69,8 @@ def folded(recipe: Recipe, made: Made) -> Recipe:
     if not there:
         return recipe
     stages: list[Document] = []
-    *_, last = _renamed(recipe, {}, stages, there)
-    return Recipe(multi_config([*stages, last]) if stages else dict(last))
+    last = _renamed(recipe, {}, stages, there)
+    return recipe.of_parts(stages, last)
 
 
 def _copied(recipe: Recipe) -> str | None:
@@ -101,41 +101,46 @@ def _renamed(
     recipe: Recipe,
     names: Mapping[str, str],
     stages: list[Document],
-    there: Mapping[str, str] | None = None,
-) -> list[Document]:
-    """The documents of a recipe with other names, all but the last added to the stages.
+    there: Mapping[str, str] = MappingProxyType({}),
+) -> Document:
+    """What makes the model of a recipe, with other names; the merges before it join the stages.
 
     Args:
-        recipe: Whose documents.
+        recipe: Whose parts.
         names: Models -> what they are called from now on.
         stages: What there is already; a document that is among them is not added again.
         there: Models made on the way -> the folders they are in; what only they need is left out.
     """
-    named, found = {**names, **(there or {})}, []
-    needed = _needed(recipe, there or {})
+    named = {**names, **there}
+    before, last = recipe.parts
+    needed = _needed(recipe, there)
+    for name, document in zip(recipe.made, before, strict=True):
+        if name in needed:
+            named[name] = _place(stages, _called(document, named))
+    return _called(last, named)
+
+
+def _called(document: Document, names: Mapping[str, str]) -> Document:
+    """A document that calls models by other names."""
 
     def called(model: ModelName) -> ModelName:
-        return model.model_copy(update={"path": named.get(model.path, model.path)})
+        return model.model_copy(update={"path": names.get(model.path, model.path)})
 
-    for index, document in enumerate(recipe.documents):
-        if index not in needed:
-            continue
-        changed: Any = with_models(document, called)
-        found.append(changed)
-        if index < len(recipe.made):
-            named[recipe.made[index]] = _place(stages, changed)
-    return found
+    changed: Document = with_models(document, called)
+    return changed
 
 
-def _needed(recipe: Recipe, there: Mapping[str, str]) -> set[int]:
-    """Numbers of the documents that the last one needs, itself among them."""
-    documents, numbers = recipe.documents, {name: i for i, name in enumerate(recipe.made)}
-    found, waiting = set(), [len(documents) - 1]
+def _needed(recipe: Recipe, there: Mapping[str, str]) -> set[str]:
+    """Names of the models made on the way that what makes its model needs."""
+    before, last = recipe.parts
+    documents = dict(zip(recipe.made, before, strict=True))
+    found: set[str] = set()
+    waiting = [last]
     while waiting:
-        index = waiting.pop()
-        found.add(index)
-        names = {model.path for model in Recipe(documents[index]).named} - there.keys()
-        waiting += [numbers[name] for name in names & numbers.keys()]
+        for model in named_in(waiting.pop()):
+            if model.path in documents and model.path not in found | there.keys():
+                found.add(model.path)
+                waiting.append(documents[model.path])
     return found
 
 
@@ -147,15 +152,9 @@ def _place(stages: list[Document], document: Document) -> str:
 
 
 def _contents(recipe: Recipe) -> list[str]:
-    """For each document a digest of what it makes, whatever its stages are called."""
+    """For each part a digest of what it makes, whatever its stages are called."""
     known: dict[str, str] = {}
-    found = []
-
-    def made(model: ModelName) -> ModelName:
-        return model.model_copy(update={"path": known.get(model.path, model.path)})
-
-    for index, document in enumerate(recipe.documents):
-        found.append(digest(with_models(document, made)))
-        if index < len(recipe.made):
-            known[recipe.made[index]] = f"made:{found[-1]}"
-    return found
+    before, last = recipe.parts
+    for name, document in zip(recipe.made, before, strict=True):
+        known[name] = f"made:{digest(_called(document, known))}"
+    return [*known.values(), f"made:{digest(_called(last, known))}"]

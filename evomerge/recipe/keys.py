@@ -106,30 +106,30 @@ class _Walk:
         self.base = None if method is not None and method.base is Base.IGNORED else base
 
     def recipe(self, part: Mapping[str, Any]) -> Iterator[Ignored]:
-        yield from _unknown(part, (), RECIPE)
+        yield from unknown_keys(part, (), RECIPE)
         yield from self._settings(part, (), None)
         for key in ("models", "slices", "modules"):
             yield from self._inputs(part, (), key)
         tokenizer = part.get("tokenizer")
         if isinstance(tokenizer, Mapping):
-            yield from _unknown(tokenizer, ("tokenizer",), TOKENIZER)
-            for name, token in _entries(tokenizer.get("tokens")):
-                yield from _unknown(token, ("tokenizer", "tokens", name), TOKEN)
+            yield from unknown_keys(tokenizer, ("tokenizer",), TOKENIZER)
+            for name, token in entries(tokenizer.get("tokens")):
+                yield from unknown_keys(token, ("tokenizer", "tokens", name), TOKEN)
 
     def _inputs(self, part: Mapping[str, Any], path: KeyPath, key: str) -> Iterator[Ignored]:
-        for name, entry in _entries(part.get(key)):
+        for name, entry in entries(part.get(key)):
             here = (*path, key, name)
             if key == "modules":
-                yield from _unknown(entry, here, MODULE)
+                yield from unknown_keys(entry, here, MODULE)
                 yield from self._settings(entry, here, None)
                 for inner in ("models", "slices"):
                     yield from self._inputs(entry, here, inner)
             elif key == "slices":
-                yield from _unknown(entry, here, SLICE)
+                yield from unknown_keys(entry, here, SLICE)
                 yield from self._settings(entry, here, None)
                 yield from self._inputs(entry, here, "sources")
             else:
-                yield from _unknown(entry, here, SOURCE if key == "sources" else MODEL)
+                yield from unknown_keys(entry, here, SOURCE if key == "sources" else MODEL)
                 yield from self._settings(entry, here, entry.get("model"))
 
     def _settings(self, part: Mapping[str, Any], path: KeyPath, model: Any) -> Iterator[Ignored]:
@@ -145,12 +145,12 @@ class _Walk:
                 is_known = is_parameter(str(name))
                 yield Ignored(here, why, "" if is_known else _like(name, known), is_known)
                 continue
-            for index, entry in _entries([setting] if isinstance(setting, Mapping) else setting):
+            for index, entry in entries([setting] if isinstance(setting, Mapping) else setting):
                 at = here if isinstance(setting, Mapping) else (*here, index)
-                yield from _unknown(entry, at, SETTING)
+                yield from unknown_keys(entry, at, SETTING)
 
 
-def _entries(part: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+def entries(part: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     """The mappings of a list or a mapping, each with its index or key."""
     if isinstance(part, Mapping):
         pairs: Iterable[tuple[Any, Any]] = part.items()
@@ -159,7 +159,10 @@ def _entries(part: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     yield from ((key, entry) for key, entry in pairs if isinstance(entry, Mapping))
 
 
-def _unknown(part: Mapping[str, Any], path: KeyPath, known: frozenset[str]) -> Iterator[Ignored]:
+def unknown_keys(
+    part: Mapping[str, Any], path: KeyPath, known: frozenset[str]
+) -> Iterator[Ignored]:
+    """Keys of a mapping that mergekit does not know there."""
     for key in part:
         if key not in known:
             is_label = not path and key == "name"  # of a stage, for mergekit-multi

@@ -11,7 +11,7 @@ from typing import Any
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.reading import is_folder
 from evomerge.genome.yaml_file import YamlFile
-from evomerge.recipe.base import Hear, RecipeKind
+from evomerge.recipe.base import Command, Hear, RecipeKind
 from evomerge.recipe.file import recipe_config, stage_names, used_names
 
 
@@ -20,7 +20,6 @@ class Merge(RecipeKind):
 
     key = "merge_method"
     program = "mergekit-yaml"
-    module = "mergekit.scripts.run_yaml"
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
@@ -51,6 +50,8 @@ class Merge(RecipeKind):
             raise ValueError(f"merge_method is {method!r}, expected a name")
 
     @classmethod
-    def arguments(cls, recipe_file: str, out: str, stages: str) -> list[str]:
+    def commands(
+        cls, config: Mapping[str, Any], files: Sequence[str], out: str, stages: str
+    ) -> tuple[Command, ...]:
         """The recipe and the folder."""
-        return [recipe_file, out]
+        return (Command(cls.program, "mergekit.scripts.run_yaml", (*files, out)),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe import RECIPE_KINDS, walk
-from evomerge.recipe.base import Document, RecipeKind
+from evomerge.recipe.base import Command, Document, RecipeKind
 
 PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
@@ -72,19 +72,33 @@ class Recipe:
         return self._kind.documents(self.config)
 
     @property
+    def is_stage(self) -> bool:
+        """Whether mergekit-multi makes it for other merges."""
+        return self._kind.is_stage
+
+    @property
+    def parts(self) -> tuple[tuple[Document, ...], Document]:
+        """The merges that are made for others first, and what makes the model."""
+        return self._kind.parts(self.config)
+
+    def of_parts(self, before: Sequence[Document], last: Document) -> Recipe:
+        """A recipe like it, of other :attr:`parts`."""
+        return Recipe(self._kind.whole(before, last))
+
+    @property
     def made(self) -> tuple[str, ...]:
-        """What its merges call the models that those before them make, in order."""
+        """What it calls the models that its merges make for one another, in order."""
         return self._kind.made(self.config)
 
     @cached_property
     def models(self) -> tuple[ModelName, ...]:
         """Those it merges and bases, once each, in the order in which it names them."""
-        return self._given(walk.merged_in(self.documents))
+        return self._given(walk.merged_in(self.config))
 
     @property
     def named(self) -> tuple[ModelName, ...]:
         """The same with those that only give tokens."""
-        return self._given(walk.named_in(self.documents))
+        return self._given(walk.named_in(self.config))
 
     def _given(self, models: list[ModelName]) -> tuple[ModelName, ...]:
         made = self.made
@@ -97,14 +111,18 @@ class Recipe:
 
     @property
     def dtype(self) -> str | None:
-        """That of the weights of its model; None: that of the models it merges."""
-        last = self.documents[-1]
-        return last.get("out_dtype") or last.get("dtype")
+        """That of the weights of its model; None: that of the models it is made of."""
+        return self._kind.dtype(self.config)
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """What of its model mergekit draws at random, beside what its methods do."""
+        return self._kind.drawn(self.config)
 
     @property
     def structure_key(self) -> str:
         """Equal for recipes that differ in values of parameters only."""
-        return canonical_json([walk.with_settings(one, lambda _: None) for one in self.documents])
+        return canonical_json(walk.with_settings(self.config, lambda _: None))
 
     def with_models(self, change: walk.Change) -> Recipe:
         """The same merge of other models.
@@ -116,25 +134,30 @@ class Recipe:
         return Recipe(walk.with_models(self.config, lambda m: m if m.path in made else change(m)))
 
     def to_yaml(self) -> str:
-        """YAML that its program builds; equal recipes give equal text."""
+        """YAML of all of it, in one text; equal recipes give equal text."""
         return self._kind.text(self.config)
 
     @property
     def program(self) -> str:
-        """The command of mergekit that builds it."""
+        """The command of mergekit that makes its model."""
         return self._kind.program
 
-    @property
-    def module(self) -> str:
-        """What that command runs."""
-        return self._kind.module
-
-    def arguments(self, recipe_file: Path | str, out: Path | str, stages: Path | str) -> list[str]:
-        """What follows the command's name.
+    def files(self, stages: Path | str) -> Mapping[str, str]:
+        """What its commands read: a file's name -> its text.
 
         Args:
-            recipe_file: It, as :meth:`to_yaml` writes it.
+            stages: A folder for what is built on the way.
+        """
+        return self._kind.files(self.config, str(stages))
+
+    def commands(
+        self, files: Sequence[Path | str], out: Path | str, stages: Path | str
+    ) -> tuple[Command, ...]:
+        """What builds it, one after the other.
+
+        Args:
+            files: Where :meth:`files` are, in their order.
             out: The folder to be built.
             stages: A folder for what is built on the way.
         """
-        return self._kind.arguments(str(recipe_file), str(out), str(stages))
+        return self._kind.commands(self.config, tuple(map(str, files)), str(out), str(stages))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_NAME = "evomerge-stage-{}"
+NAME = "evomerge-stage-{}"
 
 
 def stage_name(index: int) -> str:
     """What the model of a stage is called, from 0."""
-    return _NAME.format(index + 1)
+    return NAME.format(index + 1)
 
 
-def multi_config(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The configuration of stages that call one another by :func:`stage_name`."""
-    *before, last = documents
-    named = [{"name": stage_name(index), **stage} for index, stage in enumerate(before)]
-    return {"stages": [*named, dict(last)]}
+def with_names(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Documents that call one another by :func:`stage_name`, with these names."""
+    return [{"name": stage_name(index), **one} for index, one in enumerate(documents)]

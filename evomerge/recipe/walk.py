@@ -1,8 +1,8 @@
 """Walks what recipes hold: models they name, filters, blocks of settings; nobody else does.
 
 A mergekit document nests its parts in ``models``, ``slices`` and ``modules``; whatever holds a
-``model`` or a ``base_model`` names one. What a stranger's file has in such a place and names no
-model is left to mergekit.
+``model``, a ``base_model`` or a ``source_model`` names one. What a stranger's file has in such a
+place and names no model is left to mergekit.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.model_names import ModelName
 
-_MODEL = ("model", "base_model")
+_MODEL = ("model", "base_model", "source_model")
 _DONOR = ("tokenizer_source", "source")  # of tokens; or how they are found:
 _NO_DONOR = ("base", "union")
-_PARTS = ("models", "slices", "sources")
+_PARTS = ("models", "slices", "sources", "stages", "merges")
 _SETTINGS = "parameters"
 
 Change = Callable[[ModelName], ModelName]
@@ -69,7 +69,7 @@ def with_models(part: Any, change: Change) -> Any:
 
 
 def with_settings(part: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """A document with other settings in every block of parameters; without it where None."""
+    """A recipe with other settings in every block of parameters; without it where None."""
     changed = dict(part)
     for key, value in part.items():
         if key == _SETTINGS:

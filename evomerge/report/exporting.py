@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from evomerge.foundations.reading import is_folder
 from evomerge.foundations.text_safety import harmless
 from evomerge.genome.methods import METHODS
-from evomerge.merging.build import mergekit_command
+from evomerge.merging.build import mergekit_commands, stages_of
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
 from evomerge.recipe.adapter_sum import sum_in
@@ -20,7 +20,7 @@ from evomerge.recipe.plain import Recipe
 from evomerge.run.chosen import ChosenTrial
 
 _WIDTH = 98
-_RECIPE, _OUT = "recipe.yml", "merged"  # stand in the command where no file is named
+_RECIPE, _OUT = "recipe.yml", "merged"  # stand in the commands where no file is named
 _LORA_CACHE = "lora-cache"  # mergekit asks for a folder where a recipe has adapters
 
 
@@ -36,8 +36,13 @@ class Export(ChosenTrial):
 
     @property
     def file_name(self) -> str:
-        """What its file is called in a folder of several."""
-        return f"trial-{self.trial_id:05d}.yml"
+        """What its file is called in a folder of several; its folder, where it needs one."""
+        return f"trial-{self.trial_id:05d}" + ("" if self.needs_folder else ".yml")
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether its commands read several files."""
+        return len(self.recipe.files("")) > 1
 
     def placed(self, beside: Path) -> Export:
         """The same; its summed adapter, if it has one, written below a folder and named there.
@@ -68,16 +73,29 @@ class Export(ChosenTrial):
         return frozenset(map(Path, names))
 
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
-        """The recipe under comment lines.
+        """The recipe as one text under comment lines.
 
         Args:
             recipe_file: How the command names the file.
             out: How the command names the folder to build.
         """
-        comments = "\n".join(map(_comment, self._lines(recipe_file, out)))
-        return f"{comments}\n{self.recipe.to_yaml()}"
+        return self._commented([recipe_file], out, self.recipe.to_yaml())
 
-    def _lines(self, recipe_file: str, out: str) -> Iterator[str]:
+    def texts(self, folder: Path, out: str = _OUT) -> dict[Path, str]:
+        """Every file that its commands read, in a folder.
+
+        Args:
+            folder: Where they will be.
+            out: How the commands name the folder to build.
+        """
+        own = {folder / name: text for name, text in self.recipe.files(stages_of(out)).items()}
+        return {file: self._commented(list(own), out, text) for file, text in own.items()}
+
+    def _commented(self, files: Sequence[Path | str], out: str, text: str) -> str:
+        comments = "\n".join(map(_comment, self._lines(files, out)))
+        return f"{comments}\n{text}"
+
+    def _lines(self, files: Sequence[Path | str], out: str) -> Iterator[str]:
         content = self.content
         versions = dict(content["versions"])
         own = versions.pop("evomerge", "")
@@ -98,20 +116,22 @@ class Export(ChosenTrial):
             yield "Its adapter is written where the recipe is: export it with -o FILE."
         yield from _where_to_build(map(str, self.sources))
         yield "Build it:"
-        yield f"  {self.command(recipe_file, out)}"
+        yield from (f"  {line}" for line in self.commands(files, out))
         if _random(self.recipe):
             yield (
                 f"{', '.join(_random(self.recipe))} drops entries at random: the same bits "
                 "need this seed, as many"
             )
             yield "threads (OMP_NUM_THREADS) and the same kind of device."
+        for what in self.recipe.drawn:
+            yield f"{what.capitalize()} are drawn at random: the same need this seed."
 
-    def command(self, recipe_file: str, out: str) -> str:
-        """What builds the model from the file."""
+    def commands(self, files: Sequence[Path | str], out: str) -> list[str]:
+        """What builds the model from the files."""
         has_adapters = any(model.lora for model in self.recipe.models)
         cache = _LORA_CACHE if has_adapters else ""
         seed = int(self.content["merge_seed"])
-        return mergekit_command(self.recipe, recipe_file, out, seed, lora_cache=cache)
+        return mergekit_commands(self.recipe, files, out, seed, lora_cache=cache)
 
 
 def exports(chosen: Iterable[ChosenTrial]) -> list[Export]:

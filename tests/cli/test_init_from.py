@@ -397,7 +397,12 @@ REFUSED = {
         "genome:\n  merge_method: linear\n  ---\n  merge_method: slerp\n",
         "recipe.yml:3: an indented ---, which begins a document of YAML only at the start of a ",
     ),
-    "a mixture of experts": ("base_model: models/base\nexperts: []\n", "mergekit-moe"),
+    "a mixture of experts": (
+        "base_model: models/base\ngate_mode: random\nexperts_per_token: 1\n"
+        "experts: [{source_model: models/base}]\n",
+        "is no single merge, mergekit-moe builds it",
+    ),
+    "a mixture of none": ("base_model: models/base\nexperts: []\n", "experts is [], expected"),
     "a misspelt key": ("merge_method: linear\nbase_modle: a\n", "did you mean 'base_model'?"),
 }
 

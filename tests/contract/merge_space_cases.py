@@ -120,8 +120,33 @@ def _cases() -> dict[str, MergeDefinition]:
     found["factors"] = MergeDefinition.model_validate({**experts, "adapters": "factors"})
     found["slerp-three-groups"] = MergeDefinition.model_validate({**slerp, "layer_granularity": 2})
     soup = {"models": ["org/model_0", "org/model_1", "org/model_2"], "space": "soup"}
+    for layout in ("evolve-groups", "evolve-filters", "evolve-smooth", "parameter"):
+        found[f"moe-{layout}"] = _mixture(**LAYOUTS[layout])
     found["soup"] = MergeDefinition.model_validate(soup)
     return found
+
+
+def _mixture(**fields: Any) -> MergeDefinition:
+    """A merge of its own method and prompts, one of the genome's, and a model as it is."""
+    experts: list[Any] = [
+        {"positive_prompts": ["one"], "models": ["org/model_0", "org/model_2"]},
+        {"merge_method": "linear", "positive_prompts": ["two"]},
+        {"model": "org/model_1", "positive_prompts": ["three"]},
+    ]
+    shared = [{"expert": 1, "positive_prompts": ["four"]}]
+    data = {
+        "models": ["org/model_0", "org/model_1", "org/model_2"],
+        "base_model": "org/base",
+        "merge_method": "ties",
+        "space": {
+            "name": "moe",
+            "experts": experts,
+            "architecture": "qwen",
+            "shared_experts": shared,
+        },
+        **fields,
+    }
+    return MergeDefinition.model_validate(data)
 
 
 CASES = _cases()

@@ -60,4 +60,41 @@ dtype: float32
 """
 
 
-CASES: dict[str, Callable[[Models], str]] = {"merge": merge, "multi": multi}
+def moe(models: Models) -> str:
+    """A stage that draws at random is the base and an expert, beside a merge and a model."""
+    base, one, other = models
+    return f"""
+name: first
+merge_method: dare_linear
+base_model: {base}
+models:
+- model: {one}
+  parameters: {{weight: 0.6, density: 0.5}}
+dtype: float32
+---
+name: second
+merge_method: slerp
+base_model: {one}
+models:
+- model: {other}
+parameters: {{t: 0.25}}
+dtype: float32
+out_dtype: bfloat16
+---
+base_model: first
+experts:
+- source_model: first
+  positive_prompts: [the quick brown fox, a lazy dog]
+- source_model: second
+  positive_prompts: [one two three]
+  negative_prompts: [zebras jump]
+- source_model: {other}
+  positive_prompts: [other animals]
+  residual_scale: 0.9
+gate_mode: hidden
+dtype: float32
+experts_per_token: 2
+"""
+
+
+CASES: dict[str, Callable[[Models], str]] = {"merge": merge, "moe": moe, "multi": multi}

@@ -7,7 +7,7 @@ after the layers from the last, both at depth 0; one contract check per slice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mergekit import merge_methods
@@ -26,8 +26,21 @@ Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> 
 
 
 def resolved(recipe: Recipe, architecture: Architecture) -> Values:
-    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe."""
-    config = MergeConfiguration.model_validate(copy.deepcopy(dict(recipe.config)))
+    """Every value mergekit reads; raises what mergekit raises where it refuses the recipe.
+
+    Of several merges each has its own tensors, under its name.
+    """
+    if recipe.is_plain:
+        return _resolved(recipe.config, architecture)
+    found: Values = {}
+    for name, document in zip(recipe.made, recipe.documents, strict=True):
+        own = _resolved(document, architecture)
+        found |= {(f"{name} {tensor}", *rest): value for (tensor, *rest), value in own.items()}
+    return found
+
+
+def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values:
+    config = MergeConfiguration.model_validate(copy.deepcopy(dict(document)))
     spec = merge_methods.get(config.merge_method)
     slices = config.slices or [_whole(config, architecture.n_layers)]
     for slice_ in slices:

@@ -127,9 +127,11 @@ def test_a_recipe_is_a_pure_function_of_its_point(merge_space):
 
 
 def test_recipes_name_a_base_or_a_tokenizer_and_both_dtypes(merge_space):
-    config = merge_space.recipe(merge_space.space.decode(merge_space.space.initial)).config
-    assert "base_model" in config or "tokenizer_source" in config
-    assert (config["dtype"], config["out_dtype"]) == ("float32", "bfloat16")
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    assert recipe.dtype == "bfloat16"
+    for config in recipe.documents:
+        assert "base_model" in config or "tokenizer_source" in config
+        assert (config["dtype"], config["out_dtype"]) == ("float32", "bfloat16")
 
 
 def test_a_point_that_is_encoded_and_decoded_is_the_same_recipe(merge_space):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evomerge.foundations.errors import ModelError, RunError
-from evomerge.merging.build import _reason, _run, build, mergekit_command
+from evomerge.merging.build import _reason, _run, build, mergekit_commands
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import assert_equals_folder
@@ -63,10 +63,10 @@ def test_a_model_that_is_not_there_is_told_before_mergekit_starts(tmp_path: Path
 
 
 def test_the_command_for_people_quotes_paths_and_names_the_seed() -> None:
-    assert mergekit_command(PLAIN, "my best.yml", "out", 5) == (
+    assert mergekit_commands(PLAIN, ["my best.yml"], "out", 5)[0] == (
         "mergekit-yaml 'my best.yml' out --random-seed 5 --no-write-model-card"
     )
-    assert mergekit_command(PLAIN, "best.yml", "out", 0, lora_cache="lora").endswith(
+    assert mergekit_commands(PLAIN, ["best.yml"], "out", 0, lora_cache="lora")[0].endswith(
         "--random-seed 0 --lora-merge-cache lora --no-write-model-card"
     )
 

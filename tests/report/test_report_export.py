@@ -55,10 +55,10 @@ def test_a_randomised_method_says_what_its_bits_depend_on(tmp_path):
 )
 def test_the_command_names_a_cache_where_there_are_adapters(folder, model):
     (export,) = exports(winners_of(folder))
-    assert "--lora-merge-cache" not in export.command("r.yml", "out")
+    assert "--lora-merge-cache" not in export.commands(["r.yml"], "out")[0]
     recipe = {"merge_method": "passthrough", "models": [{"model": model}]}
     with_adapter = Export({**export.content, "recipe": recipe})
-    assert with_adapter.command("r.yml", "out").endswith(
+    assert with_adapter.commands(["r.yml"], "out")[0].endswith(
         "--lora-merge-cache lora-cache --no-write-model-card"
     )
 
