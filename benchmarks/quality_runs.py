@@ -161,14 +161,14 @@ class Bench:
             EvomergeError: there is no such optimizer, or it cannot search this space.
         """
         choice = chosen_optimizer(genome, source)
-        merge_space = merge_space_of(genome, self.compiled.subject.models, choice)
-        subject = replace(self.compiled.subject, genome=genome, merge_space=merge_space)
-        subject, choice = with_auto(subject, choice)
-        hindrances = obstacles(choice, subject.genome, merge_space.space)
+        merge_space = merge_space_of(genome, self.compiled.context.models, choice)
+        context = replace(self.compiled.context, genome=genome, merge_space=merge_space)
+        context, choice = with_auto(context, choice)
+        hindrances = obstacles(choice, context.genome, merge_space.space)
         if hindrances:
             raise EvomergeError(hindrances[0].what)
         compiled = replace(
-            self.compiled, subject=subject, source=source, merge_space=merge_space, choice=choice
+            self.compiled, context=context, source=source, merge_space=merge_space, choice=choice
         )
         executor, search = self.executor(), search_for(compiled, run_dir)
         search.executor, search.finals = executor, {}

@@ -253,6 +253,28 @@ class SlowToArrive(SlowToLoad):
 
 
 @dataclass(frozen=True)
+class Noting:
+    """A worker factory whose workers write down the digest of each recipe before they score it."""
+
+    path: str
+
+    def __call__(self) -> FormulaWorker:
+        return _NotingWorker(self.path)
+
+
+class _NotingWorker(FormulaWorker):
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def _run(
+        self, candidate: Candidate, batch_divisor: int, deadline: Deadline | None
+    ) -> Generator[str, None, Outcome]:
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{candidate.recipe.digest}\n")
+        return (yield from super()._run(candidate, batch_divisor, deadline))
+
+
+@dataclass(frozen=True)
 class Pid:
     """A worker factory that writes down the process it was called in."""
 

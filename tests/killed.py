@@ -61,6 +61,28 @@ def formula_run(folder: Path, optimizer: str) -> None:
     list(run.run())
 
 
+def workers_run(folder: Path, noted: Path) -> None:
+    """A search by two workers of an optimizer that can be asked at any time.
+
+    Args:
+        folder: The run folder; continued where it holds a run.
+        noted: Where the workers write down what they score.
+    """
+    from evomerge.executors.processes import Processes
+    from tests.fake_executor import Noting
+    from tests.test_search import search
+
+    run = search(
+        folder,
+        optimizer="tpe",
+        population=1,
+        budget=BUDGET,
+        executor=Processes(Noting(str(noted)), 2),
+        resume=RunFolder(folder).ledger.is_file(),
+    )
+    list(run.run())
+
+
 def islands_run(folder: Path) -> None:
     """The same, searched by islands."""
     from functools import partial
@@ -127,6 +149,13 @@ def killed_run(number: int, run: Callable[..., None], *arguments: Any) -> bool:
     code = in_process(_counted, run, arguments, number)
     assert code in (0, -signal.SIGKILL)
     return code != 0
+
+
+def whole_lines(folder: Path) -> list[str]:
+    """The lines of a ledger, but for one that a kill tore."""
+    ledger = RunFolder(folder).ledger
+    text = ledger.read_text(encoding="utf-8") if ledger.is_file() else ""
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def history(folder: Path) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 import signal
 
@@ -9,6 +11,7 @@ import pytest
 
 from evomerge.optimizers import OPTIMIZERS
 from tests.killed import (
+    BUDGET,
     MOMENTS,
     dying_run,
     formula_run,
@@ -17,8 +20,12 @@ from tests.killed import (
     in_process,
     islands_run,
     killed_at_random,
+    killed_run,
+    whole_lines,
     whole_run,
+    workers_run,
 )
+from tests.test_search import N_BASELINES
 
 COSTLY = ("auto", "cma_es", "gp", "qmc")  # to start: many calls, each of them looked at
 SORTED = [  # xdist sees one order
@@ -42,6 +49,31 @@ def test_a_run_of_islands_killed_at_random_moments_becomes_the_uninterrupted_run
 def test_a_run_killed_at_many_random_moments_becomes_the_uninterrupted_run(tmp_path, optimizer):
     n = 50 if optimizer == "cma_es" else 12
     assert killed_at_random(tmp_path, n, 1, formula_run, optimizer) == n
+
+
+@pytest.mark.slow
+def test_a_run_of_two_workers_killed_at_random_moments_loses_and_repeats_nothing(tmp_path):
+    """Which trial is over first is chance: what the ledger had stays, and is not scored again."""
+    n_calls = whole_run(workers_run, tmp_path / "whole", tmp_path / "noted-whole")
+    rng, folder, n_killed, n_amid = random.Random(0), tmp_path / "run-0", 0, 0
+    while n_killed < 12 or folder.exists():
+        before, noted = whole_lines(folder), tmp_path / f"noted-{n_killed}"
+        known = {line["digest"] for line in map(json.loads, before) if line["kind"] == "trial"}
+        number = rng.randrange(1, n_calls) if n_killed < 12 else 10 * n_calls
+        is_killed = killed_run(number, workers_run, folder, noted)
+        scored = noted.read_text().split() if noted.exists() else []
+        assert whole_lines(folder)[: len(before)] == before
+        assert not known & {*scored}
+        assert len(scored) == len({*scored})
+        if is_killed:
+            n_killed += 1
+            n_amid += N_BASELINES < len(known) < N_BASELINES + BUDGET
+            continue
+        trials = [line for line in map(json.loads, whole_lines(folder)) if line["kind"] == "trial"]
+        assert sorted(line["id"] for line in trials) == list(range(N_BASELINES + BUDGET))
+        noted.unlink(missing_ok=True)
+        folder = tmp_path / f"run-{n_killed}"
+    assert n_amid  # some were killed with trials of the optimizer out, and went on
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,16 @@ def test_no_two_modules_have_one_name():
     assert twice <= {"__init__.py", "base.py"}
 
 
+def test_no_two_public_classes_have_one_name():
+    names = Counter(
+        node.name
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == set()
+
+
 def may_import(module, places):
     return any(module == place or module.startswith(f"{place}.") for place in places)
 

@@ -245,6 +245,9 @@ def replace_line(folder, number, line):
         ("[1]", r"ledger.jsonl: line 3 of 6 is not an event, and it is not the last"),
         ('{"kind": "trial", "id": 1}', r"line 3 is not an event of a ledger \(state: Field"),
         ('{"no": "kind"}', r"line 3 is not an event of a ledger \(kind None"),
+        ('{"kind": "told"}', r"line 3 is not an event of a ledger \(ids: Field required"),
+        ('{"ids": [], "kind": "told"}', r"line 3 is not an event of a ledger \(ids: List should"),
+        ('{"ids": [], "kind": "asked"}', r"line 3 is not an event of a ledger \(ids: List should"),
     ],
 )
 def test_a_broken_line_in_the_middle_is_named(tmp_path, line, message):
@@ -362,9 +365,20 @@ def test_known_outcomes_read_back_with_their_documents(tmp_path):
     "name", ["genome.yml", "best.yml", "report.html", "study.journal", "log.txt"]
 )
 def test_a_run_does_not_begin_over_the_files_of_somebody(tmp_path, name):
+    refuse_to_begin_over(tmp_path, name)
+
+
+def test_a_run_does_not_begin_over_what_its_trackers_will_write(tmp_path):
+    (tmp_path / "other.txt").write_text("mine")
+    Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n").close()
+    refuse_to_begin_over(tmp_path / "run", "table.txt", mirrors=["table.txt"])
+
+
+def refuse_to_begin_over(tmp_path, name, **settings):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     with pytest.raises(LedgerError, match=f"holds {name} and no run; .* --run-dir"):
-        Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n")
+        Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n", **settings)
     assert (tmp_path / name).read_text() == "mine"
 
 

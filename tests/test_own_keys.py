@@ -10,9 +10,9 @@ from rich.console import Console
 
 from evomerge.cli.event_lines import LineView
 from evomerge.cli.live import LiveView
-from evomerge.cli.log import run_log
 from evomerge.cli.progress import Progress
 from evomerge.foundations.errors import EvaluationError
+from evomerge.foundations.library_log import kept_log, log_to
 from evomerge.foundations.secret import WITHHELD, without_keys
 from evomerge.nouns.events import Notice, Warned
 
@@ -113,7 +113,7 @@ def test_notes_and_warnings_are_shown_without(monkeypatch, capsys, event):
 
 def test_what_a_library_logs_is_kept_without(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with run_log() as log:
-        log.write_to(tmp_path / "log.txt")
+    with kept_log():
+        log_to(tmp_path / "log.txt")
         logging.getLogger("library").error("sent %s", KEY)
     assert (tmp_path / "log.txt").read_text().endswith("library: sent [key]\n")

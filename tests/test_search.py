@@ -119,6 +119,35 @@ def search(
     )
 
 
+class Counting:
+    """A tracker that hears events until it is closed."""
+
+    def __init__(self):
+        self.n_events, self.n_closed = 0, 0
+
+    def __call__(self, event):
+        assert not self.n_closed
+        self.n_events += 1
+        yield Notice("heard")
+
+    def close(self):
+        self.n_closed += 1
+
+
+def test_trackers_hear_every_event_and_are_closed_however_a_run_ends(tmp_path):
+    whole, left = Counting(), Counting()
+    run = search(tmp_path / "whole")
+    run.trackers = (whole,)
+    events = list(run.run())
+    assert whole.n_events == events.count(Notice("heard")) == len(events) // 2
+    run = search(tmp_path / "left")
+    run.trackers = (left,)
+    events = run.run()
+    next(events)
+    events.close()
+    assert whole.n_closed == left.n_closed == 1
+
+
 def history(ledger):
     """Trials and what the optimizer heard, without the seconds."""
     trials = {

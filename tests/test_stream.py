@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from evomerge.compiler.start import _asked_at_once
 from evomerge.foundations.errors import LedgerError
 from evomerge.nouns.events import RunFinished, TrialFinished, TrialStarted
 from evomerge.optimizers import OPTIMIZERS
@@ -40,8 +43,10 @@ def turns(path):
     ]
 
 
-def test_who_can_be_asked_at_any_time():
-    assert ANY_TIME == ["gp", "niches", "qmc", "random", "tpe"]
+def test_who_can_be_asked_at_any_time_is_what_the_page_of_optimizers_says():
+    text = (Path(__file__).parents[1] / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    told = re.search(r"With several workers .*?, (`.*) are asked for a point", text)
+    assert sorted(re.findall(r"`(\w+)`", told[1])) == ANY_TIME
 
 
 @pytest.mark.parametrize("optimizer", [n for n in ANY_TIME if n != "gp"])
@@ -284,3 +289,32 @@ def test_a_ledger_of_batches_is_continued(tmp_path, optimizer):
     *_, last = again.run()
     assert last == RunFinished("budget", N_BASELINES + BUDGET)
     assert min(again.executor.jobs) == (N_BASELINES + 8, "tasks")
+
+
+@pytest.mark.parametrize("optimizer", [name for name in ANY_TIME if name != "gp"])
+def test_a_run_of_batches_that_was_killed_in_its_first_one_goes_on(tmp_path, optimizer):
+    """No line tells of an ask then; of three trials the second was over."""
+    list(search(tmp_path, optimizer=optimizer, population=3, budget=3).run())
+    file = RunFolder(tmp_path).ledger
+    kept = [
+        json.dumps(line)
+        for line in lines(tmp_path)
+        if line.get("id", 0) < N_BASELINES or line["id"] == N_BASELINES + 1
+        if line["kind"] != "told" or line["ids"][0] < N_BASELINES
+    ]
+    file.write_text("\n".join(kept) + "\n")
+    ledger = Ledger.open(RunFolder(tmp_path), read_only=True)
+    assert len(ledger.trials) == N_BASELINES + 1
+    size = _asked_at_once(ledger, 3)
+    again = stream(tmp_path, optimizer, population=size, resume=True)
+    *_, last = again.run()
+    assert last == RunFinished("budget", N_BASELINES + BUDGET)
+    assert N_BASELINES + 1 not in {trial_id for trial_id, _ in again.executor.jobs}
+
+
+def test_how_many_were_asked_for_at_once_is_what_the_ledger_tells(tmp_path):
+    found = []
+    run = stream(tmp_path, order=3)
+    for _ in run.run():
+        found.append(_asked_at_once(run.ledger, 3))
+    assert set(found) == {None, 1}  # whoever asks one by one writes down that it does

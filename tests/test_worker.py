@@ -19,7 +19,7 @@ from evomerge.foundations.errors import (
     TrialTimeoutError,
 )
 from evomerge.foundations.scratch import scratch_root
-from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
+from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.nouns.evaluation import Evaluation, TrialState
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
@@ -66,7 +66,7 @@ def finished(script, split="tasks", divisor=1, deadline=None):
 def test_what_torch_compiles_lies_with_the_temporary_files_of_the_run(monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # what is set now goes with the test
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    worker_factory = WorkerFactory({}, EvaluationSettings(), (), 0, "cpu")
+    worker_factory = WorkerFactory({}, EvaluationBlock(), (), 0, "cpu")
     worker_factory()
     assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == scratch_root()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")

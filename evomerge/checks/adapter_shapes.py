@@ -20,9 +20,9 @@ Shape = tuple[int, ...]
 _COMPARED = ("r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "bias")
 
 
-def adapter_files(subject: CheckContext) -> Iterator[Finding]:
+def adapter_files(context: CheckContext) -> Iterator[Finding]:
     """Adapters that are none, broken, in pickle files, or of a kind that cannot be folded."""
-    for model, adapter in _with_adapters(subject):
+    for model, adapter in _with_adapters(context):
         for name, reason in adapter.broken.items():
             yield error(f"{name} of {adapter.name} is broken: {reason}", model.key, _AGAIN)
         if "adapter_config.json" not in adapter.files:
@@ -33,7 +33,7 @@ def adapter_files(subject: CheckContext) -> Iterator[Finding]:
                 f"For a folder whose name holds '+' write {{model: {{path: {model.name}}}}}.",
             )
         elif not adapter.has_safetensors and adapter.pickles:
-            if not {model.name, adapter.name} & subject.permissions.pickle:
+            if not {model.name, adapter.name} & context.permissions.pickle:
                 yield error(
                     f"{adapter.name} has its weights in pickle files only"
                     f" ({some(adapter.pickles)}), which can run code when they are read",
@@ -69,9 +69,9 @@ def _kind(model: ModelFacts, adapter: AdapterFacts) -> Iterator[Finding]:
         )
 
 
-def adapter_bases(subject: CheckContext) -> Iterator[Finding]:
+def adapter_bases(context: CheckContext) -> Iterator[Finding]:
     """Adapters that were trained on another model."""
-    for model, adapter in _with_adapters(subject):
+    for model, adapter in _with_adapters(context):
         trained_on = adapter.config.get("base_model_name_or_path")
         if not isinstance(trained_on, str) or not trained_on or "config.json" not in model.files:
             continue
@@ -89,9 +89,9 @@ def _last(name: str) -> str:
     return PurePosixPath(name).name.lower().removesuffix("-bnb-4bit")
 
 
-def adapter_shapes(subject: CheckContext) -> Iterator[Finding]:
+def adapter_shapes(context: CheckContext) -> Iterator[Finding]:
     """Adapter tensors of another width than what they change, or without anything to change."""
-    for model, adapter in _with_adapters(subject):
+    for model, adapter in _with_adapters(context):
         if not model.tensors or adapter.config.get("target_parameters"):
             continue  # names of parameters follow the class in memory, not the files
         wrong, homeless = [], []
@@ -141,11 +141,11 @@ def _target(name: str, *, is_transposed: bool) -> tuple[str, tuple[int, int] | N
     return inner.replace(_WHOLE, ".").replace(".base_layer.", "."), None
 
 
-def adapters_differ(subject: CheckContext) -> Iterator[Finding]:
+def adapters_differ(context: CheckContext) -> Iterator[Finding]:
     """How adapters of several kinds are treated; where they are summed they may not differ."""
-    if not merge_space_for(subject.genome.genome).folds_adapters:
+    if not merge_space_for(context.genome.genome).folds_adapters:
         return
-    adapters = [adapter for _, adapter in _with_adapters(subject)]
+    adapters = [adapter for _, adapter in _with_adapters(context)]
     differing = [key for key in _COMPARED if len({str(_setting(one, key)) for one in adapters}) > 1]
     if differing:
         yield note(
@@ -160,8 +160,8 @@ def _setting(adapter: AdapterFacts, key: str) -> object:
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
-def _with_adapters(subject: CheckContext) -> Iterator[tuple[ModelFacts, AdapterFacts]]:
+def _with_adapters(context: CheckContext) -> Iterator[tuple[ModelFacts, AdapterFacts]]:
     """Models named with ``+``; an adapter alone is no model."""
-    for model in subject.models:
+    for model in context.models:
         if model.adapter is not None and "config.json" in model.files:
             yield model, model.adapter

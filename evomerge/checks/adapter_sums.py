@@ -29,12 +29,12 @@ _NOT_PLAIN = (
 _PLAIN_STARTS = ("gaussian",)  # others change the base too
 
 
-def summed_adapters(subject: CheckContext) -> Iterator[Finding]:
+def summed_adapters(context: CheckContext) -> Iterator[Finding]:
     """Adapters that are not plain, or not like the first one."""
-    if merge_space_for(subject.genome.genome).folds_adapters:
+    if merge_space_for(context.genome.genome).folds_adapters:
         return
     first: tuple[ModelFacts, AdapterFacts] | None = None
-    for model in subject.models:
+    for model in context.models:
         adapter = model.adapter
         if adapter is None:
             continue  # the base, or refused by the genome itself
@@ -148,9 +148,9 @@ def _text(config: Mapping[str, Any], key: str) -> str:
     return ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
 
 
-def seeds_have_their_adapters(subject: CheckContext) -> Iterator[Finding]:
+def seeds_have_their_adapters(context: CheckContext) -> Iterator[Finding]:
     """Seeds whose summed adapter lies in another run folder."""
-    for seed in subject.seeds:
+    for seed in context.seeds:
         if sum_in(seed.recipe) is not None:
             yield error(
                 f"{seed.origin} is a sum of adapters, whose parts only its own run folder knows",

@@ -29,9 +29,9 @@ _STRICT = (
 )
 
 
-def licences(subject: CheckContext) -> Iterator[Finding]:
+def licences(context: CheckContext) -> Iterator[Finding]:
     """The strictest licence, which the merged model has to follow."""
-    tags = {model.name: licence_of(model) for model in subject.models}
+    tags = {model.name: licence_of(model) for model in context.models}
     ranked = [
         (index, name, tag, demand)
         for name, tag in tags.items()
@@ -60,14 +60,14 @@ def licence_of(model: ModelFacts) -> str:
     return tag.lower() if isinstance(tag, str) else ""
 
 
-def ancestors(subject: CheckContext) -> Iterator[Finding]:
+def ancestors(context: CheckContext) -> Iterator[Finding]:
     """Models of one shape that do not descend from one another.
 
     Training hardly changes the norms of a model, so those of relatives go up and down
     together. Where the values are not at hand, the cards are asked.
     """
-    reference = reference_of(subject)
-    for model in others_of(subject):
+    reference = reference_of(context)
+    for model in others_of(context):
         if reference is None or model.architecture != reference.architecture:
             continue
         if layers_by_names(model) != layers_by_names(reference):

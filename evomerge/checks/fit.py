@@ -9,13 +9,13 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Finding, error, warning
 
 
-def tokenizer_and_texts(subject: CheckContext) -> Iterator[Finding]:
+def tokenizer_and_texts(context: CheckContext) -> Iterator[Finding]:
     """Missing BOS, texts that do not survive encoding."""
-    evaluator = subject.evaluators.get("tasks")
-    if evaluator is None or subject.tokenizer is None or subject.config is None:
+    evaluator = context.evaluators.get("tasks")
+    if evaluator is None or context.tokenizer is None or context.config is None:
         return
     try:
-        sentences = evaluator.warnings(subject.tokenizer, subject.config)
+        sentences = evaluator.warnings(context.tokenizer, context.config)
     except GenomeError as problems:
         yield from (error(p.what, p.where, p.fix) for p in problems.problems)
         return

@@ -31,10 +31,10 @@ _POSITIONS = (
 )
 
 
-def one_folder_each(subject: CheckContext) -> Iterator[Finding]:
+def one_folder_each(context: CheckContext) -> Iterator[Finding]:
     """Models that are one folder under several names."""
     first: dict[tuple[object, ...], ModelFacts] = {}
-    for model in subject.models:
+    for model in context.models:
         if model.folder is None:
             continue
         adapter = model.adapter
@@ -49,10 +49,10 @@ def one_folder_each(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def architectures(subject: CheckContext) -> Iterator[Finding]:
+def architectures(context: CheckContext) -> Iterator[Finding]:
     """Models of several architectures."""
-    reference = reference_of(subject)
-    for model in others_of(subject):
+    reference = reference_of(context)
+    for model in others_of(context):
         if reference is None or not (model.architecture and reference.architecture):
             continue
         if model.architecture != reference.architecture:
@@ -71,9 +71,9 @@ def _fix_for_parts(*models: ModelFacts) -> str:
     return "Merge models of one architecture."
 
 
-def depths(subject: CheckContext) -> Iterator[Finding]:
+def depths(context: CheckContext) -> Iterator[Finding]:
     """Models of several depths, with the depth of every model."""
-    for reference, model in _pairs(subject):
+    for reference, model in _pairs(context):
         expected, got = (_n_layers(one) for one in (reference, model))
         if expected != got:
             yield error(
@@ -83,9 +83,9 @@ def depths(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def own_depths(subject: CheckContext) -> Iterator[Finding]:
+def own_depths(context: CheckContext) -> Iterator[Finding]:
     """Models whose configuration names another number of layers than their weights have."""
-    for model in subject.models:
+    for model in context.models:
         family = family_of(model)
         if family is None or len(family.modules) != 1:
             continue  # of several parts each has a depth
@@ -100,9 +100,9 @@ def own_depths(subject: CheckContext) -> Iterator[Finding]:
                 )
 
 
-def widths(subject: CheckContext) -> Iterator[Finding]:
+def widths(context: CheckContext) -> Iterator[Finding]:
     """Tensors of other shapes; numbers of tokens apart."""
-    for reference, model in _pairs(subject):
+    for reference, model in _pairs(context):
         if _n_layers(reference) != _n_layers(model):
             continue
         axes = {w.name: w.vocabulary_axis for w in weights_of(reference)}
@@ -155,9 +155,9 @@ def _changed_widths(reference: ModelFacts, model: ModelFacts) -> str:
     return f" ({'; '.join(changed)})" if changed else ""
 
 
-def tensor_names(subject: CheckContext) -> Iterator[Finding]:
+def tensor_names(context: CheckContext) -> Iterator[Finding]:
     """Optional tensors that only one of two models has; the head apart, which may be tied."""
-    for reference, model in _pairs(subject):
+    for reference, model in _pairs(context):
         if _n_layers(reference) != _n_layers(model):
             continue
         optional = {
@@ -173,9 +173,9 @@ def tensor_names(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def positions(subject: CheckContext) -> Iterator[Finding]:
+def positions(context: CheckContext) -> Iterator[Finding]:
     """Models that see positions in other ways."""
-    for reference, model in _pairs(subject):
+    for reference, model in _pairs(context):
         changed = [
             f"{key} {got!r}, in {reference.name} {expected!r}"
             for key in _POSITIONS
@@ -214,12 +214,12 @@ def _scaling(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None if kept == {"rope_type": "default"} else kept
 
 
-def _pairs(subject: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
+def _pairs(context: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
     """The reference with every other model of the same architecture."""
-    reference = reference_of(subject)
+    reference = reference_of(context)
     if reference is None or not reference.architecture:
         return
-    for model in others_of(subject):
+    for model in others_of(context):
         if model.architecture == reference.architecture:
             yield reference, model
 

@@ -21,13 +21,13 @@ _SAVED = ".modules_to_save."
 _PREFIX = "base_model.model."
 
 
-def tied_heads(subject: CheckContext) -> Iterator[Finding]:
+def tied_heads(context: CheckContext) -> Iterator[Finding]:
     """A head that is tied to the embeddings in some models and a tensor of its own in others."""
-    reference = reference_of(subject)
+    reference = reference_of(context)
     if reference is None:
         return
     tied = _has_own_head(reference)
-    for model in others_of(subject):
+    for model in others_of(context):
         other = _has_own_head(model)
         if None in (tied, other) or tied == other:
             continue
@@ -46,9 +46,9 @@ def _has_own_head(model: ModelFacts) -> bool | None:
     return any(weight.name in model.tensors for weight in heads) if heads else None
 
 
-def lost_heads(subject: CheckContext) -> Iterator[Finding]:
+def lost_heads(context: CheckContext) -> Iterator[Finding]:
     """A head that the configuration promises and the files do not hold."""
-    for model in subject.models:
+    for model in context.models:
         is_tied = model.text_config.get("tie_word_embeddings")
         if is_tied is False and _has_own_head(model) is False and weights_of(model):
             yield warning(
@@ -59,10 +59,10 @@ def lost_heads(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def untied_heads(subject: CheckContext) -> Iterator[Finding]:
+def untied_heads(context: CheckContext) -> Iterator[Finding]:
     """Heads that differ from the embeddings although a configuration ties them."""
-    reference = reference_of(subject)
-    for model in subject.models:
+    reference = reference_of(context)
+    for model in context.models:
         where = _other_head(model)
         if not where:
             continue

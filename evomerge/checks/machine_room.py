@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import Storage
-from evomerge.checks.search_plan import stores_of_subject
+from evomerge.checks.search_plan import storage_of
 from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
 from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.foundations.sizes import size_text
@@ -21,85 +21,86 @@ _ADVICE = {
 }
 
 
-def room(subject: CheckContext) -> Iterator[Finding]:
+def memory_and_disk(context: CheckContext) -> Iterator[Finding]:
     """Memory and disk that are not there."""
-    for store in stores_of_subject(subject):
+    for store in storage_of(context):
         yield from shortage(store)
 
 
 def shortage(store: Storage) -> Iterator[Finding]:
     """What to say where a run takes more than there is."""
-    if store.room is None:
+    if store.capacity is None:
         return
     place = store.name if store.path is None else f"{store.name} of {store.path}"
     parts = ", ".join(f"{need.what} {size_text(need.n_bytes)}" for need in store.needs)
     is_disk, advice = store.path is not None, _ADVICE[store.name]
-    most = store.room.free if is_disk else store.room.total
+    most = store.capacity.free if is_disk else store.capacity.total
     if store.certain_bytes > most:
         yield error(
             f"{place}: the run takes {size_text(store.certain_bytes)} at least, there are "
             f"{size_text(most)} ({parts})",
             fix=advice,
         )
-    elif store.n_bytes > store.room.free:
+    elif store.n_bytes > store.capacity.free:
         yield warning(
             f"{place}: the run takes about {size_text(store.n_bytes)}, "
-            f"{size_text(store.room.free)} of {size_text(store.room.total)} are free ({parts})",
+            f"{size_text(store.capacity.free)} of {size_text(store.capacity.total)} are free "
+            f"({parts})",
             fix=advice,
         )
 
 
-def passes(subject: CheckContext) -> Iterator[Finding]:
+def passes(context: CheckContext) -> Iterator[Finding]:
     """Forward passes in another dtype than that of the models, by the rule and not the genome."""
-    space = subject.merge_space
-    if space is not None and subject.dtype is not None and subject.genome.evaluation.dtype is None:
+    space = context.merge_space
+    if space is not None and context.dtype is not None and context.genome.evaluation.dtype is None:
         yield note(
-            f"forward passes in {subject.dtype}: {reason(space.out_dtype)}",
+            f"forward passes in {context.dtype}: {reason(space.out_dtype)}",
             "evaluation.dtype",
             "Set it to that of the models to score as they are.",
         )
 
 
-def gpu_shared(subject: CheckContext) -> Iterator[Finding]:
+def gpu_shared(context: CheckContext) -> Iterator[Finding]:
     """Other processes that hold memory of the GPU, by their process ids."""
-    if not subject.device.startswith("cuda"):
+    if not context.device.startswith("cuda"):
         return
     from evomerge.foundations.machine import gpu_holders, gpu_memory
 
-    total = gpu_memory(subject.device)
-    for holder in gpu_holders(subject.device):
+    total = gpu_memory(context.device)
+    for holder in gpu_holders(context.device):
         if total is None or holder.n_bytes > HELD * total.total:
             yield warning(
                 f"process {holder.pid} ({holder.name}) holds {size_text(holder.n_bytes)} of "
-                f"{subject.device}",
+                f"{context.device}",
                 "evaluation.device",
                 "End it if it is left over from another run, or use another device.",
             )
 
 
-def device_is_there(subject: CheckContext) -> Iterator[Finding]:
+def device_is_there(context: CheckContext) -> Iterator[Finding]:
     """A device that torch does not find."""
     from evomerge.merging.bits import is_there
 
-    if not is_there(subject.device):
+    if not is_there(context.device):
         yield error(
-            f"{subject.device} is not on this machine",
+            f"{context.device} is not on this machine",
             "evaluation.device",
             "Use auto, or a device that `evomerge doctor` lists.",
         )
 
 
-def run_folder(subject: CheckContext) -> Iterator[Finding]:
+def run_folder(context: CheckContext) -> Iterator[Finding]:
     """A run folder that cannot be, or is on a network file system."""
-    if subject.run_dir is None:
+    if context.run_dir is None:
         return
-    obstacle = obstacle_to_folder(subject.run_dir)
+    obstacle = obstacle_to_folder(context.run_dir)
     if obstacle:
         yield error(obstacle, "run_dir", ANOTHER_FOLDER)
         return
     from evomerge.foundations.machine import NETWORK_FILE_SYSTEMS, file_system
 
-    yield from on_network(subject.run_dir, file_system(subject.run_dir), NETWORK_FILE_SYSTEMS)
+    yield from on_network(context.run_dir, file_system(context.run_dir), NETWORK_FILE_SYSTEMS)
 
 
 def on_network(run_dir: Path, kind: str, network: tuple[str, ...]) -> Iterator[Finding]:

@@ -18,9 +18,9 @@ from evomerge.models.tokenizer import is_tokenizer_file
 _WORDS = ("union", "base")
 
 
-def tokenizer_is_there(subject: CheckContext) -> Iterator[Finding]:
+def tokenizer_is_there(context: CheckContext) -> Iterator[Finding]:
     """A tokenizer that is neither one of mergekit's words nor a model that can be read."""
-    chosen, definition = chosen_tokenizer(subject), subject.genome.genome
+    chosen, definition = chosen_tokenizer(context), context.genome.genome
     own = [source.model for source in definition.models]
     names = [model.text for model in (*own, definition.base_model) if model is not None]
     if not chosen or chosen in (*_WORDS, *names):
@@ -50,9 +50,9 @@ def _lack_of_tokenizer(chosen: str) -> str:
     return "" if any(map(is_tokenizer_file, files)) else "it has no tokenizer files"
 
 
-def chat_template_is_known(subject: CheckContext) -> Iterator[Finding]:
+def chat_template_is_known(context: CheckContext) -> Iterator[Finding]:
     """A chat template at which mergekit would end every merge."""
-    chosen = subject.genome.genome.chat_template
+    chosen = context.genome.genome.chat_template
     if chosen is None or is_template(chosen):
         return
     names = ("auto", *template_names())

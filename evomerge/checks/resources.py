@@ -30,7 +30,7 @@ RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand 
 
 @dataclass(frozen=True)
 class Need:
-    """Something that takes room.
+    """Something that takes memory or disk.
 
     Attributes:
         what: In words.
@@ -47,18 +47,18 @@ class Need:
 
 @dataclass(frozen=True)
 class Storage:
-    """A place where room is taken.
+    """A place where memory or disk is taken.
 
     Attributes:
         name: "RAM", "GPU memory" or "disk".
         needs: What takes it.
-        room: What there is; None where nobody can tell.
+        capacity: What there is; None where nobody can tell.
         path: Where on the disk.
     """
 
     name: str
     needs: tuple[Need, ...]
-    room: Capacity | None = None
+    capacity: Capacity | None = None
     path: Path | None = None
 
     @property
@@ -74,7 +74,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of the models decides the room a run takes.
+    """What of the models decides the memory and disk a run takes.
 
     Attributes:
         sources: Bytes of all models, each once.
@@ -88,6 +88,7 @@ class Sizes:
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
         made: Bytes of models that earlier stages will make.
+        staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
 
     sources: int
@@ -101,6 +102,7 @@ class Sizes:
     adapted: int
     n_columns: int = 0
     made: int = 0
+    staged: int = 0
 
 
 def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Sizes | None:
@@ -234,7 +236,7 @@ def stores_of(
     methods: Collection[str] = (),
     training: Training | None = None,
 ) -> tuple[Storage, ...]:
-    """Where a run takes room on this machine, and how much there is."""
+    """Where a run takes memory and disk on this machine, and how much there is."""
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
     ram, gpu = resources.memory(), resources.gpu_memory(device)
@@ -268,7 +270,13 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
 
     places: list[tuple[Path, tuple[Need, ...]]] = [
         (Path(HF_HUB_CACHE), (Need("models to download", sizes.downloads),)),
-        (Path(tempfile.gettempdir()), (Need("models with their adapters", sizes.adapted),)),
+        (
+            Path(tempfile.gettempdir()),
+            (
+                Need("models with their adapters", sizes.adapted),
+                Need("models that several merges make on the way", sizes.staged),
+            ),
+        ),
     ]
     if run_dir is not None:
         trained = () if training is None else training.disk

@@ -98,7 +98,7 @@ RULES = Rules(
     "adapter_sums:seeds_have_their_adapters",
     "machine_room:device_is_there",
     "machine_room:passes",
-    "machine_room:room",
+    "machine_room:memory_and_disk",
     "machine_room:gpu_shared",
     "machine_room:run_folder",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
@@ -85,14 +85,14 @@ class Plan:
     stores: tuple[Storage, ...]
 
 
-def plan_of(subject: CheckContext) -> Plan:
+def plan_of(context: CheckContext) -> Plan:
     """What a run of a genome will take, as far as its files could be read."""
-    return Plan(trials_of(subject), stores_of_subject(subject))
+    return Plan(trials_of(context), storage_of(context))
 
 
-def trials_of(subject: CheckContext) -> Trials | None:
+def trials_of(context: CheckContext) -> Trials | None:
     """How the search goes."""
-    genome, space, optimizer = subject.genome, subject.merge_space, subject.optimizer
+    genome, space, optimizer = context.genome, context.merge_space, context.optimizer
     if space is None or optimizer is None:
         return None
     first = baselines(space, genome.baselines)
@@ -100,55 +100,68 @@ def trials_of(subject: CheckContext) -> Trials | None:
     return Trials(
         space.space.n_dims,
         genome.optimizer.title,
-        len(first) + len(subject.seeds),
+        len(first) + len(context.seeds),
         genome.optimizer.budget,
         optimizer.population_size,
         genome.execution.workers,
-        {split: evaluator.facts() for split, evaluator in subject.evaluators.items()},
+        {split: evaluator.facts() for split, evaluator in context.evaluators.items()},
         genome.finalists,
         n_fixed,
     )
 
 
-def stores_of_subject(subject: CheckContext) -> tuple[Storage, ...]:
-    """Where the run takes room on this machine."""
-    genome, space = subject.genome, subject.merge_space
+def storage_of(context: CheckContext) -> tuple[Storage, ...]:
+    """Where the run takes memory and disk on this machine."""
+    genome, space = context.genome, context.merge_space
     out_dtype = space.out_dtype if space is not None else genome.genome.out_dtype or ""
-    sizes = sizes_of(genome, subject.models, subject.dtype or out_dtype)
+    sizes = sizes_of(genome, context.models, context.dtype or out_dtype)
     if sizes is None:
         return ()
-    passes = (e.tokens_per_pass(subject.device, LONGEST_ROW) for e in subject.evaluators.values())
+    passes = (e.tokens_per_pass(context.device, LONGEST_ROW) for e in context.evaluators.values())
     workers = genome.execution.workers
     return stores_of(
-        sizes,
+        replace(sizes, staged=_n_staged(context) * sizes.n_values * sizes.item),
         max(passes, default=0),
         workers,
-        subject.device,
-        subject.run_dir,
-        _methods(subject),
-        _training(subject, sizes),
+        context.device,
+        context.run_dir,
+        _methods(context),
+        _training(context, sizes),
     )
 
 
-def _methods(subject: CheckContext) -> set[str]:
+def _n_staged(context: CheckContext) -> int:
+    """Models that lie on the disk between merges at one time, one recipe for each worker."""
+    space = context.merge_space
+    if space is None:
+        return 0
+    known = [one.recipe for one in baselines(space, context.genome.baselines)]
+    known += [seed.recipe for seed in context.seeds]
+    searched = len(space.recipe(space.space.decode(space.space.initial)).made)
+    workers = context.genome.execution.workers
+    most = sorted((len(recipe.made) for recipe in known), reverse=True)[:workers]
+    return max(sum(most), workers * searched)
+
+
+def _methods(context: CheckContext) -> set[str]:
     """Merge methods of the run: the genome's own, and those of its baselines."""
-    own = subject.genome.genome.merge_method
-    if subject.merge_space is None:
+    own = context.genome.genome.merge_method
+    if context.merge_space is None:
         return {own}
-    first = baselines(subject.merge_space, subject.genome.baselines)
+    first = baselines(context.merge_space, context.genome.baselines)
     named = {method for one in first for method in one.recipe.methods}
     return {own, *(named - {"passthrough"})}  # which only copies a model
 
 
-def _training(subject: CheckContext, sizes: Sizes) -> Training | None:
+def _training(context: CheckContext, sizes: Sizes) -> Training | None:
     """What the optimizers train; None where they do not, or cannot be built."""
-    links = [link for link in subject.genome.optimizer.links if link.name == "gradient"]
-    if not links or subject.merge_space is None or subject.optimizer is None:
+    links = [link for link in context.genome.optimizer.links if link.name == "gradient"]
+    if not links or context.merge_space is None or context.optimizer is None:
         return None
-    n_checkpoints, n_weights = None, subject.merge_space.space.n_dims
+    n_checkpoints, n_weights = None, context.merge_space.space.n_dims
     for link in links:
         settings = GradientSettings.model_validate(link.settings)
-        finer = subject.merge_space.by_tensor() if settings.granularity == "tensor" else None
+        finer = context.merge_space.by_tensor() if settings.granularity == "tensor" else None
         n_weights = n_weights if finer is None else finer.space.n_dims
         if settings.granularity == "column":
             n_epochs = min(settings.epochs, link.budget or settings.epochs)

@@ -30,10 +30,10 @@ _OWN_RECIPES = {"column": "a checkpoint", "tensor": "a recipe with a filter per 
 _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
 
 
-def budget(subject: CheckContext) -> Iterator[Finding]:
+def budget(context: CheckContext) -> Iterator[Finding]:
     """Too many dimensions, or too large a population, for the trials there are."""
-    trials = trials_of(subject)
-    optimizer = subject.optimizer
+    trials = trials_of(context)
+    optimizer = context.optimizer
     if trials is None or optimizer is None:
         return
     if not (optimizer.is_adaptive and optimizer.learns_by_trials):
@@ -49,20 +49,20 @@ def budget(subject: CheckContext) -> Iterator[Finding]:
             f"{f', {generations},' if trials.population > 1 else ''} are few: the search will "
             "hardly leave where it starts",
             "optimizer.budget",
-            _advice(subject, trials),
+            _advice(context, trials),
         )
 
 
-def _advice(subject: CheckContext, trials: Trials) -> str:
+def _advice(context: CheckContext, trials: Trials) -> str:
     enough = max(TRIALS_PER_DIMENSION * trials.n_dims, LEAST_GENERATIONS * trials.population)
     raised = f"raise budget to {enough} or more"
-    coarser = _coarser(subject, trials.budget // TRIALS_PER_DIMENSION, trials.n_dims)
+    coarser = _coarser(context, trials.budget // TRIALS_PER_DIMENSION, trials.n_dims)
     return f"{coarser}, or {raised}." if coarser else f"{raised[0].upper()}{raised[1:]}."
 
 
-def _coarser(subject: CheckContext, most: int, n_dims: int) -> str:
+def _coarser(context: CheckContext, most: int, n_dims: int) -> str:
     """The finest other granularity that has so few parameters; empty where none has."""
-    merge_space = subject.merge_space
+    merge_space = context.merge_space
     if merge_space is None or n_dims <= most:
         return ""
     own, n_layers = merge_space.definition, merge_space.architecture.n_layers
@@ -91,15 +91,15 @@ def _n_dims(merge_space: MergeSpace, changes: dict[str, Any]) -> float:
     return other.space.n_dims
 
 
-def picked(subject: CheckContext) -> Iterator[Finding]:
+def picked(context: CheckContext) -> Iterator[Finding]:
     """What `optimizer: auto` stands for."""
-    if subject.auto is not None:
-        yield note(str(subject.auto))
+    if context.auto is not None:
+        yield note(str(context.auto))
 
 
-def idle_workers(subject: CheckContext) -> Iterator[Finding]:
+def idle_workers(context: CheckContext) -> Iterator[Finding]:
     """More workers than there are trials in a generation."""
-    workers, optimizer = subject.genome.execution.workers, subject.optimizer
+    workers, optimizer = context.genome.execution.workers, context.optimizer
     if optimizer is None or optimizer.asks_any_time or workers <= optimizer.population_size:
         return
     size = optimizer.population_size
@@ -110,10 +110,10 @@ def idle_workers(subject: CheckContext) -> Iterator[Finding]:
     )
 
 
-def patience(subject: CheckContext) -> Iterator[Finding]:
+def patience(context: CheckContext) -> Iterator[Finding]:
     """A patience that outlasts the budget, or ends with the first generation."""
-    limits = subject.genome.optimizer
-    size = subject.optimizer.population_size if subject.optimizer is not None else 1
+    limits = context.genome.optimizer
+    size = context.optimizer.population_size if context.optimizer is not None else 1
     if limits.patience is not None and limits.patience < size <= limits.budget:
         yield warning(
             f"patience {limits.patience} is less than a generation of {size}: the search may end "
@@ -129,9 +129,9 @@ def patience(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def untold_losses(subject: CheckContext) -> Iterator[Finding]:
+def untold_losses(context: CheckContext) -> Iterator[Finding]:
     """Links of a chain that score what no point of the space means, before others."""
-    chain = subject.genome.optimizer.chain or () if subject.auto is None else ()
+    chain = context.genome.optimizer.chain or () if context.auto is None else ()
     for index, link in enumerate(chain[:-1]):
         kind = link.settings.get("granularity", "space")
         if link.name == "gradient" and kind in _OWN_RECIPES:
@@ -142,9 +142,9 @@ def untold_losses(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def left_out(subject: CheckContext) -> Iterator[Finding]:
+def left_out(context: CheckContext) -> Iterator[Finding]:
     """Parameters that are not searched, because models hold equal tensors where they act."""
-    merge_space = subject.merge_space
+    merge_space = context.merge_space
     if merge_space is None or not merge_space.idle:
         return
     places: dict[str, list[str]] = {}
@@ -163,9 +163,9 @@ def left_out(subject: CheckContext) -> Iterator[Finding]:
     )
 
 
-def uncompared(subject: CheckContext) -> Iterator[Finding]:
+def uncompared(context: CheckContext) -> Iterator[Finding]:
     """Models whose tensors nobody could look into for parameters that change nothing."""
-    unseen = [model.name for model in unseen_models(subject)]
+    unseen = [model.name for model in unseen_models(context)]
     if not unseen:
         return
     yield note(
@@ -176,16 +176,16 @@ def uncompared(subject: CheckContext) -> Iterator[Finding]:
     )
 
 
-def unseen_models(subject: CheckContext) -> list[ModelFacts]:
+def unseen_models(context: CheckContext) -> list[ModelFacts]:
     """Models whose tensors would be compared if their files were here."""
-    if not merge_space_for(subject.genome.genome).folds_adapters:  # their sums leave out nothing
+    if not merge_space_for(context.genome.genome).folds_adapters:  # their sums leave out nothing
         return []
-    return [model for model in subject.models if model.is_on_hub]
+    return [model for model in context.models if model.is_on_hub]
 
 
-def idle_parameters(subject: CheckContext) -> Iterator[Finding]:
+def idle_parameters(context: CheckContext) -> Iterator[Finding]:
     """Parameters whose ends mean the same recipe; one of each kind and range is tried."""
-    merge_space = subject.merge_space
+    merge_space = context.merge_space
     if merge_space is None:
         return
     space = merge_space.space

@@ -25,9 +25,9 @@ _NO_CHECKPOINT = (
 _AGAIN = "Download or save the model again."
 
 
-def checkpoint(subject: CheckContext) -> Iterator[Finding]:
+def checkpoint(context: CheckContext) -> Iterator[Finding]:
     """No transformers checkpoint: no config.json, GGUF, an adapter alone."""
-    for model in subject.models:
+    for model in context.models:
         if "config.json" in model.files:
             continue
         reasons = [reason for name, reason in _NO_CHECKPOINT if name in model.files]
@@ -45,9 +45,9 @@ def checkpoint(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def weight_files(subject: CheckContext) -> Iterator[Finding]:
+def weight_files(context: CheckContext) -> Iterator[Finding]:
     """Weights that are not there, cut off, or in pickle files."""
-    for model in subject.models:
+    for model in context.models:
         for name, reason in model.broken.items():
             yield error(f"{name} of {model.name} is broken: {reason}", model.key, _AGAIN)
         if "config.json" not in model.files:
@@ -60,7 +60,7 @@ def weight_files(subject: CheckContext) -> Iterator[Finding]:
                 _AGAIN,
             )
         elif not model.has_safetensors and model.pickles:
-            yield from _pickled(subject, model)
+            yield from _pickled(context, model)
         elif not model.tensors and not model.broken:
             is_gguf = any(name.endswith(".gguf") for name in model.files)
             but = ", but a quantised GGUF file" if is_gguf else ""
@@ -72,8 +72,8 @@ def weight_files(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def _pickled(subject: CheckContext, model: ModelFacts) -> Iterator[Finding]:
-    if model.name not in subject.permissions.pickle:
+def _pickled(context: CheckContext, model: ModelFacts) -> Iterator[Finding]:
+    if model.name not in context.permissions.pickle:
         yield error(
             f"{model.name} has its weights in pickle files only ({some(model.pickles)}), which can"
             " run code when they are read",
@@ -94,9 +94,9 @@ def _pickled(subject: CheckContext, model: ModelFacts) -> Iterator[Finding]:
         )
 
 
-def quantization(subject: CheckContext) -> Iterator[Finding]:
+def quantization(context: CheckContext) -> Iterator[Finding]:
     """Weights that are stored in few bits cannot be averaged."""
-    for model in subject.models:
+    for model in context.models:
         settings: Any = model.config.get("quantization_config")
         if settings is None:
             settings = model.text_config.get("quantization_config")
@@ -110,11 +110,11 @@ def quantization(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def own_code(subject: CheckContext) -> Iterator[Finding]:
+def own_code(context: CheckContext) -> Iterator[Finding]:
     """Types that transformers does not know, and code that a model brings instead."""
-    for model in subject.models:
+    for model in context.models:
         model_type = model.config.get("model_type")
-        if not model.config or subject.permissions.trust_remote_code:
+        if not model.config or context.permissions.trust_remote_code:
             continue
         if isinstance(model_type, str) and is_native(model_type):
             continue
@@ -136,9 +136,9 @@ def own_code(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def known_architecture(subject: CheckContext) -> Iterator[Finding]:
+def known_architecture(context: CheckContext) -> Iterator[Finding]:
     """Architectures of which mergekit cannot tell every tensor's place."""
-    for model in subject.models:
+    for model in context.models:
         if not model.config:
             continue
         family, name = family_of(model), model.architecture

@@ -34,9 +34,9 @@ class _Part:
         return sum(not digests.isdisjoint(document) for document in self.contents.documents)
 
 
-def splits_apart(subject: CheckContext) -> Iterator[Finding]:
+def splits_apart(context: CheckContext) -> Iterator[Finding]:
     """No document in two splits; a later split never gives worked examples to an earlier one."""
-    for first, second in combinations(_parts(subject), 2):
+    for first, second in combinations(_parts(context), 2):
         if first.split == second.split:
             continue
         n_shared = second.shared(digests_of(first.contents.documents))
@@ -56,9 +56,9 @@ def splits_apart(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def own_answers_hidden(subject: CheckContext) -> Iterator[Finding]:
+def own_answers_hidden(context: CheckContext) -> Iterator[Finding]:
     """No prompt shows the answer to its own question among its worked examples."""
-    for part in _parts(subject):
+    for part in _parts(context):
         n_told = part.shared(part.contents.examples)
         if n_told and not part.contents.hides_own:
             yield warning(
@@ -68,9 +68,9 @@ def own_answers_hidden(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def documents_once(subject: CheckContext) -> Iterator[Finding]:
+def documents_once(context: CheckContext) -> Iterator[Finding]:
     """Documents that stand twice in a split count twice, and standard errors are too small."""
-    parts = _parts(subject)
+    parts = _parts(context)
     for part in parts:
         copies = sum(
             n - 1 for n in Counter(question for question, *_ in part.contents.documents).values()
@@ -92,9 +92,9 @@ def documents_once(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def benchmarks_unsearched(subject: CheckContext) -> Iterator[Finding]:
+def benchmarks_unsearched(context: CheckContext) -> Iterator[Finding]:
     """A public benchmark that steers the search can no longer judge its winner."""
-    for part in _parts(subject):
+    for part in _parts(context):
         if part.split == "tasks" and part.contents.benchmark:
             yield warning(
                 f"{part.contents.name!r} is the {part.contents.benchmark}, a public benchmark: "
@@ -105,11 +105,11 @@ def benchmarks_unsearched(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def _parts(subject: CheckContext) -> list[_Part]:
+def _parts(context: CheckContext) -> list[_Part]:
     """Every task of every split, in the order in which they are scored."""
     found = []
     for split in SPLITS:
-        evaluator = subject.evaluators.get(split)
+        evaluator = context.evaluators.get(split)
         if evaluator is None:
             continue
         places = {task.name: (index, task.weight) for index, task in enumerate(evaluator.tasks)}

@@ -13,15 +13,15 @@ from evomerge.genome.schema import OptimizerBlock
 from evomerge.optimizers.swarm.motion import has_room
 
 
-def swarm_in_few_directions(subject: CheckContext) -> Iterator[Finding]:
+def swarm_in_few_directions(context: CheckContext) -> Iterator[Finding]:
     """One draw for all places: particles stay sums of those the swarm began with."""
-    if subject.merge_space is None or subject.merge_space.places() is None:
+    if context.merge_space is None or context.merge_space.places() is None:
         return
-    space = subject.merge_space
+    space = context.merge_space
     points = [space.source_point(index) for index in range(len(space.definition.models))]
     experts = [space.space.encode(point) for point in points if point is not None]
     is_wide = bool(experts) and has_room(np.stack(experts))
-    for place, draws in _swarms(subject.genome.optimizer):
+    for place, draws in _swarms(context.genome.optimizer):
         if draws == "model" or (draws is None and is_wide):
             yield note(
                 "the swarm stays among the sums of its first particles (models, average, base): "
@@ -32,11 +32,11 @@ def swarm_in_few_directions(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def swarm_in_shares(subject: CheckContext) -> Iterator[Finding]:
+def swarm_in_shares(context: CheckContext) -> Iterator[Finding]:
     """Coordinates in which a sum of two merges is no sum of their models."""
-    if subject.merge_space is None or not subject.merge_space.has_shares():
+    if context.merge_space is None or not context.merge_space.has_shares():
         return
-    for place, _ in _swarms(subject.genome.optimizer):
+    for place, _ in _swarms(context.genome.optimizer):
         yield note(
             "weights >= 0 that sum to 1 are searched as shares of what is left, so that particles "
             "are no exact sums of one another, as the paper's are",

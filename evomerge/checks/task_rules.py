@@ -13,11 +13,11 @@ from evomerge.genome.words import SPLITS, Split, limit_key
 Entry = tuple[str, Task, TaskFacts]  # key path, as the genome has it, what is known
 
 
-def documents(subject: CheckContext) -> Iterator[Finding]:
+def documents(context: CheckContext) -> Iterator[Finding]:
     """``limit`` or ``samples`` beyond the documents there are."""
-    genome = subject.genome
+    genome = context.genome
     for split in SPLITS:
-        for where, task, facts in _of_split(subject, split):
+        for where, task, facts in _of_split(context, split):
             key = "samples" if task.samples is not None else "limit"
             for_all = limit_key(split)
             wanted = task.samples or task.limit or getattr(genome, for_all)
@@ -33,9 +33,9 @@ def documents(subject: CheckContext) -> Iterator[Finding]:
                     )
 
 
-def worked_examples(subject: CheckContext) -> Iterator[Finding]:
+def worked_examples(context: CheckContext) -> Iterator[Finding]:
     """Worked examples that come from the documents a task is scored on."""
-    for where, task, facts in _entries(subject):
+    for where, task, facts in _entries(context):
         place = f"{where}.num_fewshot" if task.num_fewshot is not None else where
         for part in facts.parts:
             if part.is_fewshot_scored:
@@ -47,9 +47,9 @@ def worked_examples(subject: CheckContext) -> Iterator[Finding]:
                 )
 
 
-def directions(subject: CheckContext) -> Iterator[Finding]:
+def directions(context: CheckContext) -> Iterator[Finding]:
     """Metrics that are better when lower, and weights that turn a metric around."""
-    for where, task, facts in _entries(subject):
+    for where, task, facts in _entries(context):
         if not facts.is_known:
             continue
         metric = f"{facts.key.metric},{facts.key.filter}"
@@ -65,9 +65,9 @@ def directions(subject: CheckContext) -> Iterator[Finding]:
             yield note(f"lower {metric} is better; its score is {metric} with a minus sign", where)
 
 
-def unnamed_metrics(subject: CheckContext) -> Iterator[Finding]:
+def unnamed_metrics(context: CheckContext) -> Iterator[Finding]:
     """Metrics that code of the task's own names."""
-    for where, task, facts in _entries(subject):
+    for where, task, facts in _entries(context):
         if not facts.is_known:
             wanted = "its metric" if task.metric is None else f"the metric {task.metric!r}"
             yield note(
@@ -77,9 +77,9 @@ def unnamed_metrics(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def groups(subject: CheckContext) -> Iterator[Finding]:
+def groups(context: CheckContext) -> Iterator[Finding]:
     """Groups that have no score of their own."""
-    for where, _, facts in _entries(subject):
+    for where, _, facts in _entries(context):
         if facts.is_pooled:
             yield note(
                 f"{facts.key.task} has no score of its own; the mean over all documents of its "
@@ -88,11 +88,11 @@ def groups(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def chat_template(subject: CheckContext) -> Iterator[Finding]:
+def chat_template(context: CheckContext) -> Iterator[Finding]:
     """Instruct models whose prompts get no chat template."""
-    instructed = [m for m in subject.models if m.tokenizer and m.tokenizer.chat_template]
-    wanted = subject.genome.evaluation_settings.apply_chat_template
-    if not instructed or subject.genome.genome.chat_template is not None:
+    instructed = [m for m in context.models if m.tokenizer and m.tokenizer.chat_template]
+    wanted = context.genome.evaluation_settings.apply_chat_template
+    if not instructed or context.genome.genome.chat_template is not None:
         return
     names = ", ".join(model.name for model in instructed)
     if wanted is False:
@@ -100,11 +100,11 @@ def chat_template(subject: CheckContext) -> Iterator[Finding]:
             f"prompts get no chat template, and {names} learned to answer inside one: instruct "
             "models score low without it, most of all where they write their answer",
             "evaluation.apply_chat_template"
-            if subject.genome.apply_chat_template is None
+            if context.genome.apply_chat_template is None
             else "apply_chat_template",
             "Leave it out to use the template, or compare with parents scored so elsewhere.",
         )
-    elif wanted is None and subject.tokenizer is not None and not subject.tokenizer.chat_template:
+    elif wanted is None and context.tokenizer is not None and not context.tokenizer.chat_template:
         yield warning(
             f"the merged models' tokenizer has no chat template, so prompts get none; {names} "
             "learned to answer inside one",
@@ -113,15 +113,15 @@ def chat_template(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def _entries(subject: CheckContext) -> Iterator[Entry]:
+def _entries(context: CheckContext) -> Iterator[Entry]:
     """Every task of every split that could be loaded."""
     for split in SPLITS:
-        yield from _of_split(subject, split)
+        yield from _of_split(context, split)
 
 
-def _of_split(subject: CheckContext, split: Split) -> Iterator[Entry]:
-    evaluator = subject.evaluators.get(split)
+def _of_split(context: CheckContext, split: Split) -> Iterator[Entry]:
+    evaluator = context.evaluators.get(split)
     facts = evaluator.facts() if evaluator is not None else ()
-    tasks: list[Task] = getattr(subject.genome, split)
+    tasks: list[Task] = getattr(context.genome, split)
     for index, (task, known) in enumerate(zip(tasks, facts, strict=False)):
         yield f"{split}[{index}]", task, known

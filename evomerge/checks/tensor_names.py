@@ -18,9 +18,9 @@ _OF_EXPERTS = ("moe", "expert", "router")
 _OLD_BUFFERS = (".attention.bias", ".masked_bias", ".rotary_emb.inv_freq")
 
 
-def complete(subject: CheckContext) -> Iterator[Finding]:
+def complete(context: CheckContext) -> Iterator[Finding]:
     """Tensors that mergekit needs and the model lacks, or that it has and mergekit would drop."""
-    for model in subject.models:
+    for model in context.models:
         weights = weights_of(model)
         if not weights:
             continue

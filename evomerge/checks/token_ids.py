@@ -16,9 +16,9 @@ _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 _STOPS = ("eos_token_id", "pad_token_id", "bos_token_id")
 
 
-def has_tokenizer(subject: CheckContext) -> Iterator[Finding]:
+def has_tokenizer(context: CheckContext) -> Iterator[Finding]:
     """Models without tokenizer files: each is scored alone before the search."""
-    for model in subject.models:
+    for model in context.models:
         has_none = model.tokenizer is None and "tokenizer.json" not in model.broken
         if has_none and model.config:
             yield error(
@@ -26,15 +26,15 @@ def has_tokenizer(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def vocabularies(subject: CheckContext) -> Iterator[Finding]:
+def vocabularies(context: CheckContext) -> Iterator[Finding]:
     """Numbers of rows or ids of tokens that differ, where the genome does not choose one."""
-    reference = reference_of(subject)
-    if reference is None or chosen_tokenizer(subject):
+    reference = reference_of(context)
+    if reference is None or chosen_tokenizer(context):
         return
-    for model in others_of(subject):
+    for model in others_of(context):
         what = _difference(reference, model)
         if what:
-            yield error(what, model.key, _choose(subject, reference))
+            yield error(what, model.key, _choose(context, reference))
         elif _cannot_compare(reference.tokenizer, model.tokenizer):
             yield warning(
                 f"the vocabulary of {model.name} cannot be compared with that of {reference.name}:"
@@ -44,15 +44,15 @@ def vocabularies(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def _choose(subject: CheckContext, reference: ModelFacts) -> str:
-    has_base = subject.genome.genome.base_model is not None
+def _choose(context: CheckContext, reference: ModelFacts) -> str:
+    has_base = context.genome.genome.base_model is not None
     own = "base (the base's vocabulary)" if has_base else f"{reference.name} (its vocabulary)"
     return f"Set tokenizer_source: {own} or union (all tokens)."
 
 
-def chosen_tokenizer(subject: CheckContext) -> str:
+def chosen_tokenizer(context: CheckContext) -> str:
     """``union``, ``base`` or a model where the genome names a tokenizer; "" where it does not."""
-    definition = subject.genome.genome
+    definition = context.genome.genome
     if definition.tokenizer is not None:
         return definition.tokenizer.source
     return definition.tokenizer_source or ""
@@ -94,11 +94,11 @@ def rows(model: ModelFacts) -> int | None:
     return configured if isinstance(configured, int) else None
 
 
-def padded_rows(subject: CheckContext) -> Iterator[Finding]:
+def padded_rows(context: CheckContext) -> Iterator[Finding]:
     """Rows beyond the last token, which are cut off where the genome names a tokenizer."""
-    block = subject.genome.genome.tokenizer
-    reference = reference_of(subject)
-    if not chosen_tokenizer(subject) or reference is None or reference.tokenizer is None:
+    block = context.genome.genome.tokenizer
+    reference = reference_of(context)
+    if not chosen_tokenizer(context) or reference is None or reference.tokenizer is None:
         return
     n_rows, vocabulary = rows(reference), reference.tokenizer.vocabulary
     if vocabulary is None or n_rows is None or n_rows <= len(vocabulary):
@@ -112,18 +112,18 @@ def padded_rows(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def added_tokens(subject: CheckContext) -> Iterator[Finding]:
+def added_tokens(context: CheckContext) -> Iterator[Finding]:
     """Added tokens that share an id and not a meaning, and ids without a row."""
-    reference = reference_of(subject)
+    reference = reference_of(context)
     expected = reference.tokenizer.added if reference and reference.tokenizer else {}
-    for model in subject.models:
+    for model in context.models:
         added = model.tokenizer.added if model.tokenizer is not None else {}
         clashes = [
             f"{index} is {text!r}, in {reference.name} {expected[index]!r}"
             for index, text in sorted(added.items())
             if reference is not None and expected.get(index, text) != text
         ]
-        if clashes and not chosen_tokenizer(subject):
+        if clashes and not chosen_tokenizer(context):
             yield warning(
                 f"{model.name} has {counted(len(clashes), 'added token')} with an id of another"
                 f" meaning in another model: {some(clashes)}",
@@ -145,14 +145,14 @@ def _without_row(model: ModelFacts, added: Mapping[int, str]) -> Iterator[Findin
         )
 
 
-def tokenizer_kinds(subject: CheckContext) -> Iterator[Finding]:
+def tokenizer_kinds(context: CheckContext) -> Iterator[Finding]:
     """A slow tokenizer beside fast ones."""
-    reference = reference_of(subject)
-    for model in subject.models:
+    reference = reference_of(context)
+    for model in context.models:
         tokenizer = model.tokenizer
         if tokenizer is None or tokenizer.is_fast or not tokenizer.is_slow:
             continue
-        if model is reference or chosen_tokenizer(subject):
+        if model is reference or chosen_tokenizer(context):
             yield warning(
                 f"{model.name} has only a slow tokenizer, which is converted when it is read and"
                 " may split texts in another way",
@@ -161,10 +161,10 @@ def tokenizer_kinds(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def text_ends(subject: CheckContext) -> Iterator[Finding]:
+def text_ends(context: CheckContext) -> Iterator[Finding]:
     """Special tokens and stop tokens that differ: a merge may not know when to stop."""
-    reference = reference_of(subject)
-    for model in others_of(subject):
+    reference = reference_of(context)
+    for model in others_of(context):
         if reference is None:
             return
         if model.tokenizer is None:
@@ -198,11 +198,11 @@ def _stop(model: ModelFacts, role: str) -> Any:
     return found[0] if len(found) == 1 else sorted(found, key=str)
 
 
-def chat_templates(subject: CheckContext) -> Iterator[Finding]:
+def chat_templates(context: CheckContext) -> Iterator[Finding]:
     """Several chat templates, where the genome does not choose one."""
-    if subject.genome.genome.chat_template is not None:
+    if context.genome.genome.chat_template is not None:
         return
-    with_tokenizer = [model for model in subject.models if model.tokenizer is not None]
+    with_tokenizer = [model for model in context.models if model.tokenizer is not None]
     templates = {m.name: m.tokenizer.chat_template for m in with_tokenizer if m.tokenizer}
     found = {template for template in templates.values() if template}
     if len(found) > 1:
@@ -211,7 +211,7 @@ def chat_templates(subject: CheckContext) -> Iterator[Finding]:
             "genome.models",
             "Set chat_template to the one the tasks should use: auto, a name, or a Jinja text.",
         )
-    reference = reference_of(subject)
+    reference = reference_of(context)
     if found and reference is not None and templates.get(reference.name) == "":
         with_template = [name for name, template in templates.items() if template]
         yield warning(

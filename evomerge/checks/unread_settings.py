@@ -16,9 +16,9 @@ from evomerge.trackers import TRACKERS
 _BASE = "genome.base_model"
 
 
-def role_of_base(subject: CheckContext) -> Iterator[Finding]:
+def role_of_base(context: CheckContext) -> Iterator[Finding]:
     """A base where the method has no use for one."""
-    definition = subject.genome.genome
+    definition = context.genome.genome
     base, method = definition.base_model, method_named(definition.merge_method)
     if base is None or method.base is not Base.IGNORED:
         return
@@ -30,9 +30,9 @@ def role_of_base(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def base_among_models(subject: CheckContext) -> Iterator[Finding]:
+def base_among_models(context: CheckContext) -> Iterator[Finding]:
     """A base that is listed as a model too."""
-    definition = subject.genome.genome
+    definition = context.genome.genome
     base, method = definition.base_model, method_named(definition.merge_method)
     if base is None or method.base is Base.IGNORED:
         return
@@ -44,9 +44,9 @@ def base_among_models(subject: CheckContext) -> Iterator[Finding]:
             )
 
 
-def ignored_parameters(subject: CheckContext) -> Iterator[Finding]:
+def ignored_parameters(context: CheckContext) -> Iterator[Finding]:
     """Fixed parameters that the merge method makes nothing of, as published recipes have them."""
-    definition = subject.genome.genome
+    definition = context.genome.genome
     method = method_named(definition.merge_method)
     places = {"genome.parameters": definition.parameters}
     for index, source in enumerate(definition.models):
@@ -62,9 +62,9 @@ def ignored_parameters(subject: CheckContext) -> Iterator[Finding]:
                 )
 
 
-def executor(subject: CheckContext) -> Iterator[Finding]:
+def executor(context: CheckContext) -> Iterator[Finding]:
     """An executor that the table does not hold, or that does not run so many trials at once."""
-    execution, where = subject.genome.execution, "execution.executor"
+    execution, where = context.genome.execution, "execution.executor"
     try:
         most = EXECUTORS[execution.chosen_executor].most_workers
     except UnknownNameError as unknown:
@@ -80,9 +80,9 @@ def executor(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def unknown_trackers(subject: CheckContext) -> Iterator[Finding]:
+def unknown_trackers(context: CheckContext) -> Iterator[Finding]:
     """Trackers that the table does not hold."""
-    for index, name in enumerate(subject.genome.trackers):
+    for index, name in enumerate(context.genome.trackers):
         if name not in TRACKERS:
             try:
                 TRACKERS[name]

@@ -50,10 +50,10 @@ def check(
 
     Exit code 0: a run can begin. 1: --strict, and there are warnings. 2: there are errors.
     """
-    from evomerge.cli.log import run_log
     from evomerge.cli.problems import draw_findings, exit_code
+    from evomerge.foundations.library_log import kept_log
 
-    with run_log():
+    with kept_log():
         from evomerge.cli.run import default_run_dir
         from evomerge.compiler.checked import examine_stages
 
@@ -108,7 +108,7 @@ def _checked(examination: Examination, is_probed: bool) -> _Checked:
     compiled = examination.compiled
     if compiled is None:
         return _Checked(examination)
-    is_there = not any(model.is_foreseen for model in compiled.subject.models)
+    is_there = not any(model.is_foreseen for model in compiled.context.models)
     try:
         return _Checked(examination, *_planned(compiled, is_probed and is_there))
     except GenomeError as mistakes:
@@ -119,7 +119,7 @@ def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
     """What the run will take, and how long if that was asked."""
     from evomerge.checks.search_plan import plan_of
 
-    plan = plan_of(compiled.subject)
+    plan = plan_of(compiled.context)
     if not is_probed or plan.trials is None:
         return plan, None
     from evomerge.checks.probe import probe
@@ -127,7 +127,7 @@ def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
     collect_again()
     tasks = compiled.tasks
     measured = probe(compiled.merge_space, tasks.worker_factory, plan.trials, tasks.evaluators)
-    return plan_of(compiled.subject), measured  # metrics have the names that results gave them
+    return plan_of(compiled.context), measured  # metrics have the names that results gave them
 
 
 def _with_errors(

@@ -80,15 +80,15 @@ def init(
     With --from, models, base and method are those of a recipe, its numbers ranges around them.
     Options answer questions beforehand; answers may also be piped, one per line.
     """
-    from evomerge.cli.log import run_log
     from evomerge.cli.written import write_result
     from evomerge.compiler.opened_recipe import opened
     from evomerge.compiler.starter import start
     from evomerge.foundations.creating import refuse_occupied
+    from evomerge.foundations.library_log import kept_log
 
     refuse_occupied(file, force=force)
     try:
-        with run_log():
+        with kept_log():
             answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
             say("checking models and tasks")
             if answers.seed_from:

@@ -48,7 +48,7 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
         say(line, err=False)
     _title("scored first")
     first = baselines(compiled.merge_space, compiled.genome.baselines)
-    for candidate in (*first, *compiled.subject.seeds):
+    for candidate in (*first, *compiled.context.seeds):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
         say(f"{candidate.origin}  ({place})", err=False)
     _title("recipe in the middle of the space")
@@ -176,8 +176,8 @@ def _tasks(trials: Trials) -> Iterator[dict[str, Cell]]:
 
 
 def _store(store: Storage) -> Iterator[dict[str, Cell]]:
-    room = store.room
-    free = "" if room is None else f"{size_text(room.free)} of {size_text(room.total)}"
+    capacity = store.capacity
+    free = "" if capacity is None else f"{size_text(capacity.free)} of {size_text(capacity.total)}"
     name = store.name if store.path is None else f"disk {store.path}"
     needs = [need for need in store.needs if need.n_bytes]
     if len(needs) > 1:

@@ -94,10 +94,10 @@ def run(
 
 def _search(whole: StagedRun, stage: Stage, *, strict: bool) -> str:
     """Searches one stage to its end, or on from where it was stopped; how it ended."""
-    from evomerge.cli.log import run_log
+    from evomerge.foundations.library_log import kept_log
 
     view = _view(stage.genome)
-    with run_log() as log, view:
+    with kept_log(), view:
         from evomerge.compiler.download import with_models_here
         from evomerge.compiler.start import search_for
         from evomerge.nouns.events import Notice
@@ -114,7 +114,6 @@ def _search(whole: StagedRun, stage: Stage, *, strict: bool) -> str:
             _refuse_warnings(compiled.findings)
         whole.begin()
         search = search_for(compiled, *whole.folders(stage), view.show, is_strict=strict)
-        log.write_to(search.ledger.folder.log)
 
         def stop() -> None:
             search.stop()

@@ -54,10 +54,10 @@ def verify(
 
     Exit code 0: all equal. 1: documents differ, or nothing could be built. 2: wrong input.
     """
-    from evomerge.cli.log import run_log
+    from evomerge.foundations.library_log import kept_log
 
     is_equal = True
-    with run_log():
+    with kept_log():
         from evomerge.verify.rebuild import prepare
 
         try:

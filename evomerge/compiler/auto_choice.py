@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.resources import ITEM_BYTES
-from evomerge.checks.search_plan import stores_of_subject
-from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, n_objectives
+from evomerge.checks.search_plan import storage_of
+from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, elsewhere, n_objectives
 from evomerge.compiler.recorded_genome import recorded_header
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.sizes import size_text
@@ -30,28 +31,28 @@ _VALUES_PER_TOKEN = 17  # kept for the way back, per layer and unit of width
 
 
 def with_auto(
-    subject: CheckContext, choice: OptimizerChoice, run_dir: Path | None = None
+    context: CheckContext, choice: OptimizerChoice, run_dir: Path | None = None
 ) -> tuple[CheckContext, OptimizerChoice]:
     """The same with the optimizers that ``auto`` stands for, where the genome says it.
 
     Args:
-        subject: The genome and what its files say.
+        context: The genome and what its files say.
         choice: Its optimizers as they are named.
         run_dir: Folder of a run of this genome that has begun, which goes on as it began.
 
     Raises:
         GenomeError: the genome's population is too small for what is picked.
     """
-    genome, merge_space = subject.genome, subject.merge_space
+    genome, merge_space = context.genome, context.merge_space
     if not is_auto(genome.optimizer) or merge_space is None:
-        return subject, choice
+        return context, choice
     header = recorded_header(run_dir)
     picked = None if header is None else chosen_in(header)
     begun = None if header is None else block_in(header, genome.optimizer)
     if picked is None and begun is not None and not is_auto(begun):  # from before there was a rule
         genome = genome.model_copy(update={"optimizer": begun})
-        return replace(subject, genome=genome), choice_of(genome)
-    picked = picked or chosen(_facts(subject, merge_space.space))
+        return replace(context, genome=genome), choice_of(genome)
+    picked = picked or chosen(_facts(context, merge_space.space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)
     for link in choice:
@@ -62,24 +63,25 @@ def with_auto(
                 where="optimizer.population_size",
                 fix="Raise it, or leave it out.",
             )
-    return replace(subject, genome=genome, auto=picked), choice
+    return replace(context, genome=genome, auto=picked), choice
 
 
-def _facts(subject: CheckContext, space: Space) -> Facts:
-    genome = subject.genome
+def _facts(context: CheckContext, space: Space) -> Facts:
+    genome = context.genome
     return Facts(
         space,
         genome.optimizer.budget,
         n_objectives(genome),
         genome.execution.workers,
         genome.optimizer.population_size,
-        _obstacle(space, genome) or _untold(genome) or _shortage(subject),
+        _obstacle(space, genome) or _untold(genome) or _shortage(context),
     )
 
 
 def _obstacle(space: Space, genome: Genome) -> str:
     """Why there is no gradient in a space, in few words; empty where there is one."""
-    first = next(Gradient.obstacles(space, genome, GradientSettings(**TRAINING)), None)
+    own = Gradient.obstacles(space, genome, GradientSettings(**TRAINING))
+    first = next(chain(own, elsewhere(Gradient, genome)), None)
     return "" if first is None else first.what.partition(" (")[0]
 
 
@@ -88,26 +90,26 @@ def _untold(genome: Genome) -> str:
     return "" if genome.validation else "no validation tasks to judge what is learned by"
 
 
-def _shortage(subject: CheckContext) -> str:
+def _shortage(context: CheckContext) -> str:
     """What training would need and is not there; empty where it fits, or nobody can tell."""
-    item = ITEM_BYTES.get(subject.dtype or "", 4)
-    passes = _TOKENS * _VALUES_PER_TOKEN * item * _width(subject)
-    for store in stores_of_subject(subject):
-        if store.room is None or store.path is not None:
+    item = ITEM_BYTES.get(context.dtype or "", 4)
+    passes = _TOKENS * _VALUES_PER_TOKEN * item * _width(context)
+    for store in storage_of(context):
+        if store.capacity is None or store.path is not None:
             continue
         gradient = sum(need.n_bytes for need in store.needs if need.has_gradient)
         needed = store.certain_bytes + gradient + passes
-        if gradient and needed > store.room.free:
+        if gradient and needed > store.capacity.free:
             return (
                 f"training takes some {size_text(needed)} of {store.name}, "
-                f"{size_text(store.room.free)} are free"
+                f"{size_text(store.capacity.free)} are free"
             )
     return ""
 
 
-def _width(subject: CheckContext) -> int:
+def _width(context: CheckContext) -> int:
     """Units of width of all layers of a model together; 0 where its configuration does not say."""
-    config: Mapping[str, Any] = subject.models[0].text_config if subject.models else {}
+    config: Mapping[str, Any] = context.models[0].text_config if context.models else {}
     sizes = [
         next((config[name] for name in names if isinstance(config.get(name), int)), 0)
         for names in (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"))

@@ -21,7 +21,7 @@ class Compiled:
     """A genome that fits its models and tasks: everything files can show has been checked.
 
     Attributes:
-        subject: The genome and what its files say.
+        context: The genome and what its files say.
         source: The genome file with its lines.
         merge_space: What varies, and what it means.
         choice: Who will propose.
@@ -29,7 +29,7 @@ class Compiled:
         findings: Warnings and notes.
     """
 
-    subject: CheckContext
+    context: CheckContext
     source: YamlFile
     merge_space: MergeSpace
     choice: OptimizerChoice
@@ -39,7 +39,7 @@ class Compiled:
     @property
     def genome(self) -> Genome:
         """The genome file as an object."""
-        return self.subject.genome
+        return self.context.genome
 
 
 @dataclass(frozen=True)

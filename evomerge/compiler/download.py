@@ -29,9 +29,9 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
         ModelError: a model cannot be downloaded.
         GenomeError: what was downloaded cannot be searched.
     """
-    subject = compiled.subject
-    unseen = unseen_models(subject)
-    if not unseen or recorded_space(subject.run_dir) == compiled.merge_space.space:
+    context = compiled.context
+    unseen = unseen_models(context)
+    if not unseen or recorded_space(context.run_dir) == compiled.merge_space.space:
         return compiled
     _refuse_another_run(compiled)
     from evomerge.merging.hub_cache import download  # heavy; most runs need none of it
@@ -43,13 +43,13 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
         except ModelError as error:
             raise ModelError.of(map(compiled.source.locate, error.problems)) from error
     return compile_genome(
-        compiled.genome, compiled.source, subject.permissions, subject.run_dir, subject.made
+        compiled.genome, compiled.source, context.permissions, context.run_dir, context.made
     )
 
 
 def _refuse_another_run(compiled: Compiled) -> None:
     """What a run would refuse once everything is here, as far as the genome alone tells."""
-    run_dir = compiled.subject.run_dir
+    run_dir = compiled.context.run_dir
     refused = () if run_dir is None else refusal(RunFolder(run_dir), compiled.source.data, None)
     if refused:
         raise LedgerError.of(refused)

@@ -101,21 +101,21 @@ def examine(
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
     models, has_errors = _models(genome, permissions, found, foreseen)
-    subject = CheckContext(genome, permissions, models, made=made, run_dir=run_dir)
+    context = CheckContext(genome, permissions, models, made=made, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
         merge_space = found.attempt(
             lambda: merge_space_of(genome, models, choice, run_dir, found, made)
         )
-        tokenizer = found.attempt(lambda: _tokenizer(subject))
+        tokenizer = found.attempt(lambda: _tokenizer(context))
     # A run that has begun has its seeds in its ledger: their files may be gone since.
     seeds = _seeds(genome, merge_space, _Findings(source) if is_begun else found)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     if merge_space is not None and genome.evaluation.dtype is None:
         tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.worker_factory.device))
-    subject = replace(
-        subject,
+    context = replace(
+        context,
         merge_space=merge_space,
         seeds=seeds,
         evaluators=tasks.evaluators,
@@ -125,13 +125,13 @@ def examine(
         config=tokenizer[1] if tokenizer else None,
     )
     if choice is not None:
-        subject, choice = _with_optimizer(subject, choice, found, run_dir if is_begun else None)
+        context, choice = _with_optimizer(context, choice, found, run_dir if is_begun else None)
     for rule in RULES:
-        found.add(rule(subject))
+        found.add(rule(context))
     findings = found.in_order
     if merge_space is None or choice is None or problems(findings, Severity.ERROR):
         return Examination(findings)
-    compiled = Compiled(subject, source, merge_space, choice, tasks, findings)
+    compiled = Compiled(context, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
 
 
@@ -163,26 +163,26 @@ def _seeds(
 
 
 def _with_optimizer(
-    subject: CheckContext, choice: OptimizerChoice, found: _Findings, begun_in: Path | None
+    context: CheckContext, choice: OptimizerChoice, found: _Findings, begun_in: Path | None
 ) -> tuple[CheckContext, OptimizerChoice | None]:
     """With who will propose; what `auto` stands for is what it stood for where the run began."""
-    picked = found.attempt(lambda: with_auto(subject, choice, begun_in))
+    picked = found.attempt(lambda: with_auto(context, choice, begun_in))
     if picked is None:
-        return subject, None
-    subject, choice = picked
+        return context, None
+    context, choice = picked
     is_begun = begun_in is not None
-    optimizer = _fitting_optimizer(subject, choice, found, is_begun=is_begun)
-    return replace(subject, optimizer=optimizer), choice
+    optimizer = _fitting_optimizer(context, choice, found, is_begun=is_begun)
+    return replace(context, optimizer=optimizer), choice
 
 
 def _fitting_optimizer(
-    subject: CheckContext, choice: OptimizerChoice, found: _Findings, *, is_begun: bool
+    context: CheckContext, choice: OptimizerChoice, found: _Findings, *, is_begun: bool
 ) -> Optimizer | None:
     """The optimizer, None where something keeps it from searching the space.
 
     A run of this very genome may be finished, or go on without what is missing now.
     """
-    genome, merge_space = subject.genome, subject.merge_space
+    genome, merge_space = context.genome, context.merge_space
     if merge_space is None:
         return None
     in_the_way = obstacles(choice, genome, merge_space.space)
@@ -317,11 +317,11 @@ def _nothing_moves(
     return what, "genome", "Search parameters where they differ, or merge others."
 
 
-def _tokenizer(subject: CheckContext) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
+def _tokenizer(context: CheckContext) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig] | None:
     from evomerge.models.vocabulary import load_tokenizer  # loads torch; a wrong genome must not
 
-    reference = reference_of(subject)
+    reference = reference_of(context)
     if reference is None:
         return None
-    permissions = subject.permissions
+    permissions = context.permissions
     return load_tokenizer(reference, trust_remote_code=permissions.trust_remote_code)

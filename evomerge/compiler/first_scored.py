@@ -26,12 +26,12 @@ def settled(compiled: Compiled, names: Names) -> Compiled:
     Its findings say of each weight what was not known when the rules were run.
     """
     now = turned(compiled.genome, compiled.source, with_names(compiled.tasks, names))
-    subject = replace(compiled.subject, genome=now.genome)
-    late = [*now.notes, *(f for f in directions(subject) if f.severity is Severity.WARNING)]
+    context = replace(compiled.context, genome=now.genome)
+    late = [*now.notes, *(f for f in directions(context) if f.severity is Severity.WARNING)]
     located = (replace(one, problem=now.source.locate(one.problem)) for one in late)
     new = (one for one in located if one not in compiled.findings)
     findings = (*compiled.findings, *new)
-    return replace(compiled, subject=subject, source=now.source, tasks=now.tasks, findings=findings)
+    return replace(compiled, context=context, source=now.source, tasks=now.tasks, findings=findings)
 
 
 def first_documents(

@@ -21,6 +21,7 @@ from evomerge.recipe.own_names import names_sum
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.trackers.feed import targets_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     obstacles = _obstacles(compiled, source, header)
     valid = [] if obstacles else _valid(source, header)
     known = [entry for entry in valid if _may_be_used(compiled, entry)]
-    ledger = Ledger.create(new, header, to_yaml(compiled.source), known)
+    mirrors = targets_of(compiled.genome.trackers)
+    ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors)
     return Fork(ledger, _note(old, known, obstacles))
 
 

@@ -38,7 +38,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
 
     from evomerge.merging.bits import machine_of  # heavy; what changed needs none of it
 
-    worker_factory, auto = compiled.tasks.worker_factory, compiled.subject.auto
+    worker_factory, auto = compiled.tasks.worker_factory, compiled.context.auto
     return {
         "evomerge": __version__,
         "genome": compiled.source.name,
@@ -71,7 +71,7 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
             hear(f"reading every byte of the models, once: {share:.0%}", share)
 
     models = all_models(compiled.genome)
-    made = compiled.subject.made
+    made = compiled.context.made
     names = [
         stage_in(name.path) if name.path in made else name.key
         for name, _ in named_models(compiled.genome)

@@ -8,6 +8,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from evomerge.executors import EXECUTORS
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
@@ -113,8 +114,23 @@ def obstacles(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Pro
     return [
         replace(problem, where=dotted((*path, *filter(None, [problem.where]))))
         for path, chosen in zip(_places(genome.optimizer), choice, strict=True)
-        for problem in chosen.kind.obstacles(space, genome, chosen.settings)
+        for problem in (
+            *chosen.kind.obstacles(space, genome, chosen.settings),
+            *elsewhere(chosen.kind, genome),
+        )
     ]
+
+
+def elsewhere(kind: type[Optimizer], genome: Genome) -> Iterator[Problem]:
+    """Who trains the model of the trials, where these run in other processes."""
+    name = genome.execution.chosen_executor
+    is_alone = genome.execution.workers == 1  # of several the optimizer tells itself
+    if kind.trains and is_alone and name in EXECUTORS and not EXECUTORS[name].runs_here:
+        yield Problem(
+            f"models are trained in the process of the run, got execution.executor: {name}",
+            "name",
+            "Leave execution.executor out, or use optimizer: cma_es.",
+        )
 
 
 def oddities(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Problem]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.compiler.compiled import Compiled
 from evomerge.executors.base import Executor
-from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.merge_spaces.learnable import Learnable
@@ -46,7 +45,7 @@ def trainer_maker(
         hear: Takes what a trainer tells people.
     """
     learnable = compiled.merge_space.learnable()
-    if learnable is None or not isinstance(executor, Serial):
+    if learnable is None or not executor.runs_here:
         return None
     return _TrainerMaker(compiled, learnable, executor, ledger, history, hear)
 
@@ -55,7 +54,7 @@ def trainer_maker(
 class _TrainerMaker:
     compiled: Compiled
     learnable: Learnable
-    executor: Serial
+    executor: Executor
     ledger: Ledger
     history: Callable[[], Sequence[Trial]]
     hear: Callable[[Proposing | Notice | Warned], None]
@@ -163,7 +162,7 @@ class _TrainerMaker:
             self.executor.worker.evaluators["tasks"].questions(model),
             {task.name: task.weight for task in self.compiled.genome.tasks},
             History(self._readable, self._documents),
-            lambda recipe: mixture.of(folded(recipe, self.compiled.subject.made)).module,
+            lambda recipe: mixture.of(folded(recipe, self.compiled.context.made)).module,
             lambda message: self.hear(Warned(message)),
             tell,
             settings.batch_size,

@@ -124,7 +124,7 @@ class StagedRun:
             GenomeError: what was built cannot be searched.
         """
         known = self.examinations[self.stages.index(stage)].sound
-        if any(model.is_foreseen for model in known.subject.models):
+        if any(model.is_foreseen for model in known.context.models):
             return self._examination(stage, {}).sound
         return known
 
@@ -244,7 +244,7 @@ def _with_models(genome: Genome, names: Mapping[ModelName, ModelName]) -> Genome
 
 def _like_its_models(stage: Stage, compiled: Compiled) -> ModelFacts:
     """What the model that a stage is to find will be like: its base, or its first model."""
-    like = reference_of(compiled.subject)
+    like = reference_of(compiled.context)
     assert like is not None  # it was compiled
     files = {name: size for name, size in like.files.items() if name not in like.pickles}
     return replace(

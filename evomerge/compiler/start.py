@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from evomerge.compiler.split_tasks import Names
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
-from evomerge.executors.serial import Serial
 from evomerge.executors.worker import Worker
 from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.files import write_missing
@@ -46,7 +45,7 @@ from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.staged_folder import begun_stages, whole_folder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
-from evomerge.trackers.feed import Feed
+from evomerge.trackers.feed import Feed, targets_of
 
 Hear = Callable[[Preparing | Proposing | Notice | Warned], None]
 
@@ -95,7 +94,7 @@ def search_for(
             genome,
             compiled.merge_space.space,
             context,
-            asked_at_once=_asked_at_once(ledger),
+            asked_at_once=_asked_at_once(ledger, genome.execution.workers),
         ),
         objective=objectives["tasks"],
         executor=executor,
@@ -118,16 +117,24 @@ def _baselines(compiled: Compiled) -> list[Candidate]:
 
 def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     """The merges tried first: as recorded, whatever the run they are from has found since."""
-    now = {seed.trial_id: seed for seed in compiled.subject.seeds}
+    now = {seed.trial_id: seed for seed in compiled.context.seeds}
     recorded = (trial.candidate for trial in ledger.trials.values())
     then = {c.trial_id: c for c in recorded if c.is_seed}
     return [seed for _, seed in sorted({**now, **then}.items())]
 
 
-def _asked_at_once(ledger: Ledger) -> int | None:
-    """Trials of the first ask of the optimizer that was told; None where none was."""
+def _asked_at_once(ledger: Ledger, workers: int) -> int | None:
+    """Trials of the first ask of the optimizer; None where there was none.
+
+    Older versions asked for one per worker and wrote down when all were over: trials of an ask
+    without any such line are theirs.
+    """
     asked = (ids for ids in ledger.told if not ledger.trials[ids[0]].candidate.is_baseline)
-    return next(map(len, asked), None)
+    first = next(asked, None)
+    if first is not None:
+        return len(first)
+    is_proposed = any(not one.candidate.is_baseline for one in ledger.trials.values())
+    return workers if is_proposed and len(ledger.order) == len(ledger.told) else None
 
 
 def _deaf(event: Preparing | Proposing | Notice | Warned) -> None:
@@ -188,16 +195,16 @@ def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
 
 def _executor(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
     """Where trials run."""
-    execution, worker_factory = compiled.genome.execution, _workshop(compiled, header, run_dir)
-    kind = EXECUTORS[execution.chosen_executor]
-    is_here = issubclass(kind, Serial)
-    make_worker = (
-        _FirstWith(worker_factory, compiled.tasks.evaluators) if is_here else worker_factory
+    execution, kind = (
+        compiled.genome.execution,
+        EXECUTORS[compiled.genome.execution.chosen_executor],
     )
+    factory = _worker_factory(compiled, header, run_dir)
+    make_worker = _FirstWith(factory, compiled.tasks.evaluators) if kind.runs_here else factory
     return kind(make_worker, execution.workers, execution.trial_timeout)
 
 
-def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
+def _worker_factory(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
     """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
     return replace(
@@ -205,7 +212,7 @@ def _workshop(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactor
         threads=header["threads"],
         folders=tuple(folders),
         run_dir=run_dir,
-        made=compiled.subject.made,
+        made=compiled.context.made,
     )
 
 
@@ -240,22 +247,19 @@ def _tried(
         with scratch() as folder:
             for candidate in candidates:
                 write_missing(folder, space.files(candidate.point))
-            maker = _FirstWith(_workshop(compiled, header, folder), compiled.tasks.evaluators)
-            elsewhere = Serial(maker, 1, compiled.genome.execution.trial_timeout)
-            names = first_documents(compiled, elsewhere, candidates)
-            if names:
+            elsewhere = _executor(compiled, header, folder)
+            with closing(elsewhere):
+                names = first_documents(compiled, elsewhere, candidates)
+            if names and elsewhere.runs_here:
                 loaded = elsewhere.worker.evaluators
     else:
         names = first_documents(compiled, executor, candidates)
     compiled = settled(compiled, names)
-    worker_factory = _workshop(compiled, header, run_dir)
+    factory = _worker_factory(compiled, header, run_dir)
     if not names:  # its workers know none, and may be in any state
         executor.close()
         executor.forget_workers()
-    is_here = isinstance(executor, Serial)
-    executor.make_worker = (
-        _FirstWith(worker_factory, loaded) if loaded and is_here else worker_factory
-    )
+    executor.make_worker = _FirstWith(factory, loaded) if loaded else factory
     return compiled, names
 
 
@@ -284,14 +288,15 @@ def _new(
     if fork_dir is not None:
         forked = fork(compiled, header, folder, RunFolder(fork_dir))
         return forked.ledger, [forked.note]
-    return Ledger.create(folder, header, to_yaml(compiled.source), _before(compiled, header)), []
+    known, mirrors = _before(compiled, header), targets_of(compiled.genome.trackers)
+    return Ledger.create(folder, header, to_yaml(compiled.source), known, mirrors), []
 
 
 def _before(compiled: Compiled, header: Header) -> list[KnownOutcome]:
     """What the stages before it found of the models that a stage begins with."""
-    if not compiled.subject.made or compiled.subject.run_dir is None:
+    if not compiled.context.made or compiled.context.run_dir is None:
         return []
-    begun = begun_stages(whole_folder(compiled.subject.run_dir))
+    begun = begun_stages(whole_folder(compiled.context.run_dir))
     ledgers = (Ledger.open(folder, read_only=True) for folder in begun)
     found = (entry for ledger in ledgers for entry in carried(compiled, header, ledger))
     return [*{(entry.split, entry.digest): entry for entry in found}.values()]
@@ -308,8 +313,8 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
 
 def _notes(compiled: Compiled, header: Header) -> list[str]:
     """What a check notes and whoever only runs should know too."""
-    subject = compiled.subject
-    unseen = [finding.problem.what for finding in (*picked(subject), *uncompared(subject))]
+    context = compiled.context
+    unseen = [finding.problem.what for finding in (*picked(context), *uncompared(context))]
     space = told(compiled.genome.genome)
     return [*_pass_notes(compiled, header), *([space] if space else []), *unseen]
 

@@ -117,7 +117,7 @@ def start(answers: Answers, file: str, permissions: Permissions) -> Starter:
     parts = [task.parts for task in compiled.tasks.evaluators["tasks"].facts()]
     size = replace(
         size,
-        n_layers=_n_layers(compiled.subject.models),
+        n_layers=_n_layers(compiled.context.models),
         limits=tuple(_limit([part.n_available for part in each]) for each in parts),
     )
     text = _text(answers, file, size)

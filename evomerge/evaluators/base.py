@@ -14,8 +14,7 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvomergeError, Problem
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.block import Block
-from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
-from evomerge.genome.task_blocks import Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Evaluator(ABC):
     def __init__(
         self,
         tasks: Sequence[Task],
-        settings: EvaluationSettings,
+        settings: EvaluationBlock,
         engine: type[Engine],
         *,
         search_path: Sequence[str] = (),

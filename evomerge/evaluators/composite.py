@@ -15,8 +15,7 @@ from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import GenomeError, Problem
-from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
-from evomerge.genome.task_blocks import Task
+from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _INDEX = re.compile(r"^tasks\[(\d+)\]")
 
 
 def evaluator_for(
-    tasks: Sequence[Task], settings: EvaluationSettings, engine: type[Engine], **given: Any
+    tasks: Sequence[Task], settings: EvaluationBlock, engine: type[Engine], **given: Any
 ) -> Evaluator:
     """What scores some tasks: the evaluator of their kind, or a composite of several.
 

@@ -85,6 +85,7 @@ class Executor(ABC):
     """
 
     most_workers: ClassVar[int | None] = None  # None: as many as one likes
+    runs_here: ClassVar[bool] = False  # its worker lives in this process, see :attr:`worker`
 
     def __init__(
         self,
@@ -103,6 +104,16 @@ class Executor(ABC):
     @abstractmethod
     def free(self) -> int:
         """Jobs that can be submitted now."""
+
+    @property
+    def worker(self) -> Worker:
+        """Who runs the jobs, where it ``runs_here``: its model is free between them.
+
+        Raises:
+            RuntimeError: its workers live elsewhere.
+            RunError: it cannot be built.
+        """
+        raise RuntimeError(f"the workers of {type(self).__name__} live in processes of their own")
 
     def submit(self, job: Job) -> TrialStarted | JobGivenUp:
         """Begins a job in a free slot, unless its search is over.

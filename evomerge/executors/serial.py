@@ -29,6 +29,7 @@ class Serial(Executor):
     """
 
     most_workers: ClassVar[int | None] = 1
+    runs_here: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Serial(Executor):
 
     @cached_property
     def worker(self) -> Worker:
-        """Who runs the jobs, for what else is to be done with its model between them."""
+        """See :attr:`Executor.worker`."""
         return built(self.make_worker)
 
     def forget_workers(self) -> None:

@@ -175,8 +175,8 @@ class Execution(Block):
 
     executor: str = Field(
         "auto",
-        description="`serial`: one after the other, in the process of the run; `processes`: each "
-        "worker in one of its own; `auto`: `serial` for one worker, else `processes`.",
+        description="Where trials run; `evomerge list executors`. `auto`: `serial` for one worker, "
+        "else `processes`.",
     )
     workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
     trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(

@@ -9,7 +9,7 @@ SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
 FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")  # these do not steer
 Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-TRACKERS = ("page", "optuna_journal")  # who hears of a run unless the genome says
+TRACKERS = ("page", "optuna_journal", "log")  # who hears of a run unless the genome says
 N_FINALISTS = 5
 
 

@@ -1,4 +1,4 @@
-"""From a live model to tokens: the table of engines. One folder each, one line here."""
+"""From a live model to tokens: the table of engines. A file or folder each, one line here."""
 
 from evomerge.foundations.registry import Registry
 from evomerge.inference.base import Engine
@@ -7,5 +7,6 @@ ENGINES: Registry[type[Engine]] = Registry(
     "engine",
     {
         "transformers": "evomerge.inference.transformers.transformers_engine:TransformersEngine",
+        "reference": "evomerge.inference.reference:ReferenceEngine",
     },
 )

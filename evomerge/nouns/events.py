@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.objective import Score
@@ -138,3 +140,13 @@ Event = (
     | Warned
     | RunFinished
 )
+
+
+class Listener(Protocol):
+    """Hears every event of a run; what it yields is told too."""
+
+    def __call__(self, event: Event) -> Iterable[Event]:
+        """Takes an event in."""
+
+    def close(self) -> None:
+        """The run is over, or left."""

@@ -10,6 +10,7 @@ tpe      tree-structured Parzen estimator (Optuna)
 gp       Gaussian process with expected improvement (Optuna)
 nsga2    non-dominated sorting genetic algorithm II (Optuna)
 qmc      quasi-Monte Carlo sequence (Optuna)
+grid     every combination of values once
 niches   M2N2: an archive that shares documents, complementary mates
 swarm    Model Swarms: particles drawn to their own best and the swarm's
 llm      LLM-Evo-Merge: a language model proposes each generation's mean
@@ -35,6 +36,7 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "gp": "evomerge.optimizers.gp:GaussianProcess",
         "nsga2": "evomerge.optimizers.nsga2:Nsga2",
         "qmc": "evomerge.optimizers.qmc:QuasiMonteCarlo",
+        "grid": "evomerge.optimizers.grid:Grid",
         "niches": "evomerge.optimizers.niches.m2n2:Niches",
         "swarm": "evomerge.optimizers.swarm.particles:Swarm",
         "llm": "evomerge.optimizers.llm.evolution:Llm",

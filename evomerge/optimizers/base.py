@@ -71,6 +71,7 @@ class Optimizer(ABC):
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
     asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
+    trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search

@@ -42,7 +42,7 @@ Settings = Mapping[str, Entries]
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerPart:
     """A group of layers, with the embeddings where it is the first.
 
     Attributes:
@@ -72,7 +72,7 @@ class Effective:
     method: Method
     models: tuple[ModelName, ...]
     base: ModelName | None
-    parts: tuple[Part, ...]
+    parts: tuple[LayerPart, ...]
     frame: Mapping[str, Any]
     names_base: bool
 
@@ -114,13 +114,15 @@ class Effective:
             config.setdefault("out_dtype", config["dtype"])
         return config
 
-    def _slice(self, part: Part, models: Iterable[ModelName], common: Settings) -> dict[str, Any]:
+    def _slice(
+        self, part: LayerPart, models: Iterable[ModelName], common: Settings
+    ) -> dict[str, Any]:
         layers = {"layer_range": list(part.layers)}
         shared = {n: written(e) for n, e in part.shared.items() if n not in common}
         sources = [self._source(model, part, layers) for model in models]
         return {"sources": sources, **({"parameters": shared} if shared else {})}
 
-    def _source(self, model: ModelName, part: Part, layers: dict[str, Any]) -> dict[str, Any]:
+    def _source(self, model: ModelName, part: LayerPart, layers: dict[str, Any]) -> dict[str, Any]:
         entry = {"model": model.in_recipe, **layers}
         parameters = {n: written(e) for n, e in part.own.get(model, {}).items()}
         if "weight" in parameters and len(self.parts) > 1 and self.normalizes:
@@ -128,7 +130,7 @@ class Effective:
         return {**entry, "parameters": parameters} if parameters else entry
 
 
-def _share(model: ModelName, part: Part) -> Any:
+def _share(model: ModelName, part: LayerPart) -> Any:
     """The weight of a model divided by the sum of all, which merges the same."""
     weights = {m: own["weight"] for m, own in part.own.items() if "weight" in own}
     plain = [e[0].value for e in weights.values() if len(e) == 1 and e[0].filter is None]
@@ -171,7 +173,7 @@ def _part(
     base: ModelName | None,
     group: LayerGroup,
     architecture: Architecture,
-) -> Part:
+) -> LayerPart:
     tensors = [*tensors_of(architecture, *group.layers)]
 
     def found(parameter: MethodParameter, inner: Sequence[Mapping[str, Any]]) -> Entries:
@@ -191,7 +193,7 @@ def _part(
         is_base = method.base is not Base.IGNORED and model == base
         scopes = (Scope.INPUT,) if is_base else (Scope.INPUT, Scope.NON_BASE)
         own[model] = all_of(scopes, (group.entry_of(model),))
-    return Part(group.layers, all_of((Scope.SHARED,), ()), own)
+    return LayerPart(group.layers, all_of((Scope.SHARED,), ()), own)
 
 
 def written(entries: Entries) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.effective import Effective, Entries, ParameterEntry, Settings
-from evomerge.recipe.ranges import Span, della_room, fixed, opened, strongest
+from evomerge.recipe.ranges import Span, della_bounds, fixed, opened, strongest
 
 
 def has_numbers(recipe: Effective) -> bool:
@@ -28,14 +28,14 @@ def opened_block(recipe: Effective) -> dict[str, Any]:
     method = recipe.method
     own = {m: _joined([part.own[m] for part in recipe.parts]) for m in recipe.models}
     shared = _joined([part.shared for part in recipe.parts])
-    room = _room(method.name, own.values())
+    bounds = _bounds(method.name, own.values())
     held = _held(own) if recipe.normalizes and not recipe.step else None
 
     def setting(name: str, entries: Entries, stays: bool) -> Any:
         parameter = method.parameter(name)
         if stays:
             return fixed(entries)
-        return opened(method, parameter, entries, room.get(name), over_depth=not recipe.step)
+        return opened(method, parameter, entries, bounds.get(name), over_depth=not recipe.step)
 
     block: dict[str, Any] = {"models": [], "merge_method": method.name}
     for model in recipe.models:
@@ -92,11 +92,11 @@ def _entry(text: str | None, values: list[Any]) -> ParameterEntry:
     return ParameterEntry(text, [v for value in values for v in ParameterEntry(text, value).values])
 
 
-def _room(name: str, own: Iterable[Settings]) -> Mapping[str, Span]:
+def _bounds(name: str, own: Iterable[Settings]) -> Mapping[str, Span]:
     if not name.startswith("della"):
         return {}
     given = list(own)
-    return della_room(
+    return della_bounds(
         [settings["density"] for settings in given if "density" in settings],
         [settings["epsilon"] for settings in given if "epsilon" in settings],
     )

@@ -31,7 +31,7 @@ def opened(
     method: Method,
     parameter: MethodParameter,
     entries: Entries,
-    room: Span | None = None,
+    bounds: Span | None = None,
     *,
     over_depth: bool = True,
 ) -> Any:
@@ -41,11 +41,11 @@ def opened(
         method: The recipe's merge method.
         parameter: What the values are of.
         entries: The values, by filter.
-        room: Where the values may lie; None: wherever they mean something.
+        bounds: Where the values may lie; None: wherever they mean something.
         over_depth: Whether a list is of values over depth; else of groups of layers, and their
             mean is where each begins.
     """
-    settings = [_setting(method, parameter, entry, room) for entry in entries]
+    settings = [_setting(method, parameter, entry, bounds) for entry in entries]
     for setting in settings if not over_depth else ():
         for key in ("value", "initial"):
             if isinstance(setting.get(key), list):
@@ -63,7 +63,7 @@ def fixed(entries: Entries) -> Any:
     return settings[0]["value"] if is_plain else settings
 
 
-def della_room(densities: Iterable[Entries], epsilons: Iterable[Entries]) -> dict[str, Span]:
+def della_bounds(densities: Iterable[Entries], epsilons: Iterable[Entries]) -> dict[str, Span]:
     """Where DELLA's density and epsilon may lie so that it can merge at every point.
 
     It needs 0 < density - epsilon and density + epsilon < 1; a density of 1 stays.
@@ -78,7 +78,7 @@ def della_room(densities: Iterable[Entries], epsilons: Iterable[Entries]) -> dic
 
 
 def _setting(
-    method: Method, parameter: MethodParameter, entry: ParameterEntry, room: Span | None
+    method: Method, parameter: MethodParameter, entry: ParameterEntry, bounds: Span | None
 ) -> dict[str, Any]:
     if parameter.range is None or parameter.kind is bool:
         return _named(entry, {"value": entry.value})
@@ -89,8 +89,8 @@ def _setting(
         return _named(entry, {"value": entry.value})  # below 1 it would begin to drop
     spans = [_span(method, parameter, value) for value in entry.values]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    if room is not None:
-        low, high = max(low, room[0]), min(high, room[1])
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
     low, high = min(_rounded(low), *entry.values), max(_rounded(high), *entry.values)
     log = {"log": True} if parameter.range.log and low > 0 else {}
     if not low < high:

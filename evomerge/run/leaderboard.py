@@ -35,7 +35,7 @@ class Leaderboard:
         leaders = self._leaders_with(trial)
         vars(new).update(_losses=self._losses, _first=self._first)  # where cached properties live
         if leaders is not None:
-            vars(new)["_leaders"] = leaders
+            vars(new)["leaders"] = leaders
         return new
 
     def with_anchors(self) -> Leaderboard:
@@ -109,14 +109,14 @@ class Leaderboard:
     @property
     def best(self) -> Trial | None:
         """The best complete trial, None while there is none."""
-        return min(self._leaders, key=self._loss, default=None)
+        return min(self.leaders, key=self._loss, default=None)
 
     def front(self) -> list[Trial]:
         """Trials with different recipes that no other beats in every objective (Pareto front)."""
-        return list(self._leaders) if self.is_multi else self._unbeaten(self._different())
+        return list(self.leaders) if self.is_multi else self._unbeaten(self._different())
 
     @cached_property
-    def _leaders(self) -> tuple[Trial, ...]:
+    def leaders(self) -> tuple[Trial, ...]:
         """The front where there are several objectives, else the best trial."""
         if self.is_multi:
             return tuple(self._unbeaten(self._different()))
@@ -125,18 +125,18 @@ class Leaderboard:
     def _leaders_with(self, trial: Trial) -> tuple[Trial, ...] | None:
         """The leaders once there is one more trial; None where all have to be compared anew."""
         if trial.outcome.state is not TrialState.COMPLETE:
-            return self._leaders
+            return self.leaders
         if not self.is_multi:
-            return (min(sorted((*self._leaders, trial), key=_trial_id), key=self._loss),)
+            return (min(sorted((*self.leaders, trial), key=_trial_id), key=self._loss),)
         twin = self._first.setdefault(trial.candidate.recipe.digest, trial)
         if twin is trial:
             return self._joined(trial)
         is_first = _trial_id(twin) < _trial_id(trial) and self._has(twin)
-        return self._leaders if is_first else None
+        return self.leaders if is_first else None
 
     def _joined(self, trial: Trial) -> tuple[Trial, ...]:
         """The front with one more trial: what is beaten at all is beaten by one of the front."""
-        front, new = self._leaders, self.losses(trial)
+        front, new = self.leaders, self.losses(trial)
         if not front:
             return (trial,)
         losses = np.array([self.losses(leader) for leader in front])

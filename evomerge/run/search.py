@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import (
     Event,
+    Listener,
     Notice,
     Proposing,
     RunFinished,
@@ -54,7 +55,7 @@ class Search:
         warnings: What the user should think about.
         notes: What the user should know.
         is_strict: Whether a task that cannot steer ends the run after the baselines.
-        trackers: Hear every event; what they yield is told too.
+        trackers: They hear every event.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Search:
         warnings: Sequence[str] = (),
         notes: Sequence[str] = (),
         is_strict: bool = False,
-        trackers: Sequence[Callable[[Event], Iterable[Event]]] = (),
+        trackers: Sequence[Listener] = (),
     ) -> None:
         self.merge_space = merge_space
         self.proposer = Proposer(optimizer, merge_space, ledger)
@@ -105,6 +106,8 @@ class Search:
         finally:
             self.executor.close()
             self.ledger.close()
+            for listener in self.trackers:
+                listener.close()
 
     def stop(self) -> None:
         """Ends the run when the trials that are running are finished."""
@@ -291,7 +294,7 @@ class Search:
     def _mend_winner(self) -> None:
         """A kill may have come between the ledger and best.yml."""
         if not self._is_winner_written:
-            self._write_winner(self._leaders()[0])
+            self._write_winner(self.leaderboard.leaders[0])
 
     def _keep_batch(self, outcome: Outcome, is_news: bool) -> Iterator[Event]:
         """A batch that was too large once stays smaller: scores must not depend on luck."""
@@ -315,25 +318,18 @@ class Search:
         trial = Trial(candidate, outcome.without_documents())
         self._stream.finish(candidate, outcome)
         self.leaderboard = self.leaderboard.with_trial(trial)
-        is_improved = any(winner is trial for winner in self._leaders())
+        is_improved = any(winner is trial for winner in self.leaderboard.leaders)
         if is_improved and not was_recorded:
-            self._write_winner(self._leaders()[0])
+            self._write_winner(self.leaderboard.leaders[0])
         self._is_winner_written &= not (is_improved and was_recorded)
         yield from self._keep_batch(outcome, not was_recorded)
         scores = self.leaderboard.scores(trial)
         is_best = is_improved and not self.leaderboard.is_multi
         yield TrialFinished(candidate, outcome, scores, is_best, was_recorded)
 
-    def _leaders(self) -> list[Trial]:
-        """The best trial so far, or the front."""
-        if self.leaderboard.is_multi:
-            return self.leaderboard.front()
-        best = self.leaderboard.best
-        return [] if best is None else [best]
-
     def _last_improvement(self) -> int:
         """How many trials were proposed when the last winner was; the same in any order."""
-        newest = max((trial.candidate.trial_id for trial in self._leaders()), default=0)
+        newest = max((trial.candidate.trial_id for trial in self.leaderboard.leaders), default=0)
         return max(newest + 1 - len(self.baselines), 0)
 
     def _write_winner(self, trial: Trial) -> None:

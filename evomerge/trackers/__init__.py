@@ -5,6 +5,8 @@ name           what it is
 ============== =========================================================
 page           report.html, for people
 optuna_journal study.journal, for ``optuna-dashboard`` and Optuna's plots
+csv            trials.csv, for spreadsheets and data frames
+log            log.txt, what libraries say and where failures come from
 ============== =========================================================
 """
 
@@ -16,5 +18,7 @@ TRACKERS: Registry[type[Tracker]] = Registry(
     {
         "page": "evomerge.trackers.html_page:HtmlPage",
         "optuna_journal": "evomerge.trackers.optuna_journal:OptunaJournal",
+        "csv": "evomerge.trackers.trials_csv:TrialsCsv",
+        "log": "evomerge.trackers.log_file:LogFile",
     },
 )

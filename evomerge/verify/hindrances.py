@@ -88,9 +88,9 @@ def of_models(header: Header, genome: Genome, permissions: Permissions) -> Itera
             are_all_there = False
             yield error(f"the model cannot be read: {why.problems[0].what}", name.text, _BACK)
     if are_all_there:
-        subject = CheckContext(genome, permissions, models)
+        context = CheckContext(genome, permissions, models)
         for rule in MODEL_RULES:
-            yield from (found for found in rule(subject) if found.severity is Severity.ERROR)
+            yield from (found for found in rule(context) if found.severity is Severity.ERROR)
     yield from _changed(header.get("models", {}), models)
 
 

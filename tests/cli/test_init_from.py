@@ -249,7 +249,7 @@ def test_a_recipe_becomes_a_search_that_begins_at_it(opened, name):
     said, compiled = opened(recipe)
     assert compiled is not None, said
     assert compiled.merge_space.space.n_dims == n_dims, said
-    (seed,) = compiled.subject.seeds
+    (seed,) = compiled.context.seeds
     assert seed.genotype is not None  # the recipe is a point of the space, and its first one
     if "slices of" not in name:  # whose values begin at their mean
         assert seed.recipe.to_yaml() == start_of(compiled).to_yaml()
@@ -264,7 +264,7 @@ def test_the_last_of_several_stages_is_opened_where_it_merges_models_that_are_th
     said, compiled = opened(yaml.safe_dump_all([first, recipe]) + "---\n")
     assert compiled is not None, said
     assert compiled.merge_space.space.n_dims == n_dims
-    (seed,) = compiled.subject.seeds
+    (seed,) = compiled.context.seeds
     assert seed.genotype is not None
     assert seed.recipe.config["merge_method"] == "task_arithmetic"
 
@@ -306,7 +306,7 @@ def test_a_method_without_numbers_leaves_its_models_and_is_tried_first(opened, r
     assert "has no number to open; searched are those of task_arithmetic" in said
     assert "mergekit ignores 'weight'" in said
     assert compiled.genome.genome.merge_method == "task_arithmetic"
-    (seed,) = compiled.subject.seeds
+    (seed,) = compiled.context.seeds
     assert seed.recipe.config["merge_method"] == recipe["merge_method"]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.cli.log import run_log
 from evomerge.cli.main import entry_point
 from evomerge.cli.run import default_run_dir, draw_result
+from evomerge.foundations.library_log import kept_log, log_to
 from evomerge.genome.load import load_genome
 from tests.recorded_runs import record_run
 
@@ -66,10 +66,10 @@ def test_the_result_ends_with_the_next_command(tmp_path, monkeypatch, capsys):
 
 def test_what_libraries_say_goes_into_the_log_also_from_before_the_folder(tmp_path, capsys):
     file = tmp_path / "log.txt"
-    with warnings.catch_warnings(), run_log() as log:
+    with warnings.catch_warnings(), kept_log():
         warnings.simplefilter("always")
         logging.getLogger("library").warning("early")
-        log.write_to(file)
+        log_to(file)
         logging.getLogger("library").warning("late")
         warnings.warn("deprecated", UserWarning, stacklevel=1)
     logging.getLogger("library").warning("after")
@@ -83,6 +83,6 @@ def test_what_libraries_say_goes_into_the_log_also_from_before_the_folder(tmp_pa
 
 
 def test_a_run_that_never_began_leaves_no_log(tmp_path):
-    with run_log():
+    with kept_log():
         logging.getLogger("library").warning("early")
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
+from tests.backwards import with_backwards
 from tests.fake_executor import (
     Pid,
     broken_worker,
@@ -27,7 +28,7 @@ from tests.fake_executor import (
 )
 
 
-@pytest.fixture(params=sorted(EXECUTORS))  # sorted: xdist sees one order
+@pytest.fixture(params=sorted([*EXECUTORS, "backwards"]))  # sorted: xdist sees one order
 def make(request):
     made = []
 
@@ -35,7 +36,8 @@ def make(request):
         made.append(EXECUTORS[request.param](make_worker, n_workers))
         return made[-1]
 
-    yield build
+    with with_backwards():
+        yield build
     for executor in made:
         executor.close()
 
@@ -152,6 +154,18 @@ def test_after_stop_what_runs_is_finished_and_nothing_more_begins(make):
         if isinstance(event, JobFinished):
             done.append(event.job.candidate.trial_id)
     assert begun == done == [0]
+
+
+def test_one_that_runs_here_has_a_worker_for_others_and_the_rest_say_so(make):
+    executor = make(n_workers=1)
+    if executor.runs_here:
+        assert executor.worker is executor.worker
+        first = executor.worker
+        executor.forget_workers()
+        assert executor.worker is not first
+    else:
+        with pytest.raises(RuntimeError, match="live in processes of their own"):
+            _ = executor.worker
 
 
 def test_no_jobs_are_no_events(make):

@@ -114,7 +114,7 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     finished, place, monkeypatch, n_trials
 ):
     begun_with(place, n_trials)
-    monkeypatch.setattr("evomerge.compiler.auto_choice._shortage", lambda subject: "no memory")
+    monkeypatch.setattr("evomerge.compiler.auto_choice._shortage", lambda context: "no memory")
     search = begin(place)
     events = list(search.run())
     assert re.fullmatch(LINE, next(n for n in events[0].notes if n.startswith("optimizer auto")))

@@ -129,7 +129,7 @@ def test_a_run_that_began_without_them_goes_on_without_them(begin, workplace):
     (examination,) = examine_stages(
         workplace / "genome.yml", SHORT, None, lambda *_: workplace / "out"
     )
-    assert plan_of(examination.compiled.subject).trials.n_baselines == 4
+    assert plan_of(examination.compiled.context).trials.n_baselines == 4
     assert found(begin()) == whole
     assert len(load_run(workplace / "out").leaderboard.trials) == 6
 

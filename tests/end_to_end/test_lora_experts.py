@@ -84,8 +84,8 @@ def test_a_run_goes_on_in_the_space_it_began_with(trained, monkeypatch):
         unseen.setattr(examine, "alike", lambda models, **settings: {})
         whole = space_in(None)
         compiled = compile_genome(genome, source, run_dir=began)
-        on_hub = [replace(model, folder=None) for model in compiled.subject.models]
-        compiled = replace(compiled, subject=replace(compiled.subject, models=on_hub))
+        on_hub = [replace(model, folder=None) for model in compiled.context.models]
+        compiled = replace(compiled, context=replace(compiled.context, models=on_hub))
         search = search_for(compiled, began)
         search.ledger.close()
     told = [note for note in search.notes if "were not compared" in note]

@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from tests.backwards import with_backwards
+from tests.end_to_end.conftest import told_in
+
 TPE = ("--set", "optimizer={name: tpe, budget: 6}")
 TWO = (*TPE, "--set", "execution.workers=2")
 ONE_APART = (*TPE, "--set", "execution.executor=processes")
@@ -48,3 +51,19 @@ def test_an_executor_that_does_not_fit_ends_the_run_before_it_begins(workplace, 
     done = evomerge("run", "genome.yml", "--run-dir", "out", *settings, exit_code=2)
     assert "execution.executor: serial runs 1 trial at once, got 2 workers" in done.stderr
     assert not (workplace / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_executor_that_the_table_holds_is_all_that_a_run_needs(workplace):
+    """Nobody else knows that it is there: genome, check, schema, list, run and replay."""
+    settings = (*TWO, "--set", "execution.executor=backwards")
+    with with_backwards():
+        assert "backwards" in told_in(workplace, "list", "executors")
+        assert '"backwards"' in told_in(workplace, "schema")
+        told_in(workplace, "check", "genome.yml", *settings)
+        told_in(workplace, "run", "genome.yml", "--run-dir", "back", *settings)
+        first = lines(workplace / "back")
+        assert [line["id"] for line in first if line["kind"] == "trial"][:3] == [1, 2, 3]
+        told_in(workplace, "run", "genome.yml", "--run-dir", "back", *settings)
+    assert lines(workplace / "back") == first
+    told_in(workplace, "show", "back")

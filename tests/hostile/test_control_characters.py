@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from evomerge.cli.event_lines import LineView
-from evomerge.cli.log import RunLog, run_log
 from evomerge.cli.progress import Progress
+from evomerge.foundations.library_log import kept_log, log_to
 from evomerge.foundations.text_safety import escaped, harmless, one_name
 from evomerge.nouns.events import Notice, Proposing, RunStarted
 from evomerge.optimizers.gradient.lessons import to_bytes
@@ -137,9 +137,8 @@ def test_a_running_search_shows_such_texts_harmlessly(capsys):
 
 
 def test_what_libraries_say_is_logged_harmlessly(tmp_path):
-    with run_log() as log:
-        assert isinstance(log, RunLog)
-        log.write_to(tmp_path / "log.txt")
+    with kept_log():
+        log_to(tmp_path / "log.txt")
         logging.getLogger("library").warning("%s", EVIL)
     assert "a␛[2J" in (tmp_path / "log.txt").read_text()
     assert_harmless((tmp_path / "log.txt").read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.compiler.make_optimizer import chosen_optimizer, oddities
+from evomerge.compiler.make_optimizer import chosen_optimizer, obstacles, oddities
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
@@ -15,13 +15,17 @@ from tests.scripted_llm import Script, served
 GENOME = "genome: {models: [a, b, c], base_model: z, merge_method: task_arithmetic}\ntasks: [x]\n"
 
 
-def said(block):
-    """What a check warns about, and what it refuses."""
-    source = parse_yaml(f"{GENOME}optimizer: {block}\n", "g.yml")
+def searched(block, rest=""):
+    """The optimizers of a block, its genome, and the space."""
+    source = parse_yaml(f"{GENOME}optimizer: {block}\n{rest}", "g.yml")
     genome = validate_genome(source)
     choice = chosen_optimizer(genome, source)
-    space = merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16").space
-    return [str(problem) for problem in oddities(choice, genome, space)]
+    return choice, genome, merge_space_for(genome.genome)(genome.genome, LLAMA, "bfloat16").space
+
+
+def said(block):
+    """What a check warns about, and what it refuses."""
+    return [str(problem) for problem in oddities(*searched(block))]
 
 
 @pytest.mark.parametrize(
@@ -164,3 +168,30 @@ def test_a_list_that_says_nothing_is_no_finding(monkeypatch, answer):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     with served(Script(answer)) as url:
         assert said(f"{{name: llm, base_url: '{url}'}}") == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ("", []),
+        ("execution: {executor: serial}", []),
+        (
+            "execution: {executor: processes}",
+            [
+                "optimizer.name: models are trained in the process of the run, got "
+                "execution.executor: processes. Leave execution.executor out, or use optimizer: "
+                "cma_es."
+            ],
+        ),
+        (
+            "execution: {workers: 2}",
+            [
+                "optimizer.name: models are trained one after the other, got 2 workers. Use "
+                "execution.workers: 1, or use optimizer: cma_es."
+            ],
+        ),
+    ],
+)
+def test_who_trains_needs_the_trials_in_the_process_of_the_run(rest, said):
+    assert [str(problem) for problem in obstacles(*searched("gradient", rest))] == said
+    assert obstacles(*searched("tpe", rest)) == []

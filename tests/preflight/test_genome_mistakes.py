@@ -149,33 +149,33 @@ def test_true_is_no_number(write):
     ]
 
 
-def subject(method, models="[a, b]"):
+def context(method, models="[a, b]"):
     text = GENOME.format(method).replace("[a, b]", models)
     return CheckContext(validate_genome(parse_yaml(text, "g.yml")))
 
 
 def test_a_base_that_the_method_ignores_is_told():
-    (found,) = rules.role_of_base(subject("linear"))
+    (found,) = rules.role_of_base(context("linear"))
     assert found.severity is Severity.NOTE
     assert str(found).startswith("genome.base_model: linear measures from no base; c is scored")
-    assert not [*rules.role_of_base(subject("ties"))]
+    assert not [*rules.role_of_base(context("ties"))]
 
 
 def test_a_base_among_the_models_is_told():
-    (found,) = rules.base_among_models(subject("ties", "[a, c]"))
+    (found,) = rules.base_among_models(context("ties", "[a, c]"))
     assert str(found).startswith("genome.models[1]: c is the base too, so it gets no parameters")
-    assert not [*rules.base_among_models(subject("ties"))]
+    assert not [*rules.base_among_models(context("ties"))]
 
 
 def test_a_tracker_that_is_none_is_an_error_with_its_place():
-    one = subject("linear")
+    one = context("linear")
     one = replace(one, genome=one.genome.model_copy(update={"trackers": ["page", "wandb"]}))
     (found,) = rules.unknown_trackers(one)
     assert str(found).startswith("trackers[1]: unknown tracker 'wandb' (known: ")
 
 
 def executing(**execution):
-    one = subject("linear")
+    one = context("linear")
     execution = one.genome.execution.model_copy(update=execution)
     return replace(one, genome=one.genome.model_copy(update={"execution": execution}))
 

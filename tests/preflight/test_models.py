@@ -377,12 +377,12 @@ def test_a_hybrid_without_experts_is_refused_for_mergekits_definition(key):
         if "block_sparse_moe" not in w.name
     }
     dense = replace(whole, tensors=held, config={**whole.config, key: 0})
-    (line,) = map(str, complete(subject_of(dense)))
+    (line,) = map(str, complete(context_of(dense)))
     assert f"mergekit's definition of {settings['architectures'][0]} has experts in every" in line
     assert f"does not know {key}: 0, as config.json of m has it: 6 tensors" in line
     assert "these files are whole" in line
     torn = {name: t for name, t in held.items() if "norm" not in name}
-    (line,) = map(str, complete(subject_of(replace(dense, tensors=torn))))
+    (line,) = map(str, complete(context_of(replace(dense, tensors=torn))))
     assert "lacks" in line  # something else is missing, too
 
 
@@ -397,12 +397,12 @@ def test_a_model_of_several_parts_is_refused_once():
     names += [f"visual.merger.mlp.{i}.c" for i in (0, 2)]
     tensors = {name: TensorFacts((9,), "F32", 36) for name in names}
     model = ModelFacts(name="vl", key="genome.models[0]", config=settings, tensors=tensors)
-    found = [str(f) for rule in (known_architecture, own_depths) for f in rule(subject_of(model))]
+    found = [str(f) for rule in (known_architecture, own_depths) for f in rule(context_of(model))]
     assert len(found) == 1
     assert "has several parts (text_decoder, multi_modal_projector, vision_tower)" in found[0]
 
 
-def subject_of(model: ModelFacts) -> CheckContext:
+def context_of(model: ModelFacts) -> CheckContext:
     genome = {"models": [model.name], "merge_method": "passthrough"}
     block = Genome.model_validate({"genome": genome, "tasks": ["any"]})
     return CheckContext(block, models=(model,))

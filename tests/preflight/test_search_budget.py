@@ -19,7 +19,7 @@ from tests.contract.merge_space_cases import LLAMA
 DEEP = replace(LLAMA, n_layers=32)
 
 
-def subject(definition="", rest=""):
+def context(definition="", rest=""):
     text = (
         "genome: {models: [a, b, c], base_model: z, merge_method: task_arithmetic"
         f"{definition and ', '}{definition}}}\ntasks: [x]\n{rest}"
@@ -32,7 +32,7 @@ def subject(definition="", rest=""):
 
 
 def sentences(rule, *arguments):
-    return [str(finding) for finding in rule(subject(*arguments))]
+    return [str(finding) for finding in rule(context(*arguments))]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ COARSER = {
 @pytest.mark.parametrize("definition", sorted(COARSER))
 def test_a_space_too_wide_for_the_budget_is_told_with_a_coarser_one(definition):
     (found,) = sentences(search.budget, definition, "optimizer: {name: cma_es, budget: 50}")
-    dims = subject(definition).merge_space.space.n_dims
+    dims = context(definition).merge_space.space.n_dims
     assert found.startswith(f"optimizer.budget: 50 trials for {dims} parameters, ")
     assert f"{COARSER[definition]}, or raise budget to {3 * dims} or more." in found
 
@@ -130,13 +130,13 @@ def test_workers_that_wait_are_told():
     ],
 )
 def test_who_can_be_asked_at_any_time_is_asked_for_every_worker_by_itself(block, size):
-    one = subject("", f"optimizer: {block}\nexecution: {{workers: 30}}")
+    one = context("", f"optimizer: {block}\nexecution: {{workers: 30}}")
     assert one.optimizer.population_size == size
 
 
 @pytest.mark.parametrize(("block", "size"), [("tpe", 3), ("{name: tpe, population_size: 2}", 2)])
 def test_a_run_that_was_begun_with_trials_asked_at_once_goes_on_so(block, size):
-    genome = subject("", f"optimizer: {block}\nexecution: {{workers: 3}}").genome
+    genome = context("", f"optimizer: {block}\nexecution: {{workers: 3}}").genome
     space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16").space
     optimizer = optimizer_for(choice_of(genome), genome, space, asked_at_once=3)
     assert optimizer.population_size == size
@@ -152,7 +152,7 @@ def test_a_patience_that_never_ends_the_search_is_told():
 )
 def test_models_that_nobody_could_look_into_are_told(unseen, named):
     models = [ModelFacts(name=n, folder=None if n in unseen else Path(n)) for n in "abcz"]
-    found = [str(one) for one in search.uncompared(replace(subject(), models=models))]
+    found = [str(one) for one in search.uncompared(replace(context(), models=models))]
     assert len(found) == bool(unseen)
     for sentence in found:
         assert sentence.startswith(

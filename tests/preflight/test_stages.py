@@ -53,15 +53,15 @@ def test_a_stage_is_planned_though_the_model_it_merges_is_yet_to_be_found(examin
     sums, between = examine(FILE.replace("LAST", "models/base"))
     assert [errors(one) for one in (sums, between)] == [[], []]
     assert [one.stage for one in (sums, between)] == ["sums", "between"]
-    facts: ModelFacts = between.sound.subject.models[0]
+    facts: ModelFacts = between.sound.context.models[0]
     assert (facts.name, facts.is_foreseen, facts.is_on_hub) == ("stage sums", True, False)
     needs = {
-        need.what: need for store in plan_of(between.sound.subject).stores for need in store.needs
+        need.what: need for store in plan_of(between.sound.context).stores for need in store.needs
     }
     kept = needs["what earlier stages find, built once"]
     assert kept.n_bytes == sum(tensor.n_bytes for tensor in facts.tensors.values()) > 0
     assert kept.is_certain
-    first = plan_of(sums.sound.subject)
+    first = plan_of(sums.sound.context)
     assert not any(
         need.what == kept.what and need.n_bytes for s in first.stores for need in s.needs
     )

@@ -36,14 +36,14 @@ def folder(own_cache, tmp_path_factory):
 
 @pytest.fixture
 def examine(folder):
-    """``examine("[tiny_choice]", rest)``: what loading gave, and the subject for the rules."""
+    """``examine("[tiny_choice]", rest)``: what loading gave, and the context for the rules."""
 
     def loaded(tasks, rest="", permissions=None, **parts):
         text = f"genome: {{models: [a], merge_method: linear}}\ntasks: {tasks}\n{rest}"
         genome = validate_genome(parse_yaml(text + f"\ntask_search_path: [{folder}]\n", "g.yml"))
         tasks = load_tasks(genome, permissions or Permissions())
-        subject = CheckContext(genome, evaluators=tasks.evaluators, **parts)
-        return [str(problem) for problem in tasks.problems], subject
+        context = CheckContext(genome, evaluators=tasks.evaluators, **parts)
+        return [str(problem) for problem in tasks.problems], context
 
     return loaded
 
@@ -190,8 +190,8 @@ def test_code_of_a_model_runs_only_where_the_user_allows_it(examine, define):
     assert examine("[coder]", permissions=Permissions(unsafe_code=True))[0] == []
 
 
-def findings(rule, subject):
-    return [(finding.severity, str(finding)) for finding in rule(subject)]
+def findings(rule, context):
+    return [(finding.severity, str(finding)) for finding in rule(context)]
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def findings(rule, subject):
     ],
 )
 def test_more_documents_than_there_are_is_told(examine, tasks, rest, where, wanted):
-    _, subject = examine(tasks, rest)
-    assert findings(rules.documents, subject) == [
+    _, context = examine(tasks, rest)
+    assert findings(rules.documents, context) == [
         (
             Severity.WARNING,
             f"{where}: {wanted} documents of tiny_choice are asked for, it has 20; all are used.",
@@ -216,16 +216,16 @@ def test_more_documents_than_there_are_is_told(examine, tasks, rest, where, want
 
 def test_each_split_has_its_own_limit(examine):
     exam = "holdout: [{name: tiny_text, metric: 'exact_match,whole'}]\n"
-    _, subject = examine("[{name: tiny_choice, limit: 2}]", f"{exam}limit: 40\nholdout_limit: 30")
-    ((_, sentence),) = findings(rules.documents, subject)
+    _, context = examine("[{name: tiny_choice, limit: 2}]", f"{exam}limit: 40\nholdout_limit: 30")
+    ((_, sentence),) = findings(rules.documents, context)
     assert sentence.startswith("holdout_limit: 30 documents of tiny_text are asked for, it has 20")
 
 
 def test_examples_from_the_documents_that_are_scored_are_told(examine, define):
     splits = "training_split: train\ntest_split: test\nfewshot_split: train\n"
     define("own_shots", splits, "test_split: test\n")
-    _, subject = examine("[{name: own_shots, num_fewshot: 2}]")
-    ((severity, sentence),) = findings(rules.worked_examples, subject)
+    _, context = examine("[{name: own_shots, num_fewshot: 2}]")
+    ((severity, sentence),) = findings(rules.worked_examples, context)
     assert severity is Severity.WARNING
     assert sentence.startswith(
         "tasks[0].num_fewshot: own_shots has no split for worked examples; its 2 show the answers"
@@ -235,10 +235,10 @@ def test_examples_from_the_documents_that_are_scored_are_told(examine, define):
 
 
 def test_the_direction_of_a_metric_that_is_better_when_lower_is_told(examine):
-    _, subject = examine(
+    _, context = examine(
         "[{name: tiny_likelihood, metric: perplexity}, {name: tiny_choice, metric: acc}]"
     )
-    assert findings(rules.directions, subject) == [
+    assert findings(rules.directions, context) == [
         (
             Severity.NOTE,
             "tasks[0]: lower perplexity,none is better; its score is perplexity,none with a minus "
@@ -248,8 +248,8 @@ def test_the_direction_of_a_metric_that_is_better_when_lower_is_told(examine):
 
 
 def test_a_weight_below_0_is_told_to_turn_the_metric_around(examine):
-    _, subject = examine("[{name: tiny_likelihood, metric: perplexity, weight: -1}, tiny_choice]")
-    ((severity, sentence),) = findings(rules.directions, subject)
+    _, context = examine("[{name: tiny_likelihood, metric: perplexity, weight: -1}, tiny_choice]")
+    ((severity, sentence),) = findings(rules.directions, context)
     assert severity is Severity.WARNING
     assert (
         "tasks[0].weight: weight -1 makes the search look for a worse perplexity,none: lower is"
@@ -258,8 +258,8 @@ def test_a_weight_below_0_is_told_to_turn_the_metric_around(examine):
 
 
 def test_a_group_without_a_score_of_its_own_is_told(examine):
-    _, subject = examine("[{name: tiny_bare_group, metric: acc}]")
-    ((severity, sentence),) = findings(rules.groups, subject)
+    _, context = examine("[{name: tiny_bare_group, metric: acc}]")
+    ((severity, sentence),) = findings(rules.groups, context)
     assert severity is Severity.NOTE
     assert sentence.startswith(
         "tasks[0]: tiny_bare_group has no score of its own; the mean over all documents of its 2"
@@ -273,10 +273,10 @@ INSTRUCT = ModelFacts(
 
 
 def test_an_instruct_model_without_its_template_is_told(examine):
-    _, subject = examine(
+    _, context = examine(
         "[tiny_text]", "evaluation: {apply_chat_template: false}", models=[INSTRUCT]
     )
-    ((severity, sentence),) = findings(rules.chat_template, subject)
+    ((severity, sentence),) = findings(rules.chat_template, context)
     assert severity is Severity.WARNING
     assert (
         "evaluation.apply_chat_template: prompts get no chat template, and org/instruct" in sentence
@@ -300,11 +300,11 @@ def read(examine):
 
     def found(tasks, rest="", length=256):
         config = tiny_config("llama", max_position_embeddings=length)
-        _, subject = examine(tasks, rest, tokenizer=tiny_tokenizer(), config=config)
+        _, context = examine(tasks, rest, tokenizer=tiny_tokenizer(), config=config)
         about_texts = ("BOS", "does not give back")
         return [
             pair
-            for pair in findings(tokenizer_and_texts, subject)
+            for pair in findings(tokenizer_and_texts, context)
             if not any(text in pair[1] for text in about_texts)
         ]
 
@@ -344,7 +344,7 @@ def test_answers_that_are_no_options_are_told(read, define):
 
 def test_facts_count_the_rows_of_a_trial(examine):
     group = "{name: tiny_group, metric: acc, limit: 5}"
-    _, subject = examine(f"[{group}, {{{TEXT}}}]")
-    group, text = subject.evaluators["tasks"].facts()
+    _, context = examine(f"[{group}, {{{TEXT}}}]")
+    group, text = context.evaluators["tasks"].facts()
     assert (len(group.parts), group.n_documents, group.n_rows) == (2, 10, 5 * 4 + 5 * 3)
     assert (text.n_rows, text.max_new_tokens, text.parts[0].n_available) == (20, 12, 20)

@@ -135,8 +135,8 @@ def check(
             read.append(read_model(name, f"genome.models[{index}]", may_unpickle=may_unpickle))
         except ModelError as error:
             found += [error_finding(p.what, p.where, p.fix) for p in error.problems]
-    subject = CheckContext(genome, allowed, tuple(read))
-    return found + [finding for rule in MODEL_RULES for finding in rule(subject)]
+    context = CheckContext(genome, allowed, tuple(read))
+    return found + [finding for rule in MODEL_RULES for finding in rule(context)]
 
 
 def lines(findings: Sequence[Finding], severity: Severity | None = None) -> str:

@@ -7,7 +7,7 @@ import pytest
 from evomerge.genome.methods import METHODS
 from evomerge.genome.parameter_values import Setting
 from evomerge.recipe.effective import ParameterEntry
-from evomerge.recipe.ranges import della_room, opened, strongest
+from evomerge.recipe.ranges import della_bounds, opened, strongest
 
 RULE = {
     ("linear", "weight", 0.6): {"range": [0.0, 1.2]},
@@ -68,9 +68,9 @@ def test_filters_stay_and_depth_shares_a_range():
     ("density", "epsilon"), [(0.5, 0.4), (0.3, 0.05), (0.9, 0.08), (0.15, 0.1)]
 )
 def test_della_has_room_at_every_corner(density, epsilon):
-    room = della_room([(ParameterEntry(None, density),)], [(ParameterEntry(None, epsilon),)])
-    low, high = room["density"]
-    largest = room["epsilon"][1]
+    bounds = della_bounds([(ParameterEntry(None, density),)], [(ParameterEntry(None, epsilon),)])
+    low, high = bounds["density"]
+    largest = bounds["epsilon"][1]
     assert low - largest > 0
     assert high + largest < 1
     assert low < density < high
@@ -78,7 +78,7 @@ def test_della_has_room_at_every_corner(density, epsilon):
 
 
 def test_della_without_room_is_left_to_the_check():
-    assert della_room([(ParameterEntry(None, 0.9),)], [(ParameterEntry(None, 0.2),)]) == {}
+    assert della_bounds([(ParameterEntry(None, 0.9),)], [(ParameterEntry(None, 0.2),)]) == {}
 
 
 def test_the_weight_that_stays_is_nowhere_small():

@@ -1,12 +1,14 @@
 """What every tracker of the table must show, and that all take little of a run's time."""
 
+import logging
 import re
 from itertools import pairwise
 
 import pytest
 
 from evomerge.foundations.errors import LedgerError
-from evomerge.nouns.events import RunFinished, TrialFinished
+from evomerge.foundations.library_log import kept_log
+from evomerge.nouns.events import RunFinished, RunStarted, TrialFinished
 from evomerge.run.leaderboard import Leaderboard
 from evomerge.trackers import TRACKERS
 from evomerge.trackers import feed as feed_module
@@ -40,6 +42,7 @@ def finished(trial, *, was_recorded=False):
 def test_they_are_complete_when_the_run_is(run):
     feed = Feed(run.ledger, run.genome, ALL)
     list(feed(RunFinished("budget", len(run.leaderboard.trials))))
+    feed.close()
     assert len(study_of(run).trials) == 13
     assert run.ledger.folder.report.is_file()
 
@@ -73,6 +76,43 @@ def test_a_run_without_a_score_is_not_kept(run):
     assert not run.ledger.folder.report.exists()
 
 
+def started(run):
+    return RunStarted(str(run.ledger.folder.path), 12, 4, len(run.ledger.trials))
+
+
+def test_the_log_is_there_from_the_first_event_with_what_was_said_before(run):
+    feed = Feed(run.ledger, run.genome, ALL)
+    run.ledger.trials.clear()
+    with kept_log():
+        logging.getLogger("library").info("early")
+        assert list(feed(started(run))) == []
+        logging.getLogger("library").info("late")
+        feed.close()
+        logging.getLogger("library").info("after")
+    text = file_of(run, "log").read_text()
+    assert [word for word in ("early", "late", "after") if word in text] == ["early", "late"]
+    assert not file_of(run, "csv").exists()
+
+
+def test_a_log_that_nobody_kept_before_is_written_all_the_same_until_it_is_closed(run):
+    root = logging.getLogger()
+    before = root.handlers[:]
+    feed = Feed(run.ledger, run.genome, ["log"])
+    list(feed(started(run)))
+    root.warning("late")
+    feed.close()
+    assert root.handlers == before
+    assert file_of(run, "log").read_text().endswith("WARNING root: late\n")
+
+
+def test_an_earlier_process_is_not_forgotten_by_the_log(run):
+    file_of(run, "log").write_text("earlier\n")
+    feed = Feed(run.ledger, run.genome, ["log"])
+    list(feed(started(run)))
+    feed.close()
+    assert file_of(run, "log").read_text() == "earlier\n"
+
+
 def file_of(run, name):
     return run.ledger.folder.path / TRACKERS[name].target
 
@@ -88,6 +128,16 @@ def test_a_run_that_cannot_be_read_back_ends_nothing(run, monkeypatch):
     assert list(feed(RunFinished("budget", 1))) == []
 
 
+def test_one_that_cannot_be_loaded_is_told_once_and_ends_nothing(run, monkeypatch):
+    monkeypatch.setitem(TRACKERS._targets, "far", "evomerge.no_such_module:Far")
+    feed = Feed(run.ledger, run.genome, ["far", "csv"])
+    assert list(feed(started(run))) == []
+    (notice,) = feed(RunFinished("budget", len(run.leaderboard.trials)))
+    assert notice.message.startswith("tracker far could not be written (ModuleNotFoundError")
+    assert list(feed(RunFinished("budget", len(run.leaderboard.trials)))) == []
+    assert file_of(run, "csv").is_file()
+
+
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
     feed = Feed(run.ledger, run.genome, ALL)
@@ -95,6 +145,7 @@ def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
     (notice,) = feed(RunFinished("budget", len(run.leaderboard.trials)))
     assert notice.message.startswith(f"{TRACKERS[name].target} could not be written (")
     assert list(feed(RunFinished("budget", len(run.leaderboard.trials)))) == []
+    feed.close()
     assert all(file_of(run, other).is_file() for other in TRACKERS if other != name)
 
 
@@ -107,7 +158,10 @@ def test_what_is_kept_step_by_step_is_what_is_kept_at_once(tmp_path, name):
     tracker.update(run)
     tracker.update(run)
     step_by_step = without_times(file.read_text("utf-8"))
-    TRACKERS[name](run).update(run)
+    tracker.close()
+    at_once = TRACKERS[name](run)
+    at_once.update(run)
+    at_once.close()
     assert without_times(file.read_text("utf-8")) == step_by_step
 
 

@@ -47,10 +47,10 @@ class Hub:
 def memory() -> tuple[int, int]:
     """Free and total bytes of RAM, within the limits of a container; zeros where nobody says."""
     try:
-        room = machine.memory()
+        ram = machine.memory()
     except ImportError:  # of psutil, which may be what is to be found missing
         return 0, _total()
-    return room.free, room.total
+    return ram.free, ram.total
 
 
 def _total() -> int:

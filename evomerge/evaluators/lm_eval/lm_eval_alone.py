@@ -29,7 +29,7 @@ from evomerge.evaluators.lm_eval.scoring import per_document
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.seeding import stream_seed
-from evomerge.genome.task_blocks import EvaluationBlock as EvaluationSettings
+from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.inference.shortage import is_shortage
 from evomerge.nouns.evaluation import Document
 
@@ -47,7 +47,7 @@ class Reference:
     def __init__(
         self,
         entries: Sequence[TaskEntry],
-        settings: EvaluationSettings,
+        settings: EvaluationBlock,
         seed: int,
         permissions: Permissions,
     ) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -13,8 +12,9 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from evomerge.foundations.deadline import Deadline
-from evomerge.inference.base import CutText, GenerationRequest, Prompt, Written
-from evomerge.inference.transformers.greedy import DecodingRoom, GreedyDecoder, SlotMemory
+from evomerge.inference.base import GenerationRequest, Prompt, Written
+from evomerge.inference.texts import drawn_by, ends_of, text_of
+from evomerge.inference.transformers.greedy import DecodingLimits, GreedyDecoder, SlotMemory
 from evomerge.inference.transformers.pass_budget import PassBudgets
 from evomerge.inference.transformers.stops import StopAtText, StopBeams, StopTexts
 from evomerge.inference.transformers.tree_passes import read_stem
@@ -106,13 +106,15 @@ class Writer:
     def write(self, groups: Sequence[TextRequests]) -> list[Written]:
         """The text of each prompt, cut before its first stop text."""
         texts: dict[int, Written] = {}
+        ends = ends_of(self.module)
         for asked in groups:
             if self.shares and self._is_plain(asked.settings):
                 decoded = self._decode_greedily(asked)
             else:
                 decoded = self._generate_with_transformers(asked)
             for positions, tokens in zip(asked.askers, decoded, strict=True):
-                texts |= dict.fromkeys(positions, self._text(tokens, asked.settings))
+                text = text_of(tokens, asked.settings, self.tokenizer, ends)
+                texts |= dict.fromkeys(positions, text)
         return [texts[position] for position in range(len(texts))]
 
     def _is_plain(self, settings: GenerationRequest) -> bool:
@@ -127,7 +129,7 @@ class Writer:
     def _decode_greedily(self, asked: TextRequests) -> list[list[int]]:
         """New tokens of each row."""
         rows, settings = asked.rows, asked.settings
-        ends = self._ends()
+        ends = ends_of(self.module)
 
         def are_done(new: list[list[int]]) -> list[bool]:
             return [
@@ -137,12 +139,12 @@ class Writer:
 
         def decoder_of(members: Sequence[Row], stem: Cache | None) -> GreedyDecoder:
             longest = len(rows[0]) + settings.max_tokens
-            room = DecodingRoom(
+            limits = DecodingLimits(
                 len(self._batches(members, settings)[0]),
                 self.budgets.of(settings.key, longest).tokens,
                 self.slots,
             )
-            return GreedyDecoder(self.module, members, stem, settings.max_tokens, room)
+            return GreedyDecoder(self.module, members, stem, settings.max_tokens, limits)
 
         def fill() -> None:
             """A token in every slot with the longest prompts, and one more of all at once."""
@@ -186,7 +188,7 @@ class Writer:
             if settings.n_beams > 1:  # a row of the pass is no text
                 stop = StopBeams(tokenizer, settings.stops, width, self.deadline)
             others = {"max_length": width + settings.max_tokens, **settings.sampling}
-            with _drawn_by(settings.seed):
+            with drawn_by(settings.seed):
                 output = self.module.generate(  # type: ignore[operator]  # a mixin mypy cannot see
                     input_ids=inputs.to(device),
                     attention_mask=mask.to(device),
@@ -195,37 +197,10 @@ class Writer:
                     use_cache=True,
                     **others,
                 )
-            ends = {self.eot, *self._ends()}
+            ends = {self.eot, *ends_of(self.module)}
             new = output[:, width:].tolist()
             decoded += [_up_to_stop(tokens, ends, asked.stops) for tokens in new]
         return decoded
-
-    def _ends(self) -> set[int | None]:
-        """Tokens after which transformers generates no more."""
-        eos = getattr(self.module.generation_config, "eos_token_id", None)
-        return set(eos if isinstance(eos, list) else [eos])
-
-    def _text(self, tokens: list[int], settings: GenerationRequest) -> Written:
-        eot, whole = self.eot, tokens
-        is_full = len(tokens) >= settings.max_tokens and not {eot, *self._ends()} & {*tokens}
-        if eot in tokens:
-            tokens = tokens[: tokens.index(eot)]
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
-        is_cut = is_full and not any(stop in text for stop in settings.stops)
-        for stop in settings.stops:
-            text = text.partition(stop)[0]
-        return CutText(text, whole) if is_cut else Written(text, whole)
-
-
-@contextmanager
-def _drawn_by(seed: int | None) -> Iterator[None]:
-    """Draws what is drawn inside from a stream of its own, and leaves torch's where it was."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def _is_read_alone(settings: GenerationRequest) -> bool:

@@ -143,7 +143,7 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # theirs
 
 
 @dataclass(frozen=True)
-class DecodingRoom:
+class DecodingLimits:
     """What a decoding may take.
 
     Attributes:
@@ -165,7 +165,7 @@ class GreedyDecoder:
         rows: The prompts, each with the stem, longest first.
         stem: The stem's keys and values; None where it is empty.
         max_tokens: New tokens of a row at most.
-        room: What it may take.
+        limits: What it may take.
 
     Attributes:
         new: The new tokens of every prompt.
@@ -177,19 +177,19 @@ class GreedyDecoder:
         rows: Sequence[Row],
         stem: Cache | None,
         max_tokens: int,
-        room: DecodingRoom,
+        limits: DecodingLimits,
     ) -> None:
         self.new: list[list[int]] = [[] for _ in rows]
         self._module = module
         self._rows = rows
         self._max_tokens = max_tokens
-        self._n_slots = min(room.n_slots, len(rows))
-        self._prompt_tokens = room.prompt_tokens
+        self._n_slots = min(limits.n_slots, len(rows))
+        self._prompt_tokens = limits.prompt_tokens
         self._n_stem = 0 if stem is None else stem.get_seq_length()
         n_layers = module.config.num_hidden_layers
         stems: Sequence[Any] = [None] * n_layers if stem is None else stem.layers
         shape = (self._n_slots, len(rows[0]) + max_tokens)
-        self._layers = [SlotLayer(room.memory, i, shape, own) for i, own in enumerate(stems)]
+        self._layers = [SlotLayer(limits.memory, i, shape, own) for i, own in enumerate(stems)]
         self._kept = Cache(layers=[*self._layers])
         self._open: list[int] = []  # the prompt in each slot that is in use
         self._n_begun = 0

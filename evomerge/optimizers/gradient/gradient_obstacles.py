@@ -57,13 +57,6 @@ def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
             "name",
             f"Use execution.workers: 1, or {_INSTEAD}",
         )
-    elif genome.execution.chosen_executor != "serial":
-        yield Problem(
-            "models are trained in the process of the run, got execution.executor: "
-            f"{genome.execution.executor}",
-            "name",
-            f"Leave execution.executor out, or {_INSTEAD}",
-        )
 
 
 def _over_depth(genome: Genome, settings: GradientSettings) -> Iterator[Problem]:

@@ -65,6 +65,7 @@ class Gradient(Optimizer):
     """Proposes where each epoch of training ends."""
 
     Settings: ClassVar[type[OptimizerSettings]] = GradientSettings
+    trains: ClassVar[bool] = True
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
     needs_tokens: bool = True

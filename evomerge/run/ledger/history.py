@@ -70,6 +70,7 @@ class Ledger:
         header: Mapping[str, Any],
         genome: str,
         known: Sequence[KnownOutcome] = (),
+        mirrors: Sequence[str] = (),
     ) -> Ledger:
         """Starts a run folder.
 
@@ -78,6 +79,7 @@ class Ledger:
             header: Line 1.
             genome: The text of its genome.yml.
             known: Outcomes found by another run and still valid.
+            mirrors: Names of the files that trackers will write.
 
         Raises:
             LedgerError: another process writes it, or it holds files that a run writes and no
@@ -87,7 +89,7 @@ class Ledger:
         with writing(folder.path):
             (folder.path / "documents").mkdir(parents=True, exist_ok=True)
         folder.refuse_special()
-        folder.refuse_files_of_others(genome)
+        folder.refuse_files_of_others(genome, mirrors)
         first = {"kind": "header", **header}
         try:
             header_in(json.loads(canonical_json(first)))  # as it will be read back

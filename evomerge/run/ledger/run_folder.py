@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,17 +94,22 @@ class RunFolder:
         """Per-document results that another run found for a recipe."""
         return self.path / "documents" / f"known-{digest}-{split}.jsonl.gz"
 
-    def refuse_files_of_others(self, genome: str) -> None:
+    def refuse_files_of_others(self, genome: str, mirrors: Iterable[str] = ()) -> None:
         """Where there is no ledger: refuses what a run that begins here would write over.
 
         A genome.yml of the same text may be of a run that was killed as it began.
+
+        Args:
+            genome: The text of its genome.yml.
+            mirrors: Names of files that its trackers write beside the usual ones.
 
         Raises:
             LedgerError: it holds files that a run writes and no run.
         """
         if is_there(self.ledger):
             return
-        taken = [self.best, self.report, self.journal, self.log]
+        usual = (self.best, self.report, self.journal, self.log)
+        taken = [*usual, *(self.path / name for name in mirrors)]
         if not is_file(self.genome) or read_bytes(self.genome) != genome.encode():
             taken.append(self.genome)
         for place in (self.optimizer, self.front, self.path / "documents"):
