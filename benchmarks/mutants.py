@@ -3,8 +3,9 @@
     python benchmarks/mutants.py [WORD ...]
 
 The table is `mutants.yml`: what stands in a module, what stands there instead, and the tests that
-have to fail. Words choose the modules that have one of them in their path. Everything happens in a
-copy; the exit code is 1 where a mutant survives, and an old text that stands nowhere ends it all.
+have to fail. Words choose the mutants that have one of them in their line of the printed table: in
+the path, the old text or the new one. Everything happens in a copy; the exit code is 1 where a
+mutant survives, and an old text that stands nowhere ends it all.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class Mutant:
     now: str
     tests: tuple[str, ...]
 
+    def __str__(self) -> str:
+        was, now = (" ".join(text.split()) for text in (self.was, self.now))
+        return f"{self.file}: {was}  ->  {now}"
+
     def put_into(self, text: str) -> str:
         """The text of the module with the fault in it."""
         if text.count(self.was) != 1:
@@ -55,15 +60,15 @@ class Mutant:
 
 
 def table(words: Sequence[str] = ()) -> list[Mutant]:
-    """The mutants of the modules that are asked for, each tried on today's text."""
+    """The mutants that are asked for, each tried on today's text."""
     found = []
     for entry in yaml.safe_load(TABLE.read_text(encoding="utf-8")):
         file, tests = f"evomerge/{entry['file']}", tuple(entry["tests"])
-        if words and not any(word in file for word in words):
-            continue
         for pair in entry["mutants"]:
-            found.append(Mutant(file, pair["was"], pair["now"], tests))
-            found[-1].put_into((ROOT / file).read_text(encoding="utf-8"))
+            mutant = Mutant(file, pair["was"], pair["now"], tests)
+            if not words or any(word in str(mutant) for word in words):
+                mutant.put_into((ROOT / file).read_text(encoding="utf-8"))
+                found.append(mutant)
     return found
 
 
@@ -134,9 +139,8 @@ def main() -> None:
         n_survived = 0
         for mutant, is_caught, seconds in tried(mutants, root):
             n_survived += not is_caught
-            was, now = (" ".join(text.split()) for text in (mutant.was, mutant.now))
             verdict = "caught  " if is_caught else "SURVIVED"
-            print(f"{verdict} {seconds:5.1f} s  {mutant.file}: {was}  ->  {now}", flush=True)
+            print(f"{verdict} {seconds:5.1f} s  {mutant}", flush=True)
     print(f"{len(mutants) - n_survived} of {len(mutants)} mutants caught")
     sys.exit(n_survived > 0)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evomerge.foundations.text_safety import escaped, harmless, offender
+from evomerge.foundations.text_safety import escaped, harmless, offender, shown
 
 OBEYED = (
     "\x00\x07\x08\x1b\x7f\x85\x9b\xad\u061c\u180e\u200b\u200e\u200f\u2028\u202e\u2060\u2066\u206f"
@@ -34,3 +34,9 @@ def test_what_a_terminal_obeys_or_nobody_sees_becomes_visible(character):
 def test_what_languages_are_written_with_stays(text):
     assert harmless(text) == text
     assert offender(text) == ""
+
+
+def test_long_lines_are_shown_without_their_middle():
+    long, whole = "a" * 200 + "b" * 100 + "c" * 200, "d" * 400
+    short = f"{'a' * 200} (… 100 characters …) {'c' * 200}"
+    assert shown(f"{long}\n{whole}\n\x1b\n{long}") == f"{short}\n{whole}\n␛\n{short}"

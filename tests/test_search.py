@@ -240,6 +240,8 @@ def test_no_recipe_is_evaluated_twice(tmp_path):
     assert len(run.ledger.trials) == N_BASELINES + 11
     twins = [e for e in events if str(e.candidate.origin) == "optimizer"]
     assert len({e.scores for e in twins}) == 2
+    timed = [trial for trial in run.ledger.trials.values() if trial.outcome.seconds]
+    assert len(timed) == N_BASELINES + 2  # hours are counted once
 
 
 @pytest.mark.parametrize("patience", [5, 6, 7, 8])

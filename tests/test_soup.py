@@ -58,6 +58,8 @@ def test_a_search_starts_at_the_soup_of_all_and_knows_each_model_alone():
     assert merge_space.recipe(average.point).digest == average.recipe.digest
     assert all(first[f"model {model}"].genotype is not None for model in MODELS)
     assert first["base org/base"].genotype is None
+    among = soup(base_model="org/b")
+    assert among.base_point() == among.source_point(1)
 
 
 def test_the_recipe_of_another_average_is_no_soup():

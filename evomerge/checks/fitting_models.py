@@ -10,6 +10,7 @@ from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.foundations.reading import real_path
+from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import COMPUTED, family_of
 
@@ -72,7 +73,9 @@ def _fix_for_parts(*models: ModelFacts) -> str:
 
 
 def depths(context: CheckContext) -> Iterator[Finding]:
-    """Models of several depths, with the depth of every model."""
+    """Models of several depths, with the depth of every model, where all merge layer by layer."""
+    if merge_space_for(context.genome.genome).mixes_depths:
+        return
     for reference, model in _pairs(context):
         expected, got = (_n_layers(one) for one in (reference, model))
         if expected != got:
@@ -102,9 +105,7 @@ def own_depths(context: CheckContext) -> Iterator[Finding]:
 
 def widths(context: CheckContext) -> Iterator[Finding]:
     """Tensors of other shapes; numbers of tokens apart."""
-    for reference, model in _pairs(context):
-        if _n_layers(reference) != _n_layers(model):
-            continue
+    for reference, model in _comparable(context):
         axes = {w.name: w.vocabulary_axis for w in weights_of(reference)}
         differing = [
             name
@@ -157,11 +158,12 @@ def _changed_widths(reference: ModelFacts, model: ModelFacts) -> str:
 
 def tensor_names(context: CheckContext) -> Iterator[Finding]:
     """Optional tensors that only one of two models has; the head apart, which may be tied."""
-    for reference, model in _pairs(context):
-        if _n_layers(reference) != _n_layers(model):
-            continue
+    for reference, model in _comparable(context):
+        both = {w.name for w in weights_of(reference)} & {w.name for w in weights_of(model)}
         optional = {
-            w.name for w in weights_of(reference) if w.is_optional and w.vocabulary_axis is None
+            w.name
+            for w in weights_of(reference)
+            if w.is_optional and w.vocabulary_axis is None and w.name in both
         }
         differing = sorted(optional & (reference.tensors.keys() ^ model.tensors.keys()))
         if differing:
@@ -221,6 +223,14 @@ def _pairs(context: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
         return
     for model in others_of(context):
         if model.architecture == reference.architecture:
+            yield reference, model
+
+
+def _comparable(context: CheckContext) -> Iterator[tuple[ModelFacts, ModelFacts]]:
+    """Pairs whose tensors of one name meet in a merge."""
+    mixes = merge_space_for(context.genome.genome).mixes_depths
+    for reference, model in _pairs(context):
+        if mixes or _n_layers(reference) == _n_layers(model):
             yield reference, model
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 from evomerge.foundations.counted import counted
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces import merge_space_for
@@ -17,32 +18,13 @@ from evomerge.models.facts import ModelFacts, TensorFacts
 if TYPE_CHECKING:
     from evomerge.foundations.machine import Capacity
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HEADER_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 SHARE_OF_COPIES = 8  # sources are copied into the dtype of the merge in this part of free memory
-COMPUTED_BYTES = 4  # merges and scores are computed in float32
 SCORED_AT_ONCE = 2048  # positions whose logits are float32 at once
 IN_BLOCKS = ("linear", "task_arithmetic", "slerp")  # never hold a whole tensor, on a CPU
 WORKSPACE_BYTES = 64 << 20  # what these hold at once
 PROCESS_BYTES = 1 << 30  # Python, torch, transformers and lm-eval themselves
 RUN_FOLDER_BYTES = 100 << 20  # documents are compressed: a few MB per thousand trials
-
-
-@dataclass(frozen=True)
-class Need:
-    """Something that takes memory or disk.
-
-    Attributes:
-        what: In words.
-        n_bytes: How much.
-        is_certain: Whether a run cannot do with less.
-        has_gradient: Whether training needs as much again, for a gradient of it.
-    """
-
-    what: str
-    n_bytes: int
-    is_certain: bool = True
-    has_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,8 +217,20 @@ def stores_of(
     run_dir: Path | None,
     methods: Collection[str] = (),
     training: Training | None = None,
+    others: Iterable[Need] = (),
 ) -> tuple[Storage, ...]:
-    """Where a run takes memory and disk on this machine, and how much there is."""
+    """Where a run takes memory and disk on this machine, and how much there is.
+
+    Args:
+        sizes: Of the models.
+        tokens_per_pass: Tokens of the largest forward pass.
+        workers: Trials at once.
+        device: Of the live model.
+        run_dir: The run folder, where known.
+        methods: Merge methods of the run.
+        training: What the optimizers train.
+        others: What else is where the live model is.
+    """
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
     ram, gpu = resources.memory(), resources.gpu_memory(device)
@@ -250,7 +244,7 @@ def stores_of(
         shared=not is_gpu,
         in_blocks=not is_gpu and bool(methods) and set(methods) <= {*IN_BLOCKS},
     )
-    needs += training.memory if training is not None else ()
+    needs += [*others, *(training.memory if training is not None else ())]
     processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
     if is_gpu:
         loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
@@ -118,15 +119,16 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
     if sizes is None:
         return ()
     passes = (e.tokens_per_pass(context.device, LONGEST_ROW) for e in context.evaluators.values())
-    workers = genome.execution.workers
+    workers, most = genome.execution.workers, max(passes, default=0)
     return stores_of(
         replace(sizes, staged=_n_staged(context) * sizes.n_values * sizes.item),
-        max(passes, default=0),
+        most,
         workers,
         context.device,
         context.run_dir,
         _methods(context),
         _training(context, sizes),
+        path_needs(context, most),
     )
 
 

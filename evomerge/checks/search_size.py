@@ -189,7 +189,8 @@ def idle_parameters(context: CheckContext) -> Iterator[Finding]:
     if merge_space is None:
         return
     space = merge_space.space
-    first_of = {_kind(p): index for index, p in reversed([*enumerate(space)])}
+    asked = [(i, p) for i, p in enumerate(space) if p.name not in merge_space.conditional]
+    first_of = {_kind(p): index for index, p in reversed(asked)}
     for (name, *_), index in first_of.items():
         digests = set()
         for end in (0.0, 1.0):

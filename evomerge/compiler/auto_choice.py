@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.resources import ITEM_BYTES
+from evomerge.checks.need import ITEM_BYTES
 from evomerge.checks.search_plan import storage_of
 from evomerge.compiler.make_optimizer import OptimizerChoice, choice_of, elsewhere, n_objectives
 from evomerge.compiler.recorded_genome import recorded_header

@@ -54,6 +54,8 @@ _SEARCH: Mapping[str, Any] = {"name": "cma_es", "start": "average", "step": 1 / 
 _RESEMBLES = 0.65
 # What stands in files without a meaning there, though another block has a key of that name.
 _MEANT_NOT = ("name", "int8_mask")
+# Where these stand without `models`, a recipe was written that mergekit-evolve cannot read either.
+_HOLD_MODELS = ("slices", "modules")
 
 
 def read_as_evolve(source: YamlFile) -> YamlFile:
@@ -126,6 +128,8 @@ def _ours(path: KeyPath) -> set[str]:
 def _is_ignored(path: KeyPath, block: Mapping[str, Any], known: frozenset[str]) -> bool:
     key, ours = str(path[-1]), _ours(path[:-1])
     if key in known | ours or (key not in _MEANT_NOT and home_of(Genome, path, sorted(ours))):
+        return False
+    if key in _HOLD_MODELS and "models" not in block:
         return False
     missing = (ours | known) - block.keys()
     return not any(SequenceMatcher(None, key, one).ratio() >= _RESEMBLES for one in missing)

@@ -26,8 +26,9 @@ from evomerge.genome.yaml_file import YamlFile
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
 _SLICES_NOTE = (
-    "Let `evomerge init --from RECIPE` open it where its slices hold whole models, or try it as it "
-    "is with optimizer.seed_from."
+    "Let `evomerge init --from RECIPE` open it where its slices hold whole models, search stacks "
+    "of layers with space: {name: layers, encoding: slices, slices: ...}, or try it as it is with "
+    "optimizer.seed_from."
 )
 _LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
 
@@ -216,7 +217,7 @@ def _unknown_key(path: KeyPath, where: str, known: Sequence[str]) -> Problem:
     """A key that is misspelt, or stands in another block than its own."""
     name = str(path[-1])
     if path[:-1] == ("genome",) and name in ("slices", "modules"):
-        return Problem(f"{name!r} of a recipe cannot be searched yet", where, _SLICES_NOTE)
+        return Problem(f"{name!r} of a recipe is no key of this block", where, _SLICES_NOTE)
     home = home_of(Genome, path, known)
     if home:
         return Problem(f"{name!r} is no key of this block", where, f"Move it to {home}.")

@@ -7,6 +7,7 @@ parameters      the parameters of one merge method, as finely as the genome says
 slerp_pairs     which two of several models a layer group interpolates between, and where
 adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
 soup            which models are in a uniform average
+layers          which layer of which model runs next, how often, and how much it adds
 moe             the merges that mergekit-moe joins into a mixture of experts
 =============== ============================================================================
 """
@@ -22,6 +23,7 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
         "parameters": "evomerge.merge_spaces.parameter_space:ParameterSpace",
         "slerp_pairs": "evomerge.merge_spaces.slerp_pairs:SlerpPairs",
         "adapter_factors": "evomerge.merge_spaces.adapter_factors:AdapterFactors",
+        "layers": "evomerge.merge_spaces.layer_paths.layer_space:LayerSpace",
         "soup": "evomerge.merge_spaces.soup:Soup",
         "moe": "evomerge.merge_spaces.moe_space:MoeSpace",
     },

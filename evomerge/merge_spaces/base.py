@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -50,8 +50,12 @@ class MergeSpace(ABC):
         merge_method: The one of its recipes; empty: the genome names it.
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
         unlearned: Why it has no weights that could be learned; empty where it has.
+        mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
         made: Of its models those that earlier stages made, by folder, and how.
+        conditional: Names of coordinates that act only where others say so.
+        longest_path: Layers of the deepest model it makes, where that is its own to say.
+        scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
 
     Raises:
         GenomeError: nothing varies, or the genome asks for what the space cannot do.
@@ -63,8 +67,12 @@ class MergeSpace(ABC):
     merge_method: ClassVar[str] = ""
     folds_adapters: ClassVar[bool] = True
     unlearned: ClassVar[str] = ""
+    mixes_depths: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
     made: Made = MappingProxyType({})
+    conditional: Collection[str] = ()
+    longest_path: int | None = None
+    scaled_tensors: tuple[str, ...] = ()
 
     def __init__(
         self, definition: MergeDefinition, architecture: Architecture, out_dtype: str
@@ -220,6 +228,11 @@ class MergeSpace(ABC):
                 "out_dtype": self.out_dtype,
             }
         )
+
+    @property
+    def has_one_depth(self) -> bool:
+        """Whether all models have equally many layers, so that tensor can meet tensor."""
+        return not self.architecture.depths
 
     def average_recipe(self) -> Recipe:
         """The uniform average of the models, without the base."""

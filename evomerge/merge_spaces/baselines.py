@@ -58,7 +58,7 @@ def _base(merge_space: MergeSpace) -> Iterator[Named]:
 
 
 def _average(merge_space: MergeSpace) -> Iterator[Named]:
-    if len(merge_space.definition.models) > 1:
+    if len(merge_space.definition.models) > 1 and merge_space.has_one_depth:
         yield Origin(OriginKind.AVERAGE), merge_space.average_recipe(), merge_space.average_point()
 
 

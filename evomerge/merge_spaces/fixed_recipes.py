@@ -43,14 +43,15 @@ def slerp(merge_space: MergeSpace) -> Iterator[Named]:
     definition = merge_space.definition
     models = [source.model for source in definition.models]
     is_pair = len(inputs_of(models, definition.base_model, method_named("slerp")).models) == 2
-    if is_pair and merge_space.folds_adapters:
+    if is_pair and merge_space.folds_adapters and merge_space.has_one_depth:
         yield _named(merge_space, "slerp 0.5", "slerp", {}, {"t": 0.5})
 
 
 def _n_task_vectors(merge_space: MergeSpace) -> int:
-    """Models that are measured from a base; adapters that are summed apart have none here."""
+    """Models measured from a base; adapters summed apart, and models of other depths, are none."""
     definition = merge_space.definition
-    if definition.base_model is None or not merge_space.folds_adapters:
+    is_possible = merge_space.folds_adapters and merge_space.has_one_depth
+    if definition.base_model is None or not is_possible:
         return 0
     return sum(source.model != definition.base_model for source in definition.models)
 

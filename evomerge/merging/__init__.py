@@ -5,7 +5,7 @@ kind  how it comes to life
 ===== ==========================================================
 moe   its experts are merged into their places in one model
 multi what is made on the way lies on disk, the last is live
-merge its weights are computed into a live model that stays
+merge its weights are computed into a live model that stays; stacks of layers run as they are
 ===== ==========================================================
 
 Each is made from the :class:`evomerge.merging.mergers.Mergers` that it is one of.
@@ -21,6 +21,6 @@ MERGERS: Registry[Callable[..., Merger]] = Registry(
     {
         "moe": "evomerge.merging.joined_experts:JoinedMerger",
         "multi": "evomerge.merging.staged:StagedMerger",
-        "merge": "evomerge.merging.mergers:resident",
+        "merge": "evomerge.merging.path_merger:PathMerger",
     },
 )

@@ -41,8 +41,3 @@ class Mergers:
         """See :class:`Merger`."""
         for merger in self._of_kind.values():
             merger.forget_structures()
-
-
-def resident(mergers: Mergers) -> Merger:
-    """The one that stays."""
-    return mergers.resident

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
+from mergekit.common import dtype_from_name
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import MergeError
@@ -146,6 +147,23 @@ class ResidentMerger:
         """Drops all plans and what their kernels keep, so that others have the memory."""
         self._plans.clear()
 
+    def surroundings(self, recipe: Recipe) -> BuiltFolder:
+        """What a built folder holds beside the weights."""
+        return self._plan(reachable(recipe), recipe).output
+
+    def dtype_in(self, folder: BuiltFolder) -> torch.dtype:
+        """That of a live model with such surroundings, float32 where nobody says."""
+        dtype = dtype_from_name(self.dtype) or folder.config.dtype
+        return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+    def drop_model(self) -> None:
+        """Gives back the live model; the next merge loads one again."""
+        self._weights = None
+
+    def load(self, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]) -> Weights:
+        """A model beside its own, as a folder with these tensors loads."""
+        return Weights.load(config, tensors, device=self._device, dtype=self.dtype, ties=self.ties)
+
     def write_frame(self, recipe: Recipe, folder: Path) -> None:
         """Writes what a built folder holds beside the weights: configuration and tokenizer."""
         self._outputs.write(self.structure(recipe), folder)
@@ -255,13 +273,7 @@ class ResidentMerger:
             plan.weights_key = (plan.output.config_text, frozenset(tensors))
             if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
                 self._weights = weights = None  # frees the old model before the new one
-                weights = Weights.load(
-                    plan.output.config,
-                    tensors,
-                    device=self._device,
-                    dtype=self.dtype,
-                    ties=self.ties,
-                )
+                weights = self.load(plan.output.config, tensors)
                 self._weights, self._weights_key = weights, plan.weights_key
                 return weights.module
             weights.copy(tensors)

@@ -21,6 +21,8 @@ class Architecture:
         final_norm: Names of the tensors after the last layer that are not the head.
         head: Names of the output head's tensors; empty where it is tied to the
             embeddings and has no tensor of its own.
+        depths: Layers of the models that have another number of them.
+        lists_layers: Whether its configuration says of every layer which kind it is.
         has_buffers: Whether checkpoints hold buffers beside them that transformers computes itself.
         alike: Tensor name -> model -> a number, the same for models that hold equal tensors
             there; tensors and models are left out where nothing is known to be equal.
@@ -33,7 +35,13 @@ class Architecture:
     final_norm: tuple[str, ...]
     head: tuple[str, ...]
     has_buffers: bool = False
+    depths: Mapping[ModelName, int] = field(default_factory=dict)
+    lists_layers: bool = False
     alike: Mapping[str, Mapping[ModelName, int]] = field(default_factory=dict, compare=False)
+
+    def depth_of(self, model: ModelName) -> int:
+        """Number of layers of one of the models."""
+        return self.depths.get(model, self.n_layers)
 
     @property
     def absent_head(self) -> tuple[str, ...]:

@@ -15,6 +15,15 @@ def ties_by_default(model_type: str) -> bool:
     return bool(getattr(CONFIG_MAPPING[model_type](), "tie_word_embeddings", False))
 
 
+def lists_layers(model_type: str) -> bool:
+    """Whether configurations of a native type say of every layer which kind it is."""
+    from transformers import CONFIG_MAPPING  # heavy, as below
+
+    if not is_native(model_type):
+        return False
+    return isinstance(getattr(CONFIG_MAPPING[model_type](), "layer_types", None), list)
+
+
 def native_types() -> list[str]:
     """Every type that transformers has code for."""
     from transformers import CONFIG_MAPPING  # heavy; asked when a model has been read

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evomerge.foundations.errors import ModelError
+from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import COMPUTED, Weight, family_of
+from evomerge.models.native import lists_layers
 
 
 def describe(models: Sequence[ModelFacts]) -> Architecture:
@@ -39,6 +41,7 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
     def names(weights: Sequence[Weight]) -> tuple[str, ...]:
         return tuple(w.name for w in stored(weights) if not w.name.endswith(COMPUTED))
 
+    depths = {ModelName.model_validate(one.reference): family.n_layers(one) for one in models}
     return Architecture(
         name=first.architecture,
         n_layers=n_layers,
@@ -46,5 +49,7 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
         layer_tensors=names(family.layer),
         final_norm=names([w for w in family.after if w.vocabulary_axis is None]),
         head=names([w for w in family.after if w.vocabulary_axis is not None]),
+        depths={name: depth for name, depth in depths.items() if depth != n_layers},
+        lists_layers=lists_layers(str(first.text_config.get("model_type", ""))),
         has_buffers=any(w.name.endswith(COMPUTED) for w in stored(family.layer)),
     )

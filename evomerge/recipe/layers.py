@@ -110,13 +110,13 @@ def _spans(slices: Sequence[Mapping[str, Any]], n_layers: int) -> list[tuple[int
         ]
         more = ", ..." if len(spans) > _SHOWN else ""
         raise _refusal(
-            f"its slices stack layers ({', '.join(shown)}{more}): which layers a merge has is not "
-            "searched yet"
+            f"its slices stack layers ({', '.join(shown)}{more}): which layers a merge has is "
+            "searched by space: layers, which no recipe is opened into"
         )
     if ends[-1] != n_layers:
         raise _refusal(
-            f"its slices end at layer {ends[-1]} of {n_layers}: which layers a merge has is not "
-            "searched yet"
+            f"its slices end at layer {ends[-1]} of {n_layers}: which layers a merge has is "
+            "searched by space: layers, which no recipe is opened into"
         )
     return spans
 

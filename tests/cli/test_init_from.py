@@ -328,7 +328,8 @@ REFUSED = {
             "merge_method": "passthrough",
         },
         f"recipe.yml: its slices stack layers (layers 0 to 2 of {M1}, layers 0 to 2 of {M1}): "
-        "which layers a merge has is not searched yet. Name it as optimizer.seed_from",
+        "which layers a merge has is searched by space: layers, which no recipe is opened into. "
+        "Name it as optimizer.seed_from",
     ),
     "slices of other models": (
         {
@@ -352,7 +353,7 @@ REFUSED = {
             "slices": [{"sources": [{"model": M1, "layer_range": [0, 3]}]}],
             "merge_method": "passthrough",
         },
-        "its slices end at layer 3 of 6: which layers a merge has is not searched yet",
+        "its slices end at layer 3 of 6: which layers a merge has is searched by space: layers",
     ),
     "a model twice": (
         {"models": [entry(M1), entry(M2), entry(M1)], "merge_method": "karcher"},

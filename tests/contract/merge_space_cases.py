@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from evomerge.genome.merge_block import MergeDefinition
@@ -24,6 +25,16 @@ LLAMA = Architecture(
     ("model.norm.weight",),
     ("lm_head.weight",),
 )
+# With all tensors that add to the residual stream, which paths may scale.
+GATED = replace(
+    LLAMA,
+    layer_tensors=(
+        *LLAMA.layer_tensors,
+        "model.layers.{layer}.self_attn.o_proj.weight",
+        "model.layers.{layer}.mlp.down_proj.weight",
+    ),
+)
+ARCHITECTURES = {"layers": GATED}
 # Two modules of embeddings, a tied head, a layer module whose name holds another's.
 GPT = Architecture(
     "GPT2LMHeadModel",
@@ -53,6 +64,22 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "layer": {"granularity": "layer"},
     "parameter": {"granularity": "parameter"},
     "tensor": {"granularity": "tensor"},
+}
+
+# Two models of LLAMA's three layers, written as two slices that may vary.
+_SLICES = [
+    {"model": "org/model_0", "layer_range": [0, {"integer": [1, 3]}]},
+    {
+        "model": "org/model_1",
+        "layer_range": [{"integer": [0, 2]}, 3],
+        "scale": {"range": [0.5, 2.0]},
+    },
+]
+LAYER_SPACES: dict[str, dict[str, Any]] = {
+    "path": {"edits": 1},
+    "mask": {"encoding": "mask", "repeats": 1},
+    "mask-twice": {"encoding": "mask", "scales": None},
+    "slices": {"encoding": "slices", "slices": _SLICES},
 }
 
 OPENED_LAYOUTS = ("evolve", "evolve-filters", "parameter")
@@ -93,8 +120,9 @@ def definition(method: Method, **fields: Any) -> MergeDefinition:
     return MergeDefinition.model_validate(data)
 
 
-def build(definition: MergeDefinition, architecture: Architecture = LLAMA) -> MergeSpace:
-    return merge_space_for(definition)(definition, architecture, "bfloat16")
+def build(definition: MergeDefinition, architecture: Architecture | None = None) -> MergeSpace:
+    kind = merge_space_for(definition)
+    return kind(definition, architecture or ARCHITECTURES.get(kind.name, LLAMA), "bfloat16")
 
 
 def _cases() -> dict[str, MergeDefinition]:
@@ -123,6 +151,9 @@ def _cases() -> dict[str, MergeDefinition]:
     for layout in ("evolve-groups", "evolve-filters", "evolve-smooth", "parameter"):
         found[f"moe-{layout}"] = _mixture(**LAYOUTS[layout])
     found["soup"] = MergeDefinition.model_validate(soup)
+    for name, settings in LAYER_SPACES.items():
+        block = {"models": soup["models"], "space": {"name": "layers", **settings}}
+        found[f"layers-{name}"] = MergeDefinition.model_validate(block)
     return found
 
 

@@ -47,7 +47,14 @@ def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values
         base = slice_.base_model or config.base_model
         spec.validate_inputs([source.model for source in slice_.sources], base)
     found: Values = {}
-    n_layers = 0
+    stacked = [
+        (str(s.sources[0].model), layer)
+        for s in slices
+        for layer in range(*s.sources[0].layer_range)
+    ]
+    is_path = config.merge_method == "passthrough" and config.slices is not None
+    if is_path:  # which layers there are is what it says
+        found.update({(f"layer {n}", "", "hop"): hop for n, hop in enumerate(stacked)})
     for tensor, slice_, t in _places(slices, architecture):
         reader = ConfigReader(config=config, t=t, slice_out=slice_)
         shared, per_input = resolve_parameters(
@@ -63,8 +70,7 @@ def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values
             found.update({(tensor, str(model), name): v for name, v in values.items()})
         if slice_.base_model:
             found[tensor, "", "pair"] = tuple(str(source.model) for source in slice_.sources)
-    n_layers = sum(s.sources[0].layer_range[1] - s.sources[0].layer_range[0] for s in slices)
-    assert n_layers == architecture.n_layers
+    assert is_path or len(stacked) == architecture.n_layers
     return found
 
 
@@ -81,6 +87,7 @@ def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:
 def _places(
     slices: list[OutputSliceDefinition], architecture: Architecture
 ) -> Iterator[tuple[str, OutputSliceDefinition, float]]:
+    place = 0
     for tensor in architecture.embeddings:
         yield tensor, slices[0], 0
     for slice_ in slices:
@@ -88,6 +95,7 @@ def _places(
         for layer in range(start, end):
             t = (layer - start) / (end - start - 1) if end - start > 1 else 1
             for tensor in architecture.layer_tensors:
-                yield tensor.replace("{layer}", str(layer)), slice_, t
+                yield tensor.replace("{layer}", str(place)), slice_, t
+            place += 1
     for tensor in (*architecture.final_norm, *architecture.head):
         yield tensor, slices[-1], 0

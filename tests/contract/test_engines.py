@@ -69,17 +69,19 @@ def test_a_list_that_comes_again_is_answered_by_the_model_that_is_bound(make, mo
     texts = engine.generate(prompts := [Prompt(p, GenerationRequest(6)) for p in PROMPTS])
     engine.bind(modules[1])
     assert engine.log_likelihoods(ASKED) == make(modules[1]).log_likelihoods(ASKED) != first
+    assert len(engine.log_likelihoods(ASKED[:4])) == 4  # it begins as the one before, and is none
     assert engine.generate(prompts) == make(modules[1]).generate(prompts) != texts
 
 
 def test_a_whole_text_is_the_sum_of_its_windows(make, modules):
     engine = make(modules[0])
-    engine.max_length = 7
     texts = [[3, 5, 8], [9], list(range(3, 20)), []]
-    found = engine.text_log_likelihoods(texts)
-    for text, value in zip(texts, found, strict=True):
-        windows = [Continuation(*w) for w in windows_of(text, engine.prefix_token_id, 7)]
-        assert value == pytest.approx(sum(plainly(modules[0], w)[0] for w in windows), abs=1e-3)
+    for length in (7, 5):  # the next model reads less
+        engine.max_length = length
+        found = engine.text_log_likelihoods(texts)
+        for text, value in zip(texts, found, strict=True):
+            windows = [Continuation(*w) for w in windows_of(text, engine.prefix_token_id, length)]
+            assert value == pytest.approx(sum(plainly(modules[0], w)[0] for w in windows), abs=1e-3)
 
 
 def test_windows_are_those_of_lm_eval():
@@ -91,7 +93,10 @@ def test_windows_are_those_of_lm_eval():
 
 def test_a_text_has_to_begin_with_something(make, modules):
     engine = make(modules[0])
-    engine.tokenizer.bos_token = engine.tokenizer.eos_token = None
+    assert engine.prefix_token_id == engine.tokenizer.bos_token_id
+    engine.tokenizer.bos_token = None
+    assert engine.prefix_token_id == engine.eot_token_id == engine.tokenizer.eos_token_id
+    engine.tokenizer.eos_token = None
     with pytest.raises(EvaluationError, match="neither BOS nor EOS"):
         engine.text_log_likelihoods([[3, 4]])
 

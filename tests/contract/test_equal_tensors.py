@@ -139,6 +139,19 @@ def test_a_source_that_is_the_base_takes_part_where_the_table_says_so(
         assert not all(torch.equal(low[tensor], high[tensor]) for tensor in low)
 
 
+@pytest.mark.parametrize("method", ["linear", "ties"])
+def test_equal_tensors_stay_what_they_are_where_their_weights_are_not_searched(
+    folders, merger, method
+):
+    definition = block(method, [folders["one"], folders["two"]], folders["base"], filters=["norm"])
+    space = space_of(definition, tuple(name for name in names_of_all() if "norm" in name))
+    assert {one.place for one in space.idle} == {"norm"}
+    assert space.space.n_dims > 0
+    expected = load_file(folders["base"] / "model.safetensors")[NORM]
+    for merged in ends(merger, space):
+        assert torch.allclose(merged[NORM], expected, rtol=1e-5, atol=1e-7)
+
+
 def names_of_all() -> Iterator[str]:
     yield from LLAMA.embeddings
     for layer in range(LLAMA.n_layers):

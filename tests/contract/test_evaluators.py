@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.built_model import BuiltModel
-from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.composite import Composite, evaluator_for
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
@@ -193,6 +193,7 @@ def test_tasks_of_several_kinds_are_scored_together_in_their_order(model):
     assert [key.task for key in keys] == order == names(evaluator)
     assert tuple(metric.key for metric in found.metrics[:3]) == keys
     assert set(theirs.metrics) <= set(found.metrics)
+    assert len({metric.key for metric in found.metrics}) == len(found.metrics)
     assert [one for one in found.documents if one.task == CHOICE] == list(theirs.documents)
     assert (found.samples, found.tallies) == (theirs.samples, theirs.tallies)
     assert tuple(one.key for one in evaluator.first_documents(model)) == keys
@@ -207,6 +208,19 @@ def test_tasks_of_several_kinds_are_scored_together_in_their_order(model):
     )
     assert (evaluator.means, evaluator.unverifiable) == ("lm-eval", {"wave", "low"})
     assert evaluator.tokens_per_pass("cpu", 7) == alone.tokens_per_pass("cpu", 7)
+
+
+def test_kinds_that_score_a_folder_follow_one_another(model_folder):
+    given = CASES["perplexity"].tasks
+    parts = {(index,): made(one) for index, one in enumerate(given)}
+    tasks, engine = [Task.model_validate(one) for one in given], ENGINES["transformers"]
+    whole, shares = Composite(parts, tasks, EvaluationBlock(), engine), []
+    keys = whole.prepare()
+    built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
+    documents, metrics = whole.score_folder(built, shares.append)
+    assert shares == pytest.approx([*(i / 10 for i in range(6)), *(i / 10 for i in range(5, 11))])
+    assert {one.task for one in documents} == {task.name for task in tasks}
+    assert {str(key) for key in keys} <= set(metrics)
 
 
 def test_mistakes_of_several_kinds_are_told_where_they_stand():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.foundations.secret import HIDDEN, WITHHELD, Secret
@@ -60,11 +60,13 @@ def test_words_that_local_servers_are_given_for_a_key_withhold_nothing(word, tex
     assert Secret(word).clean(text) == text
 
 
-def test_less_than_eight_characters_are_no_key():
+def test_eight_characters_are_a_key_and_less_are_none():
+    assert Secret("k3y-4567").clean("a k3y-4567 b") == f"a {HIDDEN} b"
     assert Secret("EMPTY").clean("EMPTY words") == "EMPTY words"
     assert Secret("").clean("anything") == "anything"
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=200))
 def test_no_text_without_the_key_is_changed(text):
     assert SECRET.clean(text) == text

@@ -73,6 +73,9 @@ class Formula(Evaluator):
             for task, key, curve in zip(self.tasks, keys, curves, strict=True)
         )
 
+    def tokens_per_pass(self, device, longest):
+        return 0
+
     def contents(self):
         return tuple(TaskContents(f.key.task, f.key.task, ()) for f in self.facts())
 

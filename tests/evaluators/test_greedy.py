@@ -6,9 +6,12 @@ from collections import defaultdict
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from evomerge.inference.transformers import greedy
 from evomerge.inference.transformers.greedy import SlotMemory
+from evomerge.inference.transformers.stops import StopTexts
 from tests.evaluators.tiny_requests import asked, bound, build, prompts, small_trees, words
 from tests.tiny_models import tiny_tokenizer
 
@@ -102,3 +105,27 @@ def test_prompts_of_like_length_are_read_together():
     assert greedy._evenly([90] * 20 + [80] * 20 + [9] * 20) == 43
     assert greedy._evenly([90, *[9] * 40]) == 16
     assert greedy._evenly([5, 1]) == 2
+
+
+@pytest.fixture(scope="module")
+def bytes_alone():
+    """A tokenizer of bytes, and of "ab"."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*alphabet, "ab"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("a", "b")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_a_stop_text_is_found_in_other_pieces_than_its_own(bytes_alone):
+    x, a, b = (bytes_alone.encode(text)[0] for text in "xab")
+    assert len(bytes_alone.encode("ab")) == 1
+    found = StopTexts(bytes_alone, ["ab"]).are_in([[x, a, b], [x, a], [x, b, a]])
+    assert found == [True, False, False]
+
+
+def test_a_stop_text_may_end_in_a_part_of_a_letter(bytes_alone):
+    row = bytes_alone.encode("bé")
+    assert len(row) == 3
+    assert StopTexts(bytes_alone, ["é"]).are_in([row, row[:2]]) == [True, False]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
 
 import pytest
 import torch
 
+from evomerge.inference.base import Continuation
+from evomerge.inference.shortage import give_back, is_shortage
 from evomerge.inference.transformers import pass_budget as budget
+from evomerge.inference.transformers.likelihoods import largest, n_read, rows_of, scoring_pass
 from evomerge.inference.transformers.pass_budget import PassBudget, PassBudgets
-from evomerge.inference.transformers.trees import lay_out
+from evomerge.inference.transformers.trees import lay_out, lay_out_apart
 from tests.evaluators.tiny_requests import (
     asked,
     assert_same,
@@ -125,6 +129,7 @@ def test_the_budget_is_halved_until_the_longest_items_fit_and_then_kept(passes, 
 
 def test_memory_too_short_for_one_row_is_an_error(passes, monkeypatch):
     monkeypatch.setattr(budget, "UNTRIED", ())
+    monkeypatch.setattr(budget, "give_back", lambda _: None)
     module = build("llama")
     passes(module, most_tokens=5)
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
@@ -142,6 +147,50 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         PassBudgets("auto").find("pairs", 10, fail)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("a task that speaks of being out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error, is_one):
+    assert is_shortage(error) == is_one
+
+
+def test_what_a_failed_pass_held_is_given_back():
+    def fail():
+        held = torch.zeros(1)
+        alive.append(weakref.ref(held))
+        raise MemoryError
+
+    alive: list[weakref.ref[torch.Tensor]] = []
+    try:
+        fail()
+    except MemoryError as error:
+        give_back(error)
+        assert alive[0]() is None
+
+
+def test_the_passes_that_are_tried_are_the_widest_and_the_one_from_which_most_is_read():
+    requests = [
+        Continuation([*range(4, 40)], [5]),
+        Continuation([4], [*range(5, 25)]),
+        Continuation([4, 6], [7]),
+    ]
+    readers = rows_of(requests, 100)
+    [(_, trees)] = lay_out_apart(n_read(requests, readers))
+    widest, most_read, least = (scoring_pass([tree], (), requests, readers) for tree in trees)
+    assert [one.requests for one in (widest, most_read, least)] == [[0], [1], [2]]
+    for own in ([least, most_read, widest], [most_read, widest, least]):
+        assert [one.requests for _, (one,) in largest([((), own)])] == [[0], [1]]
+    assert [one.requests for _, (one,) in largest([((), [widest, least])])] == [[0]]
+    assert largest([]) == []
 
 
 def test_a_batch_size_of_the_genome_is_never_searched_for(monkeypatch):

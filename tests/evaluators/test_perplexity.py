@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from evomerge.foundations.errors import EvaluationError, GenomeError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 
-TEXTS = ["the quick brown fox", "jumps over the lazy dog", "pack my box with five dozen jugs"]
+TEXTS = ["the quick brown fox", "jumps over the lazy dög", "pack my box with five dozen jugs"]
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_values_are_those_of_the_definition(judge, live_model):
         with torch.no_grad():
             logits = live_model.module(ids).logits.log_softmax(-1)[0, :-1]
         likelihood = float(logits.gather(1, ids[0, 1:, None]).sum())
-        bits.append(-likelihood / math.log(2) / len(text))
+        bits.append(-likelihood / math.log(2) / len(text.encode()))
         words.append(math.exp(-likelihood / len(text.split())))
     own, other = evaluation.metrics
     assert (str(own.key), own.higher_is_better, own.n) == (
@@ -80,6 +82,8 @@ def test_paragraphs_are_joined_while_there_is_room(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n\n\nthree\r\n \r\nfour, far too long\n\nfive\n")
     settings = PerplexitySettings(file=str(tmp_path / "a.txt"), chunk_bytes=14)
     assert texts_of(settings) == ["one\ntwo\n\nthree", "four, far too long", "five\n"]
+    (tmp_path / "a.txt").write_text("one\ntwö\n\nthree")  # a byte more
+    assert texts_of(settings) == ["one\ntwö", "three"]
 
 
 def test_documents_longer_than_the_context_are_told_and_scored(judge, live_model, tmp_path):
@@ -96,7 +100,7 @@ def test_documents_longer_than_the_context_are_told_and_scored(judge, live_model
     [
         ("a.txt", b"", "'a.txt' holds no text"),
         ("a.txt", b" \n\n ", "'a.txt' holds no text"),
-        ("a.txt", b"one\ntw\xff", "line 2 of 'a.txt' is no text in UTF-8"),
+        ("a.txt", b"one\ntw\xff\nthree\n", "line 2 of 'a.txt' is no text in UTF-8"),
         ("a.txt", b"one\n\ntwo\0", "line 3 of 'a.txt' holds zero bytes, no text"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": ', "line 3 of 'a.jsonl' is no JSON"),
         ("a.jsonl", b'{"txt": "a"}\n', "line 1 of 'a.jsonl' has no text under 'text'"),
@@ -118,6 +122,26 @@ def test_what_is_no_regular_file_is_refused(judge, tmp_path):
     for name in ("folder", "pipe", "absent"):
         with pytest.raises(GenomeError, match=rf"tasks\[0\].perplexity: .*'{name}'"):
             judge({"perplexity": name}).prepare()
+
+
+def test_a_model_with_another_tokenizer_is_read_by_that_one(judge, live_model):
+    evaluator = judge({"perplexity": "rows.jsonl"})
+    before = evaluator.evaluate(live_model)
+    other = replace(live_model, tokenizer=copy.deepcopy(live_model.tokenizer))
+    other.tokenizer.bos_token = None
+    after = evaluator.evaluate(other)
+    assert after == judge({"perplexity": "rows.jsonl"}).evaluate(other) != before
+
+
+def test_a_perplexity_beyond_all_numbers_fails_where_it_is_read_and_is_left_out_elsewhere(
+    judge, live_model, tmp_path
+):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": "qzx" * 900}) + "\n")
+    found = judge({"perplexity": "rows.jsonl"}).evaluate(live_model)
+    assert [metric.key.metric for metric in found.metrics] == ["bits_per_byte"]
+    assert [list(one.values) for one in found.documents] == [["bits_per_byte,none"]]
+    with pytest.raises(EvaluationError, match="is inf, expected a finite number"):
+        judge({"perplexity": "rows.jsonl", "metric": "word_perplexity"}).evaluate(live_model)
 
 
 def test_a_broken_model_fails_as_a_candidate(judge, live_model):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from evomerge.foundations.errors import RunError
 from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Real, Space
@@ -61,6 +63,11 @@ class Scribe(Optimizer):
 
 class Reader(Scribe):
     needs_documents = True
+
+
+class Refuses(Scribe):
+    def _ask(self):
+        raise RunError("nothing teaches here")
 
 
 class Workshop:
@@ -180,6 +187,14 @@ def test_links_with_nothing_to_ask_are_passed_over(workshop):
         workshop.link(0.3, 2),
     )
     assert float(step(chain)[0, 0]) == 0.3
+
+
+def test_after_a_link_that_proposed_nothing_the_next_begins_as_a_first_one_does(workshop):
+    first = replace(workshop.link(0.1, 2, kind=Refuses), is_optional=True)
+    chain = workshop.chain(first, workshop.link(0.2, 1))
+    chain.tell(np.array([[0.75, 0.125]]), np.array([0.5]))
+    assert float(step(chain)[0, 0]) == 0.2
+    assert not workshop.begun[1].context.begins_at_best
 
 
 def test_it_is_finished_when_its_last_link_is(workshop):

@@ -110,8 +110,8 @@ MISTAKES = {
     ),
     "slices of a recipe": (
         "genome: {merge_method: passthrough, slices: [{sources: []}]}\ntasks: [arc_easy]\n",
-        r"genome.slices: 'slices' of a recipe cannot be searched yet. Let `evomerge init "
-        r"--from RECIPE` open .*seed_from.$",
+        r"genome.slices: 'slices' of a recipe is no key of this block. Let `evomerge init "
+        r"--from RECIPE` open .*encoding: slices.*seed_from.$",
     ),
     "a parameter out of its bounds": (
         GENOME.format("ties, parameters: {density: {range: [0.5, 1.4]}}"),
@@ -141,6 +141,12 @@ def test_a_mistake_that_needs_no_model_is_told_before_any_is_read(write, mistake
     text, message = MISTAKES[mistake]
     with pytest.raises(GenomeError, match=message):
         read_genomes(write(text))
+
+
+@pytest.mark.parametrize("key", ["slices", "modules"])
+def test_a_recipe_that_holds_its_models_elsewhere_lacks_none(write, key):
+    (found,) = problems(write(f"genome: {{merge_method: linear, {key}: [1]}}\ntasks: [x]\n"))
+    assert found.startswith(f"g.yml:1: genome.{key}: '{key}' of a recipe cannot be searched yet")
 
 
 def test_true_is_no_number(write):

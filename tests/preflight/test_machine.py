@@ -11,7 +11,8 @@ import pytest
 
 from evomerge.checks import machine_room as machine
 from evomerge.checks.context import CheckContext
-from evomerge.checks.resources import Need, Storage, memory_needs, sizes_of
+from evomerge.checks.need import Need
+from evomerge.checks.resources import Storage, memory_needs, sizes_of
 from evomerge.checks.search_plan import storage_of
 from evomerge.compiler import auto_choice
 from evomerge.foundations import machine as resources

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.comparison import FEW, LEAST_DIFFERING, Comparison
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import gain_text, score_text, with_error
@@ -87,8 +87,21 @@ def test_it_is_said_in_words_whether_searching_pays(gain, answer, sentence):
 
 
 def test_few_documents_make_the_rule_rough():
-    (sentence, _) = verdict([table("holdout", Comparison(0.04, 0.01, 12, 12))])
-    assert sentence.endswith("With so few documents the rule is rough.")
+    for n, is_rough in [(12, True), (FEW - 1, True), (FEW, False)]:
+        (sentence, _) = verdict([table("holdout", Comparison(0.04, 0.01, n, 12))])
+        assert sentence.endswith("With so few documents the rule is rough.") == is_rough
+
+
+@pytest.mark.parametrize(
+    ("n", "sentence"),
+    [
+        (1, "1 differs: too few"),
+        (LEAST_DIFFERING - 1, f"{LEAST_DIFFERING - 1} differ: too few"),
+        (LEAST_DIFFERING, "holdout documents, more than 1.96"),
+    ],
+)
+def test_a_few_documents_that_differ_tell_nothing(n, sentence):
+    assert sentence in verdict([table("holdout", Comparison(0.04, 0.01, 300, n))])[0]
 
 
 def test_holdout_decides_then_validation_then_the_search_tasks():

@@ -190,11 +190,6 @@ def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return found
 
 
-def _alike(text: str) -> str:
-    """The same for texts that differ in blanks and capitals alone."""
-    return " ".join(text.split()).casefold()
-
-
 def _evaluation(corpora: Sequence[Corpus], log_likelihoods: Sequence[float]) -> Evaluation:
     """Metrics and documents, from the log-likelihood of each text.
 

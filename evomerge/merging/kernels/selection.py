@@ -180,14 +180,12 @@ def _followed(
             mark(read(low, high)[order[: n_first - low]])
             return marks
         split = Split(read, low, high)
-        if n_first < split.cut:
+        if n_first <= split.cut:
             high, read = split.cut, split.left
         else:
             if split.pivot == threshold:
                 for start, stop in spans(split.cut - low, READ):
                     mark(split.left(low + start, low + stop))
-            if n_first == split.cut:
-                return marks
             low, read = split.cut, split.right
         read = _held(read, low, high)
     return None

@@ -1,0 +1,194 @@
+"""Recipes that stack layers of single models, live without a merge: layers are there, in a row.
+
+The live model has a shell for every place of a layer, with the place's own index, so that layers
+that run twice keep keys and values apart; its parameters are those of the layer that runs there.
+What mergekit would build has the same tensors, each place with a copy of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from mergekit.common import set_config_value
+from transformers import PreTrainedConfig
+
+from evomerge.foundations.deadline import Deadline
+from evomerge.merging.built_files import BuiltFolder
+from evomerge.merging.layer_shells import LayerShells, Row
+from evomerge.merging.live_model import LiveModel
+from evomerge.merging.merge_failures import failures_told
+from evomerge.merging.mergers import Mergers
+from evomerge.merging.resident_layers import ResidentTensors, SingleModel, module_of
+from evomerge.merging.structure import Structure
+from evomerge.recipe.adapter_sum import sum_in
+from evomerge.recipe.plain import Recipe
+from evomerge.recipe.stacked import StackedLayer, ends_of, stacked_layers
+
+
+class PathMerger:
+    """Merges plain recipes: stacks of layers by running these, all others into one live model.
+
+    One of the two models is in memory at a time.
+
+    Args:
+        mergers: Whose resident merger it takes.
+    """
+
+    def __init__(self, mergers: Mergers) -> None:
+        self._resident = mergers.resident
+        self._models: dict[str, SingleModel] = {}
+        self._ends: dict[str, _Ends] = {}
+        self._shells: LayerShells | None = None
+        self._tensors: ResidentTensors | None = None
+        self._impossible: set[str] = set()  # models whose tensors are not parameters one by one
+
+    def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
+        """See :class:`evomerge.merging.base.Merger`."""
+        layers = stacked_layers(recipe)
+        is_stack = len(recipe.config.get("slices") or ()) > 1 or self._shells is not None
+        if layers and is_stack and not self._impossible & {repr(one.model) for one in layers}:
+            with torch.no_grad(), failures_told():
+                live = None if sum_in(recipe) else self._run(recipe, layers, deadline or Deadline())
+            if live is not None:
+                return live
+        self._shells = self._tensors = None
+        return self._resident.merge(recipe, deadline)
+
+    def forget_structures(self) -> None:
+        """See :class:`evomerge.merging.base.Merger`."""
+        self._models.clear()
+        self._ends.clear()
+        self._shells = self._tensors = None
+        self._resident.forget_structures()
+
+    def _run(
+        self, recipe: Recipe, layers: Sequence[StackedLayer], deadline: Deadline
+    ) -> LiveModel | None:
+        """The live model of a stack; None where it has to be merged."""
+        ends = self._ends_of(recipe, len(layers))
+        if self._shells is None:
+            self._resident.drop_model()
+        if self._tensors is None:
+            self._tensors = ResidentTensors(
+                self._resident.device, self._resident.dtype_in(ends.folder)
+            )
+        tensors = ends.tensors(recipe, self._tensors)
+        names, stack = ends.layer_names(len(layers)), []
+        for layer in layers:
+            deadline.check()
+            stack.append(self._layer(recipe, layer, self._tensors))
+        self._tensors.forget_unused()
+        shells = self._shells
+        key = (ends.key, frozenset(tensors), tuple(one is not None for one in stack[0]))
+        if shells is None or shells.key != key or shells.most < len(layers):
+            self._shells = shells = None  # before the next one takes memory
+            weights = self._resident.load(
+                ends.config(len(layers)), {**tensors, **_named(stack, names)}
+            )
+            if weights.in_place and weights.module.dtype == self._tensors.dtype:
+                shells = LayerShells.of(weights.module, weights.bound, [*tensors], names, key)
+            if shells is None:
+                self._impossible.update(repr(layer.model) for layer in layers)
+                return None
+            self._shells = shells
+        module = shells.run(tensors, stack, ends.layers_key)
+        module.generation_config = ends.folder.generation
+        return LiveModel(module=module, tokenizer=ends.folder.tokenizer)
+
+    def _layer(
+        self, recipe: Recipe, layer: StackedLayer, tensors: ResidentTensors
+    ) -> list[torch.nn.Parameter | None]:
+        single = self._single(recipe, layer.model)
+        return [
+            None if planned is None else tensors.parameter(planned, layer.scale_of(planned.name))
+            for planned in single.layer(layer.layer)
+        ]
+
+    def _single(self, recipe: Recipe, model: Any) -> SingleModel:
+        passed = _passed(recipe, model)
+        if passed.digest not in self._models:
+            self._models[passed.digest] = SingleModel(self._resident.structure(passed))
+        return self._models[passed.digest]
+
+    def _ends_of(self, recipe: Recipe, n_layers: int) -> _Ends:
+        """What surrounds the layers of a stack, planned once for all with the same ends."""
+        donor = recipe.models[0]
+        whole = self._resident.surroundings(_passed(recipe, donor.in_recipe))
+        lists_layers = isinstance(getattr(whole.config, "layer_types", None), list)
+        # A configuration that lists its layers can be written for its own number of them only.
+        n_between = n_layers - 1 if lists_layers else min(n_layers - 1, 1)
+        plan = ends_of(recipe, n_between)
+        key = plan.structure_key
+        if key not in self._ends:
+            self._ends[key] = _Ends(
+                self._resident.structure(plan), self._resident.surroundings(plan), n_between
+            )
+        return self._ends[key]
+
+
+def _passed(recipe: Recipe, model: Any) -> Recipe:
+    """One of a recipe's models as it is, in the dtypes of the recipe."""
+    kept = {key: recipe.config[key] for key in ("dtype", "out_dtype") if key in recipe.config}
+    return Recipe({"merge_method": "passthrough", "models": [{"model": model}], **kept})
+
+
+class _Ends:
+    """What surrounds the layers of a stack.
+
+    Args:
+        structure: Of the recipe with its ends alone.
+        folder: What would lie beside its weights.
+        n_between: Its layers but for the last.
+
+    Attributes:
+        folder: As given.
+        layers_key: Where the configuration has the number of layers.
+        key: Equal where the configurations are, but for that number.
+    """
+
+    def __init__(self, structure: Structure, folder: BuiltFolder, n_between: int) -> None:
+        self.folder, self._structure, self._n_between = folder, structure, n_between
+        self._module = module_of(structure)
+        of_layers = {w.name for i in range(n_between + 1) for w in self._module.layer_weights(i)}
+        self._outer = [planned.name not in of_layers for planned in structure.tensors]
+        self.layers_key = str(self._module.info.num_layers_config_key())
+        self.key = replace(folder, config=self.config(1)).config_text
+
+    def config(self, n_layers: int) -> PreTrainedConfig:
+        """The configuration of a stack of so many layers."""
+        config = copy.deepcopy(self.folder.config)
+        set_config_value(config, self.layers_key, n_layers)
+        return config
+
+    def layer_names(self, n_layers: int) -> list[list[str]]:
+        """Names of the tensors of every layer of a stack."""
+        return [
+            [weight.name for weight in self._module.layer_weights(index)]
+            for index in range(n_layers)
+        ]
+
+    def tensors(self, recipe: Recipe, tensors: ResidentTensors) -> dict[str, torch.nn.Parameter]:
+        """Embeddings, final norm and head of a stack, by their names."""
+        found: dict[str, torch.nn.Parameter] = {}
+        values = self._structure.values(ends_of(recipe, self._n_between))
+        for (planned, of_tensor), is_outer in zip(values, self._outer, strict=True):
+            if is_outer:
+                (settings,) = of_tensor.settings
+                parameter = tensors.parameter(planned, settings.get("scale"))
+                if parameter is not None:
+                    found[planned.name] = parameter
+        return found
+
+
+def _named(stack: Sequence[Row], names: Sequence[Sequence[str]]) -> dict[str, torch.nn.Parameter]:
+    """The parameters of all layers, by their names in a built folder."""
+    return {
+        name: parameter
+        for in_layer, parameters in zip(names, stack, strict=True)
+        for name, parameter in zip(in_layer, parameters, strict=True)
+        if parameter is not None
+    }

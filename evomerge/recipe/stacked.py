@@ -1,0 +1,107 @@
+"""Recipes that stack layers of single models, as they are or scaled: which layers, in which order.
+
+People call them frankenmerges. Nothing is merged in them, so that nobody need write a weight to
+score one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.recipe.plain import Recipe
+
+_METHOD, _SCALE = "passthrough", "scale"
+
+
+@dataclass(frozen=True)
+class ScaleEntry:
+    """What some tensors are multiplied by.
+
+    Attributes:
+        filter: Text in their names; None for all that no entry before names.
+        value: The factor.
+    """
+
+    filter: str | None
+    value: float
+
+
+@dataclass(frozen=True)
+class StackedLayer:
+    """One layer of one model.
+
+    Attributes:
+        model: As the recipe names it.
+        layer: Which of its layers.
+        scales: The first that matches counts.
+    """
+
+    model: Any
+    layer: int
+    scales: tuple[ScaleEntry, ...]
+
+    def scale_of(self, name: str) -> float | None:
+        """What a tensor is multiplied by, as mergekit finds it; None where it is not."""
+        for entry in self.scales:
+            if entry.filter is None or entry.filter in name:
+                return entry.value
+        return None
+
+
+def stacked_layers(recipe: Recipe) -> tuple[StackedLayer, ...]:
+    """The layers that a recipe stacks, in order; none where it is no such recipe.
+
+    A scale over depth, which mergekit interpolates within a slice, is none of what is read here.
+    """
+    config = recipe.config
+    slices = config.get("slices")
+    if config.get("merge_method") != _METHOD or not isinstance(slices, Sequence):
+        return ()
+    found: list[StackedLayer] = []
+    for slice_ in slices:
+        sources = slice_["sources"]
+        if len(sources) != 1:
+            return ()
+        scopes = [part.get("parameters") or {} for part in (sources[0], slice_, config)]
+        entries = [one for scope in scopes for one in _entries(scope.get(_SCALE))]
+        scales = tuple(entry for entry in entries if entry is not None)
+        if len(scales) < len(entries):
+            return ()
+        start, end = sources[0]["layer_range"]
+        found += (StackedLayer(sources[0]["model"], layer, scales) for layer in range(start, end))
+    return tuple(found)
+
+
+def ends_of(recipe: Recipe, n_between: int) -> Recipe:
+    """The same recipe with no layers but for its ends: embeddings, norm and head are the same.
+
+    Args:
+        recipe: One that stacks layers.
+        n_between: Layers beside the last; they stand for any.
+    """
+    slices = recipe.config["slices"]
+    first, last = (_one_layer(slices[index]) for index in (0, -1))
+    return Recipe({**recipe.config, "slices": [*[first] * n_between, last]})
+
+
+def _one_layer(slice_: Mapping[str, Any]) -> dict[str, Any]:
+    return {**slice_, "sources": [{**slice_["sources"][0], "layer_range": [0, 1]}]}
+
+
+def _entries(setting: Any) -> Iterator[ScaleEntry | None]:
+    """The entries of one setting; None for one that is no plain factor."""
+    if isinstance(setting, Mapping):
+        setting = [setting]
+    if setting is None:
+        return
+    if not isinstance(setting, list):
+        setting = [{"value": setting}]
+    for entry in setting:
+        value = entry.get("value") if isinstance(entry, Mapping) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            yield None
+        else:
+            name = entry.get("filter")
+            yield ScaleEntry(None if name == "*" else name, float(value))
