@@ -43,13 +43,16 @@ _GENOME = """
 genome:
   models: [{models}]
   base_model: {folder}/base
+{space}
+tasks: [{{name: tiny_arc, metric: acc}}]
+task_search_path: [{folder}]
+optimizer: {{name: {optimizer}, budget: {budget}, population_size: {population}}}
+"""
+_MERGES = """
   merge_method: task_arithmetic
   granularity: {granularity}
   {layer_granularity}
   parameters: {{weight: {{range: [0, 1]}}}}
-tasks: [{{name: tiny_arc, metric: acc}}]
-task_search_path: [{folder}]
-optimizer: {{name: {optimizer}, budget: {budget}, population_size: {population}}}
 """
 
 
@@ -67,6 +70,8 @@ class Size:
         optimizer: Its name.
         budget: Trials it proposes.
         population: Trials it proposes at once.
+        mean: Of probabilities, where mixtures are searched; empty: merges are.
+        vocabulary: Rows of embeddings and head; 0: as many as there are tokens.
     """
 
     models: int = 2
@@ -78,6 +83,8 @@ class Size:
     optimizer: str = "random"
     budget: int = 6
     population: int = 1
+    mean: str = ""
+    vocabulary: int = 0
 
 
 @contextmanager
@@ -108,11 +115,14 @@ def write(folder: Path, size: Size) -> Path:
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "task.yaml").write_text(_TASK.format(folder=folder))
     step = size.layer_granularity
+    merges = _MERGES.format(
+        granularity=size.granularity,
+        layer_granularity="" if step is None else f"layer_granularity: {step}",
+    )
     text = _GENOME.format(
         folder=folder,
         models=", ".join(f"{folder}/model-{index}" for index in range(size.models)),
-        granularity=size.granularity,
-        layer_granularity="" if step is None else f"layer_granularity: {step}",
+        space=f"  space: {{name: mixture, mean: {size.mean}}}" if size.mean else merges,
         optimizer=size.optimizer,
         budget=size.budget,
         population=size.population,
@@ -131,7 +141,7 @@ def write_models(folder: Path, size: Size) -> None:
     )
     config = AutoConfig.for_model(
         "llama",
-        vocab_size=len(tokens),
+        vocab_size=size.vocabulary or len(tokens),
         hidden_size=size.width,
         intermediate_size=2 * size.width,
         num_hidden_layers=size.layers,

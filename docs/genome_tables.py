@@ -179,6 +179,7 @@ def spaces() -> Iterator[str]:
         kind = MERGE_SPACES[name]
         keys = sorted(kind.reads - ({"merge_method"} if kind.merge_method else set()))
         method = f"`{kind.merge_method}`" if kind.merge_method else "the genome's"
+        method = "none" if kind.mixes else method
         listed = "all" if kind.reads == SPACE_KEYS else ", ".join(f"`{key}`" for key in keys)
         yield f"| `{name}` | {MERGE_SPACES.summary(name)} | {method} | {listed} |"
     for name in MERGE_SPACES:

@@ -22,6 +22,7 @@ CALLS = {
         "render",
         "all the rest",
     ),
+    "mixture.py --trials 3 --documents 10": ("arithmetic", "geometric", "the bar of 10 ms"),
     "merge.py --size 25m --rounds 1 --methods linear --no-memory": ("linear",),
     "scoring.py --documents 2 --prompts 2 --repeats 1 --threads 1 --settings defaults": (
         "own few-shot",

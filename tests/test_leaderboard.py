@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.objective import Objective
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.run.leaderboard import Leaderboard
@@ -138,3 +140,19 @@ def test_what_one_standing_learns_misleads_no_other():
     one, other = start.with_trial(trial(1, 0.9, 0.9)), start.with_trial(trial(1, 0.0, 0.0))
     assert (ids(one.front()), ids(other.front())) == ([1], [0])
     assert ids(start.with_trial(trial(2, 0.5, 0.5, recipe=1)).front()) == [2]
+
+
+def mixture(trial_id, *values):
+    one = trial(trial_id, *values, recipe="mixture")
+    origin = Origin(OriginKind.MIXTURE)
+    return replace(one, candidate=replace(one.candidate, origin=origin))
+
+
+@pytest.mark.parametrize("name", ["weighted_sum", "per_task"])
+def test_a_mixture_beside_the_merges_never_wins(name):
+    trials = [trial(0, 0.1, 0.2), mixture(1, 0.9, 0.9), trial(2, 0.5, 0.1)]
+    for found in (leaderboard(name, *trials), Leaderboard(leaderboard(name).objective, (*trials,))):
+        assert found.best.candidate.trial_id == 2 or name == "per_task"
+        assert ids(found.front()) == ([0, 2] if name == "per_task" else ids(found.front()))
+        assert 1 not in ids(found.ranked()) + ids(found.front())
+        assert ids(found.complete) == [0, 1, 2]  # it is scored, and shown

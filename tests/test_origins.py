@@ -88,3 +88,16 @@ def test_a_record_comes_back_whole(tmp_path):
     found = Ledger.open(run.ledger.folder, read_only=True).trials[99].candidate.origin
     assert found == EPOCH.of_link(4, "whole")
     assert (found.name, found.is_taught) == ("whole, gradient, epoch 3", True)
+
+
+def test_a_ledger_knows_every_kind_of_origin(tmp_path):
+    run = record_run(tmp_path / "run", n_trials=2)
+    file = run.ledger.folder.ledger
+    trial = next(line for line in file.read_text().splitlines() if '"trial"' in line)
+    lines = [
+        json.dumps({**json.loads(trial), "id": 90 + n, "origin": origin_line(Origin(kind))})
+        for n, kind in enumerate(OriginKind)
+    ]
+    file.write_text(file.read_text() + "\n".join(lines) + "\n")
+    found = Ledger.open(run.ledger.folder, read_only=True).trials
+    assert [found[90 + n].candidate.origin.kind for n in range(len(OriginKind))] == [*OriginKind]

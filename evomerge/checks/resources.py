@@ -70,6 +70,7 @@ class Sizes:
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
         made: Bytes of models that earlier stages will make.
+        n_mixed: Models that are in memory at once for a mixture of them.
         staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
 
@@ -84,6 +85,7 @@ class Sizes:
     adapted: int
     n_columns: int = 0
     made: int = 0
+    n_mixed: int = 0
     staged: int = 0
 
 
@@ -114,7 +116,13 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
         adapted=sum(of_model[m.name] for m in models if m.adapter is not None and not in_sums),
         n_columns=sum(tensor.shape[-1] for tensor in first.tensors.values() if tensor.shape),
         made=sum(of_model[m.name] for m in models if m.is_foreseen),
+        n_mixed=_n_mixed(genome),
     )
+
+
+def _n_mixed(genome: Genome) -> int:
+    mixes = merge_space_for(genome.genome).mixes or "mixture" in genome.baselines
+    return len(genome.genome.models) if mixes else 0
 
 
 def _copies(models: Sequence[ModelFacts], dtype: str) -> int:
@@ -159,7 +167,9 @@ def memory_needs(
     kept = min(sizes.copies, free // SHARE_OF_COPIES)
     scored = min(tokens_per_pass, SCORED_AT_ONCE) * sizes.vocabulary * COMPUTED_BYTES
     each = "" if workers == 1 else f", {workers} workers"
+    mixed = [Need(f"live models of a mixture{each}", workers * sizes.n_mixed * live)]
     return [
+        *(mixed if sizes.n_mixed else ()),
         Need(
             counted(sizes.n_sources, "source") + ("" if shared else each),
             copies * sizes.sources,

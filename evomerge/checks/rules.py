@@ -52,6 +52,7 @@ MODEL_RULES = Rules(
     "heads:untied_heads",
     "token_ids:has_tokenizer",
     "token_ids:vocabularies",
+    "token_ids:mixed_vocabularies",
     "token_ids:padded_rows",
     "token_ids:added_tokens",
     "token_ids:tokenizer_kinds",

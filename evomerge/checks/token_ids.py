@@ -10,6 +10,7 @@ from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, error, warning
+from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts, TokenizerFacts
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -45,6 +46,8 @@ def vocabularies(context: CheckContext) -> Iterator[Finding]:
 
 
 def _choose(context: CheckContext, reference: ModelFacts) -> str:
+    if merge_space_for(context.genome.genome).mixes:
+        return "A mixture adds probabilities token by token: take models with one tokenizer."
     has_base = context.genome.genome.base_model is not None
     own = "base (the base's vocabulary)" if has_base else f"{reference.name} (its vocabulary)"
     return f"Set tokenizer_source: {own} or union (all tokens)."
@@ -94,6 +97,21 @@ def rows(model: ModelFacts) -> int | None:
     return configured if isinstance(configured, int) else None
 
 
+def mixed_vocabularies(context: CheckContext) -> Iterator[Finding]:
+    """Models that one vocabulary is chosen for, beside a mixture of them as they are."""
+    reference = reference_of(context)
+    if "mixture" not in context.genome.baselines or reference is None:
+        return
+    for model in others_of(context) if chosen_tokenizer(context) else ():
+        what = _difference(reference, model)
+        if what:
+            yield error(
+                f"a mixture adds probabilities token by token, and {what}",
+                "baselines",
+                "Remove mixture from baselines.",
+            )
+
+
 def padded_rows(context: CheckContext) -> Iterator[Finding]:
     """Rows beyond the last token, which are cut off where the genome names a tokenizer."""
     block = context.genome.genome.tokenizer
@@ -115,6 +133,8 @@ def padded_rows(context: CheckContext) -> Iterator[Finding]:
 def added_tokens(context: CheckContext) -> Iterator[Finding]:
     """Added tokens that share an id and not a meaning, and ids without a row."""
     reference = reference_of(context)
+    is_mixed = merge_space_for(context.genome.genome).mixes
+    report = error if is_mixed else warning
     expected = reference.tokenizer.added if reference and reference.tokenizer else {}
     for model in context.models:
         added = model.tokenizer.added if model.tokenizer is not None else {}
@@ -124,11 +144,13 @@ def added_tokens(context: CheckContext) -> Iterator[Finding]:
             if reference is not None and expected.get(index, text) != text
         ]
         if clashes and not chosen_tokenizer(context):
-            yield warning(
+            yield report(
                 f"{model.name} has {counted(len(clashes), 'added token')} with an id of another"
                 f" meaning in another model: {some(clashes)}",
                 model.key,
-                "Set tokenizer_source: union, which gives every token an id of its own.",
+                "Take models with one tokenizer."
+                if is_mixed
+                else "Set tokenizer_source: union, which gives every token an id of its own.",
             )
         yield from _without_row(model, added)
 

@@ -46,8 +46,9 @@ def export(
     """Writes the winner of a run folder, or a best.yml, as a recipe that mergekit builds.
 
     A run with several objectives gives one recipe per point of its Pareto front; a mixture of
-    merged experts is a folder of files. Nothing that is there is replaced without --force; a model
-    appears in its folder when it is complete.
+    merged experts is a folder of files, and one of probabilities, which nothing builds, a file for
+    `evomerge eval`. Nothing that is there is replaced without --force; a model appears in its
+    folder when it is complete.
     """
     from evomerge.cli.written import write_result
     from evomerge.foundations.creating import (
@@ -62,6 +63,9 @@ def export(
     is_one = top is None and len(exports) == 1
     if not is_one and output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
+    unbuilt = next((one.recipe.unbuilt for one in exports if one.recipe.unbuilt), "")
+    if build is not None and unbuilt:
+        raise click.UsageError(f"--build has nothing to build: {unbuilt}. Leave it out.")
     if output is None and build is None and exports[0].needs_folder:
         raise click.UsageError("The recipe is several files, which need a folder; name it with -o.")
     jobs = [_job(one, output, build, is_one) for one in exports]

@@ -148,7 +148,7 @@ class Progress:
         self.n_failed_baselines += has_failed and candidate.is_baseline
         if event.is_best:
             self.best, self.best_scores = candidate, event.scores
-        if len(event.scores) > 1:
+        if len(event.scores) > 1 and candidate.origin.may_win:
             self._join_front(event.scores)
         if candidate.is_baseline:
             self.baselines[candidate.origin] = event.scores

@@ -12,6 +12,7 @@ from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Finding, Severity, problems
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
+from evomerge.genome.words import FINAL_SPLITS
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces.base import MergeSpace
 
@@ -80,6 +81,21 @@ def named_models(genome: Genome) -> list[tuple[ModelName, str]]:
     if definition.base_model is not None:
         named.setdefault(definition.base_model, "genome.base_model")
     return list(named.items())
+
+
+def tasks_together(genome: Genome) -> tuple[tuple[str, ...], ...]:
+    """The name of each search task, and of those of other splits that judge the same.
+
+    They have the same name; in a split with none of these names, the same place among as many.
+    """
+    own = [task.name for task in genome.tasks]
+    found = [[name] for name in own]
+    for split in FINAL_SPLITS:
+        names = [task.name for task in genome.split(split)]
+        if len(names) == len(own) and not {*names} & {*own}:
+            for group, name in zip(found, names, strict=True):
+                group.append(name)
+    return tuple(map(tuple, found))
 
 
 def all_models(genome: Genome) -> list[Any]:

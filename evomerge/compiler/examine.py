@@ -14,7 +14,7 @@ from evomerge.checks.reference_model import reference_of
 from evomerge.checks.rules import MODEL_RULES, RULES
 from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.chosen_space import with_space
-from evomerge.compiler.compiled import Compiled, Examination, named_models
+from evomerge.compiler.compiled import Compiled, Examination, named_models, tasks_together
 from evomerge.compiler.directions import turned
 from evomerge.compiler.make_optimizer import (
     OptimizerChoice,
@@ -272,7 +272,7 @@ def merge_space_of(
     kind, architecture = merge_space_for(definition), describe(models)
 
     def space_with(alike_in: Architecture) -> MergeSpace:
-        space = kind(definition, alike_in, dtype)
+        space = kind(definition, alike_in, dtype, tasks_together(genome))
         is_wide = choice and any(chosen.kind.looks_beyond_models for chosen in choice)
         space = space.beyond_models() if is_wide else space
         space.made = made

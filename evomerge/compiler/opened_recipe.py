@@ -92,8 +92,9 @@ def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
 def _refuse_other_kinds(file: Path, config: Any) -> None:
     recipe = Recipe(config if isinstance(config, dict) else {})
     if not recipe.is_plain:
+        why = recipe.unbuilt or f"{recipe.program} builds it"
         raise GenomeError(
-            f"{file} is no single merge, {recipe.program} builds it: its numbers cannot be opened",
+            f"{file} is no single merge, {why}: its numbers cannot be opened",
             fix="Name it as optimizer.seed_from of a genome of its models: it is tried as it is.",
         )
 

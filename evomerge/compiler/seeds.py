@@ -91,9 +91,14 @@ def _refuse_strangers(recipe: Recipe, name: str, merge_space: MergeSpace) -> Non
 
 
 def _refuse_unmergeable(recipe: Recipe, name: str, merge_space: MergeSpace) -> None:
-    """A recipe that mergekit refuses would be a failed trial of the run."""
+    """A recipe that mergekit refuses would be a failed trial of the run, or win and be no merge."""
     from evomerge.merging.refusals import refusals  # loads mergekit; a wrong genome must not
 
+    if recipe.unbuilt and not merge_space.mixes:
+        raise GenomeError(
+            f"{name} is no merge: {recipe.unbuilt}",
+            fix="Name merges, or use space: mixture; baselines: [..., mixture] compares with one.",
+        )
     found = refusals(recipe, merge_space.architecture.n_layers)
     if found:
         raise GenomeError.of(

@@ -126,7 +126,7 @@ class Worker:
     def _make_room(self, candidate: Candidate) -> None:
         """Where the search begins, what the baselines' methods keep has no use any more."""
         if self._is_before_search and not candidate.is_baseline:
-            self.merger.forget_structures()
+            self.merger.forget_structures(candidate.recipe)
         self._is_before_search = candidate.is_baseline
 
     def _compared(

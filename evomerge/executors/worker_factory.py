@@ -93,6 +93,7 @@ class WorkerFactory:
             folders=self.folders,
             ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.engine,
+            tokenizers={},
         )
         scoring = evaluators or self.evaluators()
         return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made)

@@ -12,10 +12,10 @@ from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.genome.words import (
-    BASELINES,
     N_FINALISTS,
     SPLITS,
     TRACKERS,
+    USUAL_BASELINES,
     Baseline,
     Split,
     limit_key,
@@ -217,11 +217,13 @@ class Genome(Block):
         "parent (1); `worst`; `harmonic_mean`; `per_task`: one objective per task (nsga2).",
     )
     baselines: list[Baseline] = Field(
-        default_factory=lambda: list(BASELINES),
+        default_factory=lambda: list(USUAL_BASELINES),
         description="What is scored before the search and has to be beaten: `models`, `base`, "
         "`average`, and what one would have tried, where models and base allow it: "
         "`task_arithmetic` (0.3, 0.5, 0.7, 1 for every model), `ties`, `slerp` (half way). The "
-        "models always stay.",
+        "models always stay. `mixture`, unless named, is none of them: the mean of the models' "
+        "probabilities, which costs what all of them cost and stands beside the merges: it never "
+        "wins.",
     )
     optimizer: OptimizerBlock = Field(
         default_factory=OptimizerBlock, description="Who searches, and for how long."

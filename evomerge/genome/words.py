@@ -7,8 +7,10 @@ from typing import Literal, get_args
 Split = Literal["tasks", "validation", "holdout"]
 SPLITS: tuple[Split, ...] = ("tasks", "validation", "holdout")
 FINAL_SPLITS: tuple[Split, ...] = ("validation", "holdout")  # these do not steer
-Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp"]
+Baseline = Literal["models", "base", "average", "task_arithmetic", "ties", "slerp", "mixture"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+# Those of a genome that names none: a mixture is run by all of its models at once.
+USUAL_BASELINES: tuple[Baseline, ...] = BASELINES[: BASELINES.index("mixture")]
 TRACKERS = ("page", "optuna_journal", "log")  # who hears of a run unless the genome says
 N_FINALISTS = 5
 

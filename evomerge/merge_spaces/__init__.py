@@ -9,6 +9,7 @@ adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
 soup            which models are in a uniform average
 layers          which layer of which model runs next, how often, and how much it adds
 moe             the merges that mergekit-moe joins into a mixture of experts
+mixture         the weights of models whose next-token distributions are combined
 =============== ============================================================================
 """
 
@@ -26,6 +27,7 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
         "layers": "evomerge.merge_spaces.layer_paths.layer_space:LayerSpace",
         "soup": "evomerge.merge_spaces.soup:Soup",
         "moe": "evomerge.merge_spaces.moe_space:MoeSpace",
+        "mixture": "evomerge.merge_spaces.mixture_weights:MixtureWeights",
     },
 )
 

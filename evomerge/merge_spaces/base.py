@@ -42,6 +42,7 @@ class MergeSpace(ABC):
         definition: The ``genome:`` block.
         architecture: What the models have in common.
         out_dtype: Dtype of merged models where the genome does not say.
+        tasks: Names of the tasks, those that judge the same in each split together.
 
     Attributes:
         name: Its name in the table.
@@ -49,6 +50,7 @@ class MergeSpace(ABC):
         reads: Keys of ``genome:`` that say what varies and may stand beside it.
         merge_method: The one of its recipes; empty: the genome names it.
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
+        mixes: Whether its recipes are mixtures: all models answer, token by token.
         unlearned: Why it has no weights that could be learned; empty where it has.
         mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
@@ -66,6 +68,7 @@ class MergeSpace(ABC):
     reads: ClassVar[frozenset[str]] = SPACE_KEYS
     merge_method: ClassVar[str] = ""
     folds_adapters: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
     unlearned: ClassVar[str] = ""
     mixes_depths: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
@@ -75,7 +78,11 @@ class MergeSpace(ABC):
     scaled_tensors: tuple[str, ...] = ()
 
     def __init__(
-        self, definition: MergeDefinition, architecture: Architecture, out_dtype: str
+        self,
+        definition: MergeDefinition,
+        architecture: Architecture,
+        out_dtype: str,
+        tasks: Sequence[Sequence[str]] = (),
     ) -> None:
         misfits = [*self.misfits(definition)]
         if misfits:
@@ -89,6 +96,7 @@ class MergeSpace(ABC):
         self.architecture = architecture
         self.method = method_named(definition.merge_method)
         self.out_dtype = definition.out_dtype or out_dtype
+        self.tasks = tuple(map(tuple, tasks))
         self.space = self._build()
 
     @classmethod

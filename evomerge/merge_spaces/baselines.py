@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from evomerge.genome.words import BASELINES
+from evomerge.genome.words import BASELINES, USUAL_BASELINES
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
+from evomerge.merge_spaces.mixture_weights import uniform_mixture
 from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.kept_stages import stage_in
 
 
-def baselines(merge_space: MergeSpace, kinds: Collection[str] = BASELINES) -> list[Candidate]:
+def baselines(merge_space: MergeSpace, kinds: Collection[str] = USUAL_BASELINES) -> list[Candidate]:
     """What was there before and what one would have tried, each with its point of the space.
 
     Args:
@@ -62,6 +63,13 @@ def _average(merge_space: MergeSpace) -> Iterator[Named]:
         yield Origin(OriginKind.AVERAGE), merge_space.average_recipe(), merge_space.average_point()
 
 
+def _mixture(merge_space: MergeSpace) -> Iterator[Named]:
+    """Where the average of a space is no mixture already."""
+    models = [source.model for source in merge_space.definition.models]
+    if len(models) > 1 and not merge_space.mixes:
+        yield Origin(OriginKind.MIXTURE), uniform_mixture(models), None
+
+
 _KINDS: Mapping[str, Callable[[MergeSpace], Iterator[Named]]] = {
     "models": _models,
     "base": _base,
@@ -69,4 +77,5 @@ _KINDS: Mapping[str, Callable[[MergeSpace], Iterator[Named]]] = {
     "task_arithmetic": task_arithmetic,
     "ties": ties,
     "slerp": slerp,
+    "mixture": _mixture,
 }

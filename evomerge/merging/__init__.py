@@ -1,12 +1,13 @@
 """From recipe to weights, in memory and on disk: the table of mergers, one per kind of recipe.
 
-===== ==========================================================
-kind  how it comes to life
-===== ==========================================================
-moe   its experts are merged into their places in one model
-multi what is made on the way lies on disk, the last is live
-merge its weights are computed into a live model that stays; stacks of layers run as they are
-===== ==========================================================
+======= ==========================================================
+kind    how it comes to life
+======= ==========================================================
+mixture its members stay, and answer together
+moe     its experts are merged into their places in one model
+multi   what is made on the way lies on disk, the last is live
+merge   its weights are computed into a live model that stays; stacks of layers run as they are
+======= ==========================================================
 
 Each is made from the :class:`evomerge.merging.mergers.Mergers` that it is one of.
 """
@@ -19,6 +20,7 @@ from evomerge.merging.base import Merger
 MERGERS: Registry[Callable[..., Merger]] = Registry(
     "merger",
     {
+        "mixture": "evomerge.merging.mixture_merger:MixtureMerger",
         "moe": "evomerge.merging.joined_experts:JoinedMerger",
         "multi": "evomerge.merging.staged:StagedMerger",
         "merge": "evomerge.merging.path_merger:PathMerger",

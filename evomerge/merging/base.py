@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Merger(Protocol):
     """Turns recipe after recipe into a live model.
 
-    What was scored is what is exported: its weights are those that mergekit's own commands build.
+    What was scored is what is exported: its weights are those that mergekit's own commands build,
+    where any does.
     """
 
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
@@ -25,5 +26,9 @@ class Merger(Protocol):
             TrialTimeoutError: the deadline is over.
         """
 
-    def forget_structures(self) -> None:
-        """Gives back what was kept for recipes that will not come again."""
+    def forget_structures(self, coming: Recipe | None = None) -> None:
+        """Gives back what was kept for recipes that will not come again.
+
+        Args:
+            coming: The one that is merged next; None: nobody knows.
+        """

@@ -93,9 +93,12 @@ def build(
         report: Hears how far mergekit is, in [0, 1].
 
     Raises:
-        RunError: mergekit stopped, or cannot read the recipe; its last lines are kept.
+        RunError: mergekit stopped, or cannot read the recipe; its last lines are kept. No command
+            of it builds such a recipe.
         ModelError: a model has its weights in pickle files.
     """
+    if recipe.unbuilt:
+        raise RunError(f"nothing builds it: {recipe.unbuilt}", where=str(out))
     recipe = _readable(recipe, allow_pickle)
     with scratch() as temporary:
         stages = temporary / stages_of(out.name)

@@ -57,12 +57,20 @@ class BuiltFolder:
         return canonical_json(_without_origin(json.loads(self.config.to_json_string(False))))
 
 
-class Outputs:
-    """Reads outputs and keeps tokenizers, so that equal ones are one object."""
+Tokenizers = dict[tuple[tuple[str, str], ...], PreTrainedTokenizerBase]  # names, contents of files
 
-    def __init__(self, options: MergeOptions) -> None:
+
+class Outputs:
+    """Reads outputs and keeps tokenizers, so that equal ones are one object.
+
+    Args:
+        options: mergekit's.
+        tokenizers: Those read so far; None: none.
+    """
+
+    def __init__(self, options: MergeOptions, tokenizers: Tokenizers | None = None) -> None:
         self._options = options
-        self._tokenizers: dict[tuple[tuple[str, str], ...], PreTrainedTokenizerBase] = {}
+        self._tokenizers: Tokenizers = {} if tokenizers is None else tokenizers
 
     def of(self, structure: Structure) -> BuiltFolder:
         """What ``mergekit-yaml`` would write beside the weights.

@@ -58,7 +58,7 @@ class JoinedMerger:
         live.route(parts[0])
         return LiveModel(module=live.module, tokenizer=live.frame.tokenizer)
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """Gives back the live mixture."""
         self._live = None
 

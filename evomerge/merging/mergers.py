@@ -37,7 +37,7 @@ class Mergers:
             self._of_kind[recipe.kind] = MERGERS[recipe.kind](self)
         return self._of_kind[recipe.kind].merge(recipe, deadline)
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """See :class:`Merger`."""
-        for merger in self._of_kind.values():
-            merger.forget_structures()
+        for kind, merger in self._of_kind.items():
+            merger.forget_structures(coming if coming and coming.kind == kind else None)

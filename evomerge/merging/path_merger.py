@@ -58,7 +58,7 @@ class PathMerger:
         self._shells = self._tensors = None
         return self._resident.merge(recipe, deadline)
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """See :class:`evomerge.merging.base.Merger`."""
         self._models.clear()
         self._ends.clear()

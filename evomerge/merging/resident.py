@@ -22,7 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import MergeError
 from evomerge.foundations.reading import is_folder
-from evomerge.merging.built_files import BuiltFolder, Outputs
+from evomerge.merging.built_files import BuiltFolder, Outputs, Tokenizers
 from evomerge.merging.factors import Sums
 from evomerge.merging.hub_cache import reachable
 from evomerge.merging.kept_memory import MemoryBudget
@@ -66,6 +66,8 @@ class ResidentMerger:
             another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
+        tokenizers: Those read so far, of mergers whose models are scored in turn: an equal one is
+            the same object, and requests are not tokenised again. None: its own.
 
     Attributes:
         dtype: As given.
@@ -87,6 +89,7 @@ class ResidentMerger:
         folders: Sequence[Path] = (),
         ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
+        tokenizers: Tokenizers | None = None,
     ) -> None:
         self._device = device
         self.dtype = dtype
@@ -104,7 +107,7 @@ class ResidentMerger:
             budget=budget,
             window=Window(source_bytes, torch.device(device)),
         )
-        self._outputs = Outputs(self._sources.options)
+        self._outputs = Outputs(self._sources.options, tokenizers)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
         self._n_kept = STRUCTURES_KEPT
         self._weights: Weights | None = None
@@ -143,7 +146,7 @@ class ResidentMerger:
         """Gives back the memory of the live model, so that another has it."""
         self._weights = self._weights_key = None
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """Drops all plans and what their kernels keep, so that others have the memory."""
         self._plans.clear()
 

@@ -49,7 +49,7 @@ class StagedMerger:
                 _write(merger, stage.with_models(there), folder / name, deadline)
             return merger.merge(last.with_models(there), deadline)
 
-    def forget_structures(self) -> None:
+    def forget_structures(self, coming: Recipe | None = None) -> None:
         """Nothing is kept."""
 
 

@@ -14,11 +14,13 @@ class OriginKind(str, Enum):
     BASE = "base"
     AVERAGE = "average"
     FIXED = "fixed"  # a recipe that one would have tried without a search
+    MIXTURE = "mixture"  # the models side by side, to compare merges with
     SEED = "seed"  # a merge found earlier
     OPTIMIZER = "optimizer"
 
 
 _BY_NAME = (OriginKind.MODEL, OriginKind.BASE, OriginKind.SEED)
+_UNIFORM = {OriginKind.AVERAGE: "uniform average", OriginKind.MIXTURE: "uniform mixture"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Origin:
         """For people; programs read the record."""
         if self.kind is OriginKind.OPTIMIZER:
             return ", ".join(filter(None, [self.kind.value, self.name]))
-        if self.kind is OriginKind.AVERAGE:
-            return "uniform average"
+        if self.kind in _UNIFORM:
+            return _UNIFORM[self.kind]
         return f"{self.kind.value} {self.name}" if self.kind in _BY_NAME else self.name
 
     @property
@@ -70,6 +72,11 @@ class Origin:
     def is_unmerged(self) -> bool:
         """Whether it is a model as it is, and no merge."""
         return self.kind in (OriginKind.MODEL, OriginKind.BASE)
+
+    @property
+    def may_win(self) -> bool:
+        """Whether it is what the search looks for, and not only beside it to compare with."""
+        return self.kind is not OriginKind.MIXTURE
 
     def of_link(self, link: int, name: str) -> Origin:
         """The same, proposed by one of several optimizers, which people call by a name."""

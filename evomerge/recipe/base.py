@@ -38,12 +38,14 @@ class RecipeKind(ABC):
 
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
-        program: The command of mergekit that makes its model.
+        unbuilt: Why no command of mergekit builds it; empty where one does.
+        program: The command of mergekit that makes its model; empty where none does.
         is_stage: Whether mergekit-multi makes it for other merges.
     """
 
     key: ClassVar[str]
-    program: ClassVar[str]
+    unbuilt: ClassVar[str] = ""
+    program: ClassVar[str] = ""
     is_stage: ClassVar[bool] = True
 
     @classmethod
@@ -74,11 +76,10 @@ class RecipeKind(ABC):
         """
 
     @classmethod
-    @abstractmethod
     def commands(
         cls, config: Mapping[str, Any], files: Sequence[str], out: str, stages: str
     ) -> tuple[Command, ...]:
-        """What builds it, one after the other.
+        """What builds it, one after the other; nothing of what is not built.
 
         Args:
             config: What is built.
@@ -86,6 +87,7 @@ class RecipeKind(ABC):
             out: The folder to be built.
             stages: A folder for what is built on the way.
         """
+        return ()
 
     @classmethod
     def files(cls, config: Mapping[str, Any], stages: str) -> dict[str, str]:

@@ -62,10 +62,10 @@ def folded(recipe: Recipe, made: Made) -> Recipe:
         path = known[last_content][0]
         return _copy(path, made[path])
     there: dict[str, str] = {}
-    for name, content in zip(recipe.made, before, strict=True):
+    for index, content in enumerate(before):
         if content in known:
             free = [path for path in known[content] if path not in there.values()]
-            there[name] = (free or known[content])[0]
+            there[stage_name(index)] = (free or known[content])[0]
     if not there:
         return recipe
     stages: list[Document] = []
@@ -75,20 +75,18 @@ def folded(recipe: Recipe, made: Made) -> Recipe:
 
 def _copied(recipe: Recipe) -> str | None:
     """The folder that a recipe gives back as it is; None where it does something to it."""
-    config = recipe.config
-    if config.get("merge_method") != "passthrough" or set(config) - _OF_A_COPY:
+    before, last = recipe.parts
+    if before or last.get("merge_method") != "passthrough" or set(last) - _OF_A_COPY:
         return None
-    entries = config.get("models") or []
-    if len(entries) != 1 or set(entries[0]) != {"model"}:
-        return None
-    return recipe.models[0].path
+    entries = last.get("models") or []
+    return recipe.models[0].path if [*map(set, entries)] == [{"model"}] else None
 
 
 def _is_exact(copy: Recipe, made: Recipe) -> bool:
     """Whether a copy keeps every bit: nothing is rounded on its way."""
     if made.dtype is None or copy.dtype != made.dtype:
         return False
-    return copy.config.get("dtype", made.dtype) in (made.dtype, "float32")
+    return copy.parts[1].get("dtype", made.dtype) in (made.dtype, "float32")
 
 
 def _copy(path: str, made: Recipe) -> Recipe:
@@ -114,9 +112,9 @@ def _renamed(
     named = {**names, **there}
     before, last = recipe.parts
     needed = _needed(recipe, there)
-    for name, document in zip(recipe.made, before, strict=True):
-        if name in needed:
-            named[name] = _place(stages, _called(document, named))
+    for index, document in enumerate(before):
+        if stage_name(index) in needed:
+            named[stage_name(index)] = _place(stages, _called(document, named))
     return _called(last, named)
 
 
@@ -133,7 +131,7 @@ def _called(document: Document, names: Mapping[str, str]) -> Document:
 def _needed(recipe: Recipe, there: Mapping[str, str]) -> set[str]:
     """Names of the models made on the way that what makes its model needs."""
     before, last = recipe.parts
-    documents = dict(zip(recipe.made, before, strict=True))
+    documents = {stage_name(index): document for index, document in enumerate(before)}
     found: set[str] = set()
     waiting = [last]
     while waiting:
@@ -155,6 +153,6 @@ def _contents(recipe: Recipe) -> list[str]:
     """For each part a digest of what it makes, whatever its stages are called."""
     known: dict[str, str] = {}
     before, last = recipe.parts
-    for name, document in zip(recipe.made, before, strict=True):
-        known[name] = f"made:{digest(_called(document, known))}"
+    for index, document in enumerate(before):
+        known[stage_name(index)] = f"made:{digest(_called(document, known))}"
     return [*known.values(), f"made:{digest(_called(last, known))}"]

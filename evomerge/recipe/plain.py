@@ -1,4 +1,4 @@
-"""Recipe: one complete configuration of mergekit, of any kind; its digest and its YAML."""
+"""Recipe: one complete configuration, of any kind; its digest and its YAML."""
 
 from __future__ import annotations
 
@@ -138,8 +138,13 @@ class Recipe:
         return self._kind.text(self.config)
 
     @property
+    def unbuilt(self) -> str:
+        """Why no command of mergekit builds it; empty where one does."""
+        return self._kind.unbuilt
+
+    @property
     def program(self) -> str:
-        """The command of mergekit that makes its model."""
+        """The command of mergekit that makes its model; empty where none does."""
         return self._kind.program
 
     def files(self, stages: Path | str) -> Mapping[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 _KEY_ORDER = (  # as people write recipes; other keys follow in alphabetical order
-    "merge_method", "model", "layer_range", "filter", "value", "models", "slices", "sources",
+    "mixture", "merge_method", "model", "recipe", "weight", "layer_range", "filter", "value",
+    "models", "slices", "sources",
     "base_model", "parameters", "tokenizer_source", "tokenizer", "chat_template", "dtype",
     "out_dtype",
 )  # fmt: skip

@@ -42,7 +42,7 @@ def contests(
             best.append(None)
             continue
         rank = _rank(run, split, objective, n_objectives)
-        baselines = [trial for trial in scored if trial.candidate.is_baseline]
+        baselines = [t for t in scored if t.candidate.is_baseline and t.candidate.origin.may_win]
         best.append((min(winners, key=rank), min(baselines, key=rank, default=None)))
     rivals = [None if pair is None or pair[1] is None else _id(pair[1]) for pair in best]
     gains, names = Gains(run, split, rules, rivals), short_origins(run.leaderboard.trials)

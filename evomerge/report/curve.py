@@ -26,7 +26,7 @@ class Curve:
         trial_ids: The optimizer's trials.
         scores: Of each of them, None where it failed or is infinite.
         best: Highest score up to each of them, baselines included; None before any.
-        levels: Baseline -> its score.
+        levels: Baseline that the winner has to beat -> its score.
     """
 
     label: str
@@ -64,7 +64,7 @@ def curve_of(run: RecordedRun) -> Curve:
         if not trial.candidate.is_baseline:
             ids.append(trial.candidate.trial_id)
             scores.append(score)
-        elif score is not None:
+        elif score is not None and trial.candidate.origin.may_win:
             levels[names[trial.candidate.trial_id]] = score
     start: float | None = max((level.value for level in levels.values()), default=None)
     values = [None if score is None else score.value for score in scores]

@@ -1,8 +1,9 @@
-"""A winner as plain mergekit YAML, with comment lines that say what it is and how to build it."""
+"""A winner as a file, plain mergekit YAML, with comments that say what it is and what to do."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -114,9 +115,7 @@ class Export(ChosenTrial):
         )
         if sum_in(self.recipe) is not None:
             yield "Its adapter is written where the recipe is: export it with -o FILE."
-        yield from _where_to_build(map(str, self.sources))
-        yield "Build it:"
-        yield from (f"  {line}" for line in self.commands(files, out))
+        yield from self._what_to_do(files, out)
         if _random(self.recipe):
             yield (
                 f"{', '.join(_random(self.recipe))} drops entries at random: the same bits "
@@ -125,6 +124,20 @@ class Export(ChosenTrial):
             yield "threads (OMP_NUM_THREADS) and the same kind of device."
         for what in self.recipe.drawn:
             yield f"{what.capitalize()} are drawn at random: the same need this seed."
+
+    def _what_to_do(self, files: Sequence[Path | str], out: str) -> Iterator[str]:
+        names = list(map(str, self.sources))
+        if self.recipe.unbuilt:
+            yield f"No command builds it: {self.recipe.unbuilt}."
+            yield from _where_to_stand("Score", names)
+            yield "Score it:"
+            yield f"  evomerge eval {shlex.join(map(str, files))} --tasks TASKS"
+            return
+        yield from _where_to_stand("Build", names)
+        if any(not is_folder(name) for name in names):
+            yield "Models of the Hub: without a network build it by `evomerge export --build`."
+        yield "Build it:"
+        yield from (f"  {line}" for line in self.commands(files, out))
 
     def commands(self, files: Sequence[Path | str], out: str) -> list[str]:
         """What builds the model from the files."""
@@ -158,14 +171,11 @@ def _text(value: float, content: Mapping[str, Any]) -> str:
     return score_text(Score(value, content["stderr"], content["n"]))
 
 
-def _where_to_build(names: Iterable[str]) -> Iterator[str]:
-    """What mergekit makes of a folder's name that is no full path."""
-    listed = list(names)
-    folders = sorted(name for name in listed if _is_relative_folder(name))
+def _where_to_stand(verb: str, names: Iterable[str]) -> Iterator[str]:
+    """What becomes of a folder's name that is no full path."""
+    folders = sorted(name for name in names if _is_relative_folder(name))
     if folders:
-        yield f"Build it where these folders are: {', '.join(folders)}."
-    if any(not is_folder(name) for name in listed):
-        yield "Models of the Hub: without a network build it by `evomerge export --build`."
+        yield f"{verb} it where these folders are: {', '.join(folders)}."
 
 
 def _is_relative_folder(name: str) -> bool:

@@ -95,9 +95,9 @@ class Leaderboard:
         return sorted(self._different(), key=key)
 
     def _different(self) -> list[Trial]:
-        """Complete trials, the first of each recipe."""
+        """Complete trials that may win, the first of each recipe."""
         first: dict[str, Trial] = {}
-        for trial in self.complete:
+        for trial in filter(_may_win, self.complete):
             first.setdefault(trial.candidate.recipe.digest, trial)
         return list(first.values())
 
@@ -120,11 +120,11 @@ class Leaderboard:
         """The front where there are several objectives, else the best trial."""
         if self.is_multi:
             return tuple(self._unbeaten(self._different()))
-        return tuple(sorted(self.complete, key=self._loss))[:1]
+        return tuple(sorted(filter(_may_win, self.complete), key=self._loss))[:1]
 
     def _leaders_with(self, trial: Trial) -> tuple[Trial, ...] | None:
         """The leaders once there is one more trial; None where all have to be compared anew."""
-        if trial.outcome.state is not TrialState.COMPLETE:
+        if trial.outcome.state is not TrialState.COMPLETE or not _may_win(trial):
             return self.leaders
         if not self.is_multi:
             return (min(sorted((*self.leaders, trial), key=_trial_id), key=self._loss),)
@@ -178,6 +178,10 @@ def anchored(
     bases = [e for origin, e in found.items() if origin.kind is OriginKind.BASE]
     parents = [e for origin, e in found.items() if origin.kind is OriginKind.MODEL]
     return objective.with_anchors(next(iter(bases), None), parents)
+
+
+def _may_win(trial: Trial) -> bool:
+    return trial.candidate.origin.may_win
 
 
 def _trial_id(trial: Trial) -> int:

@@ -1,4 +1,8 @@
-"""Builds a winner with mergekit-yaml, has it scored apart from its run, compares both."""
+"""Builds a winner with mergekit, has it scored apart from its run, compares both.
+
+Of a mixture, which nothing builds, the members are loaded by transformers alone, those that are
+merges once mergekit built them, and combined by a few lines that no run uses.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from pathlib import Path
 
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.evaluators.base import Evaluator, problems_of_split
-from evomerge.evaluators.built_model import BuiltModel
+from evomerge.evaluators.built_model import BuiltMixture, BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.creating import refuse_occupied_folder
 from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, UnknownNameError
@@ -23,6 +27,7 @@ from evomerge.genome.schema import Genome
 from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
 from evomerge.recipe.own_names import located
+from evomerge.recipe.pool import Pool
 from evomerge.run.recorded_run import earlier_stages
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
@@ -96,44 +101,52 @@ class Verification:
         if own is not None and len(self.winners) > 1:
             own = own / f"trial-{winner.trial_id:05d}"
         with _folder(own) as folder:
-            self._build(winner, folder, watch)
+            built = self._built(winner, folder, watch)
             with _removed_if_stopped(folder):
-                return Rebuilt(winner, tuple(self._differences(winner, folder, watch)), own)
+                return Rebuilt(winner, tuple(self._differences(winner, built, watch)), own)
 
-    def _build(self, winner: Recorded, folder: Path, watch: Watch) -> None:
+    def _built(self, winner: Recorded, folder: Path, watch: Watch) -> BuiltModel:
         from evomerge.merging.built import build_into
         from evomerge.merging.factors import placed
+        from evomerge.merging.member_folders import member_folders
 
-        program = winner.trial.candidate.recipe.program
+        header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
+        recipe = located(winner.trial.candidate.recipe, run_dir)
+        program = recipe.program or "mergekit"
 
         def report(share: float) -> None:
             watch(f"{program} builds trial {winner.trial_id}", share)
 
-        report(0.0)
-        header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
-        with scratch() as beside:
-            build_into(
-                placed(located(winner.trial.candidate.recipe, run_dir), beside),
-                folder,
-                merge_seed=header["merge_seed"],
-                threads=header["threads"],
-                device=self.device,
-                trust_remote_code=self._permissions.trust_remote_code,
-                allow_pickle=self._permissions.pickle,
-                report=report,
-            )
-
-    def _differences(self, winner: Recorded, folder: Path, watch: Watch) -> Iterator[Difference]:
-        means = ", ".join(dict.fromkeys(judge.means for judge in self._judges.values()))
-        watch(f"{means} loads the model", 0.0)
-        header, settings = winner.run.ledger.header, self._genome.evaluation_settings
-        built = BuiltModel(
+        options = {
+            "merge_seed": header["merge_seed"],
+            "threads": header["threads"],
+            "device": self.device,
+            "trust_remote_code": self._permissions.trust_remote_code,
+            "allow_pickle": self._permissions.pickle,
+            "report": report,
+        }
+        settings, mixture = self._genome.evaluation_settings, None
+        if recipe.unbuilt:
+            members = member_folders(recipe, folder, **options)
+            mixture, folder = BuiltMixture(tuple(members), Pool.of(recipe.config)), members[0]
+        else:
+            report(0.0)
+            with scratch() as beside:
+                build_into(placed(recipe, beside), folder, **options)
+        return BuiltModel(
             folder,
             settings.model_copy(update={"dtype": dtype_of(header, self._genome)}),
             self.device,
             header["threads"],
             self._permissions.trust_remote_code,
+            mixture,
         )
+
+    def _differences(
+        self, winner: Recorded, built: BuiltModel, watch: Watch
+    ) -> Iterator[Difference]:
+        means = ", ".join(dict.fromkeys(judge.means for judge in self._judges.values()))
+        watch(f"{means} loads the model", 0.0)
         tolerance = TOLERANCE.get(_dtype(winner), TOLERANCE["float32"])
         for split, documents in winner.documents.items():
             judge, recorded = self._judges[split], winner.metrics[split]
@@ -169,6 +182,11 @@ def prepare(
     if keep is not None:
         refuse_occupied_folder(keep)
     winners = read(best_or_run, trial_id)
+    unbuilt = next(filter(None, (one.trial.candidate.recipe.unbuilt for one in winners)), "")
+    if keep is not None and unbuilt:
+        raise RunError(
+            f"there is no built model to keep: {unbuilt}", where=str(keep), fix="Leave out --keep."
+        )
     run = winners[0].run
     header = run.ledger.header
     recipes = [winner.trial.candidate.recipe for winner in winners]

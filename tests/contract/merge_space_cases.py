@@ -66,6 +66,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "tensor": {"granularity": "tensor"},
 }
 
+TASKS = (("sums", "sums_holdout"), ("rhymes",))
 # Two models of LLAMA's three layers, written as two slices that may vary.
 _SLICES = [
     {"model": "org/model_0", "layer_range": [0, {"integer": [1, 3]}]},
@@ -122,7 +123,8 @@ def definition(method: Method, **fields: Any) -> MergeDefinition:
 
 def build(definition: MergeDefinition, architecture: Architecture | None = None) -> MergeSpace:
     kind = merge_space_for(definition)
-    return kind(definition, architecture or ARCHITECTURES.get(kind.name, LLAMA), "bfloat16")
+    architecture = architecture or ARCHITECTURES.get(kind.name, LLAMA)
+    return kind(definition, architecture, "bfloat16", TASKS)
 
 
 def _cases() -> dict[str, MergeDefinition]:
@@ -151,6 +153,9 @@ def _cases() -> dict[str, MergeDefinition]:
     for layout in ("evolve-groups", "evolve-filters", "evolve-smooth", "parameter"):
         found[f"moe-{layout}"] = _mixture(**LAYOUTS[layout])
     found["soup"] = MergeDefinition.model_validate(soup)
+    for name, settings in {"mixture": {}, "mixture-by-task": {"per": "task"}}.items():
+        mixture = {**soup, "space": {"name": "mixture", **settings}}
+        found[name] = MergeDefinition.model_validate(mixture)
     for name, settings in LAYER_SPACES.items():
         block = {"models": soup["models"], "space": {"name": "layers", **settings}}
         found[f"layers-{name}"] = MergeDefinition.model_validate(block)

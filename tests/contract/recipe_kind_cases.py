@@ -60,6 +60,29 @@ dtype: float32
 """
 
 
+def mixture(models: Models) -> str:
+    """Two models and a merge, and a task with weights of its own."""
+    base, one, other = models
+    return f"""
+mixture:
+- model: {one}
+  weight: 0.5
+- model: {other}
+  weight: 0.2
+- recipe:
+    merge_method: linear
+    models:
+    - model: {base}
+      parameters: {{weight: 0.5}}
+    - model: {one}
+      parameters: {{weight: 0.5}}
+    dtype: float32
+  weight: 0.3
+mean: geometric
+tasks: {{some_task: [0, 1, 0]}}
+"""
+
+
 def moe(models: Models) -> str:
     """A stage that draws at random is the base and an expert, beside a merge and a model."""
     base, one, other = models
@@ -97,4 +120,9 @@ experts_per_token: 2
 """
 
 
-CASES: dict[str, Callable[[Models], str]] = {"merge": merge, "moe": moe, "multi": multi}
+CASES: dict[str, Callable[[Models], str]] = {
+    "merge": merge,
+    "mixture": mixture,
+    "moe": moe,
+    "multi": multi,
+}

@@ -21,6 +21,7 @@ from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.models.architecture import Architecture
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.pool import Pool
 
 Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> value
 
@@ -28,8 +29,11 @@ Values = dict[tuple[str, str, str], Any]  # (tensor, model or "", parameter) -> 
 def resolved(recipe: Recipe, architecture: Architecture) -> Values:
     """Every value mergekit reads; raises what mergekit raises where it refuses the recipe.
 
-    Of several merges each has its own tensors, under its name.
+    Of several merges each has its own tensors, under its name; of a mixture, which mergekit does
+    not read, there are its weights, with a task in a tensor's place.
     """
+    if recipe.unbuilt:
+        return _mixed(recipe)
     if recipe.is_plain:
         return _resolved(recipe.config, architecture)
     found: Values = {}
@@ -72,6 +76,17 @@ def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values
             found[tensor, "", "pair"] = tuple(str(source.model) for source in slice_.sources)
     assert is_path or len(stacked) == architecture.n_layers
     return found
+
+
+def _mixed(recipe: Recipe) -> Values:
+    recipe.check()
+    pool = Pool.of(recipe.config)
+    rows = {"": pool.weights, **pool.of_tasks}
+    return {
+        (task, model.text, "weight"): weight
+        for task, weights in rows.items()
+        for model, weight in zip(recipe.models, weights, strict=True)
+    }
 
 
 def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:

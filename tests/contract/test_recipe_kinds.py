@@ -12,6 +12,7 @@ import pytest
 import torch
 from mergekit.config import MergeConfiguration
 
+from evomerge.foundations.errors import RunError
 from evomerge.merging import MERGERS
 from evomerge.merging.build import build
 from evomerge.merging.mergers import Mergers
@@ -25,6 +26,7 @@ from tests.tiny_models import tiny_family
 
 NAMES = ("base", "one", "other")
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(CASES))
+BUILT = pytest.mark.parametrize("kind", [k for k in sorted(CASES) if not RECIPE_KINDS[k].unbuilt])
 
 
 def written(text: str, folder: Path) -> Recipe:
@@ -58,7 +60,8 @@ def test_its_models_are_those_of_the_user_and_others_may_take_their_place(kind, 
     recipe = written(CASES[kind](NAMES), tmp_path)
     assert {model.text for model in recipe.models} == set(NAMES)
     assert set(recipe.made).isdisjoint(NAMES)
-    assert len(recipe.documents) - 1 <= len(recipe.made) <= len(recipe.documents)
+    least = 0 if recipe.unbuilt else len(recipe.documents) - 1
+    assert least <= len(recipe.made) <= len(recipe.documents)
     same = recipe.with_models(lambda model: model)
     moved = recipe.with_models(lambda m: m.model_copy(update={"path": f"/else/{m.path}"}))
     assert same == recipe != moved
@@ -74,6 +77,11 @@ def test_mergekit_reads_its_merges_and_has_its_command(kind, tmp_path):
         assert MergeConfiguration.model_validate(dict(document)).merge_method in recipe.methods
     files = list(recipe.files("stages"))
     commands = recipe.commands(files, "out", "stages")
+    if recipe.unbuilt:
+        assert (recipe.program, commands) == ("", ())
+        with pytest.raises(RunError, match=f"nothing builds it: {recipe.unbuilt}"):
+            build(recipe, tmp_path / "out")
+        return
     for command in commands:
         assert shutil.which(command.program, path=str(Path(sys.executable).parent))
         assert find_spec(command.module)
@@ -83,7 +91,7 @@ def test_mergekit_reads_its_merges_and_has_its_command(kind, tmp_path):
     assert all(text for text in recipe.files("stages").values())
 
 
-@EVERY_KIND
+@BUILT
 @pytest.mark.slow
 def test_what_lives_is_what_the_real_command_builds(kind, tmp_path):
     models = list(map(str, tiny_family(tmp_path / "family")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 
@@ -33,7 +33,7 @@ from evomerge.inference.shortage import freed_on_shortage, told_of_passes
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from evomerge.foundations.deadline import Deadline
     from evomerge.merging.live_model import LiveModel
@@ -54,6 +54,7 @@ class LmEval(Evaluator):
     _entries: tuple[TaskEntry, ...] | None = None
     _language_model: LiveLanguageModel | None = None
     _requests: Requests  # of that language model
+    _parts: dict[tuple[int, ...], tuple[LiveLanguageModel, Requests]]  # likewise, of some tasks
     _contents: tuple[TaskContents, ...] | None = None
     _facts: tuple[TaskFacts, ...] | None = None
 
@@ -85,10 +86,13 @@ class LmEval(Evaluator):
             GenomeError: the settings fit no model with this tokenizer.
         """
         entries = self.loaded()
-        language_model = self.language_model_for(model)
-        language_model.bind(model.module, deadline, batch_divisor)
+        asked = self._shared_out(model)
         with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
-            return score(entries, _responses(self._requests, language_model))
+            responses: dict[Any, Sequence[Any]] = {}
+            for module, language_model, requests in asked:
+                language_model.bind(module, deadline, batch_divisor)
+                responses |= _responses(requests, language_model)
+            return score(entries, responses)
 
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
@@ -206,7 +210,23 @@ class LmEval(Evaluator):
             with self.inside():
                 self._build_requests(language_model)
             self._language_model, self._requests = language_model, Requests(self._leaves())
+            self._parts = {}
         return language_model
+
+    def _shared_out(
+        self, model: LiveModel
+    ) -> list[tuple[PreTrainedModel, LiveLanguageModel, Requests]]:
+        """Each model that answers, and what it is asked: all by one but for a mixture by task."""
+        language_model, entries = self.language_model_for(model), self.loaded()
+        parts = model.shared_out([entry.key.task for entry in entries])
+        if len(parts) == 1:
+            return [(parts[0][0], language_model, self._requests)]
+        for _, places in parts:
+            if tuple(places) not in self._parts:
+                leaves = [leaf for place in places for leaf in entries[place].leaves]
+                own = self._language_model_of(model.tokenizer)
+                self._parts[tuple(places)] = own, Requests(leaves)
+        return [(module, *self._parts[tuple(places)]) for module, places in parts]
 
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:
         template = self._chat_template(tokenizer)

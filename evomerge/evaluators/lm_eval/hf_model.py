@@ -18,6 +18,7 @@ from lm_eval.api.instance import Instance
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import DEFAULT_MAX_GEN_TOKS
+from evomerge.evaluators.plain_mixture import PlainMixture, module_of
 from evomerge.foundations.errors import RunError, why
 from evomerge.models.quiet import quiet_transformers
 
@@ -50,6 +51,11 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
         super().__init__(batch_size=1, **arguments)
         self._wanted = batch_size
         self._divisor = 1
+
+    def answer_for(self, task: str) -> None:
+        """Has a mixture answer with the weights of a task from now on."""
+        if isinstance(self.model, PlainMixture):
+            self.model.answer_for(task)
 
     def halve(self) -> bool:
         """Halves the passes from now on; whether there was anything to halve."""
@@ -107,7 +113,8 @@ def open_model(built: BuiltModel) -> ReferenceModel:
     torch.set_num_threads(built.threads)
     with inside_lm_eval(), quiet_transformers(), told_as("cannot be loaded", built.folder):
         return ReferenceModel(
-            pretrained=str(built.folder),
+            pretrained=str(built.folder) if built.mixture is None else module_of(built),
+            tokenizer=None if built.mixture is None else str(built.folder),
             device=built.device,
             dtype=settings.dtype or "auto",
             batch_size=settings.batch_size,

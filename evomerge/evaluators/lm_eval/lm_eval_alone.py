@@ -78,6 +78,7 @@ class Reference:
                 report((done + share) / len(self._entries))
 
             part(0.0)
+            model.answer_for(entry.key.task)
             _name_pooled(entry, recorded)
             results = self._results(model, entry, part)
             for leaf in entry.leaves:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
@@ -26,6 +26,7 @@ from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from evomerge.evaluators.plain_mixture import PlainMixture
     from evomerge.foundations.deadline import Deadline
     from evomerge.inference.base import Engine
     from evomerge.merging.live_model import LiveModel
@@ -41,8 +42,12 @@ class Perplexity(Evaluator):
     Settings = PerplexitySettings
     means = "transformers"
     _corpora: tuple[Corpus, ...] | None = None
-    _engine: Engine | None = None
-    _tokens: list[list[int]]  # of its tokenizer
+    # Places of corpora that one model answers for -> what runs it, and their texts in its tokens.
+    _engines: dict[tuple[int, ...], tuple[Engine, list[list[int]]]]
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._engines = {}
 
     def prepare(self) -> tuple[MetricKey, ...]:
         """Reads the files; the metric of each task, in their order.
@@ -61,14 +66,14 @@ class Perplexity(Evaluator):
         self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
     ) -> Evaluation:
         """See :meth:`Evaluator.evaluate`."""
-        texts = [text for corpus in self._loaded() for text in corpus.texts]
-        if self._engine is None or self._engine.tokenizer is not model.tokenizer:
-            self._tokens = [tokens_of(text, model.tokenizer) for text in texts]
-            self._engine = self._engine_of(model)
-        return _evaluation(
-            self._loaded(),
-            self._likelihoods(self._engine, self._tokens, model, deadline, batch_divisor),
-        )
+        corpora = self._loaded()
+        found: dict[int, list[float]] = {}
+        for module, places in model.shared_out([corpus.key.task for corpus in corpora]):
+            engine, tokens = self._engine_for(model, tuple(places))
+            engine.bind(module, deadline, batch_divisor)
+            given = iter(self._likelihoods(engine, tokens))
+            found |= {place: list(islice(given, len(corpora[place].texts))) for place in places}
+        return _evaluation(corpora, [one for place in sorted(found) for one in found[place]])
 
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
@@ -79,7 +84,9 @@ class Perplexity(Evaluator):
             for corpus in self._loaded()
         ]
         tokens = [tokens_of(corpus.texts[0], model.tokenizer) for corpus in few]
-        found = self._likelihoods(self._engine_of(model), tokens, model, deadline)
+        engine = self._engine_of(model)
+        engine.bind(model.module, deadline)
+        found = self._likelihoods(engine, tokens)
         return _evaluation(few, found).metrics[: len(few)]
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
@@ -140,12 +147,14 @@ class Perplexity(Evaluator):
         self, built: BuiltModel, report: Report, recorded: Collection[str] = ()
     ) -> Scored:
         """See :meth:`Evaluator.score_folder`; transformers alone, one window at a time."""
-        texts = [text for corpus in self._loaded() for text in corpus.texts]
+        texts = [(one.key.task, text) for one in self._loaded() for text in one.texts]
         found = []
         try:
             module, tokenizer = built.opened_by(_opened)
             report(0.0)
-            for text in texts:
+            for task, text in texts:
+                if built.mixture is not None:
+                    cast("PlainMixture", module).answer_for(task)
                 found.append(_alone(module, tokenizer, tokens_of(text, tokenizer)))
                 report(len(found) / len(texts))
         except (*_FAILURES, MemoryError) as error:
@@ -160,20 +169,24 @@ class Perplexity(Evaluator):
             self.prepare()
         return self._corpora or ()
 
+    def _engine_for(
+        self, model: LiveModel, places: tuple[int, ...]
+    ) -> tuple[Engine, list[list[int]]]:
+        """What answers for some corpora, and their texts; made once for a tokenizer."""
+        known = self._engines.get(places)
+        if known is None or known[0].tokenizer is not model.tokenizer:
+            texts = [text for place in places for text in self._loaded()[place].texts]
+            tokens = [tokens_of(text, model.tokenizer) for text in texts]
+            known = self._engines[places] = self._engine_of(model), tokens
+        return known
+
     def _engine_of(self, model: LiveModel) -> Engine:
         return self.engine(model.tokenizer, self.settings.batch_size, self.settings.engine)
 
     @staticmethod
-    def _likelihoods(
-        engine: Engine,
-        tokens: Sequence[Sequence[int]],
-        model: LiveModel,
-        deadline: Deadline | None,
-        batch_divisor: int = 1,
-    ) -> list[float]:
+    def _likelihoods(engine: Engine, tokens: Sequence[Sequence[int]]) -> list[float]:
         from evomerge.inference.shortage import freed_on_shortage, told_of_passes  # loads torch
 
-        engine.bind(model.module, deadline, batch_divisor)
         with freed_on_shortage(), told_of_passes():
             return engine.text_log_likelihoods(tokens)
 
@@ -246,18 +259,16 @@ _VALUES = dict(zip(METRICS, (_bits_per_byte, _word_perplexity), strict=True))
 def _opened(built: BuiltModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer of a folder, as transformers loads them."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
+    from evomerge.evaluators.plain_mixture import module_of
     from evomerge.models.quiet import quiet_transformers
 
     torch.set_num_threads(built.threads)
-    more = {"trust_remote_code": built.trust_remote_code}
     with quiet_transformers():
-        module = AutoModelForCausalLM.from_pretrained(
-            built.folder, dtype=built.settings.dtype or "auto", **more
+        return module_of(built), AutoTokenizer.from_pretrained(
+            built.folder, trust_remote_code=built.trust_remote_code
         )
-        module.to(torch.device(built.device))  # type: ignore[arg-type]  # hidden by a decorator
-        return module, AutoTokenizer.from_pretrained(built.folder, **more)
 
 
 def _alone(

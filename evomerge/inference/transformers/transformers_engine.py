@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -19,6 +19,7 @@ from evomerge.inference.base import (
 from evomerge.inference.transformers.generation import Writer, group
 from evomerge.inference.transformers.greedy import SlotMemory
 from evomerge.inference.transformers.likelihoods import (
+    ScoringPass,
     Stage,
     answers_from,
     largest,
@@ -26,10 +27,12 @@ from evomerge.inference.transformers.likelihoods import (
     rows_of,
     scoring_pass,
 )
+from evomerge.inference.transformers.member_table import MemberTable, table_of
 from evomerge.inference.transformers.pass_budget import PassBudget, PassBudgets, tokens_on
 from evomerge.inference.transformers.sharing import may_share
 from evomerge.inference.transformers.tree_passes import block_of, read_stem, row_logits, tree_logits
 from evomerge.inference.transformers.trees import Row, alone_on, lay_out, lay_out_apart
+from evomerge.merging.mixed_model import MixedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,7 +87,33 @@ class TransformersEngine(Engine):
     def log_likelihoods(
         self, asked: Sequence[Continuation], kind: str = "continuations"
     ) -> list[LogLikelihood]:
-        """See :meth:`Engine.log_likelihoods`."""
+        """See :meth:`Engine.log_likelihoods`; the members of a mixture are read once."""
+        if isinstance(self.module, MixedModel) and self.exactness == "fast":
+            table = self._table(self.module, asked, kind)
+            if table.has(self.module.mean):
+                return table.answers(self.module.weights, self.module.mean)
+        answers: list[LogLikelihood] = [(0.0, False)] * len(asked)
+        for scored, logits in self._scored(asked, kind):
+            for position, answer in answers_from(logits, scored):
+                answers[position] = answer
+        return answers
+
+    def _table(self, mixture: MixedModel, asked: Sequence[Continuation], kind: str) -> MemberTable:
+        """What the members say of some continuations; made once, while they are the same."""
+
+        def read() -> MemberTable:
+            with mixture.apart():
+                passes = self._scored(asked, f"{kind} of members")
+                return table_of(passes, len(mixture.members), mixture.mean)
+
+        key = ("members", kind, self.max_length, mixture.mean)
+        table: MemberTable = self._once(key, [mixture.token, *asked], read)
+        return table
+
+    def _scored(
+        self, asked: Sequence[Continuation], kind: str
+    ) -> Iterator[tuple[ScoringPass, torch.Tensor]]:
+        """Every pass over some continuations, with the logits at its places."""
         longest = self._once(
             ("longest", kind, self.max_length), asked, lambda: self._longest(asked)
         )
@@ -95,8 +124,12 @@ class TransformersEngine(Engine):
             planned: list[Stage] = self._once(plan, asked, lambda: self._planned(asked, budget))
             return planned
 
-        self.budgets.find(kind, longest, lambda: self._run(largest(stages()), len(asked)))
-        return self._run(stages(), len(asked))
+        def attempt() -> None:
+            for scored, logits in self._run(largest(stages())):
+                list(answers_from(logits.flatten(0, -2), scored))
+
+        self.budgets.find(kind, longest, attempt)
+        yield from self._run(stages())
 
     def generate(self, asked: Sequence[Prompt]) -> list[Written]:
         """See :meth:`Engine.generate`."""
@@ -149,17 +182,13 @@ class TransformersEngine(Engine):
         ]
 
     @torch.no_grad()
-    def _run(self, stages: Sequence[Stage], n_asked: int) -> list[LogLikelihood]:
-        answers: list[LogLikelihood] = [(0.0, False)] * n_asked
+    def _run(self, stages: Sequence[Stage]) -> Iterator[tuple[ScoringPass, torch.Tensor]]:
         for stem, passes in stages:
             self.deadline.check()
             kept = read_stem(self.module, stem)
             for scored in passes:
                 self.deadline.check()
                 if self.shares:
-                    logits = tree_logits(self.module, scored.block, kept)
+                    yield scored, tree_logits(self.module, scored.block, kept)
                 else:
-                    logits = row_logits(self.module, scored.block)
-                for position, answer in answers_from(logits, scored):
-                    answers[position] = answer
-        return answers
+                    yield scored, row_logits(self.module, scored.block)

@@ -90,7 +90,7 @@ class _Outcome(TypedDict):
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class _Origin(TypedDict):
-    kind: Literal["model", "base", "average", "fixed", "seed", "optimizer"]
+    kind: Literal["model", "base", "average", "fixed", "mixture", "seed", "optimizer"]
     name: NotRequired[Name]
     link: NotRequired[Annotated[int, Field(ge=0, le=_MOST_NUMBERS)]]
     numbers: NotRequired[dict[Name, Annotated[int, Field(ge=0, le=_MOST_NUMBERS)]]]
