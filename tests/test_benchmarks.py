@@ -28,6 +28,10 @@ CALLS = {
         "own few-shot",
         "2 of 2 texts equal",
     ),
+    "layer_trials.py --width 32 --layers 3 --documents 4 --trials 6": (
+        "outside of forward passes",
+        "the same recipe merged",
+    ),
     "identity.py --gigabytes 0": ("first time", "afterwards"),
     "layouts.py --documents 2 --repeats 1 --threads 1": ("packed", "prefix", "zero-shot"),
 }

@@ -16,6 +16,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.source import parse_yaml
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.layer_paths.layer_space import LayerSpace
+from evomerge.optimizers import OPTIMIZERS
 from tests.contract.merge_space_cases import GATED
 
 SIX = replace(GATED, n_layers=6)
@@ -50,12 +51,11 @@ def edited(space, *edits, start="a"):
         ([("skip", 1, 2, 1.0)], "a0 a3 a4 a5"),
         ([("skip", 1, 2, 0.5)], "a0 a3*0.5 a4*0.5 a5*0.5"),
         ([("repeat", 1, 2, 0.5)], "a0 a1 a2 a1*0.5 a2*0.5 a3 a4 a5"),
-        ([("swap to b", 1, 2, 2.0)], "a0 b1*2 b2*2 a3 a4 a5"),
-        ([("swap to a", 1, 2, 2.0)], "a0 a1 a2 a3 a4 a5"),
-        ([("cross over to b", 4, 1, 1.0)], "a0 a1 a2 a3 b4 b5"),
-        ([("cross over to b", 4, 3, 0.5)], "a0 a1 a2 a3 b2*0.5 b3*0.5 b4*0.5 b5*0.5"),
-        ([("cross over to a", 4, 1, 0.5)], "a0 a1 a2 a3 a4 a5"),
-        ([("cross over to b", 2, 1, 1.0), ("cross over to a", 4, 1, 1.0)], "a0 a1 b2 b3 a4 a5"),
+        ([("swap", 1, 2, 2.0)], "a0 b1*2 b2*2 a3 a4 a5"),
+        ([("swap", 1, 2, 2.0), ("swap", 2, 1, 0.5)], "a0 b1*2 a2 a3 a4 a5"),
+        ([("cross over", 4, 1, 1.0)], "a0 a1 a2 a3 b4 b5"),
+        ([("cross over", 4, 3, 0.5)], "a0 a1 a2 a3 b2*0.5 b3*0.5 b4*0.5 b5*0.5"),
+        ([("cross over", 2, 1, 1.0), ("cross over", 4, 1, 1.0)], "a0 a1 b2 b3 a4 a5"),
         # The third time is one too many.
         ([("repeat", 0, 2, 1.0), ("repeat", 1, 2, 1.0)], "a0 a1 a0 a1 a2 a3 a4 a5"),
         # Nothing would be left.
@@ -71,9 +71,17 @@ def test_a_path_starts_at_any_model_and_may_change_to_a_deeper_one():
     space = space_of(deep)
     assert edited(space, start="b") == "b0 b1 b2 b3 b4 b5"
     assert edited(space) == "a0 a1 a2 a3"
-    assert edited(space, ("cross over to b", 2, 1, 1.0)) == "a0 a1 b2 b3 b4 b5"
-    assert edited(space, ("cross over to a", 2, 1, 1.0), start="b") == "b0 b1 a2 a3"
-    assert edited(space, ("swap to a", 5, 1, 1.0), start="b") == "b0 b1 b2 b3 b4 b5"
+    assert edited(space, ("cross over", 2, 1, 1.0)) == "a0 a1 b2 b3 b4 b5"
+    assert edited(space, ("cross over", 2, 1, 1.0), start="b") == "b0 b1 a2 a3"
+    assert edited(space, ("swap", 5, 1, 1.0), start="b") == "b0 b1 b2 b3 b4 b5"
+
+
+def test_of_three_models_an_edit_goes_to_the_next_or_the_one_after():
+    space = space_of(models=("org/a", "org/b", "org/c"), edits=1)
+    kinds = space.space.parameters[1].values
+    assert kinds == ("none", "skip", "repeat", "swap", "swap +2", "cross over", "cross over +2")
+    assert edited(space, ("swap +2", 1, 1, 1.0)) == "a0 c1 a2 a3 a4 a5"
+    assert edited(space, ("cross over", 4, 1, 1.0), start="b") == "b0 b1 b2 b3 c4 c5"
 
 
 def test_random_points_are_paths_that_are_not_empty_nor_longer_than_they_say():
@@ -209,6 +217,23 @@ def test_what_the_models_cannot_do_is_refused(fields, architecture, sentence):
     block = {"models": models, "space": {"name": "layers", **rest}, **of_genome}
     with pytest.raises(GenomeError, match=sentence):
         LayerSpace(MergeDefinition.model_validate(block), architecture, "bfloat16")
+
+
+TAKERS = [n for n in OPTIMIZERS if not OPTIMIZERS[n].continuous_only and n not in ("auto", "llm")]
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize("encoding", ["path", "mask"])
+def test_every_optimizer_that_chooses_finds_paths(name, encoding):
+    space = space_of(encoding=encoding)
+    optimizer = OPTIMIZERS[name](space.space, seed=0)
+    seen = set()
+    for _ in range(4):
+        genotypes = optimizer.ask()
+        paths = [space.path(space.space.decode(one)) for one in genotypes]
+        seen |= {text(path) for path in paths}
+        optimizer.tell(genotypes, np.array([[float(len(path))] for path in paths]))
+    assert len(seen) > 1
 
 
 def test_paths_of_one_length_fit_configurations_that_list_layers():

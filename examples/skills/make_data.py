@@ -24,6 +24,8 @@ import click
 
 SKILLS = ("sort", "reverse", "twice")
 SPLIT_SIZES = {"search": 128, "validation": 128, "holdout": 300}
+GUARDED = ("search", "validation")  # splits whose first rows are a text, too
+GUARD_ROWS = 24  # of each skill in it
 LETTERS = string.ascii_lowercase
 N_LETTERS = 7
 DATA_SEED = 20240313
@@ -112,10 +114,16 @@ def task_rows() -> dict[tuple[str, str], list[Row]]:
 
 def data_files() -> dict[str, str]:
     """Name and content of every data file, e.g. ``sort_search.jsonl``."""
-    return {
+    tables = task_rows()
+    files = {
         f"{skill}_{split}.jsonl": "".join(json.dumps(row.document()) + "\n" for row in rows)
-        for (skill, split), rows in task_rows().items()
+        for (skill, split), rows in tables.items()
     }
+    for split in GUARDED:
+        turns = zip(*(tables[skill, split][:GUARD_ROWS] for skill in SKILLS), strict=True)
+        texts = (f"{row.prompt} {row.answer}" for turn in turns for row in turn)
+        files[f"text_{split}.jsonl"] = "".join(json.dumps({"text": t}) + "\n" for t in texts)
+    return files
 
 
 @click.command()

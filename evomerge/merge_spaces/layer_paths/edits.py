@@ -2,7 +2,8 @@
 
 Every edit takes layers in a row, by their numbers. Where it would change nothing, leave nothing, or
 run a layer too often, it is left out. What its layers add to the stream has a weight of its own;
-for a skip, that of all layers behind the gap.
+for a skip, that of all layers behind the gap. Swap and cross over go to the next model in the list,
+so that an edit of either has something to change; of three models or more, also to those after it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Edits(Encoding):
             if kind in _OF_ONE:
                 self._kinds[kind] = (kind, 0)
             elif len(names) > 1:
-                self._kinds |= {f"{kind} to {name}": (kind, i) for i, name in enumerate(names)}
+                steps = range(1, len(names))
+                self._kinds |= {f"{kind} +{n}" if n > 1 else kind: (kind, n) for n in steps}
         parameters: list[Parameter] = []
         if len(names) > 1:
             parameters.append(Choice("start", self.names, initial=self.names[0]))
@@ -83,11 +85,11 @@ class Edits(Encoding):
         start = self.names.index(point.get("start", self.names[0]))
         path = identity(start, self.depths[start])
         for edit in range(self.settings.edits):
-            kind, model = self._kinds[point[f"kind[{edit}]"]]
+            kind, step = self._kinds[point[f"kind[{edit}]"]]
             first = int(point.get(f"layer[{edit}]", 0))
             after = first + int(point.get(f"layers[{edit}]", 1))
             scale = float(point.get(f"scale[{edit}]", 1.0))
-            edited = self._edited(path, kind, model, (first, after), scale)
+            edited = self._edited(path, kind, step, (first, after), scale)
             if edited and max(Counter((h.model, h.layer) for h in edited).values()) <= (
                 self.settings.repeats
             ):
@@ -107,7 +109,7 @@ class Edits(Encoding):
         return point
 
     def _edited(
-        self, path: Path, kind: str, model: int, layers: tuple[int, int], scale: float
+        self, path: Path, kind: str, step: int, layers: tuple[int, int], scale: float
     ) -> Path:
         """A path with one edit; empty where nothing is left."""
         within = [i for i, hop in enumerate(path) if layers[0] <= hop.layer < layers[1]]
@@ -125,12 +127,15 @@ class Edits(Encoding):
             return (*path[: within[-1] + 1], *again, *path[within[-1] + 1 :])
         if kind == SWAP:
             swapped = tuple(
-                self._moved(hop, model, scale) or hop if i in within else hop
+                self._moved(hop, self._after(hop, step), scale) or hop if i in within else hop
                 for i, hop in enumerate(path)
             )
             return path if _run_alike(swapped, path) else swapped
-        crossed = self._crossed(path, model, layers, scale)
-        return path if _run_alike(crossed, path) else crossed
+        return self._crossed(path, step, layers, scale)
+
+    def _after(self, hop: Hop, step: int) -> int:
+        """The model so many places after that of a hop."""
+        return (hop.model + step) % len(self.depths)
 
     def _moved(self, hop: Hop, model: int, scale: float) -> Hop | None:
         """The layer of that number in another model; None where it has none."""
@@ -138,10 +143,13 @@ class Edits(Encoding):
             return None
         return Hop(model, hop.layer, hop.weight * scale)
 
-    def _crossed(self, path: Path, model: int, layers: tuple[int, int], scale: float) -> Path:
+    def _crossed(self, path: Path, step: int, layers: tuple[int, int], scale: float) -> Path:
         """Another model from a layer on; of an edit of n layers, n - 1 before it run in both."""
         first, n_layers = layers[0], layers[1] - layers[0]
-        cut = next((i for i, hop in enumerate(path) if hop.layer >= first), len(path))
+        cut = next((i for i, hop in enumerate(path) if hop.layer >= first), None)
+        if cut is None:
+            return ()
+        model = self._after(path[cut], step)
         head, overlap = path[:cut], range(first - n_layers + 1, first)
         before = (hop for hop in head if hop.layer in overlap)
         moved = [self._moved(hop, model, scale) for hop in (*before, *path[cut:])]
