@@ -69,7 +69,7 @@ class PathMerger:
         self, recipe: Recipe, layers: Sequence[StackedLayer], deadline: Deadline
     ) -> LiveModel | None:
         """The live model of a stack; None where it has to be merged."""
-        ends = self._ends_of(recipe, len(layers))
+        ends = self._ends_of(recipe, layers)
         if self._shells is None:
             self._resident.drop_model()
         if self._tensors is None:
@@ -114,13 +114,11 @@ class PathMerger:
             self._models[passed.digest] = SingleModel(self._resident.structure(passed))
         return self._models[passed.digest]
 
-    def _ends_of(self, recipe: Recipe, n_layers: int) -> _Ends:
+    def _ends_of(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> _Ends:
         """What surrounds the layers of a stack, planned once for all with the same ends."""
-        donor = recipe.models[0]
-        whole = self._resident.surroundings(_passed(recipe, donor.in_recipe))
-        lists_layers = isinstance(getattr(whole.config, "layer_types", None), list)
         # A configuration that lists its layers can be written for its own number of them only.
-        n_between = n_layers - 1 if lists_layers else min(n_layers - 1, 1)
+        lists_layers = self._single(recipe, layers[0].model).lists_layers
+        n_between = len(layers) - 1 if lists_layers else min(len(layers) - 1, 1)
         plan = ends_of(recipe, n_between)
         key = plan.structure_key
         if key not in self._ends:

@@ -34,6 +34,11 @@ class SingleModel:
         self._structure = structure
         self._by_name = {planned.name: planned for planned in structure.tensors}
 
+    @property
+    def lists_layers(self) -> bool:
+        """Whether its configuration says of every layer which kind it is."""
+        return isinstance(getattr(self._structure.out_config, "layer_types", None), list)
+
     def layer(self, index: int) -> list[PlannedTensor | None]:
         """The tensors of a layer in the order of its architecture; None for those it lacks."""
         names = [weight.name for weight in self._module.layer_weights(index)]
