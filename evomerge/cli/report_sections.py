@@ -1,4 +1,4 @@
-"""What an optimizer tells of itself, as a table and sentences."""
+"""Sections of the report in a terminal: each a table and sentences."""
 
 from __future__ import annotations
 

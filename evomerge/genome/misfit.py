@@ -1,4 +1,4 @@
-"""A value that does not fit another, told by the block that sees it to the file it stands in."""
+"""An error about two values of a genome that do not fit together, with the path of its key."""
 
 from __future__ import annotations
 

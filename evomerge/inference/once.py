@@ -1,4 +1,4 @@
-"""What was made of a list of requests, kept for as long as the very same requests come again."""
+"""A cache of what was worked out of a list of requests, valid while the same list comes again."""
 
 from __future__ import annotations
 

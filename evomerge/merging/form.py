@@ -1,4 +1,4 @@
-"""The form of a recipe, and mergekit's resolver run once for it.
+"""A recipe without its numbers, for which mergekit's parameter resolver runs once.
 
 Recipes of one form differ in the numbers of their parameters only. mergekit's resolver is given
 a symbol for every number; what it does with the symbols is then repeated with the numbers

@@ -1,4 +1,4 @@
-"""What was proposed and is not over: who waits for a slot, for a twin, for others of its ask."""
+"""Candidates that are not over: queued, running, or waiting for others of their ask."""
 
 from __future__ import annotations
 

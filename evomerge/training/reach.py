@@ -1,4 +1,4 @@
-"""Where the weights of a recipe act: from values to what multiplies each input of each tensor."""
+"""From the weights of a recipe to the factor of every tensor, or of every input column of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lm-eval's accuracies of a multiple-choice task, over all of its documents at once.
+"""lm-eval's accuracies of a multiple-choice task: hits per document, over all documents at once.
 
 What they need of a document beside the answers of a model, its right option and the lengths of
 all, does not change from trial to trial: lm-eval's own templates give it, once.

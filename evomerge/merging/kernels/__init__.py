@@ -35,8 +35,6 @@ KERNELS: Registry[type[Kernel]] = Registry(
         **dict.fromkeys(FAMILY, "evomerge.merging.kernels.arithmetic:Arithmetic"),
     },
 )
-# Methods of mergekit that draw, whether there is a kernel for them here or not.
-RANDOMISED = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "arcee_fusion"})
 
 
 def kernel_for(task: ExecuteMergeMethodTask, inputs: InputTensors, tools: Tools) -> Kernel | None:

@@ -11,8 +11,9 @@ import torch
 from mergekit.common import dtype_from_name
 
 from evomerge.foundations.deadline import Deadline
+from evomerge.genome.methods import METHODS
 from evomerge.merging.kept_memory import MemoryBudget
-from evomerge.merging.kernels import RANDOMISED, kernel_for
+from evomerge.merging.kernels import kernel_for
 from evomerge.merging.kernels.fused import SECONDS_TO_COMPILE, Fusion
 from evomerge.merging.kernels.kernel import Kernel
 from evomerge.merging.kernels.output import OutputTensor
@@ -227,4 +228,5 @@ def _may_draw(planned: PlannedTensor) -> bool:
     """Whether mergekit's kernel takes random numbers; what stays an integer is only copied."""
     tensors = planned.inputs.stored().values()
     floating = all((dtype or tensor.dtype).is_floating_point for tensor, dtype in tensors)
-    return planned.task.method_name in RANDOMISED and floating
+    method = METHODS.get(planned.task.method_name)
+    return (method is None or method.is_random) and floating
