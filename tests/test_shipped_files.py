@@ -8,6 +8,7 @@ import yaml
 from evomerge.compiler.genome_file import read_genomes
 from evomerge.genome.load import load_genome
 from evomerge.genome.model_names import ModelName
+from evomerge.genome.task_blocks import NAMED
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.architecture import Architecture
 from evomerge.optimizers import OPTIMIZERS
@@ -44,7 +45,8 @@ def test_genome_loads_and_gives_recipes_that_mergekit_accepts(path):
     for stage in read_genomes(path).stages:
         optimizer = OPTIMIZERS[stage.genome.optimizer.name]
         optimizer.Settings.model_validate(stage.genome.optimizer.settings)
-        assert MergeConfiguration.model_validate(dict(first_recipe(stage.genome).config))
+        recipe = first_recipe(stage.genome)
+        assert recipe.unbuilt or MergeConfiguration.model_validate(dict(recipe.config))
 
 
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
@@ -121,5 +123,7 @@ def refuse_unknown_tasks(genome, path, shipped):
         if line.startswith("task:")
     }
     for task in (*genome.tasks, *genome.validation, *genome.holdout):
+        if task.kind != NAMED:  # its own kind looks for it
+            continue
         known = task.name in own or any(shipped.rglob(f"{task.name}.yaml"))
         assert known, f"{path.name}: {task.name}"
