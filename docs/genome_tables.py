@@ -37,6 +37,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "evaluation": "evaluation: {batch_size: 16}",
             "execution": "execution: {workers: 2}",
             "trackers": "trackers: [page]",
+            "output": "output: adapter",
             "run_dir": "run_dir: runs/first-try",
             "seed": "seed: 7",
             "task_search_path": "task_search_path: [tasks/skills]",

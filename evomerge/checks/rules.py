@@ -65,6 +65,7 @@ MODEL_RULES = Rules(
     "adapter_shapes:adapter_shapes",
     "adapter_shapes:adapters_differ",
     "adapter_sums:summed_adapters",
+    "adapter_output:adapter_output",
     "cards:licences",
     "cards:ancestors",
 )

@@ -47,7 +47,7 @@ def _text(cell: Cell) -> Text:
 
 
 @dataclass(frozen=True)
-class _Column:
+class CellColumn:
     """A column as text: its head, one line or several, and one cell per row."""
 
     head: str
@@ -87,19 +87,19 @@ def _draw(console: Console, title: str, table: SplitTable, start: int = 0) -> No
     columns = range(start, len(table.columns))
     names = [plain(_label(row.name)) for row in table.rows]
     winners = [row.is_winner for row in table.rows]
-    _print(console, title, names, winners, [_scores(table, column) for column in columns])
+    draw_columns(console, title, names, winners, [_scores(table, column) for column in columns])
     gained = [c for c in columns if table.columns[c].is_objective and table.parents[c] is not None]
     if gained:
         against = "difference to the best parent"
-        _print(console, against, names, winners, [_gains(table, column) for column in gained])
+        draw_columns(console, against, names, winners, [_gains(table, column) for column in gained])
 
 
-def _print(
+def draw_columns(
     console: Console,
     title: str,
     names: Sequence[Text],
     is_bold: Sequence[bool],
-    columns: Sequence[_Column],
+    columns: Sequence[CellColumn],
 ) -> None:
     """Prints columns beside names, in as many pieces as the width asks for."""
     for piece, shown in enumerate(_pieces(names, columns, console.width)):
@@ -115,8 +115,8 @@ def _print(
 
 
 def _pieces(
-    names: Sequence[Text], columns: Sequence[_Column], width: int
-) -> Iterator[Sequence[_Column]]:
+    names: Sequence[Text], columns: Sequence[CellColumn], width: int
+) -> Iterator[Sequence[CellColumn]]:
     """The columns that fit beside the names, at least one at a time."""
     start, room = 0, width - max(len(name.plain) for name in names)
     used = 0
@@ -129,7 +129,7 @@ def _pieces(
     yield columns[start:]
 
 
-def _scores(table: SplitTable, column: int) -> _Column:
+def _scores(table: SplitTable, column: int) -> CellColumn:
     best, sizes = table.best_in(column), {score.n for score in table.scores(column)}
     shown = with_error if len(sizes) == 1 else score_text
 
@@ -139,12 +139,12 @@ def _scores(table: SplitTable, column: int) -> _Column:
             return plain(_NOT_SCORED, style="dim")
         return plain(shown(score), style="green" if score.value == best else "")
 
-    return _Column(_head(table, column, [], sizes), tuple(map(cell, table.rows)))
+    return CellColumn(_head(table, column, [], sizes), tuple(map(cell, table.rows)))
 
 
-def _gains(table: SplitTable, column: int) -> _Column:
+def _gains(table: SplitTable, column: int) -> CellColumn:
     gains = [gain for row in table.rows if (gain := row.gains[column]) is not None]
-    parent = _shortened(f"to {table.parents[column]}", _HEAD_WIDTH)
+    parent = shortened(f"to {table.parents[column]}", _HEAD_WIDTH)
 
     def cell(row: Row) -> Text:
         gain = row.gains[column]
@@ -154,14 +154,14 @@ def _gains(table: SplitTable, column: int) -> _Column:
         return plain(gain_text(gain), style="green" if is_gain else "")
 
     sizes = {gain.n for gain in gains if gain.stderr is not None}
-    return _Column(_head(table, column, [parent], sizes), tuple(map(cell, table.rows)))
+    return CellColumn(_head(table, column, [parent], sizes), tuple(map(cell, table.rows)))
 
 
 def _head(table: SplitTable, column: int, beside: Sequence[str], sizes: Collection[int]) -> str:
     """Name, metric, what stands beside it, and n where it is the same in every row."""
-    lines = [_shortened(table.columns[column].name, _HEAD_WIDTH)]
+    lines = [shortened(table.columns[column].name, _HEAD_WIDTH)]
     if any(each.metric for each in table.columns):
-        lines.append(_shortened(table.columns[column].metric, _HEAD_WIDTH))
+        lines.append(shortened(table.columns[column].metric, _HEAD_WIDTH))
     lines += beside
     lines += [f"n={size}" for size in sizes] if len(sizes) == 1 else []
     return "\n".join(lines)
@@ -171,10 +171,10 @@ def _label(name: str) -> str:
     """A row's name; of ``winner (trial 3) = model`` the trial is kept and the model shortened."""
     trial, equals, model = name.partition(_EQUALS)
     room = max(_NAME_WIDTH - len(trial) - len(equals), _LEAST_WIDTH)
-    return f"{trial}{equals}{_shortened(model, room)}" if equals else _shortened(name)
+    return f"{trial}{equals}{shortened(model, room)}" if equals else shortened(name)
 
 
-def _shortened(name: str, width: int = _NAME_WIDTH) -> str:
+def shortened(name: str, width: int = _NAME_WIDTH) -> str:
     """A long name without its middle: both ends tell models apart."""
     if len(name) <= width:
         return name

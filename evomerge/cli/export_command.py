@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also build the model into this folder with mergekit's commands.",
 )
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the winner as a LoRA into this folder instead: exact where it merges adapters.",
+)
+@click.option("--rank", type=click.IntRange(min=1), help="The nearest adapter of this rank.")
+@click.option("--base", metavar="MODEL", help="What it is an adapter of. Default: its base.")
+@click.option("--no-score", is_flag=True, help="Do not score the adapter beside the winner.")
 @force_option
 @permission_options
 def export(
@@ -40,6 +48,10 @@ def export(
     trial: int | None,
     top: int | None,
     build: Path | None,
+    adapter: Path | None,
+    rank: int | None,
+    base: str | None,
+    no_score: bool,
     force: bool,
     permissions: Permissions,
 ) -> None:
@@ -50,6 +62,28 @@ def export(
     `evomerge eval`. Nothing that is there is replaced without --force; a model appears in its
     folder when it is complete.
     """
+    if adapter is None and output is not None and build is None and top is None:
+        adapter, output = _meant(best_or_run, output)
+    if adapter is not None:
+        if output is not None or build is not None or top is not None:
+            raise click.UsageError("--adapter writes one adapter: leave out -o, --build and --top.")
+        _write_adapter(best_or_run, trial, adapter, rank, base, permissions, not no_score)
+        return
+    if rank is not None or base is not None or no_score:
+        raise click.UsageError("--rank, --base and --no-score are of an --adapter.")
+    if trial is not None and top is not None:
+        raise click.UsageError("--trial and --top choose different trials; give one of them.")
+    _write_recipes(_chosen(best_or_run, trial, top), output, build, force, permissions, top is None)
+
+
+def _write_recipes(
+    exports: list[Export],
+    output: Path | None,
+    build: Path | None,
+    force: bool,
+    permissions: Permissions,
+    may_be_one: bool,
+) -> None:
     from evomerge.cli.written import write_result
     from evomerge.foundations.creating import (
         refuse_inside_needed,
@@ -57,10 +91,7 @@ def export(
         refuse_occupied_folder,
     )
 
-    if trial is not None and top is not None:
-        raise click.UsageError("--trial and --top choose different trials; give one of them.")
-    exports = _chosen(best_or_run, trial, top)
-    is_one = top is None and len(exports) == 1
+    is_one = may_be_one and len(exports) == 1
     if not is_one and output is None:
         raise click.UsageError(f"{len(exports)} recipes need a folder; name it with -o.")
     unbuilt = next((one.recipe.unbuilt for one in exports if one.recipe.unbuilt), "")
@@ -89,6 +120,43 @@ def export(
     for job in jobs:
         if job.folder is not None:
             _build(job.export, job.folder, force, permissions)
+
+
+def _meant(best_or_run: Path, output: Path) -> tuple[Path | None, Path | None]:
+    """A folder for an adapter where the genome has `output: adapter`, else a recipe's file."""
+    from evomerge.foundations.errors import EvomergeError
+    from evomerge.report.adapter_export import wants_adapter
+
+    try:
+        is_adapter = wants_adapter(best_or_run)
+    except EvomergeError:  # whoever writes the recipe says what is wrong
+        is_adapter = False
+    return (output, None) if is_adapter else (None, output)
+
+
+def _write_adapter(
+    best_or_run: Path,
+    trial: int | None,
+    folder: Path,
+    rank: int | None,
+    base: str | None,
+    permissions: Permissions,
+    is_scored: bool,
+) -> None:
+    from evomerge.cli.adapter_command import export_adapter
+    from evomerge.foundations.library_log import kept_log
+    from evomerge.run.chosen import trial_of, winners_of
+
+    chosen = winners_of(best_or_run) if trial is None else [trial_of(best_or_run, trial)]
+    if len(chosen) > 1:
+        raise click.UsageError(f"the run has {len(chosen)} winners; name one with --trial.")
+    named = None
+    if base is not None:
+        from evomerge.compiler.entrants import model_named
+
+        named = model_named(base)
+    with kept_log():
+        export_adapter(chosen[0], folder, named, rank, permissions, is_scored=is_scored)
 
 
 def _tell_adapter(folder: Path | None) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "run": "evomerge.cli.run:run",
     "show": "evomerge.cli.show:show",
     "export": "evomerge.cli.export_command:export",
+    "eval": "evomerge.cli.eval_command:evaluate",
     "verify": "evomerge.cli.verify_command:verify",
     "check": "evomerge.cli.check:check",
     "list": "evomerge.cli.listing:list_names",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from evomerge.cli.arguments import permission_options
 from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError
+from evomerge.cli.watching import watching
 from evomerge.cli.written import say
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.text_safety import one_name
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 N_SHOWN = 20
 _LONGEST = 24  # characters of an answer in the table
-
-Watch = Callable[[str, float], None]
 
 
 @click.command(
@@ -61,14 +59,14 @@ def verify(
         from evomerge.verify.rebuild import prepare
 
         try:
-            with _progress() as watch:
+            with watching() as watch:
                 watch("reads the run, its models and tasks", 0.0)
                 verification = prepare(best_or_run, permissions, keep, trial)
             for finding in verification.findings:
                 say(f"{finding.severity.value}: {finding}")
             collect_again()
             for winner in verification.winners:
-                with _progress() as watch:
+                with watching() as watch:
                     verdict = verification.verdict(winner, watch)
                 _tell(verdict)
                 is_equal = is_equal and not verdict.differences
@@ -76,54 +74,6 @@ def verify(
             raise StoppedError("Stopped; nothing more was compared.", interrupt) from interrupt
     if not is_equal:
         context.exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Watch]:
-    """A bar where there is a terminal, else lines."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(30),
-        TaskProgressColumn(),
-    )
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        bar = progress.add_task("", total=1.0)
-
-        def watch(what: str, share: float) -> None:
-            progress.update(bar, description=what, completed=share)
-
-        yield watch
-
-
-def _lines() -> Watch:
-    """A line for each thing that begins, and for each tenth of it that is done."""
-    told: tuple[str, int] = ("", 0)
-
-    def watch(what: str, share: float) -> None:
-        nonlocal told
-        now = (what, int(10 * share))
-        if what != told[0]:
-            say(what)
-        elif told[1] < now[1] < 10:
-            say(f"{what}: {10 * now[1]} %")
-        told = now
-
-    return watch
 
 
 def _tell(verdict: Rebuilt) -> None:

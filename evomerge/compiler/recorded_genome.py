@@ -16,7 +16,7 @@ from evomerge.nouns.space import Space, from_data
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
-_BESIDE = ("run_dir", "trackers")  # a run may be moved, and kept for others
+_BESIDE = ("run_dir", "trackers", "output")  # a run may be moved, kept for others, written anew
 _FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say
 
 

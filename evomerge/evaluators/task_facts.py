@@ -34,6 +34,21 @@ class PartFacts:
 
 
 @dataclass(frozen=True)
+class GroupFacts:
+    """A group of tasks, or one inside it.
+
+    Attributes:
+        name: Its name.
+        parts: Names of all tasks below it.
+        is_by_size: Whether its score is the mean over documents; else it is that over tasks.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    is_by_size: bool
+
+
+@dataclass(frozen=True)
 class TaskFacts:
     """One entry of the genome's tasks.
 
@@ -43,6 +58,7 @@ class TaskFacts:
         parts: Its tasks: one, or those of a group or tag.
         is_pooled: Whether it is a group without a score of its own.
         is_known: Whether metric and direction are known; else its first document tells them.
+        groups: Of a group: itself, then those inside it, outer ones first; empty for one task.
     """
 
     key: MetricKey
@@ -50,6 +66,7 @@ class TaskFacts:
     parts: tuple[PartFacts, ...]
     is_pooled: bool = False
     is_known: bool = True
+    groups: tuple[GroupFacts, ...] = ()
 
     @property
     def n_documents(self) -> int:

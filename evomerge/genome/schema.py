@@ -236,6 +236,9 @@ class Genome(Block):
         default_factory=lambda: list(TRACKERS),
         description="Who keeps the run for others while it goes on; `evomerge list trackers`.",
     )
+    output: Literal["recipe", "adapter"] = Field(
+        "recipe", description="What `export RUN -o` writes; an `adapter` is a LoRA of the base."
+    )
     run_dir: str | None = Field(
         None, description="The run folder. Default: `runs/` and the genome file's name."
     )
@@ -259,8 +262,7 @@ class Genome(Block):
         False, description="With these limits: draw the documents at random (seeded)."
     )
     random_init: bool = Field(
-        False,
-        description="Start the search at a random point instead of the best baseline.",
+        False, description="Start the search at a random point instead of the best baseline."
     )
     apply_chat_template: bool | None = Field(
         None, description="mergekit-evolve's place for `evaluation.apply_chat_template`."

@@ -30,7 +30,7 @@ from evomerge.recipe.plain import Recipe
 CONFIG = "adapter_config.json"
 _LARGEST_ADAPTER = 1 << 35  # bytes
 _LONGEST_SUM = 1 << 20  # bytes of what says which adapters are summed
-_PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -151,7 +151,7 @@ class Sums:
         for expert in adapter_sum.models:
             if expert not in self._adapters:
                 self._adapters[expert] = read_adapter(expert)
-                self._scaling[expert] = _scaling(read_config(expert))
+                self._scaling[expert] = scaling_of(expert)
         return Fold(
             with_model(recipe, model.model_copy(update={"lora": None})),
             tuple(self._adapters[expert] for expert in adapter_sum.models),
@@ -160,9 +160,9 @@ class Sums:
         )
 
 
-def _scaling(config: bytes) -> float:
-    """What PEFT multiplies ``B A`` with."""
-    settings = json.loads(config)
+def scaling_of(model: ModelName) -> float:
+    """What PEFT multiplies ``B A`` of a ``base+adapter`` with."""
+    settings = json.loads(read_config(model))
     alpha, rank = settings.get("lora_alpha", 8), settings.get("r", 8)
     return float(alpha / math.sqrt(rank)) if settings.get("use_rslora") else float(alpha / rank)
 
@@ -185,9 +185,9 @@ class Fold:
 
     def applied(self, merged: Iterator[Merged]) -> Iterator[Merged]:
         """The tensors of the base, those that the adapters change with their change."""
-        left = {name.removesuffix(_A) for name in self.adapters[0] if name.endswith(_A)}
+        left = {name.removesuffix(A_SUFFIX) for name in self.adapters[0] if name.endswith(A_SUFFIX)}
         for one in merged:
-            module = _PREFIX + one.name.removesuffix(".weight")
+            module = PREFIX + one.name.removesuffix(".weight")
             if module in left:
                 left.remove(module)
                 # It never passes for the base's tensor.
@@ -205,7 +205,7 @@ class Fold:
         """
         a, b = (
             summed([adapter[module + factor] for adapter in self.adapters], self.coefficients)
-            for factor in (_A, _B)
+            for factor in (A_SUFFIX, B_SUFFIX)
         )
         return (b.float() @ a.float()) * self.scaling
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from evomerge.cli.main import entry_point
-from evomerge.cli.verify_command import _lines, _tell
+from evomerge.cli.verify_command import _tell
+from evomerge.cli.watching import lines
 from evomerge.nouns.evaluation import Document
 from evomerge.verify.differences import Difference
 from evomerge.verify.rebuild import Rebuilt
@@ -39,7 +40,7 @@ def test_the_first_differing_documents_are_listed(capsys, monkeypatch, is_golden
 
 
 def test_progress_without_a_terminal_is_a_line_per_tenth(capsys):
-    watch = _lines()
+    watch = lines()
     for share in range(201):
         watch("lm-eval scores search tasks", share / 200)
     said = capsys.readouterr().err.splitlines()

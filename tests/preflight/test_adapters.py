@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from evomerge.checks.adapter_output import adapter_output
+from evomerge.checks.context import CheckContext
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.permissions import Permissions
+from evomerge.genome.schema import Genome
 from tests.preflight.variants import (
     adapter,
     check,
@@ -115,3 +118,21 @@ def test_a_head_that_an_adapter_changes_is_not_missed_where_it_is_tied(base, tun
     assert "change nothing that is in the files" not in lines(check([tuned, f"{tied}+{lora}"]))
     lost = variant(base, tmp_path / "lost", config(tie_word_embeddings=False), without("lm_head"))
     assert "change nothing that is in the files" in lines(check([tuned, f"{lost}+{lora}"]))
+
+
+@pytest.mark.parametrize(
+    ("models", "method", "why"),
+    [
+        (["a+x", "a+y"], "linear", ""),
+        (["a+x", "a+y"], "ties", "ties makes no sum of adapters"),
+        (["a+x", "b+y"], "linear", "the adapters are of several bases"),
+        (["a+x", "b"], "linear", "not all models are LoRA adapters of a base"),
+    ],
+)
+def test_a_winner_that_is_no_adapter_is_told_before_the_run(models, method, why):
+    block = {"models": models, "merge_method": method, "base_model": "a"}
+    for output in ("adapter", "recipe"):
+        given = {"genome": block, "tasks": ["any"], "output": output}
+        found = [*adapter_output(CheckContext(Genome.model_validate(given)))]
+        assert len(found) == bool(why and output == "adapter")
+        assert all(str(one).startswith(f"output: {why}") for one in found)

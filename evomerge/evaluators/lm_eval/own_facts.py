@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from evomerge.evaluators.lm_eval.blame import of_each
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
-from evomerge.evaluators.task_facts import PartFacts, TaskFacts
+from evomerge.evaluators.task_facts import GroupFacts, PartFacts, TaskFacts
 
 DOCUMENTS_COUNTED = 8  # whose options stand for those of all
 DEFAULT_NEW_TOKENS = 256  # as generation has it where a task gives no max_gen_toks
@@ -16,7 +17,27 @@ DEFAULT_NEW_TOKENS = 256  # as generation has it where a task gives no max_gen_t
 def facts_of(entry: TaskEntry) -> TaskFacts:
     """The facts of one entry of the genome's tasks."""
     parts = tuple(part_facts(leaf) for leaf in entry.leaves)
-    return TaskFacts(entry.key, entry.higher_is_better, parts, entry.is_pooled, entry.is_known)
+    return TaskFacts(
+        entry.key,
+        entry.higher_is_better,
+        parts,
+        entry.is_pooled,
+        entry.is_known,
+        tuple(_groups(entry)),
+    )
+
+
+def _groups(entry: TaskEntry) -> Iterator[GroupFacts]:
+    """The group of an entry, and those inside it, outer ones first."""
+    if entry.group is None:
+        return
+    for group in (entry.group, *entry.group.get_all_groups()):
+        rules = {rule.metric: rule.weight_by_size for rule in group.aggregate_metric_list or ()}
+        yield GroupFacts(
+            entry.key.task if group is entry.group else group.name,
+            tuple(task.task_name for task in group.get_all_tasks()),
+            bool(rules.get(entry.key.metric, True)),
+        )
 
 
 def part_facts(leaf: Leaf) -> PartFacts:

@@ -1,0 +1,189 @@
+"""What names on the command line stand for: a model, a recipe, a run's winner, a best.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from evomerge.checks.context import CheckContext
+from evomerge.checks.rules import MODEL_RULES
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
+from evomerge.foundations.findings import Severity, problems
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.reading import is_file, is_folder, is_there
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.schema import Genome
+from evomerge.models.facts import ModelFacts
+from evomerge.models.inspect import read_model
+from evomerge.models.merge_dtype import common_dtype
+from evomerge.recipe.adapter_sum import sum_in, with_model
+from evomerge.recipe.base import Hear
+from evomerge.recipe.file import documents_of, recipe_of
+from evomerge.recipe.plain import Recipe
+from evomerge.run.chosen import ChosenTrial, winners_of
+from evomerge.run.ledger.run_folder import RunFolder
+
+_YAML = (".yml", ".yaml")
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe, and how it is to be merged.
+
+    Attributes:
+        name: What it is called.
+        recipe: It; of a model alone the one that gives it back.
+        dtype: Of its weights.
+        merge_seed: Of methods that draw, as its run has it; None: it is of no run.
+        threads: Of the arithmetic, likewise.
+    """
+
+    name: str
+    recipe: Recipe
+    dtype: str = ""
+    merge_seed: int | None = None
+    threads: int | None = None
+
+
+def named_recipes(
+    names: Sequence[str], permissions: Permissions, hear: Hear
+) -> tuple[list[NamedRecipe], list[Problem]]:
+    """What each name stands for, and everything that is wrong with any of them.
+
+    Args:
+        names: Folders, Hub ids, recipes, best.yml files, run folders; of a run with several
+            objectives each point of its front counts.
+        permissions: What the user allows models.
+        hear: Takes a finding about every key of a recipe that mergekit ignores.
+    """
+    found: list[NamedRecipe] = []
+    wrong: list[Problem] = []
+    for name in names:
+        try:
+            described, mistakes = looked_at([*_meant(name, hear)], permissions)
+        except EvomergeError as error:
+            wrong += [replace(p, where=_where(name, p)) for p in error.problems]
+            continue
+        found += described
+        wrong += mistakes
+    return _apart(found), list(dict.fromkeys(wrong))
+
+
+def looked_at(
+    recipes: Sequence[NamedRecipe], permissions: Permissions
+) -> tuple[list[NamedRecipe], list[Problem]]:
+    """The same with their dtypes, and what is wrong with any of their models by itself.
+
+    Args:
+        recipes: What will be merged.
+        permissions: What the user allows models.
+    """
+    known: dict[ModelName, ModelFacts | list[Problem]] = {}
+    found, wrong = [], []
+    for one in recipes:
+        facts, mistakes = _models_of(one.recipe, permissions, known)
+        wrong += mistakes
+        dtype = one.recipe.dtype or (common_dtype(facts) if facts else "")
+        found.append(replace(one, dtype=dtype))
+    return found, list(dict.fromkeys(wrong))
+
+
+def _meant(name: str, hear: Hear) -> Iterator[NamedRecipe]:
+    path = Path(name)
+    if is_folder(path):
+        if is_there(RunFolder(path).ledger):
+            yield from _winners(name, winners_of(path))
+        else:
+            yield NamedRecipe(name, _of_model(name))
+    elif path.suffix in _YAML or is_file(path):
+        if not is_there(path):
+            raise GenomeError("there is no such file", fix="Name a recipe, or a folder or Hub id.")
+        documents = documents_of(path)
+        if isinstance(documents[-1].data, dict) and "evomerge_best" in documents[-1].data:
+            yield from _winners(name, winners_of(path))
+        else:
+            yield NamedRecipe(name, recipe_of(documents, hear))
+    else:
+        yield NamedRecipe(name, _of_model(name))
+
+
+def _winners(name: str, chosen: Sequence[ChosenTrial]) -> Iterator[NamedRecipe]:
+    for one in chosen:
+        own = name if len(chosen) == 1 else f"{name} trial {one.trial_id}"
+        content = one.content
+        seed, threads = int(content["merge_seed"]), int(content["threads"])
+        yield NamedRecipe(own, one.recipe, merge_seed=seed, threads=threads)
+
+
+def model_named(name: str) -> ModelName:
+    """What a text names: a folder as it is, else a Hub id or folder with its parts.
+
+    Raises:
+        GenomeError: it names none.
+    """
+    if is_folder(name):
+        return ModelName(path=name)
+    try:
+        return ModelName.model_validate(name)
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise GenomeError(what, where=name, fix="Name a folder or a Hub id.") from error
+
+
+def _of_model(name: str) -> Recipe:
+    models = [{"model": model_named(name).in_recipe}]
+    return Recipe({"merge_method": "passthrough", "models": models})
+
+
+def _models_of(
+    recipe: Recipe,
+    permissions: Permissions,
+    known: dict[ModelName, ModelFacts | list[Problem]],
+) -> tuple[list[ModelFacts], list[Problem]]:
+    """The facts of its models, and what is wrong with each of them by itself."""
+    facts: list[ModelFacts] = []
+    wrong: list[Problem] = []
+    summed = sum_in(recipe)  # which no folder holds
+    if summed is not None:
+        recipe = with_model(recipe, summed.model_copy(update={"lora": None}))
+    for model in recipe.named:
+        if model not in known:
+            known[model] = _facts_of(model, permissions)
+        one = known[model]
+        if isinstance(one, ModelFacts):
+            facts.append(one)
+        else:
+            wrong += one
+    return facts, wrong
+
+
+def _facts_of(model: ModelName, permissions: Permissions) -> ModelFacts | list[Problem]:
+    try:
+        facts = read_model(model, may_unpickle=model.text in permissions.pickle)
+    except EvomergeError as error:
+        return list(error.problems)
+    # The rules of models alone look at the models of a genome; each of these has one of its own.
+    block = {"models": [model.in_recipe], "merge_method": "linear"}
+    genome = Genome.model_validate({"genome": block, "tasks": ["any"]})
+    context = CheckContext(genome, permissions, (facts,))
+    found = [finding for rule in MODEL_RULES for finding in rule(context)]
+    return problems(found, Severity.ERROR) or facts
+
+
+def _where(name: str, problem: Problem) -> str:
+    """The file or model that is wrong; what was named where the problem does not say."""
+    return problem.where or name
+
+
+def _apart(found: Sequence[NamedRecipe]) -> list[NamedRecipe]:
+    """The same, in the order they were named, each name once: the second ``a`` is ``a (2)``."""
+    counts: dict[str, int] = {}
+    apart = []
+    for one in found:
+        counts[one.name] = counts.get(one.name, 0) + 1
+        again = counts[one.name]
+        apart.append(one if again == 1 else replace(one, name=f"{one.name} ({again})"))
+    return apart

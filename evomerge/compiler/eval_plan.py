@@ -1,0 +1,176 @@
+"""Names of models and tasks -> what scores them side by side, every mistake told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from evomerge.compiler.entrants import NamedRecipe, named_recipes
+from evomerge.compiler.file_mistakes import genome_of
+from evomerge.compiler.named_tasks import OPTION, named_tasks
+from evomerge.compiler.split_tasks import device_for
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.task_facts import TaskFacts
+from evomerge.executors.worker_factory import WorkerFactory
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.load import read_source
+from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.genome.words import Split
+from evomerge.models.fingerprint import folders_of
+from evomerge.models.pass_dtype import pass_dtype
+from evomerge.recipe.base import Hear
+from evomerge.run.side_by_side import Entrant
+
+
+@dataclass(frozen=True)
+class TasksGiven:
+    """Which tasks, and how models are run on them.
+
+    Attributes:
+        names: Of tasks, see :func:`named_tasks`.
+        search_path: Folders with task definitions of the user's.
+        genome: A genome whose tasks are meant instead; None: those that were named.
+        split: Which of its splits.
+        settings: ``metric``, ``limit``, ``num_fewshot``; they win over the genome's.
+        evaluation: Keys of ``evaluation:``, likewise.
+        seed: Root seed; None: that of the genome, else 0.
+    """
+
+    names: Sequence[str] = ()
+    search_path: Sequence[str] = ()
+    genome: Path | None = None
+    split: Split = "holdout"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """Everything is there, and nothing was merged yet.
+
+    Attributes:
+        entrants: What is scored.
+        evaluators: Task -> what scores it alone, prepared.
+        device: Where.
+    """
+
+    entrants: tuple[Entrant, ...]
+    evaluators: Mapping[str, Evaluator]
+    device: str
+
+    @property
+    def facts(self) -> tuple[TaskFacts, ...]:
+        """What is known of each task."""
+        return tuple(facts for one in self.evaluators.values() for facts in one.facts())
+
+
+def eval_plan(
+    models: Sequence[str], given: TasksGiven, permissions: Permissions, hear: Hear
+) -> EvalPlan:
+    """Reads what is named; loads no weights.
+
+    Args:
+        models: Names, see :func:`named_recipes`.
+        given: Tasks, and how models are run.
+        permissions: What the user allows.
+        hear: Takes findings that stop nothing.
+
+    Raises:
+        GenomeError: everything that is wrong with models and tasks.
+    """
+    recipes, wrong = named_recipes(models, permissions, hear)
+    return plan_of(recipes, given, permissions, wrong)
+
+
+def plan_of(
+    recipes: Sequence[NamedRecipe],
+    given: TasksGiven,
+    permissions: Permissions,
+    wrong: Sequence[Problem] = (),
+) -> EvalPlan:
+    """The same for recipes that were looked at, and what was found wrong with them."""
+    wrong = list(wrong)
+    try:
+        factory, mistakes = _factory(given, permissions)
+    except GenomeError as error:  # of the genome that names the tasks
+        raise GenomeError.of([*wrong, *error.problems]) from error
+    wrong += mistakes
+    evaluators: dict[str, Evaluator] = {}
+    for name in factory.splits:
+        try:
+            evaluators[name] = factory.evaluator(name)
+            evaluators[name].prepare()
+        except EvomergeError as error:
+            wrong += [_of_task(problem, name, given) for problem in error.problems]
+    if wrong:
+        raise GenomeError.of(wrong)
+    entrants = tuple(_entrant(one, factory) for one in recipes)
+    return EvalPlan(entrants, evaluators, factory.device)
+
+
+def _factory(given: TasksGiven, permissions: Permissions) -> tuple[WorkerFactory, list[Problem]]:
+    """How workers are built, each task a split of its own; and what is wrong with the tasks."""
+    settings = {key: value for key, value in given.settings.items() if value is not None}
+    if given.genome is not None:
+        genome = genome_of(read_source(given.genome))
+        tasks: Sequence[Task] = genome.split(given.split)
+        if not tasks:
+            what = f"it has no {given.split} tasks"
+            raise GenomeError(what, where=str(given.genome), fix="Name another --split.")
+        tasks = [task.model_copy(update=_fitting(task, settings)) for task in tasks]
+        block, seed = genome.evaluation_settings, genome.seed
+        search_path, wrong = [*given.search_path, *genome.task_search_path], []
+    else:
+        found = named_tasks(given.names, settings)
+        tasks, wrong = found.tasks, list(found.problems)
+        block, seed = EvaluationBlock(), 0
+        search_path = [*found.search_path, *given.search_path]
+    update = {key: value for key, value in given.evaluation.items() if value is not None}
+    block = block.model_copy(update=update)
+    factory = WorkerFactory(
+        {task.name: (task,) for task in tasks},
+        block,
+        tuple(dict.fromkeys(search_path)),
+        seed if given.seed is None else given.seed,
+        device_for(block.device),
+        permissions=permissions,
+    )
+    return factory, wrong
+
+
+def _fitting(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that win over a task's own; a limit takes the place of drawn documents."""
+    return {**settings, "samples": None} if "limit" in settings else dict(settings)
+
+
+def _of_task(problem: Problem, name: str, given: TasksGiven) -> Problem:
+    """An evaluator of one task calls it ``tasks[0]``."""
+    if problem.where and not problem.where.startswith("tasks"):
+        return problem
+    source = OPTION if given.genome is None else f"{given.genome}: {given.split}"
+    return replace(problem, where=f"{source} {name}")
+
+
+def _entrant(one: NamedRecipe, factory: WorkerFactory) -> Entrant:
+    """A recipe with a worker of its own, whose sources make room for those of the next."""
+    if factory.settings.dtype is None:
+        factory = factory.passing_in(pass_dtype(one.dtype, factory.device))
+    folders = [folder for model in one.recipe.named for folder in folders_of(model.in_recipe)]
+    make = replace(
+        factory,
+        seed=factory.seed if one.merge_seed is None else one.merge_seed,
+        threads=_threads() if one.threads is None else one.threads,
+        folders=tuple(folders),
+    )
+    return Entrant(one.name, one.recipe, make)
+
+
+def _threads() -> int:
+    """Those that torch would use by itself: the one before may have had its own."""
+    import torch
+
+    return torch.get_num_threads()

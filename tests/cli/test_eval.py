@@ -1,0 +1,85 @@
+"""How ``evomerge eval`` draws and what it refuses; the real thing is in tests/end_to_end."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from evomerge.cli.main import entry_point
+from evomerge.cli.score_table import draw_scores
+from evomerge.nouns.comparison import Comparison
+from evomerge.nouns.evaluation import MetricKey
+from evomerge.nouns.objective import Score
+from evomerge.report.score_rows import BY_TASKS, ScoreRow
+
+MODELS = ("examples/models/base", "runs/skills", "merges/ties.yml")
+
+
+def row(name, depth, values, metric="acc", *, sign=True, n=300):
+    scores = tuple(None if v is None else Score(v, 0.0201, n) for v in values)
+    gains = [
+        None
+        if values[0] is None or v is None
+        else Comparison((1 if sign else -1) * (v - values[0]), 0.0133, n, 20)
+        for v in values[1:]
+    ]
+    return ScoreRow(name, depth, MetricKey(name, metric), sign, scores, (None, *gains))
+
+
+ROWS = [
+    row("mmlu", 0, (0.25, 0.5, 0.255), n=14042),
+    row(BY_TASKS, 1, (0.26, 0.49, 0.25), n=14042),
+    row("mmlu_stem", 1, (0.2, 0.4, None), n=3000),
+    row("mmlu_high_school_european_history", 2, (0.3, 0.1, 0.3)),
+    row("wikitext", 0, (12.5, 11.25, 13.75), "word_perplexity", sign=False, n=62),
+]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_lines_up(is_golden, width, capsys):
+    draw_scores(Console(width=width, highlight=False), ROWS, MODELS)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    is_golden(f"cli/eval_{width}.txt", out)
+
+
+@pytest.fixture
+def refused(capsys):
+    def call(*arguments):
+        with pytest.raises(SystemExit, match="2"):
+            entry_point(["eval", *arguments])
+        return capsys.readouterr().err.splitlines()
+
+    return call
+
+
+def test_tasks_are_named_in_one_way(refused):
+    one_of = "Error: Name tasks with --tasks, or a genome that has them with --genome."
+    assert refused("model")[-1] == one_of
+    assert refused("model", "--tasks", "mmlu", "--genome", "g.yml")[-1] == one_of
+    assert refused("model", "--tasks", "a", "--split", "tasks")[-1].startswith("Error: --split is")
+
+
+def test_everything_that_is_wrong_is_told_at_once(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "text.yml").write_text("just text\n")
+    (tmp_path / "empty").mkdir()
+    told = refused("./gone", "none.yml", "text.yml", "empty", "a+b+c", "--tasks", "arc_eesy,x=y")
+    assert [line.split(": ")[0] for line in told] == [
+        "./gone",
+        "none.yml",
+        "text.yml",
+        "empty",
+        "a+b+c",
+        "--tasks x=y",
+        "--tasks arc_eesy",
+    ]
+    assert "did you mean 'arc_easy'?" in told[-1]
+
+
+def test_what_is_there_is_not_replaced(refused, tmp_path):
+    (tmp_path / "scores.json").write_text("mine")
+    told = refused("model", "--tasks", "x", "-o", str(tmp_path / "scores.json"))
+    assert "scores.json" in told[-1]
+    assert (tmp_path / "scores.json").read_text() == "mine"
