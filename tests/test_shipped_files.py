@@ -46,7 +46,9 @@ def test_genome_loads_and_gives_recipes_that_mergekit_accepts(path):
         optimizer = OPTIMIZERS[stage.genome.optimizer.name]
         optimizer.Settings.model_validate(stage.genome.optimizer.settings)
         recipe = first_recipe(stage.genome)
-        assert recipe.unbuilt or MergeConfiguration.model_validate(dict(recipe.config))
+        assert recipe.documents
+        for document in recipe.documents:
+            assert MergeConfiguration.model_validate(dict(document))
 
 
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)

@@ -109,8 +109,9 @@ class Export(ChosenTrial):
                 yield f"  {split} {name}: {_text(metric['value'], metric)}"
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield from textwrap.wrap(f"Versions: {named}", _WIDTH, subsequent_indent="  ")
+        done = "Scored" if self.recipe.unbuilt else "Merged"
         yield (
-            f"Merged with seed {content['merge_seed']}, {content['threads']} threads, "
+            f"{done} with seed {content['merge_seed']}, {content['threads']} threads, "
             f"device {content['device']}"
         )
         if sum_in(self.recipe) is not None:
