@@ -41,12 +41,14 @@ class RecipeKind(ABC):
         unbuilt: Why no command of mergekit builds it; empty where one does.
         program: The command of mergekit that makes its model; empty where none does.
         is_stage: Whether mergekit-multi makes it for other merges.
+        keeps_merges_whole: Whether it is one model, with every tensor that its last merge makes.
     """
 
     key: ClassVar[str]
     unbuilt: ClassVar[str] = ""
     program: ClassVar[str] = ""
     is_stage: ClassVar[bool] = True
+    keeps_merges_whole: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

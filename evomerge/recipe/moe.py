@@ -49,6 +49,7 @@ class Moe(RecipeKind):
     key = "moe"
     program = "mergekit-moe"
     is_stage = False
+    keeps_merges_whole = False
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
