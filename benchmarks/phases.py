@@ -25,6 +25,7 @@ WATCHED = (
     ("evomerge.merging.kernels.engine", "ByKernel.write", KERNELS),
     ("evomerge.merging.kernels.engine", "ByMergekit.write", KERNELS),
     ("evomerge.merging.resident", "ResidentMerger.merge", MERGE),
+    ("evomerge.merging.path_merger", "PathMerger.merge", MERGE),
     ("transformers", "PreTrainedModel.__call__", FORWARD),
     ("evomerge.evaluators.lm_eval.evaluator", "LmEval.evaluate", SCORE),
     ("evomerge.evaluators.lm_eval.evaluator", "score", "filters, metrics, standard errors"),

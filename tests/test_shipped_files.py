@@ -37,7 +37,9 @@ def test_genome_loads_and_gives_recipes_that_mergekit_accepts(path):
     optimizer = OPTIMIZERS[genome.optimizer.name]
     optimizer.Settings.model_validate(genome.optimizer.settings)
     recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
-    assert MergeConfiguration.model_validate(dict(recipe.config))
+    assert recipe.documents
+    for document in recipe.documents:
+        assert MergeConfiguration.model_validate(dict(document))
 
 
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)

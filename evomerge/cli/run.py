@@ -210,4 +210,6 @@ def draw_result(recorded: RecordedRun) -> None:
     folder = recorded.ledger.folder
     best = folder.front if recorded.leaderboard.is_multi else folder.best
     say(f"\nwinner  {one_name(best)}\nreport  {one_name(folder.report)}", err=False)
-    say(f"next    evomerge export {one_name(folder.path)} -o recipe.yml", err=False)
+    n_files = max((len(one.candidate.recipe.files("")) for one in recorded.winners), default=1)
+    name = "recipe.yml" if n_files == 1 else "recipe"
+    say(f"next    evomerge export {one_name(folder.path)} -o {name}", err=False)

@@ -19,6 +19,7 @@ from evomerge.compiler.recorded_genome import recorded_header
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.sizes import size_text
 from evomerge.genome.schema import Genome
+from evomerge.merge_spaces.base import MergeSpace
 from evomerge.nouns.space import Space
 from evomerge.optimizers.auto import TRAINING, Facts, chosen
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
@@ -52,7 +53,7 @@ def with_auto(
     if picked is None and begun is not None and not is_auto(begun):  # from before there was a rule
         genome = genome.model_copy(update={"optimizer": begun})
         return replace(context, genome=genome), choice_of(genome)
-    picked = picked or chosen(_facts(context, merge_space.space))
+    picked = picked or chosen(_facts(context, merge_space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)
     for link in choice:
@@ -66,8 +67,8 @@ def with_auto(
     return replace(context, genome=genome, auto=picked), choice
 
 
-def _facts(context: CheckContext, space: Space) -> Facts:
-    genome = context.genome
+def _facts(context: CheckContext, merge_space: MergeSpace) -> Facts:
+    genome, space = context.genome, merge_space.space
     return Facts(
         space,
         genome.optimizer.budget,
@@ -75,6 +76,7 @@ def _facts(context: CheckContext, space: Space) -> Facts:
         genome.execution.workers,
         genome.optimizer.population_size,
         _obstacle(space, genome) or _untold(genome) or _shortage(context),
+        len(merge_space.conditional),
     )
 
 

@@ -153,6 +153,7 @@ class _Ends:
         self._module = module_of(structure)
         of_layers = {w.name for i in range(n_between + 1) for w in self._module.layer_weights(i)}
         self._outer = [planned.name not in of_layers for planned in structure.tensors]
+        self._names: list[list[str]] = []
         self.layers_key = str(self._module.info.num_layers_config_key())
         self.key = replace(folder, config=self.config(1)).config_text
 
@@ -164,10 +165,9 @@ class _Ends:
 
     def layer_names(self, n_layers: int) -> list[list[str]]:
         """Names of the tensors of every layer of a stack."""
-        return [
-            [weight.name for weight in self._module.layer_weights(index)]
-            for index in range(n_layers)
-        ]
+        for index in range(len(self._names), n_layers):
+            self._names.append([weight.name for weight in self._module.layer_weights(index)])
+        return self._names[:n_layers]
 
     def tensors(self, recipe: Recipe, tensors: ResidentTensors) -> dict[str, torch.nn.Parameter]:
         """Embeddings, final norm and head of a stack, by their names."""

@@ -32,6 +32,7 @@ class SingleModel:
 
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
+        self._layers: dict[int, list[PlannedTensor | None]] = {}
         self._by_name = {planned.name: planned for planned in structure.tensors}
 
     @property
@@ -41,11 +42,12 @@ class SingleModel:
 
     def layer(self, index: int) -> list[PlannedTensor | None]:
         """The tensors of a layer in the order of its architecture; None for those it lacks."""
-        names = [weight.name for weight in self._module.layer_weights(index)]
-        found = [self._by_name.get(name) for name in names]
-        if not any(found):
+        if index not in self._layers:  # to name them takes mergekit longer than to run them
+            names = [weight.name for weight in self._module.layer_weights(index)]
+            self._layers[index] = [self._by_name.get(name) for name in names]
+        if not any(self._layers[index]):
             raise ValueError(f"there is no layer {index}")
-        return found
+        return self._layers[index]
 
     @cached_property
     def _module(self) -> ConfiguredModuleArchitecture:

@@ -44,6 +44,7 @@ class Facts:
         workers: Trials at once.
         population_size: Trials of a generation, where the genome says.
         no_gradient: Why nothing can be trained, in words; empty where it can.
+        n_conditional: Coordinates that act only where others say so.
     """
 
     space: Space
@@ -52,6 +53,7 @@ class Facts:
     workers: int = 1
     population_size: int | None = None
     no_gradient: str = ""
+    n_conditional: int = 0
 
 
 def chosen(facts: Facts) -> AutoChoice:
@@ -75,6 +77,8 @@ def chosen(facts: Facts) -> AutoChoice:
 
 def _searcher(facts: Facts) -> tuple[str, list[str]]:
     """Who searches by trials, and what of the facts says so beside the dimensions."""
+    if facts.n_conditional:
+        return "nsga2", [f"{facts.n_conditional} of them act only where others say so"]
     if facts.workers > 1:
         return "cma_es", [f"{facts.workers} workers are kept busy by a population"]
     if facts.space.n_dims > MOST_DIMENSIONS:

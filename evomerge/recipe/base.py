@@ -39,11 +39,13 @@ class RecipeKind(ABC):
         key: What configurations of this kind, and of no other, have at their top.
         unbuilt: Why no command of mergekit builds it; empty where one does.
         program: The command of mergekit that makes its model; empty where none does.
+        keeps_merges_whole: Whether it is one model, with every tensor that its last merge makes.
     """
 
     key: ClassVar[str]
     unbuilt: ClassVar[str] = ""
     program: ClassVar[str] = ""
+    keeps_merges_whole: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

@@ -38,6 +38,7 @@ class ModelMixture(RecipeKind):
     """Members, each a model or a merge, and their weights."""
 
     key = MEMBERS
+    keeps_merges_whole: ClassVar[bool] = False
     unbuilt: ClassVar[str] = "a mixture is several models side by side, and no merge of them"
 
     @classmethod

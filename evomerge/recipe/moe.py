@@ -47,6 +47,7 @@ class Moe(RecipeKind):
 
     key = "moe"
     program = "mergekit-moe"
+    keeps_merges_whole = False
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
@@ -80,6 +81,12 @@ class Moe(RecipeKind):
         if not isinstance(joined, Mapping):
             raise ValueError(f"moe is {joined!r}, expected a mapping")
         check_adapters(config, names)
+        nested = [model.path for model in merged_in(merges) if model.path in names]
+        if nested:
+            raise ValueError(
+                f"a merge of {', '.join(nested)}, which is to be an expert itself: build that "
+                "first, and name its folder"
+            )
         wrong = [*wrong_with(joined)]
         if wrong:
             raise ValueError("; ".join(wrong))

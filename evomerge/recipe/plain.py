@@ -101,6 +101,11 @@ class Recipe:
         return self._kind.dtype(self.config)
 
     @property
+    def keeps_merges_whole(self) -> bool:
+        """Whether it is one model, with every tensor that its last merge makes."""
+        return self._kind.keeps_merges_whole
+
+    @property
     def drawn(self) -> tuple[str, ...]:
         """What of its model mergekit draws at random, beside what its methods do."""
         return self._kind.drawn(self.config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -297,3 +298,12 @@ def test_whole_texts_are_the_sums_of_their_tokens():
         engine.bind(mixed)
     found, expected = table.text_log_likelihoods(texts), passes.text_log_likelihoods(texts)
     assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_sums_of_probabilities_too_small_for_a_number_have_their_logarithm():
+    logs = np.array([[-1.0, -800.0, -750.0, -np.inf], [-2.0, -900.0, -751.0, -np.inf]])
+    weights = (0.25, 0.75)
+    totals = member_table._weighted(weights, np.exp(logs))
+    found = member_table._log_of(totals, weights, logs)
+    expected = np.logaddexp(np.log(0.25) + logs[0], np.log(0.75) + logs[1])
+    assert found == pytest.approx(expected, rel=1e-14)

@@ -43,6 +43,7 @@ NONE = "ties has no useful gradient"
         (Facts(reals(6), 201, no_gradient=NONE), ["cma_es"]),
         (Facts(reals(6), 60, workers=2, no_gradient="2 workers"), ["cma_es"]),
         (Facts(MIXED, 60, no_gradient=NONE), ["gp"]),
+        (Facts(MIXED, 60, no_gradient=NONE, n_conditional=2), ["nsga2"]),
         (Facts(reals(6), 60, n_objectives=2), ["nsga2"]),
     ],
 )

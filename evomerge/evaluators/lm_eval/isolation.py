@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 
@@ -65,8 +65,7 @@ def _quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     had_bars = not datasets.are_progress_bars_disabled()
     bar = lm_eval.api.task.tqdm
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    _set_levels(loggers, [logging.ERROR] * len(loggers))
     datasets.disable_progress_bars()
     # Building requests draws a bar that no argument turns off.
     lm_eval.api.task.tqdm = partial(bar, disable=True)
@@ -76,8 +75,14 @@ def _quiet() -> Iterator[None]:
         lm_eval.api.task.tqdm = bar
         if had_bars:
             datasets.enable_progress_bars()
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        _set_levels(loggers, levels)
+
+
+def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> None:
+    """As ``setLevel`` does, with one walk through all loggers of the process instead of several."""
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.level = level
+    logging.root.manager._clear_cache()  # type: ignore[attr-defined]  # no public name
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from lm_eval.api.task import ConfigurableTask
 
@@ -52,12 +53,24 @@ def _guess(entry: TaskEntry) -> float | None:
     metric = entry.key.metric
     if not all(_chooses(leaf.task) for leaf in entry.leaves):
         return None
-    counts = [count for leaf in entry.leaves for count in _counts(leaf)]
+    counts = [count for leaf in entry.leaves for count in _known_counts(leaf)]
     if metric == CORRELATION and {n_options for n_options, _ in counts} == {2}:
         return 0.0
     if metric not in SHARES_OF_RIGHT or not counts:
         return None
     return sum(n_right / n_options for n_options, n_right in counts) / len(counts)
+
+
+_KEPT: WeakKeyDictionary[Any, tuple[Sequence[Any], list[tuple[int, int]]]] = WeakKeyDictionary()
+
+
+def _known_counts(leaf: Leaf) -> list[tuple[int, int]]:
+    """Counted once for the requests of a task: no model changes them."""
+    task = leaf.task
+    known = _KEPT.get(task)
+    if known is None or known[0] is not task.instances:
+        known = _KEPT[task] = (task.instances, list(_counts(leaf)))
+    return known[1]
 
 
 def _chooses(task: Any) -> bool:

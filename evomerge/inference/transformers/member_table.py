@@ -13,8 +13,10 @@ against the few such tokens that it does not reach itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -26,6 +28,7 @@ from evomerge.inference.transformers.likelihoods import SCORED_AT_ONCE, ScoringP
 from evomerge.recipe.pool import Mean
 
 ROWS_BYTES = 1 << 30  # of rows kept for geometric means; beyond it each trial runs the models
+SMALLEST = 1e-290  # of a sum of probabilities that still has all of its digits
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,27 @@ class MemberTable:
         """
         if not len(self.starts):
             return []
-        tokens = _mixed(self.logs, weights, mean)
+        if mean == "geometric":
+            tokens, rivals = _weighted(weights, self.logs), _weighted(weights, self.rivals)
+            values = tokens
+            if self.rows is not None:
+                values = tokens - _normalisers(self.rows, weights)[self.positions]
+        else:
+            tokens, rivals = (_weighted(weights, own) for own in self._probabilities)
+            values = _log_of(tokens, weights, self.logs)
         found = np.empty(len(self.order))
-        values = tokens
-        if mean == "geometric" and self.rows is not None:
-            values = tokens - _normalisers(self.rows, weights)[self.positions]
         found[self.order] = np.add.reduceat(values, self.starts)
         greedy = np.zeros(len(self.order), dtype=bool)
         if len(self.open):
-            best = np.maximum.reduceat(_mixed(self.rivals, weights, mean), self.rival_starts)
-            are_best = tokens[self.open_tokens] > best
+            are_best = tokens[self.open_tokens] > np.maximum.reduceat(rivals, self.rival_starts)
             all_best = np.logical_and.reduceat(are_best, self.open_starts)
             greedy[self.order[self.open]] = all_best
         return list(zip(found.tolist(), greedy.tolist(), strict=True))
+
+    @cached_property
+    def _probabilities(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Those of the tokens and of their rivals."""
+        return np.exp(self.logs), np.exp(self.rivals)
 
 
 def table_of(
@@ -141,21 +152,35 @@ def table_of(
     )
 
 
-def _mixed(logs: NDArray[np.float64], weights: Sequence[float], mean: Mean) -> NDArray[np.float64]:
-    """The weighted mean of log-probabilities, before any normaliser; shape (members, n) -> (n,).
+def _weighted(weights: Sequence[float], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum over members, shape (members, n) -> (n,); what weighs nothing may be anything.
 
     Member after member, so that equal numbers have equal sums wherever they stand.
     """
-    pairs = [(w, own) for w, own in zip(weights, logs, strict=True) if w > 0]
-    found: NDArray[np.float64]
-    if mean == "geometric":
-        found = np.add.reduce([weight * own for weight, own in pairs])
-        return found
-    largest = np.maximum.reduce([own for _, own in pairs])
-    shift = np.where(np.isfinite(largest), largest, 0.0)
-    total = np.add.reduce([weight * np.exp(own - shift) for weight, own in pairs])
-    with np.errstate(divide="ignore"):  # no member gives it any probability
-        found = np.log(total) + shift
+    found = np.zeros(values.shape[1])
+    for weight, own in zip(weights, values, strict=True):
+        if weight > 0:
+            found += weight * own
+    return found
+
+
+def _log_of(
+    totals: NDArray[np.float64], weights: Sequence[float], logs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The logarithm of weighted sums of probabilities, those too small for a number included.
+
+    Args:
+        totals: The sums.
+        weights: One per member.
+        logs: What they are sums of, shape (members, n).
+    """
+    is_small = totals < SMALLEST
+    found: NDArray[np.float64] = np.log(totals, where=~is_small, out=np.full_like(totals, -np.inf))
+    if is_small.any():
+        pairs = [
+            (math.log(w), own[is_small]) for w, own in zip(weights, logs, strict=True) if w > 0
+        ]
+        found[is_small] = np.logaddexp.reduce([weight + own for weight, own in pairs])
     return found
 
 
