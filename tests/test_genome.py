@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.compiler.checked import read_genome
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.make_optimizer import chosen_optimizer
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import load_genome, to_yaml, validate_genome
@@ -140,7 +140,8 @@ def read_genome_text(text, folder):
     """As the commands read a genome file."""
     path = folder / "g.yml"
     path.write_text(text)
-    return read_genome(path)
+    (stage,) = read_genomes(path).stages
+    return stage.genome, stage.source
 
 
 # What loads
