@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.compiler.checked import read_genome
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.make_optimizer import chosen_optimizer
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import load_genome, to_yaml, validate_genome
@@ -79,6 +79,7 @@ evaluation:
   gen_kwargs: {max_gen_toks: 32}
 execution: {executor: processes, workers: 2, trial_timeout: 600}
 trackers: [page]
+output: adapter
 run_dir: runs/full
 seed: 3
 task_search_path: [tasks]
@@ -139,7 +140,8 @@ def read_genome_text(text, folder):
     """As the commands read a genome file."""
     path = folder / "g.yml"
     path.write_text(text)
-    return read_genome(path)
+    (stage,) = read_genomes(path).stages
+    return stage.genome, stage.source
 
 
 # What loads

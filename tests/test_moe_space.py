@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from evomerge.compiler.checked import read_genome
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
@@ -241,7 +241,7 @@ def test_what_the_file_shows_is_refused_with_its_place(tmp_path, name):
     file = tmp_path / "g.yml"
     file.write_text(yaml.safe_dump({"genome": genome(**fields), "tasks": ["x"]}))
     with pytest.raises(GenomeError) as raised:
-        read_genome(file, ())
+        read_genomes(file, ())
     found = [str(one) for one in raised.value.problems]
     assert any(sentence in line for line in found), found
     assert len(found) == 1, found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evomerge.compiler.checked import read_genome
 from evomerge.compiler.chosen_space import told, with_space
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.json_schema import genome_schema
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.block import Whole
@@ -52,7 +52,7 @@ def read(tmp_path, text, *overrides):
 
 def refusals(tmp_path, text, *overrides):
     with pytest.raises(GenomeError) as raised:
-        read_genome(written(tmp_path, text), overrides)
+        read_genomes(written(tmp_path, text), overrides)
     return [str(one).replace(f"{tmp_path}/", "") for one in raised.value.problems]
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.genome.load import load_genome
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.task_blocks import NAMED
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.architecture import Architecture
 from evomerge.optimizers import OPTIMIZERS
@@ -28,26 +31,31 @@ LLAMA_SHAPED = Architecture(
 )
 
 
+def first_recipe(genome):
+    """The recipe where a search starts; what a stage is to find has its name for a path."""
+    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    return recipe.with_models(lambda model: ModelName(path=model.path) if model.is_stage else model)
+
+
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
 def test_genome_loads_and_gives_recipes_that_mergekit_accepts(path):
     from mergekit.config import MergeConfiguration
 
-    genome, _ = load_genome(path)
-    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
-    optimizer = OPTIMIZERS[genome.optimizer.name]
-    optimizer.Settings.model_validate(genome.optimizer.settings)
-    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
-    assert recipe.documents
-    for document in recipe.documents:
-        assert MergeConfiguration.model_validate(dict(document))
+    for stage in read_genomes(path).stages:
+        optimizer = OPTIMIZERS[stage.genome.optimizer.name]
+        optimizer.Settings.model_validate(stage.genome.optimizer.settings)
+        recipe = first_recipe(stage.genome)
+        assert recipe.documents
+        for document in recipe.documents:
+            assert MergeConfiguration.model_validate(dict(document))
 
 
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
 def test_the_recipe_where_a_search_starts_is_the_golden_one(path, is_golden):
-    genome, _ = load_genome(path)
-    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
-    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
-    is_golden(f"recipes/{path.stem}.yml", recipe.to_yaml())
+    for stage in read_genomes(path).stages:
+        name = "-".join(filter(None, (path.stem, stage.name)))
+        is_golden(f"recipes/{name}.yml", first_recipe(stage.genome).to_yaml())
 
 
 def test_mergekit_evolve_file_means_what_it_meant():
@@ -96,14 +104,18 @@ def test_tasks_are_found_by_lm_eval(folder):
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     files = [path for path in folder.glob("*.yaml") if "task:" in path.read_text(encoding="utf-8")]
     assert files
-    assert len(manager.all_subtasks) == len(files)
+    assert len(manager.all_subtasks) + len(manager.all_groups) == len(files)
 
 
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)
 def test_tasks_of_a_genome_are_in_its_folders_or_in_lm_eval(path):
     import lm_eval.tasks
 
-    genome, _ = load_genome(path)
+    for stage in read_genomes(path).stages:
+        refuse_unknown_tasks(stage.genome, path, Path(lm_eval.tasks.__file__).parent)
+
+
+def refuse_unknown_tasks(genome, path, shipped):
     folders = [ROOT / folder for folder in genome.task_search_path] or [ROOT / "tasks" / "public"]
     own = {
         yaml.safe_load(line.partition(":")[2])
@@ -112,7 +124,8 @@ def test_tasks_of_a_genome_are_in_its_folders_or_in_lm_eval(path):
         for line in file.read_text(encoding="utf-8").splitlines()
         if line.startswith("task:")
     }
-    shipped = Path(lm_eval.tasks.__file__).parent
     for task in (*genome.tasks, *genome.validation, *genome.holdout):
+        if task.kind != NAMED:  # its own kind looks for it
+            continue
         known = task.name in own or any(shipped.rglob(f"{task.name}.yaml"))
         assert known, f"{path.name}: {task.name}"

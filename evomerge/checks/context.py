@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evomerge.nouns.trial import Candidate
     from evomerge.optimizers.base import Optimizer
     from evomerge.optimizers.picked import AutoChoice
+    from evomerge.recipe.kept_stages import Made
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class CheckContext:
         evaluators: Split -> its evaluator, prepared; splits with errors are missing.
         tokenizer: What the merged models would read texts with; None where unreadable.
         config: The configuration beside it.
+        made: Folders of models that earlier stages made, and how.
         run_dir: Where the run would be kept; None where not known.
         device: Where the live model would be.
         dtype: Of its forward passes; None: that of the models.
@@ -52,6 +54,7 @@ class CheckContext:
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     tokenizer: PreTrainedTokenizerBase | None = None
     config: PreTrainedConfig | None = None
+    made: Made = field(default_factory=dict)
     run_dir: Path | None = None
     device: str = "cpu"
     dtype: str | None = None

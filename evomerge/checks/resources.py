@@ -69,6 +69,7 @@ class Sizes:
         downloads: Bytes that are not on this machine yet.
         adapted: Bytes of models that an adapter is folded into.
         n_columns: Columns of all tensors of one model together.
+        made: Bytes of models that earlier stages will make.
         n_mixed: Models that are in memory at once for a mixture of them.
         staged: Bytes of models that recipes of several merges make on the way, at any one time.
     """
@@ -83,6 +84,7 @@ class Sizes:
     downloads: int
     adapted: int
     n_columns: int = 0
+    made: int = 0
     n_mixed: int = 0
     staged: int = 0
 
@@ -110,9 +112,10 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
         n_sources=len(models),
         vocabulary=_vocabulary(first),
         copies=_copies(models, genome.genome.dtype),
-        downloads=sum(of_model[m.name] for m in models if m.folder is None),
+        downloads=sum(of_model[m.name] for m in models if m.is_on_hub),
         adapted=sum(of_model[m.name] for m in models if m.adapter is not None and not in_sums),
         n_columns=sum(tensor.shape[-1] for tensor in first.tensors.values() if tensor.shape),
+        made=sum(of_model[m.name] for m in models if m.is_foreseen),
         n_mixed=_n_mixed(genome),
     )
 
@@ -281,7 +284,9 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
     ]
     if run_dir is not None:
         trained = () if training is None else training.disk
-        places.append((run_dir, (Need("the run folder", RUN_FOLDER_BYTES, False), *trained)))
+        folder = Need("the run folder", RUN_FOLDER_BYTES, False)
+        made = Need("what earlier stages find, built once", sizes.made)
+        places.append((run_dir, (folder, made, *trained)))
     for path, needs in places:
         if any(need.n_bytes for need in needs):
             yield Storage("disk", needs, disk(path), path)

@@ -98,6 +98,7 @@ RULES = Rules(
     "swarm_motion:swarm_in_few_directions",
     "swarm_motion:swarm_in_shares",
     "adapter_sums:seeds_have_their_adapters",
+    "tensors_accounted:accounted",
     "machine_room:device_is_there",
     "machine_room:passes",
     "machine_room:memory_and_disk",

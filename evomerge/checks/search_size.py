@@ -180,7 +180,7 @@ def unseen_models(context: CheckContext) -> list[ModelFacts]:
     """Models whose tensors would be compared if their files were here."""
     if not merge_space_for(context.genome.genome).folds_adapters:  # their sums leave out nothing
         return []
-    return [model for model in context.models if model.folder is None]
+    return [model for model in context.models if model.is_on_hub]
 
 
 def idle_parameters(context: CheckContext) -> Iterator[Finding]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from evomerge.checks.probe import Probe
     from evomerge.checks.search_plan import Plan
     from evomerge.compiler.compiled import Compiled, Examination
+    from evomerge.foundations.findings import Finding
 
 
 @click.command(
@@ -52,28 +55,64 @@ def check(
 
     with kept_log():
         from evomerge.cli.run import default_run_dir
-        from evomerge.compiler.checked import examine_file
+        from evomerge.compiler.checked import examine_stages
 
-        examination = examine_file(genome, overrides, permissions, default_run_dir)
-        compiled = examination.compiled
-        plan = measured = None
-        if compiled is not None:
-            try:
-                plan, measured = _planned(compiled, is_probed)
-            except GenomeError as mistakes:
-                examination, compiled = _with_errors(examination, compiled, mistakes), None
+        examined = examine_stages(genome, overrides, permissions, default_run_dir)
+        checked = [_checked(one, is_probed) for one in examined]
+    findings = list(dict.fromkeys(f for one in checked for f in one.examination.findings))
     if as_json:
-        from evomerge.cli.plan_table import check_data
         from evomerge.cli.written import print_json
 
-        print_json(check_data(examination.findings, compiled, plan, measured))
+        print_json(_data(checked, findings))
     else:
-        draw_findings(examination.findings)
-        if compiled is not None and plan is not None:
-            from evomerge.cli.plan_table import draw_plan
+        draw_findings(findings)
+        for one in checked:
+            if one.plan is not None:
+                from evomerge.cli.plan_table import draw_plan
 
-            draw_plan(compiled, plan, measured)
-    click.get_current_context().exit(exit_code(examination.findings, strict=strict))
+                if one.examination.stage:
+                    click.echo(f"\nstage {one.examination.stage}")
+                draw_plan(one.examination.sound, one.plan, one.measured)
+    click.get_current_context().exit(exit_code(findings, strict=strict))
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What came of one search of the file."""
+
+    examination: Examination
+    plan: Plan | None = None
+    measured: Probe | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All of it for programs."""
+        from evomerge.cli.plan_table import check_data
+
+        found = self.examination
+        return check_data(found.findings, found.compiled, self.plan, self.measured)
+
+
+def _data(checked: Sequence[_Checked], findings: Sequence[Finding]) -> dict[str, Any]:
+    """For programs: the one search, or all stages under what was found of them."""
+    if not checked[0].examination.stage:
+        return checked[0].data
+    from evomerge.cli.plan_table import check_data
+
+    stages = [{"stage": one.examination.stage, **one.data} for one in checked]
+    return {"findings": check_data(findings, None, None, None)["findings"], "stages": stages}
+
+
+def _checked(examination: Examination, is_probed: bool) -> _Checked:
+    """With the plan of a search that can begin."""
+    compiled = examination.compiled
+    if compiled is None:
+        return _Checked(examination)
+    is_there = not any(model.is_foreseen for model in compiled.context.models)
+    try:
+        return _Checked(examination, *_planned(compiled, is_probed and is_there))
+    except GenomeError as mistakes:
+        return _Checked(_with_errors(examination, compiled, mistakes))
 
 
 def _planned(compiled: Compiled, is_probed: bool) -> tuple[Plan, Probe | None]:
@@ -100,4 +139,5 @@ def _with_errors(
     from evomerge.foundations.findings import error
 
     found = located(mistakes, compiled.source).problems
-    return Examination((*(error(p.what, p.where, p.fix) for p in found), *examination.findings))
+    told = (error(p.what, p.where, p.fix) for p in found)
+    return Examination((*told, *examination.findings), stage=examination.stage)

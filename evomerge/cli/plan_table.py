@@ -11,6 +11,7 @@ import click
 from evomerge.checks.probe import Probe
 from evomerge.checks.resources import Storage
 from evomerge.checks.search_plan import Plan, Trials
+from evomerge.checks.tensors_accounted import accounts
 from evomerge.cli.drawn import Cell, plain_table
 from evomerge.cli.progress import duration
 from evomerge.cli.written import say
@@ -21,6 +22,7 @@ from evomerge.foundations.findings import Finding
 from evomerge.foundations.sizes import size_text
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.space import Choice, Integer, Parameter, Real, Value, to_data
+from evomerge.recipe.tensor_account import TensorAccount
 
 _SHOWN = 40  # parameters; the rest only for programs
 _LATER = "from the first document"  # what only results tell
@@ -40,6 +42,10 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
             say(line, err=False)
         _title("tasks")
         plain_table(list(_tasks(plan.trials)))
+    tensors = accounts(compiled.context)
+    if tensors:
+        _title("tensors")
+        plain_table([_account(one) for one in tensors])
     if plan.stores:
         _title("room")
         plain_table([row for store in plan.stores for row in _store(store)])
@@ -67,6 +73,7 @@ def check_data(
             {"severity": finding.severity.value, **asdict(finding.problem)} for finding in findings
         ],
         "merge_space": None,
+        "tensors": None,
         "space": None,
         "plan": None,
         "recipe": None,
@@ -74,6 +81,7 @@ def check_data(
     if compiled is not None and plan is not None:
         space = compiled.merge_space.space
         data["merge_space"] = compiled.merge_space.name
+        data["tensors"] = [_account_data(one) for one in accounts(compiled.context)]
         data["space"] = to_data(space)
         data["plan"] = _plan_data(plan, measured)
         data["recipe"] = compiled.merge_space.recipe(space.decode(space.initial)).config
@@ -213,3 +221,23 @@ def _range(seconds: tuple[float, float]) -> str:
 def _seconds(seconds: float) -> str:
     """A duration, with a fraction where it is short."""
     return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _account(one: TensorAccount) -> dict[str, Cell]:
+    """A model's row; why which are not merged is said above, among the notes."""
+    return {
+        "model": one.model,
+        "merged": f"{len(one.merged):,}",
+        "carried over": f"{len(one.carried_over):,}" if one.carried_over else "",
+        "left out": f"{len(one.left_out):,}" if one.left_out else "",
+    }
+
+
+def _account_data(one: TensorAccount) -> dict[str, Any]:
+    """Every name, with the reason where it is not merged."""
+    return {
+        "model": one.model,
+        "merged": sorted(one.merged),
+        "carried_over": dict(one.carried_over),
+        "left_out": dict(one.left_out),
+    }

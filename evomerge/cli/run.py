@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from evomerge.foundations.text_safety import one_name
 if TYPE_CHECKING:
     from evomerge.cli.event_lines import LineView
     from evomerge.cli.live import LiveView
+    from evomerge.compiler.genome_file import Stage
+    from evomerge.compiler.staged_run import StagedRun
     from evomerge.foundations.findings import Finding
     from evomerge.genome.schema import Genome
     from evomerge.genome.yaml_file import YamlFile
@@ -68,28 +71,49 @@ def run(
     as_json: bool,
 ) -> None:
     """Searches for the best merge; a run that was stopped is continued."""
-    from evomerge.compiler.checked import read_genome
+    from evomerge.compiler.genome_file import read_genomes
+
+    file = read_genomes(genome, overrides)
+    folder = run_dir or default_run_dir(genome, file.genome)
+    key = "--fork" if fork else "--run-dir" if run_dir else "run_dir"
+    _refuse_folder(fork or folder, key, file.source)
+    from evomerge.compiler.staged_run import StagedRun
+
+    whole, ending = StagedRun(file, folder, permissions, fork), ""
+    for stage in whole.left:
+        if stage.name:
+            say(f"stage {stage.name}")
+        ending = _search(whole, stage, strict=strict)
+        if stage is not whole.stages[-1]:
+            say(f"stage {stage.name}: {ending}")
+            _refuse_without_scores(whole.run_dir(stage))
+    folder = whole.run_dir(whole.stages[-1])
+    _tell(folder, ending, as_json)
+    _refuse_without_scores(folder)
+
+
+def _search(whole: StagedRun, stage: Stage, *, strict: bool) -> str:
+    """Searches one stage to its end, or on from where it was stopped; how it ended."""
     from evomerge.foundations.library_log import kept_log
 
-    definition, source = read_genome(genome, overrides)
-    folder = run_dir or default_run_dir(genome, definition)
-    key = "--fork" if fork else "--run-dir" if run_dir else "run_dir"
-    _refuse_folder(fork or folder, key, source)
-    view = _view(definition)
+    view = _view(stage.genome)
     with kept_log(), view:
         from evomerge.compiler.download import with_models_here
-        from evomerge.compiler.examine import compile_genome
         from evomerge.compiler.start import search_for
         from evomerge.nouns.events import Notice
 
-        compiled = compile_genome(definition, source, permissions, fork or folder)
+        whole.check()
         if strict:
-            _refuse_warnings(compiled.findings)
+            for examination in whole.examinations:
+                _refuse_warnings(examination.findings)
+        with _continuable(whole):
+            whole.keep_for(stage, view.show)
+        compiled = whole.compiled(stage)
         compiled = with_models_here(compiled, view.show)
         if strict:  # what their tensors show among them
             _refuse_warnings(compiled.findings)
-        search = search_for(compiled, folder, fork, view.show, is_strict=strict)
-        folder = search.ledger.folder.path
+        whole.begin()
+        search = search_for(compiled, *whole.folders(stage), view.show, is_strict=strict)
 
         def stop() -> None:
             search.stop()
@@ -98,16 +122,22 @@ def run(
             view.show(Notice(_STOPPING.format(_running(view, search.proposer.optimizer))))
 
         collect_again()
-        try:
-            with stopped_by_interrupt(stop):
-                for event in search.run():
-                    view.show(event)
-        except KeyboardInterrupt as interrupt:
-            raise StoppedError(f"stopped. {_how_to_continue(folder)}", interrupt) from interrupt
+        with _continuable(whole), stopped_by_interrupt(stop):
+            for event in search.run():
+                view.show(event)
     if view.progress.is_stopped:
-        raise StoppedError(f"{view.progress.ending}. {_how_to_continue(folder)}")
-    _tell(folder, view.progress.ending, as_json)
-    _refuse_without_scores(folder)
+        raise StoppedError(f"{view.progress.ending}. {_how_to_continue(whole.folder.path)}")
+    return view.progress.ending
+
+
+@contextmanager
+def _continuable(whole: StagedRun) -> Iterator[None]:
+    """Says how to go on where the user leaves now."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        how = _how_to_continue(whole.folder.path)
+        raise StoppedError(f"stopped. {how}", interrupt) from interrupt
 
 
 def _refuse_folder(folder: Path, key: str, source: YamlFile) -> None:
@@ -161,7 +191,9 @@ def _how_to_continue(folder: Path) -> str:
 
 def default_run_dir(genome: Path, definition: Genome) -> Path:
     """Where a run goes unless the user says: the genome of a run folder continues that run."""
-    if is_file(genome.parent / "ledger.jsonl"):
+    from evomerge.run.ledger.staged_folder import result_folder
+
+    if is_file(result_folder(genome.parent) / "ledger.jsonl"):
         return genome.parent
     if definition.run_dir is not None:
         return Path(definition.run_dir)

@@ -14,6 +14,7 @@ from evomerge.nouns.score_text import score_text
 from evomerge.nouns.trial import Trial
 from evomerge.report.combined import combined_name
 from evomerge.report.trial_names import short_origins
+from evomerge.run.ledger.staged_folder import whole_folder
 from evomerge.run.recorded_run import RecordedRun
 
 
@@ -45,5 +46,5 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
 
 def retry(folder: Path) -> str:
     """How failed trials are tried again: a run that goes on keeps what it knows of them."""
-    again = one_name(folder / "genome.yml")
+    again = one_name(whole_folder(folder) / "genome.yml")
     return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"

@@ -6,34 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evomerge.compiler.compiled import Examination
-from evomerge.compiler.examine import examine
-from evomerge.compiler.file_mistakes import genome_of
+from evomerge.compiler.genome_file import Stage, read_genomes
 from evomerge.compiler.identity import refusal
-from evomerge.foundations.errors import GenomeError
+from evomerge.compiler.staged_run import StagedRun
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import error
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome.load import read_source
 from evomerge.genome.schema import Genome
-from evomerge.genome.yaml_file import YamlFile
 from evomerge.run.ledger.run_folder import RunFolder
 
 
-def read_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, YamlFile]:
-    """As :func:`evomerge.genome.load.load_genome`, which knows none of the tables.
-
-    Raises:
-        GenomeError: every mistake that the file alone can show.
-    """
-    source = read_source(path, overrides)
-    return genome_of(source), source
-
-
-def examine_file(
+def examine_stages(
     path: Path,
-    overrides: Sequence[str] = (),
-    permissions: Permissions | None = None,
-    run_dir_of: Callable[[Path, Genome], Path] | None = None,
-) -> Examination:
+    overrides: Sequence[str],
+    permissions: Permissions | None,
+    run_dir_of: Callable[[Path, Genome], Path],
+) -> tuple[Examination, ...]:
     """Finds everything that a genome file and the files it names can show; raises nothing.
 
     Models and tasks are looked at only where the file itself has no mistake.
@@ -43,18 +31,32 @@ def examine_file(
         overrides: ``key.path=value`` texts that win over it.
         permissions: What the user allows.
         run_dir_of: Where the run of a genome file would be kept.
+
+    Returns:
+        One per search of the file; a single one where the file has mistakes.
     """
     try:
-        genome, source = read_genome(path, overrides)
+        file = read_genomes(path, overrides)
     except GenomeError as mistakes:
-        return Examination(tuple(error(p.what, p.where, p.fix) for p in mistakes.problems))
-    run_dir = None if run_dir_of is None else run_dir_of(path, genome)
-    examination = examine(genome, source, permissions or Permissions(), run_dir)
-    if run_dir is None:
-        return examination
-    compiled = examination.compiled
-    data = source.data if compiled is None else compiled.source.data
-    refused = refusal(RunFolder(run_dir), data, compiled)
-    if not refused:
-        return examination
-    return Examination((*(error(p.what, p.where, p.fix) for p in refused), *examination.findings))
+        return (Examination(tuple(error(p.what, p.where, p.fix) for p in mistakes.problems)),)
+    run = StagedRun(file, run_dir_of(path, file.genome), permissions)
+    first, *later = map(_with_refusal, run.stages, map(run.run_dir, run.stages), run.examinations)
+    try:
+        run.refuse_folder()
+    except EvomergeError as refused:
+        first = _refused(first, refused.problems)
+    return (first, *later)
+
+
+def _with_refusal(stage: Stage, run_dir: Path, found: Examination) -> Examination:
+    """The same with why the run in its folder would not go on."""
+    compiled = found.compiled
+    data = stage.source.data if compiled is None else compiled.source.data
+    return _refused(found, refusal(RunFolder(run_dir), data, compiled))
+
+
+def _refused(found: Examination, problems: Sequence[Problem]) -> Examination:
+    if not problems:
+        return found
+    told = (error(p.what, p.where, p.fix) for p in problems)
+    return Examination((*told, *found.findings), stage=found.stage)

@@ -34,7 +34,7 @@ def space_problems(definition: MergeDefinition, source: YamlFile) -> list[Proble
     try:
         kind = merge_space_for(definition)
     except UnknownNameError as error:
-        where = (*_BLOCK, "name") if (*_BLOCK, "name") in source.lines else _BLOCK
+        where = (*_BLOCK, "name") if source.has((*_BLOCK, "name")) else _BLOCK
         return [replace(error.problems[0], where=source.where(where))]
     found = [
         Problem(str(misfit), source.where(("genome", *misfit.path)), misfit.fix)

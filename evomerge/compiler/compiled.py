@@ -8,7 +8,8 @@ from typing import Any
 from evomerge.checks.context import CheckContext
 from evomerge.compiler.make_optimizer import OptimizerChoice
 from evomerge.compiler.split_tasks import LoadedTasks
-from evomerge.foundations.findings import Finding
+from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.findings import Finding, Severity, problems
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import FINAL_SPLITS
@@ -49,10 +50,23 @@ class Examination:
     Attributes:
         findings: Everything found: errors first, each kind in the order of the file.
         compiled: What a run needs; None where there are errors.
+        stage: Which search of the file it is of; empty where that holds one.
     """
 
     findings: tuple[Finding, ...]
     compiled: Compiled | None = None
+    stage: str = ""
+
+    @property
+    def sound(self) -> Compiled:
+        """What a run needs.
+
+        Raises:
+            GenomeError: every error found, with file, line and key.
+        """
+        if self.compiled is None:
+            raise GenomeError.of(problems(self.findings, Severity.ERROR))
+        return self.compiled
 
     @property
     def has_errors(self) -> bool:

@@ -42,7 +42,9 @@ def with_models_here(compiled: Compiled, hear: Callable[[Preparing], None]) -> C
             download(model.reference, model.key)
         except ModelError as error:
             raise ModelError.of(map(compiled.source.locate, error.problems)) from error
-    return compile_genome(compiled.genome, compiled.source, context.permissions, context.run_dir)
+    return compile_genome(
+        compiled.genome, compiled.source, context.permissions, context.run_dir, context.made
+    )
 
 
 def _refuse_another_run(compiled: Compiled) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.checks.context import CheckContext
@@ -30,8 +31,8 @@ from evomerge.compiler.recorded_genome import (
     with_its_baselines,
 )
 from evomerge.compiler.seeds import seeds_of
-from evomerge.compiler.split_tasks import load_tasks, untold, with_names
-from evomerge.foundations.errors import EvomergeError, GenomeError
+from evomerge.compiler.split_tasks import LoadedTasks, load_tasks, untold, with_names
+from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.findings import Finding, Severity, note, problems, warning
 from evomerge.foundations.findings import error as error_finding
 from evomerge.foundations.permissions import Permissions
@@ -47,7 +48,9 @@ from evomerge.models.inspect import read_model
 from evomerge.models.merge_dtype import common_dtype
 from evomerge.models.pass_dtype import pass_dtype
 from evomerge.models.shared_layers import describe
+from evomerge.nouns.trial import Candidate
 from evomerge.optimizers.base import Optimizer
+from evomerge.recipe.kept_stages import Made
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -60,58 +63,61 @@ def compile_genome(
     source: YamlFile,
     permissions: Permissions | None = None,
     run_dir: Path | None = None,
+    made: Made = MappingProxyType({}),
 ) -> Compiled:
-    """Checks a genome against its models and tasks.
+    """Checks a genome against its models and tasks; see :func:`examine`.
 
     Raises:
         GenomeError: every mistake found, with file, line and key.
     """
-    examination = examine(genome, source, permissions or Permissions(), run_dir)
-    if examination.compiled is None:
-        raise GenomeError.of(problems(examination.findings, Severity.ERROR))
-    return examination.compiled
+    return examine(genome, source, permissions or Permissions(), run_dir, made).sound
 
 
 def examine(
-    genome: Genome, source: YamlFile, permissions: Permissions, run_dir: Path | None = None
+    genome: Genome,
+    source: YamlFile,
+    permissions: Permissions,
+    run_dir: Path | None = None,
+    made: Made = MappingProxyType({}),
+    foreseen: Mapping[ModelName, ModelFacts] = MappingProxyType({}),
 ) -> Examination:
-    """Finds everything that files can show; raises nothing for a user's mistake."""
+    """Finds everything that files can show; raises nothing for a user's mistake.
+
+    Args:
+        genome: What is to be searched.
+        source: Its file.
+        permissions: What the user allows.
+        run_dir: Where the run would be kept.
+        made: Folders of models among its own that earlier stages made, and how.
+        foreseen: Models among its own that are yet to be made, and what they will be like.
+    """
     found = _Findings(source)
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
     known = found.attempt(lambda: with_space(genome, source))
     if known is None:
         return Examination(found.in_order)
-    genome, tasks = known, load_tasks(known, permissions)
-    if source.is_evolve:
-        # Directions that the results of a run that has begun told, and nothing else did.
-        names = untold(tasks, recorded_names(run_dir))
-        now = turned(genome, source, with_names(tasks, names) if names else tasks)
-        genome, source, tasks = now.genome, now.source, now.tasks
-        found.add(iter(now.notes))
+    genome, source, tasks = _with_tasks(known, source, permissions, run_dir, found)
     is_begun = has_begun(run_dir, source.data)
     if run_dir is not None and is_begun:
         genome = with_its_baselines(genome, run_dir)
-    models, has_errors = _models(genome, permissions, found)
-    context = CheckContext(genome, permissions, models, run_dir=run_dir)
+    models, has_errors = _models(genome, permissions, found, foreseen)
+    context = CheckContext(genome, permissions, models, made=made, run_dir=run_dir)
     choice = found.attempt(lambda: chosen_optimizer(genome, source))
     merge_space = tokenizer = None
     if not has_errors:
-        merge_space = found.attempt(lambda: merge_space_of(genome, models, choice, run_dir, found))
-        tokenizer = found.attempt(lambda: _tokenizer(context))
-    seeds = None
-    if merge_space is not None:
-        # A run that has begun has its seeds in its ledger: their files may be gone since.
-        heard = _Findings(source) if is_begun else found
-        seeds = heard.attempt(
-            lambda: seeds_of(genome, merge_space, lambda one: heard.add(iter((one,))))
+        merge_space = found.attempt(
+            lambda: merge_space_of(genome, models, choice, run_dir, found, made)
         )
+        tokenizer = found.attempt(lambda: _tokenizer(context))
+    # A run that has begun has its seeds in its ledger: their files may be gone since.
+    seeds = _seeds(genome, merge_space, _Findings(source) if is_begun else found)
     found.add(error_finding(p.what, p.where, p.fix) for p in tasks.problems)
     if merge_space is not None and genome.evaluation.dtype is None:
         tasks.pass_in(pass_dtype(merge_space.out_dtype, tasks.worker_factory.device))
     context = replace(
         context,
         merge_space=merge_space,
-        seeds=tuple(seeds or ()),
+        seeds=seeds,
         evaluators=tasks.evaluators,
         device=tasks.worker_factory.device,
         dtype=tasks.worker_factory.settings.dtype,
@@ -119,12 +125,7 @@ def examine(
         config=tokenizer[1] if tokenizer else None,
     )
     if choice is not None:
-        named, begun_in = choice, run_dir if is_begun else None
-        picked = found.attempt(lambda: with_auto(context, named, begun_in))
-        context, choice = picked or (context, None)
-    if choice is not None:
-        optimizer = _fitting_optimizer(context, choice, found, is_begun=is_begun)
-        context = replace(context, optimizer=optimizer)
+        context, choice = _with_optimizer(context, choice, found, run_dir if is_begun else None)
     for rule in RULES:
         found.add(rule(context))
     findings = found.in_order
@@ -132,6 +133,46 @@ def examine(
         return Examination(findings)
     compiled = Compiled(context, source, merge_space, choice, tasks, findings)
     return Examination(findings, compiled)
+
+
+def _with_tasks(
+    genome: Genome,
+    source: YamlFile,
+    permissions: Permissions,
+    run_dir: Path | None,
+    found: _Findings,
+) -> tuple[Genome, YamlFile, LoadedTasks]:
+    """With its tasks, and the directions that only results of a run that has begun told."""
+    tasks = load_tasks(genome, permissions)
+    if not source.is_evolve:
+        return genome, source, tasks
+    names = untold(tasks, recorded_names(run_dir))
+    now = turned(genome, source, with_names(tasks, names) if names else tasks)
+    found.add(iter(now.notes))
+    return now.genome, now.source, now.tasks
+
+
+def _seeds(
+    genome: Genome, merge_space: MergeSpace | None, heard: _Findings
+) -> tuple[Candidate, ...]:
+    if merge_space is None:
+        return ()
+    space = merge_space
+    seeds = heard.attempt(lambda: seeds_of(genome, space, lambda one: heard.add(iter((one,)))))
+    return tuple(seeds or ())
+
+
+def _with_optimizer(
+    context: CheckContext, choice: OptimizerChoice, found: _Findings, begun_in: Path | None
+) -> tuple[CheckContext, OptimizerChoice | None]:
+    """With who will propose; what `auto` stands for is what it stood for where the run began."""
+    picked = found.attempt(lambda: with_auto(context, choice, begun_in))
+    if picked is None:
+        return context, None
+    context, choice = picked
+    is_begun = begun_in is not None
+    optimizer = _fitting_optimizer(context, choice, found, is_begun=is_begun)
+    return replace(context, optimizer=optimizer), choice
 
 
 def _fitting_optimizer(
@@ -194,19 +235,25 @@ class _Findings:
 
 
 def _models(
-    genome: Genome, permissions: Permissions, found: _Findings
+    genome: Genome,
+    permissions: Permissions,
+    found: _Findings,
+    foreseen: Mapping[ModelName, ModelFacts],
 ) -> tuple[tuple[ModelFacts, ...], bool]:
     """The models that could be read, and whether any of them cannot be merged."""
     of_models = _Findings(found.source)
-    read = []
+    read: list[ModelFacts | None] = []
     for name, key in named_models(genome):
+        if name.is_stage:  # where nothing is foreseen of it, the stage has mistakes of its own
+            read.append(replace(foreseen[name], key=key) if name in foreseen else None)
+            continue
         is_allowed = name.text in permissions.pickle
         read.append(of_models.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
     models = tuple(model for model in read if model is not None)
     for rule in MODEL_RULES:
         of_models.add(rule(CheckContext(genome, permissions, models)))
     found.take(of_models)
-    return models, of_models.has_errors
+    return models, of_models.has_errors or len(models) < len(read)
 
 
 def merge_space_of(
@@ -215,6 +262,7 @@ def merge_space_of(
     choice: OptimizerChoice | None,
     run_dir: Path | None = None,
     found: _Findings | None = None,
+    made: Made = MappingProxyType({}),
 ) -> MergeSpace:
     """What varies, in a box that all optimizers share: a wide one where any looks beyond models.
 
@@ -224,9 +272,11 @@ def merge_space_of(
     kind, architecture = merge_space_for(definition), describe(models)
 
     def space_with(alike_in: Architecture) -> MergeSpace:
-        made = kind(definition, alike_in, dtype, tasks_together(genome))
+        space = kind(definition, alike_in, dtype, tasks_together(genome))
         is_wide = choice and any(chosen.kind.looks_beyond_models for chosen in choice)
-        return made.beyond_models() if is_wide else made
+        space = space.beyond_models() if is_wide else space
+        space.made = made
+        return space
 
     names = [ModelName.model_validate(model.reference) for model in models]
     is_permuted = bool(definition.tokenizer or definition.tokenizer_source)
@@ -241,20 +291,28 @@ def merge_space_of(
     if not merge_space.space.n_dims:
         report = error_finding if recorded_space(run_dir) is None else warning
         if found is not None:
-            found.add(iter([report(*_nothing_moves(merge_space.architecture, names))]))
+            why = _nothing_moves(merge_space.architecture, names, made)
+            found.add(iter([report(*why)]))
         return whole
     # It may have begun before the models' files were here.
     return whole if recorded_space(run_dir) == whole.space else merge_space
 
 
-def _nothing_moves(architecture: Architecture, names: Sequence[ModelName]) -> tuple[str, str, str]:
+def _nothing_moves(
+    architecture: Architecture, names: Sequence[ModelName], made: Made
+) -> tuple[str, str, str]:
     """Why nothing that is searched changes anything: what is wrong, its key and what to do."""
     if architecture.agree(names, architecture.tensors):
         what = (
             f"all models are the same: {', '.join(map(str, names[:-1]))} and {names[-1]} hold "
             "equal tensors, and every merge is one of them"
         )
-        return what, "genome.models", "Merge models that differ."
+        fix = "Merge models that differ."
+        if any(name.path in made for name in names):
+            fix = (
+                "The stage before found nothing better: give it more trials, or other models here."
+            )
+        return what, "genome.models", fix
     what = "nothing that is searched acts on a tensor in which the models differ"
     return what, "genome", "Search parameters where they differ, or merge others."
 

@@ -15,6 +15,7 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.versions import SCORING_PACKAGES
 from evomerge.genome.load import load_genome, to_yaml
+from evomerge.merge_spaces.baselines import baselines
 from evomerge.nouns.evaluation import Document, Outcome, TrialState
 from evomerge.recipe.own_names import names_sum
 from evomerge.run.ledger.history import Ledger
@@ -48,12 +49,33 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     """
     source = Ledger.open(old, read_only=True, salvage=True)
     obstacles = _obstacles(compiled, source, header)
-    known = [] if obstacles else list(_valid(source, header))
-    if any(chosen.kind.needs_tokens for chosen in compiled.choice):
-        known = [entry for entry in known if entry.split != "tasks" or _has_tokens(entry.outcome)]
+    valid = [] if obstacles else _valid(source, header)
+    known = [entry for entry in valid if _may_be_used(compiled, entry)]
     mirrors = targets_of(compiled.genome.trackers)
     ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors)
     return Fork(ledger, _note(old, known, obstacles))
+
+
+def carried(compiled: Compiled, header: Header, ledger: Ledger) -> list[KnownOutcome]:
+    """What another run, which goes on as it is, found of the models that a run begins with.
+
+    Args:
+        compiled: The run that begins.
+        header: Line 1 of its ledger.
+        ledger: Of the other.
+    """
+    if _obstacles(compiled, ledger, header):
+        return []
+    first = baselines(compiled.merge_space, compiled.genome.baselines)
+    digests = {candidate.recipe.digest for candidate in first}
+    known = (entry for entry in _valid(ledger, header) if entry.digest in digests)
+    return [entry for entry in known if _may_be_used(compiled, entry)]
+
+
+def _may_be_used(compiled: Compiled, entry: KnownOutcome) -> bool:
+    """Whether it holds the tokens that an optimizer learns from, if one does."""
+    is_read = any(chosen.kind.needs_tokens for chosen in compiled.choice)
+    return not is_read or entry.split != "tasks" or _has_tokens(entry.outcome)
 
 
 def _obstacles(compiled: Compiled, source: Ledger, now: Header) -> list[str]:

@@ -14,6 +14,7 @@ from evomerge.foundations.errors import EvomergeError, LedgerError, ModelError, 
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.versions import versions
 from evomerge.nouns.space import to_data
+from evomerge.recipe.kept_stages import stage_in
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
@@ -70,7 +71,11 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
             hear(f"reading every byte of the models, once: {share:.0%}", share)
 
     models = all_models(compiled.genome)
-    names = [name.key for name, _ in named_models(compiled.genome)]
+    made = compiled.context.made
+    names = [
+        stage_in(name.path) if name.path in made else name.key
+        for name, _ in named_models(compiled.genome)
+    ]
     try:
         return dict(zip(names, fingerprints(models, tell), strict=True))
     except (OSError, ValueError) as error:

@@ -9,6 +9,8 @@ from evomerge.executors import EXECUTORS
 from evomerge.genome.merge_block import SPACE_KEYS
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
+from evomerge.genome.stage_files import KEY as STAGES
+from evomerge.genome.stage_files import OF_ALL
 from evomerge.genome.task_blocks import NAMED
 from evomerge.inference import ENGINES
 from evomerge.merge_spaces import MERGE_SPACES
@@ -39,7 +41,28 @@ def genome_schema() -> dict[str, Any]:
         "description": schema["properties"]["optimizer"]["description"],
         "anyOf": [{"enum": sorted(OPTIMIZERS)}, _ref("OptimizerBlock")],
     }
+    _stages(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _stages(schema: dict[str, Any]) -> None:
+    """A list of searches in the place of one, each with the keys of the top level."""
+    top = schema["properties"]
+    name = {**_TEXT, "description": "What later stages call it: `{stage: NAME}`."}
+    own = {"name": name, **{key: top[key] for key in top if key not in OF_ALL}}
+    schema["$defs"]["Stage"] = {
+        "type": "object",
+        "properties": own,
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    top[STAGES] = {
+        "description": "Searches that follow one another; the top level says what one does not.",
+        "type": "array",
+        "items": _ref("Stage"),
+        "minItems": 1,
+    }
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": [STAGES]}]
 
 
 def _genome_block(definitions: dict[str, Any]) -> None:
@@ -127,4 +150,11 @@ def _model_name(long_form: dict[str, Any]) -> dict[str, Any]:
         "required": ["model"],
         "additionalProperties": False,
     }
-    return {"description": long_form["description"], "anyOf": [_TEXT, mapping, long_form]}
+    stage = {
+        "type": "object",
+        "properties": {"stage": _TEXT},
+        "required": ["stage"],
+        "additionalProperties": False,
+    }
+    del long_form["properties"]["is_stage"]
+    return {"description": long_form["description"], "anyOf": [_TEXT, mapping, stage, long_form]}

@@ -86,7 +86,7 @@ def _link_problems(
     block: OptimizerLink, n_losses: int, source: YamlFile, path: KeyPath
 ) -> list[Problem]:
     """What an optimizer cannot do of what the genome asks, all at once."""
-    where = (*path, "name") if (*path, "name") in source.lines else path
+    where = (*path, "name") if source.has((*path, "name")) else path
     try:
         optimizer = OPTIMIZERS[block.name]
     except EvomergeError as error:

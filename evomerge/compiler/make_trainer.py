@@ -16,6 +16,7 @@ from evomerge.nouns.events import Notice, Proposing, Warned
 from evomerge.nouns.trial import Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.search_context import Trainer
+from evomerge.recipe.kept_stages import folded
 from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
 from evomerge.training.right_targets import RightTargets
@@ -161,7 +162,7 @@ class _TrainerMaker:
             self.executor.worker.evaluators["tasks"].questions(model),
             {task.name: task.weight for task in self.compiled.genome.tasks},
             History(self._readable, self._documents),
-            lambda recipe: mixture.of(recipe).module,
+            lambda recipe: mixture.of(folded(recipe, self.compiled.context.made)).module,
             lambda message: self.hear(Warned(message)),
             tell,
             settings.batch_size,

@@ -18,10 +18,12 @@ from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.base import Hear
 from evomerge.recipe.file import documents_of, recipe_of
+from evomerge.recipe.kept_stages import folded
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
 from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import result_folder
 from evomerge.run.recorded_run import load_run
 
 _WHERE = "optimizer.seed_from"
@@ -53,7 +55,8 @@ def seeds_of(genome: Genome, merge_space: MergeSpace, hear: Hear = _deaf) -> lis
     problems, recipes = [], []
     for name in genome.optimizer.seeds:
         try:
-            for origin, recipe in _recipes(Path(name), genome.finalists, heard):
+            for origin, found in _recipes(Path(name), genome.finalists, heard):
+                recipe = folded(found, merge_space.made)
                 _refuse_strangers(recipe, name, merge_space)
                 _refuse_unmergeable(recipe, name, merge_space)
                 recipes.append((origin, recipe))
@@ -117,14 +120,17 @@ def _named(name: str, problem: Problem) -> str:
 def _candidate(trial_id: int, origin: Origin, recipe: Recipe, merge_space: MergeSpace) -> Candidate:
     point = merge_space.point_of(recipe)
     if point is None:
-        return Candidate(trial_id, origin, recipe)
+        return Candidate(trial_id, origin, merge_space.written(recipe))
     genotype = merge_space.space.encode(point)
-    return Candidate(trial_id, origin, merge_space.recipe(point), genotype, point)
+    return Candidate(
+        trial_id, origin, merge_space.written(merge_space.recipe(point)), genotype, point
+    )
 
 
 def _recipes(path: Path, count: int, hear: Hear) -> Iterator[tuple[Origin, Recipe]]:
     """Origin and recipe of each merge that a path names."""
     if is_folder(path):
+        path = result_folder(path)
         if not is_there(RunFolder(path).ledger):
             raise GenomeError(f"{path} is no run folder", fix="Name one that holds a ledger.")
         leaderboard = load_run(path).leaderboard

@@ -14,7 +14,7 @@ from evomerge.checks.search_size import picked, uncompared
 from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
-from evomerge.compiler.fork import fork
+from evomerge.compiler.fork import carried, fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.make_optimizer import optimizer_for
 from evomerge.compiler.make_trainer import trainer_maker
@@ -40,7 +40,9 @@ from evomerge.nouns.trial import Candidate, Trial
 from evomerge.optimizers.search_context import Brief, SearchContext
 from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.lines import KnownOutcome
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import begun_stages, whole_folder
 from evomerge.run.limits import Limits
 from evomerge.run.search import Search
 from evomerge.trackers.feed import Feed, targets_of
@@ -210,6 +212,7 @@ def _worker_factory(compiled: Compiled, header: Header, run_dir: Path) -> Worker
         threads=header["threads"],
         folders=tuple(folders),
         run_dir=run_dir,
+        made=compiled.context.made,
     )
 
 
@@ -285,8 +288,18 @@ def _new(
     if fork_dir is not None:
         forked = fork(compiled, header, folder, RunFolder(fork_dir))
         return forked.ledger, [forked.note]
-    mirrors = targets_of(compiled.genome.trackers)
-    return Ledger.create(folder, header, to_yaml(compiled.source), mirrors=mirrors), []
+    known, mirrors = _before(compiled, header), targets_of(compiled.genome.trackers)
+    return Ledger.create(folder, header, to_yaml(compiled.source), known, mirrors), []
+
+
+def _before(compiled: Compiled, header: Header) -> list[KnownOutcome]:
+    """What the stages before it found of the models that a stage begins with."""
+    if not compiled.context.made or compiled.context.run_dir is None:
+        return []
+    begun = begun_stages(whole_folder(compiled.context.run_dir))
+    ledgers = (Ledger.open(folder, read_only=True) for folder in begun)
+    found = (entry for ledger in ledgers for entry in carried(compiled, header, ledger))
+    return [*{(entry.split, entry.digest): entry for entry in found}.values()]
 
 
 def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[Ledger, list[str]]:

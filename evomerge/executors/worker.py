@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evomerge.evaluators.base import Evaluator, problems_of_split
@@ -24,6 +25,7 @@ from evomerge.foundations.errors import (
 from evomerge.foundations.secret import without_keys
 from evomerge.nouns.evaluation import Evaluation, Metric, Outcome, TrialState
 from evomerge.nouns.trial import Candidate
+from evomerge.recipe.kept_stages import Made, folded
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
 
@@ -43,6 +45,7 @@ class Worker:
         evaluators: Split name -> evaluator.
         run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
         twins: Remembers evaluations by the weights of candidates; None: each is scored.
+        made: Folders of models that earlier stages made, and how.
     """
 
     def __init__(
@@ -51,11 +54,13 @@ class Worker:
         evaluators: Mapping[str, Evaluator],
         run_dir: Path | None = None,
         twins: Twins | None = None,
+        made: Made = MappingProxyType({}),
     ) -> None:
         self.merger = merger
         self.evaluators = evaluators
         self._run_dir = run_dir
         self._twins = twins
+        self._made = made
         self._is_before_search = False
 
     def run(
@@ -87,7 +92,7 @@ class Worker:
         clock, deadline = _Stages(), deadline or Deadline()
         try:
             yield clock.enter("merge")
-            recipe = located(candidate.recipe, self._run_dir)
+            recipe = folded(located(candidate.recipe, self._run_dir), self._made)
             self._make_room(candidate)
             model = self.merger.merge(recipe, deadline)
             key = None

@@ -16,6 +16,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch_root
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
+from evomerge.recipe.kept_stages import Made
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class WorkerFactory:
         permissions: What the user allows models and tasks.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
         run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
+        made: Folders of models that earlier stages made, and how.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -43,6 +45,7 @@ class WorkerFactory:
     permissions: Permissions = field(default_factory=Permissions)
     folders: tuple[Path, ...] = ()
     run_dir: Path | None = None
+    made: Made = field(default_factory=dict)
 
     def passing_in(self, dtype: str | None) -> WorkerFactory:
         """The same with forward passes in a dtype; None: in that of the models."""
@@ -93,4 +96,4 @@ class WorkerFactory:
             tokenizers={},
         )
         scoring = evaluators or self.evaluators()
-        return Worker(Mergers(make), scoring, self.run_dir, Twins())
+        return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made)

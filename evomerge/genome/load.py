@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from evomerge.genome.misfit import KeyPath
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import parse_yaml, read_yaml
 from evomerge.genome.space_form import lifted, place_of
+from evomerge.genome.stage_files import KEY as STAGES
+from evomerge.genome.stage_files import StageFile, stage_files
 from evomerge.genome.yaml_file import YamlFile
 
 _MISSPELT = 0.8  # likeness from which on a helper may be a known key, misspelt
@@ -28,6 +31,21 @@ _SLICES_NOTE = (
     "optimizer.seed_from."
 )
 _LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A genome file as the searches it holds.
+
+    Attributes:
+        whole: All of it, overrides in their places.
+        stages: Its searches in their order; one without a name where it has no `stages:`.
+        problems: What is wrong with how they are named, and name one another.
+    """
+
+    whole: YamlFile
+    stages: Sequence[StageFile]
+    problems: Sequence[Problem]
 
 
 def load_genome(path: Path, overrides: Sequence[str] = ()) -> tuple[Genome, YamlFile]:
@@ -53,11 +71,38 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> YamlFile:
     Raises:
         GenomeError: the file is no YAML mapping, or an override has no place in it.
     """
+    return _one_search(_mapping(path), overrides)
+
+
+def read_stages(path: Path, overrides: Sequence[str] = ()) -> StagedFile:
+    """The same of every search that a file holds.
+
+    Raises:
+        GenomeError: the file is no YAML mapping, or an override has no place in it.
+    """
+    source = _mapping(path)
+    if STAGES not in source.data:
+        source = _one_search(source, overrides)
+        return StagedFile(source, *stage_files(source))
+    for override in overrides:
+        _override(source, override)
+    stages, problems = stage_files(source)
+    for stage in stages:
+        _drop_helpers(stage.source)
+    read = [replace(stage, source=lifted(stage.source)) for stage in stages]
+    return StagedFile(source, read, problems)
+
+
+def _mapping(path: Path) -> YamlFile:
     source = read_yaml(path)
     if not isinstance(source.data, dict):
         raise GenomeError(
             f"expected keys and values, got {type(source.data).__name__}", where=source.name
         )
+    return source
+
+
+def _one_search(source: YamlFile, overrides: Sequence[str]) -> YamlFile:
     _drop_helpers(source)
     source = lifted(read_as_evolve(source))
     for override in overrides:

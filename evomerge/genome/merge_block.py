@@ -43,7 +43,10 @@ def _none_below_one(value: Any) -> Any:
 class Source(Block):
     """One model to merge, and what is particular to it."""
 
-    model: ModelName = Field(description="Hub id, folder, `model+lora`, `model@revision`.")
+    model: ModelName = Field(
+        description="Hub id, folder, `model+lora`, `model@revision`, or `{stage: NAME}`: what an "
+        "earlier stage found."
+    )
     parameters: dict[str, ParameterSettings] = Field(
         default_factory=dict, description="Settings that hold for this model only."
     )

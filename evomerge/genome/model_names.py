@@ -14,18 +14,22 @@ class ModelName(Block):
     """A model as mergekit writes it: ``path[@revision][+lora[@revision]]``.
 
     A folder whose own name holds ``+`` or ``@`` is written as a mapping:
-    ``{model: {path: ...}, lora: {path: ...}}``.
+    ``{model: {path: ...}, lora: {path: ...}}``. What an earlier stage of a genome finds is
+    ``{stage: NAME}``, which no folder and no id of the Hub can be.
     """
 
     path: str
     revision: str | None = None
     lora: str | None = None
     lora_revision: str | None = None
+    is_stage: bool = False
 
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         if isinstance(value, str):
             return _parse(value)
+        if isinstance(value, dict) and "stage" in value:
+            return _of_stage(value)
         if isinstance(value, dict) and "model" in value:
             return _from_mapping(value)
         return value
@@ -44,12 +48,19 @@ class ModelName(Block):
     @property
     def text(self) -> str:
         """``path[@revision][+lora[@revision]]``, for people."""
+        if self.is_stage:
+            return f"stage {self.path}"
         lora = f"+{_at(self.lora, self.lora_revision)}" if self.lora is not None else ""
         return _at(self.path, self.revision) + lora
 
     @property
     def in_recipe(self) -> str | dict[str, Any]:
-        """The value of ``model:`` in a recipe that mergekit reads back as this model."""
+        """The value of ``model:`` in a recipe that mergekit reads back as this model.
+
+        Nobody can but evomerge where a stage is to find it yet.
+        """
+        if self.is_stage:
+            return {"stage": self.path}
         if not any(mark in part for part in (self.path, self.lora or "") for mark in "+@"):
             return self.text
         mapping: dict[str, Any] = {"model": _path_mapping(self.path, self.revision)}
@@ -97,6 +108,12 @@ def _parse(text: str) -> dict[str, Any]:
     if plus:
         parsed["lora"], parsed["lora_revision"] = _split_revision(lora)
     return parsed
+
+
+def _of_stage(value: dict[str, Any]) -> dict[str, Any]:
+    if set(value) != {"stage"} or not isinstance(value["stage"], str):
+        raise ValueError(f"a stage is named by {{stage: NAME}} and nothing else, got {value!r}")
+    return {"path": value["stage"], "is_stage": True}
 
 
 def _from_mapping(value: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class YamlFile:
         is_evolve: Whether it is a file of mergekit-evolve's form.
         ignored: Keys that stood there and mean nothing.
         in_space: Keys of ``genome`` that stand under ``genome.space`` in the file.
+        stage: Where in the file a stage stands whose content this is; empty: it is all of it.
+        shared: Keys at the top of the file that the stage has from there.
     """
 
     name: str
@@ -37,9 +39,12 @@ class YamlFile:
     is_evolve: bool = False
     ignored: tuple[Problem, ...] = ()
     in_space: frozenset[str] = frozenset()
+    stage: KeyPath = ()
+    shared: frozenset[str] = frozenset()
 
     def is_helper(self, path: KeyPath) -> bool:
         """Whether what stands under a key is used elsewhere too, by alias or merge key."""
+        path = self._in_file(path)
         n = len(path)
         return any(lent[:n] == path and common < n for lent, common in self.lent.items())
 
@@ -47,11 +52,21 @@ class YamlFile:
         """``FILE:LINE: key.path`` of a key, or of the nearest one above it that exists."""
         if path[:1] == ("genome",) and path[1:2] and path[1] in self.in_space:
             path = ("genome", "space", *path[1:])
+        path = self._in_file(path)
         line = next(
             (self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), 0
         )
         place = f"{self.name}:{line}" if line else self.name
         return f"{place}: {dotted(path)}" if path else place
+
+    def has(self, path: KeyPath) -> bool:
+        """Whether there is such a key."""
+        return self._in_file(path) in self.lines
+
+    def _in_file(self, path: KeyPath) -> KeyPath:
+        """Where a key of this content stands in the file."""
+        is_shared = not self.stage or path[:1] == () or path[0] in self.shared
+        return path if is_shared else (*self.stage, *path)
 
     @cached_property
     def _by_text(self) -> dict[str, KeyPath]:
@@ -60,12 +75,17 @@ class YamlFile:
 
     def locate(self, problem: Problem) -> Problem:
         """A problem that names a key path, with the file and line of that key."""
-        where = text = self._under_space(problem.where)
+        where = text = self._in_file_text(self._under_space(problem.where))
         while text and text not in self._by_text:
             text = text[: max(text.rfind("."), text.rfind("["), 0)]
         line = self.lines.get(self._by_text.get(text, ()), 0)
         place = f"{self.name}:{line}" if line else self.name
         return Problem(problem.what, f"{place}: {where}", problem.fix)
+
+    def _in_file_text(self, where: str) -> str:
+        key = re.match(r"\w+", where)
+        is_own = self.stage and key and key[0] not in self.shared
+        return f"{dotted(self.stage)}.{where}" if is_own else where
 
     def _under_space(self, where: str) -> str:
         key = re.match(r"genome\.(\w+)", where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.merge_spaces.learnable import Learnable
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Point, Space
+from evomerge.recipe.kept_stages import Made, unfolded
 from evomerge.recipe.plain import Recipe
 
 
@@ -52,6 +54,7 @@ class MergeSpace(ABC):
         unlearned: Why it has no weights that could be learned; empty where it has.
         mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
+        made: Of its models those that earlier stages made, by folder, and how.
         conditional: Names of coordinates that act only where others say so.
         longest_path: Layers of the deepest model it makes, where that is its own to say.
         scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
@@ -69,6 +72,7 @@ class MergeSpace(ABC):
     unlearned: ClassVar[str] = ""
     mixes_depths: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
+    made: Made = MappingProxyType({})
     conditional: Collection[str] = ()
     longest_path: int | None = None
     scaled_tensors: tuple[str, ...] = ()
@@ -217,6 +221,10 @@ class MergeSpace(ABC):
             values: Every parameter that the method reads, for all models alike.
         """
         return None
+
+    def written(self, recipe: Recipe) -> Recipe:
+        """A recipe as a ledger has it: what earlier stages made is made in it."""
+        return unfolded(recipe, self.made)
 
     def model_recipe(self, model: ModelName) -> Recipe:
         """A model as it is, in the dtype of the merges."""

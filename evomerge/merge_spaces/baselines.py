@@ -10,6 +10,7 @@ from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, t
 from evomerge.merge_spaces.mixture_weights import uniform_mixture
 from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.trial import Candidate
+from evomerge.recipe.kept_stages import stage_in
 
 
 def baselines(merge_space: MergeSpace, kinds: Collection[str] = USUAL_BASELINES) -> list[Candidate]:
@@ -24,7 +25,7 @@ def baselines(merge_space: MergeSpace, kinds: Collection[str] = USUAL_BASELINES)
         Candidate(
             trial_id,
             origin,
-            recipe,
+            merge_space.written(recipe),
             None if point is None else merge_space.space.encode(point),
             point or {},
         )
@@ -33,17 +34,25 @@ def baselines(merge_space: MergeSpace, kinds: Collection[str] = USUAL_BASELINES)
 
 
 def _models(merge_space: MergeSpace) -> Iterator[Named]:
-    for index, source in enumerate(merge_space.definition.models):
-        recipe = merge_space.model_recipe(source.model)
-        yield Origin(OriginKind.MODEL, str(source.model)), recipe, merge_space.source_point(index)
+    """Its models, and those that earlier stages made some of them from."""
+    definition, made = merge_space.definition, merge_space.made
+    for index, source in enumerate(definition.models):
+        model, point = source.model, merge_space.source_point(index)
+        name = stage_in(model.path) if model.path in made else str(model)
+        yield Origin(OriginKind.MODEL, name), merge_space.model_recipe(model), point
+    own = {definition.base_model, *(source.model for source in definition.models)}
+    before = dict.fromkeys(model for recipe in made.values() for model in recipe.models)
+    for model in (model for model in before if model not in own):
+        yield Origin(OriginKind.MODEL, str(model)), merge_space.model_recipe(model), None
 
 
 def _base(merge_space: MergeSpace) -> Iterator[Named]:
     definition = merge_space.definition
     base = definition.base_model
     if base is not None and base not in [source.model for source in definition.models]:
+        name = stage_in(base.path) if base.path in merge_space.made else str(base)
         yield (
-            Origin(OriginKind.BASE, str(base)),
+            Origin(OriginKind.BASE, name),
             merge_space.model_recipe(base),
             merge_space.base_point(),
         )

@@ -18,7 +18,7 @@ from evomerge.merge_spaces.moe_settings import MoeExpert
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Parameter, Point
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.stages import NAME
+from evomerge.recipe.stage_names import NAME
 
 _MLP = ".mlp."
 

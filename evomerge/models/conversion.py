@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from evomerge.models.facts import ModelFacts
 
@@ -15,3 +16,24 @@ def unconvertible(model: ModelFacts, names: Sequence[str]) -> list[str]:
 
     model_type, available = str(model.config.get("model_type")), set(model.tensors)
     return [n for n in names if not can_convert_checkpoint_keys(model_type, available, n)]
+
+
+def conversions(model: ModelFacts) -> Mapping[str, Sequence[str]]:
+    """Name of each tensor that mergekit can make of others -> the model's tensors it takes."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping  # heavy; for few
+
+    known = get_checkpoint_conversion_mapping(str(model.config.get("model_type")))  # type: ignore[no-untyped-call]  # transformers types little of it
+    transforms = known or ()
+    made: dict[str, list[str]] = defaultdict(list)
+    for name in model.tensors:
+        targets = {name}
+        for transform in transforms:
+            renamed = {one: transform.rename_source_key(one) for one in targets}
+            first, *others = transform.target_patterns or ("",)
+            for one, pattern in renamed.values():
+                # where one tensor becomes several, the first stands for them
+                if pattern is not None:
+                    targets |= {one, *(one.replace(first, other, 1) for other in others)}
+        for target in targets - {name}:
+            made[target].append(name)
+    return made

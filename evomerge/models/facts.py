@@ -113,6 +113,7 @@ class ModelFacts(FileFacts):
         tokenizer: None where it has no tokenizer files.
         adapter: What stands behind ``+`` in its name.
         card: The header of its ``README.md``.
+        is_foreseen: Whether it is yet to be made: these are the facts of a model like it.
     """
 
     name: str = ""
@@ -123,6 +124,12 @@ class ModelFacts(FileFacts):
     tokenizer: TokenizerFacts | None = None
     adapter: AdapterFacts | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    is_foreseen: bool = False
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether its files are on the Hub and not on this machine."""
+        return self.folder is None and not self.is_foreseen
 
     @property
     def architecture(self) -> str:

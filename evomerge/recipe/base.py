@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from evomerge.foundations.findings import Finding
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.recipe_text import to_text
+from evomerge.recipe.stage_names import with_names
 
 Hear = Callable[[Finding], None]
 Document = Mapping[str, Any]
@@ -39,11 +40,15 @@ class RecipeKind(ABC):
         key: What configurations of this kind, and of no other, have at their top.
         unbuilt: Why no command of mergekit builds it; empty where one does.
         program: The command of mergekit that makes its model; empty where none does.
+        is_stage: Whether mergekit-multi makes it for other merges.
+        keeps_merges_whole: Whether it is one model, with every tensor that its last merge makes.
     """
 
     key: ClassVar[str]
     unbuilt: ClassVar[str] = ""
     program: ClassVar[str] = ""
+    is_stage: ClassVar[bool] = True
+    keeps_merges_whole: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -100,6 +105,22 @@ class RecipeKind(ABC):
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
         """Its merges as mergekit reads them, in the order in which they are made."""
         return (config,)
+
+    @classmethod
+    def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:
+        """The merges that are made for others first, and what makes the model."""
+        *before, last = cls.documents(config)
+        return tuple(before), last
+
+    @classmethod
+    def whole(cls, before: Sequence[Document], last: Document) -> dict[str, Any]:
+        """The configuration of :meth:`parts`, of which there may be more or fewer than there were.
+
+        Args:
+            before: Merges that call one another as stages are called here.
+            last: What makes the model of theirs.
+        """
+        return {"stages": [*with_names(before), dict(last)]} if before else dict(last)
 
     @classmethod
     def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:

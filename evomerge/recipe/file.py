@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import Finding, note, warning
+from evomerge.foundations.reading import is_file
 from evomerge.genome.source import read_documents
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe import RECIPE_KINDS
@@ -17,15 +19,48 @@ from evomerge.recipe.keys import Ignored, ignored_keys, without
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import models_in, named_in
 
+_RECIPE_FILES = (".yml", ".yaml")
+
 
 def documents_of(path: Path) -> list[YamlFile]:
     """What a file holds, one or several documents; a --- at its end begins none.
 
+    Where a document has another recipe's file in a model's place, that recipe stands before it, a
+    stage of that name.
+
     Raises:
         GenomeError: it cannot be read.
     """
+    documents = _own_documents(path)
+    return [*_merged_files(documents, (str(path),)), *documents]
+
+
+def _own_documents(path: Path) -> list[YamlFile]:
     documents = read_documents(path)
     return [one for one in documents if one.data is not None] or documents[-1:]
+
+
+def _merged_files(documents: Iterable[YamlFile], above: tuple[str, ...]) -> Iterator[YamlFile]:
+    """The recipes whose files documents merge, each after those that it merges itself, once."""
+    found: dict[str, YamlFile] = {}
+    for document in documents:
+        for name in dict.fromkeys(model.path for model in named_in(document.data)):
+            if not name.endswith(_RECIPE_FILES) or not is_file(Path(name)):
+                continue
+            if name in above:
+                what = f"recipes need each other: {' -> '.join((*above, name))}"
+                fix = "Let each merge models, or what others make that do not merge it."
+                raise GenomeError(what, where=document.where(()), fix=fix)
+            own = _own_documents(Path(name))
+            if len(own) > 1 or not isinstance(own[0].data, dict):
+                what = (
+                    f"{name} stands for a model and holds {len(own)} documents, expected one recipe"
+                )
+                fix = "Name a file with one recipe; let it name the files of others."
+                raise GenomeError(what, where=document.where(()), fix=fix)
+            found |= {one.data["name"]: one for one in _merged_files(own, (*above, name))}
+            found[name] = replace(own[0], data={**own[0].data, "name": name})
+    yield from found.values()
 
 
 def recipe_of(documents: Sequence[YamlFile], hear: Hear) -> Recipe:

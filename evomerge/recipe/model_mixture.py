@@ -30,6 +30,8 @@ from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind
 from evomerge.recipe.file import recipe_config
 from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS
+from evomerge.recipe.stage_names import stage_name
+from evomerge.recipe.walk import merged_in
 
 SUM_TOLERANCE = 1e-3  # weights are written with six digits, by people with fewer
 
@@ -38,7 +40,9 @@ class ModelMixture(RecipeKind):
     """Members, each a model or a merge, and their weights."""
 
     key = MEMBERS
+    keeps_merges_whole: ClassVar[bool] = False
     unbuilt: ClassVar[str] = "a mixture is several models side by side, and no merge of them"
+    is_stage: ClassVar[bool] = False
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
@@ -75,6 +79,41 @@ class ModelMixture(RecipeKind):
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
         """Each member as a merge."""
         return tuple(map(_document, config[MEMBERS]))
+
+    @classmethod
+    def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:
+        """The merges among its members, and the mixture of what they make."""
+        merges: list[Document] = []
+        members = []
+        for entry in config[MEMBERS]:
+            member = {key: value for key, value in entry.items() if key != "recipe"}
+            if "recipe" in entry:
+                member["model"] = stage_name(len(merges))
+                merges.append(entry["recipe"])
+            members.append(member)
+        return tuple(merges), {**config, MEMBERS: members}
+
+    @classmethod
+    def whole(cls, before: Sequence[Document], last: Document) -> dict[str, Any]:
+        """The mixture with the merges in the place of what they make.
+
+        Raises:
+            GenomeError: one of them merges what another one makes.
+        """
+        merges = {stage_name(index): dict(one) for index, one in enumerate(before)}
+        if any(model.path in merges for model in merged_in(before)):
+            raise GenomeError(
+                "a mixture holds models and merges, and no merges of merges",
+                where="genome.models",
+                fix="Merge the last of them in a stage, or mix what it is made of.",
+            )
+        members = []
+        for entry in last[MEMBERS]:
+            member = dict(entry)
+            if entry["model"] in merges:
+                member["recipe"] = merges[member.pop("model")]
+            members.append(member)
+        return {**last, MEMBERS: members}
 
 
 def _document(entry: Mapping[str, Any]) -> Document:

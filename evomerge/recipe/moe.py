@@ -18,6 +18,7 @@ from evomerge.recipe.file import heard, recipe_config
 from evomerge.recipe.keys import Ignored, entries, unknown_keys
 from evomerge.recipe.moe_outputs import GateMode
 from evomerge.recipe.recipe_text import to_text
+from evomerge.recipe.stage_names import with_names
 from evomerge.recipe.stages import (
     check_adapters,
     check_stages,
@@ -47,6 +48,8 @@ class Moe(RecipeKind):
 
     key = "moe"
     program = "mergekit-moe"
+    is_stage = False
+    keeps_merges_whole = False
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
@@ -116,6 +119,16 @@ class Moe(RecipeKind):
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
         """The merges without their names."""
         return tuple({k: v for k, v in one.items() if k != "name"} for one in config["merges"])
+
+    @classmethod
+    def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:
+        """The merges, and what joins them."""
+        return cls.documents(config), config["moe"]
+
+    @classmethod
+    def whole(cls, before: Sequence[Document], last: Document) -> dict[str, Any]:
+        """Merges and what joins them."""
+        return {"merges": with_names(before), "moe": dict(last)}
 
     @classmethod
     def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:

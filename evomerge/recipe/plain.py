@@ -72,6 +72,20 @@ class Recipe:
         return self._kind.documents(self.config)
 
     @property
+    def is_stage(self) -> bool:
+        """Whether mergekit-multi makes it for other merges."""
+        return self._kind.is_stage
+
+    @property
+    def parts(self) -> tuple[tuple[Document, ...], Document]:
+        """The merges that are made for others first, and what makes the model."""
+        return self._kind.parts(self.config)
+
+    def of_parts(self, before: Sequence[Document], last: Document) -> Recipe:
+        """A recipe like it, of other :attr:`parts`."""
+        return Recipe(self._kind.whole(before, last))
+
+    @property
     def made(self) -> tuple[str, ...]:
         """What it calls the models that its merges make for one another, in order."""
         return self._kind.made(self.config)
@@ -99,6 +113,11 @@ class Recipe:
     def dtype(self) -> str | None:
         """That of the weights of its model; None: that of the models it is made of."""
         return self._kind.dtype(self.config)
+
+    @property
+    def keeps_merges_whole(self) -> bool:
+        """Whether it is one model, with every tensor that its last merge makes."""
+        return self._kind.keeps_merges_whole
 
     @property
     def drawn(self) -> tuple[str, ...]:

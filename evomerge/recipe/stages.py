@@ -15,9 +15,8 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Command
 from evomerge.recipe.file import stage_names, used_names
+from evomerge.recipe.stage_names import stage_name
 from evomerge.recipe.walk import merged_in, with_models
-
-NAME = "evomerge-stage-{}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Renamed:
 def renamed(stages: Sequence[YamlFile]) -> Renamed:
     """Names of ours for stages that have names."""
     names = [str(stage.data["name"]) for stage in stages]
-    return Renamed({name: NAME.format(index) for index, name in enumerate(names, 1)})
+    return Renamed({name: stage_name(index) for index, name in enumerate(names)})
 
 
 def check_stages(stages: Sequence[Any]) -> tuple[str, ...]:
@@ -56,7 +55,7 @@ def check_stages(stages: Sequence[Any]) -> tuple[str, ...]:
     Raises:
         ValueError: one has another name than :func:`renamed` gives, or is no merge.
     """
-    names = tuple(map(NAME.format, range(1, len(stages) + 1)))
+    names = tuple(map(stage_name, range(len(stages))))
     for stage, name in zip(stages, names, strict=True):
         if not isinstance(stage, Mapping) or stage.get("name") != name:
             raise ValueError(f"a stage is {stage!r}, expected one with the name {name!r}")

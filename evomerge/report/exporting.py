@@ -18,6 +18,7 @@ from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
 from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
+from evomerge.report.unmerged_tensors import tensor_sentences
 from evomerge.run.chosen import ChosenTrial
 
 _WIDTH = 98
@@ -114,6 +115,14 @@ class Export(ChosenTrial):
             f"{done} with seed {content['merge_seed']}, {content['threads']} threads, "
             f"device {content['device']}"
         )
+        for sentence in tensor_sentences(self.recipe):
+            yield from textwrap.wrap(  # names of folders and tensors stay whole
+                sentence,
+                _WIDTH,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
         if sum_in(self.recipe) is not None:
             yield "Its adapter is written where the recipe is: export it with -o FILE."
         yield from self._what_to_do(files, out)

@@ -86,9 +86,11 @@ class Proposer:
         origin = origins[row] if origins else proposed()
         config = self.optimizer.recipe_config(row)
         if config is not None:
-            return Candidate(trial_id, origin, Recipe(config), genotype)
+            recipe = self._merge_space.written(Recipe(config))
+            return Candidate(trial_id, origin, recipe, genotype)
         point = self._merge_space.space.decode(genotype)
-        return Candidate(trial_id, origin, self._merge_space.recipe(point), genotype, point)
+        recipe = self._merge_space.written(self._merge_space.recipe(point))
+        return Candidate(trial_id, origin, recipe, genotype, point)
 
     def tell(
         self, candidates: Sequence[Candidate], outcomes: Sequence[Outcome], objective: Objective

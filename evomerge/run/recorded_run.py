@@ -20,6 +20,7 @@ from evomerge.run.final_choice import FinalChoice
 from evomerge.run.leaderboard import Leaderboard, anchored
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import STAGES, begun_stages, result_folder
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,25 @@ class RecordedRun:
 def load_run(path: Path) -> RecordedRun:
     """Reads a run folder; one that is being written at this moment too.
 
+    Of a run with stages it is the last one that has begun.
+
     Raises:
         LedgerError: there is no run, or its history is broken.
         GenomeError: its genome.yml was changed into something that is no genome.
     """
-    ledger = Ledger.open(RunFolder(path), read_only=True)
+    ledger = Ledger.open(RunFolder(result_folder(path)), read_only=True)
     genome, _ = load_genome(ledger.folder.genome)
     if is_auto(genome.optimizer):
         genome = genome.model_copy(update={"optimizer": block_in(ledger.header, genome.optimizer)})
     return recorded_run(ledger, genome)
+
+
+def earlier_stages(run: RecordedRun) -> list[RecordedRun]:
+    """The runs of the stages before it, in order; none of a run that is no stage."""
+    folder = run.ledger.folder.path
+    begun = begun_stages(folder.parent.parent) if folder.parent.name == STAGES else []
+    paths = [one.path for one in begun]
+    return [load_run(path) for path in paths[: paths.index(folder)]] if folder in paths else []
 
 
 def recorded_run(ledger: Ledger, genome: Genome) -> RecordedRun:

@@ -76,7 +76,10 @@ def of_machine(header: Header, recipes: Sequence[Recipe]) -> Iterator[Finding]:
 
 
 def of_models(header: Header, genome: Genome, permissions: Permissions) -> Iterator[Finding]:
-    """Models that are gone, cannot be read, or are not what they were when the run began."""
+    """Models that are gone, cannot be read, or are not what they were when the run began.
+
+    What earlier stages found is made of theirs.
+    """
     models, are_all_there = [], True
     for name in _names(genome):
         try:
@@ -93,9 +96,8 @@ def of_models(header: Header, genome: Genome, permissions: Permissions) -> Itera
 
 def _names(genome: Genome) -> Iterator[ModelName]:
     base = genome.genome.base_model
-    yield from dict.fromkeys(
-        (*(source.model for source in genome.genome.models), *([base] if base else []))
-    )
+    named = (*(source.model for source in genome.genome.models), *([base] if base else []))
+    yield from (name for name in dict.fromkeys(named) if not name.is_stage)
 
 
 def _changed(recorded: Mapping[str, str], models: Sequence[ModelFacts]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from evomerge.compiler.recorded_genome import dtype_of
@@ -27,6 +28,7 @@ from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
 from evomerge.recipe.own_names import located
 from evomerge.recipe.pool import Pool
+from evomerge.run.recorded_run import earlier_stages
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
     TOLERANCE,
@@ -189,7 +191,10 @@ def prepare(
     header = run.ledger.header
     recipes = [winner.trial.candidate.recipe for winner in winners]
     findings = [
-        *obstacles.of_models(header, run.genome, permissions),
+        *chain.from_iterable(
+            obstacles.of_models(one.ledger.header, one.genome, permissions)
+            for one in (run, *earlier_stages(run))
+        ),
         *obstacles.of_versions(header),
         *obstacles.of_machine(header, recipes),
     ]

@@ -16,6 +16,7 @@ from evomerge.nouns.evaluation import Document, Evaluation
 from evomerge.nouns.trial import Trial
 from evomerge.run.best_file import read_best
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import result_folder
 from evomerge.run.recorded_run import RecordedRun, load_run
 
 _N_SHOWN = 5  # changed keys of a recipe in a message
@@ -79,9 +80,10 @@ def read(best_or_run: Path, trial_id: int | None = None) -> tuple[Recorded, ...]
 def _run_folder(best_or_run: Path) -> Path:
     """The run folder itself, or the one that a best.yml or a file of its front lies in."""
     if is_folder(best_or_run):
-        if not is_there(RunFolder(best_or_run).ledger):
+        folder = result_folder(best_or_run)
+        if not is_there(RunFolder(folder).ledger):
             raise _neither(best_or_run, "holds no ledger.jsonl")
-        return best_or_run
+        return folder
     return _folder_of(best_or_run)
 
 

@@ -58,6 +58,18 @@ def check(place, capsys, monkeypatch):
     return call
 
 
+def test_every_tensor_of_every_model_is_accounted_for(check):
+    code, out, _ = check()
+    assert code == 0
+    assert "tensors" in out.splitlines()
+    _, out, _ = check("--json")
+    found = json.loads(out)["tensors"]
+    assert [one["model"] for one in found] == [
+        f"models/{n}" for n in ("model_1", "model_2", "base")
+    ]
+    assert all(len(one["merged"]) == 21 and not one["left_out"] for one in found)
+
+
 def test_a_good_genome_is_told_whole_in_80_columns(check):
     code, out, err = check()
     assert code == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evomerge.checks.search_plan import plan_of
-from evomerge.compiler.checked import examine_file
+from evomerge.compiler.checked import examine_stages
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import LedgerError, MergeError
@@ -126,7 +126,9 @@ def test_a_run_that_began_without_them_goes_on_without_them(begin, workplace):
     header = json.loads(header)
     assert header.pop("baselines") == BEFORE
     file.write_text("\n".join([json.dumps(header), *trials[:5]]) + "\n")
-    examination = examine_file(workplace / "genome.yml", SHORT, None, lambda *_: workplace / "out")
+    (examination,) = examine_stages(
+        workplace / "genome.yml", SHORT, None, lambda *_: workplace / "out"
+    )
     assert plan_of(examination.compiled.context).trials.n_baselines == 4
     assert found(begin()) == whole
     assert len(load_run(workplace / "out").leaderboard.trials) == 6

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.compiler.checked import read_genome
 from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import LedgerError
 from tests.end_to_end.conftest import command_in, make_workplace
@@ -73,7 +73,8 @@ def test_a_run_goes_on_in_the_space_it_began_with(trained, monkeypatch):
     """As one that began when its models were on the Hub, and nobody could look into them."""
     genome_of(trained, "ab")
     monkeypatch.chdir(trained)
-    genome, source = read_genome(Path("experts.yml"))
+    (stage,) = read_genomes(Path("experts.yml")).stages
+    genome, source = stage.genome, stage.source
 
     def space_in(folder):
         return compile_genome(genome, source, run_dir=folder).merge_space.space

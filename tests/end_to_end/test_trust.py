@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from evomerge.compiler.checked import examine_file
+from evomerge.compiler.checked import examine_stages
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.start import search_for
 from evomerge.foundations.canonical import digest
@@ -89,7 +89,7 @@ def refused(workplace):
 
     def errors(*overrides):
         file, folder = workplace / "genome.yml", workplace / "out"
-        found = examine_file(file, overrides, run_dir_of=lambda *_: folder)
+        (found,) = examine_stages(file, overrides, None, lambda *_: folder)
         assert found.has_errors == bool(problems(found.findings, Severity.ERROR))
         return "\n".join(map(str, problems(found.findings, Severity.ERROR)))
 

@@ -8,7 +8,9 @@ import pytest
 
 from evomerge.checks import unread_settings as rules
 from evomerge.checks.context import CheckContext
-from evomerge.compiler.checked import examine_file, read_genome
+from evomerge.cli.run import default_run_dir
+from evomerge.compiler.checked import examine_stages
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity
 from evomerge.genome.load import validate_genome
@@ -77,7 +79,7 @@ def write(tmp_path, monkeypatch):
 
 def problems(path):
     with pytest.raises(GenomeError, match=r"g\.yml") as raised:
-        read_genome(path)
+        read_genomes(path)
     return [str(problem) for problem in raised.value.problems]
 
 
@@ -89,7 +91,7 @@ def test_all_mistakes_of_a_genome_are_told_at_once_in_the_order_of_the_file(writ
 
 
 def test_an_examination_raises_nothing_for_them(write):
-    examination = examine_file(write(EVERYTHING_WRONG))
+    (examination,) = examine_stages(write(EVERYTHING_WRONG), (), None, default_run_dir)
     assert examination.has_errors
     assert [finding.severity for finding in examination.findings] == [Severity.ERROR] * len(
         EXPECTED
@@ -138,7 +140,7 @@ MISTAKES = {
 def test_a_mistake_that_needs_no_model_is_told_before_any_is_read(write, mistake):
     text, message = MISTAKES[mistake]
     with pytest.raises(GenomeError, match=message):
-        read_genome(write(text))
+        read_genomes(write(text))
 
 
 @pytest.mark.parametrize("key", ["slices", "modules"])

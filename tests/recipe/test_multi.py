@@ -118,3 +118,35 @@ def test_a_strangers_stages_are_refused_before_anybody_reads_them(tmp_path, chan
         broken(recipe, change).check()
     with pytest.raises(ValueError, match="stages is 'x', expected a list"):
         Recipe({"stages": "x"}).check()
+
+
+def test_a_recipe_that_merges_what_other_files_describe_is_several_stages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file, content in {
+        "deep.yml": stage(None, "a"),
+        "half.yml": stage("my half", "deep.yml", "b"),
+    }.items():
+        Path(file).write_text(yaml.safe_dump(content))
+    recipe, told = read(tmp_path, stage(None, "half.yml", "deep.yml", "c"))
+    assert told == []
+    first, second = recipe.made
+    assert named(recipe) == [["a"], [first, "b"], [second, first, "c"]]
+    assert [model.text for model in recipe.models] == ["a", "b", "c"]
+    assert recipe.program == "mergekit-multi"
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ({"x.yml": [stage(None, "y.yml")], "y.yml": [stage(None, "x.yml")]}, "need each other"),
+        ({"x.yml": [stage("p", "a"), stage(None, "p")]}, "holds 2 documents, expected one recipe"),
+        ({"x.yml": [{"models": ["a"]}]}, "names no merge_method"),
+        ({"x.yml": [stage(None, "a", dtpye="x")]}, "did you mean 'dtype'"),
+    ],
+)
+def test_files_that_cannot_be_merged_are_told(tmp_path, monkeypatch, files, what):
+    monkeypatch.chdir(tmp_path)
+    for file, stages in files.items():
+        Path(file).write_text(yaml.safe_dump_all(stages))
+    with pytest.raises(GenomeError, match=what):
+        read(tmp_path, stage(None, "x.yml", "b"))

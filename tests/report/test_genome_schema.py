@@ -95,6 +95,17 @@ def test_every_shipped_genome_is_valid(file):
     jsonschema.validate(read_yaml(file).data, SCHEMA)
 
 
+def test_stages_are_searches_with_names():
+    named = "{name: sums, genome: {merge_method: linear, models: [a, {stage: first}]}}"
+    staged = f"tasks: [t]\nstages: [{named}]\n"
+    assert is_valid(yaml.safe_load(staged))
+    for wrong in ("name: sums, ", ", {stage: first}"):
+        other = staged.replace(wrong, "" if "name" in wrong else ", {stage: first, lora: b}")
+        assert not is_valid(yaml.safe_load(other)), other
+    assert not is_valid(yaml.safe_load(staged + "limits: 3"))
+    assert not is_valid(yaml.safe_load(staged.replace("{name", "{run_dir: out, name")))
+
+
 def test_every_key_is_described():
     for name, definition in [("Genome", SCHEMA), *SCHEMA["$defs"].items()]:
         for key, value in definition.get("properties", {}).items():

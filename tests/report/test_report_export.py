@@ -12,6 +12,7 @@ from evomerge.recipe.plain import Recipe
 from evomerge.report.exporting import Export, exports
 from evomerge.run.chosen import top_of, trial_of, winners_of
 from tests.recorded_runs import FAILED_TRIAL, record_run
+from tests.tiny_models import tiny_family
 
 
 @pytest.fixture
@@ -113,3 +114,18 @@ def test_a_file_that_is_no_best_yml_is_refused(folder):
 def test_a_front_exports_one_recipe_per_point(tmp_path):
     run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
     assert len(exports(winners_of(tmp_path / "run"))) == len(run.leaderboard.front())
+
+
+def test_the_comments_say_what_became_of_the_tensors_of_models_that_are_here(folder, tmp_path):
+    (export,) = exports(winners_of(folder))
+    assert "tensors of" not in export.to_yaml()
+    one, two = tiny_family(tmp_path / "models", n_models=1)
+    slices = [{"sources": [{"model": str(model), "layer_range": [0, 1]}]} for model in (one, two)]
+    recipe = {"merge_method": "passthrough", "slices": slices}
+    text = Export({**export.content, "recipe": recipe}).to_yaml()
+    assert "# 21 tensors of 2 models merged" in text
+    assert f"9 tensors of {two} are left out: the recipe reads no such layer" in unwrapped(text)
+
+
+def unwrapped(text):
+    return " ".join(line.removeprefix("#").strip() for line in text.splitlines())

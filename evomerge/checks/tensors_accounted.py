@@ -1,0 +1,37 @@
+"""Where the tensors of the models go, as far as the merge space decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from evomerge.checks.context import CheckContext
+from evomerge.foundations.findings import Finding, note
+from evomerge.recipe.tensor_account import TensorAccount, accounts_of
+
+_RAMPS = ((0, 1), (1, 0))  # through the unit cube: a space of structures has others there
+
+
+def accounted(context: CheckContext) -> Iterator[Finding]:
+    """Tensors that are not merged, and why; silent about models all of whose tensors are."""
+    for account in accounts(context):
+        for sentence in account.sentences:
+            yield note(sentence, account.key)
+
+
+def accounts(context: CheckContext) -> tuple[TensorAccount, ...]:
+    """The tensors of each model; none without a space, or where it varies what a merge reads.
+
+    Which layers and models such a space leaves out is another matter in every trial, and its
+    export says it.
+    """
+    merge_space = context.merge_space
+    if merge_space is None:
+        return ()
+    space = merge_space.space
+    points = (space.initial, *(np.linspace(*ends, space.n_dims) for ends in _RAMPS))
+    recipes = [merge_space.recipe(space.decode(point)) for point in points]
+    if len({recipe.structure_key for recipe in recipes}) > 1:
+        return ()
+    return tuple(accounts_of(recipes[0], context.models))

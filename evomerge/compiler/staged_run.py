@@ -1,0 +1,258 @@
+"""The searches of a genome file, one after the other; most files hold one.
+
+Each is an ordinary genome with an ordinary run. What one finds is built once, and is a model on
+disk to those after it, while their ledgers hold the whole recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from evomerge.checks.reference_model import reference_of
+from evomerge.compiler.compiled import Compiled, Examination
+from evomerge.compiler.examine import examine
+from evomerge.compiler.genome_file import GenomeFile, Stage
+from evomerge.compiler.identity import refusal
+from evomerge.foundations.errors import GenomeError, LedgerError, NoRunError
+from evomerge.foundations.findings import Severity, error, problems
+from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.reading import is_folder, is_there
+from evomerge.foundations.scratch import scratch
+from evomerge.genome.load import to_yaml
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.schema import Genome
+from evomerge.models.facts import ModelFacts
+from evomerge.nouns.events import Preparing
+from evomerge.recipe.kept_stages import Made, folded
+from evomerge.recipe.plain import Recipe
+from evomerge.run.chosen import winners_of
+from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import StagedFolder, begun_stages
+
+Hear = Callable[[Preparing], None]
+
+
+class StagedRun:
+    """The searches of a file, and where their runs are.
+
+    Args:
+        file: The genome file.
+        run_dir: The folder of the whole run.
+        permissions: What the user allows.
+        fork_dir: A folder for a run that takes over what is still true in ``run_dir``.
+    """
+
+    def __init__(
+        self,
+        file: GenomeFile,
+        run_dir: Path,
+        permissions: Permissions | None = None,
+        fork_dir: Path | None = None,
+    ) -> None:
+        self.stages = file.stages
+        self.folder = StagedFolder(fork_dir or run_dir)
+        self._source = file.source
+        self._before = None if fork_dir is None else StagedFolder(run_dir)
+        self._permissions = permissions or Permissions()
+
+    def run_dir(self, stage: Stage) -> Path:
+        """The run folder of a stage."""
+        return self.folder.stage(stage.name)
+
+    def folders(self, stage: Stage) -> tuple[Path, Path | None]:
+        """The run folder of a stage; of a fork where its run was, and where its own will be."""
+        own = self.run_dir(stage)
+        if self._before is None:
+            return own, None
+        before = self._before.stage(stage.name)
+        has_begun = not stage.name or is_there(RunFolder(before).ledger)
+        return (before, own) if has_begun else (own, None)
+
+    @property
+    def left(self) -> tuple[Stage, ...]:
+        """The stages that are not over: the one that is being searched, and those after it."""
+        return tuple(stage for stage in self.stages if not self.is_over(stage))
+
+    def is_over(self, stage: Stage) -> bool:
+        """Whether a later stage has begun, so that nothing of this one may change."""
+        own, *later = self.stages[self.stages.index(stage) :]
+        return self._has_begun(own) and any(map(self._has_begun, later))
+
+    def _has_begun(self, stage: Stage) -> bool:
+        return is_there(RunFolder(self.run_dir(stage)).ledger)
+
+    @cached_property
+    def examinations(self) -> tuple[Examination, ...]:
+        """What files can show of each stage; of models that are yet to be made what is foreseen."""
+        found, foreseen = [], dict[ModelName, ModelFacts]()
+        for stage in self.stages:
+            examination = self._examination(stage, foreseen)
+            if any(stage.name in one.uses for one in self.stages):
+                examination = _with_a_winner_to_merge(stage, examination)
+            found.append(examination)
+            if examination.compiled is not None:
+                name = ModelName(path=stage.name, is_stage=True)
+                foreseen[name] = _like_its_models(stage, examination.compiled)
+        return tuple(found)
+
+    def check(self) -> None:
+        """Looks at all stages and at the folder of the run.
+
+        Raises:
+            GenomeError: every mistake found in any stage, with file, line and key.
+            LedgerError: a stage that is over is another one now, or the folder holds another
+                kind of run, or a stage that is none any more.
+            NoRunError: there is nothing to be forked.
+        """
+        self.refuse_folder()
+        for one in self.stages:
+            if self.is_over(one):
+                refused = refusal(RunFolder(self.run_dir(one)), one.source.data, None)
+                if refused:
+                    raise LedgerError.of(refused)
+        wrong = [p for one in self.examinations for p in problems(one.findings, Severity.ERROR)]
+        if wrong:
+            raise GenomeError.of(list(dict.fromkeys(wrong)))
+
+    def compiled(self, stage: Stage) -> Compiled:
+        """A stage without mistakes, ready to be searched; what it merges of earlier ones is built.
+
+        Raises:
+            GenomeError: what was built cannot be searched.
+        """
+        known = self.examinations[self.stages.index(stage)].sound
+        if any(model.is_foreseen for model in known.context.models):
+            return self._examination(stage, {}).sound
+        return known
+
+    def refuse_folder(self) -> None:
+        """Does nothing where these stages may be searched.
+
+        Raises:
+            LedgerError: the folder holds another kind of run, or a stage that is none any more.
+            NoRunError: there is nothing to be forked.
+        """
+        if not self.stages[0].name:
+            return
+        if self._before is not None and not begun_stages(self._before.path):
+            raise NoRunError(
+                "holds no run with stages",
+                where=str(self._before.path),
+                fix="Name the folder of one, or leave --fork out.",
+            )
+        self.folder.refuse_another([stage.name for stage in self.stages], to_yaml(self._source))
+
+    def begin(self) -> None:
+        """Writes down in the folder of the run which stages there are.
+
+        Raises:
+            LostFileError: it cannot be written.
+        """
+        if self.stages[0].name:
+            self.folder.begin(to_yaml(self._source))
+
+    def keep_for(self, stage: Stage, hear: Hear) -> None:
+        """Builds what earlier stages found and a stage merges, where it is not there yet.
+
+        Raises:
+            RunError: mergekit stopped, or what it built is no sound model.
+            LostFileError: the folder cannot be written.
+        """
+        for one in self.stages:
+            if one.name in stage.uses:
+                self._keep(one, hear)
+
+    def _keep(self, stage: Stage, hear: Hear) -> None:
+        from evomerge.merging.built import build_into  # loads torch; most files have no stages
+        from evomerge.merging.factors import placed
+
+        (winner,) = winners_of(self.run_dir(stage))
+        folder = self.folder.model(stage.name, winner.recipe)
+        if is_folder(folder):
+            return
+        recipe = folded(winner.recipe, self._made(stage))
+        what = f"{recipe.program} builds what stage {stage.name} found, once"
+
+        def report(share: float) -> None:
+            if share:
+                hear(Preparing(what, share))
+
+        hear(Preparing(what))
+        with scratch() as beside:
+            build_into(
+                placed(recipe, beside),
+                folder,
+                merge_seed=int(winner.content["merge_seed"]),
+                threads=int(winner.content["threads"]),
+                device=str(winner.content["device"]),
+                trust_remote_code=self._permissions.trust_remote_code,
+                allow_pickle=self._permissions.pickle,
+                report=report,
+            )
+
+    def _examination(self, stage: Stage, foreseen: Mapping[ModelName, ModelFacts]) -> Examination:
+        made, own = self._made(stage), self.run_dir(stage)
+        there = {
+            ModelName(path=Path(path).name, is_stage=True): ModelName(path=path) for path in made
+        }
+        genome = _with_models(stage.genome, there)
+        found = examine(genome, stage.source, self._permissions, own, made, foreseen)
+        return replace(found, stage=stage.name)
+
+    def _made(self, stage: Stage) -> Made:
+        """What earlier stages found that a stage merges: where it is built already, and how."""
+        found: dict[str, Recipe] = {}
+        for one in self.stages:
+            if one.name in stage.uses and is_there(RunFolder(self.run_dir(one)).best):
+                recipe = winners_of(self.run_dir(one))[0].recipe
+                folder = self.folder.model(one.name, recipe)
+                if is_folder(folder):
+                    found[str(folder)] = recipe
+        return found
+
+
+def _with_a_winner_to_merge(stage: Stage, found: Examination) -> Examination:
+    """The same, with a mistake where no later stage can merge what the stage finds."""
+    if found.compiled is None:
+        return found
+    space = found.compiled.merge_space
+    recipe = space.recipe(space.space.decode(space.space.initial))
+    if recipe.is_stage:
+        return found
+    what = f"mergekit-multi cannot make what space {space.name} finds for a later stage"
+    where = stage.source.where(("genome", "space"))
+    wrong = error(what, where, "Put this stage last.")
+    return Examination((wrong, *found.findings), stage=found.stage)
+
+
+def _with_models(genome: Genome, names: Mapping[ModelName, ModelName]) -> Genome:
+    """A genome with other models in the place of its own."""
+    if not names:
+        return genome
+    definition = genome.genome
+    models = [
+        source.model_copy(update={"model": names.get(source.model, source.model)})
+        for source in definition.models
+    ]
+    base = definition.base_model
+    changes = {"models": models, "base_model": base and names.get(base, base)}
+    return genome.model_copy(update={"genome": definition.model_copy(update=changes)})
+
+
+def _like_its_models(stage: Stage, compiled: Compiled) -> ModelFacts:
+    """What the model that a stage is to find will be like: its base, or its first model."""
+    like = reference_of(compiled.context)
+    assert like is not None  # it was compiled
+    files = {name: size for name, size in like.files.items() if name not in like.pickles}
+    return replace(
+        like,
+        folder=None,
+        files={**files, "model.safetensors": 0} if like.pickles else files,
+        name=f"stage {stage.name}",
+        adapter=None,
+        card={},
+        is_foreseen=True,
+    )

@@ -1,0 +1,94 @@
+"""What `check` says of stages: all of them at once, and of models that are yet to be found."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from evomerge.checks.search_plan import plan_of
+from evomerge.cli.run import default_run_dir
+from evomerge.compiler.checked import examine_stages
+from evomerge.foundations.findings import Severity, problems
+from evomerge.models.facts import ModelFacts
+from tests.tiny_models import tiny_family
+
+FILE = """\
+tasks: [{perplexity: text.txt}]
+optimizer: {name: random, budget: 30}
+stages:
+  - name: sums
+    genome: {merge_method: linear, models: [models/model_1, models/model_2]}
+  - name: between
+    genome: {merge_method: slerp, models: [{stage: sums}, LAST]}
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    tiny_family(folder / "models")
+    tiny_family(folder / "others", "qwen2")
+    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog.\n")
+    return folder
+
+
+@pytest.fixture
+def examine(template, monkeypatch):
+    monkeypatch.chdir(template)
+
+    def examinations(text):
+        (template / "stages.yml").write_text(text)
+        file = (template / "stages.yml").relative_to(template)
+        return examine_stages(file, (), None, default_run_dir)
+
+    return examinations
+
+
+def errors(examination):
+    return [str(problem) for problem in problems(examination.findings, Severity.ERROR)]
+
+
+def test_a_stage_is_planned_though_the_model_it_merges_is_yet_to_be_found(examine):
+    sums, between = examine(FILE.replace("LAST", "models/base"))
+    assert [errors(one) for one in (sums, between)] == [[], []]
+    assert [one.stage for one in (sums, between)] == ["sums", "between"]
+    facts: ModelFacts = between.sound.context.models[0]
+    assert (facts.name, facts.is_foreseen, facts.is_on_hub) == ("stage sums", True, False)
+    needs = {
+        need.what: need for store in plan_of(between.sound.context).stores for need in store.needs
+    }
+    kept = needs["what earlier stages find, built once"]
+    assert kept.n_bytes == sum(tensor.n_bytes for tensor in facts.tensors.values()) > 0
+    assert kept.is_certain
+    first = plan_of(sums.sound.context)
+    assert not any(
+        need.what == kept.what and need.n_bytes for s in first.stores for need in s.needs
+    )
+
+
+def test_a_model_that_cannot_be_merged_with_what_a_stage_finds_is_told_before_any_runs(examine):
+    sums, between = examine(FILE.replace("LAST", "others/model_1"))
+    assert errors(sums) == []
+    found = errors(between)
+    assert any(
+        one.startswith("stages.yml:7: stages[1].genome.models[1]: others/model_1 has architecture")
+        for one in found
+    ), found
+
+
+def test_mistakes_of_several_stages_are_told_together(examine):
+    text = FILE.replace("models/model_2]", "models/gone]").replace("LAST", "models/lost")
+    sums, between = examine(text)
+    assert any("stages[0].genome.models[1]" in one for one in errors(sums))
+    assert any("stages[1].genome.models[1]" in one for one in errors(between))
+
+
+def test_a_run_folder_without_stages_is_not_searched_in_stages(examine, template):
+    (template / "runs" / "stages").mkdir(parents=True)
+    try:
+        (template / "runs" / "stages" / "ledger.jsonl").write_text("")
+        sums, _ = examine(FILE.replace("LAST", "models/base"))
+        assert any("holds a run without stages" in one for one in errors(sums))
+    finally:
+        shutil.rmtree(template / "runs")
