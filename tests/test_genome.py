@@ -79,6 +79,7 @@ evaluation:
   gen_kwargs: {max_gen_toks: 32}
 execution: {executor: processes, workers: 2, trial_timeout: 600}
 trackers: [page]
+output: adapter
 run_dir: runs/full
 seed: 3
 task_search_path: [tasks]

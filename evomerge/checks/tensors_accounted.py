@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from evomerge.checks.context import CheckContext
 from evomerge.foundations.findings import Finding, note
 from evomerge.recipe.tensor_account import TensorAccount, accounts_of
+
+_RAMPS = ((0, 1), (1, 0))  # through the unit cube: a space of structures has others there
 
 
 def accounted(context: CheckContext) -> Iterator[Finding]:
@@ -17,9 +21,17 @@ def accounted(context: CheckContext) -> Iterator[Finding]:
 
 
 def accounts(context: CheckContext) -> tuple[TensorAccount, ...]:
-    """The tensors of each model in the recipe in the middle of the space; none without a space."""
+    """The tensors of each model; none without a space, or where it varies what a merge reads.
+
+    Which layers and models such a space leaves out is another matter in every trial, and its
+    export says it.
+    """
     merge_space = context.merge_space
     if merge_space is None:
         return ()
-    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
-    return tuple(accounts_of(recipe, context.models))
+    space = merge_space.space
+    points = (space.initial, *(np.linspace(*ends, space.n_dims) for ends in _RAMPS))
+    recipes = [merge_space.recipe(space.decode(point)) for point in points]
+    if len({recipe.structure_key for recipe in recipes}) > 1:
+        return ()
+    return tuple(accounts_of(recipes[0], context.models))

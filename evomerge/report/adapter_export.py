@@ -100,6 +100,8 @@ def adapter_of(
             allow_pickle=permissions.pickle,
         )
     )
+    if chosen.recipe.unbuilt:
+        raise RunError(chosen.recipe.unbuilt, where="--adapter", fix="Export its file.")
     with scratch() as beside:
         recipe = placed(chosen.recipe, beside)
         if rank is None:

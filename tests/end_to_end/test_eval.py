@@ -72,3 +72,16 @@ def test_one_that_cannot_be_scored_costs_the_others_nothing(place):
     assert set(rows) == {"tiny_search", "tiny_holdout"}
     assert all(models["broken.yml"] is None for models in rows.values())
     assert all(models["models/base"]["n"] == 5 for models in rows.values())
+
+
+@pytest.mark.slow
+def test_a_mixture_of_one_model_answers_like_it(place):
+    members = [{"model": f"models/model_{i}", "weight": 2.0 - i} for i in (1, 2)]
+    (place / "mixture.yml").write_text(yaml.safe_dump({"mixture": members}))
+    run = command_in(place)
+    told = run(*("eval", "models/model_1", "mixture.yml", "--tasks", "tasks", "--json")).stdout
+    data, rows = rows_of(told)
+    assert [one["failures"] for one in data["models"]] == [[], []]
+    assert len(rows) == 3
+    for models in rows.values():
+        assert models["mixture.yml"]["difference_to_first"]["n_differing"] == 0

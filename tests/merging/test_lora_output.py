@@ -213,6 +213,12 @@ def test_the_base_is_the_adapters_then_the_recipes(base, experts, tmp_path):
         adapter(recipe, rank=2, base=ModelName(path=str(wide)))
 
 
+def test_what_is_no_merge_is_no_adapter(base, experts):
+    members = [{"model": f"{base}+{expert}", "weight": 0.5} for expert in experts[:2]]
+    with pytest.raises(RunError, match="no merge of them"):
+        adapter(Recipe({"mixture": members}))
+
+
 def test_nothing_is_replaced(base, experts, tmp_path):
     lora = adapter(recipe_of(base, experts[:2]))
     write_lora(lora, tmp_path / "out")
