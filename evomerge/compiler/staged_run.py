@@ -93,7 +93,7 @@ class StagedRun:
             if any(stage.name in one.uses for one in self.stages):
                 examination = _with_a_winner_to_merge(stage, examination)
             found.append(examination)
-            if examination.compiled is not None:
+            if examination.compiled is not None and stage.name:
                 name = ModelName(path=stage.name, is_stage=True)
                 foreseen[name] = _like_its_models(stage, examination.compiled)
         return tuple(found)

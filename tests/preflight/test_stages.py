@@ -92,3 +92,9 @@ def test_a_run_folder_without_stages_is_not_searched_in_stages(examine, template
         assert any("holds a run without stages" in one for one in errors(sums))
     finally:
         shutil.rmtree(template / "runs")
+
+
+def test_a_file_without_stages_is_examined_as_the_one_search_it_is(examine):
+    text = "tasks: [{perplexity: text.txt}]\ngenome: {merge_method: linear, models: [A, B]}\n"
+    (alone,) = examine(text.replace("A", "models/model_1").replace("B", "models/model_2"))
+    assert (errors(alone), alone.stage) == ([], "")
