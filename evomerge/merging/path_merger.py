@@ -26,7 +26,7 @@ from evomerge.merging.resident_layers import ResidentTensors, SingleModel, modul
 from evomerge.merging.structure import Structure
 from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.stacked import StackedLayer, ends_of, stacked_layers
+from evomerge.recipe.stacked import StackedLayer, ends_of, n_slices, one_model, stacked_layers
 
 
 class PathMerger:
@@ -49,7 +49,7 @@ class PathMerger:
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
         """See :class:`evomerge.merging.base.Merger`."""
         layers = stacked_layers(recipe)
-        is_stack = len(recipe.config.get("slices") or ()) > 1 or self._shells is not None
+        is_stack = n_slices(recipe) > 1 or self._shells is not None
         if layers and is_stack and not self._impossible & {repr(one.model) for one in layers}:
             with torch.no_grad(), failures_told():
                 live = None if sum_in(recipe) else self._run(recipe, layers, deadline or Deadline())
@@ -109,7 +109,7 @@ class PathMerger:
         ]
 
     def _single(self, recipe: Recipe, model: Any) -> SingleModel:
-        passed = _passed(recipe, model)
+        passed = one_model(recipe, model)
         if passed.digest not in self._models:
             self._models[passed.digest] = SingleModel(self._resident.structure(passed))
         return self._models[passed.digest]
@@ -126,12 +126,6 @@ class PathMerger:
                 self._resident.structure(plan), self._resident.surroundings(plan), n_between
             )
         return self._ends[key]
-
-
-def _passed(recipe: Recipe, model: Any) -> Recipe:
-    """One of a recipe's models as it is, in the dtypes of the recipe."""
-    kept = {key: recipe.config[key] for key in ("dtype", "out_dtype") if key in recipe.config}
-    return Recipe({"merge_method": "passthrough", "models": [{"model": model}], **kept})
 
 
 class _Ends:

@@ -74,6 +74,22 @@ def stacked_layers(recipe: Recipe) -> tuple[StackedLayer, ...]:
     return tuple(found)
 
 
+def n_slices(recipe: Recipe) -> int:
+    """The slices that it is made of; none where it merges models whole."""
+    return len(recipe.config.get("slices") or ())
+
+
+def one_model(recipe: Recipe, model: Any) -> Recipe:
+    """One of its models as it is, in the dtypes of the recipe.
+
+    Args:
+        recipe: One that stacks layers.
+        model: As the recipe names it.
+    """
+    kept = {key: recipe.config[key] for key in ("dtype", "out_dtype") if key in recipe.config}
+    return Recipe({"merge_method": _METHOD, "models": [{"model": model}], **kept})
+
+
 def ends_of(recipe: Recipe, n_between: int) -> Recipe:
     """The same recipe with no layers but for its ends: embeddings, norm and head are the same.
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.compiler.chosen_space import with_space
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.make_optimizer import chosen_optimizer, optimizer_for
 from evomerge.genome.load import load_genome, to_yaml
 from evomerge.genome.source import parse_yaml
@@ -19,7 +20,8 @@ from tests.test_genome import FULL
 from tests.test_shipped_files import GENOMES, LLAMA_SHAPED
 
 TEXTS = [path.read_text(encoding="utf-8") for path in GENOMES]
-SEEDS = [*(text for text in TEXTS if "name: gradient" not in text), FULL]  # it asks a model
+STAGED = [text for text in TEXTS if "stages:" in text]
+SEEDS = [text for text in TEXTS if "name: gradient" not in text and text not in STAGED] + [FULL]
 KEYS = (
     "seed", "optimizer", "optimizer.budget", "optimizer.population_size", "optimizer.sigma",
     "tasks", "tasks[0]", "tasks[0].limit", "tasks.0.weight", "genome.models[1]", "genome",
@@ -74,3 +76,16 @@ def test_a_mangled_override_ends_in_sentences(n_examples, tmp_path):
 def test_the_seeds_themselves_end_well(seed, tmp_path):
     (tmp_path / "genome.yml").write_text(seed, encoding="utf-8")
     assert ends_well(lambda: compile_without_models(tmp_path / "genome.yml"))
+
+
+@examples(60, 1200)
+def test_mangled_stages_end_in_sentences(n_examples, tmp_path):
+    file = tmp_path / "genome.yml"
+
+    @drawing(n_examples)
+    @given(mangled_yaml(STAGED))
+    def each(content):
+        file.write_bytes(content)
+        ends_well(lambda: read_genomes(file))
+
+    each()

@@ -22,7 +22,7 @@ MIXED = Space(
         Choice("method", ("linear", "ties")),
     )
 )
-LOOKING = sorted({*OPTIMIZERS} - {"random", "gradient"})  # which draw anywhere, or not at all
+LOOKING = sorted({*OPTIMIZERS} - {"random", "grid", "gradient"})  # they go anywhere, or learn
 
 
 def weights(low, high, n=6):

@@ -101,4 +101,4 @@ def test_nobody_else_looks_into_a_recipe():
     package = Path(evomerge.__file__).parent
     looks = re.compile(r"recipe\.config(\[|\.get\()")
     files = [f for f in package.rglob("*.py") if looks.search(f.read_text(encoding="utf-8"))]
-    assert files == []
+    assert [f for f in files if f.parent.name != "recipe"] == []
