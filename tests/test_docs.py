@@ -56,3 +56,9 @@ def test_make_targets_in_the_pages_exist():
         for target in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))
     }
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+def test_no_page_holds_both_sides_of_a_merge():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("*/*/README.md")]
+    marks = re.compile(r"^(<{7}|>{7}|={7}$)", re.MULTILINE)
+    assert not [page.name for page in pages if marks.search(page.read_text(encoding="utf-8"))]
