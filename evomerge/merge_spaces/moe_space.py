@@ -29,6 +29,7 @@ from evomerge.recipe.moe_outputs import OUTPUTS, left_out, output_of
 from evomerge.recipe.plain import Recipe
 
 _MLP = ".mlp."
+_BUILT_FIRST = "Build what the stage finds, and name its folder in a genome of its own."
 _FRAME = ("tokenizer", "tokenizer_source", "chat_template")  # of the first expert, as it is merged
 
 
@@ -51,6 +52,13 @@ class MoeSpace(MergeSpace):
     @classmethod
     def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
         yield from super()._unfit(definition)
+        named = [(("models", i), source.model) for i, source in enumerate(definition.models)]
+        if definition.base_model is not None:
+            named.append((("base_model",), definition.base_model))
+        for place, model in named:
+            if model.is_stage:
+                what = f"mergekit-moe joins models and merges of models, got {model}"
+                yield MisfitError(what, *place, fix=_BUILT_FIRST)
         settings = _settings_of(definition)  # what is wrong with them, others tell
         known = {source.model for source in definition.models}
         for index, expert in enumerate(settings.experts if settings else ()):
