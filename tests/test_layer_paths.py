@@ -93,6 +93,30 @@ def test_random_points_are_paths_that_are_not_empty_nor_longer_than_they_say():
             assert max(map(runs.count, runs)) <= space.settings.repeats
 
 
+@pytest.mark.parametrize("depth", [6, 9])
+@pytest.mark.parametrize("settings", [{}, {"kinds": ["repeat"]}, {"kinds": ["cross over"]}])
+@pytest.mark.parametrize("repeats", [2, 3, 8])
+def test_no_path_of_long_edits_is_longer_than_the_longest(depth, settings, repeats):
+    deep = replace(SIX, depths={ModelName.model_validate("org/b"): depth})
+    space = space_of(deep, longest_edit=4, repeats=repeats, edits=6, **settings)
+    draw = np.random.default_rng(repeats)
+    lengths = []
+    for genotype in draw.random((400, space.space.n_dims)):
+        point = space.space.decode(genotype)
+        # Long edits at one place, which pile up.
+        near = {f"layers[{i}]": int(draw.integers(3, 5)) for i in range(6)}
+        near |= {f"layer[{i}]": int(draw.integers(1, 5)) for i in range(6)}
+        lengths += [len(space.path({**point, **more})) for more in ({}, near)]
+    assert max(lengths) <= space.longest_path <= repeats * (6 + depth)
+
+
+def test_edits_of_one_place_make_it_longer_than_their_layers():
+    space = space_of(longest_edit=4, repeats=8, edits=4, kinds=["repeat"])
+    path = edited(space, *[("repeat", 1, 4, 1.0)] * 3)
+    assert len(path.split()) == 6 + 4 + 8 + 16 > 6 + 4 * 4
+    assert space.longest_path == 6 + 4 + 8 + 16 + 32
+
+
 def test_a_mask_scales_the_stream_that_later_layers_find():
     space = space_of(encoding="mask", repeats=1)
     point = dict(space.source_point(0))

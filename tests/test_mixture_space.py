@@ -70,8 +70,8 @@ def test_a_search_begins_at_equal_weights_and_knows_each_model_alone():
     uniform = merge_space.recipe(start)
     assert uniform.digest == merge_space.average_recipe().digest
     first = {str(c.origin): c for c in baselines(merge_space, ("models", "average", "mixture"))}
-    assert set(first) == {*(f"model {name}" for name in MODELS), "uniform average"}
-    assert first["uniform average"].recipe == uniform
+    assert set(first) == {*(f"model {name}" for name in MODELS), "uniform mixture"}
+    assert first["uniform mixture"].recipe == uniform
     assert merge_space.recipe(first["model org/b"].point).config["mixture"][1]["weight"] == 1.0
     assert merge_space.base_point() == merge_space.source_point(1)
     assert merge_space.point_of(merge_space.model_recipe(merge_space.models[0])) is None

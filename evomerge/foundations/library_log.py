@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ from evomerge.foundations.files import writing
 from evomerge.foundations.secret import without_keys
 from evomerge.foundations.text_safety import harmless
 
-_CAPACITY = 10_000  # records kept until somebody asks for them
+_CAPACITY = 10_000  # last records kept until somebody asks for them
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -27,16 +27,24 @@ class _Harmless(logging.Formatter):
         return harmless(without_keys(super().format(record)))
 
 
-class _Kept(logging.handlers.MemoryHandler):
-    """Keeps records until there is a file, and hands on those that come after."""
+class _Kept(logging.Handler):
+    """Keeps the last records until there is a file, and hands on those that come after."""
 
     def __init__(self) -> None:
-        super().__init__(_CAPACITY, flushLevel=logging.CRITICAL + 1)
+        super().__init__()
+        self.file: logging.Handler | None = None
+        self._records: deque[logging.LogRecord] = deque(maxlen=_CAPACITY)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.file is None:
+            self._records.append(record)
+        else:
+            self.file.handle(record)
 
     def write_to(self, file: logging.Handler | None) -> None:
-        self.setTarget(file)
-        self.flush()
-        self.capacity = 1 if file is not None else _CAPACITY
+        self.file = file
+        while file is not None and self._records:
+            file.handle(self._records.popleft())
 
 
 @contextmanager
@@ -52,10 +60,9 @@ def kept_log() -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         root.handlers[:], root.level = before, level
-        file = kept.target
         kept.close()
-        if file is not None:
-            file.close()
+        if kept.file is not None:
+            kept.file.close()
 
 
 def log_to(path: Path) -> Callable[[], None]:

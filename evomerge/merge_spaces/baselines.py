@@ -60,7 +60,8 @@ def _base(merge_space: MergeSpace) -> Iterator[Named]:
 
 def _average(merge_space: MergeSpace) -> Iterator[Named]:
     if len(merge_space.definition.models) > 1 and merge_space.has_one_depth:
-        yield Origin(OriginKind.AVERAGE), merge_space.average_recipe(), merge_space.average_point()
+        origin = Origin(OriginKind.AVERAGE, "mixture" if merge_space.mixes else "")
+        yield origin, merge_space.average_recipe(), merge_space.average_point()
 
 
 def _mixture(merge_space: MergeSpace) -> Iterator[Named]:

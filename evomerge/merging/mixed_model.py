@@ -24,7 +24,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from evomerge.recipe.pool import Mean
 
-# What the masks and the shared tokens of a pass depend on; members that agree take the same ones.
+# What the masks and the shared tokens of a pass depend on, beside the dtype; members that agree
+# take the same ones.
 _PASS_SETTINGS = ("model_type", "_attn_implementation", "sliding_window", "rope_parameters")
 _OF_SEVERAL = "mixture"  # as a model type
 _LENGTH = "max_position_embeddings"
@@ -172,7 +173,9 @@ def _config_of(members: Sequence[PreTrainedModel]) -> Any:
     lengths = [getattr(m.config, _LENGTH, None) for m in members]
     if all(lengths):
         setattr(config, _LENGTH, min(filter(None, lengths)))
-    told = {str([getattr(m.config, name, None) for name in _PASS_SETTINGS]) for m in members}
+    told = {
+        str([m.dtype, *(getattr(m.config, name, None) for name in _PASS_SETTINGS)]) for m in members
+    }
     if len(told) > 1:
         config.model_type = _OF_SEVERAL
     return config

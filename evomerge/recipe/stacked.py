@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from evomerge.recipe.plain import Recipe
 
 _METHOD, _SCALE = "passthrough", "scale"
+_LAYER_RANGE = TypeAdapter(tuple[int, int])  # read as mergekit reads it, "0" and 2.0 too
 
 
 @dataclass(frozen=True)
@@ -53,30 +56,51 @@ class StackedLayer:
 def stacked_layers(recipe: Recipe) -> tuple[StackedLayer, ...]:
     """The layers that a recipe stacks, in order; none where it is no such recipe.
 
-    A scale over depth, which mergekit interpolates within a slice, is none of what is read here.
+    A scale over depth, which mergekit interpolates within a slice, is none of what is read here;
+    nor is a shape that mergekit refuses, so that it says itself what is wrong.
     """
     config = recipe.config
-    slices = config.get("slices")
-    if config.get("merge_method") != _METHOD or not isinstance(slices, Sequence):
+    if config.get("merge_method") != _METHOD:
         return ()
     found: list[StackedLayer] = []
-    for slice_ in slices:
-        sources = slice_["sources"]
-        if len(sources) != 1:
+    for slice_ in _slices(recipe):
+        of_slice = _layers_of(slice_, config)
+        if of_slice is None:
             return ()
-        scopes = [part.get("parameters") or {} for part in (sources[0], slice_, config)]
-        entries = [one for scope in scopes for one in _entries(scope.get(_SCALE))]
-        scales = tuple(entry for entry in entries if entry is not None)
-        if len(scales) < len(entries):
-            return ()
-        start, end = sources[0]["layer_range"]
-        found += (StackedLayer(sources[0]["model"], layer, scales) for layer in range(start, end))
+        found += of_slice
     return tuple(found)
+
+
+def _slices(recipe: Recipe) -> Sequence[Any]:
+    slices = recipe.config.get("slices")
+    return slices if isinstance(slices, (list, tuple)) else ()
+
+
+def _layers_of(slice_: Any, config: Mapping[str, Any]) -> list[StackedLayer] | None:
+    """The layers of one slice; None where it has another shape, of which mergekit tells."""
+    sources = slice_.get("sources") if isinstance(slice_, Mapping) else None
+    if not isinstance(sources, (list, tuple)) or len(sources) != 1:
+        return None
+    (source,) = sources
+    if not isinstance(source, Mapping) or source.get("model") is None:
+        return None
+    scopes = [part.get("parameters") or {} for part in (source, slice_, config)]
+    if not all(isinstance(scope, Mapping) for scope in scopes):
+        return None
+    entries = [one for scope in scopes for one in _entries(scope.get(_SCALE))]
+    scales = tuple(entry for entry in entries if entry is not None)
+    if len(scales) < len(entries):
+        return None
+    try:
+        start, end = _LAYER_RANGE.validate_python(source.get("layer_range"))
+    except ValidationError:
+        return None
+    return [StackedLayer(source["model"], layer, scales) for layer in range(start, end)]
 
 
 def n_slices(recipe: Recipe) -> int:
     """The slices that it is made of; none where it merges models whole."""
-    return len(recipe.config.get("slices") or ())
+    return len(_slices(recipe))
 
 
 def one_model(recipe: Recipe, model: Any) -> Recipe:
@@ -116,8 +140,9 @@ def _entries(setting: Any) -> Iterator[ScaleEntry | None]:
         setting = [{"value": setting}]
     for entry in setting:
         value = entry.get("value") if isinstance(entry, Mapping) else None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        name = entry.get("filter") if isinstance(entry, Mapping) else None
+        is_named = name is None or isinstance(name, str)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_named:
             yield None
         else:
-            name = entry.get("filter")
             yield ScaleEntry(None if name == "*" else name, float(value))

@@ -104,6 +104,30 @@ def test_texts_are_written_with_the_caches_of_all_members(mean, architectures, m
         assert list(text.tokens) == expected[: len(text.tokens)]
 
 
+DTYPES = [
+    (torch.bfloat16, torch.float32),
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.float16),
+]
+
+
+@pytest.mark.parametrize("dtypes", DTYPES, ids=str)
+def test_members_have_dtypes_of_their_own(dtypes, monkeypatch):
+    small_trees(monkeypatch)
+    own = [one.to(dtype) for one, dtype in zip(members("llama", "llama"), dtypes, strict=True)]
+    mixed = MixedModel(own).mix((0.4, 0.6), "arithmetic")
+    given = asked("loglikelihood", questions())
+    values = [
+        [value for value, _ in bound(mixed, *how).loglikelihood(given)]
+        for how in (("fast",), ("reference", 4))
+    ]
+    assert values[0] == pytest.approx(values[1], rel=0.02)  # of 16 bits, in other batches
+    engine = ENGINES["transformers"](tiny_tokenizer())
+    engine.bind(mixed)
+    [text] = engine.generate([Prompt((3, 5, 8, 9), GenerationRequest(4))])
+    assert list(text.tokens) == greedily(mixed, (3, 5, 8, 9), 4)[: len(text.tokens)]
+
+
 def test_windows_of_attention_are_those_of_each_member(monkeypatch):
     small_trees(monkeypatch)
     sliding = build("mistral", **WINDOW)
@@ -234,6 +258,35 @@ def test_greedy_is_exact_where_the_likeliest_token_depends_on_the_weights(mean):
         assert [place for place, one in enumerate(greedy) if one] == best
         likeliest |= set(best)
     assert len(likeliest) > len(prompts)  # else nothing was shown
+
+
+@pytest.mark.parametrize("mean", MEANS)
+@pytest.mark.parametrize("is_silent_one_broken", [False, True])
+def test_of_tokens_that_tie_the_first_is_greedy(mean, is_silent_one_broken):
+    own = members("llama", "llama")
+    for module in own:
+        module.get_output_embeddings().register_forward_hook(lambda _, __, out: out.round())
+    if is_silent_one_broken:
+        with torch.no_grad():
+            own[1].get_input_embeddings().weight.fill_(torch.nan)
+    prompts = [[one, 5, 8] for one in range(20, 40)]
+    every = [Continuation(prompt, [token]) for prompt in prompts for token in range(96)]
+    with torch.no_grad():
+        rows = own[0](torch.tensor(prompts)).logits[:, -1]
+    n_tied = (rows == rows.max(-1, keepdim=True).values).sum(-1)
+    assert (n_tied > 1).any()  # else nothing is shown
+
+    def greedy(module, exactness="fast"):
+        engine = ENGINES["transformers"](tiny_tokenizer(), "auto", exactness)
+        engine.bind(module)
+        return [is_greedy for _, is_greedy in engine.log_likelihoods(every)]
+
+    mixed = MixedModel(own).mix((1, 0), mean)
+    assert greedy(mixed) == greedy(own[0], "reference")
+    if not is_silent_one_broken:
+        for weights in ((0, 1), (0.37, 0.63)):
+            mixed.mix(weights, mean)
+            assert greedy(mixed) == greedy(mixed, "reference")
 
 
 def test_several_tokens_are_greedy_where_each_of_them_is():

@@ -5,10 +5,10 @@ are asked for, and nothing else of their vocabularies. Under the geometric mean 
 normaliser over the whole vocabulary, which depends on the weights: its rows are kept as long as
 there is room.
 
-Whether greedy decoding gives a token is exact for all weights, too. The token with the highest
-weighted mean, of probabilities or of their logarithms, is one that no other exceeds in every
-member. So a token that another reaches in every member is never greedy, and any other is held
-against the few such tokens that it does not reach itself.
+Whether greedy decoding gives a token is exact for all weights, too. It takes the token with the
+highest weighted mean, of probabilities or of their logarithms, and of equal ones the first in the
+vocabulary. So a token is never greedy that an earlier one reaches, or a later one exceeds, in every
+member. Any other is held against the few highest of those that it does not itself beat so.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class MemberTable:
         open_starts: Where each of these continuations begins among these.
         rivals: Log-probabilities of what each of these is held against, shape (members, rivals);
             the first of each is -inf.
+        are_earlier: Which of the rivals come before their token in the vocabulary: they win ties.
         rival_starts: Where those of each of these tokens begin.
         positions: Row of each token; empty without rows.
         rows: Log-probabilities of all tokens at each position, float32, shape (positions,
@@ -57,6 +58,7 @@ class MemberTable:
     open_tokens: NDArray[np.intp]
     open_starts: NDArray[np.intp]
     rivals: NDArray[np.float64]
+    are_earlier: NDArray[np.bool_]
     rival_starts: NDArray[np.intp]
     positions: NDArray[np.intp]
     rows: torch.Tensor | None
@@ -92,9 +94,11 @@ class MemberTable:
         found[self.order] = np.add.reduceat(values, self.starts)
         greedy = np.zeros(len(self.order), dtype=bool)
         if len(self.open):
-            are_best = tokens[self.open_tokens] > np.maximum.reduceat(rivals, self.rival_starts)
-            all_best = np.logical_and.reduceat(are_best, self.open_starts)
-            greedy[self.order[self.open]] = all_best
+            counts = np.diff(self.rival_starts, append=len(rivals))
+            own = np.repeat(tokens[self.open_tokens], counts)
+            wins = (own > rivals) | ((own == rivals) & ~self.are_earlier)  # never where it is nan
+            are_best = np.logical_and.reduceat(wins, self.rival_starts)
+            greedy[self.order[self.open]] = np.logical_and.reduceat(are_best, self.open_starts)
         return list(zip(found.tolist(), greedy.tolist(), strict=True))
 
     @cached_property
@@ -116,6 +120,7 @@ def table_of(
     """
     logs, lengths, order, n_positions = [], list[int](), list[int](), 0
     rivals, open_ = [np.full((n_members, 0), -np.inf)], list[NDArray[np.intp]]()
+    are_earlier = [np.empty(0, dtype=bool)]
     n_rivals, positions = list[int](), list[NDArray[np.intp]]()
     rows: list[torch.Tensor] | None = [] if mean == "geometric" else None
     for scored, logits in passes:
@@ -126,9 +131,10 @@ def table_of(
         starts = _starts(scored.lengths)
         never = np.logical_or.reduceat(is_beaten, starts)
         is_open = np.repeat(~never, scored.lengths)
-        for one in _rivals(logits, places, wanted, np.flatnonzero(is_open)):
+        for one, n_earlier in _rivals(logits, places, wanted, np.flatnonzero(is_open)):
             rivals.append(one)
             n_rivals.append(one.shape[1])
+            are_earlier.append(np.arange(one.shape[1]) >= one.shape[1] - n_earlier)
         open_.append(np.flatnonzero(~never) + len(order))
         lengths += scored.lengths
         order += scored.requests
@@ -146,6 +152,7 @@ def table_of(
         np.concatenate(tokens) if tokens else np.empty(0, dtype=np.intp),
         _starts(lengths_all[open_all].tolist()),
         np.concatenate(rivals, axis=1),
+        np.concatenate(are_earlier),
         _starts(n_rivals),
         np.concatenate(positions) if positions else np.empty(0, dtype=np.intp),
         torch.cat(rows) if rows else None,
@@ -213,25 +220,41 @@ def _own(
     logs, beaten = [], []
     for at, token in _parts(places, wanted, logits.shape[1]):
         found = torch.log_softmax(logits[at].float(), dim=-1)
+        logs.append(_entries(found, token).squeeze(-1).double().cpu())
+        found = _comparable(found)
         own = _entries(found, token)
-        logs.append(own.squeeze(-1).double().cpu())
-        reached = (found >= own).all(dim=1).sum(dim=-1)  # itself among them
-        is_nan = own.isnan().any(dim=1).squeeze(-1)
-        beaten.append(((reached > 1) | is_nan).cpu())
+        reach, exceed = (found >= own).all(dim=1), (found > own).all(dim=1)
+        beaten.append(torch.where(_earlier(found, token), reach, exceed).any(dim=-1).cpu())
     return torch.cat(logs).T.numpy(), torch.cat(beaten).numpy()
 
 
 def _rivals(
     logits: torch.Tensor, places: torch.Tensor, wanted: torch.Tensor, open_: NDArray[np.intp]
-) -> Iterator[NDArray[np.float64]]:
-    """What each of some tokens is held against, shape (members, rivals)."""
+) -> Iterator[tuple[NDArray[np.float64], int]]:
+    """What each of some tokens is held against, shape (members, rivals).
+
+    And how many of these, the last ones, come before the token in the vocabulary.
+    """
     chosen = torch.from_numpy(open_).to(logits.device)
     for at, token in _parts(places[chosen], wanted[chosen], logits.shape[1]):
-        found = torch.log_softmax(logits[at].float(), dim=-1)
-        above = ~(found <= _entries(found, token)).all(dim=1)  # what the token does not reach
-        for row, is_above in zip(found, above, strict=True):
-            front = _front(row[:, is_above])
-            yield np.concatenate([np.full((len(front), 1), -np.inf), front], axis=1)
+        found = _comparable(torch.log_softmax(logits[at].float(), dim=-1))
+        own, is_earlier = _entries(found, token), _earlier(found, token)
+        earlier = is_earlier & ~(found < own).all(dim=1)
+        later = ~is_earlier & ~(found <= own).all(dim=1)
+        for row, before, after in zip(found, earlier, later, strict=True):
+            none = np.full((len(row), 1), -np.inf)
+            first, last = _front(row[:, before]), _front(row[:, after])
+            yield np.concatenate([none, last, first], axis=1), first.shape[1]
+
+
+def _comparable(logs: torch.Tensor) -> torch.Tensor:
+    """The same with ties for nan, which count only where the member weighs nothing."""
+    return logs.masked_fill(logs.isnan(), 0.0)
+
+
+def _earlier(logs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Which of the vocabulary come before each token, shape (tokens, vocabulary)."""
+    return torch.arange(logs.shape[-1], device=logs.device) < tokens[:, None]
 
 
 def _front(logs: torch.Tensor) -> NDArray[np.float64]:

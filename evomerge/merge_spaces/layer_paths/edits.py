@@ -51,14 +51,24 @@ class Edits(Encoding):
         self.parameters = tuple(parameters)
         self.conditional = tuple(p.name for p in parameters if not p.name.startswith("kind"))
         self.has_scales = settings.scales is not None
-        grown = n_layers + settings.edits * span
-        self.longest = min(grown, settings.repeats * sum(depths)) if self._grows else n_layers
+        self.longest = self._longest(span)
         is_same = len(set(depths)) == 1 and set(settings.kinds) <= {SWAP, CROSS}
         self.keeps_length = is_same and (span == 1 or CROSS not in settings.kinds)
 
-    @property
-    def _grows(self) -> bool:
-        return bool({REPEAT, CROSS} & set(self.settings.kinds))
+    def _longest(self, span: int) -> int:
+        """No path has more layers: each edit adds as many as may run in its place by then."""
+        depths, repeats = self.depths, self.settings.repeats
+        kinds = {kind for kind, _ in self._kinds.values()}
+        deeper = max(depths) - min(depths) if CROSS in kinds else 0
+        crowd = 1  # how often layers of one number run by now, in all models
+        longest = max(depths)
+        for _ in range(self.settings.edits):
+            # A repeated layer runs twice as often, one before a crossing as often once more.
+            again = span * min(crowd, len(depths) * (repeats // 2)) if REPEAT in kinds else 0
+            both = (span - 1) * min(crowd, repeats) + deeper if CROSS in kinds else 0
+            longest += max(again, both)
+            crowd = min(2 * crowd + (deeper > 0), len(depths) * repeats)
+        return min(longest, repeats * sum(depths))
 
     @staticmethod
     def _span(settings: LayerSettings, depths: Sequence[int]) -> int:
