@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.fitting_models import architectures, depths, widths
-from evomerge.checks.rules import MODEL_RULES, Rule
-from evomerge.checks.token_ids import vocabularies
+from evomerge.checks.rules import MODEL_RULES, Rules
 from evomerge.foundations.errors import EvomergeError, Problem
 from evomerge.foundations.findings import Severity, problems
 from evomerge.foundations.permissions import Permissions
@@ -20,7 +18,9 @@ from evomerge.recipe.adapter_sum import sum_in, with_model
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import merged_in
 
-_SHAPES: tuple[Rule, ...] = (architectures, depths, widths)
+_SHAPES = Rules("fitting_models:architectures", "fitting_models:depths", "fitting_models:widths")
+_SHAPES_OF_LAYERS = Rules("fitting_models:architectures", "fitting_models:widths")
+_TOKENS = Rules("token_ids:vocabularies")
 _NONE = Permissions()
 _TOKENIZER = ("tokenizer_source", "tokenizer")
 _ONE_TOKENIZER = "Take models with one tokenizer; a merge may set tokenizer_source: union instead."
@@ -38,20 +38,20 @@ def misfits(where: str, recipe: Recipe, facts: Sequence[ModelFacts]) -> list[Pro
     """
     by_name = {one.name: one for one in facts}
 
-    def beside(names: Iterable[ModelName], *rules: Rule) -> Iterator[Problem]:
+    def beside(names: Iterable[ModelName], rules: Rules) -> Iterator[Problem]:
         models = [name for name in dict.fromkeys(names) if name.text in by_name]
         if len(models) > 1:
             for problem in _broken(models, [by_name[name.text] for name in models], rules):
-                fix = _ONE_TOKENIZER if rules == (vocabularies,) else problem.fix
+                fix = _ONE_TOKENIZER if rules is _TOKENS else problem.fix
                 yield Problem(problem.what, where, fix)
 
     found: list[Problem] = []
     for document in recipe.documents:
         # A recipe of slices may take them from models of several depths.
-        rules = (architectures, widths) if document.get("slices") else _SHAPES
-        found += beside(_base_first(document), *rules)
+        rules = _SHAPES_OF_LAYERS if document.get("slices") else _SHAPES
+        found += beside(_base_first(document), rules)
     if not any(document.get(key) for document in recipe.documents for key in _TOKENIZER):
-        found += beside(recipe.models, vocabularies)
+        found += beside(recipe.models, _TOKENS)
     return list(dict.fromkeys(found))
 
 
@@ -62,7 +62,7 @@ def _base_first(document: Any) -> list[ModelName]:
 def _broken(
     models: Sequence[ModelName],
     facts: Sequence[ModelFacts],
-    rules: Iterable[Rule],
+    rules: Rules,
     permissions: Permissions = _NONE,
 ) -> list[Problem]:
     """What rules of the models of a genome find wrong with these, held against the first."""
