@@ -116,7 +116,7 @@ def test_a_built_folder_takes_the_place_of_nothing_or_of_an_empty_one(place):
 
 def test_a_model_is_replaced_only_by_force(place):
     a_model(place / "x", "old")
-    with pytest.raises(OccupiedError, match=r"x: holds a model already. .* add --force"):
+    with pytest.raises(OccupiedError, match=r"x: holds a built model already. .* add --force"):
         put_folder(a_model(place / "made", "new"), place / "x")
     assert (place / "x" / "config.json").read_text() == "old"
     put_folder(place / "made", place / "x", force=True)

@@ -23,6 +23,7 @@ from evomerge.merge_spaces.mixture_weights import uniform_mixture
 from evomerge.models.inspect import read_model
 from evomerge.nouns.origin import OriginKind
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.stage_names import stage_name
 from tests.contract.merge_space_cases import build
 from tests.tiny_models import tiny_model
 
@@ -70,8 +71,8 @@ def test_a_search_begins_at_equal_weights_and_knows_each_model_alone():
     uniform = merge_space.recipe(start)
     assert uniform.digest == merge_space.average_recipe().digest
     first = {str(c.origin): c for c in baselines(merge_space, ("models", "average", "mixture"))}
-    assert set(first) == {*(f"model {name}" for name in MODELS), "uniform average"}
-    assert first["uniform average"].recipe == uniform
+    assert set(first) == {*(f"model {name}" for name in MODELS), "uniform mixture"}
+    assert first["uniform mixture"].recipe == uniform
     assert merge_space.recipe(first["model org/b"].point).config["mixture"][1]["weight"] == 1.0
     assert merge_space.base_point() == merge_space.source_point(1)
     assert merge_space.point_of(merge_space.model_recipe(merge_space.models[0])) is None
@@ -161,6 +162,18 @@ def test_a_mixture_is_a_baseline_of_a_merge_only_where_it_is_asked_for():
     [found] = [c for c in baselines(merges, ("models", "mixture")) if not c.origin.may_win]
     assert (str(found.origin), found.genotype) == ("uniform mixture", None)
     assert found.recipe == uniform_mixture([source.model for source in merges.definition.models])
+
+
+def test_there_is_no_uniform_mixture_of_what_a_stage_merged_of_another():
+    merges = build(MergeDefinition.model_validate({"models": MODELS, "merge_method": "linear"}))
+    sums = Recipe({"merge_method": "linear", "models": [{"model": "org/x"}]})
+    first = merges.definition.models[0].model.path
+    kinds = ("models", "mixture")
+    merges.made = {first: sums}
+    assert [c for c in baselines(merges, kinds) if c.origin.kind is OriginKind.MIXTURE]
+    last = {"merge_method": "linear", "models": [{"model": stage_name(0)}]}
+    merges.made = {first: sums.of_parts([sums.config], last)}
+    assert OriginKind.MIXTURE not in {c.origin.kind for c in baselines(merges, kinds)}
 
 
 def test_a_mixture_is_no_seed_of_a_search_for_merges(tmp_path):

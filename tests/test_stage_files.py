@@ -124,3 +124,42 @@ def test_what_is_wrong_with_the_list(problems, text, told):
 def test_a_helper_that_only_lends_its_content_is_none_of_a_stage(read):
     text = FILE.replace("stages:", "experts: &experts [a, b]\nstages:", 1)
     read(text.replace("models: [a, b]", "models: *experts"))
+
+
+EXPERTS = """\
+    genome:
+      merge_method: linear
+      models: [{stage: sums}, c]
+      space: {name: moe, gate_mode: random, experts: [EXPERT, c]}
+"""
+
+
+@pytest.mark.parametrize("expert", ["{model: {stage: sums}}", "{models: [{stage: sums}, c]}"])
+def test_what_a_stage_finds_is_no_expert(problems, expert):
+    text = FILE[: FILE.index("    genome:\n")] + EXPERTS.replace("EXPERT", expert)
+    assert problems(text) == [
+        "g.yml:10: stages[1].genome.models[0]: mergekit-moe joins models and merges of models, got "
+        "stage sums. Build what the stage finds, and name its folder in a genome of its own."
+    ]
+
+
+def test_a_stage_may_be_named_in_the_settings_of_a_space(read, problems):
+    slices = "[{model: {stage: sums}, layer_range: [0, 2]}]"
+    text = FILE.replace(
+        "      merge_method: slerp\n",
+        f"      space: {{name: layers, encoding: slices, slices: {slices}}}\n",
+    )
+    assert read(text).stages[1].uses == ("sums",)
+    wrong = problems(text.replace("model: {stage: sums}", "model: {stage: sum}"))
+    told = "g.yml:9: stages[1].genome.space.slices[0].model.stage: no stage is called 'sum'"
+    assert any(line.startswith(told) for line in wrong), wrong
+
+
+def test_a_mixture_holds_no_merges_of_merges(read, problems):
+    mixed = "  - {name: mixed, genome: {space: mixture, models: [{stage: NAME}, d]}}\n"
+    read(FILE[: FILE.index("  - name: pairs")] + mixed.replace("NAME", "sums"))
+    assert problems(FILE + mixed.replace("NAME", "pairs")) == [
+        "g.yml:12: stages[2].genome.models: a mixture holds models and merges, and no merges of "
+        "merges: stage pairs merges what another stage finds. Mix what an earlier stage finds, or "
+        "search another space here."
+    ]

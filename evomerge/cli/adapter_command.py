@@ -29,31 +29,39 @@ def export_adapter(
     rank: int | None,
     permissions: Permissions,
     *,
+    force: bool,
     is_scored: bool,
 ) -> None:
     """Writes a winner as an adapter, says how well it does, and scores it beside the winner.
 
     Args:
         chosen: The winner.
-        folder: Of the adapter; new.
+        folder: Of the adapter.
         base: What it is to be an adapter of; None: what the recipe says.
         rank: Of the nearest one; None: exact, or refused.
         permissions: What the user allows models and tasks.
+        force: Whether an adapter that was made of a merge is replaced there.
         is_scored: Whether it is scored on the run's holdout.
 
     Raises:
         EvomergeError: something is there, the merge is no sum of adapters, or cannot be merged.
     """
-    from evomerge.foundations.creating import refuse_occupied_folder
+    from evomerge.foundations.creating import (
+        ADAPTER,
+        refuse_inside_needed,
+        refuse_occupied_folder,
+    )
     from evomerge.report.adapter_export import adapter_of, base_of
 
-    refuse_occupied_folder(folder)
     of = base_of(chosen.recipe, base)
+    needed = {Path(place) for model in (*chosen.recipe.models, of) for place in model.places}
+    refuse_inside_needed(folder, needed)
+    refuse_occupied_folder(folder, ADAPTER, force=force, needed=needed)
     with watching() as watch:
         lora = adapter_of(chosen, of, rank, permissions, watch)
     from evomerge.merging.lora_output import write_lora
 
-    write_lora(lora, folder)
+    write_lora(lora, folder, force=force)
     _tell(lora, folder)
     if is_scored:
         _score(chosen, of, folder, permissions)

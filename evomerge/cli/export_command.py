@@ -15,6 +15,7 @@ from evomerge.foundations.text_safety import one_name
 
 if TYPE_CHECKING:
     from evomerge.report.exporting import Export
+    from evomerge.run.chosen import ChosenTrial
 
 
 @click.command(
@@ -67,7 +68,8 @@ def export(
     if adapter is not None:
         if output is not None or build is not None or top is not None:
             raise click.UsageError("--adapter writes one adapter: leave out -o, --build and --top.")
-        _write_adapter(best_or_run, trial, adapter, rank, base, permissions, not no_score)
+        winner = _only_one(best_or_run, trial)
+        _write_adapter(winner, adapter, rank, base, force, permissions, not no_score)
         return
     if rank is not None or base is not None or no_score:
         raise click.UsageError("--rank, --base and --no-score are of an --adapter.")
@@ -125,39 +127,39 @@ def _write_recipes(
 
 def _meant(best_or_run: Path, output: Path) -> tuple[Path | None, Path | None]:
     """A folder for an adapter where the genome has `output: adapter`, else a recipe's file."""
-    from evomerge.foundations.errors import EvomergeError
     from evomerge.report.adapter_export import wants_adapter
 
-    try:
-        is_adapter = wants_adapter(best_or_run)
-    except EvomergeError:  # whoever writes the recipe says what is wrong
-        is_adapter = False
-    return (output, None) if is_adapter else (None, output)
+    return (output, None) if wants_adapter(best_or_run) else (None, output)
 
 
-def _write_adapter(
-    best_or_run: Path,
-    trial: int | None,
-    folder: Path,
-    rank: int | None,
-    base: str | None,
-    permissions: Permissions,
-    is_scored: bool,
-) -> None:
-    from evomerge.cli.adapter_command import export_adapter
-    from evomerge.foundations.library_log import kept_log
+def _only_one(best_or_run: Path, trial: int | None) -> ChosenTrial:
     from evomerge.run.chosen import trial_of, winners_of
 
     chosen = winners_of(best_or_run) if trial is None else [trial_of(best_or_run, trial)]
     if len(chosen) > 1:
         raise click.UsageError(f"the run has {len(chosen)} winners; name one with --trial.")
+    return chosen[0]
+
+
+def _write_adapter(
+    chosen: ChosenTrial,
+    folder: Path,
+    rank: int | None,
+    base: str | None,
+    force: bool,
+    permissions: Permissions,
+    is_scored: bool,
+) -> None:
+    from evomerge.cli.adapter_command import export_adapter
+    from evomerge.foundations.library_log import kept_log
+
     named = None
     if base is not None:
         from evomerge.compiler.entrants import model_named
 
         named = model_named(base)
     with kept_log():
-        export_adapter(chosen[0], folder, named, rank, permissions, is_scored=is_scored)
+        export_adapter(chosen, folder, named, rank, permissions, force=force, is_scored=is_scored)
 
 
 def _tell_adapter(folder: Path) -> None:

@@ -27,12 +27,12 @@ def plan_for_adapter(
         RunError: the run folder is not there.
         GenomeError: its tasks or models cannot be read.
     """
-    file = None if chosen.run_dir is None else RunFolder(chosen.run_dir).genome
-    if file is None or not is_file(file):
+    run = None if chosen.run_dir is None else RunFolder(chosen.run_dir)
+    if run is None or not (is_file(run.ledger) and is_file(run.genome)):
         raise RunError(
-            "no genome.yml lies beside it, so nobody knows on what", fix="Use `evomerge eval`."
+            "it lies in no run folder, so nobody knows on what", fix="Use `evomerge eval`."
         )
-    genome = genome_of(read_source(file))
+    genome = genome_of(read_source(run.genome))
     split = next(split for split in reversed(SPLITS) if genome.split(split))
     seed, threads = int(chosen.content["merge_seed"]), int(chosen.content["threads"])
     model = base.model_copy(update={"lora": str(folder), "lora_revision": None})
@@ -42,4 +42,4 @@ def plan_for_adapter(
         NamedRecipe("adapter", Recipe(adapted)),
     )
     found, wrong = looked_at(pair, permissions)
-    return plan_of(found, TasksGiven(genome=file, split=split), permissions, wrong), split
+    return plan_of(found, TasksGiven(genome=run.genome, split=split), permissions, wrong), split

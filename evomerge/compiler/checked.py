@@ -52,6 +52,8 @@ def _with_refusal(stage: Stage, run_dir: Path, found: Examination) -> Examinatio
     """The same with why the run in its folder would not go on."""
     compiled = found.compiled
     data = stage.source.data if compiled is None else compiled.source.data
+    if compiled is not None and any(model.is_foreseen for model in compiled.context.models):
+        compiled = None  # nobody can read what is yet to be built, or was deleted since
     return _refused(found, refusal(RunFolder(run_dir), data, compiled))
 
 

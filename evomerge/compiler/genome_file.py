@@ -12,6 +12,7 @@ from evomerge.genome.load import in_order, read_stages
 from evomerge.genome.schema import Genome
 from evomerge.genome.stage_files import StageFile
 from evomerge.genome.yaml_file import YamlFile
+from evomerge.merge_spaces import merge_space_for
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def read_genomes(path: Path, overrides: Sequence[str] = ()) -> GenomeFile:
             continue
         stages.append(Stage(one.name, genome, one.source, one.uses))
     wrong += [problem for one in read.stages[:-1] for problem in _without_a_winner(one)]
+    wrong += _merges_of_merges(stages)
     if wrong:
         raise GenomeError.of(in_order(dict.fromkeys(wrong)))
     return GenomeFile(read.whole, tuple(stages))
@@ -77,3 +79,18 @@ def _without_a_winner(stage: StageFile) -> Iterator[Problem]:
             stage.source.where(("objective",)),
             "Use another objective, or put the stage last.",
         )
+
+
+def _merges_of_merges(stages: Sequence[Stage]) -> Iterator[Problem]:
+    """Mixtures of what stages find that merge what others find."""
+    merging = [stage.name for stage in stages if stage.uses]
+    for stage in stages:
+        is_mixture = merge_space_for(stage.genome.genome).mixes
+        for name in stage.uses if is_mixture else ():
+            if name in merging:
+                yield Problem(
+                    "a mixture holds models and merges, and no merges of merges: stage "
+                    f"{name} merges what another stage finds",
+                    stage.source.where(("genome", "models")),
+                    "Mix what an earlier stage finds, or search another space here.",
+                )

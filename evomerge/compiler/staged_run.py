@@ -6,10 +6,11 @@ disk to those after it, while their ledgers hold the whole recipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from evomerge.checks.reference_model import reference_of
 from evomerge.compiler.compiled import Compiled, Examination
@@ -89,7 +90,9 @@ class StagedRun:
         """What files can show of each stage; of models that are yet to be made what is foreseen."""
         found, foreseen = [], dict[ModelName, ModelFacts]()
         for stage in self.stages:
-            examination = self._examination(stage, foreseen)
+            # One that is not over may find another winner yet: what it found so far is no model.
+            over = [one.name for one in self.stages if one.name in stage.uses and self.is_over(one)]
+            examination = self._examination(stage, self._made(over), foreseen)
             if any(stage.name in one.uses for one in self.stages):
                 examination = _with_a_winner_to_merge(stage, examination)
             found.append(examination)
@@ -124,9 +127,9 @@ class StagedRun:
             GenomeError: what was built cannot be searched.
         """
         known = self.examinations[self.stages.index(stage)].sound
-        if any(model.is_foreseen for model in known.context.models):
-            return self._examination(stage, {}).sound
-        return known
+        if not stage.uses:
+            return known
+        return self._examination(stage, self._made(stage.uses), {}).sound
 
     def refuse_folder(self) -> None:
         """Does nothing where these stages may be searched.
@@ -173,7 +176,7 @@ class StagedRun:
         folder = self.folder.model(stage.name, winner.recipe)
         if is_folder(folder):
             return
-        recipe = folded(winner.recipe, self._made(stage))
+        recipe = folded(winner.recipe, self._made(stage.uses))
         what = f"{recipe.program} builds what stage {stage.name} found, once"
 
         def report(share: float) -> None:
@@ -193,8 +196,10 @@ class StagedRun:
                 report=report,
             )
 
-    def _examination(self, stage: Stage, foreseen: Mapping[ModelName, ModelFacts]) -> Examination:
-        made, own = self._made(stage), self.run_dir(stage)
+    def _examination(
+        self, stage: Stage, made: Made, foreseen: Mapping[ModelName, ModelFacts]
+    ) -> Examination:
+        own = self.run_dir(stage)
         there = {
             ModelName(path=Path(path).name, is_stage=True): ModelName(path=path) for path in made
         }
@@ -202,11 +207,11 @@ class StagedRun:
         found = examine(genome, stage.source, self._permissions, own, made, foreseen)
         return replace(found, stage=stage.name)
 
-    def _made(self, stage: Stage) -> Made:
-        """What earlier stages found that a stage merges: where it is built already, and how."""
+    def _made(self, names: Collection[str]) -> Made:
+        """What the stages of some names found: where it is built already, and how."""
         found: dict[str, Recipe] = {}
         for one in self.stages:
-            if one.name in stage.uses and is_there(RunFolder(self.run_dir(one)).best):
+            if one.name in names and is_there(RunFolder(self.run_dir(one)).best):
                 recipe = winners_of(self.run_dir(one))[0].recipe
                 folder = self.folder.model(one.name, recipe)
                 if is_folder(folder):
@@ -238,8 +243,25 @@ def _with_models(genome: Genome, names: Mapping[ModelName, ModelName]) -> Genome
         for source in definition.models
     ]
     base = definition.base_model
-    changes = {"models": models, "base_model": base and names.get(base, base)}
+    space = definition.space
+    changes = {
+        "models": models,
+        "base_model": base and names.get(base, base),
+        "space": space and space.model_copy(update=_renamed(space.settings, names)),
+    }
     return genome.model_copy(update={"genome": definition.model_copy(update=changes)})
+
+
+def _renamed(settings: Any, names: Mapping[ModelName, ModelName]) -> Any:
+    """Settings of a space, as a file writes them, that name other models."""
+    if isinstance(settings, list):
+        return [_renamed(one, names) for one in settings]
+    if not isinstance(settings, dict):
+        return settings
+    if settings.keys() == {"stage"}:
+        name = ModelName.model_validate(settings)
+        return names.get(name, name).in_recipe
+    return {key: _renamed(one, names) for key, one in settings.items()}
 
 
 def _like_its_models(stage: Stage, compiled: Compiled) -> ModelFacts:

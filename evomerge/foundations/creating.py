@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,11 +28,29 @@ from evomerge.foundations.reading import (
 )
 
 MARK = "mergekit_config.yml"  # what a built model has and no other
+FIT = "fit.json"  # likewise an adapter made of a merge: its error, tensor by tensor
 _PARTS = (".json", ".safetensors", ".model", ".jinja", ".txt", ".py", ".md", ".tiktoken")
 _OWN_FOLDERS = frozenset(("additional_chat_templates",))  # what a built model may have below it
 _FORCE = "Choose another name, or add --force to replace it."
 _OTHER = "Choose another name."
 ANOTHER_FOLDER = "Name a folder in which this user may write."
+
+
+@dataclass(frozen=True)
+class Replaceable:
+    """A kind of folder that evomerge writes, and replaces with ``--force``.
+
+    Attributes:
+        what: What it holds, for people.
+        marks: Files that one has, the last of which nobody else writes.
+    """
+
+    what: str
+    marks: tuple[str, ...]
+
+
+BUILT_MODEL = Replaceable("a built model", ("config.json", MARK))
+ADAPTER = Replaceable("an adapter made of a merge", ("adapter_config.json", FIT))
 
 
 def create(path: Path, content: str, *, force: bool = False) -> bool:
@@ -97,13 +116,18 @@ def refuse_occupied(path: Path, content: str | None = None, *, force: bool = Fal
 
 
 def refuse_occupied_folder(
-    path: Path, *, force: bool = False, needed: Collection[Path] = ()
+    path: Path,
+    kind: Replaceable = BUILT_MODEL,
+    *,
+    force: bool = False,
+    needed: Collection[Path] = (),
 ) -> None:
-    """Does nothing where a model may be built: nothing or an empty folder is there.
+    """Does nothing where a folder may be written: nothing or an empty one is there.
 
     Args:
         path: Of the folder.
-        force: Whether a model that was built there may be replaced.
+        kind: What is to be written.
+        force: Whether one of the same kind that is there may be replaced.
         needed: Folders that are never replaced: the models it is built from.
 
     Raises:
@@ -118,16 +142,16 @@ def refuse_occupied_folder(
         raise OccupiedError("is a model of the recipe", where=str(path), fix=_OTHER)
     there = listed(path)
     other = next((entry for entry in there if not _is_of_a_model(entry)), None)
-    is_model = other is None and is_file(path / "config.json") and is_file(path / MARK)
-    if there and not is_model:
-        lack = f"{other.name} among them" if other else f"and no {MARK}"
+    is_own = other is None and all(is_file(path / mark) for mark in kind.marks)
+    if there and not is_own:
+        lack = f"{other.name} among them" if other else f"and no {kind.marks[-1]}"
         raise OccupiedError(
-            f"holds other things than a built model, {lack}",
+            f"holds other things than {kind.what}, {lack}",
             where=str(path),
             fix="Name a new or an empty folder.",
         )
     if there and not force:
-        raise OccupiedError("holds a model already", where=str(path), fix=_FORCE)
+        raise OccupiedError(f"holds {kind.what} already", where=str(path), fix=_FORCE)
 
 
 def refuse_inside_needed(path: Path, needed: Collection[Path]) -> None:
@@ -168,7 +192,9 @@ def obstacle_to_folder(path: Path) -> str:
     return ""
 
 
-def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
+def put_folder(
+    made: Path, path: Path, kind: Replaceable = BUILT_MODEL, *, force: bool = False
+) -> None:
     """Moves a folder to its name; what was there goes, or nothing is moved.
 
     A process that is killed in that moment leaves what was there under a name of its own.
@@ -176,13 +202,14 @@ def put_folder(made: Path, path: Path, *, force: bool = False) -> None:
     Args:
         made: The folder, on the same disk.
         path: Its name from now on.
-        force: Whether a model that was built there is replaced.
+        kind: What it holds.
+        force: Whether one of the same kind that is there is replaced.
 
     Raises:
         OccupiedError: something else is there.
         LostFileError: it cannot be moved.
     """
-    refuse_occupied_folder(path, force=force)
+    refuse_occupied_folder(path, kind, force=force)
     aside = path.with_name(f".{path.name}.replaced-{uuid4().hex}")
     with writing(path):
         try:

@@ -54,6 +54,11 @@ class ModelName(Block):
         return _at(self.path, self.revision) + lora
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Of itself and of its adapter, if it has one: folders, or ids of the Hub."""
+        return tuple(part for part in (self.path, self.lora) if part)
+
+    @property
     def in_recipe(self) -> str | dict[str, Any]:
         """The value of ``model:`` in a recipe that mergekit reads back as this model.
 

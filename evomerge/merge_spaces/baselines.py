@@ -60,13 +60,15 @@ def _base(merge_space: MergeSpace) -> Iterator[Named]:
 
 def _average(merge_space: MergeSpace) -> Iterator[Named]:
     if len(merge_space.definition.models) > 1 and merge_space.has_one_depth:
-        yield Origin(OriginKind.AVERAGE), merge_space.average_recipe(), merge_space.average_point()
+        origin = Origin(OriginKind.AVERAGE, "mixture" if merge_space.mixes else "")
+        yield origin, merge_space.average_recipe(), merge_space.average_point()
 
 
 def _mixture(merge_space: MergeSpace) -> Iterator[Named]:
-    """Where the average of a space is no mixture already."""
+    """Where the average of a space is no mixture already; a mixture holds no merges of merges."""
     models = [source.model for source in merge_space.definition.models]
-    if len(models) > 1 and not merge_space.mixes:
+    made = [merge_space.made[one.path] for one in models if one.path in merge_space.made]
+    if len(models) > 1 and not merge_space.mixes and not any(one.parts[0] for one in made):
         yield Origin(OriginKind.MIXTURE), uniform_mixture(models), None
 
 

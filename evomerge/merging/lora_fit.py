@@ -121,8 +121,9 @@ class Change:
             parts: Coefficient of each adapter times the norm of its weight with the base's.
         """
         name = f"{module}.weight"
-        dtype, merged = self._base[name].dtype, self._merged[name]
-        steps = _ROUNDING * torch.finfo(dtype).eps + _SUMS * torch.finfo(torch.float32).eps
+        base, merged = self._base[name], self._merged[name]
+        coarser = max(torch.finfo(one.dtype).eps for one in (base, merged))
+        steps = _ROUNDING * coarser + _SUMS * torch.finfo(torch.float32).eps
         return _ROOM * steps * math.hypot(float(merged.float().norm()), *parts)
 
     def size(self, module: str) -> float:
@@ -140,14 +141,14 @@ class Change:
 
 
 def summed_experts(
-    change: Change, experts: Sequence[LoraExpert], base: str, report: Report
+    change: Change, experts: Sequence[LoraExpert], base: ModelName, report: Report
 ) -> LoraOutput | None:
     """The merge as a sum of adapters; None where it is none.
 
     Args:
         change: Of the merge.
         experts: What it may be a sum of.
-        base: As the configuration names it.
+        base: What it changes, without an adapter.
         report: Hears how far it is, in [0, 1].
     """
     coefficients: dict[str, list[float]] = {}
@@ -232,13 +233,13 @@ def _concatenated(
     return a, b
 
 
-def nearest_of_rank(change: Change, rank: int, base: str, report: Report) -> LoraOutput:
+def nearest_of_rank(change: Change, rank: int, base: ModelName, report: Report) -> LoraOutput:
     """The nearest adapter of a rank.
 
     Args:
         change: Of the merge.
         rank: Of every module; a matrix with a shorter side is held as a whole.
-        base: As the configuration names it.
+        base: What it changes, without an adapter.
         report: Hears how far it is, in [0, 1].
     """
     factors_of: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}

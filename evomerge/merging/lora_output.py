@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from evomerge.foundations.creating import put_folder, refuse_occupied_folder
+from evomerge.foundations.creating import ADAPTER, FIT, put_folder, refuse_occupied_folder
 from evomerge.foundations.files import write_atomic, writing
 from evomerge.foundations.scratch import scratch
+from evomerge.genome.model_names import ModelName
 from evomerge.merging.factors import A_SUFFIX, B_SUFFIX, CONFIG, PREFIX
 from evomerge.models.inspect import ADAPTER_WEIGHTS
-
-FIT = "fit.json"  # beside the adapter: its error, tensor by tensor
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ class LoraOutput:
 
     Attributes:
         rank: Of every module.
-        base: What it is an adapter of, as its configuration names it.
+        base: What it is an adapter of; has no adapter itself.
         factors: Module -> A of shape (rank, in) and B of shape (out, rank), float32.
         tensors: The fit of every linear layer that changes.
         left_out: That of tensors which no LoRA of linear layers can change: nothing.
     """
 
     rank: int
-    base: str
+    base: ModelName
     factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     tensors: tuple[TensorFit, ...]
     left_out: tuple[TensorFit, ...]
@@ -68,14 +67,19 @@ class LoraOutput:
         return TensorFit("all", change, math.hypot(*(one.missing for one in every)))
 
 
-def write_lora(lora: LoraOutput, folder: Path) -> None:
+def write_lora(lora: LoraOutput, folder: Path, *, force: bool = False) -> None:
     """Writes an adapter as PEFT does: all of it, or nothing.
+
+    Args:
+        lora: The adapter.
+        folder: Where to.
+        force: Whether an adapter that was written there is replaced.
 
     Raises:
         OccupiedError: something is there.
         LostFileError: the disk is full, or the folder cannot be written.
     """
-    refuse_occupied_folder(folder)
+    refuse_occupied_folder(folder, ADAPTER, force=force)
     tensors = {}
     for module, (a, b) in lora.factors.items():
         tensors[f"{PREFIX}{module}{A_SUFFIX}"] = a.contiguous()
@@ -83,7 +87,8 @@ def write_lora(lora: LoraOutput, folder: Path) -> None:
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": lora.base,
+        "base_model_name_or_path": lora.base.path,
+        "revision": lora.base.revision,
         "r": lora.rank,
         "lora_alpha": lora.rank,  # so that B A is the change itself
         "target_modules": sorted({module.rpartition(".")[2] for module in lora.factors}),
@@ -102,7 +107,7 @@ def write_lora(lora: LoraOutput, folder: Path) -> None:
             write_atomic(made / CONFIG, f"{json.dumps(config, indent=2)}\n")
             write_atomic(made / FIT, f"{json.dumps(_fit(lora), indent=2)}\n")
             write_atomic(made / ADAPTER_WEIGHTS, save(tensors, {"format": "pt"}))
-            put_folder(made, folder)
+            put_folder(made, folder, ADAPTER, force=force)
 
 
 def _fit(lora: LoraOutput) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class OriginKind(str, Enum):
 
 
 _BY_NAME = (OriginKind.MODEL, OriginKind.BASE, OriginKind.SEED)
-_UNIFORM = {OriginKind.AVERAGE: "uniform average", OriginKind.MIXTURE: "uniform mixture"}
+_UNIFORM = (OriginKind.AVERAGE, OriginKind.MIXTURE)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Origin:
 
     Attributes:
         kind: Who had the idea.
-        name: Of the model, the fixed recipe or the file; what an optimizer calls its proposal,
-            empty where it has no name for it.
+        name: Of the model, the fixed recipe or the file; what an average is of models that are
+            not merged; what an optimizer calls its proposal. Empty where there is none.
         link: Which of the run's optimizers proposed it, from 0.
         numbers: Where it stands in that optimizer's search: ``{"epoch": 3}``.
         is_taught: Whether its weights were learned from the search documents, not only scored on
@@ -48,7 +48,7 @@ class Origin:
         if self.kind is OriginKind.OPTIMIZER:
             return ", ".join(filter(None, [self.kind.value, self.name]))
         if self.kind in _UNIFORM:
-            return _UNIFORM[self.kind]
+            return f"uniform {self.name or self.kind.value}"
         return f"{self.kind.value} {self.name}" if self.kind in _BY_NAME else self.name
 
     @property

@@ -15,8 +15,9 @@ from evomerge.genome.load import load_genome
 from evomerge.genome.methods import METHODS
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.plain import Recipe
-from evomerge.run.chosen import ChosenTrial
+from evomerge.run.chosen import ChosenTrial, run_dir_of
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import result_folder
 
 if TYPE_CHECKING:
     from evomerge.merging.lora_fit import Change, Report
@@ -29,12 +30,15 @@ _RANK = "Give --rank N for the nearest adapter of that rank."
 def wants_adapter(best_or_run: Path) -> bool:
     """Whether the genome of a run, or of the run that a best.yml lies in, has `output: adapter`.
 
+    Of a run with stages the last one that has begun is asked. A folder without a ledger is no run.
+
     Raises:
         GenomeError: it cannot be read.
     """
-    folder = best_or_run if is_folder(best_or_run) else best_or_run.parent
-    file = RunFolder(folder).genome
-    return is_file(file) and load_genome(file)[0].output == "adapter"
+    is_run = is_folder(best_or_run)
+    run = RunFolder(result_folder(best_or_run) if is_run else run_dir_of(best_or_run))
+    is_there = is_file(run.ledger) and is_file(run.genome)
+    return is_there and load_genome(run.genome)[0].output == "adapter"
 
 
 def base_of(recipe: Recipe, given: ModelName | None = None) -> ModelName:
@@ -45,8 +49,14 @@ def base_of(recipe: Recipe, given: ModelName | None = None) -> ModelName:
         given: What the user names; None: the base of its adapters, else its ``base_model``.
 
     Raises:
-        RunError: it names none, or its adapters have several.
+        RunError: it names none, or its adapters have several, or what is given has an adapter.
     """
+    if given is not None and given.lora is not None:
+        raise RunError(
+            f"{given} is a model with an adapter, of which no other can be one",
+            where="--base",
+            fix=f"Name {_without_adapter(given)}, or build the model and name its folder.",
+        )
     if given is not None:
         return given
     bases = {_without_adapter(model) for model in recipe.models if model.lora}
@@ -114,7 +124,7 @@ def adapter_of(
         if rank is None:
             lora = _sum_of(change, recipe, base, partial(watch, "finds its adapters"))
         else:
-            lora = nearest_of_rank(change, rank, base.text, partial(watch, "decomposes"))
+            lora = nearest_of_rank(change, rank, base, partial(watch, "decomposes"))
     if not lora.factors:
         raise RunError(
             "the merge changes no linear layer of its base, so that no LoRA is anything like it",
@@ -128,7 +138,7 @@ def _sum_of(change: Change, recipe: Recipe, base: ModelName, report: Report) -> 
     from evomerge.merging.lora_fit import read_expert, summed_experts
 
     experts = [read_expert(m) for m in recipe.models if m.lora and _without_adapter(m) == base]
-    lora = summed_experts(change, experts, base.text, report)
+    lora = summed_experts(change, experts, base, report)
     if lora is None:
         raise RunError(
             f"the merge is {base} and more than a sum of its adapters", where="--adapter", fix=_RANK

@@ -70,8 +70,7 @@ class Export(ChosenTrial):
     @property
     def sources(self) -> frozenset[Path]:
         """What the models of the recipe and their adapters are called; some are folders."""
-        names = {part for model in self.recipe.models for part in (model.path, model.lora) if part}
-        return frozenset(map(Path, names))
+        return frozenset(Path(place) for model in self.recipe.models for place in model.places)
 
     def to_yaml(self, recipe_file: str = _RECIPE, out: str = _OUT) -> str:
         """The recipe as one text under comment lines.

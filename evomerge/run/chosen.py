@@ -48,7 +48,7 @@ def winners_of(path: Path) -> list[ChosenTrial]:
         EvomergeError: there is nothing to export.
     """
     if not is_folder(path) and is_there(path):
-        return [ChosenTrial(read_best(path), _run_dir_of(path))]
+        return [ChosenTrial(read_best(path), run_dir_of(path))]
     run = load_run(path)
     return [_chosen(run, trial) for trial in _some(run, run.winners)]
 
@@ -88,7 +88,7 @@ def _folder(path: Path) -> Path:
     return path.parent if is_file(path) else path
 
 
-def _run_dir_of(best: Path) -> Path:
+def run_dir_of(best: Path) -> Path:
     """The run folder of a best.yml, or of a file of a front; else where it lies."""
     folder = real_path(best).parent
     is_front = is_file(RunFolder(folder.parent).ledger)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 import yaml
 
 from evomerge.cli.main import COMMANDS, entry_point, main
-from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.compiler.adapter_scores import plan_for_adapter
+from evomerge.foundations.errors import GenomeError, Problem, RunError
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.model_names import ModelName
 from evomerge.report.exporting import exports
 from evomerge.run.chosen import winners_of
 from tests.recorded_runs import record_run
@@ -168,7 +172,14 @@ def test_export_names_the_file_it_writes_in_the_command(evomerge, folder):
     assert "mergekit-yaml out/best.yml merged" in Path("out/best.yml").read_text()
 
 
-@pytest.mark.parametrize("options", [("-o", "{}/config.json", "--force"), ("--build", "{}/new")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-o", "{}/config.json", "--force"),
+        ("--build", "{}/new"),
+        ("--adapter", "{}/new", "--force"),
+    ],
+)
 def test_export_writes_nothing_into_a_model_of_the_recipe(evomerge, folder, options):
     (source, *_) = (Path(path) for path in sorted(map(str, exports(winners_of(folder))[0].sources)))
     source.mkdir(parents=True)
@@ -176,6 +187,40 @@ def test_export_writes_nothing_into_a_model_of_the_recipe(evomerge, folder, opti
     code, _, err = evomerge("export", folder, *(option.format(source) for option in options))
     assert (code, "which is a model of the recipe" in err) == (2, True)
     assert [path.read_text() for path in source.iterdir()] == ["its own"]
+
+
+def test_force_is_heard_by_the_export_of_an_adapter(evomerge, folder):
+    """What stands against it next is that the run merges no adapters."""
+    made = Path("made")
+    made.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "fit.json"):
+        (made / name).write_text("old")
+    refused = evomerge("export", folder, "--adapter", made)[2]
+    assert "add --force" in " ".join(refused.split())
+    forced = evomerge("export", folder, "--adapter", made, "--force")[2]
+    assert "of no LoRA adapters" in " ".join(forced.split())
+    (made / "mine.docx").write_text("mine")
+    assert "mine.docx among them" in evomerge("export", folder, "--adapter", made, "--force")[2]
+
+
+def test_the_wish_for_an_adapter_is_of_the_run_that_searched(evomerge, folder):
+    """A genome.yml that happens to lie beside a best.yml says nothing; a stage's own does."""
+    wish = (folder / "genome.yml").read_text() + "output: adapter\n"
+    apart, staged = Path("apart"), Path("staged")
+    apart.mkdir()
+    shutil.copy(folder / "best.yml", apart)
+    (apart / "genome.yml").write_text(wish)
+    assert evomerge("export", apart / "best.yml", "-o", "recipe.yml")[0] == 0
+    (alone,) = winners_of(apart / "best.yml")
+    with pytest.raises(RunError, match="lies in no run folder"):
+        plan_for_adapter(alone, ModelName(path="base"), Path("lora"), Permissions())
+    (folder / "genome.yml").write_text(wish)
+    shutil.copytree(folder, staged / "stages" / "only")
+    (staged / "genome.yml").write_text("stages: [{name: only}]\noutput: adapter\n")
+    for run in (folder, folder / "best.yml", staged, staged / "stages" / "only" / "best.yml"):
+        code, _, err = evomerge("export", run, "-o", "lora")
+        assert (code, "of no LoRA adapters" in " ".join(err.split())) == (1, True), run
+    assert not Path("lora").exists()
 
 
 def test_export_of_one_trial(evomerge, folder):

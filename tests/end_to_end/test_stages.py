@@ -146,6 +146,8 @@ def test_a_folder_that_was_moved_goes_on_and_a_model_that_is_gone_is_built_again
     shutil.copytree(finished, folder)
     shutil.move(folder / "out", folder / "moved")
     shutil.rmtree(folder / "moved" / "models")
+    checked = command_in(folder)("check", "moved/genome.yml")
+    assert "error" not in checked.stdout + checked.stderr
     shutil.rmtree(folder / "moved" / "stages" / "all")
     command_in(folder)("run", "stages.yml", "--run-dir", "moved")
     assert found(folder / "moved/stages/all") == found(finished / "out/stages/all")
@@ -190,3 +192,18 @@ def test_a_fork_takes_over_what_holds_and_searches_later_stages_again(finished):
     assert "none is repeated" in done.stderr
     assert len(load_run(finished / "new/stages/sums").ledger.trials) == 3 + 5
     assert load_run(finished / "new").ledger.folder.path.name == "all"
+
+
+def test_a_stage_that_is_not_over_may_get_more_trials_and_the_next_merges_its_new_winner(
+    finished, tmp_path
+):
+    folder = tmp_path / "place"
+    shutil.copytree(finished, folder)
+    for name in NAMES[1:]:
+        shutil.rmtree(folder / "out" / "stages" / name)
+    larger = ("--set", "stages[0].optimizer.budget=12")
+    command_in(folder)("run", "stages.yml", "--run-dir", "out", *larger)
+    then, now = (load_run(one / "out/stages/sums").winners[0] for one in (finished, folder))
+    assert then.candidate.recipe != now.candidate.recipe  # or this would show nothing
+    first = load_run(folder / "out/stages/between").leaderboard.trials[0]
+    assert first.candidate.recipe == now.candidate.recipe

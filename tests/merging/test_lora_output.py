@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import PeftModel
+import yaml
+from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -133,6 +135,17 @@ def test_a_merge_in_bfloat16_is_the_sum_but_for_its_rounding(base, experts, tmp_
         assert apart < 0.02, module
 
 
+def test_a_base_in_float32_may_have_a_merge_in_bfloat16(base, experts):
+    lora = adapter(recipe_of(base, experts[:2], dtype="bfloat16"))
+    assert lora.rank == 5
+    assert 1e-4 < lora.total.relative < 0.05
+    recipe = recipe_of(base, [experts[0]], dtype="bfloat16").to_yaml()
+    doubled = {**yaml.safe_load(recipe), "merge_method": "linear"}  # the base half as well
+    doubled["parameters"] = {"weight": 0.5, "normalize": False}
+    with pytest.raises(RunError, match="more than a sum of its adapters"):
+        adapter(Recipe(doubled))
+
+
 def test_the_nearest_of_a_rank_has_the_error_that_its_singular_values_say(base, experts, tmp_path):
     recipe = recipe_of(base, experts[:2])
     lora = adapter(recipe, rank=2)
@@ -202,6 +215,10 @@ def test_the_base_is_the_adapters_then_the_recipes(base, experts, tmp_path):
     assert base_of(recipe).path == str(base)
     other = ModelName(path="other")
     assert base_of(recipe, other) == other
+    with pytest.raises(
+        RunError, match=r"--base: other\+x is a model with an adapter.* Name other,"
+    ):
+        base_of(recipe, ModelName(path="other", lora="x"))
     soup = Recipe({"merge_method": "linear", "models": [{"model": "a"}, {"model": "b"}]})
     with pytest.raises(RunError, match="names no base"):
         base_of(soup)
@@ -222,5 +239,24 @@ def test_what_is_no_merge_is_no_adapter(base, experts):
 def test_nothing_is_replaced(base, experts, tmp_path):
     lora = adapter(recipe_of(base, experts[:2]))
     write_lora(lora, tmp_path / "out")
-    with pytest.raises(OccupiedError):
+    with pytest.raises(OccupiedError, match=r"made of a merge already\. .* add --force"):
         write_lora(lora, tmp_path / "out")
+
+
+def test_force_replaces_an_adapter_made_of_a_merge_and_no_other(base, experts, tmp_path):
+    lora, out = adapter(recipe_of(base, experts[:2])), tmp_path / "out"
+    write_lora(lora, out)
+    write_lora(replace(lora, rank=7), out, force=True)
+    assert json.loads((out / FIT).read_text())["rank"] == 7
+    for other in (experts[0], base):
+        before = {file.name: file.read_bytes() for file in other.iterdir()}
+        with pytest.raises(OccupiedError, match="other things than an adapter made of a merge"):
+            write_lora(lora, other, force=True)
+        assert {file.name: file.read_bytes() for file in other.iterdir()} == before
+
+
+def test_peft_reads_the_base_and_its_revision_apart(base, experts, tmp_path):
+    lora = adapter(recipe_of(base, experts[:2]))
+    write_lora(replace(lora, base=ModelName(path="org/m", revision="v2")), tmp_path / "out")
+    read = PeftConfig.from_pretrained(tmp_path / "out")
+    assert (read.base_model_name_or_path, read.revision) == ("org/m", "v2")

@@ -129,7 +129,7 @@ def test_a_build_takes_the_place_of_a_model_only_by_force(model, tmp_path):
     with pytest.raises(OccupiedError, match="out: holds other things than a built model"):
         build_into(passthrough(model), out, force=True)
     (out / MARK).write_text("what a build leaves beside its weights")
-    with pytest.raises(OccupiedError, match="out: holds a model already"):
+    with pytest.raises(OccupiedError, match="out: holds a built model already"):
         build_into(passthrough(tmp_path / "no such model"), out)
     build_into(passthrough(model), out, force=True)
     assert not (out / "tokenizer.model").exists()

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from evomerge.checks.search_plan import plan_of
 from evomerge.cli.run import default_run_dir
+from evomerge.compiler import staged_run
 from evomerge.compiler.checked import examine_stages
+from evomerge.compiler.genome_file import read_genomes
+from evomerge.compiler.staged_run import StagedRun
+from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.findings import Severity, problems
 from evomerge.models.facts import ModelFacts
+from evomerge.recipe.plain import Recipe
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.tiny_models import tiny_family
 
 FILE = """\
@@ -98,3 +106,66 @@ def test_a_file_without_stages_is_examined_as_the_one_search_it_is(examine):
     text = "tasks: [{perplexity: text.txt}]\ngenome: {merge_method: linear, models: [A, B]}\n"
     (alone,) = examine(text.replace("A", "models/model_1").replace("B", "models/model_2"))
     assert (errors(alone), alone.stage) == ([], "")
+
+
+def only(model):
+    return Recipe({"merge_method": "linear", "models": [{"model": model}]})
+
+
+WINNER = only("models/model_1")
+SLICES = """\
+{name: layers, encoding: slices, slices: [{model: {stage: sums}, layer_range: [0, 1]},
+      {model: models/base, layer_range: [{integer: [0, 1]}, 2]}]}"""
+
+
+@pytest.fixture
+def found(template, tmp_path, monkeypatch):
+    """A run whose first stage has found model_1 so far: it is built, and the next is to begin."""
+    monkeypatch.chdir(template)
+    monkeypatch.setattr(
+        staged_run, "winners_of", lambda folder: [SimpleNamespace(recipe=WINNER, content={})]
+    )
+
+    def run(text):
+        (template / "stages.yml").write_text(text)
+        whole = StagedRun(read_genomes(Path("stages.yml")), tmp_path / "out")
+        folder = RunFolder(whole.folder.stage("sums"))
+        folder.path.mkdir(parents=True)
+        for file in (folder.ledger, folder.best):
+            file.touch()
+        shutil.copytree("models/model_1", whole.folder.model("sums", WINNER))
+        return whole
+
+    return run
+
+
+def test_a_stage_that_is_not_over_may_get_more_trials_where_its_winner_helps_nobody(found):
+    whole = found(FILE.replace("LAST", "models/model_1"))
+    sums, between = whole.stages
+    assert whole.left == (sums, between)
+    whole.check()
+    assert whole.examinations[1].sound.context.models[0].is_foreseen
+    with pytest.raises(GenomeError, match="give it more trials"):
+        whole.compiled(between)
+
+
+def test_what_is_searched_of_a_stage_is_what_it_found_last(found, monkeypatch):
+    whole = found(FILE.replace("LAST", "models/base"))
+    later = only("models/model_2")
+    whole.check()
+    (chosen,) = staged_run.winners_of(None)
+    monkeypatch.setattr(chosen, "recipe", later)
+    monkeypatch.setattr(staged_run, "winners_of", lambda folder: [chosen])
+    shutil.copytree("models/model_2", whole.folder.model("sums", later))
+    compiled = whole.compiled(whole.stages[1])
+    assert [*compiled.context.made.values()] == [later]
+
+
+def test_settings_of_a_space_name_what_a_stage_found_too(found):
+    text = FILE.replace("merge_method: slerp", f"space: {SLICES}").replace("LAST", "models/base")
+    whole = found(text)
+    whole.check()
+    space = whole.compiled(whole.stages[1]).merge_space
+    recipe = space.recipe(space.space.decode(space.space.initial))
+    built = str(whole.folder.model("sums", WINNER))
+    assert {model.path for model in recipe.models} == {built, "models/base"}
