@@ -49,6 +49,12 @@ def test_other_kinds_stand_with_their_key(tmp_path):
     assert (task.num_fewshot, task.limit) == (None, 3)  # worked examples it does not read
 
 
+@pytest.mark.parametrize("name", ["", ",", " , "])
+def test_no_task_is_a_mistake(name):
+    (problem,) = found(name).problems
+    assert str(problem) == "--tasks: names no task. Name one, e.g. arc_easy."
+
+
 def test_every_mistake_is_told_with_its_name(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "none.yaml").write_text("a: 1\n")

@@ -98,12 +98,15 @@ def evaluate(
     given = _given(**options)
     with kept_log():
         from evomerge.compiler.eval_plan import eval_plan
-        from evomerge.foundations.creating import refuse_occupied
+        from evomerge.foundations.creating import refuse_inside_needed, refuse_occupied
 
         if output is not None:
+            _refuse_read(output, (*models, str(given.genome)))
             refuse_occupied(output, force=force)
         try:
             plan = eval_plan(models, given, permissions, lambda finding: say(str(finding)))
+            if output is not None:
+                refuse_inside_needed(output, plan.sources)
             collect_again()
             found = scored(plan)
         except KeyboardInterrupt as interrupt:
@@ -111,6 +114,16 @@ def evaluate(
     _tell(plan, found, output, force=force, as_json=as_json)
     if any(one.failures for one in found):
         click.get_current_context().exit(1)
+
+
+def _refuse_read(output: Path, names: Sequence[str]) -> None:
+    """Nothing takes the place of a recipe or a genome that this command reads."""
+    from evomerge.foundations.errors import OccupiedError
+    from evomerge.foundations.reading import is_file, real_path
+
+    for file in filter(is_file, map(Path, names)):
+        if real_path(file) == real_path(output):
+            raise OccupiedError("it is read here", where=str(output), fix="Name another file.")
 
 
 def _given(

@@ -8,23 +8,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from evomerge.checks.context import CheckContext
-from evomerge.checks.rules import MODEL_RULES
+from evomerge.compiler.recipe_models import misfits, models_of
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
-from evomerge.foundations.findings import Severity, problems
 from evomerge.foundations.permissions import Permissions
-from evomerge.foundations.reading import is_file, is_folder, is_there
+from evomerge.foundations.reading import is_file, is_folder, is_there, listed
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
-from evomerge.models.inspect import read_model
 from evomerge.models.merge_dtype import common_dtype
-from evomerge.recipe.adapter_sum import bases_of
 from evomerge.recipe.base import Hear
 from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.plain import Recipe
 from evomerge.run.chosen import ChosenTrial, winners_of
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import result_folder
 
 _YAML = (".yml", ".yaml")
 
@@ -75,7 +71,7 @@ def named_recipes(
 def looked_at(
     recipes: Sequence[NamedRecipe], permissions: Permissions
 ) -> tuple[list[NamedRecipe], list[Problem]]:
-    """The same with their dtypes, and what is wrong with any of their models by itself.
+    """The same with their dtypes, and what is wrong with their models, alone and together.
 
     Args:
         recipes: What will be merged.
@@ -84,8 +80,8 @@ def looked_at(
     known: dict[ModelName, ModelFacts | list[Problem]] = {}
     found, wrong = [], []
     for one in recipes:
-        facts, mistakes = _models_of(one.recipe, permissions, known)
-        wrong += mistakes
+        facts, mistakes = models_of(one.recipe, permissions, known)
+        wrong += mistakes or misfits(one.name, one.recipe, facts)
         dtype = one.recipe.dtype or (common_dtype(facts) if facts else "")
         found.append(replace(one, dtype=dtype))
     return found, list(dict.fromkeys(wrong))
@@ -94,9 +90,10 @@ def looked_at(
 def _meant(name: str, hear: Hear) -> Iterator[NamedRecipe]:
     path = Path(name)
     if is_folder(path):
-        if is_there(RunFolder(path).ledger):
+        if is_there(RunFolder(result_folder(path)).ledger):
             yield from _winners(name, winners_of(path))
         else:
+            _refuse_recipes(path)
             yield NamedRecipe(name, _of_model(name))
     elif path.suffix in _YAML or is_file(path):
         if not is_there(path):
@@ -108,6 +105,16 @@ def _meant(name: str, hear: Hear) -> Iterator[NamedRecipe]:
             yield NamedRecipe(name, recipe_of(documents, hear))
     else:
         yield NamedRecipe(name, _of_model(name))
+
+
+def _refuse_recipes(folder: Path) -> None:
+    """A folder that ``export`` wrote for several commands of mergekit is no model."""
+    files = [one.name for one in listed(folder) if one.suffix in _YAML]
+    if files and not is_file(folder / "config.json"):
+        raise GenomeError(
+            f"it holds no model, but {', '.join(sorted(files))}",
+            fix="Name the run they came from, one of the files, or what mergekit built of them.",
+        )
 
 
 def _winners(name: str, chosen: Sequence[ChosenTrial]) -> Iterator[NamedRecipe]:
@@ -136,38 +143,6 @@ def model_named(name: str) -> ModelName:
 def _of_model(name: str) -> Recipe:
     models = [{"model": model_named(name).in_recipe}]
     return Recipe({"merge_method": "passthrough", "models": models})
-
-
-def _models_of(
-    recipe: Recipe,
-    permissions: Permissions,
-    known: dict[ModelName, ModelFacts | list[Problem]],
-) -> tuple[list[ModelFacts], list[Problem]]:
-    """The facts of its models, and what is wrong with each of them by itself."""
-    facts: list[ModelFacts] = []
-    wrong: list[Problem] = []
-    for model in bases_of(recipe).named:  # no folder holds a sum
-        if model not in known:
-            known[model] = _facts_of(model, permissions)
-        one = known[model]
-        if isinstance(one, ModelFacts):
-            facts.append(one)
-        else:
-            wrong += one
-    return facts, wrong
-
-
-def _facts_of(model: ModelName, permissions: Permissions) -> ModelFacts | list[Problem]:
-    try:
-        facts = read_model(model, may_unpickle=model.text in permissions.pickle)
-    except EvomergeError as error:
-        return list(error.problems)
-    # The rules of models alone look at the models of a genome; each of these has one of its own.
-    block = {"models": [model.in_recipe], "merge_method": "linear"}
-    genome = Genome.model_validate({"genome": block, "tasks": ["any"]})
-    context = CheckContext(genome, permissions, (facts,))
-    found = [finding for rule in MODEL_RULES for finding in rule(context)]
-    return problems(found, Severity.ERROR) or facts
 
 
 def _where(name: str, problem: Problem) -> str:

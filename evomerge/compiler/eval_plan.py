@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.compiler.entrants import NamedRecipe, named_recipes
-from evomerge.compiler.file_mistakes import genome_of
+from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.named_tasks import OPTION, named_tasks
 from evomerge.compiler.split_tasks import device_for
 from evomerge.evaluators.base import Evaluator
@@ -16,13 +16,14 @@ from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome.load import read_source
-from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.genome.task_blocks import DEVICES, EvaluationBlock, Task, names_device
 from evomerge.genome.words import Split
 from evomerge.models.fingerprint import folders_of
 from evomerge.models.pass_dtype import pass_dtype
 from evomerge.recipe.base import Hear
 from evomerge.run.side_by_side import Entrant
+
+_DEVICE_FIX = "Use auto, or a device that `evomerge doctor` lists."
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class TasksGiven:
     Attributes:
         names: Of tasks, see :func:`named_tasks`.
         search_path: Folders with task definitions of the user's.
-        genome: A genome whose tasks are meant instead; None: those that were named.
+        genome: A genome whose tasks are meant instead, of several stages those of the last; None:
+            those that were named.
         split: Which of its splits.
         settings: ``metric``, ``limit``, ``num_fewshot``; they win over the genome's.
         evaluation: Keys of ``evaluation:``, likewise.
@@ -66,6 +68,14 @@ class EvalPlan:
     def facts(self) -> tuple[TaskFacts, ...]:
         """What is known of each task."""
         return tuple(facts for one in self.evaluators.values() for facts in one.facts())
+
+    @property
+    def sources(self) -> frozenset[Path]:
+        """What models and adapters are called; some are folders."""
+        models = (model for one in self.entrants for model in one.recipe.named)
+        return frozenset(
+            Path(part) for model in models for part in (model.path, model.lora) if part
+        )
 
 
 def eval_plan(
@@ -116,7 +126,7 @@ def _factory(given: TasksGiven, permissions: Permissions) -> tuple[WorkerFactory
     """How workers are built, each task a split of its own; and what is wrong with the tasks."""
     settings = {key: value for key, value in given.settings.items() if value is not None}
     if given.genome is not None:
-        genome = genome_of(read_source(given.genome))
+        genome = read_genomes(given.genome).stages[-1].genome
         tasks: Sequence[Task] = genome.split(given.split)
         if not tasks:
             what = f"it has no {given.split} tasks"
@@ -131,15 +141,29 @@ def _factory(given: TasksGiven, permissions: Permissions) -> tuple[WorkerFactory
         search_path = [*found.search_path, *given.search_path]
     update = {key: value for key, value in given.evaluation.items() if value is not None}
     block = block.model_copy(update=update)
+    device, lacks = _device(block.device, given)
     factory = WorkerFactory(
         {task.name: (task,) for task in tasks},
         block,
         tuple(dict.fromkeys(search_path)),
         seed if given.seed is None else given.seed,
-        device_for(block.device),
+        device,
         permissions=permissions,
     )
-    return factory, wrong
+    return factory, [*wrong, *lacks]
+
+
+def _device(name: str, given: TasksGiven) -> tuple[str, list[Problem]]:
+    """The device that is meant, and what is wrong with it."""
+    where = "--device" if given.evaluation.get("device") else f"{given.genome}: evaluation.device"
+    if not names_device(name):
+        return "cpu", [Problem(f"got {name!r}, expected {DEVICES}", where, _DEVICE_FIX)]
+    from evomerge.merging.bits import is_there  # loads torch
+
+    device = device_for(name)
+    if is_there(device):
+        return device, []
+    return "cpu", [Problem(f"{device} is not on this machine", where, _DEVICE_FIX)]
 
 
 def _fitting(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def named_tasks(names: Sequence[str], settings: dict[str, Any]) -> NamedTasks:
             problems.append(Problem(what, f"{OPTION} {name}"))
         except EvomergeError as error:
             problems += [Problem(p.what, f"{OPTION} {name}", p.fix) for p in error.problems]
+    if not tasks and not problems:
+        problems.append(Problem("names no task", OPTION, "Name one, e.g. arc_easy."))
     twice = {task.name: None for task in tasks if [t.name for t in tasks].count(task.name) > 1}
     problems += [Problem("stands there twice", f"{OPTION} {name}", "Keep one.") for name in twice]
     return NamedTasks(tuple(tasks), tuple(folders), tuple(problems))

@@ -120,6 +120,10 @@ class Evaluator(ABC):
             EvaluationError: the model could not be scored.
         """
 
+    @abstractmethod
+    def let_go(self) -> None:
+        """Forgets the model that was scored last, whose memory the next one needs."""
+
     def settle(self, keys: Sequence[MetricKey]) -> None:  # noqa: B027  # most have their names
         """Has :meth:`evaluate` read these metrics and no others, as first documents named them.
 

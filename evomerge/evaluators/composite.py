@@ -107,6 +107,11 @@ class Composite(Evaluator):
         """See :meth:`Evaluator.first_documents`."""
         return self._in_order(lambda part: part.first_documents(model, deadline))
 
+    def let_go(self) -> None:
+        """See :meth:`Evaluator.let_go`."""
+        for part in self.parts.values():
+            part.let_go()
+
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
         for places, part in self.parts.items():

@@ -13,12 +13,18 @@ from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
 
 NAMED = "name"  # the key of tasks that go by a name, and the only one of mergekit-evolve's files
+DEVICES = "auto, cpu, cuda, cuda:1 or mps"  # as people are told
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|npu|hpu)(:\d+)?")
 
 
+def names_device(name: str) -> bool:
+    """Whether a text names a device, be it here or not."""
+    return bool(_DEVICE.fullmatch(name))
+
+
 def _known_device(name: str) -> str:
-    if not _DEVICE.fullmatch(name):
-        raise MisfitError(f"got {name!r}, expected auto, cpu, cuda, cuda:1 or mps")
+    if not names_device(name):
+        raise MisfitError(f"got {name!r}, expected {DEVICES}")
     return name
 
 

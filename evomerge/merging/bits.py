@@ -20,6 +20,9 @@ def machine_of(device: str) -> dict[str, str]:
 def is_there(device: str) -> bool:
     """Whether torch can compute on a device here."""
     kind, index = torch.device(device).type, torch.device(device).index or 0
-    if kind == "cuda":
-        return index < torch.cuda.device_count()
-    return kind != "mps" or torch.backends.mps.is_available()
+    if kind == "cpu":
+        return True
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    module = getattr(torch, kind, None)  # none of a kind that takes a package of its own
+    return module is not None and index < module.device_count()

@@ -91,6 +91,8 @@ def side_by_side(
                 outcomes = dict.fromkeys(evaluators, outcome)
                 break
         del worker  # its models make room for the next ones
+        for evaluator in evaluators.values():
+            evaluator.let_go()
         yield EntrantScores(entrant, outcomes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from rich.console import Console
 
 from evomerge.cli.main import entry_point
@@ -11,6 +12,7 @@ from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.evaluation import MetricKey
 from evomerge.nouns.objective import Score
 from evomerge.report.score_rows import BY_TASKS, ScoreRow
+from tests.tiny_models import tiny_model
 
 MODELS = ("examples/models/base", "runs/skills", "merges/ties.yml")
 
@@ -46,6 +48,7 @@ def test_the_table_lines_up(is_golden, width, capsys):
 @pytest.fixture
 def refused(capsys):
     def call(*arguments):
+        capsys.readouterr()  # of models that were made
         with pytest.raises(SystemExit, match="2"):
             entry_point(["eval", *arguments])
         return capsys.readouterr().err.splitlines()
@@ -83,3 +86,63 @@ def test_what_is_there_is_not_replaced(refused, tmp_path):
     told = refused("model", "--tasks", "x", "-o", str(tmp_path / "scores.json"))
     assert "scores.json" in told[-1]
     assert (tmp_path / "scores.json").read_text() == "mine"
+
+
+def test_what_is_read_is_not_replaced(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yml").write_text("mine")
+    (told,) = refused("./r.yml", "--tasks", "x", "-o", "r.yml", "--force")
+    assert told == "r.yml: it is read here. Name another file."
+    assert (tmp_path / "r.yml").read_text() == "mine"
+
+
+def test_a_model_is_not_written_into(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("a text")
+    config = tiny_model(tmp_path / "base") / "config.json"
+    before = config.read_text()
+    (told,) = refused("base", "--tasks", "perplexity=text.txt", "-o", "base/config.json", "--force")
+    assert told.startswith("base/config.json: lies in base, which is a model of the recipe.")
+    assert config.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("device", "what"),
+    [("foo", "got 'foo', expected auto, cpu"), ("cuda:63", "cuda:63 is not on this machine")],
+)
+def test_a_device_that_is_not_there_is_told_with_the_rest(refused, device, what):
+    told = refused("./gone", "--tasks", ",", "--device", device)
+    assert [line.split(": ")[0] for line in told] == ["./gone", "--tasks", "--device"]
+    assert what in told[-1]
+
+
+def test_a_folder_of_recipes_is_no_model(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("a text")
+    (tmp_path / "moe.yml").write_text("experts: []")
+    (tmp_path / "merges.yml").write_text("a: b")
+    (told,) = refused(str(tmp_path), "--tasks", "perplexity=text.txt")
+    assert told.startswith(f"{tmp_path}: it holds no model, but merges.yml, moe.yml. Name the run")
+
+
+def test_models_that_do_not_fit_are_told_before_a_weight_is_read(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("a text")
+    tiny_model(tmp_path / "base")
+    tiny_model(tmp_path / "wide", hidden_size=64)
+    tiny_model(tmp_path / "other", extra_tokens=["<more>"])
+    members = [{"model": name, "weight": 0.5} for name in ("base", "other")]
+    (tmp_path / "mixture.yml").write_text(yaml.safe_dump({"mixture": members}))
+    for name in ("wide", "other"):
+        models = [{"model": m, "parameters": {"weight": 1}} for m in ("base", name)]
+        recipe = {"merge_method": "linear", "models": models}
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(recipe))
+        (tmp_path / f"{name}_union.yml").write_text(
+            yaml.safe_dump({**recipe, "tokenizer_source": "union"})
+        )
+    names = ("base", "other", "wide.yml", "other.yml", "other_union.yml", "mixture.yml")
+    told = refused(*names, "--tasks", "perplexity=text.txt")
+    assert [line.split(": ")[0] for line in told] == ["wide.yml", "other.yml", "mixture.yml"]
+    assert "tensors" in told[0]
+    assert "vocab_size" in told[1]
+    assert "vocab_size" in told[2]

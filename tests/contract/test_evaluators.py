@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -54,6 +56,12 @@ def model(model_folder):
 @pytest.fixture(params=sorted(CASES))  # sorted: xdist sees one order
 def case(request) -> Case:
     return CASES[request.param]
+
+
+@pytest.fixture
+def own_model(model_folder):
+    """A model that nobody else holds."""
+    return [AutoModelForCausalLM.from_pretrained(model_folder).eval()]
 
 
 def kind_of(case):
@@ -245,3 +253,16 @@ def test_documents_of_two_kinds_never_share_a_name():
     taken = {"formula": {"name": CHOICE, "curve": "wave"}}
     with pytest.raises(GenomeError, match=r"tasks\[1\]: task 'tiny_choice' is also part of 'tiny_"):
         made("tiny_group", taken).prepare()
+
+
+@pytest.mark.parametrize("whose", [*sorted(CASES), "several"])
+def test_a_model_that_was_scored_can_be_let_go(whose, own_model, model):
+    tasks = CASES[whose].tasks[:1] if whose in CASES else (CHOICE, CASES["perplexity"].tasks[0])
+    evaluator = made(*tasks)
+    evaluator.prepare()
+    before = evaluator.evaluate(LiveModel(own_model[0], model.tokenizer))
+    gone = weakref.ref(own_model.pop())
+    evaluator.let_go()
+    gc.collect()
+    assert gone() is None
+    assert evaluator.evaluate(model).metrics == before.metrics

@@ -110,6 +110,17 @@ def test_show_and_export_are_of_the_whole_run(finished):
     assert "stage sums" not in exported
 
 
+def test_eval_scores_the_winner_of_the_last_stage(finished):
+    told = told_in(finished, "eval", "out", "--genome", "stages.yml", "--json")
+    data = json.loads(told)
+    run = load_run(finished / "out")
+    (winner,) = run.winners
+    assert data["models"][0]["recipe"] == winner.candidate.recipe.config
+    recorded = run.evaluation("holdout", winner.candidate.trial_id)
+    (row,) = data["rows"]
+    assert row["models"]["out"]["score"] == pytest.approx(recorded.metrics[0].value, abs=1e-6)
+
+
 def test_the_same_command_has_nothing_left_to_do(finished):
     before = found(finished / "out" / "stages" / "all")
     done = command_in(finished)("run", "stages.yml", "--run-dir", "out")

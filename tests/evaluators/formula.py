@@ -59,6 +59,9 @@ class Formula(Evaluator):
     def first_documents(self, model, deadline=None):
         return self.evaluate(model, deadline).metrics
 
+    def let_go(self):
+        """It keeps none."""
+
     def identity(self):
         return {task.name: repr((task.given, task.limit)) for task in self.tasks}
 

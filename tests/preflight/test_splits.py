@@ -170,6 +170,9 @@ class Told(Evaluator):
     def first_documents(self, model, deadline=None):
         raise NotImplementedError
 
+    def let_go(self):
+        raise NotImplementedError
+
     def facts(self):
         return ()
 

@@ -193,6 +193,10 @@ class LmEval(Evaluator):
                 )
         return self._entries
 
+    def let_go(self) -> None:
+        """See :meth:`Evaluator.let_go`."""
+        self._language_model, self._parts = None, {}
+
     def _leaves(self) -> Iterator[Leaf]:
         return (leaf for entry in self.loaded() for leaf in entry.leaves)
 

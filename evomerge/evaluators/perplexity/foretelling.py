@@ -163,6 +163,10 @@ class Perplexity(Evaluator):
         evaluation = _evaluation(self._loaded(), found)
         return evaluation.documents, {str(one.key): one.value for one in evaluation.metrics}
 
+    def let_go(self) -> None:
+        """See :meth:`Evaluator.let_go`."""
+        self._engines = {}
+
     def _loaded(self) -> tuple[Corpus, ...]:
         """The documents, read when they are first asked for."""
         if self._corpora is None:
