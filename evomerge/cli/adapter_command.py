@@ -53,10 +53,11 @@ def export_adapter(
     )
     from evomerge.report.adapter_export import adapter_of, base_of
 
-    of = base_of(chosen.recipe, base)
-    needed = {Path(place) for model in (*chosen.recipe.models, of) for place in model.places}
+    models = [*chosen.recipe.models, *([] if base is None else [base])]
+    needed = {Path(place) for model in models for place in model.places}
     refuse_inside_needed(folder, needed)
     refuse_occupied_folder(folder, ADAPTER, force=force, needed=needed)
+    of = base_of(chosen.recipe, base)
     with watching() as watch:
         lora = adapter_of(chosen, of, rank, permissions, watch)
     from evomerge.merging.lora_output import write_lora

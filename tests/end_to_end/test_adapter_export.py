@@ -50,7 +50,7 @@ def test_a_winner_of_adapters_is_an_adapter_that_answers_like_it(place):
     (row,) = json.loads(scores.stdout)["rows"]
     assert row["models"]["tied+lora"]["difference_to_first"]["n_differing"] == 0
     assert "lora" in run("export", "out", "-o", "lora", exit_code=2).stderr  # it is there
-    run("export", "out", "-o", "lora", "--force", "--no-score")
+    run("export", "out", "--trial", last, "-o", "lora", "--force", "--no-score")
 
 
 def test_whole_models_need_a_rank_and_are_scored(place):
