@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.foundations.files import write_missing
 from evomerge.genome.model_names import ModelName
-from evomerge.recipe.adapter_sum import AdapterSum, file_of, sum_in, with_model
+from evomerge.recipe.adapter_sum import AdapterSum, bases_of, file_of, sum_in, sums_in, with_sums
 from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import CASES, build
 
@@ -71,15 +71,14 @@ def test_a_range_of_the_genome_is_the_range_of_the_search():
 def test_a_sum_is_found_and_replaced_in_slices_and_models_alike(merge_space):
     recipe = merge_space.recipe(merge_space.average_point())
     model = sum_in(recipe)
-    plain = model.model_copy(update={"lora": None})
-    other = with_model(recipe, plain)
+    other = bases_of(recipe)
     assert sum_in(other) is None
     assert other.config["slices"][0]["sources"][0] == {
         "model": "org/base@v1",
         "layer_range": [0, 3],
     }
     listed = Recipe({"models": [{"model": model.in_recipe}, {"model": "org/x"}]})
-    assert with_model(listed, plain).config["models"] == [
+    assert bases_of(listed).config["models"] == [
         {"model": "org/base@v1"},
         {"model": "org/x"},
     ]
@@ -91,7 +90,21 @@ def test_a_sum_is_found_and_replaced_in_slices_and_models_alike(merge_space):
 def test_a_recipe_without_a_sum_is_left_alone_whatever_it_holds(part):
     recipe = Recipe({"models": [{"model": part}], "slices": {"sources": 1}})
     assert sum_in(recipe) is None
-    assert with_model(recipe, MODEL).config == recipe.config
+    assert bases_of(recipe).config == recipe.config
+
+
+def test_each_of_two_sums_has_a_model_of_its_own_in_its_place():
+    models = tuple(map(ModelName.model_validate, MODELS))
+    one, other = (AdapterSum(models, (weight, 0.5, 0.5)).model for weight in (0.1, 0.2))
+    recipe = Recipe({"models": [{"model": m.in_recipe} for m in (one, other, one)]})
+    assert sums_in(recipe) == (one, other)
+    found = with_sums(recipe, {one: MODEL})
+    assert [entry["model"] for entry in found.config["models"]] == [
+        "org/base",
+        other.in_recipe,
+        "org/base",
+    ]
+    assert sums_in(bases_of(recipe)) == ()
 
 
 @pytest.mark.parametrize(

@@ -270,3 +270,14 @@ def test_tensors_that_mergekit_moe_would_drop_are_named():
         space_of(on=biased)
     shared = [{"expert": 1, "positive_prompts": ["w"]}]
     space_of(on=biased, shared_experts=shared)
+
+
+def test_biases_of_the_wrong_length_are_refused():
+    shared = [{"expert": 1, "positive_prompts": ["w"]}]
+    wide = replace(MISTRAL, has_own_width=True)
+    with pytest.raises(GenomeError, match=r"heads of these models have another width \(head_dim\)"):
+        space_of(on=wide, shared_experts=shared)
+    space_of(on=wide)  # a mixtral has no biases
+    biases = (f"model.layers.{{layer}}.self_attn.{name}_proj.bias" for name in "qkv")
+    own = replace(wide, name="Qwen2ForCausalLM", layer_tensors=(*MISTRAL.layer_tensors, *biases))
+    space_of(on=own, shared_experts=shared)

@@ -12,10 +12,13 @@ import yaml
 
 from evomerge.compiler.seeds import seeds_of
 from evomerge.foundations.errors import GenomeError
+from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.methods import METHODS
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.baselines import baselines
+from evomerge.merge_spaces.layer_paths.layer_space import LayerSpace
 from evomerge.merge_spaces.read_back import TOLERANCE
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
@@ -23,7 +26,7 @@ from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.islands import Islands
 from evomerge.optimizers.search_context import SearchContext
 from evomerge.recipe.plain import Recipe
-from tests.contract.merge_space_cases import CASES, LLAMA, MET, build, definition
+from tests.contract.merge_space_cases import CASES, GATED, LLAMA, MET, build, definition
 from tests.optimizers.labels import labels_of
 from tests.recorded_runs import record_run
 
@@ -227,6 +230,26 @@ def test_a_recipe_of_other_models_is_refused(tmp_path, merge_space):
         seeds_of(genome_from(written(tmp_path / "other.yml", config)), merge_space)
 
 
+def test_layers_are_those_of_each_model(tmp_path):
+    deep = replace(GATED, depths={ModelName.model_validate("org/b"): 5})
+    block = {"models": ["org/a", "org/b"], "space": "layers"}
+    space = LayerSpace(MergeDefinition.model_validate(block), deep, "float32")
+
+    def stack(model, start, end):
+        return {"sources": [{"model": model, "layer_range": [start, end]}]}
+
+    def seeds(*slices):
+        config = {"merge_method": "passthrough", "slices": list(slices), "dtype": "float32"}
+        file = written(tmp_path / "path.yml", {**config, "base_model": "org/a"})
+        return seeds_of(genome_from(file, genome=block), space)
+
+    assert len(seeds(stack("org/a", 0, 3), stack("org/b", 3, 5))) == 1
+    with pytest.raises(GenomeError, match=r"\[3, 6\] of org/b, which has 5 layers"):
+        seeds(stack("org/a", 0, 3), stack("org/b", 3, 6))
+    with pytest.raises(GenomeError, match=r"\[2, 4\] of org/a, which has 3 layers"):
+        seeds(stack("org/a", 2, 4), stack("org/b", 3, 5))
+
+
 MERGED = {"merge_method": "linear", "dtype": "float32"}
 REFUSED = {
     "a model twice": (
@@ -257,7 +280,7 @@ REFUSED = {
             "merge_method": "passthrough",
             "slices": [{"sources": [{"model": "org/a", "layer_range": [2, 40]}]}],
         },
-        r"layer_range \[2, 40\] of models with \d+ layers",
+        r"layer_range \[2, 40\] of org/a, which has \d+ layers",
     ),
     "slices of different lengths": (
         {

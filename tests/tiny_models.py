@@ -41,7 +41,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "mistral": {**_GATED, "sliding_window": None},
     "gpt_neox": {"intermediate_size": 64, "rotary_pct": 0.5},
     "gemma2": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
-    "qwen3": {**_GATED, "head_dim": 8},  # asked for by name only
+    "qwen3": {**_GATED, "head_dim": 8},  # asked for by name only, as is:
+    "granite": _GATED,
 }
 
 

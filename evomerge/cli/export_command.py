@@ -118,7 +118,8 @@ def _write_recipes(
     for job in jobs:
         for file, text in job.texts.items():
             write_result(text, file, force=force)
-        _tell_adapter(job.export.adapter)
+        for adapter in job.export.adapters:
+            _tell_adapter(adapter)
     for job in jobs:
         if job.folder is not None:
             _build(job.export, job.folder, force, permissions)
@@ -161,15 +162,14 @@ def _write_adapter(
         export_adapter(chosen, folder, named, rank, permissions, force=force, is_scored=is_scored)
 
 
-def _tell_adapter(folder: Path | None) -> None:
+def _tell_adapter(folder: Path) -> None:
     """An adapter that lies beside the recipe, which names it."""
     from evomerge.cli.written import say
     from evomerge.foundations.reading import listed
     from evomerge.foundations.sizes import size_text
 
-    if folder is not None:
-        size = size_text(sum(file.stat().st_size for file in listed(folder)))
-        say(f"{one_name(folder)} ({size}) is the adapter that the recipe names: keep both")
+    size = size_text(sum(file.stat().st_size for file in listed(folder)))
+    say(f"{one_name(folder)} ({size}) is the adapter that the recipe names: keep both")
 
 
 def _refuse_inside(file: Path | None, folder: Path) -> None:

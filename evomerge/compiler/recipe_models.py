@@ -14,7 +14,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
-from evomerge.recipe.adapter_sum import sum_in, with_model
+from evomerge.recipe.adapter_sum import bases_of
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import merged_in
 
@@ -80,10 +80,7 @@ def models_of(
     """The facts of its models, and what is wrong with each of them by itself."""
     facts: list[ModelFacts] = []
     wrong: list[Problem] = []
-    summed = sum_in(recipe)  # which no folder holds
-    if summed is not None:
-        recipe = with_model(recipe, summed.model_copy(update={"lora": None}))
-    for model in recipe.named:
+    for model in bases_of(recipe).named:  # no folder holds a sum
         if model not in known:
             known[model] = _facts_of(model, permissions)
         one = known[model]

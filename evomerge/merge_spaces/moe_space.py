@@ -25,7 +25,7 @@ from evomerge.merge_spaces.moe_expert import SearchedExpert, definition_of, prom
 from evomerge.merge_spaces.moe_settings import MoeExpert, MoeSettings
 from evomerge.nouns.space import Point, Space
 from evomerge.recipe.moe import joined_in
-from evomerge.recipe.moe_outputs import OUTPUTS, left_out, output_of
+from evomerge.recipe.moe_outputs import OUTPUTS, lacks_biases, left_out, output_of
 from evomerge.recipe.plain import Recipe
 
 _MLP = ".mlp."
@@ -114,6 +114,13 @@ class MoeSpace(MergeSpace):
                 "not hold: it could not be scored",
                 where="genome.space.architecture",
                 fix="Use architecture: mixtral without shared experts, or qwen with one.",
+            )
+        if architecture.has_own_width and lacks_biases(made, architecture.layer_tensors):
+            raise GenomeError(
+                f"mergekit-moe gives a {made} mixture biases as long as hidden_size, but the "
+                "attention heads of these models have another width (head_dim): it would not load",
+                where="genome.space.architecture",
+                fix="Use architecture: mixtral without shared experts.",
             )
         lost = [*left_out(made, architecture.layer_tensors)]
         if lost:

@@ -24,7 +24,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merging.kernels.engine import Merged, TensorOrigin
 from evomerge.models.inspect import ADAPTER_WEIGHTS
 from evomerge.models.repository import open_repository
-from evomerge.recipe.adapter_sum import AdapterSum, file_of, sum_in, with_model
+from evomerge.recipe.adapter_sum import AdapterSum, bases_of, file_of, sums_in, with_sums
 from evomerge.recipe.plain import Recipe
 
 CONFIG = "adapter_config.json"
@@ -105,29 +105,32 @@ def write_adapter(adapter_sum: AdapterSum, folder: Path) -> None:
 
 
 def placed(recipe: Recipe, beside: Path) -> Recipe:
-    """A recipe that builds where there is no run folder; its summed adapter, if any, is written.
+    """A recipe that builds where there is no run folder; its summed adapters are written.
 
     A sum of one adapter is that adapter, wherever it is.
 
     Args:
         recipe: Of a run, with the full paths of what is in its folder.
-        beside: Below which the adapter is written, and how the recipe names it.
+        beside: Below which each adapter is written, and how the recipe names it.
 
     Raises:
-        MergeError: what the adapter is a sum of cannot be read.
+        MergeError: what an adapter is a sum of cannot be read.
         LostFileError: it cannot be written.
     """
-    model = sum_in(recipe)
-    if model is None or model.lora is None:
-        return recipe
-    adapter_sum = read_sum(model.lora)
+    return with_sums(recipe, {model: _written(model, beside) for model in sums_in(recipe)})
+
+
+def _written(model: ModelName, beside: Path) -> ModelName:
+    """The base with the adapter that a sum is."""
+    lora = model.lora or ""
+    adapter_sum = read_sum(lora)
     if adapter_sum.only is not None:
-        return with_model(recipe, adapter_sum.only)
-    folder = beside / Path(model.lora).name
+        return adapter_sum.only
+    folder = beside / Path(lora).name
     write_adapter(adapter_sum, folder)
     # Never the name of a sum below a run folder, which begins with no dot and no slash.
     name = str(folder) if folder.is_absolute() else f"./{folder}"
-    return with_model(recipe, model.model_copy(update={"lora": name}))
+    return model.model_copy(update={"lora": name})
 
 
 class Sums:
@@ -141,19 +144,24 @@ class Sums:
         """How the recipe's sum is folded into its base; None where it names none.
 
         Raises:
-            MergeError: what it is a sum of cannot be read.
+            MergeError: what it is a sum of cannot be read, or it names several.
             OSError: an adapter cannot be read.
         """
-        model = sum_in(recipe)
-        if model is None or model.lora is None:
+        models = sums_in(recipe)
+        if not models:
             return None
-        adapter_sum = read_sum(model.lora)
+        if len(models) > 1:  # which of them a tensor gets is known before it is merged only
+            raise MergeError(
+                f"one merge of {len(models)} sums of adapters, expected one sum",
+                fix="Let each sum be a merge of its own, with a name, and merge these.",
+            )
+        adapter_sum = read_sum(models[0].lora or "")
         for expert in adapter_sum.models:
             if expert not in self._adapters:
                 self._adapters[expert] = read_adapter(expert)
                 self._scaling[expert] = scaling_of(expert)
         return Fold(
-            with_model(recipe, model.model_copy(update={"lora": None})),
+            bases_of(recipe),
             tuple(self._adapters[expert] for expert in adapter_sum.models),
             adapter_sum.coefficients,
             self._scaling[adapter_sum.models[0]],

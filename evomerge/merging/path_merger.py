@@ -83,7 +83,7 @@ class PathMerger:
             stack.append(self._layer(recipe, layer, self._tensors))
         self._tensors.forget_unused()
         shells = self._shells
-        key = (ends.key, frozenset(tensors), tuple(one is not None for one in stack[0]))
+        key = (ends.key, frozenset(tensors), _present(stack))
         if shells is None or shells.key != key or shells.most < len(layers):
             self._shells = shells = None  # before the next one takes memory
             weights = self._resident.load(
@@ -174,6 +174,12 @@ class _Ends:
                 if parameter is not None:
                     found[planned.name] = parameter
         return found
+
+
+def _present(stack: Sequence[Row]) -> tuple[tuple[bool, ...], ...]:
+    """Which tensors the layers have: once where all have the same, as stacks of any length do."""
+    rows = [tuple(one is not None for one in row) for row in stack]
+    return tuple(rows if len(set(rows)) > 1 else rows[:1])
 
 
 def _named(stack: Sequence[Row], names: Sequence[Sequence[str]]) -> dict[str, torch.nn.Parameter]:

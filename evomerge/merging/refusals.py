@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mergekit import merge_methods
@@ -20,28 +20,31 @@ from mergekit.config import (
 from mergekit.merge_methods.base import MergeMethodSpec, ParameterScope
 from pydantic import ValidationError
 
+from evomerge.genome.model_names import ModelName
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.walk import merged_in
 
-_ANY = sys.maxsize  # layers of a model that is yet to be made
+_ANY = sys.maxsize  # layers of a model that is yet to be made, or is merged whole
+_Depth = Callable[[ModelReference], int]
 _Group = tuple[str, list[ModelReference], ModelReference | None, ConfigReader]
 
 
-def refusals(recipe: Recipe, n_layers: int) -> list[str]:
+def refusals(recipe: Recipe, depth_of: Callable[[ModelName], int]) -> list[str]:
     """What mergekit would say, in its words; empty where it would merge.
 
     Args:
         recipe: What it would merge.
-        n_layers: Layers of each of its models.
+        depth_of: Number of layers of each of its models.
     """
-    found = []
-    for document in recipe.documents:
-        is_made = any(model.path in recipe.made for model in merged_in(document))
-        found += _refusals(document, _ANY if is_made else n_layers)
+
+    def depth(model: ModelReference) -> int:
+        name = ModelName.model_validate(str(model))
+        return _ANY if name.path in recipe.made else depth_of(name)
+
+    found = [why for document in recipe.documents for why in _refusals(document, depth)]
     return list(dict.fromkeys(found))
 
 
-def _refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
+def _refusals(config: Mapping[str, Any], depth: _Depth) -> list[str]:
     try:
         read = MergeConfiguration.model_validate(dict(config))
         method = merge_methods.get(read.merge_method)
@@ -52,7 +55,7 @@ def _refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
     except (RuntimeError, ValueError) as error:
         return [str(error)]
     found = []
-    for name, models, base, reader in _groups(read, n_layers):
+    for name, models, base, reader in _groups(read):
         twice = [str(model) for model in dict.fromkeys(models) if models.count(model) > 1]
         found += [f"{name}: {', '.join(twice)} stands there twice"] if twice else []
         try:
@@ -60,7 +63,7 @@ def _refusals(config: Mapping[str, Any], n_layers: int) -> list[str]:
         except ValueError as error:
             found += [] if twice else [str(error)]
         found += _values(method.spec, models, base, reader)
-    return [*found, *_layers(read, n_layers)]
+    return [*found, *_layers(read, depth)]
 
 
 def _sentence(details: Any) -> str:
@@ -75,10 +78,10 @@ def _modules(config: MergeConfiguration) -> Iterator[tuple[str, OutputModuleDefi
         yield "", OutputModuleDefinition(slices=config.slices, models=config.models)
 
 
-def _groups(config: MergeConfiguration, n_layers: int) -> Iterator[_Group]:
+def _groups(config: MergeConfiguration) -> Iterator[_Group]:
     """Which models are merged with which settings: those of the recipe, or of each slice."""
     for name, module in _modules(config):
-        slices = module.slices or [_whole(module.models or (), config.base_model, n_layers)]
+        slices = module.slices or [_whole(module.models or (), config.base_model)]
         for index, part in enumerate(slices):
             reader = ConfigReader(config=config, t=0, slice_out=part, module=module)
             models = [source.model for source in part.sources]
@@ -87,13 +90,13 @@ def _groups(config: MergeConfiguration, n_layers: int) -> Iterator[_Group]:
 
 
 def _whole(
-    models: Iterable[InputModelDefinition], base: ModelReference | None, n_layers: int
+    models: Iterable[InputModelDefinition], base: ModelReference | None
 ) -> OutputSliceDefinition:
     """As mergekit does: all layers of all models, the base last unless it is one of them."""
     named = [(entry.model, entry.parameters) for entry in models]
     if base is not None and base not in [model for model, _ in named]:
         named.append((base, None))
-    layers = (0, n_layers)
+    layers = (0, _ANY)
     sources = [
         InputSliceDefinition(model=model, layer_range=layers, parameters=parameters)
         for model, parameters in named
@@ -139,16 +142,17 @@ def _leaves(setting: Any) -> Iterator[Any]:
         yield setting
 
 
-def _layers(config: MergeConfiguration, n_layers: int) -> Iterator[str]:
-    """Ranges of layers that no model has, or that do not fit one another."""
+def _layers(config: MergeConfiguration, depth: _Depth) -> Iterator[str]:
+    """Ranges of layers that a model has not, or that do not fit one another."""
     for _, module in _modules(config):
         for index, part in enumerate(module.slices or ()):
             ranges = [source.layer_range for source in part.sources]
-            for start, end in ranges:
+            for source, (start, end) in zip(part.sources, ranges, strict=True):
+                n_layers = depth(source.model)
                 if not 0 <= start < end <= n_layers:
                     yield (
-                        f"slices[{index}]: layer_range [{start}, {end}] of models with "
-                        f"{n_layers} layers"
+                        f"slices[{index}]: layer_range [{start}, {end}] of {source.model}, which "
+                        f"has {n_layers} layers"
                     )
             if len({end - start for start, end in ranges}) > 1:
                 yield f"slices[{index}]: its sources have ranges of different lengths"

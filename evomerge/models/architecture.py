@@ -24,6 +24,7 @@ class Architecture:
         depths: Layers of the models that have another number of them.
         lists_layers: Whether its configuration says of every layer which kind it is.
         has_buffers: Whether checkpoints hold buffers beside them that transformers computes itself.
+        has_own_width: Whether its heads together are of another width than its hidden states.
         alike: Tensor name -> model -> a number, the same for models that hold equal tensors
             there; tensors and models are left out where nothing is known to be equal.
     """
@@ -37,6 +38,7 @@ class Architecture:
     has_buffers: bool = False
     depths: Mapping[ModelName, int] = field(default_factory=dict)
     lists_layers: bool = False
+    has_own_width: bool = False
     alike: Mapping[str, Mapping[ModelName, int]] = field(default_factory=dict, compare=False)
 
     def depth_of(self, model: ModelName) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from evomerge.foundations.errors import ModelError
 from evomerge.genome.model_names import ModelName
@@ -51,5 +52,13 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
         head=names([w for w in family.after if w.vocabulary_axis is not None]),
         depths={name: depth for name, depth in depths.items() if depth != n_layers},
         lists_layers=lists_layers(str(first.text_config.get("model_type", ""))),
+        has_own_width=_has_own_width(first.text_config),
         has_buffers=any(w.name.endswith(COMPUTED) for w in stored(family.layer)),
     )
+
+
+def _has_own_width(config: Mapping[str, Any]) -> bool:
+    """Whether heads times their width is not the hidden size; where all three are given."""
+    found = [config.get(key) for key in ("head_dim", "num_attention_heads", "hidden_size")]
+    width, heads, hidden = (one if isinstance(one, int) else 0 for one in found)
+    return bool(width and heads and hidden) and width * heads != hidden

@@ -8,6 +8,7 @@ and the adapter itself is written where somebody else is to read it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evomerge.foundations.canonical import canonical_json, digest
@@ -76,17 +77,33 @@ def file_of(name: str) -> str:
     return f"{name}.json"
 
 
-def sum_in(recipe: Recipe) -> ModelName | None:
-    """The base with its sum of adapters, where a recipe names one.
+def sums_in(recipe: Recipe) -> tuple[ModelName, ...]:
+    """The bases with their sums of adapters that a recipe names, once each.
 
     Where the adapter itself was written, it is one like any other.
     """
-    return next(filter(_is_unwritten, recipe.models), None)
+    return tuple(filter(_is_unwritten, recipe.models))
 
 
-def with_model(recipe: Recipe, model: ModelName) -> Recipe:
-    """A recipe with another model in the place of its sum of adapters."""
-    return recipe.with_models(lambda own: model if _is_unwritten(own) else own)
+def sum_in(recipe: Recipe) -> ModelName | None:
+    """The first of them; None where a recipe names none."""
+    return next(iter(sums_in(recipe)), None)
+
+
+def with_sums(recipe: Recipe, models: Mapping[ModelName, ModelName]) -> Recipe:
+    """A recipe with other models in the place of its sums of adapters.
+
+    Args:
+        recipe: One that names sums.
+        models: By the sums in whose place they are; others stay.
+    """
+    return recipe.with_models(lambda own: models.get(own, own))
+
+
+def bases_of(recipe: Recipe) -> Recipe:
+    """A recipe with the bases alone in the place of its sums."""
+    bases = {one: one.model_copy(update={"lora": None}) for one in sums_in(recipe)}
+    return with_sums(recipe, bases)
 
 
 def _is_unwritten(model: ModelName) -> bool:

@@ -94,6 +94,17 @@ def left_out(output: str, tensors: Collection[str]) -> Iterator[str]:
             yield name
 
 
+def lacks_biases(output: str, tensors: Collection[str]) -> bool:
+    """Whether mergekit-moe gives it biases of zeros, as long as its hidden states are wide.
+
+    Args:
+        output: What it makes.
+        tensors: As for :func:`left_out`.
+    """
+    there = {name.partition("{layer}.")[2] for name in tensors}
+    return any(name.endswith(".bias") for name in OUTPUTS[output].takes - there)
+
+
 def _prompts_fit(output: Output, shared: Sequence[bool], gate_mode: str) -> bool:
     if output.prompts and gate_mode == "random":
         return True

@@ -16,7 +16,7 @@ from evomerge.genome.methods import METHODS
 from evomerge.merging.build import mergekit_commands, stages_of
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
-from evomerge.recipe.adapter_sum import sum_in
+from evomerge.recipe.adapter_sum import sum_in, sums_in
 from evomerge.recipe.plain import Recipe
 from evomerge.report.unmerged_tensors import tensor_sentences
 from evomerge.run.chosen import ChosenTrial
@@ -31,10 +31,10 @@ class Export(ChosenTrial):
     """One trial to be written as a recipe.
 
     Attributes:
-        adapter: The folder of the adapter that was written for it; None: none was.
+        adapters: The folders of the adapters that were written for it.
     """
 
-    adapter: Path | None = None
+    adapters: tuple[Path, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -47,25 +47,24 @@ class Export(ChosenTrial):
         return len(self.recipe.files("")) > 1
 
     def placed(self, beside: Path) -> Export:
-        """The same; its summed adapter, if it has one, written below a folder and named there.
+        """The same; its summed adapters, if it has any, written below a folder and named there.
 
         The recipe names it as the folder was named: a relative one builds where that is true.
 
         Raises:
             EvomergeError: what it is a sum of cannot be read, or it cannot be written.
         """
-        summed = sum_in(self.recipe)
-        if summed is None:
+        names = {Path(one.lora or "").name for one in sums_in(self.recipe)}
+        if not names:
             return self
         from evomerge.merging.factors import placed  # loads torch; a plain recipe must not
 
         recipe = placed(self.recipe, beside)
-        named = (Path(m.lora) for m in recipe.models if m.lora)
-        name = Path(summed.lora or "").name
+        named = dict.fromkeys(Path(model.lora) for model in recipe.models if model.lora)
         return replace(
             self,
             content={**self.content, "recipe": dict(recipe.config)},
-            adapter=next((folder for folder in named if folder.name == name), None),
+            adapters=tuple(folder for folder in named if folder.name in names),
         )
 
     @property

@@ -100,6 +100,38 @@ def test_the_model_is_what_mergekit_and_peft_build_with_the_written_adapter(
         assert torch.equal(tensor, folded.state_dict()[name].to(tensor.dtype)), name
 
 
+def test_each_of_two_stages_is_built_with_its_own_sum(tmp_path):
+    base, _, adapter_sum = experts(tmp_path)
+    sums = [adapter_sum, AdapterSum(adapter_sum.models, (0.2, 0.3, 0.5))]
+    for one in sums:
+        write_missing(tmp_path, {file_of(one.name): one.text})
+    stages = [
+        {"name": name, "merge_method": "passthrough", **slices(one.model.in_recipe)}
+        | {"base_model": str(base), "dtype": "float32"}
+        for name, one in zip(("one", "other"), sums, strict=True)
+    ]
+    weighted = [{"model": n, "parameters": {"weight": 0.5}} for n in ("one", "other")]
+    last = {"merge_method": "linear", "models": weighted, "dtype": "float32"}
+    recipe = located(Recipe({"stages": [*stages, last]}), tmp_path)
+    plain = placed(recipe, tmp_path / "beside")
+    first, second, _ = plain.documents
+    named = [part["slices"][0]["sources"][0]["model"] for part in (first, second)]
+    beside = [tmp_path / "beside" / one.name.partition("/")[2] for one in sums]
+    assert named == [f"{base}+{folder}" for folder in beside]
+    assert all(folder.is_dir() for folder in beside)
+    one, other = (load_file(folder / WEIGHTS) for folder in beside)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_merge_of_two_sums_is_refused(tmp_path):
+    _, _, adapter_sum = experts(tmp_path)
+    other = AdapterSum(adapter_sum.models, (0.2, 0.3, 0.5))
+    models = [{"model": one.model.in_recipe} for one in (adapter_sum, other)]
+    recipe = Recipe({"merge_method": "linear", "models": models, "dtype": "float32"})
+    with pytest.raises(MergeError, match="one merge of 2 sums of adapters"):
+        ResidentMerger().merge(located(recipe, tmp_path))
+
+
 def test_another_sum_a_baseline_and_the_first_sum_again_leave_nothing_behind(tmp_path):
     base, _, adapter_sum = experts(tmp_path)
     other = AdapterSum(adapter_sum.models, (0.2, 0.3, 0.5))

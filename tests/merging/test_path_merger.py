@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from evomerge.foundations.errors import MergeError
+from evomerge.foundations.errors import MergeError, ModelError
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.path_merger import PathMerger
@@ -105,6 +106,27 @@ def test_models_of_different_depths_share_a_stack(tmp_path: Path) -> None:
     recipe = recipe_of([small, large], [(0, 0, 1.0), (1, 1, 1.0), (1, 3, 0.8)])
     live = merger_of().merge(recipe)
     assert_equals_folder(live, build_in_process(recipe.config, tmp_path / "built"))
+
+
+def test_a_layer_that_lacks_a_tensor_does_not_keep_that_of_the_stack_before(
+    tmp_path: Path,
+) -> None:
+    models = [
+        tiny_model(tmp_path / name, "granite", seed=seed, attention_bias=True)
+        for seed, name in enumerate("ab")
+    ]
+    tensors = load_file(models[1] / "model.safetensors")
+    del tensors["model.layers.1.self_attn.q_proj.bias"]
+    save_file(tensors, models[1] / "model.safetensors", metadata={"format": "pt"})
+    whole, lacking = (
+        recipe_of(models, [(0, 0, 1.0), (last, 1, 1.0)], "granite") for last in (0, 1)
+    )
+    merger = merger_of()
+    first = merger.merge(whole).module.state_dict()
+    with pytest.raises(ModelError, match=r"hold no 'model\.layers\.1\.self_attn\.q_proj\.bias'"):
+        merger.merge(lacking)
+    again = merger.merge(whole).module.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
 
 
 def test_other_recipes_are_merged_and_stacks_come_back(tmp_path: Path) -> None:
