@@ -310,8 +310,8 @@ def _nothing_moves(
         fix = "Merge models that differ."
         if any(name.path in made for name in names):
             fix = (
-                "The stage before found nothing better: give it more trials with --fork NEW_RUN, or "
-                "name other models here."
+                "The stage before found nothing better: give it more trials with "
+                "--fork NEW_RUN, or name other models here."
             )
         return what, "genome.models", fix
     what = "nothing that is searched acts on a tensor in which the models differ"
