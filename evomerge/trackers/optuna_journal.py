@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evomerge.foundations.reading import real_path
@@ -45,7 +45,7 @@ class OptunaJournal(Tracker):
         self._distributions = {p.name: distribution(p) for p in run.space}
         path = run.ledger.folder.journal
         path.unlink(missing_ok=True)
-        self._log = _Batched(JournalFileBackend(str(path)))
+        self._log = _Batched(JournalFileBackend(str(path), _LockedByTheRun(str(path))))
         objective = run.leaderboard.objective
         self._study = optuna.create_study(
             study_name=one_name(real_path(path.parent).name),
@@ -101,6 +101,20 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     if isinstance(parameter, Integer):
         return IntDistribution(parameter.low, parameter.high)
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+
+
+class _LockedByTheRun(JournalFileOpenLock):
+    """None of its own: one process has the run folder, and killed it would leave Optuna's behind.
+
+    Optuna's is a link or a file beside the journal. A run does not go on in a folder with links.
+    """
+
+    def acquire(self) -> bool:
+        """Nobody else writes."""
+        return True
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class _Batched(BaseJournalBackend):

@@ -74,3 +74,21 @@ def test_optuna_tells_the_importance_of_every_parameter(run):
     OptunaJournal(run)
     importance = optuna.importance.get_param_importances(study_of(run))
     assert set(importance) == {parameter.name for parameter in run.space}
+
+
+def test_a_run_that_is_killed_leaves_no_lock_that_it_would_refuse(run, monkeypatch):
+    there = set(run.ledger.folder.path.iterdir())
+    seen = []
+    write = JournalFileBackend.append_logs
+
+    def watched(backend, logs):
+        monkeypatch.setattr("os.fsync", lambda _: seen.append({*there_now()} - there))
+        write(backend, logs)
+
+    def there_now():
+        return run.ledger.folder.path.iterdir()
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", watched)
+    OptunaJournal(run)
+    assert seen
+    assert all(new == {run.ledger.folder.journal} for new in seen)
