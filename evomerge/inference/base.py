@@ -119,10 +119,12 @@ class Engine(ABC):
         exactness: ``"fast"`` may share work between rows, ``"reference"`` computes row by row.
 
     Attributes:
-        deadline: Of the bound model's trial, looked at between forward passes.
-        max_length: Context length of the bound model, in tokens.
+        module: The bound model.
+        deadline: Of its trial, looked at between forward passes.
+        max_length: Its context length, in tokens.
     """
 
+    module: PreTrainedModel
     deadline: Deadline
     max_length: int
 
@@ -150,7 +152,6 @@ class Engine(ABC):
             longest: Tokens of the longest row.
         """
 
-    @abstractmethod
     def bind(
         self, module: PreTrainedModel, deadline: Deadline | None = None, batch_divisor: int = 1
     ) -> None:
@@ -161,6 +162,11 @@ class Engine(ABC):
             deadline: Looked at before each forward pass; None for no limit.
             batch_divisor: What the batch is divided by, because memory ran out before.
         """
+        if module is not getattr(self, "module", None):
+            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
+        self.module = module
+        self.deadline = deadline or Deadline()
+        self.max_length = context_length(module.config, self.tokenizer)
 
     @abstractmethod
     def log_likelihoods(

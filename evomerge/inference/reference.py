@@ -19,18 +19,15 @@ from evomerge.inference.base import (
     LogLikelihood,
     Prompt,
     Written,
-    context_length,
 )
 from evomerge.inference.texts import drawn_by, ends_of, text_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 class ReferenceEngine(Engine):
     """See :class:`Engine`; batch size and exactness change nothing."""
-
-    module: PreTrainedModel
 
     @classmethod
     def tokens_per_pass(
@@ -38,16 +35,6 @@ class ReferenceEngine(Engine):
     ) -> int:
         """See :meth:`Engine.tokens_per_pass`: one row."""
         return longest
-
-    def bind(
-        self, module: PreTrainedModel, deadline: Deadline | None = None, batch_divisor: int = 1
-    ) -> None:
-        """See :meth:`Engine.bind`."""
-        if module is not getattr(self, "module", None):
-            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
-        self.module = module
-        self.deadline = deadline or Deadline()
-        self.max_length = context_length(module.config, self.tokenizer)
 
     def log_likelihoods(
         self, asked: Sequence[Continuation], kind: str = "continuations"

@@ -22,10 +22,10 @@ from evomerge.recipe.stage_names import with_names
 from evomerge.recipe.stages import (
     check_adapters,
     check_stages,
+    checked,
     in_order,
     multi,
     nameless,
-    refusal,
     renamed,
 )
 from evomerge.recipe.walk import merged_in, with_models
@@ -67,11 +67,7 @@ class Moe(RecipeKind):
             for name, one in zip(ours.names, before, strict=True)
         ]
         config = {"merges": merges, "moe": ours.of(heard(last, _ignored(last.data), hear))}
-        try:
-            cls.check(config)
-        except ValueError as error:
-            raise refusal(last, str(error), "Correct it.") from error
-        return config
+        return checked(config, cls.check, last)
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:

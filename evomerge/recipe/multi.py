@@ -16,10 +16,10 @@ from evomerge.recipe.recipe_text import to_text
 from evomerge.recipe.stages import (
     check_adapters,
     check_stages,
+    checked,
     in_order,
     multi,
     nameless,
-    refusal,
     renamed,
 )
 
@@ -46,11 +46,7 @@ class Multi(RecipeKind):
             for name, stage in zip(ours.names, before, strict=True)
         ]
         config = {"stages": [*named, ours.of(recipe_config(nameless(last), hear))]}
-        try:
-            cls.check(config)
-        except ValueError as error:
-            raise refusal(documents[-1], str(error), "Correct it.") from error
-        return config
+        return checked(config, cls.check, documents[-1])
 
     @classmethod
     def check(cls, config: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ below a folder, so the stages get names of our own that are nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,6 +117,21 @@ def in_order(documents: Sequence[YamlFile]) -> Iterator[YamlFile]:
         yield stage
 
     return needed(last, ())
+
+
+def checked(
+    config: dict[str, Any], check: Callable[[Mapping[str, Any]], None], document: YamlFile
+) -> dict[str, Any]:
+    """A configuration that a check of its kind has passed; what it says is told of a document.
+
+    Raises:
+        GenomeError: the check did not pass.
+    """
+    try:
+        check(config)
+    except ValueError as error:
+        raise refusal(document, str(error), "Correct it.") from error
+    return config
 
 
 def refusal(stage: YamlFile, what: str, fix: str) -> GenomeError:

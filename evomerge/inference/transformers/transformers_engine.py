@@ -14,7 +14,6 @@ from evomerge.inference.base import (
     LogLikelihood,
     Prompt,
     Written,
-    context_length,
 )
 from evomerge.inference.transformers.generation import Writer, group
 from evomerge.inference.transformers.greedy import SlotMemory
@@ -76,12 +75,8 @@ class TransformersEngine(Engine):
         self, module: PreTrainedModel, deadline: Deadline | None = None, batch_divisor: int = 1
     ) -> None:
         """See :meth:`Engine.bind`."""
-        if module is not getattr(self, "module", None):
-            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
-        self.module = module
-        self.deadline = deadline or Deadline()
+        super().bind(module, deadline, batch_divisor)
         self.budgets.bind(module.device, batch_divisor)
-        self.max_length = context_length(module.config, self.tokenizer)
         self.shares = self.exactness == "fast" and may_share(module)
 
     def log_likelihoods(
