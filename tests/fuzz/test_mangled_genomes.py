@@ -42,17 +42,19 @@ def compile_without_models(file: Path, overrides: tuple[str, ...] = ()) -> None:
     optimizer_for(choice, genome, space).ask()
 
 
-@examples(100, 3600)
-def test_a_mangled_genome_ends_in_sentences(n_examples, tmp_path):
-    file = tmp_path / "genome.yml"
-
+def mangle(seeds, read, file, n_examples):
     @drawing(n_examples)
-    @given(mangled_yaml(SEEDS))
+    @given(mangled_yaml(seeds))
     def each(content):
         file.write_bytes(content)
-        ends_well(lambda: compile_without_models(file))
+        ends_well(lambda: read(file))
 
     each()
+
+
+@examples(100, 3600)
+def test_a_mangled_genome_ends_in_sentences(n_examples, tmp_path):
+    mangle(SEEDS, compile_without_models, tmp_path / "genome.yml", n_examples)
 
 
 @examples(40, 1200)
@@ -80,12 +82,4 @@ def test_the_seeds_themselves_end_well(seed, tmp_path):
 
 @examples(60, 1200)
 def test_mangled_stages_end_in_sentences(n_examples, tmp_path):
-    file = tmp_path / "genome.yml"
-
-    @drawing(n_examples)
-    @given(mangled_yaml(STAGED))
-    def each(content):
-        file.write_bytes(content)
-        ends_well(lambda: read_genomes(file))
-
-    each()
+    mangle(STAGED, read_genomes, tmp_path / "genome.yml", n_examples)
