@@ -212,7 +212,7 @@ def _worker_factory(compiled: Compiled, header: Header, run_dir: Path) -> Worker
         threads=header["threads"],
         folders=tuple(folders),
         run_dir=run_dir,
-        made=compiled.context.made,
+        made=dict(compiled.context.made),  # it is pickled for worker processes
     )
 
 

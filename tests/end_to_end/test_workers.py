@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 
+from evomerge.compiler.examine import compile_genome
+from evomerge.compiler.start import _worker_factory
+from evomerge.genome.load import load_genome
 from tests.backwards import with_backwards
 from tests.end_to_end.conftest import told_in
 
@@ -19,6 +23,15 @@ def lines(folder):
     text = (folder / "ledger.jsonl").read_text()
     found = [json.loads(line) for line in text.splitlines()][1:]
     return [{k: v for k, v in line.items() if k not in ("seconds", "idle")} for line in found]
+
+
+def test_what_builds_the_workers_of_a_run_begun_in_python_can_be_sent_to_them(
+    workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    compiled = compile_genome(*load_genome(workplace / "genome.yml"))
+    factory = _worker_factory(compiled, {"threads": 1, "dtype": None}, workplace / "out")
+    assert pickle.loads(pickle.dumps(factory)) == factory
 
 
 @pytest.mark.slow
