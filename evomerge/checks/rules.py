@@ -83,6 +83,7 @@ RULES = Rules(
     "unread_settings:unknown_trackers",
     "unread_settings:executor",
     "task_rules:documents",
+    "task_rules:told_by_kinds",
     "task_rules:worked_examples",
     "task_rules:directions",
     "task_rules:unnamed_metrics",
