@@ -13,7 +13,7 @@ from evomerge.foundations.reading import real_path
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
-from evomerge.models.family import COMPUTED, Part
+from evomerge.models.family import COMPUTED, ModelPart
 
 N_SHOWN = 5  # differing tensors
 _WIDTHS = (
@@ -109,7 +109,7 @@ def parts_beside(context: CheckContext) -> Iterator[Finding]:
             )
 
 
-def _writes(part: Part) -> bool:
+def _writes(part: ModelPart) -> bool:
     """Whether it is the language model, of whose depth others tell."""
     return any(weight.vocabulary_axis is not None for weight in part.before)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from evomerge.foundations.reading import listed, read_text
 from evomerge.models.facts import ModelFacts
-from evomerge.models.family import Family, Part, Weight, layers_by_names
+from evomerge.models.family import Family, ModelPart, Weight, layers_by_names
 from evomerge.models.inferred import inferred
 
 _LANGUAGE = "text_decoder"  # mergekit's name for it
@@ -72,7 +72,7 @@ def _family(definition: Mapping[str, Any], model: ModelFacts) -> Family:
     return replace(
         found.get(_LANGUAGE, Family()),
         parts={
-            name: Part(one.before, one.layer, one.after, _depth(parts[name], one, model))
+            name: ModelPart(one.before, one.layer, one.after, _depth(parts[name], one, model))
             for name, one in found.items()
         },
     )

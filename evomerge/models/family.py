@@ -43,7 +43,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """One of several parts of a model, as mergekit's ``modules:`` name it.
 
     Attributes:
@@ -83,7 +83,7 @@ class Family:
     layer: tuple[Weight, ...] = ()
     after: tuple[Weight, ...] = ()
     layers_key: str = "num_hidden_layers"
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, ModelPart] = field(default_factory=dict)
 
     def n_layers(self, model: ModelFacts) -> int:
         """Number of layers by the configuration, else by the tensor names."""
@@ -94,7 +94,7 @@ class Family:
 
     def weights(self, n_layers: int) -> Iterator[Weight]:
         """Every tensor of a model with so many layers, each once; the language model's first."""
-        whole = [Part(self.before, self.layer, self.after, n_layers), *self.parts.values()]
+        whole = [ModelPart(self.before, self.layer, self.after, n_layers), *self.parts.values()]
         known: set[str] = set()
         for weight in (weight for part in whole for weight in part.weights()):
             if weight.name not in known:
@@ -104,7 +104,8 @@ class Family:
     def beside(self, n_layers: int) -> Iterator[Weight]:
         """Every tensor of the parts beside the language model."""
         own = {
-            weight.name for weight in Part(self.before, self.layer, self.after, n_layers).weights()
+            weight.name
+            for weight in ModelPart(self.before, self.layer, self.after, n_layers).weights()
         }
         yield from (weight for weight in self.weights(n_layers) if weight.name not in own)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from evomerge.foundations.canonical import canonical_json
 from evomerge.models.facts import ModelFacts
-from evomerge.models.family import Family, Part, Weight
+from evomerge.models.family import Family, ModelPart, Weight
 from evomerge.models.native import is_native
 from evomerge.models.quiet import quiet_transformers
 
@@ -65,8 +65,8 @@ def _family(config: str) -> Family | None:
         after=weights(name for name in around if name not in embeddings),
         layers_key="text_config.num_hidden_layers",
         parts={
-            DEFAULT: Part(weights(loose), (), (), 0),
-            **{name: Part((), weights(stacks[name]), (), depths[name]) for name in stacks},
+            DEFAULT: ModelPart(weights(loose), (), (), 0),
+            **{name: ModelPart((), weights(stacks[name]), (), depths[name]) for name in stacks},
         },
     )
 

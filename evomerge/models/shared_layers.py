@@ -11,7 +11,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
-from evomerge.models.family import COMPUTED, Part, Weight
+from evomerge.models.family import COMPUTED, ModelPart, Weight
 from evomerge.models.native import lists_layers
 
 
@@ -34,7 +34,7 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
     n_layers = family.n_layers(first)
     present = {name for model in models for name in model.tensors}
     depths = {ModelName.model_validate(one.reference): family.n_layers(one) for one in models}
-    whole = Part(family.before, family.layer, family.after, n_layers)
+    whole = ModelPart(family.before, family.layer, family.after, n_layers)
     return replace(
         _of_part(whole, present),
         name=first.architecture,
@@ -46,7 +46,7 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
     )
 
 
-def _of_part(part: Part, present: Collection[str]) -> Architecture:
+def _of_part(part: ModelPart, present: Collection[str]) -> Architecture:
     """A part, with the tensors that a merge has: all that must be there, and what some model has.
 
     Args:

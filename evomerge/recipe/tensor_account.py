@@ -17,7 +17,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.models.conversion import conversions
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
-from evomerge.models.family import COMPUTED, Part, Weight
+from evomerge.models.family import COMPUTED, ModelPart, Weight
 from evomerge.recipe.plain import Recipe
 
 _FLOATS = ("F", "BF")  # how dtypes of numbers that can be merged begin in a header
@@ -72,7 +72,7 @@ def accounts_of(recipe: Recipe, models: Iterable[ModelFacts]) -> Iterator[Tensor
         if family is None or not family.layer or not model.tensors or model.missing:
             continue
         name = ModelName.model_validate(model.reference)
-        whole = Part(family.before, family.layer, family.after, family.n_layers(model))
+        whole = ModelPart(family.before, family.layer, family.after, family.n_layers(model))
         parts = family.parts or {"": whole}
         read = [
             _ReadPart(part, [_Reads.of(one, name, key, part) for one in recipe.documents], key)
@@ -98,7 +98,9 @@ class _Reads:
     is_alone: bool = False
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], model: ModelName, part: str, known: Part) -> _Reads:
+    def of(
+        cls, document: Mapping[str, Any], model: ModelName, part: str, known: ModelPart
+    ) -> _Reads:
         modules = document.get("modules")
         if modules and part:
             modules = {part: modules[part]} if part in modules else {"": {}}
@@ -130,7 +132,7 @@ class _Reads:
 class _ReadPart:
     """A part of a model, and what each merge reads of it."""
 
-    part: Part
+    part: ModelPart
     reads: Sequence[_Reads]
     name: str
 
