@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
+from tests.tiny_models import tiny_reward_model
 
 N_TEXTS = 5
 
@@ -30,6 +31,7 @@ class Case:
     wrong: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
 
+REWARD = {"file": "prompts.json", "model": "reward_model", "max_tokens": 4, "dtype": "float32"}
 CASES = {
     "name": Case(
         (
@@ -97,6 +99,20 @@ CASES = {
         N_TEXTS,
         {"file": ({"abstain": "texts.txt"}, r"tasks\[0\].abstain: 'texts.txt' is no JSON")},
     ),
+    "reward": Case(
+        (
+            {"reward": {**REWARD, "name": "raw"}},
+            {"reward": {**REWARD, "shape": "concise", "reward_range": [-1, 1]}, "metric": "tokens"},
+        ),
+        (True, False),
+        N_TEXTS,
+        {
+            "metric": (
+                {"reward": REWARD, "metric": "rewards"},
+                r"tasks\[0\].metric: .*did you mean 'reward'\? \(it has: reward, tokens\)",
+            ),
+        },
+    ),
     "echo": Case(
         ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
         (True, False),
@@ -117,6 +133,9 @@ def write_files(folder: Path) -> Path:
     (folder / "texts.txt").write_text("\n\n".join(texts))
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
+    prompts = [{"prompt": f"{word} and"} for word in tiny_tasks.WORDS[:N_TEXTS]]
+    (folder / "prompts.json").write_text(json.dumps({"dev": prompts}))
+    tiny_reward_model(folder / "reward_model")
     for name in ("options.json", "answers.json"):
         (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))
     return tiny_tasks.write_tasks(folder)

@@ -119,9 +119,6 @@ class Outsider(ABC):
             RunError: there will never be one.
         """
 
-    def let_go(self) -> None:  # noqa: B027  # most hold nothing
-        """Gives back the memory it holds, until it is asked again."""
-
 
 @dataclass(frozen=True)
 class AskOther:

@@ -160,6 +160,10 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         """
         return iter(())
 
+    def room(self) -> Mapping[str, int]:
+        """What it holds in memory beside the model that is scored: in words -> bytes."""
+        return {}
+
     def stands_on(self) -> Sequence[Any]:
         """What scores stand on beside metric and documents, JSON: settings that change them."""
         return ()
