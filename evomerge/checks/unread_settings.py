@@ -9,8 +9,9 @@ from evomerge.executors import EXECUTORS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.foundations.findings import Finding, error, note, warning
+from evomerge.genome.merge_method import Base
 from evomerge.genome.method_fit import is_left_out
-from evomerge.genome.methods import Base, method_named
+from evomerge.genome.methods import method_named
 from evomerge.trackers import TRACKERS
 
 _BASE = "genome.base_model"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evomerge.cli.arguments import json_option
+from evomerge.cli.arguments import BY_HAND, json_option
 
 if TYPE_CHECKING:
     from evomerge.cli.drawn import Cell
     from evomerge.foundations.registry import Registry
-    from evomerge.genome.methods import Method, MethodParameter
+    from evomerge.genome.merge_method import Method, MethodParameter
 
 KINDS = (
     *("optimizers", "methods", "spaces", "evaluators", "engines", "executors", "trackers"),
@@ -25,11 +25,23 @@ KINDS = (
     epilog="Example: evomerge list methods",
 )
 @click.argument("kind", type=click.Choice(KINDS))
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="Import this Python package and list the merge methods it registers. May be repeated.",
+)
 @json_option
-def list_names(kind: str, as_json: bool) -> None:
+def list_names(kind: str, packages: tuple[str, ...], as_json: bool) -> None:
     """Lists what a genome may name, one line each."""
     from evomerge.cli.drawn import plain_table
     from evomerge.cli.written import print_json
+
+    if packages:
+        from evomerge.merging.registered_methods import register_methods
+
+        register_methods(packages, BY_HAND)
 
     rows = _methods() if kind == "methods" else _summaries(kind)
     if as_json:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from evomerge.foundations.errors import UnknownNameError
-from evomerge.genome.methods import METHODS, Method, MethodParameter, Scope
+from evomerge.genome.merge_method import Method, MethodParameter, Scope
+from evomerge.genome.methods import METHODS
 from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.parameter_values import ParameterSettings, Setting
 
-_WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _HOW_TO_SEARCH = {
     bool: "Write {choice: [true, false]} to search it.",
     int: "Write {integer: [low, high]} to search it.",
     float: "",
+    str: "Write {choice: [...]} to search it.",
 }
 
 
@@ -69,6 +71,31 @@ def unfit_settings(
             yield from _out_of_bounds(at, parameter, entry)
 
 
+def missing_settings(
+    method: Method,
+    shared: Mapping[str, ParameterSettings],
+    of_models: Iterable[Mapping[str, ParameterSettings]],
+) -> Iterator[MisfitError]:
+    """Parameters that every recipe has to give, of which the genome says nothing.
+
+    Args:
+        method: The genome's merge method.
+        shared: Settings that hold for all models.
+        of_models: Settings of each model that is not the base.
+    """
+    own = list(of_models)
+    for parameter in method.live_parameters:
+        name, is_shared = parameter.name, parameter.scope is Scope.SHARED
+        if not parameter.is_required or name in shared:
+            continue
+        if is_shared or not own or not all(name in settings for settings in own):
+            yield MisfitError(
+                f"is missing: {method.name} needs it, and nothing is known of its range",
+                *("parameters", name),
+                fix="Give it a range, {range: [low, high]}, or a fixed value.",
+            )
+
+
 def _unknown(name: str, here: KeyPath, what: str, own_keys: set[str]) -> MisfitError:
     if name in own_keys:
         return MisfitError(
@@ -107,12 +134,14 @@ def _unfit_kind(at: KeyPath, parameter: MethodParameter, setting: Setting) -> It
     values = [v for v in (*fixed, *(setting.choice or ())) if v is not None]
     if parameter.kind is bool:
         wrong = [v for v in values if not _is_boolean(v)]
+    elif parameter.kind is str:
+        wrong = [v for v in values if not isinstance(v, str)]
     else:
         numbers = int if parameter.kind is int else (int, float)
         wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, numbers)]
     if setting.range and parameter.kind is not float:
         wrong.append(f"range {list(setting.range)}")
-    if setting.integer and parameter.kind is bool:
+    if setting.integer and parameter.kind in (bool, str):
         wrong.append(f"integer {list(setting.integer)}")
     if wrong:
         got, wanted = ", ".join(map(repr, wrong)), _WANTED[parameter.kind]

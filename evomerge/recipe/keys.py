@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from evomerge.foundations.errors import UnknownNameError
-from evomerge.genome.methods import METHODS, Base, Method, Scope
+from evomerge.genome.merge_method import Base, Method, Scope
+from evomerge.genome.methods import METHODS
 from evomerge.genome.misfit import KeyPath
 
 RECIPE = frozenset(
