@@ -33,6 +33,13 @@ def documents(context: CheckContext) -> Iterator[Finding]:
                     )
 
 
+def told_by_kinds(context: CheckContext) -> Iterator[Finding]:
+    """What kinds of tasks know of their own: an endpoint, a key, a model that judges."""
+    for split, evaluator in context.evaluators.items():
+        for found in evaluator.findings():
+            yield found.at(split + found.problem.where.removeprefix("tasks"))
+
+
 def worked_examples(context: CheckContext) -> Iterator[Finding]:
     """Worked examples that come from the documents a task is scored on."""
     for where, task, facts in _entries(context):

@@ -1,9 +1,9 @@
 """Who judges: the table of evaluators, by the key of a task. One file or folder, one line each."""
 
-from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.foundations.registry import Registry
 
-EVALUATORS: Registry[type[Evaluator]] = Registry(
+EVALUATORS: Registry[type[KindOfTask]] = Registry(
     "evaluator",
     {
         "name": "evomerge.evaluators.lm_eval:LmEval",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
+from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvomergeError, Problem
+from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome.block import Block
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
@@ -24,17 +25,7 @@ if TYPE_CHECKING:
     from evomerge.merging.live_model import LiveModel
 
 
-class TaskSettings(Block):
-    """What a kind of task reads under its key: a mapping, or a text that is its first field."""
-
-    @classmethod
-    def _long_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return dict.fromkeys(list(cls.model_fields)[:1], value)
-        return value
-
-
-class Evaluator(ABC):
+class Evaluator(KindOfTask, ABC):
     """Scores models on a fixed list of tasks of one kind.
 
     Built once per run; whatever does not depend on the weights is done once.
@@ -48,13 +39,9 @@ class Evaluator(ABC):
         permissions: What the user allows tasks; nothing by default.
 
     Attributes:
-        Settings: What stands under the key that names the kind.
-        reads: What it reads of the keys that tasks of all kinds may have.
         means: By what it scores a model folder apart from a run; empty where it cannot.
     """
 
-    Settings: ClassVar[type[TaskSettings]] = TaskSettings
-    reads: ClassVar[frozenset[str]] = frozenset({"metric", "limit", "samples"})
     means: str = ""
 
     def __init__(
@@ -124,7 +111,7 @@ class Evaluator(ABC):
     def let_go(self) -> None:
         """Forgets the model that was scored last, whose memory the next one needs."""
 
-    def settle(self, keys: Sequence[MetricKey]) -> None:  # noqa: B027  # most have their names
+    def settle(self, keys: Sequence[MetricKey]) -> None:  # most have their names
         """Has :meth:`evaluate` read these metrics and no others, as first documents named them.
 
         Args:
@@ -165,6 +152,13 @@ class Evaluator(ABC):
             longest: Tokens of the longest row.
         """
         return self.engine.tokens_per_pass(device, self.settings.batch_size, longest)
+
+    def findings(self) -> Iterator[Finding]:
+        """What can be known of the tasks before a run, beyond their files: endpoints, keys, room.
+
+        Read only after :meth:`prepare`; asked for by ``check`` and before a run.
+        """
+        return iter(())
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

@@ -1,4 +1,4 @@
-"""The tasks of a split, whatever their kinds: one evaluator for each kind, and one of them all."""
+"""The tasks of a split, whatever their kinds: who scores them, each or several kinds at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.foundations.findings import Finding
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey
 
@@ -32,7 +33,7 @@ _INDEX = re.compile(r"^tasks\[(\d+)\]")
 def evaluator_for(
     tasks: Sequence[Task], settings: EvaluationBlock, engine: type[Engine], **given: Any
 ) -> Evaluator:
-    """What scores some tasks: the evaluator of their kind, or a composite of several.
+    """What scores some tasks: the evaluator of their kinds, or a composite of several.
 
     Args:
         tasks: Of one split.
@@ -43,20 +44,28 @@ def evaluator_for(
     Raises:
         UnknownNameError: no such kind.
     """
-    kinds = {task.kind: EVALUATORS[task.kind] for task in tasks}
-    if len(kinds) == 1:
-        (kind,) = kinds.values()
-        return kind(tasks, settings, engine, **given)
-    places = {name: [i for i, task in enumerate(tasks) if task.kind == name] for name in kinds}
-    parts = {
-        tuple(own): kinds[name]([tasks[i] for i in own], settings, engine, **given)
-        for name, own in places.items()
-    }
+    scorers = [_scorer(task.kind) for task in tasks]
+    if len({*scorers}) == 1:
+        return scorers[0](tasks, settings, engine, **given)
+    parts = {}
+    for scorer in dict.fromkeys(scorers):
+        places = tuple(place for place, one in enumerate(scorers) if one is scorer)
+        parts[places] = scorer([tasks[place] for place in places], settings, engine, **given)
     return Composite(parts, tasks, settings, engine, **given)
 
 
+def _scorer(kind: str) -> type[Evaluator]:
+    """Who scores a kind: it itself, or the one evaluator of all kinds that ask."""
+    found = EVALUATORS[kind]
+    if issubclass(found, Evaluator):
+        return found
+    from evomerge.evaluators.asking.asking_evaluator import AskingEvaluator  # few runs need it
+
+    return AskingEvaluator
+
+
 class Composite(Evaluator):
-    """Scores tasks of several kinds, each kind by its own evaluator, on one live model.
+    """Scores tasks by several evaluators, each with the kinds that are its own, on one live model.
 
     Args:
         parts: Places of tasks among all of them -> the evaluator of these.
@@ -139,6 +148,12 @@ class Composite(Evaluator):
     def tokens_per_pass(self, device: str, longest: int) -> int:
         """See :meth:`Evaluator.tokens_per_pass`."""
         return max(part.tokens_per_pass(device, longest) for part in self.parts.values())
+
+    def findings(self) -> Iterator[Finding]:
+        """See :meth:`Evaluator.findings`."""
+        for places, part in self.parts.items():
+            for one in part.findings():
+                yield replace(one, problem=_placed(one.problem, places))
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

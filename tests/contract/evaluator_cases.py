@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.evaluators import formula, tiny_tasks
+from tests.evaluators import asking_double, formula, tiny_tasks
 
 N_TEXTS = 5
 
@@ -60,6 +60,12 @@ CASES = {
             ),
             "file": ({"perplexity": "test.txt"}, r"tasks\[0\].perplexity: no file 'test.txt'"),
         },
+    ),
+    "echo": Case(
+        ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
+        (True, False),
+        len(asking_double.PROMPTS),
+        {"metric": ({"echo": "all", "metric": "leters"}, r"metric: .*did you mean 'letters'")},
     ),
     "formula": Case(
         ({"formula": "wave"}, {"formula": {"name": "low", "curve": "bowl"}, "weight": 2}),

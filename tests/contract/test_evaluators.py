@@ -21,6 +21,7 @@ from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
 from evomerge.nouns.evaluation import MetricKey
 from tests.contract.evaluator_cases import CASES, Case, write_files
+from tests.evaluators.asking_double import with_echo
 from tests.evaluators.formula import with_formula
 from tests.tiny_models import tiny_model
 
@@ -29,7 +30,7 @@ WAVE, CHOICE, BOWL = CASES["formula"].tasks[0], "tiny_choice", CASES["formula"].
 
 @pytest.fixture(scope="module", autouse=True)
 def _double_in_table():
-    with with_formula():
+    with with_formula(), with_echo():
         yield
 
 

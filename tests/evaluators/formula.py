@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from evomerge.evaluators import EVALUATORS
-from evomerge.evaluators.base import Evaluator, TaskSettings
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.kind_of_task import TaskSettings
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import PartFacts, TaskFacts
 from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from evomerge.evaluators.perplexity import Perplexity
-from evomerge.evaluators.perplexity.corpus import PerplexitySettings, texts_of
+from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.perplexity import PerplexitySettings, texts_of
 from evomerge.foundations.errors import EvaluationError, GenomeError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
@@ -28,7 +28,7 @@ def judge(tmp_path, monkeypatch):
 
     def made(task, seed=0):
         tasks = [Task.model_validate(task)]
-        return Perplexity(tasks, EvaluationBlock(), ENGINES["transformers"], seed=seed)
+        return evaluator_for(tasks, EvaluationBlock(), ENGINES["transformers"], seed=seed)
 
     return made
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from evomerge.evaluators.lm_eval.samples import _answer, _end, _start
+from evomerge.evaluators.few_samples import _end, _start
+from evomerge.evaluators.lm_eval.samples import _answer
 
 
 def asked(*options: str, likeliest: str, kind: str = "loglikelihood"):

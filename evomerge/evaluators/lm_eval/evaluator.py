@@ -11,6 +11,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
+from evomerge.evaluators.chat_prompts import template_for
 from evomerge.evaluators.lm_eval import sanity
 from evomerge.evaluators.lm_eval.answers import questions_of
 from evomerge.evaluators.lm_eval.blame import prompt_of, whereabouts
@@ -263,19 +264,7 @@ class LmEval(Evaluator):
 
     def _chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:
         """Whether a chat template is applied; its name where the genome names one."""
-        wanted = self.settings.apply_chat_template
-        template = tokenizer.chat_template
-        if wanted is None:
-            return template is not None
-        where = "evaluation.apply_chat_template"
-        if wanted is not False and template is None:
-            raise GenomeError("the tokenizer has no chat template", where=where, fix="Write false.")
-        if isinstance(wanted, str) and not (isinstance(template, dict) and wanted in template):
-            names = ", ".join(sorted(template)) if isinstance(template, dict) else "no names"
-            raise GenomeError(
-                f"no chat template {wanted!r} (the tokenizer has: {names})", where=where
-            )
-        return wanted
+        return template_for(tokenizer, self.settings.apply_chat_template)
 
 
 def _responses(requests: Requests, language_model: LiveLanguageModel) -> Responses:

@@ -13,11 +13,11 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 
+from evomerge.evaluators.chat_prompts import templated
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import GenomeError
 from evomerge.inference.base import Continuation, Engine, GenerationRequest, LogLikelihood, Prompt
@@ -99,17 +99,12 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """The chat as one prompt; without the system turn where the template refuses it."""
-        settings: dict[str, Any] = {
-            "chat_template": self.template_name,
-            "tokenize": False,
-            "add_generation_prompt": add_generation_prompt,
-            "continue_final_message": not add_generation_prompt,
-        }
-        try:
-            return str(self.tokenizer.apply_chat_template(chat_history, **settings))
-        except TemplateError:
-            turns = [turn for turn in chat_history if turn["role"] != "system"]
-            return str(self.tokenizer.apply_chat_template(turns, **settings))
+        return templated(
+            self.tokenizer,
+            chat_history,
+            self.template_name,
+            add_generation_prompt=add_generation_prompt,
+        )
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = True

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, groupby, islice, zip_longest
+from itertools import chain, groupby, islice
 from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from evomerge.evaluators.few_samples import N_SAMPLES, first_samples, sample_of
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
 from evomerge.evaluators.lm_eval.requests import Responses, answered
 from evomerge.nouns.evaluation import Sample
 
-N_SAMPLES = 3  # of all tasks together, or one of each where there are more
-LONGEST = 240  # characters of a prompt's end, of an answer and of a target
 _ANOTHER = "(another text is likelier)"  # which one, nobody asked
 
 
 def samples_of(entries: Sequence[TaskEntry], responses: Responses) -> tuple[Sample, ...]:
     """The first answers, one task after the other."""
-    rounds = zip_longest(*(_of_entry(entry, responses) for entry in entries))
-    found = (sample for sample in chain.from_iterable(rounds) if sample is not None)
-    return tuple(islice(found, max(N_SAMPLES, len(entries))))
+    return first_samples([_of_entry(entry, responses) for entry in entries])
 
 
 def _of_entry(entry: TaskEntry, responses: Responses) -> Iterator[Sample]:
@@ -36,19 +33,7 @@ def _of_leaf(leaf: Leaf, responses: Sequence[Any]) -> Iterator[Sample]:
         doc_id = leaf.number(position)
         prompt = str(asked[0][0].args[0])
         target = _target(leaf.task, asked[0][0].doc)
-        yield Sample(leaf.name, doc_id, _end(prompt), _start(_answer(asked)), _start(target))
-
-
-def _start(text: str) -> str:
-    """As much of a text as people are shown, with the number of characters that follow."""
-    left = len(text) - LONGEST
-    return text if left <= 0 else f"{text[:LONGEST]} (… {left} characters)"
-
-
-def _end(text: str) -> str:
-    """The same of a text whose end matters, with the number of characters before."""
-    left = len(text) - LONGEST
-    return text if left <= 0 else f"({left} characters …) {text[-LONGEST:]}"
+        yield sample_of(leaf.name, doc_id, prompt, _answer(asked), target)
 
 
 def _answer(asked: Sequence[tuple[Instance, list[Any]]]) -> str:

@@ -1,0 +1,201 @@
+"""The evaluator of every kind that asks: all tasks of a split are answered and judged together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
+
+from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.asking.asked import AskLikelihood, AskText, AskTextLikelihood
+from evomerge.evaluators.asking.asking_kind import Around, AskingKind
+from evomerge.evaluators.asking.asking_task import AskingTask, asking_task, placed
+from evomerge.evaluators.asking.judged_results import evaluation_of
+from evomerge.evaluators.asking.prompt_reader import PromptReader
+from evomerge.evaluators.asking.respondent import EngineRespondent
+from evomerge.evaluators.asking.rounds import Hearing, hear
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.built_model import BuiltModel, Report, Scored
+from evomerge.evaluators.task_contents import TaskContents
+from evomerge.evaluators.task_facts import TaskFacts
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, why
+from evomerge.foundations.findings import Finding
+from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from evomerge.merging.live_model import LiveModel
+
+# Whatever torch and transformers raise on a model that they cannot load or run.
+_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
+class AskingEvaluator(Evaluator):
+    """Scores tasks of kinds that ask; see :class:`AskingKind`.
+
+    Requests of all tasks go to the model together, round by round, equal ones once. Of a mixture
+    by task, those of the tasks that one model answers.
+    """
+
+    _tasks: tuple[AskingTask, ...] | None = None
+    # Places of tasks that one model answers -> who answers for it.
+    _respondents: dict[tuple[int, ...], EngineRespondent]
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._respondents = {}
+        around = Around(self.seed, self.search_path, self.permissions)
+        kinds = [cast("type[AskingKind[Any]]", EVALUATORS[task.kind]) for task in self.tasks]
+        self._kinds = [kind(task, around) for kind, task in zip(kinds, self.tasks, strict=True)]
+
+    @property
+    def means(self) -> str:  # type: ignore[override]  # of a class elsewhere, of its tasks here
+        """By what it scores a model folder: transformers, where any task may be scored again."""
+        return "transformers" if any(kind.is_verifiable for kind in self._kinds) else ""
+
+    def prepare(self) -> tuple[MetricKey, ...]:
+        """Reads the files; the metric of each task, in their order.
+
+        Raises:
+            GenomeError: a file cannot be read or holds nothing, a metric is none; all together.
+        """
+        found = [asking_task(kind, f"tasks[{i}]") for i, kind in enumerate(self._kinds)]
+        problems = [one for each in found if isinstance(each, list) for one in each]
+        if problems:
+            raise GenomeError.of(problems)
+        self._tasks = tuple(one for one in found if isinstance(one, AskingTask))
+        return tuple(task.key for task in self._tasks)
+
+    def evaluate(
+        self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
+    ) -> Evaluation:
+        """See :meth:`Evaluator.evaluate`."""
+        deadline, tasks = deadline or Deadline(), self._loaded()
+        found: dict[int, list[Hearing]] = {}
+        for module, places in model.shared_out([task.name for task in tasks]):
+            respondent = self._respondent_for(model, tuple(places))
+            respondent.bind(module, deadline, batch_divisor)
+            own = {place: tasks[place].hearings() for place in places}
+            hear(list(chain.from_iterable(own.values())), respondent, deadline)
+            found |= own
+        return evaluation_of([(task, found[place]) for place, task in enumerate(tasks)])
+
+    def first_documents(
+        self, model: LiveModel, deadline: Deadline | None = None
+    ) -> tuple[Metric, ...]:
+        """See :meth:`Evaluator.first_documents`; the names are known without."""
+        deadline, respondent = deadline or Deadline(), self._respondent_of(model)
+        respondent.bind(model.module, deadline, 1)
+        few = [task.shortened(1) for task in self._loaded()]
+        heard = [(task, task.hearings()) for task in few]
+        hear([one for _, own in heard for one in own], respondent, deadline)
+        return evaluation_of(heard).metrics[: len(few)]
+
+    def settle(self, keys: Sequence[MetricKey]) -> None:
+        """See :meth:`Evaluator.settle`."""
+        pairs = zip(self._loaded(), keys, strict=True)
+        self._tasks = tuple(replace(task, key=key) for task, key in pairs)
+
+    def identity(self) -> Mapping[str, str]:
+        """Task name -> digest of its documents, of its metric, and of settings that matter."""
+        return {task.name: task.identity for task in self._loaded()}
+
+    def contents(self) -> tuple[TaskContents, ...]:
+        """See :meth:`Evaluator.contents`."""
+        return tuple(task.contents for task in self._loaded())
+
+    def facts(self) -> tuple[TaskFacts, ...]:
+        """See :meth:`Evaluator.facts`."""
+        return tuple(task.facts for task in self._loaded())
+
+    def findings(self) -> Iterator[Finding]:
+        """See :meth:`Evaluator.findings`."""
+        for index, task in enumerate(self._loaded()):
+            where = f"tasks[{index}].{task.kind.task.kind}"
+            for one in task.kind.findings():
+                yield replace(one, problem=placed(one.problem, where))
+
+    def warnings(
+        self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
+    ) -> tuple[str, ...]:
+        """One sentence for each task whose prompts are longer than what the model reads."""
+        from evomerge.inference.base import context_length
+
+        reader, longest = PromptReader(tokenizer, self.settings), context_length(config, tokenizer)
+        told = (_told_of_length(task, reader, longest) for task in self._loaded())
+        return tuple(filter(None, told))
+
+    def score_folder(
+        self, built: BuiltModel, report: Report, recorded: Collection[str] = ()
+    ) -> Scored:
+        """See :meth:`Evaluator.score_folder`; transformers alone, one request at a time."""
+        from evomerge.evaluators.asking.plain_respondent import PlainRespondent, opened
+
+        tasks = [task for task in self._loaded() if task.kind.is_verifiable]
+        heard = [(task, task.hearings()) for task in tasks]
+        n_done, n_all = 0, sum(len(own) for _, own in heard)
+        try:
+            module, tokenizer = built.opened_by(opened)
+            respondent = PlainRespondent(module, tokenizer, built.settings, self.seed)
+            report(0.0)
+            for task, hearings in heard:
+                respondent.answer_for(task.name)
+                for hearing in hearings:
+                    hear([hearing], respondent, Deadline())
+                    n_done += 1
+                    report(n_done / n_all)
+        except EvomergeError:
+            raise
+        except (*_FAILURES, MemoryError) as error:
+            what = f"cannot be scored by transformers ({why(error)})"
+            raise RunError(what, where=str(built.folder)) from error
+        evaluation = evaluation_of(heard)
+        return evaluation.documents, {str(one.key): one.value for one in evaluation.metrics}
+
+    @property
+    def unverifiable(self) -> frozenset[str]:
+        """See :meth:`Evaluator.unverifiable`."""
+        return frozenset(kind.task.name for kind in self._kinds if not kind.is_verifiable)
+
+    def let_go(self) -> None:
+        """See :meth:`Evaluator.let_go`."""
+        self._respondents = {}
+
+    def _loaded(self) -> tuple[AskingTask, ...]:
+        """The tasks with their documents, read when they are first asked for."""
+        if self._tasks is None:
+            self.prepare()
+        return self._tasks or ()
+
+    def _respondent_for(self, model: LiveModel, places: tuple[int, ...]) -> EngineRespondent:
+        """Who answers for some tasks; made once for a tokenizer."""
+        known = self._respondents.get(places)
+        if known is None or known.reader.tokenizer is not model.tokenizer:
+            known = self._respondents[places] = self._respondent_of(model)
+        return known
+
+    def _respondent_of(self, model: LiveModel) -> EngineRespondent:
+        engine = self.engine(model.tokenizer, self.settings.batch_size, self.settings.engine)
+        return EngineRespondent(engine, self.settings, self.seed)
+
+
+def _told_of_length(task: AskingTask, reader: PromptReader, longest: int) -> str:
+    """A sentence where the first prompts do not fit; empty where they do."""
+    lengths = []
+    for one in task.opening:
+        if isinstance(one, AskText):
+            lengths.append(len(reader.context(one.prompt, is_plain=one.is_plain)) + one.max_tokens)
+        elif isinstance(one, AskLikelihood):
+            lengths.append(sum(map(len, reader.continuation(one, longest))))
+        elif isinstance(one, AskTextLikelihood):
+            lengths.append(len(reader.whole(one.text)))
+    n_long = sum(length > longest for length in lengths)
+    if not n_long:
+        return ""
+    return (
+        f"{n_long} of the first {len(lengths)} documents of task {task.name!r} do not fit the "
+        f"{longest} tokens that the model reads; {task.kind.too_long}"
+    )

@@ -1,0 +1,195 @@
+"""The contract of kinds that ask: documents, measures, and how one document is judged.
+
+What such a kind is made of::
+
+    class LengthSettings(TaskSettings):
+        file: str = Field(description="A .jsonl file with a prompt in each line.")
+
+    class Length(AskingKind[str]):
+        Settings = LengthSettings
+        measures = (Measure("letters", higher_is_better=True, low=0.0),)
+        max_new_tokens = 64
+
+        def items(self):
+            for line, row in json_rows(self.settings.file):
+                yield Item(row["prompt"], row["prompt"])
+
+        def judge(self, item):
+            reply = yield AskText(item.content, self.max_new_tokens)
+            return Judgement({"letters": float(len(reply))}, reply, Shown(item.content, reply))
+
+and a line in the table of evaluators. Preparing, batching, metrics with standard errors, digests,
+samples for people, mixtures and ``verify`` are one evaluator's for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from evomerge.evaluators.asking.asked import Asked
+from evomerge.evaluators.kind_of_task import KindOfTask
+from evomerge.foundations.findings import Finding
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.task_blocks import Task
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per document, and what it means; a metric is the mean over documents.
+
+    Attributes:
+        name: As the genome's ``metric:`` has it.
+        higher_is_better: Direction.
+        low: The least it can be.
+        high: The most.
+        what: In a few words, for lists of kinds.
+    """
+
+    name: str
+    higher_is_better: bool
+    low: float = -math.inf
+    high: float = math.inf
+    what: str = ""
+
+    @property
+    def worst(self) -> float:
+        """What a document gets that counts for nothing; may be infinite."""
+        return self.low if self.higher_is_better else self.high
+
+
+@dataclass(frozen=True)
+class Item(Generic[C]):
+    """A document of a task as its files have it; its number is its place among all of them.
+
+    Attributes:
+        content: What the kind makes of it.
+        asks: What it asks, as text: documents that ask the same are the same.
+        row: Everything of it that scores stand on, JSON; the text itself where there is no more.
+    """
+
+    content: C
+    asks: str
+    row: Any = None
+
+    @property
+    def stands_for(self) -> Any:
+        """What it is digested by."""
+        return self.asks if self.row is None else self.row
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A document for people to read.
+
+    Attributes:
+        prompt: What was asked.
+        answer: What was said to it.
+        target: What would have been right; may be empty.
+    """
+
+    prompt: str
+    answer: str
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What came of a document.
+
+    Attributes:
+        values: Measure -> value of this document. One that is missing, or no finite number, is in
+            no mean.
+        answer: What is kept of it for every trial: a text, an option's index, or nothing.
+        shown: For people; the first few are kept.
+    """
+
+    values: Mapping[str, float]
+    answer: int | str | None = None
+    shown: Shown | None = None
+
+
+# Requests go out, one or several at a time; their answers come in, one or as many.
+Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a task may know beside its own settings.
+
+    Attributes:
+        seed: Root seed of the run; draw from streams named after the task.
+        search_path: Folders with task definitions of the user's.
+        permissions: What the user allows tasks.
+    """
+
+    seed: int = 0
+    search_path: tuple[str, ...] = ()
+    permissions: Permissions = field(default_factory=Permissions)
+
+
+class AskingKind(KindOfTask, ABC, Generic[C]):
+    """One task of a kind that asks; made anew for each split and worker.
+
+    Args:
+        task: As the genome has it; its settings are sound.
+        around: What else it may know.
+
+    Attributes:
+        settings: What stands under its key.
+        measures: What it reports; the first is read unless the genome says. Of the class, or set
+            per task where settings decide.
+        rounds: How often it asks one after the other, at most.
+        max_new_tokens: Of the longest text that is written; 0 where none is.
+        is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
+            may cost, or be another thing tomorrow.
+        too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
+    """
+
+    measures: tuple[Measure, ...] = ()
+    rounds: int = 1
+    max_new_tokens: int = 0
+    is_verifiable: bool = True
+    too_long: str = "their beginnings are not read. Shorten the prompts."
+
+    def __init__(self, task: Task, around: Around) -> None:
+        self.task = task
+        self.around = around
+        self.settings: Any = type(self).Settings.model_validate(task.given)
+
+    @abstractmethod
+    def items(self) -> Iterable[Item[C]]:
+        """All documents of the task, in the order of its files; read once.
+
+        Raises:
+            GenomeError: a file is missing or not of its form, with the line; its ``where`` is the
+                key below the kind's own, empty for that one itself.
+        """
+
+    @abstractmethod
+    def judge(self, item: Item[C]) -> Asking:
+        """Asks what there is to ask of a document, and judges the answers.
+
+        A generator: ``reply = yield AskText(...)``, ``first, second = yield [..., ...]``, and at
+        last ``return Judgement(...)``. It depends on nothing but the document and the answers.
+        """
+
+    def findings(self) -> Iterator[Finding]:
+        """What can be known before a run, beyond the files: an endpoint, a key, a format, room.
+
+        Their ``where`` is the key below the kind's own.
+        """
+        return iter(())
+
+    def stands_on(self) -> Sequence[Any]:
+        """What scores stand on beside metric and documents, JSON: settings that change them."""
+        return ()
+
+    def guess(self, items: Sequence[Item[C]]) -> float | None:
+        """What answers drawn at random score, by the first measure; None where nobody knows."""
+        return None
