@@ -212,7 +212,9 @@ class MergeDefinition(Block):
     def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
         place = ("parameters",)
         if self._method is not None:
-            yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
+            yield from unfit_settings(
+                self._method, self.parameters, place, self._own_keys, METHODS.has_parameter
+            )
 
     @fits("merge_method", "models")
     def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
@@ -221,9 +223,8 @@ class MergeDefinition(Block):
             return
         for index, source in enumerate(self.models):
             place = ("models", index, "parameters")
-            yield from unfit_settings(
-                method, source.parameters, place, self._own_keys, of_a_model=True
-            )
+            own, known = self._own_keys, METHODS.has_parameter
+            yield from unfit_settings(method, source.parameters, place, own, known, of_a_model=True)
 
     @fits("merge_method", "parameters", "models", "base_model")
     def _parameters_are_given(self) -> Iterator[MisfitError]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.genome.merge_method import Method, MethodParameter, Scope
-from evomerge.genome.methods import METHODS
 from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.parameter_values import ParameterSettings, Setting
 
+IsKnown = Callable[[str], bool]
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _HOW_TO_SEARCH = {
     bool: "Write {choice: [true, false]} to search it.",
@@ -19,15 +19,14 @@ _HOW_TO_SEARCH = {
 }
 
 
-def is_left_out(method: Method, name: str, settings: ParameterSettings) -> bool:
+def is_left_out(method: Method, name: str, settings: ParameterSettings, known: IsKnown) -> bool:
     """Whether a recipe may hold settings here that its method makes nothing of.
 
     Fixed ones that mergekit ignores are common in published recipes. To search such a parameter
     is a mistake, as is a name that no method knows.
     """
-    known = any(name == p.name for each in METHODS.values() for p in each.parameters)
     varies = any(entry.varies for entry in settings.entries)
-    return known and not varies and not method.reads(name)
+    return known(name) and not varies and not method.reads(name)
 
 
 def unfit_settings(
@@ -35,6 +34,7 @@ def unfit_settings(
     parameters: Mapping[str, ParameterSettings],
     place: KeyPath,
     own_keys: Iterable[str],
+    known: IsKnown,
     *,
     of_a_model: bool = False,
 ) -> Iterator[MisfitError]:
@@ -45,12 +45,13 @@ def unfit_settings(
         parameters: Its settings, by name.
         place: Where they stand, below the ``genome:`` block.
         own_keys: Keys of the ``genome:`` block itself, which people write one level too deep.
+        known: Whether any method has a parameter of a name.
         of_a_model: Whether they stand under a model.
     """
     keys = set(own_keys)
     for name, settings in parameters.items():
         here = (*place, name)
-        if is_left_out(method, name, settings):
+        if is_left_out(method, name, settings, known):
             continue
         try:
             parameter = method.parameter(name)

@@ -210,6 +210,10 @@ class MethodTable(Mapping[str, Method]):
         """Adds a method that a package has registered with mergekit."""
         self._registered[method.name] = method
 
+    def has_parameter(self, name: str) -> bool:
+        """Whether any of them has a parameter of that name."""
+        return any(name == p.name for method in self.values() for p in method.parameters)
+
     def is_own(self, name: str) -> bool:
         """Whether it is one of mergekit's own."""
         return name in self._own
