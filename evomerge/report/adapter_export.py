@@ -97,10 +97,8 @@ def adapter_of(
     from evomerge.merging.factors import placed
     from evomerge.merging.lora_fit import Change, nearest_of_rank, weights_in
     from evomerge.merging.mergers import Mergers
-    from evomerge.merging.registered_methods import register_methods
     from evomerge.merging.resident import ResidentMerger
 
-    register_methods(chosen.packages, permissions)
     content = chosen.content
     device = str(content["device"])
     mergers = Mergers(
