@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.genome.methods import Base, Method, MethodParameter, Scope, method_named
+from evomerge.genome.merge_method import Base, Method, MethodParameter, Scope
+from evomerge.genome.methods import method_named
 from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
 from evomerge.recipe.layers import LAYER, LayerGroup, groups_of
@@ -209,7 +210,7 @@ def written(entries: Entries) -> Any:
 def tensors_of(architecture: Architecture, start: int, end: int) -> Iterator[str]:
     """Names of the tensors of some layers, with the embeddings or the head at the ends."""
     if start == 0:
-        yield from architecture.embeddings
+        yield from (*architecture.embeddings, *architecture.beside)
     if end == architecture.n_layers:
         yield from (*architecture.final_norm, *architecture.head)
     for layer in range(start, end):
