@@ -1,9 +1,9 @@
 """Names of what a run keeps in its own folder -> where that is; nobody else resolves them.
 
 A recipe of a run names a trained model, or a sum of adapters, by its place below the run folder,
-so that the folder can be moved; what an earlier stage of the same run keeps is ``../STAGE/`` and the
-name there. The names end in a digest of what they hold: the same name is the same in any run, and
-no Hub id.
+so that the folder can be moved; what an earlier stage of the same run keeps is ``../STAGE/`` and
+the name there. The names end in a digest of what they hold: the same name is the same in any run,
+and no Hub id.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 import pytest
-import yaml
 
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.end_to_end.test_death import found
