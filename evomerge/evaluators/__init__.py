@@ -7,6 +7,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
     "evaluator",
     {
         "name": "evomerge.evaluators.lm_eval:LmEval",
+        "judge": "evomerge.evaluators.judge.judge_task:Judge",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
     },
 )
