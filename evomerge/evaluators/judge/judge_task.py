@@ -24,7 +24,6 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
-    Measure,
     Shown,
 )
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
@@ -36,13 +35,24 @@ from evomerge.evaluators.judge.question_file import (
     questions_in,
     unanswered,
 )
-from evomerge.evaluators.judge.rating import UnreadableReplyError
+from evomerge.evaluators.judge.rating import HIGHEST, LOWEST, UnreadableReplyError
 from evomerge.evaluators.judge.remote_judge import RemoteJudge, Request, RequestLimits
 from evomerge.evaluators.judge.ruling import Duel, Grade, Ruling
+from evomerge.evaluators.kind_of_task import Measure
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.task_blocks import Task
 
 T = TypeVar("T")
+TURNS = (
+    Measure("first_turn", True, LOWEST, HIGHEST, "the same of first turns alone"),
+    Measure("second_turn", True, LOWEST, HIGHEST, "the same of second turns alone"),
+)
+SPREAD = Measure("judge_stderr", False, 0.0, what="standard error of a question's repeats")
+TOKENS = (
+    Measure("prompt_tokens", False, 0.0, what="tokens that the judge read for a question"),
+    Measure("completion_tokens", False, 0.0, what="tokens that the judge wrote for a question"),
+)
+COST = Measure("cost", False, 0.0, what="what a question's judgments cost, where prices are given")
 _N_NAMED = 5  # questions in a message
 
 
@@ -51,6 +61,7 @@ class Judge(AskingKind[JudgedQuestion]):
 
     Settings = JudgeSettings
     settings: JudgeSettings
+    measures = (Grade.measure, Duel.measure, *TURNS, SPREAD, *TOKENS, COST)
     is_verifiable = False  # a judgment costs, and may be another tomorrow
     too_long = "their beginnings are not read. Shorten the questions, or lower max_tokens."
 
@@ -59,7 +70,7 @@ class Judge(AskingKind[JudgedQuestion]):
         settings = self.settings
         self.max_new_tokens = settings.max_tokens
         self.most_missing = settings.most_missing
-        self.measures = _measures(settings)
+        self.measures = tuple(_measures(settings))
         self._prompts: Mapping[str, JudgePrompt] = {}
         self._ruling: Ruling = Grade()
         self._kept = KeptJudgments()
@@ -171,7 +182,7 @@ class Judge(AskingKind[JudgedQuestion]):
         is_whole = len(means) == len(answers)
         if is_whole:
             values[self._ruling.measure.name] = sum(means) / len(means)
-            values |= dict(zip(("first_turn", "second_turn"), means, strict=False))
+            values |= {turn.name: one for turn, one in zip(TURNS, means, strict=False)}
             values |= _spread(by_turn, self.settings.repeats)
         told = "\n\n".join(
             f"[answer {turn}]\n{answer}\n\n{self._told(own, found)}"
@@ -232,20 +243,17 @@ class _Files:
             raise GenomeError.of(self._problems)
 
 
-def _measures(settings: JudgeSettings) -> tuple[Measure, ...]:
+def _measures(settings: JudgeSettings) -> Iterator[Measure]:
+    """Those of all that come with the settings."""
     main = (Grade if settings.opponent is None else Duel).measure
-    turns = ("first_turn", "second_turn")
-    parts = (replace(main, name=name, what=f"the same of the {name[:-5]} turn") for name in turns)
-    spread = Measure("judge_stderr", False, 0.0, what="standard error of a question's repeats")
-    cost = Measure("cost", False, 0.0, what="what a question's judgments cost")
-    return (
-        main,
-        *parts,
-        *([spread] if settings.repeats > 1 else []),
-        Measure("prompt_tokens", False, 0.0, what="tokens that the judge read for a question"),
-        Measure("completion_tokens", False, 0.0, what="tokens that the judge wrote for a question"),
-        *([cost] if settings.price(0, 0) is not None else []),
-    )
+    yield main
+    for turn in TURNS:
+        yield replace(turn, low=main.low, high=main.high)
+    if settings.repeats > 1:
+        yield SPREAD
+    yield from TOKENS
+    if settings.price(0, 0) is not None:
+        yield COST
 
 
 def _tokens(settings: JudgeSettings, remarks: Sequence[Remark]) -> dict[str, float]:
@@ -253,8 +261,8 @@ def _tokens(settings: JudgeSettings, remarks: Sequence[Remark]) -> dict[str, flo
     read = float(sum(one.prompt_tokens for one in remarks))
     written = float(sum(one.completion_tokens for one in remarks))
     cost = settings.price(read, written)
-    tokens = {"prompt_tokens": read, "completion_tokens": written}
-    return tokens if cost is None else {**tokens, "cost": cost}
+    tokens = dict(zip((one.name for one in TOKENS), (read, written), strict=True))
+    return tokens if cost is None else {**tokens, COST.name: cost}
 
 
 def _spread(by_turn: Sequence[Sequence[float]], repeats: int) -> dict[str, float]:
@@ -264,7 +272,7 @@ def _spread(by_turn: Sequence[Sequence[float]], repeats: int) -> dict[str, float
     values = [sum(own) / len(own) for own in zip(*by_turn, strict=True)]
     mean = sum(values) / repeats
     variance = math.fsum((one - mean) ** 2 for one in values) / (repeats - 1)
-    return {"judge_stderr": math.sqrt(variance / repeats)}
+    return {SPREAD.name: math.sqrt(variance / repeats)}
 
 
 def _unanswered(

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from evomerge.evaluators.asking.asking_kind import Measure
 from evomerge.evaluators.judge.question_file import Answers, JudgedQuestion
 from evomerge.evaluators.judge.rating import (
     CONTEST,
@@ -16,6 +15,7 @@ from evomerge.evaluators.judge.rating import (
     rating_in,
     share_in,
 )
+from evomerge.evaluators.kind_of_task import Measure
 
 Values = Mapping[str, str]  # place of a prompt -> what stands there
 
@@ -61,7 +61,9 @@ class Ruling(ABC):
 class Grade(Ruling):
     """A rating from 1 to 10."""
 
-    measure = Measure("rating", True, LOWEST, HIGHEST, "the judge's rating, mean over turns")
+    measure = Measure(
+        "rating", True, LOWEST, HIGHEST, "what the judge gives an answer, mean over turns"
+    )
     output = RATING
     names = ("single-v1", "single-math-v1")
 
