@@ -61,7 +61,7 @@ class Judge(AskingKind[JudgedQuestion]):
 
     Settings = JudgeSettings
     settings: JudgeSettings
-    measures = (Grade.measure, Duel.measure, *TURNS, SPREAD, *TOKENS, COST)
+    measures: tuple[Measure, ...] = (Grade.measure, Duel.measure, *TURNS, SPREAD, *TOKENS, COST)
     is_verifiable = False  # a judgment costs, and may be another tomorrow
     too_long = "their beginnings are not read. Shorten the questions, or lower max_tokens."
 

@@ -61,9 +61,7 @@ class Ruling(ABC):
 class Grade(Ruling):
     """A rating from 1 to 10."""
 
-    measure = Measure(
-        "rating", True, LOWEST, HIGHEST, "what the judge gives an answer, mean over turns"
-    )
+    measure = Measure("rating", True, LOWEST, HIGHEST, "what the judge gives, mean over turns")
     output = RATING
     names = ("single-v1", "single-math-v1")
 
