@@ -11,5 +11,6 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "choice": "evomerge.evaluators.choice:ChoiceQuestions",
         "exact": "evomerge.evaluators.exact:ExactAnswers",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "judge": "evomerge.evaluators.judge.judge_task:Judge",
     },
 )
