@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
+from tests.judge.judge_files import judge_task, write_judge_files
 from tests.tiny_models import tiny_reward_model
 
 N_TEXTS = 5
@@ -32,6 +33,8 @@ class Case:
 
 
 REWARD = {"file": "prompts.json", "model": "reward_model", "max_tokens": 4, "dtype": "float32"}
+_JUDGED = judge_task(Path())
+
 CASES = {
     "name": Case(
         (
@@ -113,6 +116,18 @@ CASES = {
             ),
         },
     ),
+    "judge": Case(
+        (_JUDGED, {"judge": {**_JUDGED["judge"], "name": "thrice", "repeats": 3}}),
+        (True, True),
+        N_TEXTS,
+        {
+            "metric": ({**_JUDGED, "metric": "ratings"}, r"tasks\[0\].metric: .*mean 'rating'"),
+            "file": (
+                {"judge": {**_JUDGED["judge"], "questions": "none.jsonl"}},
+                r"tasks\[0\].judge.questions: no file 'none.jsonl'",
+            ),
+        },
+    ),
     "echo": Case(
         ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
         (True, False),
@@ -131,6 +146,8 @@ def write_files(folder: Path) -> Path:
     """What the tasks read."""
     texts = [" ".join(tiny_tasks.WORDS[i : i + 2] * 300) for i in range(N_TEXTS)]
     (folder / "texts.txt").write_text("\n\n".join(texts))
+    questions = [{"question_id": i, "category": "math", "turns": texts[:2]} for i in range(N_TEXTS)]
+    write_judge_files(folder, questions)
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
     prompts = [{"prompt": f"{word} and"} for word in tiny_tasks.WORDS[:N_TEXTS]]
