@@ -45,16 +45,20 @@ def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         help="Let tasks run code that a model wrote.",
     )
+    @click.option(
+        "--allow-code", is_flag=True, help="Run the Python code and programs that the genome names."
+    )
     @wraps(command)
     def with_permissions(
         *args: Any,
         trust_remote_code: bool,
         allow_pickle: tuple[str, ...],
         confirm_run_unsafe_code: bool,
+        allow_code: bool,
         **options: Any,
     ) -> Any:
         permissions = Permissions(
-            trust_remote_code, frozenset(allow_pickle), confirm_run_unsafe_code
+            trust_remote_code, frozenset(allow_pickle), confirm_run_unsafe_code, allow_code
         )
         return command(*args, permissions=permissions, **options)
 

@@ -8,5 +8,6 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
     {
         "name": "evomerge.evaluators.lm_eval:LmEval",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "python": "evomerge.evaluators.python_function:PythonFunction",
     },
 )
