@@ -10,7 +10,7 @@ from evomerge.checks.reference_model import others_of, reference_of
 from evomerge.foundations.findings import Finding, note, warning
 from evomerge.models.ancestry import likeness
 from evomerge.models.facts import ModelFacts
-from evomerge.models.families import layers_by_names
+from evomerge.models.family import layers_by_names
 
 UNRELATED = 0.5  # correlation of norms; fine-tunes hardly change them
 # Words in a licence's tag, strictest first, and what they demand of a merge.

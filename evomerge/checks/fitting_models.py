@@ -12,7 +12,8 @@ from evomerge.foundations.findings import Finding, error, warning
 from evomerge.foundations.reading import real_path
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts
-from evomerge.models.families import COMPUTED, family_of
+from evomerge.models.families import family_of
+from evomerge.models.family import COMPUTED, ModelPart
 
 N_SHOWN = 5  # differing tensors
 _WIDTHS = (
@@ -68,7 +69,10 @@ def architectures(context: CheckContext) -> Iterator[Finding]:
 def _fix_for_parts(*models: ModelFacts) -> str:
     has_parts = ["text_config" in model.config for model in models]
     if any(has_parts) and not all(has_parts):
-        return "Save the language model of the one with several parts alone, and merge that."
+        return (
+            "mergekit-yaml merges no text model into one that sees. Save the language model of the"
+            " latter alone and merge that, or put the text model's tensors into a copy of it."
+        )
     return "Merge models of one architecture."
 
 
@@ -86,12 +90,36 @@ def depths(context: CheckContext) -> Iterator[Finding]:
             )
 
 
+def parts_beside(context: CheckContext) -> Iterator[Finding]:
+    """Models whose parts beside the language model, e.g. those that see, have other layers."""
+    for reference, model in _pairs(context):
+        families = [family_of(one) for one in (reference, model)]
+        expected, got = (
+            {name: part.n_layers for name, part in family.parts.items() if not _writes(part)}
+            for family in families
+            if family is not None
+        )
+        differing = [name for name in expected if expected[name] != got.get(name)]
+        for name in differing:
+            yield error(
+                f"{name} of {model.name} has {got.get(name, 0)} layers, expected {expected[name]}"
+                f" as {reference.name}",
+                model.key,
+                "Merge models that see with towers of one kind.",
+            )
+
+
+def _writes(part: ModelPart) -> bool:
+    """Whether it is the language model, of whose depth others tell."""
+    return any(weight.vocabulary_axis is not None for weight in part.before)
+
+
 def own_depths(context: CheckContext) -> Iterator[Finding]:
     """Models whose configuration names another number of layers than their weights have."""
     for model in context.models:
         family = family_of(model)
-        if family is None or len(family.modules) != 1:
-            continue  # of several parts each has a depth
+        if family is None:
+            continue
         n_layers = family.n_layers(model)
         for key in ("num_hidden_layers", "n_layer"):
             told = model.text_config.get(key, n_layers)

@@ -49,8 +49,7 @@ def _has_own_head(model: ModelFacts) -> bool | None:
 def lost_heads(context: CheckContext) -> Iterator[Finding]:
     """A head that the configuration promises and the files do not hold."""
     for model in context.models:
-        is_tied = model.text_config.get("tie_word_embeddings")
-        if is_tied is False and _has_own_head(model) is False and weights_of(model):
+        if _said_to_tie(model) is False and _has_own_head(model) is False and weights_of(model):
             yield warning(
                 f"{model.name} has no tensor for its head although tie_word_embeddings is false;"
                 " mergekit takes the embeddings",
@@ -85,11 +84,18 @@ def untied_heads(context: CheckContext) -> Iterator[Finding]:
 
 def is_tied(model: ModelFacts) -> bool:
     """Whether its configuration, or the default of its type, ties the head to the embeddings."""
-    said = model.text_config.get("tie_word_embeddings")
+    said = _said_to_tie(model)
     model_type = model.text_config.get("model_type")
     if said is None and isinstance(model_type, str) and is_native(model_type):
         return ties_by_default(model_type)
     return bool(said)
+
+
+def _said_to_tie(model: ModelFacts) -> bool | None:
+    """What its configuration says, outside and inside; transformers ties where either does."""
+    key = "tie_word_embeddings"
+    said = [one[key] for one in (model.config, model.text_config) if one.get(key) is not None]
+    return any(said) if said else None
 
 
 def _other_head(model: ModelFacts) -> str:

@@ -43,6 +43,7 @@ MODEL_RULES = Rules(
     "fitting_models:one_folder_each",
     "fitting_models:architectures",
     "fitting_models:depths",
+    "fitting_models:parts_beside",
     "fitting_models:own_depths",
     "fitting_models:widths",
     "fitting_models:tensor_names",

@@ -10,11 +10,8 @@ from evomerge.checks.reference_model import some
 from evomerge.foundations.errors import nearest
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.models.facts import ModelFacts
-from evomerge.models.families import (
-    family_of,
-    known_architectures,
-    layers_by_names,
-)
+from evomerge.models.families import family_of, known_architectures
+from evomerge.models.family import layers_by_names
 from evomerge.models.native import is_native, native_types
 
 _NO_CHECKPOINT = (
@@ -144,12 +141,19 @@ def known_architecture(context: CheckContext) -> Iterator[Finding]:
         family, name = family_of(model), model.architecture
         if family is None:
             yield error(_no_definition(model), model.key, "Merge models of a known architecture.")
-        elif len(family.modules) != 1:
+        elif family.parts and not family.layer:
             yield error(
-                f"architecture {name} has several parts ({', '.join(family.modules)}), expected a"
-                " text model",
+                f"architecture {name} has several parts ({', '.join(family.parts)}), none of which"
+                " is a language model that writes",
                 model.key,
-                "Save its language model alone.",
+                "Merge decoders, or vision-language models.",
+            )
+        elif family.parts and "." not in family.layers_key:
+            yield error(
+                f"mergekit looks for {family.layers_key} of {name} outside of text_config, where"
+                " transformers 5 has put it, and stops",
+                model.key,
+                "Merge models of another architecture, e.g. Qwen2.5-VL or Qwen3-VL.",
             )
 
 

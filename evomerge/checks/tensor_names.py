@@ -10,7 +10,9 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, error
 from evomerge.models.conversion import unconvertible
 from evomerge.models.facts import ModelFacts
-from evomerge.models.families import COMPUTED, Weight, family_of
+from evomerge.models.families import family_of
+from evomerge.models.family import COMPUTED, Weight
+from evomerge.models.inferred import DEFAULT
 
 # Where a configuration says how many experts a layer has, and what their tensors' names hold.
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -32,12 +34,7 @@ def complete(context: CheckContext) -> Iterator[Finding]:
         needed = unconvertible(model, lacking)
         renaming = _renaming(needed, unknown)
         if renaming:
-            yield error(
-                f"tensor names of {model.name} begin with {renaming[0]!r}, expected"
-                f" {renaming[1]!r}",
-                model.key,
-                f"Save it with the class {model.architecture}.",
-            )
+            yield _other_names(model, *renaming)
         elif needed:
             yield _lacks(model, needed)
         elif unknown and not lacking:  # a conversion takes unknown tensors for lacking ones
@@ -47,6 +44,24 @@ def complete(context: CheckContext) -> Iterator[Finding]:
                 model.key,
                 "Use a model whose tensors mergekit knows all.",
             )
+
+
+def _other_names(model: ModelFacts, got: str, expected: str) -> Finding:
+    family = family_of(model)
+    what, fix = "", f"Save it with the class {model.architecture}."
+    if family is not None and DEFAULT in family.parts:
+        what = ", and mergekit would leave them out in silence"
+        fix = (
+            f"Load it with AutoModelForImageTextToText.from_pretrained({model.name!r}), save it"
+            " with save_pretrained(FOLDER, save_original_format=False) and name that folder."
+        )
+    elif family is not None and family.parts:
+        fix = "Rename them, or use files with the names that they have on the Hub."
+    return error(
+        f"tensor names of {model.name} begin with {got!r}, expected {expected!r}{what}",
+        model.key,
+        fix,
+    )
 
 
 def weights_of(model: ModelFacts) -> Sequence[Weight]:

@@ -10,7 +10,16 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import CausalLMOutput
 
 from evomerge.models.quiet import quiet_transformers
@@ -64,6 +73,13 @@ class PlainMixture(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
+def image_door_for(config: PreTrainedConfig) -> Any:
+    """The class of transformers by which a model that sees is loaded; None of all others."""
+    kind = type(config)
+    sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForImageTextToText if sees else None
+
+
 def module_of(built: BuiltModel) -> PreTrainedModel:
     """What a built model is, as transformers loads it; a mixture of what it loads."""
     if built.mixture is None:
@@ -74,7 +90,9 @@ def module_of(built: BuiltModel) -> PreTrainedModel:
 
 def _loaded(built: BuiltModel, folder: str) -> PreTrainedModel:
     with quiet_transformers():
-        module: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=built.trust_remote_code)
+        door = image_door_for(config) or AutoModelForCausalLM
+        module: Any = door.from_pretrained(
             folder,
             dtype=built.settings.dtype or "auto",
             trust_remote_code=built.trust_remote_code,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.parameter_values import ParameterSettings, Setting
 from evomerge.models.architecture import Architecture
@@ -82,7 +83,11 @@ class Cell:
 
 
 def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Slice, ...]:
-    """The slices of a genome, in order; one slice means no slicing."""
+    """The slices of a genome, in order; one slice means no slicing.
+
+    Raises:
+        GenomeError: it groups layers of models that have several parts.
+    """
     depth = architecture.n_layers
     granularity = definition.granularity
     by_kind = granularity in ("parameter", "tensor")
@@ -95,6 +100,8 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
     step = step or depth
     starts = list(range(0, depth, step))
     apart = granularity not in (None, "model")
+    if architecture.parts and (apart or len(starts) > 1):
+        raise _no_groups(architecture)
     first = _outside("embeddings", architecture.embeddings) if apart else ()
     head = _outside("head", architecture.head)
     last = (*head, *_outside("final norm", architecture.final_norm)) if apart else ()
@@ -117,9 +124,18 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
     )
 
 
+def _no_groups(architecture: Architecture) -> GenomeError:
+    parts = ", ".join(architecture.parts)
+    return GenomeError(
+        f"{architecture.name} has several parts ({parts}), each with layers of its own",
+        where="genome.granularity",
+        fix="Name under `modules:` the parts that are searched; layers are grouped in them.",
+    )
+
+
 def _tensors(architecture: Architecture, start: int, end: int) -> Iterator[str]:
     if start == 0:
-        yield from architecture.embeddings
+        yield from (*architecture.embeddings, *architecture.beside)
     for layer in range(start, end):
         for name in architecture.layer_tensors:
             yield name.replace("{layer}", str(layer))

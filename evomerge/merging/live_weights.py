@@ -6,7 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.core_model_loading import WeightRenaming
 
 from evomerge.foundations.errors import MergeError, ModelError
 from evomerge.merging.kernels.engine import Merged, TensorOrigin
@@ -35,7 +41,7 @@ class Weights:
         self, module: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, ties: bool = False
     ) -> None:
         self.module = module
-        homes = _homes(module.state_dict(keep_vars=True), tensors)
+        homes = _homes(module, tensors)
         if ties:
             homes = _tied(module, homes)
         _untie(module, set(homes.values()))
@@ -120,8 +126,12 @@ class Weights:
 
 
 def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """What ``AutoModelForCausalLM`` would take, which itself insists on a folder."""
+    """What ``AutoModelForCausalLM`` would take, which itself insists on a folder.
+
+    Of models that see: what ``AutoModelForImageTextToText`` would take; it reads plain text, too.
+    """
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    found = found or MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None)
     if found is None:
         raise ModelError(
             f"transformers has no causal language model for {type(config).__name__}",
@@ -131,18 +141,31 @@ def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return known
 
 
-def _homes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+def _homes(module: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Checkpoint name -> name in the model: its own, or of the one tensor it became.
 
     Checkpoint tensors without a home are those transformers does not use.
     """
+    own = module.state_dict(keep_vars=True)
     homes = {name: name for name in tensors if name in own}
-    renamed = [name for name in tensors if name not in own]
-    for home in own.keys() - tensors.keys():
+    for name in tensors.keys() - own.keys():
+        home = _renamed(module, name)
+        if home in own and home not in tensors and _same(own[home], tensors[name]):
+            homes[name] = home
+    renamed = [name for name in tensors if name not in homes]
+    for home in own.keys() - set(homes.values()):
         equal = [name for name in renamed if _same(own[home], tensors[name])]
         if len(equal) == 1:
             homes[equal[0]] = home
     return homes
+
+
+def _renamed(module: PreTrainedModel, name: str) -> str:
+    """The name in the model of a tensor that transformers only renames."""
+    for conversion in getattr(module, "_weight_conversions", None) or ():
+        if isinstance(conversion, WeightRenaming):
+            name, _ = conversion.rename_source_key(name)
+    return name
 
 
 def _same(home: torch.Tensor, tensor: torch.Tensor) -> bool:

@@ -22,7 +22,7 @@ from evomerge.merging.layer_shells import LayerShells, Row
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.mergers import Mergers
-from evomerge.merging.resident_layers import ResidentTensors, SingleModel, module_of
+from evomerge.merging.resident_layers import ResidentTensors, SingleModel, Wanted, module_of
 from evomerge.merging.structure import Structure
 from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
@@ -76,18 +76,18 @@ class PathMerger:
             self._tensors = ResidentTensors(
                 self._resident.device, self._resident.dtype_in(ends.folder)
             )
-        tensors = ends.tensors(recipe, self._tensors)
-        names, stack = ends.layer_names(len(layers)), []
-        for layer in layers:
-            deadline.check()
-            stack.append(self._layer(recipe, layer, self._tensors))
-        self._tensors.forget_unused()
+        wanted = [ends.wanted(recipe), *(self._layer(recipe, layer) for layer in layers)]
+        outer, *stack = self._tensors.rows(wanted, deadline)
+        tensors = ends.named(outer)
         shells = self._shells
         key = (ends.key, frozenset(tensors), _present(stack))
         if shells is None or shells.key != key or shells.most < len(layers):
             self._shells = shells = None  # before the next one takes memory
+            # Longer stacks will come: a shell takes no weights, another model seconds.
+            places = [*stack, *[stack[-1]] * self._room(recipe, layers)]
+            names = ends.layer_names(len(places))
             weights = self._resident.load(
-                ends.config(len(layers)), {**tensors, **_named(stack, names)}
+                ends.config(len(places)), {**tensors, **_named(places, names)}
             )
             if weights.in_place and weights.module.dtype == self._tensors.dtype:
                 shells = LayerShells.of(weights.module, weights.bound, [*tensors], names, key)
@@ -99,14 +99,9 @@ class PathMerger:
         module.generation_config = ends.folder.generation
         return LiveModel(module=module, tokenizer=ends.folder.tokenizer)
 
-    def _layer(
-        self, recipe: Recipe, layer: StackedLayer, tensors: ResidentTensors
-    ) -> list[torch.nn.Parameter | None]:
-        single = self._single(recipe, layer.model)
-        return [
-            None if planned is None else tensors.parameter(planned, layer.scale_of(planned.name))
-            for planned in single.layer(layer.layer)
-        ]
+    def _layer(self, recipe: Recipe, layer: StackedLayer) -> list[Wanted]:
+        planned = self._single(recipe, layer.model).layer(layer.layer)
+        return [Wanted(one, layer.scale_of(one.name) if one else None) for one in planned]
 
     def _single(self, recipe: Recipe, model: Any) -> SingleModel:
         passed = one_model(recipe, model)
@@ -114,11 +109,19 @@ class PathMerger:
             self._models[passed.digest] = SingleModel(self._resident.structure(passed))
         return self._models[passed.digest]
 
+    def _room(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> int:
+        """How many places a model gets beyond those of its first stack."""
+        return 0 if self._lists_layers(recipe, layers) else len(layers) // 2
+
+    def _lists_layers(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> bool:
+        """Whether its configuration can be written for its own number of layers only."""
+        return self._single(recipe, layers[0].model).lists_layers
+
     def _ends_of(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> _Ends:
         """What surrounds the layers of a stack, planned once for all with the same ends."""
-        # A configuration that lists its layers can be written for its own number of them only.
-        lists_layers = self._single(recipe, layers[0].model).lists_layers
-        n_between = len(layers) - 1 if lists_layers else min(len(layers) - 1, 1)
+        n_between = len(layers) - 1
+        if not self._lists_layers(recipe, layers):
+            n_between = min(n_between, 1)
         plan = ends_of(recipe, n_between)
         key = plan.structure_key
         if key not in self._ends:
@@ -163,17 +166,23 @@ class _Ends:
             self._names.append([weight.name for weight in self._module.layer_weights(index)])
         return self._names[:n_layers]
 
-    def tensors(self, recipe: Recipe, tensors: ResidentTensors) -> dict[str, torch.nn.Parameter]:
-        """Embeddings, final norm and head of a stack, by their names."""
-        found: dict[str, torch.nn.Parameter] = {}
+    def wanted(self, recipe: Recipe) -> list[Wanted]:
+        """Embeddings, final norm and head of a stack."""
         values = self._structure.values(ends_of(recipe, self._n_between))
-        for (planned, of_tensor), is_outer in zip(values, self._outer, strict=True):
-            if is_outer:
-                (settings,) = of_tensor.settings
-                parameter = tensors.parameter(planned, settings.get("scale"))
-                if parameter is not None:
-                    found[planned.name] = parameter
-        return found
+        return [
+            Wanted(planned, of_tensor.settings[0].get("scale"))
+            for (planned, of_tensor), is_outer in zip(values, self._outer, strict=True)
+            if is_outer
+        ]
+
+    def named(self, parameters: Row) -> dict[str, torch.nn.Parameter]:
+        """The same as parameters, by their names."""
+        names = [
+            one.name
+            for one, is_outer in zip(self._structure.tensors, self._outer, strict=True)
+            if is_outer
+        ]
+        return {name: one for name, one in zip(names, parameters, strict=True) if one is not None}
 
 
 def _present(stack: Sequence[Row]) -> tuple[tuple[bool, ...], ...]:

@@ -7,18 +7,32 @@ dtype of the live model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mergekit.architecture import ConfiguredModuleArchitecture
 from mergekit.common import dtype_from_name
 
-from evomerge.foundations.errors import MergeError
+from evomerge.foundations.deadline import Deadline
 from evomerge.merging.kernels.engine import ByMergekit, TensorOrigin
+from evomerge.merging.live_weights import refuse_not_finite
 from evomerge.merging.structure import PlannedTensor, Structure
 from evomerge.merging.values import Values
+
+
+class Wanted(NamedTuple):
+    """A tensor of a model as a stack has it.
+
+    Attributes:
+        planned: Which; None for one that its model lacks.
+        scale: What it is multiplied by; None: it is not.
+    """
+
+    planned: PlannedTensor | None
+    scale: float | None = None
+
 
 _Key = tuple[int, torch.dtype | None, float]  # source tensor, dtype on disk, factor
 
@@ -79,54 +93,87 @@ class ResidentTensors:
         self._device, self.dtype = device, dtype
         self._whole: dict[_Key, torch.nn.Parameter] = {}
         self._scaled: dict[_Key, torch.nn.Parameter] = {}
-        self._used: set[_Key] = set()
+        self._free: dict[torch.Size, list[torch.Tensor]] = {}  # of scaled ones that nobody uses
         self._sources: dict[int, torch.Tensor] = {}  # whose ids are keys
+        self._largest: dict[int, torch.Tensor] = {}
 
-    def parameter(self, planned: PlannedTensor, scale: float | None) -> torch.nn.Parameter | None:
-        """A tensor times a factor, rounded as mergekit does; None where its model has none.
+    def rows(
+        self, wanted: Sequence[Sequence[Wanted]], deadline: Deadline
+    ) -> list[list[torch.nn.Parameter | None]]:
+        """Tensors times factors, rounded as mergekit does; None for what a model lacks.
+
+        Scaled tensors that are not among them are overwritten: fresh memory takes the system
+        several times what a product takes.
+
+        Args:
+            wanted: Each row is of one layer, or of what surrounds the layers.
+            deadline: Looked at between rows.
 
         Raises:
             MergeError: a weight is not finite.
+            TrialTimeoutError: the deadline is over.
         """
-        stored = next(iter(planned.inputs.stored().values()), None)
-        if stored is None:
+        keys = [[_key_of(one) for one in row] for row in wanted]
+        for key in self._scaled.keys() - {key for row in keys for key in row}:
+            tensor = self._scaled.pop(key).data
+            self._free.setdefault(tensor.shape, []).append(tensor)
+        found = []
+        for row, of_row in zip(wanted, keys, strict=True):
+            deadline.check()
+            found.append([self._parameter(*one) for one in zip(row, of_row, strict=True)])
+        return found
+
+    def _parameter(self, wanted: Wanted, key: _Key | None) -> torch.nn.Parameter | None:
+        if key is None or wanted.planned is None:
             return None
-        key = (id(stored[0]), dtype_from_name(planned.out_dtype), 1.0 if scale is None else scale)
         kept = self._whole if key[-1] == 1.0 else self._scaled
-        self._used.add(key)
         if key not in kept:
-            self._sources[id(stored[0])] = stored[0]
-            tensor = _made(planned, *stored, key).to(self._device)
-            tensor = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-            _refuse_not_finite(planned.name, tensor)
-            kept[key] = torch.nn.Parameter(tensor, requires_grad=False)
+            kept[key] = torch.nn.Parameter(self._made(wanted.planned, key), requires_grad=False)
         return kept[key]
 
-    def forget_unused(self) -> None:
-        """Drops scaled tensors that nobody asked for since the last call."""
-        self._scaled = {key: kept for key, kept in self._scaled.items() if key in self._used}
-        self._used.clear()
+    def _made(self, planned: PlannedTensor, key: _Key) -> torch.Tensor:
+        """The tensor as it runs; the source itself where every rounding would keep it."""
+        _, on_disk, scale = key
+        (source, work), *_ = planned.inputs.stored().values()
+        self._sources[id(source)] = source
+        if scale == 1.0 and not source.is_floating_point():
+            return source.to(self._device)
+        work = work or source.dtype
+        is_kept = torch.promote_types(source.dtype, work) == work and source.dtype == on_disk
+        if scale == 1.0 and is_kept:
+            home = source.to(self._device, self.dtype)
+            refuse_not_finite([(planned.name, home)])
+            return home
+        free = self._free.get(source.shape)
+        home = (
+            free.pop() if free else torch.empty_like(source, dtype=self.dtype, device=self._device)
+        )
+        if source.dtype == work == self.dtype and on_disk in (None, work):
+            torch.mul(source, scale, out=home)  # as mergekit does, which takes new memory for it
+            is_finite = bool(torch.isfinite(self._largest_of(source) * scale))
+        else:
+            is_finite = ByMergekit(_origin(planned, scale)).write(home)
+        if not is_finite:
+            refuse_not_finite([(planned.name, home)])
+        return home
+
+    def _largest_of(self, source: torch.Tensor) -> torch.Tensor:
+        """Its largest absolute value: no other is infinite before it, whatever the factor."""
+        if id(source) not in self._largest:
+            low, high = torch.aminmax(source)
+            self._largest[id(source)] = torch.maximum(-low, high)
+        return self._largest[id(source)]
 
 
-def _made(
-    planned: PlannedTensor, source: torch.Tensor, work: torch.dtype | None, key: _Key
-) -> torch.Tensor:
-    """The tensor in its dtype on disk; the source itself where every rounding would keep it."""
-    _, on_disk, scale = key
-    work = work or source.dtype
-    is_kept = torch.promote_types(source.dtype, work) == work and source.dtype == on_disk
-    if scale == 1.0 and (is_kept or not source.is_floating_point()):
-        return source
+def _origin(planned: PlannedTensor, scale: float) -> TensorOrigin:
     settings: Mapping[str, Any] = {"scale": scale}
-    models = tuple(planned.inputs.stored())
-    result = ByMergekit(TensorOrigin(planned, Values({}, models, (settings,)))).result
-    if result is None:
-        raise ValueError(f"mergekit leaves out {planned.name}")
-    return result if on_disk is None else result.to(on_disk)
+    return TensorOrigin(planned, Values({}, tuple(planned.inputs.stored()), (settings,)))
 
 
-def _refuse_not_finite(name: str, tensor: torch.Tensor) -> None:
-    if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
-        return
-    if not torch.isfinite(tensor).all():
-        raise MergeError("the merged weights are not finite", where=name)
+def _key_of(wanted: Wanted) -> _Key | None:
+    """What a tensor depends on; None where its model has none."""
+    planned, scale = wanted
+    stored = None if planned is None else next(iter(planned.inputs.stored().values()), None)
+    if planned is None or stored is None:
+        return None
+    return id(stored[0]), dtype_from_name(planned.out_dtype), 1.0 if scale is None else scale

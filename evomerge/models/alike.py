@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evomerge.models.facts import AdapterFacts, FileFacts, ModelFacts, TensorFacts
-from evomerge.models.families import Weight, family_of
+from evomerge.models.families import family_of
+from evomerge.models.family import Weight
 from evomerge.models.same_bytes import SameBytes, Stored
 
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}

@@ -12,6 +12,8 @@ from evomerge.genome.model_names import ModelName
 class Architecture:
     """The tensors that all models of a merge have in common, by place.
 
+    Of models with several parts the layers are those of the language model.
+
     Attributes:
         name: Class name as in ``config.json``, e.g. ``"LlamaForCausalLM"``.
         n_layers: Number of transformer layers.
@@ -25,6 +27,8 @@ class Architecture:
         lists_layers: Whether its configuration says of every layer which kind it is.
         has_buffers: Whether checkpoints hold buffers beside them that transformers computes itself.
         has_own_width: Whether its heads together are of another width than its hidden states.
+        beside: Names of the tensors of the parts beside the language model, e.g. one that sees.
+        parts: Name -> part, where there are several; together they have all tensors.
         alike: Tensor name -> model -> a number, the same for models that hold equal tensors
             there; tensors and models are left out where nothing is known to be equal.
     """
@@ -39,6 +43,8 @@ class Architecture:
     depths: Mapping[ModelName, int] = field(default_factory=dict)
     lists_layers: bool = False
     has_own_width: bool = False
+    beside: tuple[str, ...] = ()
+    parts: Mapping[str, Architecture] = field(default_factory=dict)
     alike: Mapping[str, Mapping[ModelName, int]] = field(default_factory=dict, compare=False)
 
     def depth_of(self, model: ModelName) -> int:
@@ -58,7 +64,7 @@ class Architecture:
             for layer in range(self.n_layers)
             for name in self.layer_tensors
         )
-        return (*self.embeddings, *layers, *self.final_norm, *self.head)
+        return (*self.embeddings, *layers, *self.final_norm, *self.head, *self.beside)
 
     def agree(self, models: Iterable[ModelName], tensors: Iterable[str]) -> bool:
         """Whether some models are known to hold equal tensors, at each of some names."""

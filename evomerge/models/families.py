@@ -7,108 +7,29 @@ families that mergekit defines in Python are asked from it.
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from evomerge.foundations.reading import listed, read_text
 from evomerge.models.facts import ModelFacts
+from evomerge.models.family import Family, ModelPart, Weight, layers_by_names
+from evomerge.models.inferred import inferred
 
-# Buffers of old checkpoints that transformers computes itself today.
-COMPUTED = (".inv_freq", ".attention.bias", ".attn.bias", ".masked_bias", ".position_ids")
+_LANGUAGE = "text_decoder"  # mergekit's name for it
 _IN_PYTHON = ("AfmoeForCausalLM", "Glm4MoeForCausalLM")
-_LAYER_INDEX = re.compile(r"\.(\d{1,9})\.")
-MAX_LAYERS = 10_000  # more is a mistake of the configuration, and would be listed for minutes
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One tensor of a family, or of each of its layers.
-
-    Attributes:
-        name: With ``{layer}`` for the layer's index.
-        vocabulary_axis: The axis that token ids index; None where there is none.
-        is_optional: Whether models may be without it.
-        others: Names it may have instead.
-    """
-
-    name: str
-    vocabulary_axis: int | None = None
-    is_optional: bool = False
-    others: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name, its own first."""
-        return (self.name, *self.others)
-
-    def of_layer(self, index: int) -> Weight:
-        """The tensor of one layer."""
-        name, *others = (text.replace("{layer}", str(index)) for text in self.names)
-        return replace(self, name=name, others=tuple(others))
-
-
-@dataclass(frozen=True)
-class Family:
-    """What mergekit knows of an architecture.
-
-    Attributes:
-        modules: Names of its parts; evomerge merges families of one part.
-        before: Tensors before the first layer.
-        layer: Tensors of each layer.
-        after: Tensors after the last layer.
-        layers_key: Where the configuration has the number of layers.
-    """
-
-    modules: tuple[str, ...]
-    before: tuple[Weight, ...] = ()
-    layer: tuple[Weight, ...] = ()
-    after: tuple[Weight, ...] = ()
-    layers_key: str = "num_hidden_layers"
-
-    def n_layers(self, model: ModelFacts) -> int:
-        """Number of layers by the configuration, else by the tensor names."""
-        configured = model.configured(self.layers_key)
-        if isinstance(configured, int) and 0 < configured <= MAX_LAYERS:
-            return configured
-        return layers_by_names(model)
-
-    def weights(self, n_layers: int) -> Iterator[Weight]:
-        """Every tensor of a model with so many layers."""
-        yield from self.before
-        for index in range(n_layers):
-            for weight in self.layer:
-                yield weight.of_layer(index)
-        yield from self.after
-
-
-def layers_by_names(model: ModelFacts) -> int:
-    """Number of layers by the numbers in the tensor names, in the largest stack that they show.
-
-    Projectors and towers beside it are numbered, too.
-    """
-    n_bytes: dict[str, int] = defaultdict(int)
-    last: dict[str, int] = {}
-    for name, tensor in model.tensors.items():
-        found = _LAYER_INDEX.search(name)
-        if found is not None:
-            stack = name[: found.start()]
-            n_bytes[stack] += tensor.n_bytes
-            last[stack] = max(last.get(stack, 0), int(found.group(1)))
-    if not last:
-        return 0
-    largest = max(last, key=lambda stack: (n_bytes[stack], last[stack]))
-    return min(1 + last[largest], len(model.tensors))
 
 
 def family_of(model: ModelFacts) -> Family | None:
-    """The family of a model as mergekit chooses it; None where mergekit has no definition."""
+    """The family of a model as mergekit chooses it; None where mergekit has no definition.
+
+    It infers one for models that see, from the tensors that their class has.
+    """
     name = model.architecture
     if name in _IN_PYTHON:
         return _from_mergekit(model)
@@ -117,7 +38,7 @@ def family_of(model: ModelFacts) -> Family | None:
         found = [
             one for one in found if one.get("model_type", "") == model.config.get("model_type")
         ]
-    return _family(found[0], model) if found else None
+    return _family(found[0], model) if found else inferred(model)
 
 
 def known_architectures() -> list[str]:
@@ -141,24 +62,53 @@ def _definitions() -> dict[str, list[dict[str, Any]]]:
 
 
 def _family(definition: Mapping[str, Any], model: ModelFacts) -> Family:
-    modules = definition.get("modules")
-    if modules is not None:
-        return Family(tuple(modules))
+    parts = definition.get("modules")
+    if parts is None:
+        return _one(definition, model)
+    found = {
+        name: _one(part["architecture"], model, part.get("weight_prefix") or "")
+        for name, part in parts.items()
+    }
+    return replace(
+        found.get(_LANGUAGE, Family()),
+        parts={
+            name: ModelPart(one.before, one.layer, one.after, _depth(parts[name], one, model))
+            for name, one in found.items()
+        },
+    )
+
+
+def _one(definition: Mapping[str, Any], model: ModelFacts, prefix: str = "") -> Family:
+    """The family of a text model, or one part of several as if it were one."""
     key = definition.get("num_layers_config_key") or "num_hidden_layers"
-    n_layers = Family(("",), layers_key=key).n_layers(model)
+    n_layers = Family(layers_key=key).n_layers(model)
     return Family(
-        modules=("default",),
-        before=_weights(definition["pre_weights"], n_layers),
-        layer=_weights(definition["layer_templates"]["weights"], n_layers),
-        after=_weights(definition["post_weights"], n_layers),
+        before=_weights(definition["pre_weights"], n_layers, prefix),
+        layer=_weights(definition["layer_templates"]["weights"], n_layers, prefix),
+        after=_weights(definition["post_weights"], n_layers, prefix),
         layers_key=key,
     )
 
 
-def _weights(entries: list[dict[str, Any]], n_layers: int) -> tuple[Weight, ...]:
+def _depth(part: Mapping[str, Any], family: Family, model: ModelFacts) -> int:
+    """Layers of a part: mergekit's own number, the configuration's, or those of its tensors."""
+    own = part["architecture"].get("override_num_layers")
+    configured = model.configured(family.layers_key)
+    if own is not None or isinstance(configured, int):
+        return int(configured if own is None else own)
+    stored = (
+        any(weight.of_layer(index).name in model.tensors for weight in family.layer)
+        for index in count()
+    )
+    return next(index for index, is_there in enumerate(stored) if not is_there)
+
+
+def _weights(
+    entries: Sequence[Mapping[str, Any]], n_layers: int, prefix: str
+) -> tuple[Weight, ...]:
     def filled(template: str) -> str:
         text = template.replace("${layer_index}", "{layer}")
-        return text.replace("${num_layers}", str(n_layers))
+        return prefix + text.replace("${num_layers}", str(n_layers))
 
     return tuple(
         Weight(
@@ -195,7 +145,6 @@ def _from_mergekit(model: ModelFacts) -> Family:
         for n, w in {**first, **last}.items()
     )
     return Family(
-        modules=("default",),
         before=tuple(map(_of_theirs, known.pre_weights(config))),
         layer=tuple(layer),
         after=tuple(map(_of_theirs, known.post_weights(config))),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evomerge.foundations.errors import ModelError
 from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
 from evomerge.models.facts import ModelFacts
-from evomerge.models.families import COMPUTED, Weight, family_of
+from evomerge.models.families import family_of
+from evomerge.models.family import COMPUTED, ModelPart, Weight
 from evomerge.models.native import lists_layers
 
 
@@ -24,37 +26,55 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
     """
     first = models[0]
     family = family_of(first)
-    if family is None or len(family.modules) != 1:
+    if family is None or not family.layer:
         raise ModelError(
-            f"architecture {first.architecture} is not a text model that mergekit knows",
+            f"architecture {first.architecture} is no language model that mergekit knows",
             where=first.key,
         )
     n_layers = family.n_layers(first)
     present = {name for model in models for name in model.tensors}
-
-    def stored(weights: Sequence[Weight]) -> Iterator[Weight]:
-        """Weights that a merge has: all that must be there, and optional ones some model has."""
-        for weight in weights:
-            in_layers = (weight.of_layer(index).name for index in range(max(n_layers, 1)))
-            if not weight.is_optional or any(name in present for name in in_layers):
-                yield weight
-
-    def names(weights: Sequence[Weight]) -> tuple[str, ...]:
-        return tuple(w.name for w in stored(weights) if not w.name.endswith(COMPUTED))
-
     depths = {ModelName.model_validate(one.reference): family.n_layers(one) for one in models}
-    return Architecture(
+    whole = ModelPart(family.before, family.layer, family.after, n_layers)
+    return replace(
+        _of_part(whole, present),
         name=first.architecture,
-        n_layers=n_layers,
-        embeddings=names(family.before),
-        layer_tensors=names(family.layer),
-        final_norm=names([w for w in family.after if w.vocabulary_axis is None]),
-        head=names([w for w in family.after if w.vocabulary_axis is not None]),
         depths={name: depth for name, depth in depths.items() if depth != n_layers},
         lists_layers=lists_layers(str(first.text_config.get("model_type", ""))),
         has_own_width=_has_own_width(first.text_config),
-        has_buffers=any(w.name.endswith(COMPUTED) for w in stored(family.layer)),
+        beside=tuple(_stored(family.beside(n_layers), present)),
+        parts={name: _of_part(part, present) for name, part in family.parts.items()},
     )
+
+
+def _of_part(part: ModelPart, present: Collection[str]) -> Architecture:
+    """A part, with the tensors that a merge has: all that must be there, and what some model has.
+
+    Args:
+        part: The part.
+        present: Names of all tensors of all models.
+    """
+    of_layers = {
+        weight: any(weight.of_layer(index).name in present for index in range(part.n_layers))
+        for weight in part.layer
+    }
+    layer = [weight for weight, is_there in of_layers.items() if is_there or not weight.is_optional]
+    return Architecture(
+        name="",
+        n_layers=part.n_layers,
+        embeddings=tuple(_stored(part.before, present)),
+        layer_tensors=tuple(w.name for w in layer if not w.name.endswith(COMPUTED)),
+        final_norm=tuple(_stored((w for w in part.after if w.vocabulary_axis is None), present)),
+        head=tuple(_stored((w for w in part.after if w.vocabulary_axis is not None), present)),
+        has_buffers=any(weight.name.endswith(COMPUTED) for weight in layer),
+    )
+
+
+def _stored(weights: Iterable[Weight], present: Collection[str]) -> Iterator[str]:
+    """Names of the tensors that a merge has, without what transformers computes itself."""
+    for weight in weights:
+        is_there = not weight.is_optional or weight.name in present
+        if is_there and not weight.name.endswith(COMPUTED):
+            yield weight.name
 
 
 def _has_own_width(config: Mapping[str, Any]) -> bool:

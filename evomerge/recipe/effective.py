@@ -209,7 +209,7 @@ def written(entries: Entries) -> Any:
 def tensors_of(architecture: Architecture, start: int, end: int) -> Iterator[str]:
     """Names of the tensors of some layers, with the embeddings or the head at the ends."""
     if start == 0:
-        yield from architecture.embeddings
+        yield from (*architecture.embeddings, *architecture.beside)
     if end == architecture.n_layers:
         yield from (*architecture.final_norm, *architecture.head)
     for layer in range(start, end):

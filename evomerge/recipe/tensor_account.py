@@ -16,7 +16,8 @@ from evomerge.foundations.counted import counted
 from evomerge.genome.model_names import ModelName
 from evomerge.models.conversion import conversions
 from evomerge.models.facts import ModelFacts
-from evomerge.models.families import COMPUTED, Family, Weight, family_of
+from evomerge.models.families import family_of
+from evomerge.models.family import COMPUTED, ModelPart, Weight
 from evomerge.recipe.plain import Recipe
 
 _FLOATS = ("F", "BF")  # how dtypes of numbers that can be merged begin in a header
@@ -68,72 +69,127 @@ def accounts_of(recipe: Recipe, models: Iterable[ModelFacts]) -> Iterator[Tensor
     """
     for model in models if recipe.keeps_merges_whole else ():
         family = family_of(model)
-        if family is None or len(family.modules) != 1 or not model.tensors or model.missing:
+        if family is None or not family.layer or not model.tensors or model.missing:
             continue
         name = ModelName.model_validate(model.reference)
-        reads = [_Reads.of(one, name, family.n_layers(model)) for one in recipe.documents]
-        yield _account(model, family, reads)
+        whole = ModelPart(family.before, family.layer, family.after, family.n_layers(model))
+        parts = family.parts or {"": whole}
+        read = [
+            _ReadPart(part, [_Reads.of(one, name, key, part) for one in recipe.documents], key)
+            for key, part in parts.items()
+        ]
+        yield _account(model, read)
 
 
 @dataclass(frozen=True)
 class _Reads:
-    """What one merge reads of a model: some layers, what is before them, what is after them."""
+    """What one merge reads of a part of a model: some layers, what is before and after them.
+
+    Attributes:
+        layers: These layers.
+        before: Whether it reads what is before them.
+        after: Whether it reads what is after them.
+        is_alone: Whether the part is taken from this model alone.
+    """
 
     layers: frozenset[int]
     before: bool
     after: bool
+    is_alone: bool = False
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], model: ModelName, n_layers: int) -> _Reads:
-        modules = list((document.get("modules") or {"": document}).values())
+    def of(
+        cls, document: Mapping[str, Any], model: ModelName, part: str, known: ModelPart
+    ) -> _Reads:
+        modules = document.get("modules")
+        if modules and part:
+            modules = {part: modules[part]} if part in modules else {"": {}}
+        modules = list((modules or {"": document}).values())
         slices = [slice_ for module in modules for slice_ in module.get("slices") or ()]
         whole = [entry for module in modules for entry in module.get("models") or ()]
+        has_modules = bool(document.get("modules"))
         if not slices:
-            # mergekit adds the base to the models, wherever it is not one of them
-            named = [entry["model"] for entry in whole] + [document.get("base_model")]
-            is_read = model in map(_name, named)
-            return cls(frozenset(range(n_layers) if is_read else ()), is_read, is_read)
+            named = [_name(entry["model"]) for entry in whole]
+            base = _name(document.get("base_model"))
+            if whole and base is not None and base not in named:
+                named.append(base)  # mergekit adds it to the models
+            is_read = model in named
+            layers = frozenset(range(known.n_layers) if is_read else ())
+            return cls(layers, is_read, is_read, has_modules and named == [model])
         found: set[int] = set()
-        for source in (source for slice_ in slices for source in slice_["sources"]):
+        sources = [source for slice_ in slices for source in slice_["sources"]]
+        for source in sources:
             if _name(source["model"]) == model:
                 found.update(range(*map(int, source["layer_range"])))
         first, last = (
             [_name(s["model"]) for s in part["sources"]] for part in (slices[0], slices[-1])
         )
-        return cls(frozenset(found), model in first, model in last[: len(first)])
+        is_alone = has_modules and {_name(source["model"]) for source in sources} == {model}
+        return cls(frozenset(found), model in first, model in last[: len(first)], is_alone)
 
 
-def _account(model: ModelFacts, family: Family, reads: Sequence[_Reads]) -> TensorAccount:
-    layers = frozenset().union(*(one.layers for one in reads))
-    is_read = bool(layers) or any(one.before or one.after for one in reads)
-    n_layers = family.n_layers(model)
+@dataclass(frozen=True)
+class _ReadPart:
+    """A part of a model, and what each merge reads of it."""
+
+    part: ModelPart
+    reads: Sequence[_Reads]
+    name: str
+
+    @property
+    def layers(self) -> frozenset[int]:
+        return frozenset().union(*(one.layers for one in self.reads))
+
+    @property
+    def before(self) -> bool:
+        return any(one.before for one in self.reads)
+
+    @property
+    def after(self) -> bool:
+        return any(one.after for one in self.reads)
+
+    @property
+    def is_read(self) -> bool:
+        return bool(self.layers) or self.before or self.after
+
+
+def _account(model: ModelFacts, parts: Sequence[_ReadPart]) -> TensorAccount:
+    is_read = any(part.is_read for part in parts)
     taken = _Taken(model)
     merged: set[str] = set()
+    carried: dict[str, str] = {}
     left_out: dict[str, str] = {}
 
-    def place(weights: Iterable[Weight], why_not: str) -> None:
+    def place(weights: Iterable[Weight], why_not: str, alone: str) -> None:
         for weight in weights:
             found = taken.by(weight)
             if why_not:
                 left_out.update(dict.fromkeys(found, why_not if is_read else _UNREAD))
                 continue
             merged.update(found)
+            carried.update(dict.fromkeys(found, alone) if alone else ())
             for name in {*weight.names} & model.tensors.keys() - {*found}:
                 left_out.setdefault(name, f"mergekit takes {found[0]} in its place")
 
-    place(family.before, "" if any(one.before for one in reads) else _UNREAD_END)
-    for index in range(n_layers):
-        of_layer = (weight.of_layer(index) for weight in family.layer)
-        place(of_layer, "" if index in layers else _UNREAD_LAYER)
-    place(family.after, "" if any(one.after for one in reads) else _UNREAD_END)
+    for one in parts:
+        part, is_alone = one.part, any(reads.is_alone for reads in one.reads)
+        alone = f"the recipe takes {one.name} from this model alone" if is_alone else ""
+        other = f"the recipe takes {one.name} from other models"
+        elsewhere = other if one.name and not one.is_read else ""
+        place(part.before, "" if one.before else elsewhere or _UNREAD_END, alone)
+        for index in range(part.n_layers):
+            of_layer = (weight.of_layer(index) for weight in part.layer)
+            place(of_layer, "" if index in one.layers else elsewhere or _UNREAD_LAYER, alone)
+        place(part.after, "" if one.after else elsewhere or _UNREAD_END, alone)
     rest = model.tensors.keys() - merged - left_out.keys()
     left_out.update({n: _COMPUTED if n.endswith(COMPUTED) else _NO_PLACE for n in rest})
-    carried = {n for n in merged if not model.tensors[n].dtype.startswith(_FLOATS)}
+    copied = {n for n in merged if not model.tensors[n].dtype.startswith(_FLOATS)}
+    carried.update(dict.fromkeys(copied, _COPIED))
     return TensorAccount(
         model.name,
         model.key,
-        frozenset(merged - carried),
-        dict.fromkeys(sorted(carried), _COPIED),
+        frozenset(merged - carried.keys()),
+        dict(sorted(carried.items())),
         {name: why for name, why in sorted(left_out.items()) if name not in merged},
     )
 

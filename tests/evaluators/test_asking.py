@@ -108,6 +108,11 @@ def test_drawn_texts_are_drawn_by_the_seed(live_model):
     assert first.documents[0].answer != made(TWO[0]).evaluate(live_model).documents[0].answer
 
 
+def test_settings_that_no_genome_was_checked_for_are_told_as_a_mistake_of_the_task():
+    with pytest.raises(GenomeError, match=r"tasks\[1\].echo.temperature: .*, got 'hot'. Run"):
+        made(TWO[0], {"echo": {"temperature": "hot"}})
+
+
 def test_a_document_that_cannot_be_judged_is_named(live_model):
     with pytest.raises(EvaluationError, match="document 0 of 'bad' cannot be judged: ZeroDiv"):
         made({"echo": {"name": "bad", "fails": True}}).evaluate(live_model)

@@ -50,7 +50,7 @@ def test_a_vocabulary_of_another_size_fits(tmp_path: Path) -> None:
 def test_an_architecture_that_mergekit_does_not_know_is_refused(tmp_path: Path) -> None:
     (model,) = facts(tiny_model(tmp_path))
     unknown = ModelFacts(config={"architectures": ["Zebra"]}, tensors=model.tensors, key="m")
-    with pytest.raises(ModelError, match="m: architecture Zebra is not a text model"):
+    with pytest.raises(ModelError, match="m: architecture Zebra is no language model"):
         describe([unknown])
 
 

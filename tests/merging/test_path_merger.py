@@ -100,6 +100,46 @@ def test_layers_that_run_twice_are_in_memory_once(tmp_path: Path) -> None:
     assert merger._resident.homes is None  # one model is in memory, not two
 
 
+def test_a_stack_with_a_few_layers_more_runs_in_the_same_model(tmp_path: Path) -> None:
+    models = tiny_family(tmp_path)[1:]
+    merger = merger_of()
+    short: Hops = [(0, 0, 1.0), (0, 1, 0.7)]
+    longer = [*short, (1, 1, 0.7)]
+    module = merger.merge(recipe_of(models, short)).module
+    recipe = recipe_of(models, longer)
+    live = merger.merge(recipe)
+    assert live.module is module
+    assert_equals_folder(live, build_in_process(recipe.config, tmp_path / "built"))
+
+
+def test_memory_of_a_scaled_tensor_serves_the_next_stack(tmp_path: Path) -> None:
+    models = tiny_family(tmp_path)[1:]
+    merger = merger_of()
+
+    def at(scale: float) -> int:
+        module: Any = merger.merge(recipe_of(models, [(0, 0, 1.0), (0, 1, scale)])).module
+        return int(module.model.layers[1].mlp.down_proj.weight.data_ptr())
+
+    places = [at(scale) for scale in (0.5, 0.5, 0.7)]
+    assert len(set(places)) == 1
+    recipe = recipe_of(models, [(1, 0, 0.7), (0, 1, 0.7)])
+    live = merger.merge(recipe)
+    assert_equals_folder(live, build_in_process(recipe.config, tmp_path / "built"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_scale_that_no_number_holds_is_a_failed_merge(tmp_path: Path, dtype: str) -> None:
+    models = tiny_family(tmp_path, dtype=dtype)[1:]
+    merger = merger_of()
+    for scale in (1e40, 0.5, float("inf")):
+        recipe = recipe_of(models, [(0, 0, 1.0), (0, 1, scale)], out_dtype=dtype)
+        if scale == 0.5:
+            merger.merge(recipe)
+            continue
+        with pytest.raises(MergeError, match=r"layers\.1.* not finite"):
+            merger.merge(recipe)
+
+
 def test_models_of_different_depths_share_a_stack(tmp_path: Path) -> None:
     small = tiny_model(tmp_path / "small")
     large = tiny_model(tmp_path / "large", seed=1, num_hidden_layers=4)

@@ -110,7 +110,7 @@ SITUATIONS = {
     ),
     "5 several parts": (
         [config(architectures=["Qwen2VLForConditionalGeneration"], model_type="qwen2_vl")],
-        r"has several parts \(text_decoder, multi_modal_projector, vision_tower\)",
+        r"looks for num_hidden_layers of Qwen2VLForConditionalGeneration outside of text_config",
         "error",
     ),
     "6 ancestor by norms": (
@@ -386,7 +386,7 @@ def test_a_hybrid_without_experts_is_refused_for_mergekits_definition(key):
     assert "lacks" in line  # something else is missing, too
 
 
-def test_a_model_of_several_parts_is_refused_once():
+def test_a_model_that_sees_is_no_mistake():
     settings = {
         "architectures": ["Qwen2_5_VLForConditionalGeneration"],
         "model_type": "qwen2_5_vl",
@@ -397,9 +397,15 @@ def test_a_model_of_several_parts_is_refused_once():
     names += [f"visual.merger.mlp.{i}.c" for i in (0, 2)]
     tensors = {name: TensorFacts((9,), "F32", 36) for name in names}
     model = ModelFacts(name="vl", key="genome.models[0]", config=settings, tensors=tensors)
+    assert not [f for rule in (known_architecture, own_depths) for f in rule(context_of(model))]
+
+
+def test_a_model_that_reads_and_another_part_that_writes_is_refused_once():
+    settings = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}
+    model = ModelFacts(name="t5", key="genome.models[0]", config=settings)
     found = [str(f) for rule in (known_architecture, own_depths) for f in rule(context_of(model))]
     assert len(found) == 1
-    assert "has several parts (text_decoder, multi_modal_projector, vision_tower)" in found[0]
+    assert "has several parts (decoder, encoder, shared), none of which is a" in found[0]
 
 
 def context_of(model: ModelFacts) -> CheckContext:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import ValidationError
+
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.asking.asked import AskLikelihood, AskText, AskTextLikelihood
 from evomerge.evaluators.asking.asking_kind import Around, AskingKind
@@ -20,8 +22,9 @@ from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, why
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, RunError, why
 from evomerge.foundations.findings import Finding
+from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -48,8 +51,7 @@ class AskingEvaluator(Evaluator):
         super().__init__(*given, **more)
         self._respondents = {}
         around = Around(self.seed, self.search_path, self.permissions)
-        kinds = [cast("type[AskingKind[Any]]", EVALUATORS[task.kind]) for task in self.tasks]
-        self._kinds = [kind(task, around) for kind, task in zip(kinds, self.tasks, strict=True)]
+        self._kinds = [_made(task, around, f"tasks[{i}]") for i, task in enumerate(self.tasks)]
 
     @property
     def means(self) -> str:  # type: ignore[override]  # of a class elsewhere, of its tasks here
@@ -180,6 +182,26 @@ class AskingEvaluator(Evaluator):
     def _respondent_of(self, model: LiveModel) -> EngineRespondent:
         engine = self.engine(model.tokenizer, self.settings.batch_size, self.settings.engine)
         return EngineRespondent(engine, self.settings, self.seed)
+
+
+def _made(task: Task, around: Around, where: str) -> AskingKind[Any]:
+    """A task's kind with its settings.
+
+    Raises:
+        GenomeError: these are not sound, which a genome's own check tells with lines.
+    """
+    kind = cast("type[AskingKind[Any]]", EVALUATORS[task.kind])
+    try:
+        return kind(task, around)
+    except ValidationError as error:
+        raise GenomeError.of(
+            Problem(
+                f"{details['msg']}, got {details['input']!r}",
+                ".".join([where, task.kind, *map(str, details["loc"])]),
+                f"Run `evomerge list evaluators --full` for what {task.kind} takes.",
+            )
+            for details in error.errors(include_url=False)
+        ) from error
 
 
 def _told_of_length(task: AskingTask, reader: PromptReader, longest: int) -> str:

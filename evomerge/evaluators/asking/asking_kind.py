@@ -24,7 +24,6 @@ samples for people, mixtures and ``verify`` are one evaluator's for all of them.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,30 +36,6 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import Task
 
 C = TypeVar("C")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number per document, and what it means; a metric is the mean over documents.
-
-    Attributes:
-        name: As the genome's ``metric:`` has it.
-        higher_is_better: Direction.
-        low: The least it can be.
-        high: The most.
-        what: In a few words, for lists of kinds.
-    """
-
-    name: str
-    higher_is_better: bool
-    low: float = -math.inf
-    high: float = math.inf
-    what: str = ""
-
-    @property
-    def worst(self) -> float:
-        """What a document gets that counts for nothing; may be infinite."""
-        return self.low if self.higher_is_better else self.high
 
 
 @dataclass(frozen=True)
@@ -153,7 +128,6 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
     """
 
-    measures: tuple[Measure, ...] = ()
     rounds: int = 1
     max_new_tokens: int = 0
     is_verifiable: bool = True

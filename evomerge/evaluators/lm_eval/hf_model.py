@@ -18,7 +18,7 @@ from lm_eval.api.instance import Instance
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import DEFAULT_MAX_GEN_TOKS
-from evomerge.evaluators.plain_mixture import PlainMixture, module_of
+from evomerge.evaluators.plain_mixture import PlainMixture, image_door_for, module_of
 from evomerge.foundations.errors import RunError, why
 from evomerge.models.quiet import quiet_transformers
 
@@ -51,6 +51,11 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
         super().__init__(batch_size=1, **arguments)
         self._wanted = batch_size
         self._divisor = 1
+
+    def _get_backend(self, config: Any, *arguments: Any, **others: Any) -> None:
+        """See lm-eval, which would load a model that sees as one that does not."""
+        self.AUTO_MODEL_CLASS = image_door_for(config)
+        super()._get_backend(config, *arguments, **others)
 
     def answer_for(self, task: str) -> None:
         """Has a mixture answer with the weights of a task from now on."""
