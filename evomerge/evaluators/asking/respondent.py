@@ -62,7 +62,6 @@ class Respondent(ABC):
             seed = stream_seed(self._seed, "generation", asked.draw)
         return GenerationRequest(asked.max_tokens, self.reader.stops(asked), sampling, seed)
 
-
     def likeliest(self, log_probabilities: torch.Tensor, top: int) -> tuple[LikelyToken, ...]:
         """The first of some tokens, likeliest first.
 
@@ -71,8 +70,8 @@ class Respondent(ABC):
             top: How many.
         """
         values, tokens = log_probabilities.topk(min(top, len(log_probabilities)))
-        pairs = zip(tokens.tolist(), values.tolist(), strict=True)
-        return tuple(LikelyToken(t, self.reader.tokenizer.decode([t]), v) for t, v in pairs)
+        texts = (str(self.reader.tokenizer.decode([token])) for token in tokens.tolist())
+        return tuple(map(LikelyToken, tokens.tolist(), texts, values.tolist()))
 
 
 class EngineRespondent(Respondent):

@@ -1,4 +1,4 @@
-"""What a judge from outside says, turn by turn: what it wants to know of the model, or its result."""
+"""What a judge from outside says, turn by turn: what it wants of the model, or its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program of the user's while it runs: its output kept up to a size, ended with all it started."""
+"""A program of the user's while it runs: what it says is kept, what it started ends with it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from evomerge.foundations.lifetime import guardian
 
 _SECONDS_TO_END = 5.0
 _LAST = 4000  # bytes of what it said last, for people
+_starting = threading.Lock()  # judges begin in threads of their own
 
 
 class Guest:
@@ -37,7 +38,8 @@ class Guest:
         handles: Sequence[int] = (),
         most_bytes: int = 0,
     ) -> None:
-        guardian().start()
+        with _starting:
+            guardian().start()
         self._process = subprocess.Popen(
             list(command),
             env={**os.environ, **environment, MARK: guardian().token},

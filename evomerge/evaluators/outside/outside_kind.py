@@ -16,9 +16,8 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     AskingTogether,
     Item,
-    Measure,
 )
-from evomerge.evaluators.kind_of_task import TaskSettings
+from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.evaluators.outside.conversation import Conversation, Turn, Wanted
 from evomerge.evaluators.outside.scores import SCORE, judgements_of
 from evomerge.evaluators.task_files import json_rows, wrong_line

@@ -116,8 +116,10 @@ def told(error: BaseException, own: str) -> str:
     """An error in one line, and the place in the user's file where it arose."""
     text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")[:_LONGEST]
     frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename != __file__]
-    at = next((one for one in reversed(frames) if one.filename == own), (frames or [None])[-1])
-    return text if at is None else f"{text} ({os.path.basename(at.filename)}, line {at.lineno})"
+    ours = [one for one in frames if one.filename == own] or frames
+    return (
+        f"{text} ({os.path.basename(ours[-1].filename)}, line {ours[-1].lineno})" if ours else text
+    )
 
 
 def main(handle: int, name: str, file: str, folder: str) -> None:

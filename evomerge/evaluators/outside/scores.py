@@ -1,4 +1,4 @@
-"""What judges from outside return: one number, or one for each document; told where it is neither."""
+"""What judges from outside return: one number, or one for each document, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evomerge.evaluators.asking.asking_kind import Judgement, Measure, Shown
+from evomerge.evaluators.asking.asking_kind import Judgement, Shown
+from evomerge.evaluators.kind_of_task import Measure
 from evomerge.foundations.errors import EvaluationError
 
 SCORE = "score"  # the one measure
 _FORMS = (
-    "expected a number, or a list with a number or {score, prompt, answer, target} for each document"
+    "expected a number, or a list with one for each document, or {score, prompt, answer, target}"
 )
 _TEXTS = ("prompt", "answer", "target")
 
