@@ -7,6 +7,9 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
     "evaluator",
     {
         "name": "evomerge.evaluators.lm_eval:LmEval",
+        "abstain": "evomerge.evaluators.abstain:Abstaining",
+        "choice": "evomerge.evaluators.choice:ChoiceQuestions",
+        "exact": "evomerge.evaluators.exact:ExactAnswers",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
         "python": "evomerge.evaluators.python_function:PythonFunction",
     },

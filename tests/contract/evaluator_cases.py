@@ -81,6 +81,42 @@ CASES = {
             "run": ({"python": "letters:cuont"}, r"tasks\[0\].python: .*did you mean 'count'"),
         },
     ),
+    "choice": Case(
+        (
+            {"choice": {"file": "options.json", "name": "dev"}},
+            {
+                "choice": {
+                    "file": "options.json",
+                    "name": "loose",
+                    "split": "test",
+                    "match": "loose",
+                }
+            },
+        ),
+        (True, True),
+        N_TEXTS,
+        {
+            "split": (
+                {"choice": {"file": "options.json", "split": "tset"}},
+                r"choice.split: .* no list 'tset'; did you mean 'test'",
+            ),
+        },
+    ),
+    "exact": Case(
+        ({"exact": {"file": "answers.json", "max_tokens": 4}},),
+        (True,),
+        N_TEXTS,
+        {"file": ({"exact": "rows.jsonl"}, r"line 1 of 'rows.jsonl' has no text under 'question'")},
+    ),
+    "abstain": Case(
+        (
+            {"abstain": "options.json"},
+            {"abstain": {"file": "options.json", "name": "doubts"}, "metric": "abstained"},
+        ),
+        (True, False),
+        N_TEXTS,
+        {"file": ({"abstain": "texts.txt"}, r"tasks\[0\].abstain: 'texts.txt' is no JSON")},
+    ),
     "echo": Case(
         ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
         (True, False),
@@ -109,4 +145,19 @@ def write_files(folder: Path) -> Path:
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
     (folder / "letters.py").write_text(LETTERS)
+    for name in ("options.json", "answers.json"):
+        (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))
     return tiny_tasks.write_tasks(folder)
+
+
+def _questions(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Lists of questions, with options or without."""
+    found: dict[str, list[dict[str, Any]]] = {"dev": [], "test": []}
+    for split, rows in found.items():
+        for i in range(N_TEXTS):
+            word, other = tiny_tasks.WORDS[i : i + 2]
+            row: dict[str, Any] = {"question": f"{split} {word}", "answer": other, "id": i}
+            if name == "options.json":
+                row |= {"choices": {"A": word, "B": other}, "answer": "AB"[i % 2]}
+            rows.append(row)
+    return found

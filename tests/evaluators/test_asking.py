@@ -134,6 +134,9 @@ def test_prompts_too_long_for_the_model_are_told(live_model, monkeypatch):
     monkeypatch.setattr(asking_double, "PROMPTS", ("dog " * 3000, "dog"))
     (told,) = made(TWO[0]).warnings(live_model.tokenizer, live_model.module.config)
     assert "1 of the first 2 documents of task 'one' do not fit the " in told
+    monkeypatch.setattr(asking_double, "TOKENS", 9999)
+    with pytest.raises(GenomeError, match="9999 tokens of an answer leave no room for a prompt"):
+        made(TWO[0]).warnings(live_model.tokenizer, live_model.module.config)
 
 
 CHAT = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"))

@@ -205,10 +205,15 @@ def _made(task: Task, around: Around, where: str) -> AskingKind[Any]:
 
 
 def _told_of_length(task: AskingTask, reader: PromptReader, longest: int) -> str:
-    """A sentence where the first prompts do not fit; empty where they do."""
+    """A sentence where the first prompts do not fit; empty where they do.
+
+    Raises:
+        GenomeError: answers leave no room for any.
+    """
     lengths = []
     for one in task.opening:
         if isinstance(one, AskText):
+            reader.prompt(one, longest)
             lengths.append(len(reader.context(one.prompt, is_plain=one.is_plain)) + one.max_tokens)
         elif isinstance(one, AskLikelihood):
             lengths.append(sum(map(len, reader.continuation(one, longest))))
