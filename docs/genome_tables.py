@@ -55,6 +55,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "models": "models: [org/math-7b, org/code-7b]",
             "space": "space: parameters",
             "merge_method": "merge_method: task_arithmetic",
+            "merge_method_packages": "merge_method_packages: [my_methods]",
             "base_model": "base_model: org/base-7b",
             "parameters": "parameters: {weight: {range: [0, 1.2]}}",
             "adapters": "adapters: factors",

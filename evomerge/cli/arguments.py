@@ -27,6 +27,8 @@ force_option = click.option(
     "--force", is_flag=True, help="Replace what is there; links, FIFOs and devices never."
 )
 
+BY_HAND = Permissions(code=True)  # of somebody who names a package on the command line
+
 
 def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags by which a person allows what may run code; passed as ``permissions``."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evomerge.cli.arguments import json_option
+from evomerge.cli.arguments import BY_HAND, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from evomerge.cli.drawn import Cell
     from evomerge.foundations.registry import Registry
-    from evomerge.genome.methods import Method, MethodParameter
+    from evomerge.genome.merge_method import Method, MethodParameter
 
 KINDS = (
     *("optimizers", "methods", "spaces", "evaluators", "engines", "executors", "trackers"),
@@ -29,14 +29,27 @@ DESCRIBED = ("evaluators", "spaces")  # whose settings say of themselves what th
 )
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--full", is_flag=True, help="With the settings of each; evaluators with metrics.")
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="Import this Python package and list the merge methods it registers. May be repeated.",
+)
 @json_option
-def list_names(kind: str, full: bool, as_json: bool) -> None:
+def list_names(kind: str, full: bool, packages: tuple[str, ...], as_json: bool) -> None:
     """Lists what a genome may name, one line each."""
     from evomerge.cli.drawn import plain_table
     from evomerge.cli.written import print_json
 
     if full and kind not in DESCRIBED:
         raise click.UsageError(f"--full is for {' and '.join(DESCRIBED)}.")
+    if packages and kind != "methods":
+        raise click.UsageError("--package is for methods.")
+    if packages:
+        from evomerge.merging.registered_methods import register_methods
+
+        register_methods(packages, BY_HAND)
     rows = _methods() if kind == "methods" else _summaries(kind)
     if full:
         rows = list(_settings(kind, rows))

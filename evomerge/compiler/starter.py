@@ -19,7 +19,8 @@ from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder
 from evomerge.foundations.text_safety import one_name
-from evomerge.genome.methods import METHODS, Scope
+from evomerge.genome.merge_method import Scope
+from evomerge.genome.methods import METHODS
 from evomerge.genome.source import parse_yaml
 from evomerge.genome.task_blocks import NAMED, EvaluationBlock, Task
 from evomerge.inference import ENGINES

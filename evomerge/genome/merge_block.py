@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from evomerge.foundations.errors import UnknownNameError
+from evomerge.foundations.python_packages import is_module_name
 from evomerge.genome.block import Block, Whole, fits
 from evomerge.genome.inputs import wrong_number
-from evomerge.genome.method_fit import unfit_normalize, unfit_settings
-from evomerge.genome.methods import Base, Method, method_named
+from evomerge.genome.merge_method import Base, Method
+from evomerge.genome.method_fit import missing_settings, unfit_normalize, unfit_settings
+from evomerge.genome.methods import METHODS, method_named
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
@@ -25,14 +27,6 @@ SPACE_KEYS = frozenset(
         *("filters", "smooth", "normalize", "allow_negative_weights"),
     }
 )
-
-
-def _known_method(name: str) -> str:
-    try:
-        return method_named(name).name
-    except UnknownNameError as error:
-        problem = error.problems[0]
-        raise MisfitError(problem.what, fix=problem.fix) from error
 
 
 def _none_below_one(value: Any) -> Any:
@@ -100,10 +94,16 @@ class MergeDefinition(Block):
         description="The merge space: its name, or `{name: ..., further keys}`, where the space's "
         "own settings and the keys of `genome` that it reads may stand. Absent: by a rule, below.",
     )
-    merge_method: Annotated[str, AfterValidator(_known_method)] = Field(
+    merge_method: str = Field(
         "",
         description="Any method mergekit registers; `evomerge list methods`. **Required** unless "
         "`space` names a space that has one of its own.",
+    )
+    merge_method_packages: list[str] = Field(
+        default_factory=list,
+        description="Installed Python packages that register merge methods of their own with "
+        "mergekit when they are imported, which needs `--allow-code`. Nothing is known of these "
+        "methods: what is to be searched of them needs a range.",
     )
     base_model: ModelName | None = Field(
         None, description="What task vectors are measured from; required by most methods."
@@ -170,6 +170,23 @@ class MergeDefinition(Block):
         if not self.merge_method and self.space is None:
             yield MisfitError("is missing", "merge_method", fix="Add it.")
 
+    @fits("merge_method_packages")
+    def _names_modules(self) -> Iterator[MisfitError]:
+        for index, name in enumerate(self.merge_method_packages):
+            if not is_module_name(name):
+                what = f"got {name!r}, expected what stands after `import` in Python"
+                yield MisfitError(what, "merge_method_packages", index)
+
+    @fits("merge_method", "merge_method_packages")
+    def _knows_its_method(self) -> Iterator[MisfitError]:
+        """Which methods packages register shows only when they are imported."""
+        if self.merge_method and not self.merge_method_packages:
+            try:
+                method_named(self.merge_method)
+            except UnknownNameError as error:
+                problem = error.problems[0]
+                yield MisfitError(problem.what, "merge_method", fix=problem.fix)
+
     @fits("space")
     def _each_key_once(self) -> Iterator[MisfitError]:
         for key in self.space.settings if self.space else ():
@@ -195,7 +212,9 @@ class MergeDefinition(Block):
     def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
         place = ("parameters",)
         if self._method is not None:
-            yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
+            yield from unfit_settings(
+                self._method, self.parameters, place, self._own_keys, METHODS.has_parameter
+            )
 
     @fits("merge_method", "models")
     def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
@@ -204,9 +223,14 @@ class MergeDefinition(Block):
             return
         for index, source in enumerate(self.models):
             place = ("models", index, "parameters")
-            yield from unfit_settings(
-                method, source.parameters, place, self._own_keys, of_a_model=True
-            )
+            own, known = self._own_keys, METHODS.has_parameter
+            yield from unfit_settings(method, source.parameters, place, own, known, of_a_model=True)
+
+    @fits("merge_method", "parameters", "models", "base_model")
+    def _parameters_are_given(self) -> Iterator[MisfitError]:
+        if self._method is not None:
+            own = [one.parameters for one in self.models if one.model != self.base_model]
+            yield from missing_settings(self._method, self.parameters, own)
 
     @fits("merge_method", "normalize", "parameters")
     def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
@@ -250,8 +274,8 @@ class MergeDefinition(Block):
 
     @property
     def _method(self) -> Method | None:
-        """None where the space alone knows it."""
-        return method_named(self.merge_method) if self.merge_method else None
+        """None where the space alone knows it, or nobody yet: a package is to register it."""
+        return METHODS.get(self.merge_method)
 
     @property
     def _own_keys(self) -> set[str]:

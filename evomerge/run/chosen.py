@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.genome.methods import METHODS
 from evomerge.nouns.trial import Trial
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
@@ -34,6 +35,12 @@ class ChosenTrial:
     def trial_id(self) -> int:
         """Its trial."""
         return int(self.content["trial"])
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those that register merge methods of its recipe with mergekit; often none."""
+        is_strange = not all(map(METHODS.is_own, self.recipe.methods))
+        return tuple(self.content.get("method_packages", ())) if is_strange else ()
 
     @property
     def recipe(self) -> Recipe:
