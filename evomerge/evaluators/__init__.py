@@ -12,5 +12,6 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "exact": "evomerge.evaluators.exact:ExactAnswers",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
         "python": "evomerge.evaluators.python_function:PythonFunction",
+        "judge": "evomerge.evaluators.judge.judge_task:Judge",
     },
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
+from tests.judge.judge_files import judge_task, write_judge_files
 
 N_TEXTS = 5
 
@@ -29,6 +30,8 @@ class Case:
     n_documents: int
     wrong: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
+
+_JUDGED = judge_task(Path())
 
 CASES = {
     "name": Case(
@@ -117,6 +120,18 @@ CASES = {
         N_TEXTS,
         {"file": ({"abstain": "texts.txt"}, r"tasks\[0\].abstain: 'texts.txt' is no JSON")},
     ),
+    "judge": Case(
+        (_JUDGED, {"judge": {**_JUDGED["judge"], "name": "thrice", "repeats": 3}}),
+        (True, True),
+        N_TEXTS,
+        {
+            "metric": ({**_JUDGED, "metric": "ratings"}, r"tasks\[0\].metric: .*mean 'rating'"),
+            "file": (
+                {"judge": {**_JUDGED["judge"], "questions": "none.jsonl"}},
+                r"tasks\[0\].judge.questions: no file 'none.jsonl'",
+            ),
+        },
+    ),
     "echo": Case(
         ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
         (True, False),
@@ -142,6 +157,8 @@ def write_files(folder: Path) -> Path:
     """What the tasks read."""
     texts = [" ".join(tiny_tasks.WORDS[i : i + 2] * 300) for i in range(N_TEXTS)]
     (folder / "texts.txt").write_text("\n\n".join(texts))
+    questions = [{"question_id": i, "category": "math", "turns": texts[:2]} for i in range(N_TEXTS)]
+    write_judge_files(folder, questions)
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
     (folder / "letters.py").write_text(LETTERS)

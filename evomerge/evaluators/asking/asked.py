@@ -148,11 +148,11 @@ class Outsider(ABC):
             RunError: there will never be one.
         """
 
+    def give_up(self) -> None:  # noqa: B027  # most are done soon
+        """Ends :meth:`answers` early, from another thread: nobody waits for it any more."""
+
     def let_go(self) -> None:  # noqa: B027  # most hold nothing
         """Gives back the memory it holds, until it is asked again."""
-
-    def give_up(self) -> None:  # noqa: B027  # most do not wait for long
-        """Comes to an end with what it is asked in another thread: nobody wants the answers."""
 
 
 @dataclass(frozen=True)

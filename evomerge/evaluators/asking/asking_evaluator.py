@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
@@ -95,6 +96,11 @@ class AskingEvaluator(Evaluator):
         heard = [(task, task.hearings()) for task in few]
         hear([one for _, own in heard for one in own], respondent, deadline)
         return evaluation_of(heard).metrics[: len(few)]
+
+    def keep_in(self, run_dir: Path | None) -> None:
+        """See :meth:`Evaluator.keep_in`."""
+        for kind in self._kinds:
+            kind.keep_in(run_dir)
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""

@@ -27,6 +27,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evomerge.evaluators.asking.asked import Asked
@@ -82,11 +83,13 @@ class Judgement:
             no mean.
         answer: What is kept of it for every trial: a text, an option's index, or nothing.
         shown: For people; the first few are kept.
+        lacks: Why it has not the value that counts, in a few words; empty where it has.
     """
 
     values: Mapping[str, float]
     answer: int | str | None = None
     shown: Shown | None = None
+    lacks: str = ""
 
 
 # Requests go out, one or several at a time; their answers come in, one or as many.
@@ -123,6 +126,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
             per task where settings decide.
         rounds: How often it asks one after the other, at most.
         max_new_tokens: Of the longest text that is written; 0 where none is.
+        most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
@@ -130,6 +134,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
 
     rounds: int = 1
     max_new_tokens: int = 0
+    most_missing: float = 1.0
     is_verifiable: bool = True
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
@@ -173,6 +178,9 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         Their ``where`` is the key below the kind's own.
         """
         return iter(())
+
+    def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
+        """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
 
     def stands_on(self) -> Sequence[Any]:
         """What scores stand on beside metric and documents, JSON: settings that change them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -37,6 +38,7 @@ def evaluation_of(heard: Sequence[Heard]) -> Evaluation:
     samples = list[Iterator[Sample]]()
     for task, hearings in heard:
         judged = [*chain.from_iterable(map(_judged, hearings))]
+        _refuse_missing(task, judged)
         metrics = list(_metrics(task, judged))
         if not metrics or metrics[0].key != task.key or not math.isfinite(metrics[0].value):
             value = metrics[0].value if metrics and metrics[0].key == task.key else "missing"
@@ -57,6 +59,22 @@ def _judged(hearing: Hearing) -> Iterator[_Judged]:
     is_one = len(judgements) == len(hearing.texts) == 1
     for number, judgement in zip(numbers, judgements, strict=True):
         yield _Judged(number, judgement, hearing.texts[0].tokens if is_one else None)
+
+
+def _refuse_missing(task: AskingTask, judged: Sequence[_Judged]) -> None:
+    """Some documents may lack their value.
+
+    Raises:
+        EvaluationError: more do than may.
+    """
+    lacks = [one.judgement.lacks for one in judged if one.judgement.lacks]
+    most = task.kind.most_missing
+    if len(lacks) > most * len(judged):
+        causes = ", ".join(f"{cause} ({n})" for cause, n in Counter(lacks).most_common())
+        raise EvaluationError(
+            f"{len(lacks)} of {len(judged)} documents of {task.name!r} have no "
+            f"{task.kind.measures[0].name}: {causes}; {most:.0%} may have none"
+        )
 
 
 def _metrics(task: AskingTask, judged: Sequence[_Judged]) -> Iterator[Metric]:

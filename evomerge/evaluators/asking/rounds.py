@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from evomerge.evaluators.asking.asked import Asked, AskOther, Outsider
@@ -101,12 +100,12 @@ def _answer(
         if isinstance(one, AskOther):
             others.setdefault(one.whom, []).append(one)
     with ExitStack() as stack:
-        waiting = [whom for whom in others if whom.waits]
         answering: list[tuple[list[AskOther], Future[Sequence[Any]]]] = []
-        for whom in waiting:
-            pool, own = stack.enter_context(ThreadPoolExecutor(1)), others[whom]
-            answering.append((own, pool.submit(_asked_of, whom, own, deadline)))
-        stack.push(partial(_give_up, waiting))  # before their threads are waited for
+        for whom, own in others.items():
+            if whom.waits:
+                pool = stack.enter_context(ThreadPoolExecutor(1))
+                stack.enter_context(_given_up(whom))
+                answering.append((own, pool.submit(_asked_of, whom, own, deadline)))
         of_model = [one for one in asked if not isinstance(one, AskOther)]
         known |= zip(of_model, respondent.answers(of_model, turn) if of_model else (), strict=True)
         for whom, own in others.items():
@@ -116,10 +115,14 @@ def _answer(
             known |= zip(own, future.result(), strict=True)
 
 
-def _give_up(waiting: Sequence[Outsider], error: object, *_: object) -> None:
-    if error is not None:
-        for whom in waiting:
-            whom.give_up()
+@contextmanager
+def _given_up(whom: Outsider) -> Iterator[None]:
+    """Nobody is waited for where what happens meanwhile ends it all, as an interrupt does."""
+    try:
+        yield
+    except BaseException:
+        whom.give_up()
+        raise
 
 
 def _asked_of(whom: Outsider, asked: Iterable[AskOther], deadline: Deadline) -> Sequence[Any]:
