@@ -12,7 +12,7 @@ from evomerge.foundations.deadline import Deadline
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class Answered:
     """What it is told; no two are the same, whatever they hold.
 
     Attributes:
@@ -23,7 +23,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wants:
     """Requests to the model, before it can go on."""
 
     asked: tuple[AskModel, ...]
@@ -41,12 +41,12 @@ class Conversation(Outsider):
 
     waits: ClassVar[bool] = True
 
-    def answers(self, asked: Sequence[Turn], deadline: Deadline) -> Sequence[Wanted | Result]:
+    def answers(self, asked: Sequence[Answered], deadline: Deadline) -> Sequence[Wants | Result]:
         """See :meth:`Outsider.answers`; turns come one by one."""
         return [self.turn(one, deadline) for one in asked]
 
     @abstractmethod
-    def turn(self, turn: Turn, deadline: Deadline) -> Wanted | Result:
+    def turn(self, turn: Answered, deadline: Deadline) -> Wants | Result:
         """What it says next.
 
         Raises:

@@ -18,7 +18,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Item,
 )
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
-from evomerge.evaluators.outside.conversation import Conversation, Turn, Wanted
+from evomerge.evaluators.outside.conversation import Conversation, Answered, Wants
 from evomerge.evaluators.outside.scores import SCORE, judgements_of
 from evomerge.evaluators.task_files import json_rows, wrong_line
 from evomerge.foundations.canonical import canonical_json
@@ -118,12 +118,12 @@ class OutsideKind(AskingKind[Any]):
     def _together(self, documents: Sequence[Any] | None) -> AskingTogether:
         talk, exchange = self.conversation(documents), list[tuple[str, str]]()
         try:
-            said = yield AskOther(talk, Turn())
-            while isinstance(said, Wanted):
+            said = yield AskOther(talk, Answered())
+            while isinstance(said, Wants):
                 answers = yield said.asked
                 pairs = zip(said.asked, answers, strict=True)
                 exchange += ((_shown(a.prompt), str(b)) for a, b in pairs if isinstance(a, AskText))
-                said = yield AskOther(talk, Turn(answers))
+                said = yield AskOther(talk, Answered(answers))
         finally:
             talk.end()
         try:

@@ -21,7 +21,7 @@ from evomerge.evaluators.asking.asked import (
     Prompt,
 )
 from evomerge.evaluators.outside import python_host
-from evomerge.evaluators.outside.conversation import Conversation, Result, Turn, Wanted
+from evomerge.evaluators.outside.conversation import Conversation, Result, Answered, Wants
 from evomerge.evaluators.outside.found_function import FoundFunction
 from evomerge.evaluators.outside.guest import Guest
 from evomerge.foundations.deadline import Deadline
@@ -133,7 +133,7 @@ class PythonConversation(Conversation):
         self._process, self._name, self._arguments = process, name, arguments
         self._is_on = False
 
-    def turn(self, turn: Turn, deadline: Deadline) -> Wanted | Result:
+    def turn(self, turn: Answered, deadline: Deadline) -> Wants | Result:
         """See :meth:`Conversation.turn`."""
         self._is_on = True
         if turn.answers is None:
@@ -142,7 +142,7 @@ class PythonConversation(Conversation):
             self._process.say([_told(one) for one in turn.answers])
         heard = self._process.hear(deadline)
         if "asks" in heard:
-            return Wanted(tuple(_asked(one) for one in heard["asks"]))
+            return Wants(tuple(_asked(one) for one in heard["asks"]))
         self._is_on = False
         if "error" in heard:
             self._process.end()  # who knows in which state it is
