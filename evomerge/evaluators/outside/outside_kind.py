@@ -18,7 +18,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Item,
 )
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
-from evomerge.evaluators.outside.conversation import Conversation, Answered, Wants
+from evomerge.evaluators.outside.conversation import Answered, Conversation, Wants
 from evomerge.evaluators.outside.scores import SCORE, judgements_of
 from evomerge.evaluators.task_files import json_rows, wrong_line
 from evomerge.foundations.canonical import canonical_json

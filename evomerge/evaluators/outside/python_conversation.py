@@ -21,7 +21,7 @@ from evomerge.evaluators.asking.asked import (
     Prompt,
 )
 from evomerge.evaluators.outside import python_host
-from evomerge.evaluators.outside.conversation import Conversation, Result, Answered, Wants
+from evomerge.evaluators.outside.conversation import Answered, Conversation, Result, Wants
 from evomerge.evaluators.outside.found_function import FoundFunction
 from evomerge.evaluators.outside.guest import Guest
 from evomerge.foundations.deadline import Deadline
