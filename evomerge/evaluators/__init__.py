@@ -12,6 +12,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "exact": "evomerge.evaluators.exact:ExactAnswers",
         "judge": "evomerge.evaluators.judge.judge_task:Judge",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "python": "evomerge.evaluators.python_function:PythonFunction",
         "reward": "evomerge.evaluators.reward:Rewarded",
     },
 )
