@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
 from evomerge.genome.block import Block
 
 
 class TaskSettings(Block):
-    """What a kind of task reads under its key: a mapping, or a text that is its first field."""
+    """What a kind of task reads under its key: a mapping, or a text or list, its first field."""
 
     @classmethod
     def _long_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return dict.fromkeys(list(cls.model_fields)[:1], value)
+        for name, field in list(cls.model_fields.items())[:1]:
+            if isinstance(value, list if get_origin(field.annotation) is list else str):
+                return {name: value}
         return value
 
 
