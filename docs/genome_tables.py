@@ -16,7 +16,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from evomerge.evaluators import EVALUATORS
-from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, Source, TokenizerBlock
+from evomerge.genome.merge_block import (
+    SPACE_KEYS,
+    MergeDefinition,
+    ModuleBlock,
+    Source,
+    TokenizerBlock,
+)
 from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
 from evomerge.genome.task_blocks import EvaluationBlock, Task
@@ -56,6 +62,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
         MergeDefinition,
         {
             "models": "models: [org/math-7b, org/code-7b]",
+            "modules": "modules: {text_decoder: {models: [org/vl-math, org/vl-code]}}",
             "space": "space: parameters",
             "merge_method": "merge_method: task_arithmetic",
             "base_model": "base_model: org/base-7b",
@@ -80,6 +87,13 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
         {
             "model": "model: org/math-7b@main",
             "parameters": "parameters: {weight: {range: [0.2, 1]}}",
+        },
+    ),
+    "module": (
+        ModuleBlock,
+        {
+            "models": "models: [org/vl-math, org/vl-code]",
+            "parameters": "parameters: {weight: {range: [0, 1]}}",
         },
     ),
     "setting": (

@@ -11,7 +11,7 @@ from evomerge.foundations.errors import UnknownNameError
 from evomerge.genome.block import Block, Whole, fits
 from evomerge.genome.inputs import wrong_number
 from evomerge.genome.method_fit import unfit_normalize, unfit_settings
-from evomerge.genome.methods import Base, Method, method_named
+from evomerge.genome.methods import METHODS, Base, Method, method_named
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
@@ -89,11 +89,33 @@ class SpaceBlock(Block):
         return dict(self.model_extra or {})
 
 
+class ModuleBlock(Block):
+    """One part of models that have several, as mergekit's ``modules:`` name it."""
+
+    models: list[Source] = Field(
+        default_factory=list,
+        description="The models whose parts are merged. Default: all of `genome.models`. The base "
+        "alone, or for a method without a base the first model alone: taken as it is.",
+    )
+    parameters: dict[str, ParameterSettings] = Field(
+        default_factory=dict, description="In place of those of `genome.parameters` of these names."
+    )
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
 class MergeDefinition(Block):
     """Which models, which way of merging, what may vary and how finely."""
 
     models: Annotated[list[Source], Field(min_length=1)] = Field(
         description="The models to merge; the base need not be among them."
+    )
+    modules: dict[str, ModuleBlock] = Field(
+        default_factory=dict,
+        description="Of models that have several parts, e.g. one that sees: the parts that are "
+        "merged, each with models and parameters of its own. All others are taken as they are.",
     )
     space: SpaceBlock | None = Field(
         None,
@@ -157,6 +179,21 @@ class MergeDefinition(Block):
 
     name: str | None = Field(None, description="A label, as some recipes have; changes nothing.")
 
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        """Models that stand in `modules:` alone are those of the genome."""
+        modules = value.get("modules") if isinstance(value, dict) else None
+        if not isinstance(modules, dict) or "models" in value:
+            return value
+        blocks = [block for block in modules.values() if isinstance(block, dict)]
+        listed = [block["models"] for block in blocks if isinstance(block.get("models"), list)]
+        names = [_named(entry) for models in listed for entry in models]
+        once = [name for index, name in enumerate(names) if name not in names[:index]]
+        method = METHODS.get(str(value.get("merge_method")))
+        if method is None or method.base is not Base.IGNORED:
+            once = [name for name in once if name != value.get("base_model")] or once
+        return {**value, "models": once} if once else value
+
     @fits("models")
     def _once_each(self) -> Iterator[MisfitError]:
         names = [source.model.text for source in self.models]
@@ -208,6 +245,35 @@ class MergeDefinition(Block):
                 method, source.parameters, place, self._own_keys, of_a_model=True
             )
 
+    @fits("merge_method", "modules", "base_model")
+    def _modules_fit_the_method(self) -> Iterator[MisfitError]:
+        method = self._method
+        for name, module in self.modules.items():
+            place = ("modules", name)
+            names = [source.model.text for source in module.models]
+            for index, source in enumerate(module.models):
+                if source.model.text in names[:index]:
+                    yield MisfitError(f"{source.model} stands twice", *place, "models", index)
+            if method is None:
+                continue
+            keys = self._own_keys
+            yield from unfit_settings(method, module.parameters, (*place, "parameters"), keys)
+            for index, source in enumerate(module.models):
+                here = (*place, "models", index, "parameters")
+                yield from unfit_settings(method, source.parameters, here, keys, of_a_model=True)
+
+    @fits("modules", "models", "base_model")
+    def _modules_hold_models_of_the_genome(self) -> Iterator[MisfitError]:
+        known = {source.model for source in self.models} | {self.base_model}
+        for name, module in self.modules.items():
+            for index, source in enumerate(module.models):
+                if source.model not in known:
+                    yield MisfitError(
+                        f"{source.model} is not among genome.models",
+                        *("modules", name, "models", index),
+                        fix="Add it there, or leave genome.models out.",
+                    )
+
     @fits("merge_method", "normalize", "parameters")
     def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
         if self._method is not None:
@@ -257,6 +323,12 @@ class MergeDefinition(Block):
     def _own_keys(self) -> set[str]:
         """Keys that people write under parameters; ``normalize`` may be right there."""
         return set(type(self).model_fields) - {"normalize", "parameters"}
+
+
+def _named(entry: Any) -> Any:
+    """The model that an entry of a list of models names, as the file has it."""
+    is_long = isinstance(entry, dict) and "model" in entry
+    return entry["model"] if is_long and set(entry) <= {"model", "parameters"} else entry
 
 
 def _places(names: Sequence[str], name: str) -> str:
