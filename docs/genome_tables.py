@@ -5,26 +5,18 @@ Run it to write docs/genome.md anew; with ``--check`` it exits 1 if the page wou
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from generated_page import between, write_or_check
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from evomerge.evaluators import EVALUATORS
-from evomerge.genome.merge_block import (
-    SPACE_KEYS,
-    MergeDefinition,
-    ModuleBlock,
-    Source,
-    TokenizerBlock,
-)
+from evomerge.genome.field_words import default, type_name
+from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
+from evomerge.genome.source_blocks import ModuleBlock, Source
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.merge_spaces import MERGE_SPACES
 
@@ -65,6 +57,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "modules": "modules: {text_decoder: {models: [org/vl-math, org/vl-code]}}",
             "space": "space: parameters",
             "merge_method": "merge_method: task_arithmetic",
+            "merge_method_packages": "merge_method_packages: [my_methods]",
             "base_model": "base_model: org/base-7b",
             "parameters": "parameters: {weight: {range: [0, 1.2]}}",
             "adapters": "adapters: factors",
@@ -223,43 +216,11 @@ def kinds() -> Iterator[str]:
         for key, field in own.items():
             cells = (type_name(field.annotation), default(field), field.description or "")
             yield f"| `{key}` | {' | '.join(cells)} |"
-
-
-def type_name(annotation: Any) -> str:
-    """A type in words."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return type_name(arguments[0])
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in arguments)
-    if origin in (Union, types.UnionType):
-        names = [type_name(a) for a in arguments if a is not type(None)]
-        return " or ".join(dict.fromkeys(names))
-    if origin in (list, tuple):
-        return "list" if origin is list else "pair of " + type_name(arguments[0])
-    if origin is dict:
-        return "mapping"
-    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
-    words |= {"ModelName": "model", "OptimizerBlock": "block", "EvaluationBlock": "block"}
-    words |= {
-        "SpaceBlock": "block",
-        "Execution": "block",
-        "MergeDefinition": "block",
-        "TokenizerBlock": "block",
-    }
-    return words.get(annotation.__name__, annotation.__name__)
-
-
-def default(field: FieldInfo) -> str:
-    """A default as YAML would hold it."""
-    if field.default_factory is not None:
-        made = field.default_factory()  # type: ignore[call-arg]  # ours take no argument
-        return "" if isinstance(made, BaseModel) or not made else f"`[{', '.join(made)}]`"
-    if field.default is PydanticUndefined:
-        return "**required**"
-    if field.default in (None, ""):
-        return ""
-    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+        if EVALUATORS[name].measures:
+            yield from ("", "| metric | better when | range | what it is |", "|---|---|---|---|")
+        for measure in EVALUATORS[name].measures:
+            better = "higher" if measure.higher_is_better else "lower"
+            yield f"| `{measure.name}` | {better} | {measure.range_text} | {measure.what} |"
 
 
 def remade(text: str) -> str:

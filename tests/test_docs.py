@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["genome_tables.py", "optimizer_tables.py", "module_pages.py"])
 def test_tables_of_the_pages_are_those_of_the_code(script):
     finished = subprocess.run(

@@ -95,6 +95,7 @@ def by_validation(leaderboard, outcomes):
 SEARCHES = range(120)
 
 
+@pytest.mark.slow
 def test_the_choice_is_better_than_the_best_search_score_and_the_best_validation_score():
     gains = {"search": [], "validation": []}
     for seed in SEARCHES:
@@ -113,6 +114,7 @@ def level(qualities, outcomes):
     return float(np.mean(values) - qualities.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_validation", [False, True])
 def test_what_is_expected_is_what_comes_and_as_sure_as_is_told(has_validation):
     errors, told, optimism, left = [], [], [], []
@@ -150,6 +152,7 @@ def test_what_was_taught_is_expected_to_score_what_validation_says():
     assert expectation(FinalChoice(leaderboard), compared) is None
 
 
+@pytest.mark.slow
 def test_a_search_that_ended_in_copies_of_its_best_is_as_optimistic_as_others():
     n_clusters, n_copies, left, optimism = 8, 8, [], []
     for seed in range(40):

@@ -27,7 +27,7 @@ from tests.killed import (
 )
 from tests.test_search import N_BASELINES
 
-COSTLY = ("auto", "cma_es", "gp", "qmc")  # to start: many calls, each of them looked at
+COSTLY = ("auto", "cma_es", "gp", "gradient", "qmc")  # to start: many calls, each of them looked at
 SORTED = [  # xdist sees one order
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name
     for name in sorted(OPTIMIZERS)
@@ -83,7 +83,7 @@ def whole(tmp_path_factory):
     return history(folder)
 
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("moment", sorted(MOMENTS))
 def test_a_run_killed_at_a_named_moment_becomes_the_uninterrupted_run(tmp_path, whole, moment, n):
     folder = tmp_path / "run"
@@ -92,6 +92,7 @@ def test_a_run_killed_at_a_named_moment_becomes_the_uninterrupted_run(tmp_path, 
     assert history(folder) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_bytes", [100, 3000, 6000])
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     tmp_path, whole, n_bytes

@@ -169,6 +169,7 @@ signal.pause()
 """
 
 
+@pytest.mark.slow
 def test_a_worker_goes_by_the_guardian_alone(owner):
     """As where the system knows no death signal: the worker asked for none."""
     after = "slot.give(Job(None), 1, None); slot.hear(None); slot.hear(None); slot.hear(None)"
@@ -239,6 +240,7 @@ def test_a_guardian_whose_owner_goes_as_it_is_to_be_killed_tidies_up(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no death signal")
 def test_a_worker_that_hangs_goes_without_the_guardian_and_the_next_start_tidies_up(
     owner, tmp_path, monkeypatch

@@ -149,6 +149,7 @@ for file in sorted(Path(sys.argv[2]).iterdir()):
 """
 
 
+@pytest.mark.slow
 def test_bombs_end_in_sentences_within_bounded_memory(tmp_path):
     for name, content in BOMBS.items():
         (tmp_path / f"{name}.yml").write_bytes(content)

@@ -26,6 +26,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_model_that_was_scored_is_let_go(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -125,4 +125,9 @@ def test_the_schema_for_editors_follows_the_table(task, is_right):
 def test_first_genomes_may_name_tasks_of_any_kind():
     assert _entry("sums/acc") == {"name": "sums", "metric": "acc"}
     assert _entry("formula: wave") == {"formula": "wave"}
+    mapping = "formula: {curve: bowl, phase: 0.5, name: 'a: b'}"
+    assert _entry(mapping) == {"formula": {"curve": "bowl", "phase": 0.5, "name": "a: b"}}
+    assert _task_entry(mapping) == f"{{{mapping}}}"
+    with pytest.raises(GenomeError):
+        _entry("formula: {curve: bowl, curve: {}")
     assert _task_entry("formula:wave", 200).startswith("{formula: wave, limit: 200}")

@@ -80,6 +80,7 @@ RULES = Rules(
     "unread_settings:role_of_base",
     "unread_settings:base_among_models",
     "unread_settings:ignored_parameters",
+    "unknown_methods:unknown_method",
     "unread_settings:unknown_trackers",
     "unread_settings:executor",
     "task_rules:documents",

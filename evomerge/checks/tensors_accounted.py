@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from evomerge.checks.context import CheckContext
+from evomerge.checks.extremes import extreme_points
 from evomerge.foundations.findings import Finding, note, warning
 from evomerge.recipe.left_files import left_files_of
 from evomerge.recipe.tensor_account import TensorAccount, accounts_of
-
-_RAMPS = ((0, 1), (1, 0))  # through the unit cube: a space of structures has others there
 
 
 def accounted(context: CheckContext) -> Iterator[Finding]:
@@ -41,9 +38,7 @@ def accounts(context: CheckContext) -> tuple[TensorAccount, ...]:
     merge_space = context.merge_space
     if merge_space is None:
         return ()
-    space = merge_space.space
-    points = (space.initial, *(np.linspace(*ends, space.n_dims) for ends in _RAMPS))
-    recipes = [merge_space.recipe(space.decode(point)) for point in points]
+    recipes = [*map(merge_space.recipe, extreme_points(merge_space.space))]
     if len({recipe.structure_key for recipe in recipes}) > 1:
         return ()
     return tuple(accounts_of(recipes[0], context.models))

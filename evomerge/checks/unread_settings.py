@@ -9,8 +9,9 @@ from evomerge.executors import EXECUTORS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.foundations.findings import Finding, error, note, warning
+from evomerge.genome.merge_method import Base
 from evomerge.genome.method_fit import is_left_out
-from evomerge.genome.methods import Base, method_named
+from evomerge.genome.methods import METHODS, method_named
 from evomerge.trackers import TRACKERS
 
 _BASE = "genome.base_model"
@@ -53,7 +54,7 @@ def ignored_parameters(context: CheckContext) -> Iterator[Finding]:
         places[f"genome.models[{index}].parameters"] = source.parameters
     for place, parameters in places.items():
         for name, settings in parameters.items():
-            if is_left_out(method, name, settings):
+            if is_left_out(method, name, settings, METHODS.has_parameter):
                 is_common = any(name == parameter.name for parameter in method.parameters)
                 report = note if is_common else warning
                 yield report(

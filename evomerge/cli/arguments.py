@@ -27,6 +27,8 @@ force_option = click.option(
     "--force", is_flag=True, help="Replace what is there; links, FIFOs and devices never."
 )
 
+BY_HAND = Permissions(code=True)  # of somebody who names a package on the command line
+
 
 def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags by which a person allows what may run code; passed as ``permissions``."""
@@ -45,16 +47,20 @@ def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         help="Let tasks run code that a model wrote.",
     )
+    @click.option(
+        "--allow-code", is_flag=True, help="Import the Python packages that the genome names."
+    )
     @wraps(command)
     def with_permissions(
         *args: Any,
         trust_remote_code: bool,
         allow_pickle: tuple[str, ...],
         confirm_run_unsafe_code: bool,
+        allow_code: bool,
         **options: Any,
     ) -> Any:
         permissions = Permissions(
-            trust_remote_code, frozenset(allow_pickle), confirm_run_unsafe_code
+            trust_remote_code, frozenset(allow_pickle), confirm_run_unsafe_code, allow_code
         )
         return command(*args, permissions=permissions, **options)
 

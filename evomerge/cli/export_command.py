@@ -236,7 +236,9 @@ def _build(one: Export, out: Path, force: bool, permissions: Permissions) -> Non
 
     from evomerge.cli.written import say
     from evomerge.merging.built import build_into
+    from evomerge.merging.registered_methods import register_methods
 
+    register_methods(one.packages, permissions)
     content = one.content
     with Console(stderr=True).status(Text(f"{one.recipe.program} builds {one_name(out)}")):
         build_into(

@@ -162,10 +162,21 @@ def _asked_tasks(
         return "\n".join(map(str, task_problems(name, search_path)))
 
     tasks = tuple(name for name in tasks if not _is_refused(name, problem))
+    if not tasks:
+        say(_kinds())
     tasks = tasks or _several("task that steers the search", problem, 1)
     if holdout:
         return tasks, tuple(name for name in holdout if not _is_refused(name, problem))
     return tasks, _several("holdout task, looked at once at the end", problem, 0)
+
+
+def _kinds() -> str:
+    """What may be answered: a name, or the key of a kind and what stands under it."""
+    from evomerge.evaluators import EVALUATORS
+    from evomerge.genome.task_blocks import NAMED
+
+    kinds = (f"  {kind}: ...  {EVALUATORS.summary(kind)}" for kind in EVALUATORS if kind != NAMED)
+    return "\n".join(("tasks are lm-eval's by name, or of a kind of its own:", *kinds))
 
 
 def _is_refused(text: str, problem: Ask) -> bool:

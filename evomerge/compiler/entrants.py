@@ -13,6 +13,7 @@ from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder, is_there, listed
 from evomerge.genome.model_names import ModelName
+from evomerge.merging.registered_methods import register_methods
 from evomerge.models.facts import ModelFacts
 from evomerge.models.merge_dtype import common_dtype
 from evomerge.recipe.base import Hear
@@ -59,7 +60,7 @@ def named_recipes(
     wrong: list[Problem] = []
     for name in names:
         try:
-            described, mistakes = looked_at([*_meant(name, hear)], permissions)
+            described, mistakes = looked_at([*_meant(name, permissions, hear)], permissions)
         except EvomergeError as error:
             wrong += [replace(p, where=_where(name, p)) for p in error.problems]
             continue
@@ -87,11 +88,11 @@ def looked_at(
     return found, list(dict.fromkeys(wrong))
 
 
-def _meant(name: str, hear: Hear) -> Iterator[NamedRecipe]:
+def _meant(name: str, permissions: Permissions, hear: Hear) -> Iterator[NamedRecipe]:
     path = Path(name)
     if is_folder(path):
         if is_there(RunFolder(result_folder(path)).ledger):
-            yield from _winners(name, winners_of(path))
+            yield from _winners(name, winners_of(path), permissions)
         else:
             _refuse_recipes(path)
             yield NamedRecipe(name, _of_model(name))
@@ -100,7 +101,7 @@ def _meant(name: str, hear: Hear) -> Iterator[NamedRecipe]:
             raise GenomeError("there is no such file", fix="Name a recipe, or a folder or Hub id.")
         documents = documents_of(path)
         if isinstance(documents[-1].data, dict) and "evomerge_best" in documents[-1].data:
-            yield from _winners(name, winners_of(path))
+            yield from _winners(name, winners_of(path), permissions)
         else:
             yield NamedRecipe(name, recipe_of(documents, hear))
     else:
@@ -117,8 +118,11 @@ def _refuse_recipes(folder: Path) -> None:
         )
 
 
-def _winners(name: str, chosen: Sequence[ChosenTrial]) -> Iterator[NamedRecipe]:
+def _winners(
+    name: str, chosen: Sequence[ChosenTrial], permissions: Permissions
+) -> Iterator[NamedRecipe]:
     for one in chosen:
+        register_methods(one.packages, permissions)
         own = name if len(chosen) == 1 else f"{name} trial {one.trial_id}"
         content = one.content
         seed, threads = int(content["merge_seed"]), int(content["threads"])

@@ -16,6 +16,7 @@ from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.chosen_space import with_space
 from evomerge.compiler.compiled import Compiled, Examination, named_models, tasks_together
 from evomerge.compiler.directions import turned
+from evomerge.compiler.known_method import with_method
 from evomerge.compiler.make_optimizer import (
     OptimizerChoice,
     chosen_optimizer,
@@ -93,7 +94,7 @@ def examine(
     """
     found = _Findings(source)
     found.add(warning(p.what, p.where, p.fix) for p in source.ignored)
-    known = found.attempt(lambda: with_space(genome, source))
+    known = found.attempt(lambda: with_space(with_method(genome, permissions), source))
     if known is None:
         return Examination(found.in_order)
     genome, source, tasks = _with_tasks(known, source, permissions, run_dir, found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from evomerge.compiler.compiled import Compiled
-from evomerge.compiler.identity import Header
+from evomerge.compiler.identity import Header, changed_packages
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.split_tasks import SPLITS
 from evomerge.foundations.counted import counted
@@ -86,6 +86,7 @@ def _obstacles(compiled: Compiled, source: Ledger, now: Header) -> list[str]:
         for name in SCORING_PACKAGES
         if then["versions"].get(name) != now["versions"].get(name)
     ]
+    found += changed_packages(then, now)
     found += [
         f"{key} was {then[key]}, now {now[key]}"
         for key in ("device", "threads", "merge_seed")

@@ -11,8 +11,10 @@ from evomerge.compiler.recorded_genome import genome_changes, genome_digest, spa
 from evomerge.evaluators.task_contents import members_of
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import EvomergeError, LedgerError, ModelError, Problem
+from evomerge.foundations.python_packages import package_digests
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.versions import versions
+from evomerge.genome.methods import METHODS
 from evomerge.nouns.space import to_data
 from evomerge.recipe.kept_stages import stage_in
 from evomerge.run.ledger.history import Ledger
@@ -39,6 +41,9 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
     from evomerge.merging.bits import machine_of  # heavy; what changed needs none of it
 
     worker_factory, auto = compiled.tasks.worker_factory, compiled.context.auto
+    own, made = compiled.genome.genome.merge_method_packages, compiled.context.made
+    methods = [method for recipe in made.values() for method in recipe.methods]
+    packages = dict.fromkeys((*own, *METHODS.packages(methods)))
     return {
         "evomerge": __version__,
         "genome": compiled.source.name,
@@ -50,6 +55,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
         "dtype": worker_factory.settings.dtype,
         "machine": machine_of(worker_factory.device),
         "versions": versions(),
+        **({"method_packages": package_digests(packages)} if packages else {}),
         "models": _fingerprints(compiled, hear),
         "tasks": {split: dict(e.identity()) for split, e in compiled.tasks.evaluators.items()},
         "members": {
@@ -102,9 +108,17 @@ def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
     for name in _changed(then["versions"], now["versions"]):
         before, after = then["versions"].get(name), now["versions"].get(name)
         found.append(f"version of {name}: was {before}, now {after}")
+    found += changed_packages(then, now)
     if then["device"] != now["device"]:
         found.append(f"device: was {then['device']}, now {now['device']}")
     return found
+
+
+def changed_packages(then: Header, now: Header) -> Iterator[str]:
+    """One line for each package with merge methods that is another one now."""
+    before, after = then.get("method_packages", {}), now.get("method_packages", {})
+    for name in _changed(before, after):
+        yield f"package {name}: was {before.get(name)}, now {after.get(name)}"
 
 
 def other_run(folder: RunFolder, changes: list[str]) -> LedgerError:

@@ -69,8 +69,10 @@ def _genome_block(definitions: dict[str, Any]) -> None:
     """Merge methods and spaces by name; keys of the block that may stand in its space as well."""
     block, space = definitions["MergeDefinition"], definitions["SpaceBlock"]
     own, names = block["properties"], sorted(MERGE_SPACES)
-    own["merge_method"]["enum"] = sorted(METHODS)
     del own["merge_method"]["default"]
+    known = {"properties": {"merge_method": {"enum": sorted(METHODS)}}}
+    block["if"] = {"not": {"required": ["merge_method_packages"]}}  # which only Python reads
+    block["then"] = {"properties": {**known["properties"], "space": known}}
     space["properties"]["name"]["enum"] = names
     space["properties"] |= {key: own[key] for key in sorted(SPACE_KEYS)}
     for name in names:

@@ -13,7 +13,8 @@ from evomerge.compiler.starter import Answers
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.findings import note, warning
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome.methods import METHODS, Base
+from evomerge.genome.merge_method import Base
+from evomerge.genome.methods import METHODS
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.models.architecture import Architecture
 from evomerge.models.inspect import read_model

@@ -52,6 +52,7 @@ def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
         device_for(genome.evaluation.device),
         _threads(genome),
         permissions,
+        packages=tuple(genome.genome.merge_method_packages),
     )
     loaded = LoadedTasks(worker_factory)
     for split in worker_factory.splits:

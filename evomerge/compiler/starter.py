@@ -19,7 +19,8 @@ from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder
 from evomerge.foundations.text_safety import one_name
-from evomerge.genome.methods import METHODS, Scope
+from evomerge.genome.merge_method import Scope
+from evomerge.genome.methods import METHODS
 from evomerge.genome.source import parse_yaml
 from evomerge.genome.task_blocks import NAMED, EvaluationBlock, Task
 from evomerge.inference import ENGINES
@@ -148,14 +149,16 @@ def task_problems(name: str, search_path: Sequence[str]) -> list[Problem]:
     return []
 
 
-def _entry(text: str) -> dict[str, str]:
+def _entry(text: str) -> dict[str, Any]:
     """A task of the genome: ``name/metric,filter``, or ``KIND: value`` of another kind.
 
-    A file of a task keeps its slashes.
+    A value in braces is a mapping of its settings. A file of a task keeps its slashes.
     """
     kind, colon, value = text.partition(":")
     if colon and kind in EVALUATORS:
-        return {kind: value.strip()}
+        value = value.strip()
+        is_mapping = value.startswith("{") and value.endswith("}")
+        return {kind: parse_yaml(f"given: {value}", text).data["given"] if is_mapping else value}
     if is_file(text) or "/" not in text:
         return {NAMED: text}
     name, _, metric = text.rpartition("/")
@@ -258,7 +261,9 @@ def _model(name: str) -> str:
     return _scalar(name)
 
 
-def _scalar(text: str) -> str:
-    """A text as YAML, quoted where it has to be, also inside braces."""
-    dumped = yaml.safe_dump([text], default_flow_style=True, width=10_000, allow_unicode=True)
+def _scalar(text: Any) -> str:
+    """A text or a mapping as YAML, quoted where it has to be, also inside braces."""
+    dumped = yaml.safe_dump(
+        [text], default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False
+    )
     return str(dumped).strip()[1:-1]

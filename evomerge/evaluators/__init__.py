@@ -7,6 +7,10 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
     "evaluator",
     {
         "name": "evomerge.evaluators.lm_eval:LmEval",
+        "abstain": "evomerge.evaluators.abstain:Abstaining",
+        "choice": "evomerge.evaluators.choice:ChoiceQuestions",
+        "exact": "evomerge.evaluators.exact:ExactAnswers",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "judge": "evomerge.evaluators.judge.judge_task:Judge",
     },
 )

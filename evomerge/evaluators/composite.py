@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
@@ -120,6 +121,11 @@ class Composite(Evaluator):
         """See :meth:`Evaluator.let_go`."""
         for part in self.parts.values():
             part.let_go()
+
+    def keep_in(self, run_dir: Path | None) -> None:
+        """See :meth:`Evaluator.keep_in`."""
+        for part in self.parts.values():
+            part.keep_in(run_dir)
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""

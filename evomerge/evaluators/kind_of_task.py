@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evomerge.genome.block import Block
@@ -17,13 +19,45 @@ class TaskSettings(Block):
         return value
 
 
+@dataclass(frozen=True)
+class Measure:
+    """One number per document, and what it means; a metric is the mean over documents.
+
+    Attributes:
+        name: As the genome's ``metric:`` has it.
+        higher_is_better: Direction.
+        low: The least it can be.
+        high: The most.
+        what: In a few words, for lists of kinds.
+    """
+
+    name: str
+    higher_is_better: bool
+    low: float = -math.inf
+    high: float = math.inf
+    what: str = ""
+
+    @property
+    def worst(self) -> float:
+        """What a document gets that counts for nothing; may be infinite."""
+        return self.low if self.higher_is_better else self.high
+
+    @property
+    def range_text(self) -> str:
+        """``[0, 1]``; an end that is open to infinity with a round bracket."""
+        low = "(-inf" if math.isinf(self.low) else f"[{self.low:g}"
+        return f"{low}, {'inf)' if math.isinf(self.high) else f'{self.high:g}]'}"
+
+
 class KindOfTask:
     """A kind of task: an evaluator of its own, or one that asks, of which one scores all.
 
     Attributes:
         Settings: What stands under the key that names the kind.
         reads: What it reads of the keys that tasks of all kinds may have.
+        measures: What it reports; empty where the tasks say, and not the kind.
     """
 
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     reads: ClassVar[frozenset[str]] = frozenset({"metric", "limit", "samples"})
+    measures: tuple[Measure, ...] = ()

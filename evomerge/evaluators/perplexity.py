@@ -16,8 +16,8 @@ from typing import Annotated
 from pydantic import Field
 
 from evomerge.evaluators.asking.asked import AskTextLikelihood
-from evomerge.evaluators.asking.asking_kind import Asking, AskingKind, Item, Judgement, Measure
-from evomerge.evaluators.kind_of_task import TaskSettings
+from evomerge.evaluators.asking.asking_kind import Asking, AskingKind, Item, Judgement
+from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.evaluators.task_files import rows_in, task_text, text_under
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.block import Whole

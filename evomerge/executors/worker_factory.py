@@ -34,6 +34,7 @@ class WorkerFactory:
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
         run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
         made: Folders of models that earlier stages made, and how.
+        packages: Those that register merge methods with mergekit.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -46,6 +47,7 @@ class WorkerFactory:
     folders: tuple[Path, ...] = ()
     run_dir: Path | None = None
     made: Made = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
 
     def passing_in(self, dtype: str | None) -> WorkerFactory:
         """The same with forward passes in a dtype; None: in that of the models."""
@@ -77,10 +79,12 @@ class WorkerFactory:
         import torch  # heavy; a worker is the first to need it
 
         from evomerge.merging.mergers import Mergers
+        from evomerge.merging.registered_methods import register_methods
         from evomerge.merging.resident import ResidentMerger
         from evomerge.models.quiet import lock_bars_in_this_process
 
         lock_bars_in_this_process()
+        register_methods(self.packages, self.permissions)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         make = partial(
@@ -96,4 +100,6 @@ class WorkerFactory:
             tokenizers={},
         )
         scoring = evaluators or self.evaluators()
+        for evaluator in scoring.values():
+            evaluator.keep_in(self.run_dir)
         return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made)

@@ -13,8 +13,10 @@ class Permissions:
         trust_remote_code: Models may bring Python code of their own.
         pickle: Models, as the genome names them, whose weights may be read from pickle files.
         unsafe_code: Tasks may run code that a model wrote.
+        code: The genome may name Python packages, which are imported.
     """
 
     trust_remote_code: bool = False
     pickle: frozenset[str] = frozenset()
     unsafe_code: bool = False
+    code: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evomerge.genome.methods import Base, Method
+from evomerge.genome.merge_method import Base, Method
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 

@@ -25,8 +25,7 @@ def home_of(genome: type[BaseModel], path: KeyPath, known: Sequence[str]) -> str
         known: The keys of the block it stands in.
     """
     name = str(path[-1])
-    is_parameter = any(name == p.name for method in METHODS.values() for p in method.parameters)
-    if is_parameter and "parameters" in known:
+    if METHODS.has_parameter(name) and "parameters" in known:
         return dotted((*path[:-1], "parameters", name))
     for block in _BLOCKS:
         if name in keys_at(genome, (block,) if block else ()):

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from evomerge.foundations.errors import UnknownNameError
+from evomerge.foundations.python_packages import is_module_name
 from evomerge.genome.block import Block, Whole, fits
 from evomerge.genome.inputs import wrong_number
-from evomerge.genome.method_fit import unfit_normalize, unfit_settings
-from evomerge.genome.methods import METHODS, Base, Method, method_named
+from evomerge.genome.merge_method import Base, Method
+from evomerge.genome.method_fit import missing_settings, unfit_normalize, unfit_settings
+from evomerge.genome.methods import METHODS, method_named
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
+from evomerge.genome.source_blocks import (
+    ModuleBlock,
+    Source,
+    models_of_modules,
+    strangers,
+    unfit_modules,
+)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]
@@ -27,39 +36,9 @@ SPACE_KEYS = frozenset(
 )
 
 
-def _known_method(name: str) -> str:
-    try:
-        return method_named(name).name
-    except UnknownNameError as error:
-        problem = error.problems[0]
-        raise MisfitError(problem.what, fix=problem.fix) from error
-
-
 def _none_below_one(value: Any) -> Any:
     """As mergekit-evolve reads it."""
     return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class Source(Block):
-    """One model to merge, and what is particular to it."""
-
-    model: ModelName = Field(
-        description="Hub id, folder, `model+lora`, `model@revision`, or `{stage: NAME}`: what an "
-        "earlier stage found."
-    )
-    parameters: dict[str, ParameterSettings] = Field(
-        default_factory=dict, description="Settings that hold for this model only."
-    )
-
-    @classmethod
-    def _long_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"model": value}
-        if isinstance(value, dict) and (
-            "lora" in value or not set(value) & {"model", "parameters"}
-        ):
-            return {"model": value}  # the name itself is a mapping
-        return value
 
 
 class TokenizerBlock(Block):
@@ -89,23 +68,6 @@ class SpaceBlock(Block):
         return dict(self.model_extra or {})
 
 
-class ModuleBlock(Block):
-    """One part of models that have several, as mergekit's ``modules:`` name it."""
-
-    models: list[Source] = Field(
-        default_factory=list,
-        description="The models whose parts are merged. Default: all of `genome.models`. The base "
-        "alone, or for a method without a base the first model alone: taken as it is.",
-    )
-    parameters: dict[str, ParameterSettings] = Field(
-        default_factory=dict, description="In place of those of `genome.parameters` of these names."
-    )
-
-    @classmethod
-    def _long_form(cls, value: Any) -> Any:
-        return {} if value is None else value
-
-
 class MergeDefinition(Block):
     """Which models, which way of merging, what may vary and how finely."""
 
@@ -122,10 +84,16 @@ class MergeDefinition(Block):
         description="The merge space: its name, or `{name: ..., further keys}`, where the space's "
         "own settings and the keys of `genome` that it reads may stand. Absent: by a rule, below.",
     )
-    merge_method: Annotated[str, AfterValidator(_known_method)] = Field(
+    merge_method: str = Field(
         "",
         description="Any method mergekit registers; `evomerge list methods`. **Required** unless "
         "`space` names a space that has one of its own.",
+    )
+    merge_method_packages: list[str] = Field(
+        default_factory=list,
+        description="Installed Python packages that register merge methods of their own with "
+        "mergekit when they are imported, which needs `--allow-code`. Nothing is known of these "
+        "methods: what is to be searched of them needs a range.",
     )
     base_model: ModelName | None = Field(
         None, description="What task vectors are measured from; required by most methods."
@@ -182,17 +150,8 @@ class MergeDefinition(Block):
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         """Models that stand in `modules:` alone are those of the genome."""
-        modules = value.get("modules") if isinstance(value, dict) else None
-        if not isinstance(modules, dict) or "models" in value:
-            return value
-        blocks = [block for block in modules.values() if isinstance(block, dict)]
-        listed = [block["models"] for block in blocks if isinstance(block.get("models"), list)]
-        names = [_named(entry) for models in listed for entry in models]
-        once = [name for index, name in enumerate(names) if name not in names[:index]]
-        method = METHODS.get(str(value.get("merge_method")))
-        if method is None or method.base is not Base.IGNORED:
-            once = [name for name in once if name != value.get("base_model")] or once
-        return {**value, "models": once} if once else value
+        is_read = isinstance(value, dict) and "models" not in value
+        return {**value, **models_of_modules(value)} if is_read else value
 
     @fits("models")
     def _once_each(self) -> Iterator[MisfitError]:
@@ -206,6 +165,23 @@ class MergeDefinition(Block):
     def _has_a_method(self) -> Iterator[MisfitError]:
         if not self.merge_method and self.space is None:
             yield MisfitError("is missing", "merge_method", fix="Add it.")
+
+    @fits("merge_method_packages")
+    def _names_modules(self) -> Iterator[MisfitError]:
+        for index, name in enumerate(self.merge_method_packages):
+            if not is_module_name(name):
+                what = f"got {name!r}, expected what stands after `import` in Python"
+                yield MisfitError(what, "merge_method_packages", index)
+
+    @fits("merge_method", "merge_method_packages")
+    def _knows_its_method(self) -> Iterator[MisfitError]:
+        """Which methods packages register shows only when they are imported."""
+        if self.merge_method and not self.merge_method_packages:
+            try:
+                method_named(self.merge_method)
+            except UnknownNameError as error:
+                problem = error.problems[0]
+                yield MisfitError(problem.what, "merge_method", fix=problem.fix)
 
     @fits("space")
     def _each_key_once(self) -> Iterator[MisfitError]:
@@ -232,7 +208,9 @@ class MergeDefinition(Block):
     def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
         place = ("parameters",)
         if self._method is not None:
-            yield from unfit_settings(self._method, self.parameters, place, self._own_keys)
+            yield from unfit_settings(
+                self._method, self.parameters, place, self._own_keys, METHODS.has_parameter
+            )
 
     @fits("merge_method", "models")
     def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
@@ -241,38 +219,22 @@ class MergeDefinition(Block):
             return
         for index, source in enumerate(self.models):
             place = ("models", index, "parameters")
-            yield from unfit_settings(
-                method, source.parameters, place, self._own_keys, of_a_model=True
-            )
+            own, known = self._own_keys, METHODS.has_parameter
+            yield from unfit_settings(method, source.parameters, place, own, known, of_a_model=True)
 
-    @fits("merge_method", "modules", "base_model")
+    @fits("merge_method", "parameters", "models", "base_model")
+    def _parameters_are_given(self) -> Iterator[MisfitError]:
+        if self._method is not None and not self.modules:
+            own = [one.parameters for one in self.models if one.model != self.base_model]
+            yield from missing_settings(self._method, self.parameters, own)
+
+    @fits("merge_method", "modules")
     def _modules_fit_the_method(self) -> Iterator[MisfitError]:
-        method = self._method
-        for name, module in self.modules.items():
-            place = ("modules", name)
-            names = [source.model.text for source in module.models]
-            for index, source in enumerate(module.models):
-                if source.model.text in names[:index]:
-                    yield MisfitError(f"{source.model} stands twice", *place, "models", index)
-            if method is None:
-                continue
-            keys = self._own_keys
-            yield from unfit_settings(method, module.parameters, (*place, "parameters"), keys)
-            for index, source in enumerate(module.models):
-                here = (*place, "models", index, "parameters")
-                yield from unfit_settings(method, source.parameters, here, keys, of_a_model=True)
+        yield from unfit_modules(self.modules, self._method, self._own_keys, METHODS.has_parameter)
 
     @fits("modules", "models", "base_model")
     def _modules_hold_models_of_the_genome(self) -> Iterator[MisfitError]:
-        known = {source.model for source in self.models} | {self.base_model}
-        for name, module in self.modules.items():
-            for index, source in enumerate(module.models):
-                if source.model not in known:
-                    yield MisfitError(
-                        f"{source.model} is not among genome.models",
-                        *("modules", name, "models", index),
-                        fix="Add it there, or leave genome.models out.",
-                    )
+        yield from strangers(self.modules, {one.model for one in self.models} | {self.base_model})
 
     @fits("merge_method", "normalize", "parameters")
     def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
@@ -316,19 +278,13 @@ class MergeDefinition(Block):
 
     @property
     def _method(self) -> Method | None:
-        """None where the space alone knows it."""
-        return method_named(self.merge_method) if self.merge_method else None
+        """None where the space alone knows it, or nobody yet: a package is to register it."""
+        return METHODS.get(self.merge_method)
 
     @property
     def _own_keys(self) -> set[str]:
         """Keys that people write under parameters; ``normalize`` may be right there."""
         return set(type(self).model_fields) - {"normalize", "parameters"}
-
-
-def _named(entry: Any) -> Any:
-    """The model that an entry of a list of models names, as the file has it."""
-    is_long = isinstance(entry, dict) and "model" in entry
-    return entry["model"] if is_long and set(entry) <= {"model", "parameters"} else entry
 
 
 def _places(names: Sequence[str], name: str) -> str:

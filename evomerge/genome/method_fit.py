@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from evomerge.foundations.errors import UnknownNameError
-from evomerge.genome.methods import METHODS, Method, MethodParameter, Scope
+from evomerge.genome.merge_method import Method, MethodParameter, Scope
 from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.parameter_values import ParameterSettings, Setting
 
-_WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
+IsKnown = Callable[[str], bool]
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _HOW_TO_SEARCH = {
     bool: "Write {choice: [true, false]} to search it.",
     int: "Write {integer: [low, high]} to search it.",
     float: "",
+    str: "Write {choice: [...]} to search it.",
 }
 
 
-def is_left_out(method: Method, name: str, settings: ParameterSettings) -> bool:
+def is_left_out(method: Method, name: str, settings: ParameterSettings, known: IsKnown) -> bool:
     """Whether a recipe may hold settings here that its method makes nothing of.
 
     Fixed ones that mergekit ignores are common in published recipes. To search such a parameter
     is a mistake, as is a name that no method knows.
     """
-    known = any(name == p.name for each in METHODS.values() for p in each.parameters)
     varies = any(entry.varies for entry in settings.entries)
-    return known and not varies and not method.reads(name)
+    return known(name) and not varies and not method.reads(name)
 
 
 def unfit_settings(
@@ -33,6 +34,7 @@ def unfit_settings(
     parameters: Mapping[str, ParameterSettings],
     place: KeyPath,
     own_keys: Iterable[str],
+    known: IsKnown,
     *,
     of_a_model: bool = False,
 ) -> Iterator[MisfitError]:
@@ -43,12 +45,13 @@ def unfit_settings(
         parameters: Its settings, by name.
         place: Where they stand, below the ``genome:`` block.
         own_keys: Keys of the ``genome:`` block itself, which people write one level too deep.
+        known: Whether any method has a parameter of a name.
         of_a_model: Whether they stand under a model.
     """
     keys = set(own_keys)
     for name, settings in parameters.items():
         here = (*place, name)
-        if is_left_out(method, name, settings):
+        if is_left_out(method, name, settings, known):
             continue
         try:
             parameter = method.parameter(name)
@@ -67,6 +70,31 @@ def unfit_settings(
             at = (*here, index) if len(settings.entries) > 1 else here
             yield from _unfit_kind(at, parameter, entry)
             yield from _out_of_bounds(at, parameter, entry)
+
+
+def missing_settings(
+    method: Method,
+    shared: Mapping[str, ParameterSettings],
+    of_models: Iterable[Mapping[str, ParameterSettings]],
+) -> Iterator[MisfitError]:
+    """Parameters that every recipe has to give, of which the genome says nothing.
+
+    Args:
+        method: The genome's merge method.
+        shared: Settings that hold for all models.
+        of_models: Settings of each model that is not the base.
+    """
+    own = list(of_models)
+    for parameter in method.live_parameters:
+        name, is_shared = parameter.name, parameter.scope is Scope.SHARED
+        if not parameter.is_required or name in shared:
+            continue
+        if is_shared or not own or not all(name in settings for settings in own):
+            yield MisfitError(
+                f"is missing: {method.name} needs it, and nothing is known of its range",
+                *("parameters", name),
+                fix="Give it a range, {range: [low, high]}, or a fixed value.",
+            )
 
 
 def _unknown(name: str, here: KeyPath, what: str, own_keys: set[str]) -> MisfitError:
@@ -107,12 +135,14 @@ def _unfit_kind(at: KeyPath, parameter: MethodParameter, setting: Setting) -> It
     values = [v for v in (*fixed, *(setting.choice or ())) if v is not None]
     if parameter.kind is bool:
         wrong = [v for v in values if not _is_boolean(v)]
+    elif parameter.kind is str:
+        wrong = [v for v in values if not isinstance(v, str)]
     else:
         numbers = int if parameter.kind is int else (int, float)
         wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, numbers)]
     if setting.range and parameter.kind is not float:
         wrong.append(f"range {list(setting.range)}")
-    if setting.integer and parameter.kind is bool:
+    if setting.integer and parameter.kind in (bool, str):
         wrong.append(f"integer {list(setting.integer)}")
     if wrong:
         got, wanted = ", ".join(map(repr, wrong)), _WANTED[parameter.kind]

@@ -10,148 +10,11 @@ RAM arXiv:2601.13572, Model Stock arXiv:2403.19522.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from evomerge.foundations.errors import UnknownNameError, nearest
-
-
-class Scope(str, Enum):
-    """Whose value a parameter is."""
-
-    SHARED = "shared"
-    INPUT = "input"
-    NON_BASE = "non_base"
-
-
-class Unmoved(str, Enum):
-    """What a source does whose tensor is that of the base."""
-
-    NOTHING = "nothing"
-    DIVIDES = "divides"  # its weight counts where the weights are divided by their sum
-    COUNTS = "counts"
-
-
-class Base(str, Enum):
-    """What a method makes of ``base_model``."""
-
-    REQUIRED = "required"
-    OPTIONAL = "optional"
-    IGNORED = "ignored"
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where a number is searched unless the genome says otherwise.
-
-    Attributes:
-        low: Smallest value.
-        high: Largest value.
-        log: Whether equal ratios are equally far apart.
-        may_be_negative: Whether ``allow_negative_weights`` opens [-high, high].
-        scale: How far a value moves around a good one, whatever the range; None where nobody
-            knows, and where ``log``.
-        start: A value that is good as a rule; None for the middle.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    may_be_negative: bool = False
-    scale: float | None = None
-    start: float | None = None
-
-
-@dataclass(frozen=True)
-class MethodParameter:
-    """One parameter of a merge method.
-
-    Attributes:
-        name: mergekit's name.
-        scope: Whose value it is.
-        range: Where it is searched once it varies; None where only fixed values or
-            choices make sense.
-        searched: Whether it varies unless the genome fixes it.
-        kind: What its values are: bool, int or float.
-        is_dead: Whether mergekit accepts the parameter and ignores it.
-        bounds: Smallest and largest value that means anything.
-        default: What mergekit takes where a recipe gives none; told of those that are searched
-            and of those that normalise.
-    """
-
-    name: str
-    scope: Scope
-    range: Range | None = None
-    searched: bool = False
-    kind: type[bool] | type[int] | type[float] = float
-    is_dead: bool = False
-    bounds: tuple[float, float] = (-math.inf, math.inf)
-    default: float | bool | None = None
-
-
-@dataclass(frozen=True)
-class Method:
-    """One merge method.
-
-    Attributes:
-        name: mergekit's name.
-        parameters: All parameters mergekit reads for it.
-        base: What it makes of ``base_model``.
-        min_sources: Fewest models beside the base.
-        max_sources: Most models beside the base, None for any number.
-        normalized_by: Parameter that, when true, cancels the common scale of the weights;
-            ``"always"`` where it always cancels; None where it never does.
-        is_random: Whether it draws from the merge seed.
-        is_linear: Whether the uniform average and each source are points of its space.
-        in_pairs: Whether more models than it takes are merged two at a time.
-        normalize: Value of ``normalized_by`` where the genome gives none: mergekit-evolve's
-            default for the methods it knows, mergekit's own for the others.
-        keeps_equal: Whether a tensor that all models share, the base among them, comes out as
-            it is whatever the parameters say; if not, it does where the weights are divided by
-            their sum.
-        unmoved: What a source does whose tensor is that of the base.
-    """
-
-    name: str
-    parameters: tuple[MethodParameter, ...]
-    base: Base
-    min_sources: int = 1
-    max_sources: int | None = None
-    normalized_by: str | None = None
-    is_random: bool = False
-    is_linear: bool = False
-    in_pairs: bool = False
-    normalize: bool = False
-    keeps_equal: bool = True
-    unmoved: Unmoved = Unmoved.COUNTS
-
-    @property
-    def live_parameters(self) -> tuple[MethodParameter, ...]:
-        """Those that it makes something of."""
-        return tuple(parameter for parameter in self.parameters if not parameter.is_dead)
-
-    def reads(self, name: str) -> bool:
-        """Whether it makes anything of a parameter of that name."""
-        return any(parameter.name == name for parameter in self.live_parameters)
-
-    def parameter(self, name: str) -> MethodParameter:
-        """The parameter of that name.
-
-        Raises:
-            UnknownNameError: the method has none of that name.
-        """
-        for parameter in self.parameters:
-            if parameter.name == name:
-                return parameter
-        known = sorted(p.name for p in self.parameters)
-        listed = ", ".join(known) if known else "none"
-        raise UnknownNameError(
-            f"merge method {self.name} has no parameter {name!r}{nearest(name, known)} "
-            f"(known: {listed})"
-        )
+from evomerge.genome.merge_method import Base, Method, MethodParameter, Range, Scope, Unmoved
 
 
 def _shared(name: str, range: Range | None = None, **facts: Any) -> MethodParameter:
@@ -329,7 +192,48 @@ _ROWS = (
     ),
 )
 
-METHODS: Mapping[str, Method] = {method.name: method for method in _ROWS}
+
+class MethodTable(Mapping[str, Method]):
+    """Merge methods by name: mergekit's own, and those that packages register with it.
+
+    The latter are known in processes that have imported these packages, as to mergekit itself.
+
+    Args:
+        own: mergekit's.
+    """
+
+    def __init__(self, own: Iterable[Method]) -> None:
+        self._own = {method.name: method for method in own}
+        self._registered: dict[str, Method] = {}
+
+    def register(self, method: Method) -> None:
+        """Adds a method that a package has registered with mergekit."""
+        self._registered[method.name] = method
+
+    def has_parameter(self, name: str) -> bool:
+        """Whether any of them has a parameter of that name."""
+        return any(name == p.name for method in self.values() for p in method.parameters)
+
+    def is_own(self, name: str) -> bool:
+        """Whether it is one of mergekit's own."""
+        return name in self._own
+
+    def packages(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Packages without which mergekit knows not all methods of these names."""
+        known = (self[name] for name in names if name in self)
+        return tuple(dict.fromkeys(package for one in known for package in one.packages))
+
+    def __getitem__(self, name: str) -> Method:
+        return self._own[name] if name in self._own else self._registered[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._own, *self._registered))
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._registered)
+
+
+METHODS = MethodTable(_ROWS)
 
 
 def method_named(name: str) -> Method:
@@ -343,5 +247,6 @@ def method_named(name: str) -> Method:
     known = sorted(METHODS)
     raise UnknownNameError(
         f"unknown merge method {name!r}{nearest(name, known)} (known: {', '.join(known)})",
-        fix="Run `evomerge list methods`.",
+        fix="Run `evomerge list methods`. Where a Python package of yours registers it with "
+        "mergekit, name that package under genome.merge_method_packages.",
     )

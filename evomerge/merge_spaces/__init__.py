@@ -41,7 +41,7 @@ def by_rule(definition: MergeDefinition) -> tuple[str, str]:
         return "modules", "modules:"
     if definition.adapters == "factors":
         return "adapter_factors", "adapters: factors"
-    if METHODS[method].in_pairs and n_models > 2:
+    if method in METHODS and METHODS[method].in_pairs and n_models > 2:
         return "slerp_pairs", f"{method} over {n_models} models"
     return "parameters", f"merge_method: {method}"
 

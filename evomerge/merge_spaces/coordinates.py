@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.methods import MethodParameter
+from evomerge.genome.merge_method import MethodParameter
 from evomerge.genome.parameter_values import Setting
 from evomerge.merge_spaces.unit_weights import BEYOND
 from evomerge.nouns.space import Choice, Integer, Parameter, Real

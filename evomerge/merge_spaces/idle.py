@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evomerge.genome.inputs import Inputs
-from evomerge.genome.methods import Method, Unmoved
+from evomerge.genome.merge_method import Method, Unmoved
 from evomerge.merge_spaces.layout import Cell
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Parameter, Value

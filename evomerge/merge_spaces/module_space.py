@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evomerge.foundations.errors import GenomeError, nearest
 from evomerge.genome.inputs import inputs_of
-from evomerge.genome.methods import Base, Method, Scope
+from evomerge.genome.merge_method import Base, Method, Scope
 from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.searched_part import SearchedPart

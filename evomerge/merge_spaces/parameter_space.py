@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.methods import MethodParameter, Scope, Unmoved
+from evomerge.genome.merge_method import MethodParameter, Scope, Unmoved
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.parameter_values import ParameterSettings
 from evomerge.merge_spaces.by_tensor import per_tensor
@@ -231,7 +231,8 @@ class ParameterSpace(SlotSpace):
 
     def _check(self) -> None:
         if not self._parameters and not self.idle:
-            varying = sorted(p.name for p in self.method.parameters if p.range is not None)
+            method = self.method
+            varying = sorted(p.name for p in method.parameters if p.range or method.packages)
             open_ = (
                 f"Open one of {', '.join(varying)} under parameters, or let `evomerge init --from` "
                 "open the numbers of a recipe"

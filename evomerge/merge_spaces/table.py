@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.inputs import inputs_of
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.methods import Method, MethodParameter
+from evomerge.genome.merge_method import Method, MethodParameter
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
 from evomerge.merge_spaces.layout import Slice

@@ -14,6 +14,8 @@ from pathlib import Path
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.lifetime import own_children
 from evomerge.foundations.scratch import scratch
+from evomerge.genome.methods import METHODS
+from evomerge.recipe.base import Command
 from evomerge.recipe.plain import Recipe
 
 _NO_CARD = "--no-write-model-card"
@@ -33,6 +35,7 @@ def mergekit_commands(
     merge_seed: int,
     *,
     lora_cache: Path | str = "",
+    packages: Collection[str] = (),
 ) -> list[str]:
     """What a person types to build a recipe, one line after the other.
 
@@ -45,12 +48,24 @@ def mergekit_commands(
         merge_seed: Matters to what is random only.
         lora_cache: Folder for folded ``model+lora`` sources; mergekit demands one where a
             recipe has such sources.
+        packages: Those that register its methods with mergekit.
     """
     options = [*_options(merge_seed, lora_cache), _NO_CARD]
+
+    def program(command: Command) -> list[str]:
+        return ["python", *_started(command, packages)] if packages else [command.program]
+
     return [
-        shlex.join([command.program, *command.arguments, *options])
+        shlex.join([*program(command), *command.arguments, *options])
         for command in recipe.commands(files, out, stages_of(out))
     ]
+
+
+def _started(command: Command, packages: Collection[str]) -> list[str]:
+    """Python's arguments that start a command of mergekit, after packages register with it."""
+    if not packages:
+        return ["-m", command.module]
+    return ["-c", f"import {', '.join(packages)}; from {command.module} import main; main()"]
 
 
 def stages_of(out: Path | str) -> str:
@@ -114,7 +129,8 @@ def build(
         environment = {"TMPDIR": str(temporary)}  # what it leaves there goes, too
         environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
         for command in recipe.commands(list(texts), out, stages):
-            line = [sys.executable, "-m", command.module, *command.arguments, *options]
+            started = _started(command, METHODS.packages(recipe.methods))
+            line = [sys.executable, *started, *command.arguments, *options]
             said = _run(line, environment, report or _nobody)
             if said is not None:
                 raise RunError(_reason(command.program, said), where=str(out))

@@ -16,7 +16,6 @@ from evomerge.foundations.canonical import canonical_json
 from evomerge.models.facts import ModelFacts
 from evomerge.models.family import Family, ModelPart, Weight
 from evomerge.models.native import is_native
-from evomerge.models.quiet import quiet_transformers
 
 DEFAULT = "default"
 _LAYER_INDEX = re.compile(r"\.(\d{1,9})\.")
@@ -83,6 +82,8 @@ def _tensors(config: Mapping[str, Any]) -> tuple[list[str], Mapping[str, int], s
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
     from transformers.initialization import no_init_weights
     from transformers.modeling_utils import _get_tied_weight_keys
+
+    from evomerge.models.quiet import quiet_transformers
 
     try:
         with quiet_transformers(), torch.device("meta"), no_init_weights():

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.genome.methods import Base, Method, MethodParameter, Scope, method_named
+from evomerge.genome.merge_method import Base, Method, MethodParameter, Scope
+from evomerge.genome.methods import method_named
 from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
 from evomerge.recipe.layers import LAYER, LayerGroup, groups_of

@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from evomerge.foundations.errors import UnknownNameError
-from evomerge.genome.methods import METHODS, Base, Method, Scope
+from evomerge.genome.merge_method import Base, Method, Scope
+from evomerge.genome.methods import METHODS
 from evomerge.genome.misfit import KeyPath
 
 RECIPE = frozenset(
@@ -93,11 +94,6 @@ def idle_parameter(method: Method, name: str, scope: Scope | None, is_base: bool
     return ""
 
 
-def is_parameter(name: str) -> bool:
-    """Whether any merge method has a parameter of that name."""
-    return any(name == p.name for method in METHODS.values() for p in method.parameters)
-
-
 class _Walk:
     """Walks a recipe as mergekit reads it; what is no mapping or list is left to mergekit."""
 
@@ -142,7 +138,7 @@ class _Walk:
             why = self.method and idle_parameter(self.method, str(name), scope, is_base)
             if why and self.method is not None:
                 known = [p.name for p in self.method.parameters]
-                is_known = is_parameter(str(name))
+                is_known = METHODS.has_parameter(str(name))
                 yield Ignored(here, why, "" if is_known else _like(name, known), is_known)
                 continue
             for index, entry in entries([setting] if isinstance(setting, Mapping) else setting):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from evomerge.genome.methods import Method, MethodParameter
+from evomerge.genome.merge_method import Method, MethodParameter
 from evomerge.recipe.effective import Entries, ParameterEntry
 
 _DIGITS = 4

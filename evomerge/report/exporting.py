@@ -144,6 +144,10 @@ class Export(ChosenTrial):
         yield from _where_to_stand("Build", names)
         if any(not is_folder(name) for name in names):
             yield "Models of the Hub: without a network build it by `evomerge export --build`."
+        if self.packages:
+            methods = ", ".join(name for name in self.recipe.methods if not METHODS.is_own(name))
+            yield f"{methods} is no method of mergekit: {', '.join(self.packages)} registers it and"
+            yield "has to be installed where it is built."
         yield "Build it:"
         yield from (f"  {line}" for line in self.commands(files, out))
 
@@ -152,7 +156,9 @@ class Export(ChosenTrial):
         has_adapters = any(model.lora for model in self.recipe.models)
         cache = _LORA_CACHE if has_adapters else ""
         seed = int(self.content["merge_seed"])
-        return mergekit_commands(self.recipe, files, out, seed, lora_cache=cache)
+        return mergekit_commands(
+            self.recipe, files, out, seed, lora_cache=cache, packages=self.packages
+        )
 
 
 def exports(chosen: Iterable[ChosenTrial]) -> list[Export]:
@@ -192,4 +198,5 @@ def _is_relative_folder(name: str) -> bool:
 
 def _random(recipe: Recipe) -> list[str]:
     """Those of its methods that draw."""
-    return [name for name in recipe.methods if name in METHODS and METHODS[name].is_random]
+    own = (METHODS[name] for name in recipe.methods if METHODS.is_own(name))
+    return [method.name for method in own if method.is_random]

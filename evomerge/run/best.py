@@ -68,6 +68,7 @@ def best_content(ledger: Ledger, leaderboard: Leaderboard, trial: Trial) -> dict
         "threads": header["threads"],
         "device": header["device"],
         "versions": dict(sorted(header["versions"].items())),
+        **{key: header[key] for key in ("method_packages",) if key in header},
         "genome": header["genome"],
         "recipe": dict(candidate.recipe.config),
     }

@@ -15,6 +15,7 @@ from evomerge.run.ledger.strict_values import (
     STRICT,
     Count,
     Device,
+    Module,
     Name,
     Seed,
     Threads,
@@ -52,6 +53,7 @@ class _Best(TypedDict):
     threads: Threads
     device: Device
     versions: dict[Name, Name]
+    method_packages: NotRequired[dict[Module, Name]]
     genome: Name
     recipe: RecipeConfig
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.genome.methods import METHODS
 from evomerge.nouns.trial import Trial
 from evomerge.recipe.own_names import located
 from evomerge.recipe.plain import Recipe
@@ -36,9 +37,20 @@ class ChosenTrial:
         return int(self.content["trial"])
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Those that register merge methods of its recipe with mergekit; often none."""
+        is_strange = not all(map(METHODS.is_own, self.recipe.methods))
+        return tuple(self.content.get("method_packages", ())) if is_strange else ()
+
+    @property
     def recipe(self) -> Recipe:
-        """Its recipe."""
-        return located(recipe_of(dict(self.content)), self.run_dir)
+        """Its recipe, which means the same anywhere."""
+        return located(self.own_recipe, self.run_dir)
+
+    @property
+    def own_recipe(self) -> Recipe:
+        """Its recipe as its ledger has it, wherever the run folder is."""
+        return recipe_of(dict(self.content))
 
 
 def winners_of(path: Path) -> list[ChosenTrial]:

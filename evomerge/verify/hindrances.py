@@ -13,6 +13,7 @@ from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.findings import Finding, Severity, error, warning
 from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.python_packages import package_digests
 from evomerge.foundations.versions import SCORING_PACKAGES, versions
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
@@ -42,6 +43,11 @@ def of_versions(header: Header) -> Iterator[Finding]:
                 package,
                 f"For the same bits install {package}=={then}.",
             )
+    recorded = header.get("method_packages", {})
+    for package, here in package_digests(recorded).items():
+        if here != recorded[package]:
+            what = f"merged by {recorded[package]}, here is {here}: maybe another merge"
+            yield warning(what, package, "For the same bits install what the run had.")
 
 
 def of_machine(header: Header, recipes: Sequence[Recipe]) -> Iterator[Finding]:

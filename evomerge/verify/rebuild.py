@@ -23,9 +23,11 @@ from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, Un
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.scratch import scratch
+from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
+from evomerge.merging.registered_methods import register_methods
 from evomerge.recipe.own_names import located
 from evomerge.recipe.pool import Pool
 from evomerge.run.recorded_run import earlier_stages
@@ -190,6 +192,8 @@ def prepare(
     run = winners[0].run
     header = run.ledger.header
     recipes = [winner.trial.candidate.recipe for winner in winners]
+    if not all(METHODS.is_own(method) for recipe in recipes for method in recipe.methods):
+        register_methods(tuple(header.get("method_packages", ())), permissions)
     findings = [
         *chain.from_iterable(
             obstacles.of_models(one.ledger.header, one.genome, permissions)

@@ -13,9 +13,11 @@ import yaml
 
 from evomerge.cli.main import COMMANDS, entry_point, main
 from evomerge.compiler.adapter_scores import plan_for_adapter
+from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import GenomeError, Problem, RunError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
+from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.report.exporting import exports
 from evomerge.run.chosen import winners_of
 from tests.recorded_runs import record_run
@@ -146,6 +148,17 @@ def test_list_has_a_line_with_a_summary_for_every_name(evomerge, kind):
     for row in rows:
         assert row["name"] in out
         assert row.get("what it is", "-")
+
+
+@pytest.mark.parametrize("kind", ["spaces", "evaluators"])
+def test_list_full_has_a_line_for_every_setting_and_metric(evomerge, kind):
+    table = {"spaces": MERGE_SPACES, "evaluators": EVALUATORS}[kind]
+    rows = json.loads(evomerge("list", kind, "--full", "--json")[1])
+    told = {(row["name"], row["key"]) for row in rows}
+    for name in table:
+        assert {(name, key) for key in ("", *table[name].Settings.model_fields)} <= told
+    assert kind == "spaces" or ("perplexity", "metric bits_per_byte") in told
+    assert evomerge("list", "methods", "--full")[0] == 2
 
 
 def test_list_methods(evomerge, is_golden):

@@ -63,6 +63,7 @@ def test_tasks_are_named_in_one_way(refused):
     assert refused("model", "--tasks", "a", "--split", "tasks")[-1].startswith("Error: --split is")
 
 
+@pytest.mark.slow
 def test_everything_that_is_wrong_is_told_at_once(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

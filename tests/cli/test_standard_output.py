@@ -28,6 +28,7 @@ def finished(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, stderr=subprocess.PIPE, check=False, env=environment, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_sign_that_an_encoding_lacks_ends_nothing(run, encoding):
     done = finished(

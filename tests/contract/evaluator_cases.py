@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
+from tests.judge.judge_files import judge_task, write_judge_files
 
 N_TEXTS = 5
 
@@ -29,6 +30,8 @@ class Case:
     n_documents: int
     wrong: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
+
+_JUDGED = judge_task(Path())
 
 CASES = {
     "name": Case(
@@ -61,6 +64,54 @@ CASES = {
             "file": ({"perplexity": "test.txt"}, r"tasks\[0\].perplexity: no file 'test.txt'"),
         },
     ),
+    "choice": Case(
+        (
+            {"choice": {"file": "options.json", "name": "dev"}},
+            {
+                "choice": {
+                    "file": "options.json",
+                    "name": "loose",
+                    "split": "test",
+                    "match": "loose",
+                }
+            },
+        ),
+        (True, True),
+        N_TEXTS,
+        {
+            "split": (
+                {"choice": {"file": "options.json", "split": "tset"}},
+                r"choice.split: .* no list 'tset'; did you mean 'test'",
+            ),
+        },
+    ),
+    "exact": Case(
+        ({"exact": {"file": "answers.json", "max_tokens": 4}},),
+        (True,),
+        N_TEXTS,
+        {"file": ({"exact": "rows.jsonl"}, r"line 1 of 'rows.jsonl' has no text under 'question'")},
+    ),
+    "abstain": Case(
+        (
+            {"abstain": "options.json"},
+            {"abstain": {"file": "options.json", "name": "doubts"}, "metric": "abstained"},
+        ),
+        (True, False),
+        N_TEXTS,
+        {"file": ({"abstain": "texts.txt"}, r"tasks\[0\].abstain: 'texts.txt' is no JSON")},
+    ),
+    "judge": Case(
+        (_JUDGED, {"judge": {**_JUDGED["judge"], "name": "thrice", "repeats": 3}}),
+        (True, True),
+        N_TEXTS,
+        {
+            "metric": ({**_JUDGED, "metric": "ratings"}, r"tasks\[0\].metric: .*mean 'rating'"),
+            "file": (
+                {"judge": {**_JUDGED["judge"], "questions": "none.jsonl"}},
+                r"tasks\[0\].judge.questions: no file 'none.jsonl'",
+            ),
+        },
+    ),
     "echo": Case(
         ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
         (True, False),
@@ -79,6 +130,23 @@ def write_files(folder: Path) -> Path:
     """What the tasks read."""
     texts = [" ".join(tiny_tasks.WORDS[i : i + 2] * 300) for i in range(N_TEXTS)]
     (folder / "texts.txt").write_text("\n\n".join(texts))
+    questions = [{"question_id": i, "category": "math", "turns": texts[:2]} for i in range(N_TEXTS)]
+    write_judge_files(folder, questions)
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
+    for name in ("options.json", "answers.json"):
+        (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))
     return tiny_tasks.write_tasks(folder)
+
+
+def _questions(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Lists of questions, with options or without."""
+    found: dict[str, list[dict[str, Any]]] = {"dev": [], "test": []}
+    for split, rows in found.items():
+        for i in range(N_TEXTS):
+            word, other = tiny_tasks.WORDS[i : i + 2]
+            row: dict[str, Any] = {"question": f"{split} {word}", "answer": other, "id": i}
+            if name == "options.json":
+                row |= {"choices": {"A": word, "B": other}, "answer": "AB"[i % 2]}
+            rows.append(row)
+    return found

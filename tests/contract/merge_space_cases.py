@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.methods import METHODS, Base, Method, MethodParameter, Scope
+from evomerge.genome.merge_method import Base, Method, MethodParameter, Scope
+from evomerge.genome.methods import METHODS
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.models.architecture import Architecture

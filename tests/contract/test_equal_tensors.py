@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.methods import METHODS, Base, Unmoved
+from evomerge.genome.merge_method import Base, Unmoved
+from evomerge.genome.methods import METHODS
 from evomerge.merge_spaces.parameter_space import ParameterSpace
 from evomerge.merging.resident import ResidentMerger
 from tests.contract.merge_space_cases import LLAMA, opened

@@ -23,6 +23,7 @@ from evomerge.nouns.evaluation import MetricKey
 from tests.contract.evaluator_cases import CASES, Case, write_files
 from tests.evaluators.asking_double import with_echo
 from tests.evaluators.formula import with_formula
+from tests.judge.judge_files import with_letters_judge
 from tests.tiny_models import tiny_model
 
 WAVE, CHOICE, BOWL = CASES["formula"].tasks[0], "tiny_choice", CASES["formula"].tasks[1]
@@ -30,7 +31,7 @@ WAVE, CHOICE, BOWL = CASES["formula"].tasks[0], "tiny_choice", CASES["formula"].
 
 @pytest.fixture(scope="module", autouse=True)
 def _double_in_table():
-    with with_formula(), with_echo():
+    with with_formula(), with_echo(), with_letters_judge():
         yield
 
 

@@ -8,7 +8,8 @@ from mergekit.evo.genome import METHOD_PARAM_MAPS
 from mergekit.merge_methods.base import BasePolicy
 
 from evomerge.foundations.errors import UnknownNameError
-from evomerge.genome.methods import METHODS, Base, method_named
+from evomerge.genome.merge_method import Base
+from evomerge.genome.methods import METHODS, method_named
 
 REGISTERED = {method.spec.name: method.spec for method in merge_methods.registered_methods()}
 EVOLVE_NORMALIZES = {"ties", "dare_ties", "linear"}  # mergekit.evo.genome.genotype_merge_config

@@ -160,6 +160,7 @@ def test_every_level_is_proposed_sooner_or_later(optimizer_class: Case) -> None:
     assert {point["normalize"] for point in points} == {True, False}
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_run_in_another_process() -> None:
     here = {name: asked_digest(asked_by(Case(name)(MIXED, seed=3), 7)) for name in NAMES}
     assert here == digests_elsewhere()

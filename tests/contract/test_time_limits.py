@@ -167,6 +167,7 @@ def test_in_the_middle_of_a_population_the_fast_are_kept_and_the_slow_are_given_
     assert {2} <= set(found) <= {2, 4, 6}
 
 
+@pytest.mark.slow
 def test_a_worker_process_that_hangs_in_holdout_is_ended_and_replaced():
     executor = EXECUTORS["processes"](formula_worker, 2)
     list(executor.run([job(0), job(1)]))
@@ -211,6 +212,7 @@ with scratch(above=Path()):
 """
 
 
+@pytest.mark.slow
 def test_a_serial_run_whose_trial_swallows_every_exception_ends_and_keeps_what_it_has(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.genome.methods import METHODS, Unmoved
+from evomerge.genome.merge_method import Unmoved
+from evomerge.genome.methods import METHODS
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.contract.merge_space_cases import LAYOUTS, build, definition, opened

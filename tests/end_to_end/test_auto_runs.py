@@ -87,6 +87,7 @@ def begun_with(folder, n_trials):
     events.close()
 
 
+@pytest.mark.slow
 def test_the_choice_is_said_in_one_line_when_it_begins(finished):
     told = (finished / "told").read_text().splitlines()
     assert [line for line in told if re.fullmatch(LINE, line)]
@@ -109,6 +110,7 @@ def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
     assert "training: mean of each loss over an epoch" in shown.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_trials", [N_BASELINES + 2, N_BASELINES + 9])
 def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     finished, place, monkeypatch, n_trials

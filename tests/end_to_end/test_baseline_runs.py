@@ -117,6 +117,7 @@ def test_a_run_killed_between_its_baselines_becomes_the_uninterrupted_one(begin,
     assert found(begin()) == whole
 
 
+@pytest.mark.slow
 def test_a_run_that_began_without_them_goes_on_without_them(begin, workplace):
     search = begin(kinds=BEFORE)
     whole = found(search)
@@ -134,6 +135,7 @@ def test_a_run_that_began_without_them_goes_on_without_them(begin, workplace):
     assert len(load_run(workplace / "out").leaderboard.trials) == 6
 
 
+@pytest.mark.slow
 def test_another_choice_is_another_run(begin):
     list(begin("baselines=[models]").run())
     with pytest.raises(LedgerError, match="baselines"):
@@ -158,6 +160,7 @@ def test_one_that_cannot_be_merged_is_a_failed_trial_and_no_more(begin, monkeypa
     assert summary(run)["searching"][0]["baseline"] != "ties"
 
 
+@pytest.mark.slow
 def test_when_the_search_begins_nothing_of_other_methods_is_kept(begin):
     search = begin("optimizer.budget=1", "holdout=[]", "validation=[]")
     kept = []

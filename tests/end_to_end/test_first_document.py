@@ -152,6 +152,7 @@ def scores(folder):
     return {line["id"]: line["metrics"] for line in lines if line["kind"] == "trial"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_continued_reads_what_its_first_document_named(evomerge, place):
     genome = GENOME.replace("TASK", "varied")  # its first document has one metric, others two
     code, _, err = evomerge("run", "g.yml", "--run-dir", "varied", genome=genome)
@@ -184,6 +185,7 @@ def short_of_memory(monkeypatch):
     return after
 
 
+@pytest.mark.slow
 def test_the_next_baseline_tells_the_names_where_one_does_not_fit(evomerge, place, short_of_memory):
     short_of_memory(2)  # with half the batch neither
     genome = GENOME.replace("TASK", "varied")
@@ -206,6 +208,7 @@ def test_a_run_whose_metric_nobody_could_name_does_not_begin(evomerge, place, sh
     assert not (place / "nameless").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_metrics_are_known_needs_no_first_document(evomerge, place, short_of_memory):
     short_of_memory(1000)
     genome = GENOME.replace("{name: TASK, limit: 4}, ", "")
@@ -376,6 +379,7 @@ LATE = EVOLVE.replace(
 )
 
 
+@pytest.mark.slow
 def test_a_negative_weight_is_turned_where_only_results_tell_the_direction(evomerge, place):
     """The code of the task names its metric, of which its file says that lower is better."""
     few = (*SETTINGS[:-1], "optimizer={name: random, budget: 1}", "--set", "limit=4")

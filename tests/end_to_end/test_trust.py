@@ -116,6 +116,7 @@ def test_a_check_of_a_broken_ledger_says_so(begin, refused, workplace):
     assert "ledger.jsonl: line" in refused(SHORT)
 
 
+@pytest.mark.slow
 def test_a_run_may_be_moved_whatever_its_genome_says_of_its_folder(begin, workplace):
     list(begin(SHORT, "run_dir=out").run())
     shutil.move(workplace / "out", workplace / "moved")
@@ -127,6 +128,7 @@ def test_a_run_may_be_moved_whatever_its_genome_says_of_its_folder(begin, workpl
         begin("optimizer.budget=2", folder="moved")
 
 
+@pytest.mark.slow
 def test_a_ledger_that_counts_its_folder_as_part_of_the_run_goes_on(begin, workplace):
     search = begin(SHORT, "run_dir=out")
     list(search.run())
@@ -172,6 +174,7 @@ def test_a_document_beyond_the_limit_may_change(begin, workplace):
     assert begin(SHORT).ledger.trials
 
 
+@pytest.mark.slow
 def test_a_search_begins_from_an_earlier_run_and_goes_on_whatever_that_found_since(
     begin, workplace
 ):
@@ -199,6 +202,7 @@ def test_the_reference_engine_finds_what_the_fast_one_finds(begin):
     assert found(reference) == fast
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", ["[random, cma_es]", "[{name: gradient, budget: 2}, niches]"])
 def test_a_chain_that_was_stopped_becomes_the_uninterrupted_one(begin, chain):
     chained = (f"optimizer={{chain: {chain}, budget: 6}}",)
@@ -263,6 +267,7 @@ def test_a_fork_saves_what_a_broken_ledger_still_holds(begin, workplace):
     assert "4 trials and" in begin(SHORT, fork="forked").notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("begun")
 def test_the_command_that_forked_continues_the_fork(begin):
     larger = "optimizer.budget=2"
@@ -289,6 +294,7 @@ def test_a_second_process_is_refused_while_the_first_writes(begin, workplace, ev
     list(first.run())
 
 
+@pytest.mark.slow
 def test_a_model_that_vanished_is_one_sentence_and_the_run_goes_on_when_it_is_back(
     begin, workplace
 ):

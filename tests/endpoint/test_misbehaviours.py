@@ -51,8 +51,8 @@ AS = [name for name in PROMPT if name.startswith("the key as ")]
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if n in AS and AS.index(n) % 4 else ())
-        for n in PROMPT
+        pytest.param(n, marks=pytest.mark.slow if i % 3 or (n in AS and AS.index(n) % 4) else ())
+        for i, n in enumerate(PROMPT)
     ],
 )
 def test_whatever_a_server_says_no_key_is_kept_shown_or_raised(suffered, name):
@@ -60,7 +60,10 @@ def test_whatever_a_server_says_no_key_is_kept_shown_or_raised(suffered, name):
     assert "no answer within" not in texts  # else nothing but a time-out was tried
 
 
-@pytest.mark.parametrize("name", HOLDING)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if i % 3 else ()) for i, n in enumerate(HOLDING)],
+)
 def test_however_long_a_server_goes_on_each_limit_holds(suffered, name):
     found, texts = suffered(HOLDING[name], SHORT)
     assert "no answer within 0.05 seconds" in texts

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.asking.asked import AskLikelihood, AskOther, AskText, Message, Outsider
-from evomerge.evaluators.asking.asking_kind import AskingKind, Item, Judgement, Measure, Shown
-from evomerge.evaluators.kind_of_task import TaskSettings
+from evomerge.evaluators.asking.asking_kind import AskingKind, Item, Judgement, Shown
+from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.foundations.findings import warning
 
 PROMPTS = ("the quick brown", "a lazy dog", "five dozen jugs", "the quick brown")

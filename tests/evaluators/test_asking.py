@@ -108,6 +108,11 @@ def test_drawn_texts_are_drawn_by_the_seed(live_model):
     assert first.documents[0].answer != made(TWO[0]).evaluate(live_model).documents[0].answer
 
 
+def test_settings_that_no_genome_was_checked_for_are_told_as_a_mistake_of_the_task():
+    with pytest.raises(GenomeError, match=r"tasks\[1\].echo.temperature: .*, got 'hot'. Run"):
+        made(TWO[0], {"echo": {"temperature": "hot"}})
+
+
 def test_a_document_that_cannot_be_judged_is_named(live_model):
     with pytest.raises(EvaluationError, match="document 0 of 'bad' cannot be judged: ZeroDiv"):
         made({"echo": {"name": "bad", "fails": True}}).evaluate(live_model)
@@ -129,6 +134,9 @@ def test_prompts_too_long_for_the_model_are_told(live_model, monkeypatch):
     monkeypatch.setattr(asking_double, "PROMPTS", ("dog " * 3000, "dog"))
     (told,) = made(TWO[0]).warnings(live_model.tokenizer, live_model.module.config)
     assert "1 of the first 2 documents of task 'one' do not fit the " in told
+    monkeypatch.setattr(asking_double, "TOKENS", 9999)
+    with pytest.raises(GenomeError, match="9999 tokens of an answer leave no room for a prompt"):
+        made(TWO[0]).warnings(live_model.tokenizer, live_model.module.config)
 
 
 CHAT = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"))

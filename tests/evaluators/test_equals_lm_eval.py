@@ -72,6 +72,7 @@ def test_every_kind_of_task_scores_as_in_lm_eval(make, live_model, reference):
     assert len({document.answer for document in evaluation.documents}) > 5
 
 
+@pytest.mark.slow
 def test_few_shot_prompts_and_a_limit_score_as_in_lm_eval(make, live_model, reference):
     tasks = [named(name, num_fewshot=2, limit=7) for name in TASKS]
     evaluation = make(*tasks, batch_size=3).evaluate(live_model)
@@ -88,6 +89,7 @@ def test_the_chat_template_applies_as_in_lm_eval(make, chat_model, reference):
     assert evaluation.documents != plain.evaluate(chat_model).documents
 
 
+@pytest.mark.slow
 def test_a_single_turn_chat_applies_as_in_lm_eval(make, chat_model, reference):
     evaluation = make(
         named("tiny_text", num_fewshot=2), apply_chat_template=True, fewshot_as_multiturn=False
@@ -96,6 +98,7 @@ def test_a_single_turn_chat_applies_as_in_lm_eval(make, chat_model, reference):
     assert_equal(evaluation, reference(chat_model, ["tiny_text"], **settings))
 
 
+@pytest.mark.slow
 def test_chosen_documents_score_as_in_lm_eval(make, live_model, reference):
     indices = [17, 3, 9]
     evaluation = make(named("tiny_choice", samples=indices)).evaluate(live_model)
@@ -105,12 +108,14 @@ def test_chosen_documents_score_as_in_lm_eval(make, live_model, reference):
     assert [document.doc_id for document in evaluation.documents] == [3, 9, 17]
 
 
+@pytest.mark.slow
 def test_generation_settings_override_the_task_as_in_lm_eval(make, live_model, reference):
     settings = {"until": ["q"], "max_gen_toks": 5}
     evaluation = make(named("tiny_text"), gen_kwargs=settings).evaluate(live_model)
     assert_equal(evaluation, reference(live_model, ["tiny_text"], gen_kwargs=settings))
 
 
+@pytest.mark.slow
 def test_a_group_scores_as_in_lm_eval(make, live_model, reference):
     evaluation = make("tiny_group").evaluate(live_model)
     assert_equal(evaluation, reference(live_model, ["tiny_group"]))

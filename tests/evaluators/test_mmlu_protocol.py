@@ -122,6 +122,7 @@ def letter_of(model: LiveModel, prompt: str) -> int:
     return max(range(4), key=logits.__getitem__)
 
 
+@pytest.mark.slow
 def test_every_prompt_is_the_protocols(scored):
     evaluator, _ = scored
     (entry,) = evaluator.loaded()

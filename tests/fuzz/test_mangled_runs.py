@@ -89,6 +89,7 @@ def resume(folder: Path) -> None:
 READERS = (partial(printed, "show"), show_data, write_page, export_two, resume)
 
 
+@pytest.mark.slow
 @examples(60, 2800)
 def test_a_mangled_ledger_ends_in_sentences(n_examples, folders, run):
     seeds = [(folder / "ledger.jsonl").read_bytes() for folder in folders]
@@ -148,6 +149,7 @@ def test_a_mangled_best_file_is_exported_or_refused_in_sentences(n_examples, fol
     each()
 
 
+@pytest.mark.slow
 @examples(20, 150)
 def test_the_command_line_ends_with_an_exit_code_and_sentences(n_examples, folders, run, capsys):
     seeds = [(folder / name).read_bytes() for folder in folders for name in FILES]

@@ -140,6 +140,7 @@ def same(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_values_of_further_recipes_are_mergekits(family: list[str], method: str) -> None:
     draw = random.Random(method)

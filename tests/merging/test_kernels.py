@@ -241,6 +241,7 @@ def test_angles_are_mergekits(method: str, stored: torch.dtype, noise: float) ->
     check(plan, [*made, {"t": 0.5, "weight": [0.3, -0.3]}], PLENTY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["slerp", "nuslerp"])
 def test_angles_of_long_tensors_are_mergekits(method: str, threads: int) -> None:
     plan = Plan(method, 1 if method == "slerp" else 2, shapes=[(1031, 1027), (129, 1021)])
@@ -256,6 +257,7 @@ def test_a_nuslerp_of_rows_is_mergekits() -> None:
     check(Plan("nuslerp", 2), [point], PLENTY, by=ByMergekit)
 
 
+@pytest.mark.slow
 def test_a_stream_kept_in_part_continues_where_it_ends() -> None:
     n_bytes = 5 << 20  # one chunk of random numbers, and a few ranks
     plan = Plan("dare_ties", 3, shapes=[(1024, 300), (500, 701), (64, 48)])

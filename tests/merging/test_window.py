@@ -191,6 +191,7 @@ def assert_equals_the_reference(merger: ResidentMerger, recipe: Recipe, **settin
 SMALL = 1 << 20  # bytes: tensors that are not worth a file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [0, 40])
 def test_a_named_tokenizer_keeps_no_copies_of_the_sources(tmp_path: Path, extra: int) -> None:
     wider = {"hidden_size": 512, "dtype": "bfloat16"}

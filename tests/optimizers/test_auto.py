@@ -171,6 +171,7 @@ def test_without_anybody_to_train_it_searches_at_once():
     assert set(run(Auto(reals(3), seed=1), 4)[1]) == {"gp"}
 
 
+@pytest.mark.slow
 def test_training_and_search_go_on_as_if_never_stopped():
     whole, _ = run(auto(ToyTrainer()), 12)
     for stop in (2, 6, 9):

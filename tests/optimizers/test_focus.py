@@ -96,6 +96,7 @@ def first_weights(name, low, high):
     return np.array(asked[:20], dtype=float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in LOOKING if n != "llm"])
 def test_a_wider_box_does_not_send_a_search_farther_away(name):
     narrow, wide = (first_weights(name, *box) for box in ((-0.9, 1.5), (-4.5, 5.5)))

@@ -10,6 +10,7 @@ from lm_eval.config.task import TaskConfig
 from evomerge.checks import splits
 from evomerge.checks.context import CheckContext
 from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.own_contents import benchmark_of, document_digests
 from evomerge.evaluators.task_contents import TaskContents, members_of
@@ -264,3 +265,23 @@ def test_only_groups_have_members():
 def test_tasks_that_are_in_no_mean_may_share_documents(check):
     shared = {"one": rows(0, 9), "two": rows(8, 12)}
     assert check(splits.documents_once, tasks=shared, weight=0) == []
+
+
+def test_questions_of_one_file_that_stand_in_both_its_lists_are_told(genome, tmp_path):
+    asked = [
+        {"question": f"{i} or {n}?", "choices": {"A": "a", "B": "b"}, "answer": "A"}
+        for i, n in enumerate("xyz")
+    ]
+    file = tmp_path / "legal.json"
+    file.write_text(json.dumps({"dev": asked, "test": [*asked[1:], {**asked[0], "question": "?"}]}))
+
+    def evaluator(split):
+        task = Task.model_validate({"choice": {"file": str(file), "split": split}})
+        made = evaluator_for([task], EvaluationBlock(), ENGINES["transformers"])
+        made.prepare()
+        return made
+
+    evaluators = {"tasks": evaluator("dev"), "holdout": evaluator("test")}
+    (found,) = splits.splits_apart(CheckContext(genome, evaluators=evaluators))
+    assert found.severity is Severity.ERROR
+    assert "holdout[0]: 2 of its 3 documents are also documents of tasks[0]" in str(found)

@@ -107,6 +107,7 @@ HEADERS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(header=HEADERS, values=st.binary(max_size=16))
 def test_a_header_is_read_or_refused(header, values, tmp_path_factory):
     text = json.dumps(header).encode()

@@ -17,6 +17,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
 from evomerge.models.facts import ModelFacts, TokenizerFacts
+from tests.evaluators.asking_double import with_echo
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.tiny_models import tiny_config, tiny_tokenizer
 
@@ -348,3 +349,10 @@ def test_facts_count_the_rows_of_a_trial(examine):
     group, text = context.evaluators["tasks"].facts()
     assert (len(group.parts), group.n_documents, group.n_rows) == (2, 10, 5 * 4 + 5 * 3)
     assert (text.n_rows, text.max_new_tokens, text.parts[0].n_available) == (20, 12, 20)
+
+
+def test_what_a_kind_knows_of_its_own_is_told_where_it_stands(examine):
+    with with_echo():
+        _, context = examine(f"[{{{TEXT}}}]", "holdout: [tiny_choice, {echo: {prompts: '2'}}]")
+        (found,) = rules.told_by_kinds(context)
+    assert str(found) == "holdout[1].echo.prompts: it only echoes. Ask something."

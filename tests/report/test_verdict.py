@@ -230,6 +230,7 @@ def test_normalized_is_scaled_by_what_the_baselines_score_on_each_split(tmp_path
     assert side_by_side(final_tables(run)).rows[0].gains[2].stderr > 0
 
 
+@pytest.mark.slow
 def test_with_several_objectives_each_task_is_one(tmp_path):
     run = record_run(tmp_path / "run", objective="per_task", optimizer="nsga2")
     search, _, holdout = final_tables(run)
@@ -243,6 +244,7 @@ def test_with_several_objectives_each_task_is_one(tmp_path):
     assert [" on sort (trial " in only_searched[0], " on twice (trial " in only_searched[1]]
 
 
+@pytest.mark.slow
 def test_programs_read_the_sentence_too(run):
     content = json.loads(json.dumps(summary(run)))
     assert content["verdict"] == verdict(final_tables(run))

@@ -87,6 +87,7 @@ def test_every_epoch_is_a_trial_and_a_continued_run_trains_nothing_again(workpla
     assert history(workplace / "run") == before
 
 
+@pytest.mark.slow
 def test_every_step_is_told_and_what_an_epoch_took_is_kept_and_shown(workplace):
     heard = []
     prompts = (
@@ -169,6 +170,7 @@ def test_models_that_are_merged_into_a_union_of_vocabularies_are_trained(workpla
     assert all(e.scores for e in asked)
 
 
+@pytest.mark.slow
 def test_epochs_of_two_islands_stand_apart(workplace):
     island = "{name: gradient, epochs: 2, budget: 2"
     islands = f"[{island}}}, {island}, learning_rate: 0.2}}]"
@@ -187,6 +189,7 @@ def test_epochs_of_two_islands_stand_apart(workplace):
     assert [row[0] for row in rows] == ["1, 1", "1, 2", "2, 1", "2, 2"]
 
 
+@pytest.mark.slow
 def test_sources_teach_where_they_are_told_to(workplace):
     overrides = (
         "optimizer.losses={nll: 0, kl: 1, entropy: 0.1}",
@@ -233,6 +236,7 @@ def test_columns_are_checkpoints_that_are_scored_found_again_and_built(
         assert torch.equal(built[name], tensor)
 
 
+@pytest.mark.slow
 def test_a_run_of_columns_that_was_stopped_becomes_the_one_that_never_was(workplace):
     list(begin(workplace, *COLUMNS).run())
     expected = history(workplace / "run")
@@ -248,6 +252,7 @@ def test_a_run_of_columns_that_was_stopped_becomes_the_one_that_never_was(workpl
     assert history(workplace / "run") == expected
 
 
+@pytest.mark.slow
 def test_a_run_of_columns_goes_on_where_its_folder_was_moved_to(workplace, tmp_path):
     list(begin(workplace, *COLUMNS).run())
     expected = history(workplace / "run")
@@ -274,6 +279,7 @@ def test_a_run_of_columns_goes_on_where_its_folder_was_moved_to(workplace, tmp_p
     assert str(columns).count("optimizer/columns") == str(columns).count(str(away))
 
 
+@pytest.mark.slow
 def test_columns_of_a_moved_run_seed_another(workplace, tmp_path):
     list(begin(workplace, *COLUMNS).run())
     shutil.move(workplace / "run", tmp_path / "moved")

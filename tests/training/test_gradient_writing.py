@@ -136,6 +136,7 @@ def test_right_answers_are_learned_as_they_were_written(workplace, taught):
     assert best == sorted(best)
 
 
+@pytest.mark.slow
 def test_documents_that_are_gone_are_an_error_and_not_other_lessons(workplace):
     one, n_done = "optimizer.budget=1", 0
     search = begin(workplace, one)
@@ -157,6 +158,7 @@ def test_documents_that_are_gone_are_an_error_and_not_other_lessons(workplace):
     assert [e.candidate.label for e in events if isinstance(e, TrialFinished)][-1] == "epoch 1"
 
 
+@pytest.mark.slow
 def test_tokens_are_kept_for_those_who_learn_from_them_and_a_fork_writes_them_anew(workplace):
     search = begin(workplace, "optimizer={name: random, budget: 1}")
     list(search.run())

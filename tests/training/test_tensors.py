@@ -83,6 +83,7 @@ def test_the_nearest_genotype_has_the_mean_of_a_groups_tensors(family):
     np.testing.assert_allclose([*point.values()], weights.mean(dim=0), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["arithmetic", "normalized", "affine"])
 def test_gradients_are_slopes(family, method):
     mixture = mixture_of(family.space(**METHODS[method]))

@@ -119,6 +119,9 @@ class Outsider(ABC):
             RunError: there will never be one.
         """
 
+    def give_up(self) -> None:  # noqa: B027  # most are done soon
+        """Ends :meth:`answers` early, from another thread: nobody waits for it any more."""
+
     def let_go(self) -> None:  # noqa: B027  # most hold nothing
         """Gives back the memory it holds, until it is asked again."""
 

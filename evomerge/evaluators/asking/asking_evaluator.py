@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.asking.asked import AskLikelihood, AskText, AskTextLikelihood
@@ -20,8 +23,9 @@ from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, why
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, RunError, why
 from evomerge.foundations.findings import Finding
+from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
@@ -48,8 +52,7 @@ class AskingEvaluator(Evaluator):
         super().__init__(*given, **more)
         self._respondents = {}
         around = Around(self.seed, self.search_path, self.permissions)
-        kinds = [cast("type[AskingKind[Any]]", EVALUATORS[task.kind]) for task in self.tasks]
-        self._kinds = [kind(task, around) for kind, task in zip(kinds, self.tasks, strict=True)]
+        self._kinds = [_made(task, around, f"tasks[{i}]") for i, task in enumerate(self.tasks)]
 
     @property
     def means(self) -> str:  # type: ignore[override]  # of a class elsewhere, of its tasks here
@@ -93,6 +96,11 @@ class AskingEvaluator(Evaluator):
         heard = [(task, task.hearings()) for task in few]
         hear([one for _, own in heard for one in own], respondent, deadline)
         return evaluation_of(heard).metrics[: len(few)]
+
+    def keep_in(self, run_dir: Path | None) -> None:
+        """See :meth:`Evaluator.keep_in`."""
+        for kind in self._kinds:
+            kind.keep_in(run_dir)
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
@@ -182,11 +190,36 @@ class AskingEvaluator(Evaluator):
         return EngineRespondent(engine, self.settings, self.seed)
 
 
+def _made(task: Task, around: Around, where: str) -> AskingKind[Any]:
+    """A task's kind with its settings.
+
+    Raises:
+        GenomeError: these are not sound, which a genome's own check tells with lines.
+    """
+    kind = cast("type[AskingKind[Any]]", EVALUATORS[task.kind])
+    try:
+        return kind(task, around)
+    except ValidationError as error:
+        raise GenomeError.of(
+            Problem(
+                f"{details['msg']}, got {details['input']!r}",
+                ".".join([where, task.kind, *map(str, details["loc"])]),
+                f"Run `evomerge list evaluators --full` for what {task.kind} takes.",
+            )
+            for details in error.errors(include_url=False)
+        ) from error
+
+
 def _told_of_length(task: AskingTask, reader: PromptReader, longest: int) -> str:
-    """A sentence where the first prompts do not fit; empty where they do."""
+    """A sentence where the first prompts do not fit; empty where they do.
+
+    Raises:
+        GenomeError: answers leave no room for any.
+    """
     lengths = []
     for one in task.opening:
         if isinstance(one, AskText):
+            reader.prompt(one, longest)
             lengths.append(len(reader.context(one.prompt, is_plain=one.is_plain)) + one.max_tokens)
         elif isinstance(one, AskLikelihood):
             lengths.append(sum(map(len, reader.continuation(one, longest))))

@@ -24,10 +24,10 @@ samples for people, mixtures and ``verify`` are one evaluator's for all of them.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evomerge.evaluators.asking.asked import Asked
@@ -37,30 +37,6 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import Task
 
 C = TypeVar("C")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number per document, and what it means; a metric is the mean over documents.
-
-    Attributes:
-        name: As the genome's ``metric:`` has it.
-        higher_is_better: Direction.
-        low: The least it can be.
-        high: The most.
-        what: In a few words, for lists of kinds.
-    """
-
-    name: str
-    higher_is_better: bool
-    low: float = -math.inf
-    high: float = math.inf
-    what: str = ""
-
-    @property
-    def worst(self) -> float:
-        """What a document gets that counts for nothing; may be infinite."""
-        return self.low if self.higher_is_better else self.high
 
 
 @dataclass(frozen=True)
@@ -107,11 +83,13 @@ class Judgement:
             no mean.
         answer: What is kept of it for every trial: a text, an option's index, or nothing.
         shown: For people; the first few are kept.
+        lacks: Why it has not the value that counts, in a few words; empty where it has.
     """
 
     values: Mapping[str, float]
     answer: int | str | None = None
     shown: Shown | None = None
+    lacks: str = ""
 
 
 # Requests go out, one or several at a time; their answers come in, one or as many.
@@ -146,14 +124,15 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
             per task where settings decide.
         rounds: How often it asks one after the other, at most.
         max_new_tokens: Of the longest text that is written; 0 where none is.
+        most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
     """
 
-    measures: tuple[Measure, ...] = ()
     rounds: int = 1
     max_new_tokens: int = 0
+    most_missing: float = 1.0
     is_verifiable: bool = True
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
@@ -185,6 +164,9 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         Their ``where`` is the key below the kind's own.
         """
         return iter(())
+
+    def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
+        """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
 
     def stands_on(self) -> Sequence[Any]:
         """What scores stand on beside metric and documents, JSON: settings that change them."""

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from evomerge.evaluators.asking.asked import AskOther, AskText
-from evomerge.evaluators.asking.asking_kind import AskingKind, Item, Measure
+from evomerge.evaluators.asking.asking_kind import AskingKind, Item
 from evomerge.evaluators.asking.rounds import Hearing
 from evomerge.evaluators.chosen_documents import sampled_documents
+from evomerge.evaluators.kind_of_task import Measure
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import PartFacts, TaskFacts
 from evomerge.foundations.canonical import digest

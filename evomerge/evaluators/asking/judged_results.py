@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from evomerge.evaluators.asking.asking_task import FILTER, AskingTask
@@ -24,6 +25,7 @@ def evaluation_of(heard: Sequence[Heard]) -> Evaluation:
     own, others = list[Metric](), list[Metric]()
     documents, tallies = list[Document](), list[Tally]()
     for task, hearings in heard:
+        _refuse_missing(task, hearings)
         metrics = list(_metrics(task, hearings))
         if not metrics or metrics[0].key != task.key or not math.isfinite(metrics[0].value):
             value = metrics[0].value if metrics and metrics[0].key == task.key else "missing"
@@ -34,6 +36,22 @@ def evaluation_of(heard: Sequence[Heard]) -> Evaluation:
         tallies += _tally(task, hearings)
     samples = first_samples([_samples(hearings) for _, hearings in heard])
     return Evaluation((*own, *others), tuple(documents), samples, tuple(tallies))
+
+
+def _refuse_missing(task: AskingTask, hearings: Sequence[Hearing]) -> None:
+    """Some documents may lack their value.
+
+    Raises:
+        EvaluationError: more do than may.
+    """
+    lacks = [one.judgement.lacks for one in hearings if one.judgement and one.judgement.lacks]
+    most = task.kind.most_missing
+    if len(lacks) > most * len(hearings):
+        causes = ", ".join(f"{cause} ({n})" for cause, n in Counter(lacks).most_common())
+        raise EvaluationError(
+            f"{len(lacks)} of {len(hearings)} documents of {task.name!r} have no "
+            f"{task.kind.measures[0].name}: {causes}; {most:.0%} may have none"
+        )
 
 
 def _metrics(task: AskingTask, hearings: Sequence[Hearing]) -> Iterator[Metric]:

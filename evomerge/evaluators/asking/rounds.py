@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,7 @@ def _answer(
         for whom, own in others.items():
             if whom.waits:
                 pool = stack.enter_context(ThreadPoolExecutor(1))
+                stack.enter_context(_given_up(whom))
                 answering.append((own, pool.submit(_asked_of, whom, own, deadline)))
         of_model = [one for one in asked if not isinstance(one, AskOther)]
         known |= zip(of_model, respondent.answers(of_model, turn) if of_model else (), strict=True)
@@ -107,6 +108,16 @@ def _answer(
                 known |= zip(own, _asked_of(whom, own, deadline), strict=True)
         for own, future in answering:
             known |= zip(own, future.result(), strict=True)
+
+
+@contextmanager
+def _given_up(whom: Outsider) -> Iterator[None]:
+    """Nobody is waited for where what happens meanwhile ends it all, as an interrupt does."""
+    try:
+        yield
+    except BaseException:
+        whom.give_up()
+        raise
 
 
 def _asked_of(whom: Outsider, asked: Iterable[AskOther], deadline: Deadline) -> Sequence[Any]:

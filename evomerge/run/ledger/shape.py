@@ -24,6 +24,7 @@ from evomerge.run.ledger.strict_values import (
     Digest,
     Finite,
     Measured,
+    Module,
     Name,
     Positive,
     Prose,
@@ -191,6 +192,7 @@ class _Header(TypedDict):
     dtype: NotRequired[Literal["float32", "bfloat16", "float16"] | None]
     machine: NotRequired[dict[Name, Name]]
     versions: dict[Name, Name]
+    method_packages: NotRequired[dict[Module, Name]]
     models: dict[Name, Name]
     tasks: dict[Split, dict[Name, Name]]
     metrics: NotRequired[dict[Split, dict[Name, Name]]]

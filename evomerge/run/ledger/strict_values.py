@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from evomerge.foundations.python_packages import is_module_name
 from evomerge.foundations.text_safety import harmless, offender
 from evomerge.genome.yaml_file import MAX_DEPTH, MAX_INTEGER
 
@@ -53,7 +54,14 @@ def _finite(value: float) -> float:
     return value
 
 
+def _a_module(text: str) -> str:
+    if not is_module_name(text):
+        raise ValueError("is no name of a Python module")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_a_name)]
+Module = Annotated[str, AfterValidator(_a_module)]
 Text = Annotated[str, AfterValidator(_harmless_already)]
 Prose = Annotated[str, AfterValidator(harmless)]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]

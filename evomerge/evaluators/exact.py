@@ -1,0 +1,83 @@
+"""Asks questions as they stand and compares the reply with the answer: Model Swarms' exact match.
+
+A row is ``{"question": ..., "answer": "150"}``.
+
+Source: Feng et al., Model Swarms (2024), arXiv:2410.11163.
+Differs: the answer must stand where a reply ends on it; ``match: loose`` takes it anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evomerge.evaluators.asking.asked import AskText
+from evomerge.evaluators.asking.asking_kind import (
+    Around,
+    Asking,
+    AskingKind,
+    Item,
+    Judgement,
+    Shown,
+)
+from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.question_set import QuestionSetSettings, question_set
+from evomerge.evaluators.reply_reading import says_exactly, says_loosely
+from evomerge.genome.block import Whole
+from evomerge.genome.task_blocks import Task
+
+
+class ExactSettings(QuestionSetSettings):
+    """What stands under ``exact:``."""
+
+    max_tokens: Annotated[Whole, Field(ge=1)] = Field(
+        200, description="Tokens of a reply; 10 are enough where a word answers."
+    )
+    stops: list[str] = Field(default_factory=list, description="Texts that end a reply.")
+    match: Literal["strict", "loose"] = Field(
+        "strict",
+        description="`strict`: the last number of the reply, or the words it begins with, or what "
+        "follows `the answer is`. `loose`: anywhere, as in Model Swarms, so that `5` is in `15`.",
+    )
+    last_words: Annotated[Whole, Field(ge=1)] | None = Field(
+        None,
+        description="Of a loosely read reply the last so many words alone; Model Swarms has 5 in "
+        "its search on GSM8K, and 10 in its test.",
+    )
+
+
+class ExactAnswers(AskingKind[tuple[str, str]]):
+    """``exact: {file: gsm8k.json, split: dev}``: the share of right answers."""
+
+    Settings = ExactSettings
+    measures = (Measure("exact_match", True, 0.0, 1.0, "share of right answers"),)
+
+    def __init__(self, task: Task, around: Around) -> None:
+        super().__init__(task, around)
+        self.max_new_tokens = self.settings.max_tokens
+
+    def items(self) -> Iterator[Item[tuple[str, str]]]:
+        """See :meth:`AskingKind.items`."""
+        questions = question_set(self.settings)
+        for row in questions.rows:
+            question, answer = row.text("question"), row.text("answer")
+            prompt = f"{questions.before}\n{question}" if questions.before else question
+            yield Item((prompt, answer), question, [prompt, answer])
+
+    def judge(self, item: Item[tuple[str, str]]) -> Asking:
+        """See :meth:`AskingKind.judge`."""
+        prompt, answer = item.content
+        reply = yield AskText(prompt, self.max_new_tokens, tuple(self.settings.stops))
+        if self.settings.match == "strict":
+            is_right = says_exactly(reply, answer)
+        else:
+            is_right = says_loosely(reply, answer, self.settings.last_words)
+        values = {"exact_match": float(is_right)}
+        return Judgement(values, str(reply).strip(), Shown(prompt, reply, answer))
+
+    def stands_on(self) -> list[object]:
+        """See :meth:`AskingKind.stands_on`."""
+        own = self.settings
+        return [own.match, own.last_words, own.max_tokens, own.stops]
