@@ -11,6 +11,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "choice": "evomerge.evaluators.choice:ChoiceQuestions",
         "exact": "evomerge.evaluators.exact:ExactAnswers",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "python": "evomerge.evaluators.python_function:PythonFunction",
         "judge": "evomerge.evaluators.judge.judge_task:Judge",
     },
 )

@@ -64,6 +64,26 @@ CASES = {
             "file": ({"perplexity": "test.txt"}, r"tasks\[0\].perplexity: no file 'test.txt'"),
         },
     ),
+    "python": Case(
+        (
+            {"python": {"run": "letters:count", "documents": "rows.jsonl"}},
+            {
+                "python": {
+                    "name": "few",
+                    "run": "letters:count",
+                    "documents": "rows.jsonl",
+                    "higher_is_better": False,
+                    "low": 0,
+                }
+            },
+        ),
+        (True, False),
+        N_TEXTS,
+        {
+            "metric": ({"python": "letters:count", "metric": "scroe"}, "did you mean 'score'"),
+            "run": ({"python": "letters:cuont"}, r"tasks\[0\].python: .*did you mean 'count'"),
+        },
+    ),
     "choice": Case(
         (
             {"choice": {"file": "options.json", "name": "dev"}},
@@ -126,6 +146,13 @@ CASES = {
 }
 
 
+LETTERS = """
+def count(model, documents):
+    texts = model.generate([one["text"] for one in documents], max_tokens=4)
+    return list(map(len, texts))
+"""
+
+
 def write_files(folder: Path) -> Path:
     """What the tasks read."""
     texts = [" ".join(tiny_tasks.WORDS[i : i + 2] * 300) for i in range(N_TEXTS)]
@@ -134,6 +161,7 @@ def write_files(folder: Path) -> Path:
     write_judge_files(folder, questions)
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
+    (folder / "letters.py").write_text(LETTERS)
     for name in ("options.json", "answers.json"):
         (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))
     return tiny_tasks.write_tasks(folder)

@@ -94,6 +94,8 @@ class Judgement:
 
 # Requests go out, one or several at a time; their answers come in, one or as many.
 Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
+# The same of several documents; judgements in their order.
+AskingTogether = Generator[Asked | Sequence[Asked], Any, Sequence[Judgement]]
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,18 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         A generator: ``reply = yield AskText(...)``, ``first, second = yield [..., ...]``, and at
         last ``return Judgement(...)``. It depends on nothing but the document and the answers.
         """
+
+    def askings(
+        self, items: Sequence[Item[C]], numbers: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], Asking | AskingTogether]]:
+        """What judges some documents, and which: each apart, unless the kind does otherwise.
+
+        Args:
+            items: The documents.
+            numbers: Of each.
+        """
+        for number, item in zip(numbers, items, strict=True):
+            yield (number,), self.judge(item)
 
     def findings(self) -> Iterator[Finding]:
         """What can be known before a run, beyond the files: an endpoint, a key, a format, room.
