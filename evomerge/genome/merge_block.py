@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -14,7 +14,7 @@ from evomerge.genome.inputs import wrong_number
 from evomerge.genome.merge_method import Base, Method
 from evomerge.genome.method_fit import missing_settings, unfit_normalize, unfit_settings
 from evomerge.genome.methods import METHODS, method_named
-from evomerge.genome.misfit import MisfitError
+from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
 from evomerge.genome.source_blocks import (
@@ -150,8 +150,11 @@ class MergeDefinition(Block):
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         """Models that stand in `modules:` alone are those of the genome."""
-        is_read = isinstance(value, dict) and "models" not in value
-        return {**value, **models_of_modules(value)} if is_read else value
+        if not isinstance(value, dict) or "models" in value:
+            return value
+        method = METHODS.get(str(value.get("merge_method")))
+        is_merged = method is not None and method.base is Base.IGNORED
+        return {**value, **models_of_modules(value, is_base_merged=is_merged)}
 
     @fits("models")
     def _once_each(self) -> Iterator[MisfitError]:
@@ -206,21 +209,12 @@ class MergeDefinition(Block):
 
     @fits("merge_method", "parameters")
     def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
-        place = ("parameters",)
-        if self._method is not None:
-            yield from unfit_settings(
-                self._method, self.parameters, place, self._own_keys, METHODS.has_parameter
-            )
+        yield from self._unfit(self.parameters, ("parameters",))
 
     @fits("merge_method", "models")
     def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
-        method = self._method
-        if method is None:
-            return
         for index, source in enumerate(self.models):
-            place = ("models", index, "parameters")
-            own, known = self._own_keys, METHODS.has_parameter
-            yield from unfit_settings(method, source.parameters, place, own, known, of_a_model=True)
+            yield from self._unfit(source.parameters, ("models", index, "parameters"), True)
 
     @fits("merge_method", "parameters", "models", "base_model")
     def _parameters_are_given(self) -> Iterator[MisfitError]:
@@ -230,7 +224,7 @@ class MergeDefinition(Block):
 
     @fits("merge_method", "modules")
     def _modules_fit_the_method(self) -> Iterator[MisfitError]:
-        yield from unfit_modules(self.modules, self._method, self._own_keys, METHODS.has_parameter)
+        yield from unfit_modules(self.modules, self._unfit)
 
     @fits("modules", "models", "base_model")
     def _modules_hold_models_of_the_genome(self) -> Iterator[MisfitError]:
@@ -275,6 +269,14 @@ class MergeDefinition(Block):
             )
         if self.filters is not None and _twice(self.filters):
             yield MisfitError(f"filters stand twice: {self.filters}", "filters")
+
+    def _unfit(
+        self, parameters: Mapping[str, ParameterSettings], place: KeyPath, of_a_model: bool = False
+    ) -> Iterator[MisfitError]:
+        """Settings that do not fit the method, where it is known."""
+        method, own, known = self._method, self._own_keys, METHODS.has_parameter
+        if method is not None:
+            yield from unfit_settings(method, parameters, place, own, known, of_a_model=of_a_model)
 
     @property
     def _method(self) -> Method | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
 
 from evomerge.genome.block import Block
-from evomerge.genome.merge_method import Base, Method
-from evomerge.genome.method_fit import IsKnown, unfit_settings
-from evomerge.genome.methods import METHODS
-from evomerge.genome.misfit import MisfitError
+from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
 
@@ -55,19 +52,23 @@ class ModuleBlock(Block):
         return {} if value is None else value
 
 
-def models_of_modules(block: Mapping[str, Any]) -> dict[str, Any]:
+# (settings, where they stand, whether under a model) -> what is wrong with them
+Unfit = Callable[[Mapping[str, ParameterSettings], KeyPath, bool], Iterator[MisfitError]]
+
+
+def models_of_modules(block: Mapping[str, Any], *, is_base_merged: bool) -> dict[str, Any]:
     """The `models` of a `genome:` block that names them in its modules alone; or nothing.
 
     Args:
         block: As the file has it, mistakes included.
+        is_base_merged: Whether a base that stands there is one of them.
     """
     modules = block.get("modules")
     named = modules.values() if isinstance(modules, dict) else ()
     listed = [one["models"] for one in named if isinstance(one, dict) and "models" in one]
     names = [_named(entry) for one in listed if isinstance(one, list) for entry in one]
     once = [name for index, name in enumerate(names) if name not in names[:index]]
-    method = METHODS.get(str(block.get("merge_method")))
-    if method is None or method.base is not Base.IGNORED:
+    if not is_base_merged:
         once = [name for name in once if name != block.get("base_model")] or once
     return {"models": once} if once else {}
 
@@ -78,33 +79,22 @@ def _named(entry: Any) -> Any:
     return entry["model"] if is_long and set(entry) <= {"model", "parameters"} else entry
 
 
-def unfit_modules(
-    modules: Mapping[str, ModuleBlock],
-    method: Method | None,
-    own_keys: Iterable[str],
-    known: IsKnown,
-) -> Iterator[MisfitError]:
+def unfit_modules(modules: Mapping[str, ModuleBlock], unfit: Unfit) -> Iterator[MisfitError]:
     """What is wrong with parts by themselves.
 
     Args:
         modules: Name -> part.
-        method: The genome's merge method; None where it is not known.
-        own_keys: As of :func:`unfit_settings`.
-        known: Likewise.
+        unfit: Tells what is wrong with settings.
     """
-    keys = tuple(own_keys)
     for name, module in modules.items():
         place = ("modules", name)
+        yield from unfit(module.parameters, (*place, "parameters"), False)
         names = [source.model for source in module.models]
         for index, source in enumerate(module.models):
+            here = (*place, "models", index)
             if source.model in names[:index]:
-                yield MisfitError(f"{source.model} stands twice", *place, "models", index)
-        if method is None:
-            continue
-        yield from unfit_settings(method, module.parameters, (*place, "parameters"), keys, known)
-        for index, source in enumerate(module.models):
-            here = (*place, "models", index, "parameters")
-            yield from unfit_settings(method, source.parameters, here, keys, known, of_a_model=True)
+                yield MisfitError(f"{source.model} stands twice", *here)
+            yield from unfit(source.parameters, (*here, "parameters"), True)
 
 
 def strangers(
