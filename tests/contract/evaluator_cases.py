@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
 from tests.judge.judge_files import judge_task, write_judge_files
+from tests.tiny_models import tiny_reward_model
 
 N_TEXTS = 5
 
@@ -31,6 +32,7 @@ class Case:
     wrong: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
 
+REWARD = {"file": "prompts.json", "model": "reward_model", "max_tokens": 4, "dtype": "float32"}
 _JUDGED = judge_task(Path())
 
 CASES = {
@@ -120,6 +122,20 @@ CASES = {
         N_TEXTS,
         {"file": ({"abstain": "texts.txt"}, r"tasks\[0\].abstain: 'texts.txt' is no JSON")},
     ),
+    "reward": Case(
+        (
+            {"reward": {**REWARD, "name": "raw"}},
+            {"reward": {**REWARD, "shape": "concise", "reward_range": [-1, 1]}, "metric": "tokens"},
+        ),
+        (True, False),
+        N_TEXTS,
+        {
+            "metric": (
+                {"reward": REWARD, "metric": "rewards"},
+                r"tasks\[0\].metric: .*did you mean 'reward'\? \(it has: reward, tokens\)",
+            ),
+        },
+    ),
     "judge": Case(
         (_JUDGED, {"judge": {**_JUDGED["judge"], "name": "thrice", "repeats": 3}}),
         (True, True),
@@ -161,6 +177,9 @@ def write_files(folder: Path) -> Path:
     write_judge_files(folder, questions)
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
+    prompts = [{"prompt": f"{word} and"} for word in tiny_tasks.WORDS[:N_TEXTS]]
+    (folder / "prompts.json").write_text(json.dumps({"dev": prompts}))
+    tiny_reward_model(folder / "reward_model")
     (folder / "letters.py").write_text(LETTERS)
     for name in ("options.json", "answers.json"):
         (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))

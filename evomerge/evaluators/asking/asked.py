@@ -151,9 +151,6 @@ class Outsider(ABC):
     def give_up(self) -> None:  # noqa: B027  # most are done soon
         """Ends :meth:`answers` early, from another thread: nobody waits for it any more."""
 
-    def let_go(self) -> None:  # noqa: B027  # most hold nothing
-        """Gives back the memory it holds, until it is asked again."""
-
 
 @dataclass(frozen=True)
 class AskOther:

@@ -179,6 +179,10 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         """
         return iter(())
 
+    def room(self) -> Mapping[str, int]:
+        """What it holds in memory beside the model that is scored: in words -> bytes."""
+        return {}
+
     def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
         """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
 
