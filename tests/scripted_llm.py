@@ -12,7 +12,7 @@ from typing import Any
 from evomerge.endpoint.chat import ChatAnswer, Message
 from evomerge.optimizers.llm.llm_settings import LlmSettings
 
-Reply = Callable[[str], str]  # what the user's message asks -> what the model says
+Reply = Callable[[str], Any]  # what the user's message asks -> what the model says
 
 
 def recombined(prompt: str) -> str:
@@ -73,7 +73,7 @@ class Script:
 
     Args:
         answers: Status and body of each request, in turn, the last one for ever; None hangs up;
-            a function makes the body from the prompt.
+            a function makes what is said, or status and body, from the last message.
     """
 
     def __init__(self, *answers: tuple[int, Any] | Reply | None) -> None:
@@ -127,8 +127,9 @@ def served(script: Script) -> Iterator[str]:
             if answer is None:
                 return
             if callable(answer):
-                prompt = body["messages"][1]["content"] if body else ""
-                answer = (200, completion(answer(prompt)) if body else {"data": []})
+                said = answer(body["messages"][-1]["content"]) if body else {"data": []}
+                answer = (200, completion(said)) if isinstance(said, str) else said
+                answer = answer if isinstance(answer, tuple) else (200, answer)
             status, content = answer
             raw = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)

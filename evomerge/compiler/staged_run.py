@@ -28,6 +28,7 @@ from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.nouns.events import Preparing
 from evomerge.recipe.kept_stages import Made, folded
+from evomerge.recipe.own_names import from_beside, located
 from evomerge.recipe.plain import Recipe
 from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.run_folder import RunFolder
@@ -173,10 +174,11 @@ class StagedRun:
         from evomerge.merging.factors import placed
 
         (winner,) = winners_of(self.run_dir(stage))
-        folder = self.folder.model(stage.name, winner.recipe)
+        found = from_beside(winner.own_recipe, stage.name)
+        folder = self.folder.model(stage.name, found)
         if is_folder(folder):
             return
-        recipe = folded(winner.recipe, self._made(stage.uses))
+        recipe = located(folded(found, self._made(stage.uses)), self.run_dir(stage))
         what = f"{recipe.program} builds what stage {stage.name} found, once"
 
         def report(share: float) -> None:
@@ -212,7 +214,7 @@ class StagedRun:
         found: dict[str, Recipe] = {}
         for one in self.stages:
             if one.name in names and is_there(RunFolder(self.run_dir(one)).best):
-                recipe = winners_of(self.run_dir(one))[0].recipe
+                recipe = from_beside(winners_of(self.run_dir(one))[0].own_recipe, one.name)
                 folder = self.folder.model(one.name, recipe)
                 if is_folder(folder):
                     found[str(folder)] = recipe

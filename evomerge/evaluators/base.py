@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
@@ -111,6 +112,9 @@ class Evaluator(KindOfTask, ABC):
     def let_go(self) -> None:
         """Forgets the model that was scored last, whose memory the next one needs."""
 
+    def keep_in(self, run_dir: Path | None) -> None:  # most pay for nothing
+        """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
+
     def settle(self, keys: Sequence[MetricKey]) -> None:  # most have their names
         """Has :meth:`evaluate` read these metrics and no others, as first documents named them.
 
@@ -159,6 +163,10 @@ class Evaluator(KindOfTask, ABC):
         Read only after :meth:`prepare`; asked for by ``check`` and before a run.
         """
         return iter(())
+
+    def room(self) -> Mapping[str, int]:
+        """What it holds in memory beside the model that is scored: in words -> bytes."""
+        return {}
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
@@ -121,6 +122,11 @@ class Composite(Evaluator):
         for part in self.parts.values():
             part.let_go()
 
+    def keep_in(self, run_dir: Path | None) -> None:
+        """See :meth:`Evaluator.keep_in`."""
+        for part in self.parts.values():
+            part.keep_in(run_dir)
+
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
         for places, part in self.parts.items():
@@ -154,6 +160,10 @@ class Composite(Evaluator):
         for places, part in self.parts.items():
             for one in part.findings():
                 yield replace(one, problem=_placed(one.problem, places))
+
+    def room(self) -> Mapping[str, int]:
+        """See :meth:`Evaluator.room`."""
+        return {what: n for part in self.parts.values() for what, n in part.room().items()}
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

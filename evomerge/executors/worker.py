@@ -92,7 +92,7 @@ class Worker:
         clock, deadline = _Stages(), deadline or Deadline()
         try:
             yield clock.enter("merge")
-            recipe = folded(located(candidate.recipe, self._run_dir), self._made)
+            recipe = located(folded(candidate.recipe, self._made), self._run_dir)
             self._make_room(candidate)
             model = self.merger.merge(recipe, deadline)
             key = None

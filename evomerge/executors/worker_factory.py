@@ -100,4 +100,6 @@ class WorkerFactory:
             tokenizers={},
         )
         scoring = evaluators or self.evaluators()
+        for evaluator in scoring.values():
+            evaluator.keep_in(self.run_dir)
         return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made)

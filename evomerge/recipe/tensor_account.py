@@ -48,8 +48,10 @@ class TensorAccount:
     @property
     def numbers(self) -> tuple[str, str, str]:
         """How many are merged, carried over and left out, as people read it."""
-        groups = (self.carried_over, self.left_out)
-        return (f"{len(self.merged):,}", *(f"{len(one):,}" if one else "" for one in groups))
+        carried, left = (
+            f"{len(one):,}" if one else "" for one in (self.carried_over, self.left_out)
+        )
+        return f"{len(self.merged):,}", carried, left
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from evomerge.nouns.section import Section
+from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.own_names import located, names_sum
-from evomerge.report.unmerged_tensors import accounts_here
+from evomerge.report.unmerged_tensors import models_here
 from evomerge.run.recorded_run import RecordedRun
 
 _HEAD = ("model", "merged", "carried over", "left out")
@@ -22,7 +23,7 @@ def tensors_section(run: RecordedRun) -> Section | None:
     of_genome = [name for name in given if name is not None and not name.is_stage]
     if any(name.path in {one.path for one in of_genome} for name in recipe.models):
         names += of_genome  # what was trained of them has all of them in it
-    accounts = accounts_here(recipe, dict.fromkeys(names))
+    accounts = [*accounts_of(recipe, models_here(dict.fromkeys(names)))]
     if not accounts:
         return None
     return Section(

@@ -13,15 +13,19 @@ from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.accounting import accounts_of
+from evomerge.recipe.left_files import left_files_of
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.tensor_account import TensorAccount
 
 _KEPT = 64  # models; a report is written after every trial
 
 
 def tensor_sentences(recipe: Recipe) -> Iterator[str]:
-    """How many tensors are merged, then those that are not; nothing of models that are not here."""
-    accounts = accounts_here(recipe, recipe.models)
+    """How many tensors are merged, then those that are not, and files that are not copied.
+
+    Nothing of models that are not here.
+    """
+    models = models_here(recipe.models)
+    accounts = [*accounts_of(recipe, models)]
     if accounts:
         n_merged = sum(len(account.merged) for account in accounts)
         n_adapters = sum(account.is_adapter for account in accounts)
@@ -31,21 +35,18 @@ def tensor_sentences(recipe: Recipe) -> Iterator[str]:
         yield f"{counted(n_merged, 'tensor')} of {of} {done}"
     for account in accounts:
         yield from account.sentences
+    for left in left_files_of(recipe, models):
+        yield f"{left.sentence}. Copy it into the folder."
 
 
-def accounts_here(recipe: Recipe, names: Iterable[ModelName]) -> list[TensorAccount]:
-    """The tensors of those of some models that are folders here.
-
-    Args:
-        recipe: What is made of them.
-        names: The models, as it names them.
-    """
+def models_here(names: Iterable[ModelName]) -> list[ModelFacts]:
+    """What the files of those of some models say that are folders here."""
     found = []
     for name in names:
         if all(is_folder(path) for path in name.places):
             facts = _facts(name, tuple(map(os.path.getmtime, name.places)), os.getcwd())
             found += [] if facts is None else [facts]
-    return [*accounts_of(recipe, found)]
+    return found
 
 
 @lru_cache(_KEPT)

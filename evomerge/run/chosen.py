@@ -44,8 +44,13 @@ class ChosenTrial:
 
     @property
     def recipe(self) -> Recipe:
-        """Its recipe."""
-        return located(recipe_of(dict(self.content)), self.run_dir)
+        """Its recipe, which means the same anywhere."""
+        return located(self.own_recipe, self.run_dir)
+
+    @property
+    def own_recipe(self) -> Recipe:
+        """Its recipe as its ledger has it, wherever the run folder is."""
+        return recipe_of(dict(self.content))
 
 
 def winners_of(path: Path) -> list[ChosenTrial]:

@@ -16,6 +16,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import Composite, evaluator_for
 from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
@@ -23,6 +24,7 @@ from evomerge.nouns.evaluation import MetricKey
 from tests.contract.evaluator_cases import CASES, Case, write_files
 from tests.evaluators.asking_double import with_echo
 from tests.evaluators.formula import with_formula
+from tests.judge.judge_files import with_letters_judge
 from tests.tiny_models import tiny_model
 
 WAVE, CHOICE, BOWL = CASES["formula"].tasks[0], "tiny_choice", CASES["formula"].tasks[1]
@@ -30,7 +32,7 @@ WAVE, CHOICE, BOWL = CASES["formula"].tasks[0], "tiny_choice", CASES["formula"].
 
 @pytest.fixture(scope="module", autouse=True)
 def _double_in_table():
-    with with_formula(), with_echo():
+    with with_formula(), with_echo(), with_letters_judge():
         yield
 
 
@@ -73,7 +75,12 @@ def made(*given, seed=0):
     tasks = [Task.model_validate(one) for one in given]
     place = str(Path.cwd())
     return evaluator_for(
-        tasks, EvaluationBlock(), ENGINES["transformers"], search_path=[place], seed=seed
+        tasks,
+        EvaluationBlock(),
+        ENGINES["transformers"],
+        search_path=[place],
+        seed=seed,
+        permissions=Permissions(code=True),
     )
 
 

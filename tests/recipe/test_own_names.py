@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evomerge.recipe.adapter_sum import sum_in
-from evomerge.recipe.own_names import located, of_trained, place
+from evomerge.recipe.own_names import from_beside, located, of_trained, place
 from evomerge.recipe.plain import Recipe
 
 DIGEST = "0123456789abcdef"
@@ -33,7 +33,12 @@ def test_both_kinds_are_found_wherever_they_stand_in_a_recipe(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["org/model", f"/away/{TRAINED}", f"./{SUM}", f"{SUM}0", f"x/{TRAINED}", f"{TRAINED}/x"]
+    "name",
+    [
+        "org/model",
+        *(f"/away/{TRAINED}", f"./{SUM}", f"{SUM}0", f"x/{TRAINED}", f"{TRAINED}/x"),
+        *(f"../../{TRAINED}", f"../one/two/{TRAINED}", f"../{TRAINED}"),
+    ],
 )
 def test_other_names_stay(tmp_path, name):
     for recipe in (of(name), of(f"base+{name}")):
@@ -54,3 +59,12 @@ def test_a_sum_that_was_written_is_an_adapter_like_any_other(tmp_path):
     assert sum_in(recipe).lora == str(tmp_path / SUM)
     (tmp_path / SUM).mkdir(parents=True)
     assert sum_in(recipe) is None
+
+
+def test_what_a_stage_keeps_is_found_from_the_stages_beside_it(tmp_path):
+    own = of(f"base+{SUM}", base_model=TRAINED)
+    beside = from_beside(own, "first")
+    assert from_beside(beside, "second") is beside
+    stages = tmp_path / "stages"
+    assert located(beside, stages / "third") == located(own, stages / "first")
+    assert from_beside(of("org/model"), "first") == of("org/model")

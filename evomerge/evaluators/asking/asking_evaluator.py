@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
@@ -96,6 +97,11 @@ class AskingEvaluator(Evaluator):
         hear([one for _, own in heard for one in own], respondent, deadline)
         return evaluation_of(heard).metrics[: len(few)]
 
+    def keep_in(self, run_dir: Path | None) -> None:
+        """See :meth:`Evaluator.keep_in`."""
+        for kind in self._kinds:
+            kind.keep_in(run_dir)
+
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
         pairs = zip(self._loaded(), keys, strict=True)
@@ -119,6 +125,10 @@ class AskingEvaluator(Evaluator):
             where = f"tasks[{index}].{task.kind.task.kind}"
             for one in task.kind.findings():
                 yield replace(one, problem=placed(one.problem, where))
+
+    def room(self) -> Mapping[str, int]:
+        """See :meth:`Evaluator.room`; what two tasks share once."""
+        return {what: n for kind in self._kinds for what, n in kind.room().items()}
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

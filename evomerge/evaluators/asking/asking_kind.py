@@ -27,6 +27,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evomerge.evaluators.asking.asked import Asked
@@ -82,15 +83,19 @@ class Judgement:
             no mean.
         answer: What is kept of it for every trial: a text, an option's index, or nothing.
         shown: For people; the first few are kept.
+        lacks: Why it has not the value that counts, in a few words; empty where it has.
     """
 
     values: Mapping[str, float]
     answer: int | str | None = None
     shown: Shown | None = None
+    lacks: str = ""
 
 
 # Requests go out, one or several at a time; their answers come in, one or as many.
 Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
+# The same of several documents; judgements in their order.
+AskingTogether = Generator[Asked | Sequence[Asked], Any, Sequence[Judgement]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
             per task where settings decide.
         rounds: How often it asks one after the other, at most.
         max_new_tokens: Of the longest text that is written; 0 where none is.
+        most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
@@ -128,6 +134,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
 
     rounds: int = 1
     max_new_tokens: int = 0
+    most_missing: float = 1.0
     is_verifiable: bool = True
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
@@ -153,12 +160,31 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         last ``return Judgement(...)``. It depends on nothing but the document and the answers.
         """
 
+    def askings(
+        self, items: Sequence[Item[C]], numbers: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], Asking | AskingTogether]]:
+        """What judges some documents, and which: each apart, unless the kind does otherwise.
+
+        Args:
+            items: The documents.
+            numbers: Of each.
+        """
+        for number, item in zip(numbers, items, strict=True):
+            yield (number,), self.judge(item)
+
     def findings(self) -> Iterator[Finding]:
         """What can be known before a run, beyond the files: an endpoint, a key, a format, room.
 
         Their ``where`` is the key below the kind's own.
         """
         return iter(())
+
+    def room(self) -> Mapping[str, int]:
+        """What it holds in memory beside the model that is scored: in words -> bytes."""
+        return {}
+
+    def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
+        """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
 
     def stands_on(self) -> Sequence[Any]:
         """What scores stand on beside metric and documents, JSON: settings that change them."""

@@ -93,9 +93,18 @@ def _own_randomness(torch_seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         random.seed(DEFAULT_RANDOM_SEED)
         np.random.seed(DEFAULT_OTHER_SEED)
-        torch.manual_seed(torch_seed)
+        _seed(torch_seed)
         try:
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+def _seed(seed: int) -> None:
+    """As ``torch.manual_seed`` does for the devices in use: it keeps a stack trace for the rest."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)

@@ -77,7 +77,7 @@ def score(entries: Sequence[TaskEntry], responses: Responses) -> Evaluation:
     return Evaluation(
         (*own, *finite),
         tuple(documents),
-        samples_of(entries, plain(responses)),
+        samples_of(entries, responses),
         tallies_of(entries, responses),
     )
 

@@ -1,6 +1,6 @@
 """What a run folder holds beside its ledger, held open: it is found wherever it is moved to.
 
-Files in these folders are written once, and never changed in place.
+Files in these folders are written once, and never changed in place; those of judgments grow.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from evomerge.evaluators.judge.kept_judgments import FOLDER as JUDGMENTS
+
 _AS_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _N_NAMED = 10
+_MAY_COME = {"optimizer": "the optimizer", JUDGMENTS: "judges"}
 
 
 class Belongings:
-    """The folders ``documents`` and ``optimizer`` of a run.
+    """The folders of a run.
 
     Args:
-        run: The run folder; ``documents`` is there, ``optimizer`` may come.
+        run: The run folder; ``documents`` is there, the others may come.
     """
 
     def __init__(self, run: Path) -> None:
@@ -39,9 +42,10 @@ class Belongings:
 
     def hold(self) -> None:
         """Holds what has come since; what cannot be opened could not be copied either."""
-        if "optimizer" not in self._held:
-            with suppress(OSError):
-                self._held["optimizer"] = os.open("optimizer", _AS_FOLDER, dir_fd=self._run)
+        for name in _MAY_COME:
+            if name not in self._held:
+                with suppress(OSError):
+                    self._held[name] = os.open(name, _AS_FOLDER, dir_fd=self._run)
 
     def note(self, documents: str) -> None:
         """Remembers that a file of documents was written."""
@@ -53,8 +57,9 @@ class Belongings:
             _copy(handle, run / name)
         gone = self._documents - set(os.listdir(run / "documents"))
         lost = [f"the documents of {_some(gone)}"] if gone else []
-        if "optimizer" in self._held and not os.listdir(run / "optimizer"):
-            lost.append("what the optimizer kept")
+        for name, kept_by in _MAY_COME.items():
+            if name in self._held and not os.listdir(run / name):
+                lost.append(f"what {kept_by} kept")
         return " and ".join(lost)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from evomerge.evaluators.judge.kept_judgments import FOLDER as JUDGMENTS
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes
 
@@ -55,12 +56,17 @@ class RunFolder:
     @property
     def written(self) -> tuple[Path, ...]:
         """The folders that hold files of a run."""
-        return self.path, self.path / "documents", self.front, *self._kept()
+        return self.path, self.path / "documents", self.judgments, self.front, *self._kept()
 
     @property
     def optimizer(self) -> Path:
         """What the optimizer keeps: replies of a language model, states of a training."""
         return self.path / "optimizer"
+
+    @property
+    def judgments(self) -> Path:
+        """What judges said that cost something."""
+        return self.path / JUDGMENTS
 
     def _kept(self) -> tuple[Path, ...]:
         return self.optimizer, *(Path(folder) for folder, *_ in os.walk(self.optimizer))

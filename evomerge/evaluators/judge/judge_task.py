@@ -1,0 +1,297 @@
+"""Has another model rate what a model answers, as MT-Bench does: 1 to 10, or against an opponent.
+
+Files are as FastChat has them: ``question.jsonl`` with one or two turns, ``judge_prompts.jsonl``,
+and for an opponent's or reference answers ``model_answer/MODEL.jsonl``.
+
+Source: Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena (2023),
+arXiv:2306.05685; FastChat's ``llm_judge``.
+Differs: the model's own chat template; a rating is the last ``[[number]]`` of a reply and lies in
+[1, 10]; what cannot be had is missing, never a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from evomerge.evaluators.asking.asked import AskOther, AskText, Message
+from evomerge.evaluators.asking.asking_kind import (
+    Around,
+    Asking,
+    AskingKind,
+    Item,
+    Judgement,
+    Shown,
+)
+from evomerge.evaluators.judge.judge_findings import findings_of
+from evomerge.evaluators.judge.judge_settings import JudgeSettings
+from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark
+from evomerge.evaluators.judge.prompt_file import JudgePrompt, prompts_in, unfit
+from evomerge.evaluators.judge.question_file import (
+    JudgedQuestion,
+    answers_in,
+    questions_in,
+    unanswered,
+)
+from evomerge.evaluators.judge.rating import HIGHEST, LOWEST, UnreadableReplyError
+from evomerge.evaluators.judge.remote_judge import RemoteJudge, Request, RequestLimits
+from evomerge.evaluators.judge.ruling import Duel, Grade, Ruling
+from evomerge.evaluators.kind_of_task import Measure
+from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.foundations.findings import Finding
+from evomerge.genome.task_blocks import Task
+
+T = TypeVar("T")
+TURNS = (
+    Measure("first_turn", True, LOWEST, HIGHEST, "the same of first turns alone"),
+    Measure("second_turn", True, LOWEST, HIGHEST, "the same of second turns alone"),
+)
+SPREAD = Measure("judge_stderr", False, 0.0, what="standard error of a question's repeats")
+TOKENS = (
+    Measure("prompt_tokens", False, 0.0, what="tokens that the judge read for a question"),
+    Measure("completion_tokens", False, 0.0, what="tokens that the judge wrote for a question"),
+)
+COST = Measure("cost", False, 0.0, what="what a question's judgments cost, where prices are given")
+_N_NAMED = 5  # questions in a message
+
+
+class Judge(AskingKind[JudgedQuestion]):
+    """``judge: {questions: ..., prompts: ..., model: ...}``: higher is better, from 1 to 10."""
+
+    Settings = JudgeSettings
+    settings: JudgeSettings
+    measures: tuple[Measure, ...] = (Grade.measure, Duel.measure, *TURNS, SPREAD, *TOKENS, COST)
+    is_verifiable = False  # a judgment costs, and may be another tomorrow
+    too_long = "their beginnings are not read. Shorten the questions, or lower max_tokens."
+
+    def __init__(self, task: Task, around: Around) -> None:
+        super().__init__(task, around)
+        settings = self.settings
+        self.max_new_tokens = settings.max_tokens
+        self.most_missing = settings.most_missing
+        self.measures = tuple(_measures(settings))
+        self._questions: Sequence[JudgedQuestion] = ()
+        self._prompts: Mapping[str, JudgePrompt] = {}
+        self._ruling: Ruling = Grade()
+        self._kept = KeptJudgments()
+        self._judge = RemoteJudge(
+            [settings.model, settings.body],
+            settings.connect,
+            RequestLimits(settings.parallel, settings.attempts, settings.request_timeout),
+            self._kept,
+            f"judge {settings.model} at {settings.base_url}",
+        )
+
+    def items(self) -> Iterator[Item[JudgedQuestion]]:
+        """See :meth:`AskingKind.items`."""
+        files, settings = _Files(), self.settings
+        questions = files.read("questions", settings.questions, questions_in)
+        prompts = files.read("prompts", settings.prompts, prompts_in)
+        references = files.read("references", settings.references, answers_in)
+        opponent = files.read("opponent", settings.opponent, answers_in)
+        files.refuse()
+        found = [self._with_references(one, references or {}) for one in questions or ()]
+        if opponent is not None:
+            self._ruling = Duel(opponent)
+            files.note("opponent", _unanswered(settings.opponent, found, opponent))
+        self._prompts = prompts or {}
+        self.rounds = max((len(one.turns) for one in found), default=1)
+        files.refuse()
+        files.note("prompts", self._unfit(found))
+        files.refuse()
+        self._questions = found
+        for one in found:
+            rivals = () if opponent is None else opponent[one.name][: len(one.turns)]
+            temperature = self.settings.temperature_of(one.category)
+            row = [one.name, list(one.turns), list(one.references), list(rivals), temperature]
+            yield Item(one, "\n".join(one.turns), row)
+
+    def judge(self, item: Item[JudgedQuestion]) -> Asking:
+        """See :meth:`AskingKind.judge`; an answer is judged while the next one is written."""
+        question = item.content
+        temperature = self.settings.temperature_of(question.category)
+        chat: tuple[Message, ...] = ()
+        answers: list[str] = []
+        remarks: list[list[Remark]] = []  # of each turn
+        asked: list[AskOther] = []
+        for turn, text in enumerate(question.turns):
+            chat = (*chat, Message("user", text))
+            ask = AskText(chat if turn else text, self.max_new_tokens, temperature=temperature)
+            reply, *heard = yield [ask, *asked]
+            remarks += [heard] if turn else []
+            answers.append(str(reply).strip())
+            chat = (*chat, Message("assistant", answers[-1]))
+            asked = self._asked(question, turn, answers)
+        remarks.append((yield asked))
+        return self._judged(question, answers, remarks)
+
+    def findings(self) -> Iterator[Finding]:
+        """See :meth:`AskingKind.findings`."""
+        n_asked = sum(
+            len(self._asked(one, turn, [""] * len(one.turns)))
+            for one in self._questions
+            for turn in range(len(one.turns))
+        )
+        return findings_of(self.settings, self._questions, n_asked)
+
+    def stands_on(self) -> list[object]:
+        """See :meth:`AskingKind.stands_on`; not where the judge is reached, or how patiently."""
+        settings = self.settings
+        names = sorted(name for name in self._prompts if name.startswith(self._ruling.names))
+        return [
+            {name: self._prompts[name].data for name in names},
+            [settings.model, settings.body, settings.repeats, settings.max_tokens],
+        ]
+
+    def keep_in(self, run_dir: Path | None) -> None:
+        """See :meth:`AskingKind.keep_in`."""
+        self._kept.keep_in(None if run_dir is None else run_dir / FOLDER)
+
+    def _with_references(
+        self, question: JudgedQuestion, others: Mapping[str, tuple[str, ...]]
+    ) -> JudgedQuestion:
+        """The question with the references that its judge is shown."""
+        if question.category not in self.settings.referenced:
+            return replace(question, references=())
+        given = others.get(question.name, ())[: len(question.turns)]
+        return (
+            replace(question, references=given) if len(given) == len(question.turns) else question
+        )
+
+    def _unfit(self, questions: Sequence[JudgedQuestion]) -> Iterator[str]:
+        """What keeps the prompts from being asked, each once."""
+        for question in questions:
+            answers = [""] * len(question.turns)
+            for turn in range(len(question.turns)):
+                name = self._name(question, turn)
+                values = [*self._ruling.places(question, turn, answers)[0]]
+                known = [*self._prompts]
+                yield from unfit(self._prompts.get(name), name, self._ruling.output, values, known)
+
+    def _name(self, question: JudgedQuestion, turn: int) -> str:
+        return self._ruling.prompt_name(turn, is_referenced=bool(question.references))
+
+    def _asked(self, question: JudgedQuestion, turn: int, answers: Sequence[str]) -> list[AskOther]:
+        """What a turn is judged by, repeat after repeat."""
+        prompt = self._prompts[self._name(question, turn)]
+        filled = [prompt.filled(one) for one in self._ruling.places(question, turn, answers)]
+        return [
+            AskOther(self._judge, Request(messages, repeat))
+            for repeat in range(self.settings.repeats)
+            for messages in filled
+        ]
+
+    def _judged(
+        self, question: JudgedQuestion, answers: Sequence[str], remarks: Sequence[Sequence[Remark]]
+    ) -> Judgement:
+        by_repeat = [self._read(own) for own in remarks]
+        by_turn = [[one for one in own if isinstance(one, float)] for own in by_repeat]
+        lacks = [one for own in by_repeat for one in own if isinstance(one, str)]
+        means = [sum(own) / len(own) for own in by_turn if own]
+        values = _tokens(self.settings, [one for own in remarks for one in own])
+        is_whole = len(means) == len(answers)
+        if is_whole:
+            values[self._ruling.measure.name] = sum(means) / len(means)
+            values |= {turn.name: one for turn, one in zip(TURNS, means, strict=False)}
+            values |= _spread(by_turn, self.settings.repeats)
+        told = "\n\n".join(
+            f"[answer {turn}]\n{answer}\n\n{self._told(own, found)}"
+            for turn, (answer, own, found) in enumerate(
+                zip(answers, remarks, by_repeat, strict=True), 1
+            )
+        )
+        shown = Shown("\n\n".join(question.turns), told, "\n\n".join(question.references))
+        return Judgement(values, told, shown, "" if is_whole else lacks[0])
+
+    def _read(self, remarks: Sequence[Remark]) -> list[float | str]:
+        """The value of each repeat, or why it has none."""
+        n_each = len(remarks) // self.settings.repeats
+        found: list[float | str] = []
+        for start in range(0, len(remarks), n_each):
+            own = remarks[start : start + n_each]
+            try:
+                found.append(self._ruling.value([one.text for one in own]))
+            except UnreadableReplyError as error:
+                found.append(next((one.problem for one in own if one.problem), str(error)))
+        return found
+
+    def _told(self, remarks: Sequence[Remark], found: Sequence[float | str]) -> str:
+        """Judgments of one answer, for people."""
+        n_each = len(remarks) // len(found)
+        return "\n\n".join(
+            f"[judgment: {f'{value:g}' if isinstance(value, float) else value}]\n"
+            + "\n\n".join(one.text for one in remarks[place * n_each : (place + 1) * n_each])
+            for place, value in enumerate(found)
+        )
+
+
+class _Files:
+    """Reads files, and remembers what is wrong with all of them."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+
+    def read(self, key: str, file: str | None, way: Callable[[str], T]) -> T | None:
+        """What a file holds; None where there is none, or it cannot be read."""
+        try:
+            return None if file is None else way(file)
+        except GenomeError as error:
+            self._problems += (replace(one, where=key) for one in error.problems)
+            return None
+
+    def note(self, key: str, found: Iterator[str]) -> None:
+        """Remembers what is wrong under a key, each thing once."""
+        self._problems += (Problem(what, key, "Mend the file.") for what in dict.fromkeys(found))
+
+    def refuse(self) -> None:
+        """Does nothing where all is well.
+
+        Raises:
+            GenomeError: everything that is wrong.
+        """
+        if self._problems:
+            raise GenomeError.of(self._problems)
+
+
+def _measures(settings: JudgeSettings) -> Iterator[Measure]:
+    """Those of all that come with the settings."""
+    main = (Grade if settings.opponent is None else Duel).measure
+    yield main
+    for turn in TURNS:
+        yield replace(turn, low=main.low, high=main.high)
+    if settings.repeats > 1:
+        yield SPREAD
+    yield from TOKENS
+    if settings.price(0, 0) is not None:
+        yield COST
+
+
+def _tokens(settings: JudgeSettings, remarks: Sequence[Remark]) -> dict[str, float]:
+    """What judgments took when they were asked for."""
+    read = float(sum(one.prompt_tokens for one in remarks))
+    written = float(sum(one.completion_tokens for one in remarks))
+    cost = settings.price(read, written)
+    tokens = dict(zip((one.name for one in TOKENS), (read, written), strict=True))
+    return tokens if cost is None else {**tokens, COST.name: cost}
+
+
+def _spread(by_turn: Sequence[Sequence[float]], repeats: int) -> dict[str, float]:
+    """The standard error of a value by its repeats; nothing where one is missing."""
+    if repeats < 2 or any(len(own) < repeats for own in by_turn):
+        return {}
+    values = [sum(own) / len(own) for own in zip(*by_turn, strict=True)]
+    mean = sum(values) / repeats
+    variance = math.fsum((one - mean) ** 2 for one in values) / (repeats - 1)
+    return {SPREAD.name: math.sqrt(variance / repeats)}
+
+
+def _unanswered(
+    file: str | None, questions: list[JudgedQuestion], answers: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
+    missing = [*unanswered(questions, dict(answers))]
+    if missing:
+        more = f" and {len(missing) - _N_NAMED} more" if len(missing) > _N_NAMED else ""
+        yield f"{file!r} lacks answers to questions {', '.join(missing[:_N_NAMED])}{more}"

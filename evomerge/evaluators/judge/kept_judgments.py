@@ -1,0 +1,140 @@
+"""What judges said, kept in the run folder: no judgment is asked for twice in a run.
+
+Every process writes a file of its own, a line for each judgment as soon as it is there, and reads
+those of all others. Nothing in a file is changed; what a kill cut off is its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evomerge.foundations.canonical import canonical_json
+from evomerge.foundations.errors import LedgerError
+from evomerge.foundations.files import writing
+from evomerge.foundations.reading import is_folder, listed, opened
+
+FOLDER = "judgments"  # of a run folder
+_LONGEST = 1 << 24  # bytes of a line
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a judge said to one request.
+
+    Attributes:
+        text: Its reply; empty where there is none.
+        problem: Why there is none, or why it is not what the judge wanted to say, in a few words.
+        prompt_tokens: As the server counts them.
+        completion_tokens: The same of the reply.
+    """
+
+    text: str
+    problem: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class KeptJudgments:
+    """Remarks by the digest of what was asked; of one process, for all of its threads.
+
+    Args:
+        folder: Where they are kept; None: in memory alone.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._known: dict[str, Remark] = {}
+        self._read: dict[str, int] = {}  # file -> bytes of it that were read
+        self._lock = threading.Lock()
+        self._own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._handle: int | None = None
+
+    def keep_in(self, folder: Path | None) -> None:
+        """Keeps what is known, and what comes, in a folder."""
+        with self._lock:
+            if folder == self._folder:
+                return
+            self._close()
+            self._folder, self._read = folder, {}
+            for key, remark in self._known.items():
+                self._write(key, remark)
+
+    def refresh(self) -> None:
+        """Reads what others have written since.
+
+        Raises:
+            LedgerError: a file is damaged, apart from its end.
+        """
+        with self._lock:
+            if self._folder is None or not is_folder(self._folder):
+                return
+            for path in listed(self._folder):
+                if path.suffix == ".jsonl" and path.name != self._own:
+                    self._known |= self._new_in(path)
+
+    def get(self, key: str) -> Remark | None:
+        """What is known; None where nothing is."""
+        return self._known.get(key)
+
+    def keep(self, key: str, remark: Remark) -> None:
+        """Remembers a remark, on the disk too before it returns.
+
+        Raises:
+            LostFileError: the disk is full, or the folder cannot be written.
+        """
+        with self._lock:
+            self._known[key] = remark
+            self._write(key, remark)
+
+    def _write(self, key: str, remark: Remark) -> None:
+        if self._folder is None:
+            return
+        line = f"{canonical_json({'key': key, **asdict(remark)})}\n".encode()
+        path = self._folder / self._own
+        with writing(path):
+            if self._handle is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+                self._handle = os.open(path, flags, 0o644)
+            while line:
+                line = line[os.write(self._handle, line) :]
+
+    def _new_in(self, path: Path) -> dict[str, Remark]:
+        """What stands in a file behind the last whole line that was read."""
+        found = {}
+        with opened(path, follow=False) as file:
+            file.seek(self._read.get(path.name, 0))
+            while (line := file.readline(_LONGEST)).endswith(b"\n"):
+                key, remark = _remark(line, path)
+                found[key] = remark
+                self._read[path.name] = file.tell()
+        return found
+
+    def _close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _remark(line: bytes, path: Path) -> tuple[str, Remark]:
+    try:
+        told = json.loads(line)
+        key, remark = str(told.pop("key")), Remark(**told)
+        if not isinstance(remark.text, str) or not isinstance(remark.problem, str):
+            raise TypeError("no text")
+        if any(
+            type(n) is not int or n < 0 for n in (remark.prompt_tokens, remark.completion_tokens)
+        ):
+            raise TypeError("no count of tokens")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise LedgerError(
+            f"holds a line that is no judgment ({type(error).__name__})",
+            where=str(path),
+            fix="Remove the file: its judgments are asked for again.",
+        ) from error
+    return key, remark

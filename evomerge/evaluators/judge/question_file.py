@@ -1,0 +1,121 @@
+"""The questions of a judge: ``question.jsonl``, and answers to them, as FastChat writes both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.evaluators.task_files import json_rows, wrong_line
+from evomerge.foundations.errors import GenomeError, Problem
+
+MOST_TURNS = 2
+Answers = dict[str, tuple[str, ...]]  # question -> a text for each of its turns
+
+
+@dataclass(frozen=True)
+class JudgedQuestion:
+    """One question, perhaps with another that follows upon its answer.
+
+    Attributes:
+        name: Its id; digits or any text.
+        category: Such as ``writing``.
+        turns: What the user says, one or two texts.
+        references: A right answer to each turn; empty where there are none.
+    """
+
+    name: str
+    category: str
+    turns: tuple[str, ...]
+    references: tuple[str, ...] = ()
+
+
+def questions_in(file: str) -> list[JudgedQuestion]:
+    """The questions of a file, in its order.
+
+    Raises:
+        GenomeError: it cannot be read, or lines of it are no questions; all of these.
+    """
+    found: dict[str, JudgedQuestion] = {}
+    problems: list[Problem] = []
+    for line, row in json_rows(file):
+        try:
+            one = _question(row, file, line)
+            if one.name in found:
+                raise wrong_line(file, line, f"has the question_id {one.name} a second time")
+            found[one.name] = one
+        except GenomeError as error:
+            problems += error.problems
+    if problems:
+        raise GenomeError.of(problems)
+    return list(found.values())
+
+
+def answers_in(file: str) -> Answers:
+    """Answers to questions, those of the first choice.
+
+    Raises:
+        GenomeError: it cannot be read, or lines of it are no answers; all of these.
+    """
+    found: Answers = {}
+    problems: list[Problem] = []
+    for line, row in json_rows(file):
+        try:
+            name = _name(row, file, line)
+            if name in found:
+                raise wrong_line(file, line, f"answers question {name} a second time")
+            found[name] = _choice(row, file, line)
+        except GenomeError as error:
+            problems += error.problems
+    if problems:
+        raise GenomeError.of(problems)
+    return found
+
+
+def _question(row: Any, file: str, line: int) -> JudgedQuestion:
+    name, category = _name(row, file, line), row.get("category")
+    if not isinstance(category, str) or not category.strip():
+        raise wrong_line(file, line, f"has no text under 'category' (question {name})")
+    turns = _texts(row.get("turns"))
+    if not turns or len(turns) > MOST_TURNS or not all(map(str.strip, turns)):
+        what = f"has no 'turns', expected a list of one or two texts (question {name})"
+        raise wrong_line(file, line, what)
+    references = _texts(row.get("reference") or [])
+    if references is None or 0 < len(references) < len(turns):
+        what = (
+            f"has no 'reference' for each of its turns, expected a list of texts (question {name})"
+        )
+        raise wrong_line(file, line, what)
+    return JudgedQuestion(name, category.strip(), turns, references[: len(turns)])
+
+
+def _name(row: Any, file: str, line: int) -> str:
+    name = row.get("question_id") if isinstance(row, dict) else None
+    if isinstance(name, bool) or not isinstance(name, (int, str)) or not str(name).strip():
+        raise wrong_line(file, line, "has no 'question_id', expected a number or a text")
+    return str(name).strip()
+
+
+def _choice(row: Any, file: str, line: int) -> tuple[str, ...]:
+    choices = row.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    turns = _texts(first.get("turns")) if isinstance(first, dict) else None
+    if not turns:
+        raise wrong_line(file, line, "has no answer under 'choices[0].turns', a list of texts")
+    return turns
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """A list of texts that can be written; None where it is none."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return None
+    try:
+        "".join(value).encode()
+    except UnicodeEncodeError:  # half of a character
+        return None
+    return tuple(value)
+
+
+def unanswered(questions: list[JudgedQuestion], answers: Answers) -> Iterator[str]:
+    """Names of questions of which a turn has no answer."""
+    return (one.name for one in questions if len(answers.get(one.name, ())) < len(one.turns))
