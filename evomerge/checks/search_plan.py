@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from evomerge.checks.gate_room import gate_needs
 from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
 from evomerge.evaluators.task_facts import TaskFacts
@@ -128,7 +129,7 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         context.run_dir,
         _methods(context),
         _training(context, sizes),
-        path_needs(context, most),
+        (*path_needs(context, most), *gate_needs(context)),
     )
 
 

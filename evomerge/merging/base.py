@@ -26,6 +26,9 @@ class Merger(Protocol):
             TrialTimeoutError: the deadline is over.
         """
 
+    def drop_live(self) -> None:
+        """Gives back its live model: one of another kind comes, and a worker has one at a time."""
+
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """Gives back what was kept for recipes that will not come again.
 

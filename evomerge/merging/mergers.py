@@ -35,6 +35,9 @@ class Mergers:
         """See :class:`Merger`."""
         if recipe.kind not in self._of_kind:
             self._of_kind[recipe.kind] = MERGERS[recipe.kind](self)
+        for kind, merger in self._of_kind.items():
+            if kind != recipe.kind:
+                merger.drop_live()
         return self._of_kind[recipe.kind].merge(recipe, deadline)
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
