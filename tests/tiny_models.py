@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -178,3 +179,15 @@ def tiny_family(
             for i in names
         ),
     ]
+
+
+def tiny_reward_model(folder: Path, *, num_labels: int = 1, **settings: Any) -> Path:
+    """Writes a model that classifies sequences, by default into one number, with tokenizer."""
+    config = tiny_config("llama", num_labels=num_labels, **settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(of_suite(11))
+        model = AutoModelForSequenceClassification.from_config(config)
+    _perturb(model, 12, 0.2)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

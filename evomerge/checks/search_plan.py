@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evomerge.checks.gate_room import gate_needs
+from evomerge.checks.need import Need
 from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
 from evomerge.evaluators.task_facts import TaskFacts
@@ -129,8 +130,17 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         context.run_dir,
         _methods(context),
         _training(context, sizes),
-        (*path_needs(context, most), *gate_needs(context)),
+        (*path_needs(context, most), *gate_needs(context), *_judges(context)),
     )
+
+
+def _judges(context: CheckContext) -> Iterator[Need]:
+    """What judges of any split hold beside the model, in each worker."""
+    workers = context.genome.execution.workers
+    each = "" if workers == 1 else f", {workers} workers"
+    held = {what: n for one in context.evaluators.values() for what, n in one.room().items()}
+    for what, n_bytes in held.items():
+        yield Need(f"{what}{each}", workers * n_bytes)
 
 
 def _n_staged(context: CheckContext) -> int:

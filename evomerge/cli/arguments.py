@@ -48,7 +48,7 @@ def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Let tasks run code that a model wrote.",
     )
     @click.option(
-        "--allow-code", is_flag=True, help="Import the Python packages that the genome names."
+        "--allow-code", is_flag=True, help="Run the code and programs that the genome names."
     )
     @wraps(command)
     def with_permissions(

@@ -10,7 +10,9 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "abstain": "evomerge.evaluators.abstain:Abstaining",
         "choice": "evomerge.evaluators.choice:ChoiceQuestions",
         "exact": "evomerge.evaluators.exact:ExactAnswers",
-        "perplexity": "evomerge.evaluators.perplexity:Perplexity",
         "judge": "evomerge.evaluators.judge.judge_task:Judge",
+        "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "python": "evomerge.evaluators.python_function:PythonFunction",
+        "reward": "evomerge.evaluators.reward:Rewarded",
     },
 )

@@ -164,6 +164,10 @@ class Evaluator(KindOfTask, ABC):
         """
         return iter(())
 
+    def room(self) -> Mapping[str, int]:
+        """What it holds in memory beside the model that is scored: in words -> bytes."""
+        return {}
+
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:

@@ -161,6 +161,10 @@ class Composite(Evaluator):
             for one in part.findings():
                 yield replace(one, problem=_placed(one.problem, places))
 
+    def room(self) -> Mapping[str, int]:
+        """See :meth:`Evaluator.room`."""
+        return {what: n for part in self.parts.values() for what, n in part.room().items()}
+
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:

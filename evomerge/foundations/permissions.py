@@ -13,7 +13,7 @@ class Permissions:
         trust_remote_code: Models may bring Python code of their own.
         pickle: Models, as the genome names them, whose weights may be read from pickle files.
         unsafe_code: Tasks may run code that a model wrote.
-        code: The genome may name Python packages, which are imported.
+        code: The genome may name Python code and programs, which are run.
     """
 
     trust_remote_code: bool = False

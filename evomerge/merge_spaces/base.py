@@ -52,6 +52,7 @@ class MergeSpace(ABC):
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
         mixes: Whether its recipes are mixtures: all models answer, token by token.
         unlearned: Why it has no weights that could be learned; empty where it has.
+        reads_modules: Whether its recipes merge parts of models, each with models of its own.
         mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
         made: Of its models those that earlier stages made, by folder, and how.
@@ -71,6 +72,7 @@ class MergeSpace(ABC):
     folds_adapters: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
     unlearned: ClassVar[str] = ""
+    reads_modules: ClassVar[bool] = False
     mixes_depths: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
     made: Made = MappingProxyType({})
@@ -136,6 +138,13 @@ class MergeSpace(ABC):
         if definition.adapters != adapters and "adapters" in definition.model_fields_set:
             what = f"space {cls.name} has adapters: {adapters}, got {definition.adapters}"
             yield MisfitError(what, "adapters", fix="Remove it, or use another space.")
+        if bool(definition.modules) != cls.reads_modules:
+            what = f"space {cls.name} does not read modules"
+            if cls.reads_modules:
+                what = "is missing: it says which parts are merged"
+            yield MisfitError(
+                what, "modules", fix="Name parts with space: modules, and only there."
+            )
         for key in sorted(SPACE_KEYS - cls.reads - {"merge_method", "adapters"}):
             field = type(definition).model_fields[key]
             if getattr(definition, key) not in (field.get_default(call_default_factory=True), []):

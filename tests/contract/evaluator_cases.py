@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
 from tests.judge.judge_files import judge_task, write_judge_files
+from tests.tiny_models import tiny_reward_model
 
 N_TEXTS = 5
 
@@ -31,6 +32,7 @@ class Case:
     wrong: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
 
+REWARD = {"file": "prompts.json", "model": "reward_model", "max_tokens": 4, "dtype": "float32"}
 _JUDGED = judge_task(Path())
 
 CASES = {
@@ -62,6 +64,26 @@ CASES = {
                 r"tasks\[0\].metric: .*did you mean 'word_perplexity'",
             ),
             "file": ({"perplexity": "test.txt"}, r"tasks\[0\].perplexity: no file 'test.txt'"),
+        },
+    ),
+    "python": Case(
+        (
+            {"python": {"run": "letters:count", "documents": "rows.jsonl"}},
+            {
+                "python": {
+                    "name": "few",
+                    "run": "letters:count",
+                    "documents": "rows.jsonl",
+                    "higher_is_better": False,
+                    "low": 0,
+                }
+            },
+        ),
+        (True, False),
+        N_TEXTS,
+        {
+            "metric": ({"python": "letters:count", "metric": "scroe"}, "did you mean 'score'"),
+            "run": ({"python": "letters:cuont"}, r"tasks\[0\].python: .*did you mean 'count'"),
         },
     ),
     "choice": Case(
@@ -100,6 +122,20 @@ CASES = {
         N_TEXTS,
         {"file": ({"abstain": "texts.txt"}, r"tasks\[0\].abstain: 'texts.txt' is no JSON")},
     ),
+    "reward": Case(
+        (
+            {"reward": {**REWARD, "name": "raw"}},
+            {"reward": {**REWARD, "shape": "concise", "reward_range": [-1, 1]}, "metric": "tokens"},
+        ),
+        (True, False),
+        N_TEXTS,
+        {
+            "metric": (
+                {"reward": REWARD, "metric": "rewards"},
+                r"tasks\[0\].metric: .*did you mean 'reward'\? \(it has: reward, tokens\)",
+            ),
+        },
+    ),
     "judge": Case(
         (_JUDGED, {"judge": {**_JUDGED["judge"], "name": "thrice", "repeats": 3}}),
         (True, True),
@@ -126,6 +162,13 @@ CASES = {
 }
 
 
+LETTERS = """
+def count(model, documents):
+    texts = model.generate([one["text"] for one in documents], max_tokens=4)
+    return list(map(len, texts))
+"""
+
+
 def write_files(folder: Path) -> Path:
     """What the tasks read."""
     texts = [" ".join(tiny_tasks.WORDS[i : i + 2] * 300) for i in range(N_TEXTS)]
@@ -134,6 +177,10 @@ def write_files(folder: Path) -> Path:
     write_judge_files(folder, questions)
     rows = "".join(json.dumps({"text": text[:99]}) + "\n" for text in texts)
     (folder / "rows.jsonl").write_text(rows)
+    prompts = [{"prompt": f"{word} and"} for word in tiny_tasks.WORDS[:N_TEXTS]]
+    (folder / "prompts.json").write_text(json.dumps({"dev": prompts}))
+    tiny_reward_model(folder / "reward_model")
+    (folder / "letters.py").write_text(LETTERS)
     for name in ("options.json", "answers.json"):
         (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))
     return tiny_tasks.write_tasks(folder)

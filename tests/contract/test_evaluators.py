@@ -16,6 +16,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import Composite, evaluator_for
 from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.merging.live_model import LiveModel
@@ -74,7 +75,12 @@ def made(*given, seed=0):
     tasks = [Task.model_validate(one) for one in given]
     place = str(Path.cwd())
     return evaluator_for(
-        tasks, EvaluationBlock(), ENGINES["transformers"], search_path=[place], seed=seed
+        tasks,
+        EvaluationBlock(),
+        ENGINES["transformers"],
+        search_path=[place],
+        seed=seed,
+        permissions=Permissions(code=True),
     )
 
 

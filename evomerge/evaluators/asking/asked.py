@@ -92,6 +92,35 @@ class AskNextTokens:
     tokens: tuple[int, ...]
 
 
+class LikelyToken(NamedTuple):
+    """A token that may come next.
+
+    Attributes:
+        token: Its id.
+        text: As the tokenizer writes it alone.
+        log_probability: Natural logarithm.
+    """
+
+    token: int
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class AskLikelyTokens:
+    """The likeliest next tokens; the answer is a tuple of :class:`LikelyToken`, likeliest first.
+
+    Attributes:
+        prompt: What stands before them.
+        top: How many, at most the whole vocabulary.
+        is_plain: As of :class:`AskText`.
+    """
+
+    prompt: Prompt
+    top: int
+    is_plain: bool = False
+
+
 class Outsider(ABC):
     """Somebody else than the model, who answers in batches: an endpoint, a program, a reward model.
 
@@ -122,9 +151,6 @@ class Outsider(ABC):
     def give_up(self) -> None:  # noqa: B027  # most are done soon
         """Ends :meth:`answers` early, from another thread: nobody waits for it any more."""
 
-    def let_go(self) -> None:  # noqa: B027  # most hold nothing
-        """Gives back the memory it holds, until it is asked again."""
-
 
 @dataclass(frozen=True)
 class AskOther:
@@ -139,5 +165,5 @@ class AskOther:
     content: Hashable
 
 
-AskModel = AskText | AskLikelihood | AskTextLikelihood | AskNextTokens
+AskModel = AskText | AskLikelihood | AskTextLikelihood | AskNextTokens | AskLikelyTokens
 Asked = AskModel | AskOther

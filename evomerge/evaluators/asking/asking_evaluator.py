@@ -126,6 +126,10 @@ class AskingEvaluator(Evaluator):
             for one in task.kind.findings():
                 yield replace(one, problem=placed(one.problem, where))
 
+    def room(self) -> Mapping[str, int]:
+        """See :meth:`Evaluator.room`; what two tasks share once."""
+        return {what: n for kind in self._kinds for what, n in kind.room().items()}
+
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:

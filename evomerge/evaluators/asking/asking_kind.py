@@ -94,6 +94,8 @@ class Judgement:
 
 # Requests go out, one or several at a time; their answers come in, one or as many.
 Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
+# The same of several documents; judgements in their order.
+AskingTogether = Generator[Asked | Sequence[Asked], Any, Sequence[Judgement]]
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,28 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         last ``return Judgement(...)``. It depends on nothing but the document and the answers.
         """
 
+    def askings(
+        self, items: Sequence[Item[C]], numbers: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], Asking | AskingTogether]]:
+        """What judges some documents, and which: each apart, unless the kind does otherwise.
+
+        Args:
+            items: The documents.
+            numbers: Of each.
+        """
+        for number, item in zip(numbers, items, strict=True):
+            yield (number,), self.judge(item)
+
     def findings(self) -> Iterator[Finding]:
         """What can be known before a run, beyond the files: an endpoint, a key, a format, room.
 
         Their ``where`` is the key below the kind's own.
         """
         return iter(())
+
+    def room(self) -> Mapping[str, int]:
+        """What it holds in memory beside the model that is scored: in words -> bytes."""
+        return {}
 
     def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
         """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""

@@ -59,8 +59,8 @@ class AskingTask:
     def hearings(self) -> list[Hearing]:
         """Its documents, to be judged."""
         return [
-            Hearing(self.name, number, self.kind.judge(item))
-            for number, item in zip(self.numbers, self.items, strict=True)
+            Hearing(self.name, tuple(numbers), asking)
+            for numbers, asking in self.kind.askings(self.items, self.numbers)
         ]
 
     @property

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
+from evomerge.evaluators.asking.asking_kind import Judgement
 from evomerge.evaluators.asking.asking_task import FILTER, AskingTask
 from evomerge.evaluators.asking.rounds import Hearing
 from evomerge.evaluators.few_samples import first_samples, sample_of
@@ -16,6 +19,14 @@ from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, S
 Heard = tuple[AskingTask, Sequence[Hearing]]  # a task, and its documents that were judged
 
 
+class _Judged(NamedTuple):
+    """A document, what came of it, and the tokens of the one text that was written for it."""
+
+    number: int
+    judgement: Judgement
+    written: tuple[int, ...] | None
+
+
 def evaluation_of(heard: Sequence[Heard]) -> Evaluation:
     """Everything that came of some tasks, the metrics that the genome reads first.
 
@@ -24,40 +35,52 @@ def evaluation_of(heard: Sequence[Heard]) -> Evaluation:
     """
     own, others = list[Metric](), list[Metric]()
     documents, tallies = list[Document](), list[Tally]()
+    samples = list[Iterator[Sample]]()
     for task, hearings in heard:
-        _refuse_missing(task, hearings)
-        metrics = list(_metrics(task, hearings))
+        judged = [*chain.from_iterable(map(_judged, hearings))]
+        _refuse_missing(task, judged)
+        metrics = list(_metrics(task, judged))
         if not metrics or metrics[0].key != task.key or not math.isfinite(metrics[0].value):
             value = metrics[0].value if metrics and metrics[0].key == task.key else "missing"
             raise EvaluationError(f"metric {task.key} is {value}, expected a finite number")
         own.append(metrics[0])
         others += (one for one in metrics[1:] if math.isfinite(one.value))
-        documents += map(_document, hearings)
+        documents += (_document(task.name, one) for one in judged)
+        samples.append(_samples(task.name, judged))
         tallies += _tally(task, hearings)
-    samples = first_samples([_samples(hearings) for _, hearings in heard])
-    return Evaluation((*own, *others), tuple(documents), samples, tuple(tallies))
+    return Evaluation((*own, *others), tuple(documents), first_samples(samples), tuple(tallies))
 
 
-def _refuse_missing(task: AskingTask, hearings: Sequence[Hearing]) -> None:
+def _judged(hearing: Hearing) -> Iterator[_Judged]:
+    """Each document; those whose number only judging told are counted from 0."""
+    judgements = hearing.judgements or ()
+    is_told = len(hearing.numbers) == len(judgements)
+    numbers = hearing.numbers if is_told else range(len(judgements))
+    is_one = len(judgements) == len(hearing.texts) == 1
+    for number, judgement in zip(numbers, judgements, strict=True):
+        yield _Judged(number, judgement, hearing.texts[0].tokens if is_one else None)
+
+
+def _refuse_missing(task: AskingTask, judged: Sequence[_Judged]) -> None:
     """Some documents may lack their value.
 
     Raises:
         EvaluationError: more do than may.
     """
-    lacks = [one.judgement.lacks for one in hearings if one.judgement and one.judgement.lacks]
+    lacks = [one.judgement.lacks for one in judged if one.judgement.lacks]
     most = task.kind.most_missing
-    if len(lacks) > most * len(hearings):
+    if len(lacks) > most * len(judged):
         causes = ", ".join(f"{cause} ({n})" for cause, n in Counter(lacks).most_common())
         raise EvaluationError(
-            f"{len(lacks)} of {len(hearings)} documents of {task.name!r} have no "
+            f"{len(lacks)} of {len(judged)} documents of {task.name!r} have no "
             f"{task.kind.measures[0].name}: {causes}; {most:.0%} may have none"
         )
 
 
-def _metrics(task: AskingTask, hearings: Sequence[Hearing]) -> Iterator[Metric]:
+def _metrics(task: AskingTask, judged: Sequence[_Judged]) -> Iterator[Metric]:
     """Means over the documents that have a value, the metric that is read first."""
     for measure in task.measures:
-        given = (_values(one).get(measure.name) for one in hearings)
+        given = (one.judgement.values.get(measure.name) for one in judged)
         values = [value for value in given if value is not None]
         if values:
             n, mean = len(values), sum(values) / len(values)
@@ -68,27 +91,19 @@ def _metrics(task: AskingTask, hearings: Sequence[Hearing]) -> Iterator[Metric]:
             yield Metric(key, mean, error, n, measure.higher_is_better)
 
 
-def _values(hearing: Hearing) -> dict[str, float]:
-    return {} if hearing.judgement is None else dict(hearing.judgement.values)
-
-
-def _document(hearing: Hearing) -> Document:
+def _document(task: str, one: _Judged) -> Document:
     """Its numbers, its answer, and the tokens of the text where it is about one."""
-    values = {f"{name},{FILTER}": float(value) for name, value in _values(hearing).items()}
-    return Document(
-        hearing.task,
-        hearing.number,
-        {name: value for name, value in values.items() if math.isfinite(value)},
-        None if hearing.judgement is None else hearing.judgement.answer,
-        hearing.texts[0].tokens if len(hearing.texts) == 1 else None,
-    )
+    judgement = one.judgement
+    values = {f"{name},{FILTER}": float(value) for name, value in judgement.values.items()}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return Document(task, one.number, finite, judgement.answer, one.written)
 
 
-def _samples(hearings: Sequence[Hearing]) -> Iterator[Sample]:
-    for one in hearings:
-        shown = None if one.judgement is None else one.judgement.shown
+def _samples(task: str, judged: Sequence[_Judged]) -> Iterator[Sample]:
+    for one in judged:
+        shown = one.judgement.shown
         if shown is not None:
-            yield sample_of(one.task, one.number, shown.prompt, shown.answer, shown.target)
+            yield sample_of(task, one.number, shown.prompt, shown.answer, shown.target)
 
 
 def _tally(task: AskingTask, hearings: Sequence[Hearing]) -> Iterator[Tally]:

@@ -13,10 +13,12 @@ from transformers import AutoTokenizer
 
 from evomerge.evaluators.asking.asked import (
     AskLikelihood,
+    AskLikelyTokens,
     AskModel,
     AskNextTokens,
     AskText,
     AskTextLikelihood,
+    LikelyToken,
 )
 from evomerge.evaluators.asking.respondent import Respondent
 from evomerge.evaluators.built_model import BuiltModel
@@ -64,7 +66,8 @@ class PlainRespondent(Respondent):
             AskText: self._text,
             AskLikelihood: self._likelihood,
             AskTextLikelihood: self._text_likelihood,
-            AskNextTokens: self._next_tokens,
+            AskNextTokens: lambda asked: self._next_tokens(asked.tokens),
+            AskLikelyTokens: self._likely_tokens,
         }
         return [ways[type(one)](one) for one in asked]
 
@@ -101,8 +104,12 @@ class PlainRespondent(Respondent):
         windows = windows_of(self.reader.whole(asked.text), prefix, self._longest)
         return sum(self._of(*window)[0] for window in windows)
 
-    def _next_tokens(self, asked: AskNextTokens) -> torch.Tensor:
-        row = self._row(asked.tokens[-self._longest :])
+    def _likely_tokens(self, asked: AskLikelyTokens) -> tuple[LikelyToken, ...]:
+        tokens = self.reader.context(asked.prompt, is_plain=asked.is_plain)
+        return self.likeliest(self._next_tokens(tokens), asked.top)
+
+    def _next_tokens(self, tokens: Sequence[int]) -> torch.Tensor:
+        row = self._row(tokens[-self._longest :])
         logits: torch.Tensor = self._module(row).logits[0, -1]
         return logits.float().log_softmax(-1)
 

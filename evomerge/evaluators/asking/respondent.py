@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluators.asking.asked import (
     AskLikelihood,
+    AskLikelyTokens,
     AskModel,
     AskNextTokens,
     AskText,
     AskTextLikelihood,
+    LikelyToken,
 )
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.foundations.seeding import stream_seed
 from evomerge.inference.base import Continuation, Engine, GenerationRequest, Prompt
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from evomerge.foundations.deadline import Deadline
     from evomerge.genome.task_blocks import EvaluationBlock
+
+_AT_ONCE = 64  # rows of the whole vocabulary that are in memory
 
 
 class Respondent(ABC):
@@ -56,6 +61,17 @@ class Respondent(ABC):
             sampling = {"do_sample": True, "temperature": asked.temperature}
             seed = stream_seed(self._seed, "generation", asked.draw)
         return GenerationRequest(asked.max_tokens, self.reader.stops(asked), sampling, seed)
+
+    def likeliest(self, log_probabilities: torch.Tensor, top: int) -> tuple[LikelyToken, ...]:
+        """The first of some tokens, likeliest first.
+
+        Args:
+            log_probabilities: Of every token, (vocabulary).
+            top: How many.
+        """
+        values, tokens = log_probabilities.topk(min(top, len(log_probabilities)))
+        texts = (str(self.reader.tokenizer.decode([token])) for token in tokens.tolist())
+        return tuple(map(LikelyToken, tokens.tolist(), texts, values.tolist()))
 
 
 class EngineRespondent(Respondent):
@@ -93,6 +109,7 @@ class EngineRespondent(Respondent):
             AskLikelihood: self._likelihoods,
             AskTextLikelihood: self._text_likelihoods,
             AskNextTokens: self._next_tokens,
+            AskLikelyTokens: self._likely_tokens,
         }
         found: list[Any] = [None] * len(asked)
         with freed_on_shortage():
@@ -124,6 +141,9 @@ class EngineRespondent(Respondent):
             return Prompt(reader.prompt(asked, longest), self.generation(asked))
         if isinstance(asked, AskLikelihood):
             return Continuation(*reader.continuation(asked, longest))
+        if isinstance(asked, AskLikelyTokens):
+            tokens = tuple(reader.context(asked.prompt, is_plain=asked.is_plain)[-longest:])
+            return tokens, asked.top
         return reader.whole(asked.text) if isinstance(asked, AskTextLikelihood) else asked.tokens
 
     def _texts(self, asked: Sequence[Prompt], is_opening: bool) -> Sequence[Any]:
@@ -139,3 +159,14 @@ class EngineRespondent(Respondent):
 
     def _next_tokens(self, asked: Sequence[tuple[int, ...]], is_opening: bool) -> Sequence[Any]:
         return list(self._engine.next_token_log_probabilities(asked))
+
+    def _likely_tokens(
+        self, asked: Sequence[tuple[tuple[int, ...], int]], is_opening: bool
+    ) -> Sequence[Any]:
+        found: list[tuple[LikelyToken, ...]] = []
+        for start in range(0, len(asked), _AT_ONCE):
+            few = asked[start : start + _AT_ONCE]
+            rows = self._engine.next_token_log_probabilities([tokens for tokens, _ in few])
+            tops = (top for _, top in few)
+            found += (self.likeliest(row, top) for row, top in zip(rows, tops, strict=True))
+        return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.evaluators.asking.asked import Asked, AskOther, Outsider
-from evomerge.evaluators.asking.asking_kind import Asking, Judgement
+from evomerge.evaluators.asking.asking_kind import Asking, AskingTogether, Judgement
 from evomerge.evaluators.asking.respondent import Respondent
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, EvomergeError, told
@@ -18,20 +18,20 @@ from evomerge.inference.base import Written
 
 @dataclass
 class Hearing:
-    """A document that is being judged.
+    """A document that is being judged, or several that are judged together.
 
     Attributes:
-        task: Of which it is one, for messages.
-        number: Of the document.
+        task: Of which they are, for messages.
+        numbers: Of the documents.
         asking: Its generator.
-        judgement: What came of it, once it is over.
-        texts: What the model wrote for it.
+        judgements: What came of each, once it is over.
+        texts: What the model wrote for them.
     """
 
     task: str
-    number: int
-    asking: Asking
-    judgement: Judgement | None = None
+    numbers: tuple[int, ...]
+    asking: Asking | AskingTogether
+    judgements: Sequence[Judgement] | None = None
     texts: list[Written] = field(default_factory=list)
     _requests: tuple[Asked, ...] = ()
     _is_several: bool | None = None  # None: it has not begun
@@ -48,13 +48,14 @@ class Hearing:
         try:
             asked = self.asking.send(answer)
         except StopIteration as over:
-            self.judgement, self._requests = over.value, ()
+            found, self._requests = over.value, ()
+            self.judgements = (found,) if isinstance(found, Judgement) else found
         except EvomergeError:
             raise
         except (
             Exception
         ) as error:  # whatever code judges: a stranger's, or a reply it did not foresee
-            what = f"document {self.number} of {self.task!r} cannot be judged: {told(error)}"
+            what = f"document {self.numbers[0]} of {self.task!r} cannot be judged: {told(error)}"
             raise EvaluationError(what) from error
         else:
             self._is_several = isinstance(asked, Sequence)
@@ -76,10 +77,14 @@ def hear(hearings: Sequence[Hearing], respondent: Respondent, deadline: Deadline
     """
     known: dict[Asked, Any] = {}
     open_ones, turn = list(hearings), 0
-    while open_ones:
-        asked = dict.fromkeys(one for each in open_ones for one in each.go_on(known))
-        _answer([one for one in asked if one not in known], known, respondent, deadline, turn)
-        open_ones, turn = [one for one in open_ones if one.judgement is None], turn + 1
+    try:
+        while open_ones:
+            asked = dict.fromkeys(one for each in open_ones for one in each.go_on(known))
+            _answer([one for one in asked if one not in known], known, respondent, deadline, turn)
+            open_ones, turn = [one for one in open_ones if one.judgements is None], turn + 1
+    finally:  # what a generator holds ends with the trial, whichever way that ends
+        for one in open_ones:
+            one.asking.close()
 
 
 def _answer(

@@ -1,0 +1,215 @@
+"""Has a reward model judge replies to prompts, also by their length: Model Swarms' rm tasks.
+
+A row is ``{"prompt": ...}``. A reply is what the model writes to it; the reward model is one that
+transformers loads for the classification of sequences, with a single label.
+
+Source: Feng et al., Model Swarms (2024), arXiv:2410.11163.
+Differs: any such reward model; rewards are scaled where ``reward_range`` says so, and no number of
+one model stands in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evomerge.evaluators.asking.asked import AskOther, AskText
+from evomerge.evaluators.asking.asking_kind import (
+    Around,
+    Asking,
+    AskingKind,
+    Item,
+    Judgement,
+    Shown,
+)
+from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.question_set import QuestionSetSettings, question_set
+from evomerge.evaluators.reward_model import Reward, RewardModelPlace, reward_model
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.findings import Finding, error, note
+from evomerge.genome.block import Number, Whole, fits
+from evomerge.genome.misfit import MisfitError
+from evomerge.genome.model_names import ModelName
+from evomerge.genome.task_blocks import Task
+from evomerge.models.facts import ModelFacts
+
+_CLASSIFIES = "ForSequenceClassification"
+
+
+class RewardSettings(QuestionSetSettings):
+    """What stands under ``reward:``."""
+
+    model: ModelName = Field(description="The reward model: Hub id, `id@revision` or folder.")
+    max_tokens: Annotated[Whole, Field(ge=1)] = Field(200, description="Tokens of a reply.")
+    shape: Literal["default", "concise", "verbose", "reverse"] = Field(
+        "default",
+        description="What is scored: the reward; the mean of it and of brevity, or of length; or "
+        "the reward with a minus sign.",
+    )
+    reward_range: tuple[Number, Number] | None = Field(
+        None,
+        description="Rewards that count as 0 and as 1, others cut to these; `concise` and "
+        "`verbose` need it.",
+    )
+    length_range: tuple[Whole, Whole] = Field(
+        (10, 201), description="Tokens of a reply that count as short and as long."
+    )
+    device: str = Field("auto", description="Where it runs; `auto` is a GPU where there is one.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of its weights. Default: that of its files."
+    )
+
+    @fits("model")
+    def _one_model(self) -> Iterator[MisfitError]:
+        if self.model.is_stage or self.model.lora is not None:
+            yield MisfitError(
+                f"{self.model.text!r} is no reward model by itself",
+                fix="Name a Hub id or a folder.",
+            )
+
+    @fits("shape", "reward_range")
+    def _on_one_scale(self) -> Iterator[MisfitError]:
+        if self.shape in ("concise", "verbose") and self.reward_range is None:
+            yield MisfitError(
+                f"shape {self.shape} adds reward and length, which needs a reward_range",
+                fix="Give the rewards of poor and of good replies, e.g. reward_range: [-3, 3].",
+            )
+
+    @fits("reward_range", "length_range")
+    def _rising(self) -> Iterator[MisfitError]:
+        for name in ("reward_range", "length_range"):
+            low, high = getattr(self, name) or (0, 1)
+            if low >= high:
+                yield MisfitError(f"{name} [{low:g}, {high:g}] does not rise")
+
+
+_SCORE = Measure("score", True, what="reward, scaled and shaped as the settings say")
+_REWARD = Measure("reward", True, what="what the reward model says")
+_TOKENS = Measure("tokens", False, low=0.0, what="tokens of a reply; more are better for verbose")
+
+
+class Rewarded(AskingKind[str]):
+    """``reward: {file: rm.json, model: org/reward}``: what a reward model finds of replies."""
+
+    Settings = RewardSettings
+    measures: tuple[Measure, ...] = (_SCORE, _REWARD, _TOKENS)
+
+    def __init__(self, task: Task, around: Around) -> None:
+        super().__init__(task, around)
+        own = self.settings
+        self.max_new_tokens = own.max_tokens
+        tokens = Measure("tokens", own.shape == "verbose", low=0.0, what=_TOKENS.what)
+        is_scaled = own.reward_range is not None or own.shape != "default"
+        self.measures = (_SCORE, _REWARD, tokens) if is_scaled else (_REWARD, tokens)
+        allowed = around.permissions
+        self._judge = RewardModelPlace(
+            own.model.path,
+            own.model.revision,
+            own.device,
+            own.dtype,
+            allowed.trust_remote_code,
+            own.model.text in allowed.pickle,
+        )
+
+    def items(self) -> Iterator[Item[str]]:
+        """See :meth:`AskingKind.items`."""
+        for row in question_set(self.settings).rows:
+            prompt = row.text("prompt")
+            yield Item(prompt, prompt)
+
+    def judge(self, item: Item[str]) -> Asking:
+        """See :meth:`AskingKind.judge`."""
+        reply = yield AskText(item.content, self.max_new_tokens)
+        said = str(reply).strip()
+        reward = yield AskOther(reward_model(self._judge), (item.content, said))
+        values = {"reward": reward.value, "tokens": float(reward.n_tokens)}
+        if self.measures[0] is _SCORE:
+            values["score"] = self._score(reward)
+        shown = f"{said} (reward {reward.value:.3g}, {reward.n_tokens} tokens)"
+        return Judgement(values, said, Shown(item.content, shown))
+
+    def stands_on(self) -> list[object]:
+        """See :meth:`AskingKind.stands_on`; every byte of the reward model."""
+        from evomerge.models.fingerprint import fingerprint  # it loads mergekit
+
+        own = self.settings
+        scale = [own.shape, own.reward_range, own.length_range, own.max_tokens, own.dtype]
+        return [fingerprint(own.model.in_recipe), *scale]
+
+    def room(self) -> Mapping[str, int]:
+        """See :meth:`AskingKind.room`."""
+        if isinstance(self._facts, EvomergeError):
+            return {}
+        n_bytes = sum(one.n_bytes for one in self._facts.tensors.values())
+        return {f"reward model {self.settings.model.text}": n_bytes}
+
+    def findings(self) -> Iterator[Finding]:
+        """See :meth:`AskingKind.findings`: whether the reward model is one."""
+        facts = self._facts
+        if isinstance(facts, EvomergeError):
+            yield from (error(p.what, "model", p.fix) for p in facts.problems)
+            return
+        names = facts.config.get("id2label")
+        n_labels = len(names) if names else facts.config.get("num_labels", 2)  # as transformers
+        if not facts.architecture.endswith(_CLASSIFIES):
+            yield error(
+                f"{facts.name} is {facts.architecture or 'nothing that its config.json names'}, "
+                f"expected a model whose architecture ends in {_CLASSIFIES}",
+                "model",
+                "Name a reward model; a model that writes can judge by `judge:`.",
+            )
+        elif n_labels != 1:
+            yield error(
+                f"{facts.name} has {n_labels} labels, expected one: a reward is one number, and "
+                "which of several labels is good nobody says",
+                "model",
+                "Name a reward model with a single label.",
+            )
+        if "auto_map" in facts.config and not self._judge.trust_remote_code:
+            yield error(
+                f"{facts.name} needs Python code of its own (auto_map)",
+                "model",
+                "Read the code, then give --trust-remote-code.",
+            )
+        if facts.pickles and not facts.has_safetensors and not self._judge.may_unpickle:
+            yield error(
+                f"{facts.name} has its weights in pickle files alone, which can run code",
+                "model",
+                f"Read docs/security.md, then give --allow-pickle {facts.name}.",
+            )
+        if facts.is_on_hub:
+            yield note(f"{facts.name} is not on this machine; it is downloaded", "model")
+
+    def _score(self, reward: Reward) -> float:
+        """The reward on its scale, with the length of the reply where that counts."""
+        own = self.settings
+        scaled = (
+            reward.value if own.reward_range is None else _share(reward.value, own.reward_range)
+        )
+        length = _share(reward.n_tokens, own.length_range)
+        shaped = {
+            "default": scaled,
+            "reverse": -scaled,
+            "verbose": (scaled + length) / 2,
+            "concise": (scaled + 1 - length) / 2,
+        }
+        return shaped[own.shape]
+
+    @cached_property
+    def _facts(self) -> ModelFacts | EvomergeError:
+        from evomerge.models.inspect import read_model
+
+        name = self.settings.model
+        try:
+            return read_model(name, may_unpickle=self._judge.may_unpickle)
+        except EvomergeError as unread:
+            return unread
+
+
+def _share(value: float, ends: tuple[float, float]) -> float:
+    """Where a value lies between two, cut to [0, 1]."""
+    low, high = ends
+    return min(max((value - low) / (high - low), 0.0), 1.0)

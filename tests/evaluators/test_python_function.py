@@ -1,0 +1,222 @@
+"""A Python function of the user's as judge: what it is given, what it returns, how it fails."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+import pytest
+
+from evomerge.evaluators.built_model import BuiltModel
+from evomerge.evaluators.composite import evaluator_for
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, TrialTimeoutError
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.inference import ENGINES
+
+MODULE = """
+import json, math, os, sys, time
+
+PROMPTS = ["the quick brown", "a lazy dog", "five dozen jugs"]
+print("imported")
+
+
+def length(model, documents=None):
+    prompts = PROMPTS if documents is None else [one["prompt"] for one in documents]
+    return [len(text) for text in model.generate(prompts, max_tokens=5)]
+
+
+def everything(model):
+    import numpy
+    chat = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three"}]
+    first, again = model.generate([PROMPTS[0], chat], max_tokens=4, stop="zzz")
+    drawn = model.generate([PROMPTS[0]] * 2, max_tokens=4, temperature=3.0, draw=1)
+    likely, = model.next_token_probabilities([PROMPTS[1]], top=5)
+    ours, theirs = model.loglikelihoods([(PROMPTS[1], next(iter(likely))), (PROMPTS[1], " dog")])
+    assert drawn[0] == drawn[1] and model.generate([]) == []
+    assert list(likely.values()) == sorted(likely.values(), reverse=True) and len(likely) == 5
+    return {"score": numpy.float32(0.5), "prompt": "p", "target": "t",
+            "answer": json.dumps([first, again, likely, theirs])}
+
+
+calls = 0
+
+
+def fewer_each_time(model):
+    global calls
+    calls += 1
+    return [1.0] * (4 - calls)
+
+
+def children(model):
+    global calls
+    calls += 1
+    if calls == 1:
+        return 1.0
+    pid = os.fork()
+    if not pid:
+        time.sleep(600)
+    open("child", "w").write(str(pid))
+    time.sleep(600)
+
+
+FAILING = {
+    "nan": lambda: math.nan,
+    "text": lambda: ["good"],
+    "nothing": lambda: [],
+    "raises": lambda: {}["none"],
+    "exits": lambda: sys.exit(3),
+    "dies": lambda: os._exit(4),
+    "strange": lambda: {1, 2},
+    "beyond": lambda: [0.5, 1.5],
+}
+
+
+def __getattr__(name):
+    return lambda model: FAILING[name]()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MODULE)
+    rows = [{"prompt": text} for text in ("one dog", "two", "three jugs", "four")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+
+
+def made(*given, allowed=True):
+    return evaluator_for(
+        [Task.model_validate(one) for one in given],
+        EvaluationBlock(),
+        ENGINES["transformers"],
+        permissions=Permissions(code=allowed),
+    )
+
+
+def test_scores_are_metrics_documents_and_samples(live_model):
+    rows = {"python": {"run": "mine:length", "documents": "rows.jsonl", "name": "rows"}}
+    evaluator = made({"python": "mine:length"}, {**rows, "samples": [2, 0]})
+    keys, found = evaluator.prepare(), evaluator.evaluate(live_model)
+    assert [str(key) for key in keys] == ["mine:length/score,none", "rows/score,none"]
+    by_task = {
+        name: [one for one in found.documents if one.task == name]
+        for name in ("mine:length", "rows")
+    }
+    assert [one.doc_id for one in by_task["mine:length"]] == [0, 1, 2]
+    assert [one.doc_id for one in by_task["rows"]] == [0, 2]
+    for one in found.documents:
+        assert one.values == {"score,none": len(one.answer)}
+    own = found.metrics[0]
+    values = [one.values["score,none"] for one in by_task["mine:length"]]
+    assert (own.value, own.n, own.higher_is_better) == (sum(values) / 3, 3, True)
+    assert own.stderr is not None
+    assert found.samples[0].prompt == "the quick brown"
+    assert found == evaluator.evaluate(live_model)  # in the process that lives on
+    assert [one.n for one in evaluator.first_documents(live_model)] == [3, 1]
+
+
+def test_a_built_model_is_judged_alike_by_transformers(live_model, model_folder):
+    evaluator = made(
+        {"python": "mine:length"}, {"python": {"run": "mine:everything", "repeatable": False}}
+    )
+    evaluator.prepare()
+    built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
+    documents, _ = evaluator.score_folder(built, lambda share: None)
+    assert list(documents) == [
+        one for one in evaluator.evaluate(live_model).documents if one.task == "mine:length"
+    ]
+    assert evaluator.unverifiable == {"python"}
+
+
+def test_a_function_may_ask_everything(live_model):
+    evaluator = made({"python": "mine:everything"})
+    evaluator.prepare()
+    found = evaluator.evaluate(live_model)
+    (document,) = found.documents
+    first, again, likely, theirs = json.loads(document.answer)
+    assert first
+    assert again
+    assert 0 < sum(likely.values()) < 1
+    assert theirs < 0
+    assert (found.samples[0].prompt, found.samples[0].target) == ("p", "t")
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("nan", "score 0 is nan, expected a finite number"),
+        ("text", "score 0 is 'good', expected a number"),
+        ("nothing", "0 scores came back, expected at least one"),
+        ("raises", r"mine:raises raised KeyError: 'none' \(mine.py, line \d+\)"),
+        ("exits", "mine:exits raised SystemExit: 3"),
+        ("dies", r"mine:dies ended with exit status 4 \(imported\)"),
+        ("strange", "raised TypeError: it returned a set, expected numbers"),
+        ("beyond", r"score 1 is 1.5, outside \[0, 1\]"),
+    ],
+)
+def test_a_function_that_fails_is_told(live_model, function, sentence):
+    evaluator = made({"python": {"run": f"mine:{function}", "low": 0, "high": 1}})
+    evaluator.prepare()
+    with pytest.raises(EvaluationError, match=sentence):
+        evaluator.evaluate(live_model)
+
+
+def test_scores_of_every_model_are_as_many(live_model):
+    evaluator = made({"python": "mine:fewer_each_time"})
+    evaluator.prepare()
+    evaluator.evaluate(live_model)
+    with pytest.raises(EvaluationError, match="2 scores came back, expected 3"):
+        evaluator.evaluate(live_model)
+
+
+def test_what_does_not_end_ends_with_the_deadline_and_all_it_started(live_model, tmp_path):
+    evaluator = made({"python": "mine:children"})
+    evaluator.prepare()
+    evaluator.evaluate(live_model)  # the process is there now
+    with pytest.raises(TrialTimeoutError, match="took longer than 1 seconds"):
+        evaluator.evaluate(live_model, Deadline(1.0))
+    pid = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert evaluator.evaluate(live_model).metrics[0].value == 1.0  # in another one
+
+
+def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef judge(model): ...\n")
+    with pytest.raises(GenomeError) as raised:
+        made(
+            {"python": "evil:judge"},
+            {"python": "evil:jugde"},
+            {"python": "evil.more:judge"},
+            {"python": "evil"},
+            {"python": {"run": "evil:judge", "name": "b", "documents": "none.jsonl"}},
+            allowed=False,
+        ).prepare()
+    told = list(map(str, raised.value.problems))
+    assert (
+        "tasks[0].python: would run evil:judge, which needs permission. Add --allow-code" in told[0]
+    )
+    assert "tasks[1].python: evil.py has no function 'jugde'; did you mean 'judge'" in told[1]
+    assert any("tasks[2].python: there is no Python module 'evil.more'" in one for one in told)
+    assert any(
+        "tasks[3].python: got 'evil', expected package.module:function" in one for one in told
+    )
+    assert any("tasks[4].python.documents: no file 'none.jsonl'" in one for one in told)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_code_is_part_of_what_scores_stand_on(live_model, tmp_path):
+    task = {"python": "mine:length"}
+    before, again = made(task), made(task)
+    before.prepare(), again.prepare()
+    assert before.identity() == again.identity()
+    (tmp_path / "mine.py").write_text(MODULE + "\n# changed\n")
+    after = made(task)
+    after.prepare()
+    assert before.identity() != after.identity()
+    with pytest.raises(
+        RunError, match=r"mine:length: mine.py is not what it was when the run began"
+    ):
+        before.evaluate(live_model)
