@@ -26,12 +26,16 @@ class Merger(Protocol):
             TrialTimeoutError: the deadline is over.
         """
 
-    def drop_live(self) -> None:
-        """Gives back its live model: one of another kind comes, and a worker has one at a time."""
-
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """Gives back what was kept for recipes that will not come again.
 
         Args:
             coming: The one that is merged next; None: nobody knows.
         """
+
+
+class KindMerger(Merger, Protocol):
+    """A merger of one kind of recipe, among those of others."""
+
+    def drop_live(self) -> None:
+        """Gives back its live model: another kind's comes, and a worker has one at a time."""

@@ -58,7 +58,7 @@ class JoinedMerger:
         return LiveModel(module=live.module, tokenizer=live.frame.tokenizer)
 
     def drop_live(self) -> None:
-        """See :class:`evomerge.merging.base.Merger`."""
+        """See :class:`evomerge.merging.base.KindMerger`."""
         self._live = None
 
     def forget_structures(self, coming: Recipe | None = None) -> None:

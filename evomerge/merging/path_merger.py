@@ -59,7 +59,7 @@ class PathMerger:
         return self._resident.merge(recipe, deadline)
 
     def drop_live(self) -> None:
-        """See :class:`evomerge.merging.base.Merger`."""
+        """See :class:`evomerge.merging.base.KindMerger`."""
         self._shells = self._tensors = None
         self._resident.drop_live()
 
