@@ -59,6 +59,7 @@ class MergeSpace(ABC):
         conditional: Names of coordinates that act only where others say so.
         longest_path: Layers of the deepest model it makes, where that is its own to say.
         scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
+        reads_prompts: Whether a merge of it reads prompts before a candidate is whole.
 
     Raises:
         GenomeError: nothing varies, or the genome asks for what the space cannot do.
@@ -78,6 +79,7 @@ class MergeSpace(ABC):
     conditional: Collection[str] = ()
     longest_path: int | None = None
     scaled_tensors: tuple[str, ...] = ()
+    reads_prompts: bool = False
 
     def __init__(
         self,
