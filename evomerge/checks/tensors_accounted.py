@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.extremes import extreme_points
-from evomerge.foundations.findings import Finding, note
+from evomerge.foundations.findings import Finding, note, warning
+from evomerge.recipe.left_files import left_files_of
 from evomerge.recipe.tensor_account import TensorAccount, accounts_of
 
 
@@ -15,6 +16,17 @@ def accounted(context: CheckContext) -> Iterator[Finding]:
     for account in accounts(context):
         for sentence in account.sentences:
             yield note(sentence, account.key)
+
+
+def left_files(context: CheckContext) -> Iterator[Finding]:
+    """Files without which what mergekit builds of models that see cannot see."""
+    merge_space = context.merge_space
+    if merge_space is None:
+        return
+    space = merge_space.space
+    recipe = merge_space.recipe(space.decode(space.initial))
+    for left in left_files_of(recipe, context.models):
+        yield warning(left.sentence, left.key, "Copy it into the folder that is built.")
 
 
 def accounts(context: CheckContext) -> tuple[TensorAccount, ...]:

@@ -40,6 +40,7 @@ EXPERT = frozenset(("source_model", "positive_prompts", "negative_prompts")) | {
 }
 GATE_MODES: tuple[str, ...] = get_args(GateMode)
 DRAWN = ("random", "uniform_random")
+OF_STATES = ("hidden", "hidden_avg", "hidden_last")  # of prompts that the base reads
 _MERGES, _JOINED = "merges.yml", "moe.yml"
 
 
