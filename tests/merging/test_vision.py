@@ -29,8 +29,8 @@ from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe
+from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.tensor_account import accounts_of
 from tests.merging.built import SEED, build_in_process
 from tests.tiny_vision_models import tiny_vision_family
 
