@@ -13,9 +13,10 @@ from pydantic import BaseModel
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.genome.field_words import default, type_name
-from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, Source, TokenizerBlock
+from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
 from evomerge.genome.schema import Execution, Genome, OptimizerBlock
+from evomerge.genome.source_blocks import ModuleBlock, Source
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.merge_spaces import MERGE_SPACES
 
@@ -53,6 +54,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
         MergeDefinition,
         {
             "models": "models: [org/math-7b, org/code-7b]",
+            "modules": "modules: {text_decoder: {models: [org/vl-math, org/vl-code]}}",
             "space": "space: parameters",
             "merge_method": "merge_method: task_arithmetic",
             "merge_method_packages": "merge_method_packages: [my_methods]",
@@ -78,6 +80,13 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
         {
             "model": "model: org/math-7b@main",
             "parameters": "parameters: {weight: {range: [0.2, 1]}}",
+        },
+    ),
+    "module": (
+        ModuleBlock,
+        {
+            "models": "models: [org/vl-math, org/vl-code]",
+            "parameters": "parameters: {weight: {range: [0, 1]}}",
         },
     ),
     "setting": (

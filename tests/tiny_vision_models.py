@@ -117,7 +117,7 @@ def tiny_vision_model(
         found: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
         model = found(config)
         with torch.no_grad():
-            for own, scale in ((0, 0.2), (seed, 0.03 * bool(seed))):
+            for own, scale in ((0, 0.2), (seed, 0.1 * bool(seed))):
                 torch.manual_seed(of_suite(own))
                 for parameter in model.parameters():
                     parameter += scale * torch.randn(parameter.shape)

@@ -102,6 +102,7 @@ RULES = Rules(
     "swarm_motion:swarm_in_shares",
     "adapter_sums:seeds_have_their_adapters",
     "tensors_accounted:accounted",
+    "tensors_accounted:left_files",
     "machine_room:device_is_there",
     "machine_room:passes",
     "machine_room:memory_and_disk",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from evomerge.checks.gate_room import gate_needs
 from evomerge.checks.need import Need
 from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
@@ -129,7 +130,7 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         context.run_dir,
         _methods(context),
         _training(context, sizes),
-        (*path_needs(context, most), *_judges(context)),
+        (*path_needs(context, most), *gate_needs(context), *_judges(context)),
     )
 
 

@@ -26,7 +26,7 @@ def unknown_method(context: CheckContext) -> Iterator[Finding]:
         _WHERE,
     )
     recipes = map(merge_space.recipe, extreme_points(merge_space.space))
-    depth_of = merge_space.architecture.depth_of
-    refused = (why for recipe in recipes for why in refusals(recipe, depth_of))
+    architecture = merge_space.architecture
+    refused = (why for recipe in recipes for why in refusals(recipe, architecture))
     for why in dict.fromkeys(refused):
         yield error(f"mergekit would refuse merges: {why}", _WHERE, "Give what it takes.")

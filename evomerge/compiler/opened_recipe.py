@@ -110,7 +110,7 @@ def _architecture(recipe: Recipe, permissions: Permissions) -> Architecture:
         read_model(name, "models", may_unpickle=name.text in permissions.pickle) for name in names
     ]
     architecture = describe(facts)
-    refused = refusals(recipe, architecture.depth_of)
+    refused = refusals(recipe, architecture)
     if refused:
         raise GenomeError.of([Problem(f"mergekit refuses it: {why}") for why in refused])
     return architecture

@@ -99,7 +99,7 @@ def _refuse_unmergeable(recipe: Recipe, name: str, merge_space: MergeSpace) -> N
             f"{name} is no merge: {recipe.unbuilt}",
             fix="Name merges, or use space: mixture; baselines: [..., mixture] compares with one.",
         )
-    found = refusals(recipe, merge_space.architecture.depth_of)
+    found = refusals(recipe, merge_space.architecture)
     if found:
         raise GenomeError.of(
             [Problem(f"mergekit refuses {name}: {why}", fix="Mend the recipe.") for why in found]

@@ -30,6 +30,7 @@ _SLICES_NOTE = (
     "of layers with space: {name: layers, encoding: slices, slices: ...}, or try it as it is with "
     "optimizer.seed_from."
 )
+_HOLD_MODELS = (("genome", "slices"), ("genome", "modules"))
 _LOOKUP_NOTE = "Run `evomerge schema` or read docs/genome.md for every key."
 
 
@@ -162,7 +163,7 @@ def problems_of(
             is_nested = len(path) > len(prefix) + 1
             known = (*keys_at(model, path[len(prefix) : -1]), *(() if is_nested else beside))
             found.append(_problem(details, path, source, known))
-    if {("genome", "slices"), ("genome", "modules")} & set(problems):  # they hold the models
+    if any(path[:2] in _HOLD_MODELS for path in problems):  # they hold the models
         problems.pop(("genome", "models"), None)
     return in_order(itertools.chain.from_iterable(problems.values()))
 
@@ -216,7 +217,7 @@ def _problem(
 def _unknown_key(path: KeyPath, where: str, known: Sequence[str]) -> Problem:
     """A key that is misspelt, or stands in another block than its own."""
     name = str(path[-1])
-    if path[:-1] == ("genome",) and name in ("slices", "modules"):
+    if path[0] == "genome" and name == "slices":
         return Problem(f"{name!r} of a recipe is no key of this block", where, _SLICES_NOTE)
     home = home_of(Genome, path, known)
     if home:

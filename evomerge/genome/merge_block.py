@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -14,9 +14,16 @@ from evomerge.genome.inputs import wrong_number
 from evomerge.genome.merge_method import Base, Method
 from evomerge.genome.method_fit import missing_settings, unfit_normalize, unfit_settings
 from evomerge.genome.methods import METHODS, method_named
-from evomerge.genome.misfit import MisfitError
+from evomerge.genome.misfit import KeyPath, MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import ParameterSettings
+from evomerge.genome.source_blocks import (
+    ModuleBlock,
+    Source,
+    models_of_modules,
+    strangers,
+    unfit_modules,
+)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Granularity = Literal["model", "layers", "layer", "parameter", "tensor"]
@@ -32,28 +39,6 @@ SPACE_KEYS = frozenset(
 def _none_below_one(value: Any) -> Any:
     """As mergekit-evolve reads it."""
     return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class Source(Block):
-    """One model to merge, and what is particular to it."""
-
-    model: ModelName = Field(
-        description="Hub id, folder, `model+lora`, `model@revision`, or `{stage: NAME}`: what an "
-        "earlier stage found."
-    )
-    parameters: dict[str, ParameterSettings] = Field(
-        default_factory=dict, description="Settings that hold for this model only."
-    )
-
-    @classmethod
-    def _long_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"model": value}
-        if isinstance(value, dict) and (
-            "lora" in value or not set(value) & {"model", "parameters"}
-        ):
-            return {"model": value}  # the name itself is a mapping
-        return value
 
 
 class TokenizerBlock(Block):
@@ -88,6 +73,11 @@ class MergeDefinition(Block):
 
     models: Annotated[list[Source], Field(min_length=1)] = Field(
         description="The models to merge; the base need not be among them."
+    )
+    modules: dict[str, ModuleBlock] = Field(
+        default_factory=dict,
+        description="Of models that have several parts, e.g. one that sees: the parts that are "
+        "merged, each with models and parameters of its own. All others are taken as they are.",
     )
     space: SpaceBlock | None = Field(
         None,
@@ -157,6 +147,15 @@ class MergeDefinition(Block):
 
     name: str | None = Field(None, description="A label, as some recipes have; changes nothing.")
 
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        """Models that stand in `modules:` alone are those of the genome."""
+        if not isinstance(value, dict) or "models" in value:
+            return value
+        method = METHODS.get(str(value.get("merge_method")))
+        is_merged = method is not None and method.base is Base.IGNORED
+        return {**value, **models_of_modules(value, is_base_merged=is_merged)}
+
     @fits("models")
     def _once_each(self) -> Iterator[MisfitError]:
         names = [source.model.text for source in self.models]
@@ -210,27 +209,26 @@ class MergeDefinition(Block):
 
     @fits("merge_method", "parameters")
     def _parameters_fit_the_method(self) -> Iterator[MisfitError]:
-        place = ("parameters",)
-        if self._method is not None:
-            yield from unfit_settings(
-                self._method, self.parameters, place, self._own_keys, METHODS.has_parameter
-            )
+        yield from self._unfit(self.parameters, ("parameters",))
 
     @fits("merge_method", "models")
     def _parameters_of_models_fit_the_method(self) -> Iterator[MisfitError]:
-        method = self._method
-        if method is None:
-            return
         for index, source in enumerate(self.models):
-            place = ("models", index, "parameters")
-            own, known = self._own_keys, METHODS.has_parameter
-            yield from unfit_settings(method, source.parameters, place, own, known, of_a_model=True)
+            yield from self._unfit(source.parameters, ("models", index, "parameters"), True)
 
     @fits("merge_method", "parameters", "models", "base_model")
     def _parameters_are_given(self) -> Iterator[MisfitError]:
-        if self._method is not None:
+        if self._method is not None and not self.modules:
             own = [one.parameters for one in self.models if one.model != self.base_model]
             yield from missing_settings(self._method, self.parameters, own)
+
+    @fits("merge_method", "modules")
+    def _modules_fit_the_method(self) -> Iterator[MisfitError]:
+        yield from unfit_modules(self.modules, self._unfit)
+
+    @fits("modules", "models", "base_model")
+    def _modules_hold_models_of_the_genome(self) -> Iterator[MisfitError]:
+        yield from strangers(self.modules, {one.model for one in self.models} | {self.base_model})
 
     @fits("merge_method", "normalize", "parameters")
     def _normalize_fits_the_method(self) -> Iterator[MisfitError]:
@@ -271,6 +269,14 @@ class MergeDefinition(Block):
             )
         if self.filters is not None and _twice(self.filters):
             yield MisfitError(f"filters stand twice: {self.filters}", "filters")
+
+    def _unfit(
+        self, parameters: Mapping[str, ParameterSettings], place: KeyPath, of_a_model: bool = False
+    ) -> Iterator[MisfitError]:
+        """Settings that do not fit the method, where it is known."""
+        method, own, known = self._method, self._own_keys, METHODS.has_parameter
+        if method is not None:
+            yield from unfit_settings(method, parameters, place, own, known, of_a_model=of_a_model)
 
     @property
     def _method(self) -> Method | None:

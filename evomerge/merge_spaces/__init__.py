@@ -9,6 +9,7 @@ adapter_factors the coefficients of LoRA adapters whose A and B are summed apart
 soup            which models are in a uniform average
 layers          which layer of which model runs next, how often, and how much it adds
 moe             the merges that mergekit-moe joins into a mixture of experts
+modules         the merges of the parts of models that have several, e.g. of one that sees
 mixture         the weights of models whose next-token distributions are combined
 =============== ============================================================================
 """
@@ -27,6 +28,7 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
         "layers": "evomerge.merge_spaces.layer_paths.layer_space:LayerSpace",
         "soup": "evomerge.merge_spaces.soup:Soup",
         "moe": "evomerge.merge_spaces.moe_space:MoeSpace",
+        "modules": "evomerge.merge_spaces.module_space:ModuleSpace",
         "mixture": "evomerge.merge_spaces.mixture_weights:MixtureWeights",
     },
 )
@@ -35,6 +37,8 @@ MERGE_SPACES: Registry[type[MergeSpace]] = Registry(
 def by_rule(definition: MergeDefinition) -> tuple[str, str]:
     """The space of a genome that names none, and why; docs/genome.md has the rule."""
     method, n_models = definition.merge_method, len(definition.models)
+    if definition.modules:
+        return "modules", "modules:"
     if definition.adapters == "factors":
         return "adapter_factors", "adapters: factors"
     if method in METHODS and METHODS[method].in_pairs and n_models > 2:

@@ -52,12 +52,14 @@ class MergeSpace(ABC):
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
         mixes: Whether its recipes are mixtures: all models answer, token by token.
         unlearned: Why it has no weights that could be learned; empty where it has.
+        reads_modules: Whether its recipes merge parts of models, each with models of its own.
         mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
         made: Of its models those that earlier stages made, by folder, and how.
         conditional: Names of coordinates that act only where others say so.
         longest_path: Layers of the deepest model it makes, where that is its own to say.
         scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
+        reads_prompts: Whether a merge of it reads prompts before a candidate is whole.
 
     Raises:
         GenomeError: nothing varies, or the genome asks for what the space cannot do.
@@ -70,12 +72,14 @@ class MergeSpace(ABC):
     folds_adapters: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
     unlearned: ClassVar[str] = ""
+    reads_modules: ClassVar[bool] = False
     mixes_depths: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
     made: Made = MappingProxyType({})
     conditional: Collection[str] = ()
     longest_path: int | None = None
     scaled_tensors: tuple[str, ...] = ()
+    reads_prompts: bool = False
 
     def __init__(
         self,
@@ -134,6 +138,13 @@ class MergeSpace(ABC):
         if definition.adapters != adapters and "adapters" in definition.model_fields_set:
             what = f"space {cls.name} has adapters: {adapters}, got {definition.adapters}"
             yield MisfitError(what, "adapters", fix="Remove it, or use another space.")
+        if bool(definition.modules) != cls.reads_modules:
+            what = f"space {cls.name} does not read modules"
+            if cls.reads_modules:
+                what = "is missing: it says which parts are merged"
+            yield MisfitError(
+                what, "modules", fix="Name parts with space: modules, and only there."
+            )
         for key in sorted(SPACE_KEYS - cls.reads - {"merge_method", "adapters"}):
             field = type(definition).model_fields[key]
             if getattr(definition, key) not in (field.get_default(call_default_factory=True), []):

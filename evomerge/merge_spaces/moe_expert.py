@@ -5,7 +5,7 @@ Of all experts but the first only the MLPs reach the mixture: their merges vary 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.merge_spaces.moe_settings import MoeExpert
+from evomerge.merge_spaces.own_filters import with_own_filters
 from evomerge.models.architecture import Architecture
 from evomerge.nouns.space import Parameter, Point
 from evomerge.recipe.plain import Recipe
@@ -61,7 +62,7 @@ class SearchedExpert:
         definition = definition_of(whole.definition, settings)
         architecture = whole.architecture
         if index:
-            definition = _of_mlps(definition, architecture)
+            definition = with_own_filters(definition, _mlps(architecture), architecture)
             architecture = _mlps(architecture)
         try:
             space = merge_space_for(definition)(definition, architecture, whole.out_dtype)
@@ -141,38 +142,4 @@ def _mlps(architecture: Architecture) -> Architecture:
     own = tuple(name for name in architecture.layer_tensors if _MLP in name)
     return replace(
         architecture, embeddings=(), layer_tensors=own, final_norm=(), head=(), has_buffers=True
-    )
-
-
-def _of_mlps(definition: MergeDefinition, architecture: Architecture) -> MergeDefinition:
-    """The same without filters that find tensors, and none of an expert's."""
-    everything, own = architecture.tensors, _mlps(architecture).tensors
-
-    def is_kept(text: str | None) -> bool:
-        finds = [any(text in name for name in names) for names in (everything, own)] if text else []
-        return finds != [True, False]
-
-    def kept(parameters: Mapping[str, Any]) -> dict[str, Any]:
-        found = {
-            name: settings.model_copy(
-                update={
-                    "entries": [
-                        one for one in settings.entries if one.is_default or is_kept(one.filter)
-                    ]
-                }
-            )
-            for name, settings in parameters.items()
-        }
-        return {name: settings for name, settings in found.items() if settings.entries}
-
-    filters = definition.filters
-    return definition.model_copy(
-        update={
-            "filters": None if filters is None else [text for text in filters if is_kept(text)],
-            "parameters": kept(definition.parameters),
-            "models": [
-                source.model_copy(update={"parameters": kept(source.parameters)})
-                for source in definition.models
-            ],
-        }
     )

@@ -24,7 +24,7 @@ from evomerge.merge_spaces.base import MergeSpace, SpaceSettings
 from evomerge.merge_spaces.moe_expert import SearchedExpert, definition_of, prompts_of
 from evomerge.merge_spaces.moe_settings import MoeExpert, MoeSettings
 from evomerge.nouns.space import Point, Space
-from evomerge.recipe.moe import joined_in
+from evomerge.recipe.moe import OF_STATES, joined_in
 from evomerge.recipe.moe_outputs import OUTPUTS, lacks_biases, left_out, output_of
 from evomerge.recipe.plain import Recipe
 
@@ -76,6 +76,7 @@ class MoeSpace(MergeSpace):
             SearchedExpert.of(self, settings.experts, index)
             for index in range(len(settings.experts))
         )
+        self.reads_prompts = settings.gate_mode in OF_STATES and bool(self._experts[0].stage)
         parameters = [named for expert in self._experts for named in expert.parameters]
         self.idle = tuple(one for expert in self._experts for one in expert.idle)
         if not parameters and not self.idle:

@@ -15,9 +15,9 @@ Each is made from the :class:`evomerge.merging.mergers.Mergers` that it is one o
 from collections.abc import Callable
 
 from evomerge.foundations.registry import Registry
-from evomerge.merging.base import Merger
+from evomerge.merging.base import KindMerger
 
-MERGERS: Registry[Callable[..., Merger]] = Registry(
+MERGERS: Registry[Callable[..., KindMerger]] = Registry(
     "merger",
     {
         "mixture": "evomerge.merging.mixture_merger:MixtureMerger",

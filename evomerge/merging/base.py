@@ -32,3 +32,10 @@ class Merger(Protocol):
         Args:
             coming: The one that is merged next; None: nobody knows.
         """
+
+
+class KindMerger(Merger, Protocol):
+    """A merger of one kind of recipe, among those of others."""
+
+    def drop_live(self) -> None:
+        """Gives back its live model: another kind's comes, and a worker has one at a time."""

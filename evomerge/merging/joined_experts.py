@@ -46,7 +46,6 @@ class JoinedMerger:
         parts = parts_of(recipe)
         if self._live is None or self._key != recipe.structure_key:
             self._live = None  # its memory is the next one's
-            self._resident.drop_live()
             self._resident.keep(len(parts))
             with failures_told():
                 frame = JoinedFrame.of(recipe, parts, self._resident)
@@ -57,6 +56,10 @@ class JoinedMerger:
             self._resident.send(part.recipe, live.taking(part), deadline)
         live.route(parts[0])
         return LiveModel(module=live.module, tokenizer=live.frame.tokenizer)
+
+    def drop_live(self) -> None:
+        """See :class:`evomerge.merging.base.KindMerger`."""
+        self._live = None
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """Gives back the live mixture."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.merging import MERGERS
-from evomerge.merging.base import Merger
+from evomerge.merging.base import KindMerger
 from evomerge.recipe.plain import Recipe
 
 if TYPE_CHECKING:
@@ -29,15 +29,18 @@ class Mergers:
     def __init__(self, make: Callable[[], ResidentMerger]) -> None:
         self.make = make
         self.resident = make()
-        self._of_kind: dict[str, Merger] = {}
+        self._of_kind: dict[str, KindMerger] = {}
 
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
-        """See :class:`Merger`."""
+        """See :class:`evomerge.merging.base.Merger`."""
         if recipe.kind not in self._of_kind:
             self._of_kind[recipe.kind] = MERGERS[recipe.kind](self)
+        for kind, merger in self._of_kind.items():
+            if kind != recipe.kind:
+                merger.drop_live()
         return self._of_kind[recipe.kind].merge(recipe, deadline)
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
-        """See :class:`Merger`."""
+        """See :class:`evomerge.merging.base.Merger`."""
         for kind, merger in self._of_kind.items():
             merger.forget_structures(coming if coming and coming.kind == kind else None)

@@ -44,6 +44,9 @@ class MixtureMerger:
             self._held = self._brought_to_life(recipe, key, deadline)
         return self._held.mixed(recipe)
 
+    def drop_live(self) -> None:
+        """Keeps the members: finals score a mixture and its models in turn, and memory has both."""
+
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """Frees the members, unless they are those of the mixture that comes."""
         if self._held is not None and (coming is None or self._held.key != _key(coming)):

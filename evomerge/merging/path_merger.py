@@ -58,6 +58,11 @@ class PathMerger:
         self._shells = self._tensors = None
         return self._resident.merge(recipe, deadline)
 
+    def drop_live(self) -> None:
+        """See :class:`evomerge.merging.base.KindMerger`."""
+        self._shells = self._tensors = None
+        self._resident.drop_live()
+
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """See :class:`evomerge.merging.base.Merger`."""
         self._models.clear()

@@ -21,6 +21,7 @@ from mergekit.merge_methods.base import MergeMethodSpec, ParameterScope
 from pydantic import ValidationError
 
 from evomerge.genome.model_names import ModelName
+from evomerge.models.architecture import Architecture
 from evomerge.recipe.plain import Recipe
 
 _ANY = sys.maxsize  # layers of a model that is yet to be made, or is merged whole
@@ -28,23 +29,24 @@ _Depth = Callable[[ModelReference], int]
 _Group = tuple[str, list[ModelReference], ModelReference | None, ConfigReader]
 
 
-def refusals(recipe: Recipe, depth_of: Callable[[ModelName], int]) -> list[str]:
+def refusals(recipe: Recipe, architecture: Architecture) -> list[str]:
     """What mergekit would say, in its words; empty where it would merge.
 
     Args:
         recipe: What it would merge.
-        depth_of: Number of layers of each of its models.
+        architecture: Of its models.
     """
 
     def depth(model: ModelReference) -> int:
         name = ModelName.model_validate(str(model))
-        return _ANY if name.path in recipe.made else depth_of(name)
+        return _ANY if name.path in recipe.made else architecture.depth_of(name)
 
-    found = [why for document in recipe.documents for why in _refusals(document, depth)]
+    depths = {name: part.n_layers for name, part in architecture.parts.items()}
+    found = [why for document in recipe.documents for why in _refusals(document, depth, depths)]
     return list(dict.fromkeys(found))
 
 
-def _refusals(config: Mapping[str, Any], depth: _Depth) -> list[str]:
+def _refusals(config: Mapping[str, Any], depth: _Depth, depths: Mapping[str, int]) -> list[str]:
     try:
         read = MergeConfiguration.model_validate(dict(config))
         method = merge_methods.get(read.merge_method)
@@ -63,7 +65,7 @@ def _refusals(config: Mapping[str, Any], depth: _Depth) -> list[str]:
         except ValueError as error:
             found += [] if twice else [str(error)]
         found += _values(method.spec, models, base, reader)
-    return [*found, *_layers(read, depth)]
+    return [*found, *_parts(read, depths), *_layers(read, depth, depths)]
 
 
 def _sentence(details: Any) -> str:
@@ -142,13 +144,27 @@ def _leaves(setting: Any) -> Iterator[Any]:
         yield setting
 
 
-def _layers(config: MergeConfiguration, depth: _Depth) -> Iterator[str]:
+def _parts(config: MergeConfiguration, depths: Mapping[str, int]) -> Iterator[str]:
+    """Parts that the models have not, and those that a recipe leaves out without a word."""
+    if not depths:
+        return
+    if config.slices:
+        yield "Model has multiple modules, must use modules: config syntax to work with slices"
+    for name in config.modules or ():
+        if name not in depths:
+            yield f"the models have no part {name!r}, they have {', '.join(depths)}"
+    missing = [name for name in depths if config.modules and name not in config.modules]
+    if missing:
+        yield f"it names no {' and no '.join(missing)}, whose tensors would be left out"
+
+
+def _layers(config: MergeConfiguration, depth: _Depth, depths: Mapping[str, int]) -> Iterator[str]:
     """Ranges of layers that a model has not, or that do not fit one another."""
-    for _, module in _modules(config):
+    for name, module in _modules(config):
         for index, part in enumerate(module.slices or ()):
             ranges = [source.layer_range for source in part.sources]
             for source, (start, end) in zip(part.sources, ranges, strict=True):
-                n_layers = depth(source.model)
+                n_layers = depths[name] if name in depths else depth(source.model)
                 if not 0 <= start < end <= n_layers:
                     yield (
                         f"slices[{index}]: layer_range [{start}, {end}] of {source.model}, which "

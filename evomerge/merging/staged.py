@@ -49,6 +49,9 @@ class StagedMerger:
                 _write(merger, stage.with_models(there), folder / name, deadline)
             return merger.merge(last.with_models(there), deadline)
 
+    def drop_live(self) -> None:
+        """Nothing is kept."""
+
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """Nothing is kept."""
 

@@ -71,6 +71,7 @@ def _family(definition: Mapping[str, Any], model: ModelFacts) -> Family:
     }
     return replace(
         found.get(_LANGUAGE, Family()),
+        copied=tuple(definition.get("tagalong_files") or ()),
         parts={
             name: ModelPart(one.before, one.layer, one.after, _depth(parts[name], one, model))
             for name, one in found.items()

@@ -77,6 +77,7 @@ class Family:
         after: Tensors after the last layer, likewise.
         layers_key: Where the configuration has the number of layers.
         parts: Name -> part, where there are several.
+        copied: Names of files beside the weights that mergekit copies.
     """
 
     before: tuple[Weight, ...] = ()
@@ -84,6 +85,7 @@ class Family:
     after: tuple[Weight, ...] = ()
     layers_key: str = "num_hidden_layers"
     parts: Mapping[str, ModelPart] = field(default_factory=dict)
+    copied: tuple[str, ...] = ()
 
     def n_layers(self, model: ModelFacts) -> int:
         """Number of layers by the configuration, else by the tensor names."""

@@ -35,7 +35,18 @@ GATED = replace(
         "model.layers.{layer}.mlp.down_proj.weight",
     ),
 )
-ARCHITECTURES = {"layers": GATED}
+# Two parts beside a language model, one without layers.
+SEEING = replace(
+    LLAMA,
+    name="SeeingForConditionalGeneration",
+    beside=("projector.weight", "tower.0.weight", "tower.1.weight"),
+    parts={
+        "text_decoder": LLAMA,
+        "projector": Architecture("", 0, ("projector.weight",), (), (), ()),
+        "tower": Architecture("", 2, (), ("tower.{layer}.weight",), (), ()),
+    },
+)
+ARCHITECTURES = {"layers": GATED, "modules": SEEING}
 # Two modules of embeddings, a tied head, a layer module whose name holds another's.
 GPT = Architecture(
     "GPT2LMHeadModel",
@@ -153,6 +164,8 @@ def _cases() -> dict[str, MergeDefinition]:
     soup = {"models": ["org/model_0", "org/model_1", "org/model_2"], "space": "soup"}
     for layout in ("evolve-groups", "evolve-filters", "evolve-smooth", "parameter"):
         found[f"moe-{layout}"] = _mixture(**LAYOUTS[layout])
+    for method, layout in (("linear", "layers"), ("ties", "evolve-filters"), ("slerp", "evolve")):
+        found[f"modules-{method}-{layout}"] = _parts(method, **LAYOUTS[layout])
     found["soup"] = MergeDefinition.model_validate(soup)
     for name, settings in {"mixture": {}, "mixture-by-task": {"per": "task"}}.items():
         mixture = {**soup, "space": {"name": "mixture", **settings}}
@@ -161,6 +174,21 @@ def _cases() -> dict[str, MergeDefinition]:
         block = {"models": soup["models"], "space": {"name": "layers", **settings}}
         found[f"layers-{name}"] = MergeDefinition.model_validate(block)
     return found
+
+
+def _parts(method: str, **fields: Any) -> MergeDefinition:
+    """The language models are merged; of the towers those of two models; one part stays."""
+    tower = {"models": ["org/base", "org/model_0"]}
+    language: dict[str, Any] = {"models": ["org/base", "org/model_0", "org/model_1"]}
+    if method == "slerp":
+        language = tower
+    data = {
+        "base_model": "org/base",
+        "merge_method": method,
+        "modules": {"text_decoder": language, "tower": tower},
+        **fields,
+    }
+    return MergeDefinition.model_validate(data)
 
 
 def _mixture(**fields: Any) -> MergeDefinition:

@@ -45,8 +45,18 @@ def resolved(recipe: Recipe, architecture: Architecture) -> Values:
 
 def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values:
     config = MergeConfiguration.model_validate(copy.deepcopy(dict(document)))
+    if not config.modules:
+        return _of_part(config, config, architecture)
+    assert config.modules.keys() == architecture.parts.keys()
+    found: Values = {}
+    for name, part in architecture.parts.items():
+        found |= _of_part(config, config.modules[name], part)
+    return found
+
+
+def _of_part(config: MergeConfiguration, module: Any, architecture: Architecture) -> Values:
     spec = merge_methods.get(config.merge_method)
-    slices = config.slices or [_whole(config, architecture.n_layers)]
+    slices = module.slices or [_whole(module.models, config.base_model, architecture.n_layers)]
     for slice_ in slices:
         base = slice_.base_model or config.base_model
         spec.validate_inputs([source.model for source in slice_.sources], base)
@@ -56,11 +66,12 @@ def _resolved(document: Mapping[str, Any], architecture: Architecture) -> Values
         for s in slices
         for layer in range(*s.sources[0].layer_range)
     ]
-    is_path = config.merge_method == "passthrough" and config.slices is not None
+    is_path = config.merge_method == "passthrough" and module.slices is not None
     if is_path:  # which layers there are is what it says
         found.update({(f"layer {n}", "", "hop"): hop for n, hop in enumerate(stacked)})
     for tensor, slice_, t in _places(slices, architecture):
-        reader = ConfigReader(config=config, t=t, slice_out=slice_)
+        own = None if module is config else module
+        reader = ConfigReader(config=config, t=t, slice_out=slice_, module=own)
         shared, per_input = resolve_parameters(
             spec.spec,
             tensor_name=tensor,
@@ -89,13 +100,13 @@ def _mixed(recipe: Recipe) -> Values:
     }
 
 
-def _whole(config: MergeConfiguration, n_layers: int) -> OutputSliceDefinition:
+def _whole(models: Any, base: Any, n_layers: int) -> OutputSliceDefinition:
     inputs = [
         InputSliceDefinition(model=m.model, parameters=m.parameters, layer_range=(0, n_layers))
-        for m in config.models
+        for m in models
     ]
-    if config.base_model and all(source.model != config.base_model for source in inputs):
-        inputs.append(InputSliceDefinition(model=config.base_model, layer_range=(0, n_layers)))
+    if base and all(source.model != base for source in inputs):
+        inputs.append(InputSliceDefinition(model=base, layer_range=(0, n_layers)))
     return OutputSliceDefinition(sources=inputs)
 
 
@@ -103,7 +114,7 @@ def _places(
     slices: list[OutputSliceDefinition], architecture: Architecture
 ) -> Iterator[tuple[str, OutputSliceDefinition, float]]:
     place = 0
-    for tensor in architecture.embeddings:
+    for tensor in (*architecture.embeddings, *architecture.beside):
         yield tensor, slices[0], 0
     for slice_ in slices:
         start, end = slice_.sources[0].layer_range

@@ -173,7 +173,8 @@ def check_known(merge_space, point, one_hot):
 def slerp_ends(merge_space):
     config = merge_space.recipe(merge_space.space.decode(merge_space.space.initial)).config
     base = config["base_model"]
-    inputs = config.get("models") or config["slices"][0]["sources"]
+    part = next(iter(config["modules"].values())) if "modules" in config else config
+    inputs = part.get("models") or part["slices"][0]["sources"]
     return base, next(entry["model"] for entry in inputs if entry["model"] != base)
 
 

@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import GENOME
 from tests.end_to_end.dying import with_hooks
 
 LIMIT = 10
-BUSY = 4.0  # seconds by which a limit may be overshot there
+BUSY = 60.0  # seconds by which a busy machine may overshoot; what has no limit never ends
 CMA = "{name: cma_es, budget: 6, population_size: 4}"
 GRADIENT = "{name: gradient, epochs: 6, batch_size: 1, budget: 6}"
 

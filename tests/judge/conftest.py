@@ -1,5 +1,5 @@
-"""The tiny live model, as tests of other evaluators have it."""
+"""The tiny live models, as tests of other evaluators have them."""
 
-from tests.evaluators.conftest import live_model, model_folder
+from tests.evaluators.conftest import chat_model, live_model, model_folder
 
-__all__ = ["live_model", "model_folder"]
+__all__ = ["chat_model", "live_model", "model_folder"]

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from evomerge.endpoint.chat import ChatAnswer
+from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
+from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.inference import ENGINES
 
 QUESTIONS = [
     {"question_id": 1, "category": "writing", "turns": ["the quick brown", "a lazy dog"]},
@@ -61,6 +64,15 @@ def judge_task(folder: Path, url: str = "http://127.0.0.1:9/v1", **settings: Any
         **settings,
     }
     return {"judge": given}
+
+
+def judge_evaluator(*tasks: dict[str, Any], run_dir: Path | None = None, **settings: Any):
+    """What scores some tasks, their files read."""
+    found = [Task.model_validate(one) for one in tasks]
+    evaluator = evaluator_for(found, EvaluationBlock(**settings), ENGINES["transformers"])
+    evaluator.prepare()
+    evaluator.keep_in(run_dir)
+    return evaluator
 
 
 def letters(text: str) -> str:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.judge import remote_judge
-from evomerge.foundations.errors import EvaluationError, RunError
-from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvaluationError, RunError, TrialTimeoutError
 from evomerge.inference import ENGINES
-from tests.judge.judge_files import QUESTIONS, judge_task, letters, write_judge_files
-from tests.scripted_llm import Script, completion, served
+from tests.judge.judge_files import (
+    QUESTIONS,
+    judge_evaluator,
+    judge_task,
+    letters,
+    with_letters_judge,
+    write_judge_files,
+    write_rows,
+)
+from tests.scripted_llm import Script, completion, served, slow
 
 
 @pytest.fixture
@@ -23,18 +33,10 @@ def _in_no_time(monkeypatch):
     monkeypatch.setattr(remote_judge, "FIRST_WAIT", 0.001)
 
 
-def made(*tasks, run_dir=None, **settings):
-    tasks = [Task.model_validate(one) for one in tasks]
-    evaluator = evaluator_for(tasks, EvaluationBlock(**settings), ENGINES["transformers"])
-    evaluator.prepare()
-    evaluator.keep_in(run_dir)
-    return evaluator
-
-
 def test_answers_are_rated_turn_by_turn_in_the_prompts_of_the_file(folder, live_model):
     script = Script(letters)
     with served(script) as url:
-        evaluation = made(judge_task(folder, url)).evaluate(live_model)
+        evaluation = judge_evaluator(judge_task(folder, url)).evaluate(live_model)
     asked = {one["messages"][0]["content"]: one for one in script.asked}
     assert len(script.asked) == 4  # two turns, and one of each other question
     assert set(asked) == {
@@ -66,12 +68,12 @@ def test_a_judgment_is_asked_for_once_in_a_run_and_found_again(folder, live_mode
     script, task = Script(letters), {"url": ""}
     with served(script) as url:
         task = judge_task(folder, url)
-        evaluator = made(task, run_dir=tmp_path / "run")
+        evaluator = judge_evaluator(task, run_dir=tmp_path / "run")
         first = evaluator.evaluate(live_model)
         assert evaluator.evaluate(live_model) == first
-        assert made(task, run_dir=tmp_path / "run").evaluate(live_model) == first
+        assert judge_evaluator(task, run_dir=tmp_path / "run").evaluate(live_model) == first
         assert len(script.asked) == 4
-        made(task, run_dir=tmp_path / "other").evaluate(live_model)
+        judge_evaluator(task, run_dir=tmp_path / "other").evaluate(live_model)
         assert len(script.asked) == 8
 
 
@@ -83,10 +85,10 @@ def test_a_rating_that_cannot_be_had_is_missing_and_too_many_fail_the_trial(fold
 
     with served(Script(says)) as url:
         task = judge_task(folder, url, most_missing=0.7)
-        found = made(task).evaluate(live_model)
+        found = judge_evaluator(task).evaluate(live_model)
         told = r"2 of 3 documents of 'judged' have no rating: .*refusal \(1\).*; 50% may have none"
         with pytest.raises(EvaluationError, match=told):
-            made(judge_task(folder, url, most_missing=0.5)).evaluate(live_model)
+            judge_evaluator(judge_task(folder, url, most_missing=0.5)).evaluate(live_model)
     assert found.metrics[0].n == 1
     assert "rating,none" not in found.documents[1].values
     assert "[judgment: a rating outside [1, 10]]\nRating: [[11]]" in found.documents[1].answer
@@ -97,7 +99,7 @@ def test_failures_that_pass_are_asked_again_as_the_server_wishes(folder, live_mo
     script = Script((429, {"error": "slow"}), None, (503, {}), letters)
     script.extra["Retry-After"] = "0"
     with served(script) as url:
-        found = made(judge_task(folder, url, parallel=1)).evaluate(live_model)
+        found = judge_evaluator(judge_task(folder, url, parallel=1)).evaluate(live_model)
     assert found.metrics[0].n == 3
     assert len(script.headers) == 7
 
@@ -107,4 +109,96 @@ def test_where_no_judgment_can_be_had_the_run_stops(folder, live_model, status):
     with served(Script((status, {"error": "go away"}))) as url:
         task = judge_task(folder, url, attempts=2)
         with pytest.raises(RunError, match=f"judge strict at .* no .*status {status}: go"):
-            made(task).evaluate(live_model)
+            judge_evaluator(task).evaluate(live_model)
+
+
+def test_second_turns_see_the_first_answer_in_the_models_own_template(folder, chat_model):
+    heard = []
+    template = chat_model.tokenizer.apply_chat_template
+
+    def listen(messages, **settings):
+        heard.append(list(messages))
+        return template(messages, **settings)
+
+    chat_model.tokenizer.apply_chat_template = listen
+    with with_letters_judge():
+        evaluation = judge_evaluator(judge_task(folder)).evaluate(chat_model)
+    (second,) = [one for one in heard if len(one) == 3]
+    assert [one["role"] for one in second] == ["user", "assistant", "user"]
+    assert [second[0]["content"], second[2]["content"]] == QUESTIONS[0]["turns"]
+    first = evaluation.documents[0].answer.partition("\n\n[judgment")[0]
+    assert first == f"[answer 1]\n{second[1]['content']}"
+
+
+def test_categories_have_their_temperatures(folder, live_model):
+    seen = []
+
+    class Watched(ENGINES["transformers"]):
+        def generate(self, asked):
+            seen.extend(asked)
+            return super().generate(asked)
+
+    with with_letters_judge():
+        evaluator = judge_evaluator(judge_task(folder, temperatures={"extraction": 1.5}))
+        evaluator.engine = Watched
+        evaluator.evaluate(live_model)
+    sampling = [one.generation.sampling.get("temperature", 0) for one in seen]
+    assert sorted(sampling) == [0, 0.7, 0.7, 1.5]  # math, writing twice, extraction
+
+
+def test_an_opponent_is_met_in_both_orders(folder, live_model, tmp_path):
+    def first_wins(text):  # a judge that looks at the order alone
+        return "[[A]]" if "pack my box" in text else ("[[A]]" if "A well" in text else "[[B]]")
+
+    rows = [
+        {"question_id": q["question_id"], "choices": [{"turns": ["well", "so"]}]} for q in QUESTIONS
+    ]
+    opponent = str(write_rows(tmp_path / "opponent.jsonl", rows))
+    script = Script(first_wins)
+    with served(script) as url:
+        found = judge_evaluator(judge_task(folder, url, opponent=opponent)).evaluate(live_model)
+    assert len(script.asked) == 8
+    values = [one.values["win_rate,none"] for one in found.documents]
+    assert values == [0.0, 0.0, 0.5]
+    assert str(found.metrics[0].key) == "judged/win_rate,none"
+
+
+def test_repeats_are_judgments_of_their_own_with_a_standard_error(folder, live_model):
+    turn = itertools.count()
+
+    def says(text):
+        return f"[[{4 + 2 * (next(turn) % 2)}]]"
+
+    with served(Script(says)) as url:
+        task = judge_task(folder, url, repeats=2, parallel=1, prompt_price=2, completion_price=10)
+        found = judge_evaluator(task).evaluate(live_model)
+    assert [one.values["rating,none"] for one in found.documents] == [5.0] * 3
+    assert [one.values["judge_stderr,none"] for one in found.documents] == [1.0] * 3
+    assert found.documents[1].values["cost,none"] == 2 * (300 * 2 + 20 * 10) / 1e6
+    assert found.documents[1].answer.count("[judgment: ") == 2
+
+
+def test_a_trial_that_is_out_of_time_waits_no_longer_for_its_judge(folder, live_model):
+    script = Script()
+    script.answers = [slow(script)]
+    with served(script) as url:
+        evaluator = judge_evaluator(judge_task(folder, url))
+        with pytest.raises(TrialTimeoutError):
+            evaluator.evaluate(live_model, Deadline(0.2))
+
+
+def test_an_interrupt_waits_for_no_judgment(folder, live_model, monkeypatch):
+    script = Script()
+    script.answers = [slow(script)]
+    with served(script) as url:
+        evaluator = judge_evaluator(judge_task(folder, url))
+        generate = EngineRespondent.answers
+
+        def interrupted(self, asked, turn):
+            if turn:  # the first answers are with the judge
+                raise KeyboardInterrupt
+            return generate(self, asked, turn)
+
+        monkeypatch.setattr(EngineRespondent, "answers", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.evaluate(live_model)

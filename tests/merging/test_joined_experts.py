@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 import yaml
@@ -144,10 +147,14 @@ def test_a_model_between_two_mixtures_changes_nothing(families, tmp_path):
     models = families("llama")
     mergers = Mergers(lambda: ResidentMerger(merge_seed=SEED))
     recipe = mixture(models, gate_mode="random")
-    mergers.merge(recipe)
-    plain = mergers.merge(Recipe(merged(models, 0.3)))
-    assert type(plain.module).__name__ == "LlamaForCausalLM"
+    before = weakref.ref(mergers.merge(recipe).module)
+    plain = weakref.ref(mergers.merge(Recipe(merged(models, 0.3))).module)
+    gc.collect()
+    assert before() is None  # one model is in memory, not two
+    assert type(plain()).__name__ == "LlamaForCausalLM"
     assert_is(mergers.merge(recipe), built(recipe, tmp_path))
+    gc.collect()
+    assert plain() is None
     mergers.forget_structures()
     assert_is(mergers.merge(recipe), tmp_path / "out")
 

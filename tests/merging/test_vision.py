@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mergekit.architecture import get_architecture_info
@@ -15,16 +16,23 @@ from mergekit.options import MergeOptions
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.methods import METHODS as METHODS_KNOWN
 from evomerge.genome.model_names import ModelName
+from evomerge.merge_spaces import merge_space_for
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.merging.refusals import refusals
 from evomerge.merging.resident import ResidentMerger
 from evomerge.merging.structure import Configuration
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe
+from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.tensor_account import accounts_of
 from tests.merging.built import SEED, build_in_process
+from tests.merging.layouts import recipe_config
 from tests.tiny_vision_models import tiny_vision_family
 
 KINDS = ("qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3", "llava")
@@ -73,6 +81,16 @@ def test_all_parts_equal_the_build_and_are_overwritten_in_place(
     assert_is_built(task_arithmetic(family(kind), 0.4), merger, tmp_path / "built")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("method", sorted(METHODS_KNOWN))
+def test_every_method_equals_the_build(
+    family: Family, tmp_path: Path, method: str, kind: str
+) -> None:
+    recipe = recipe_config(method, "models", family(kind), dtype="float32", out_dtype="bfloat16")
+    assert_is_built(recipe, ResidentMerger(merge_seed=SEED), tmp_path / "built")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_family_of_several_parts_is_mergekits(family: Family, kind: str) -> None:
     models = family(kind)
@@ -100,3 +118,140 @@ def test_every_tensor_is_described_and_merged(family: Family, kind: str) -> None
     for account in accounts_of(Recipe(task_arithmetic(models, 0.5)), facts(*models)):
         assert account.merged == stored
         assert not account.left_out
+
+
+def definition_of(folders: list[Path], **fields: Any) -> MergeDefinition:
+    base, one, other = map(str, folders)
+    data = {
+        "base_model": base,
+        "merge_method": "task_arithmetic",
+        "models": [one, other],
+        "granularity": "layers",
+        "layer_granularity": 2,
+        **fields,
+    }
+    return MergeDefinition.model_validate(data)
+
+
+def space_of(models: list[Path], definition: MergeDefinition) -> MergeSpace:
+    return merge_space_for(definition)(definition, describe(facts(*models)), "bfloat16")
+
+
+def recipe_at(space: MergeSpace, seed: int) -> dict[str, Any]:
+    genotype = np.random.default_rng(seed).random(space.space.n_dims)
+    return dict(space.recipe(space.space.decode(genotype)).config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_language_part_is_merged_and_all_others_are_the_bases(
+    family: Family, tmp_path: Path, kind: str
+) -> None:
+    models = family(kind)
+    language = "model.language_model.layers" if kind == "llava" else "text_decoder"
+    space = space_of(models, definition_of(models, modules={language: {}}))
+    assert space.space.n_dims >= 4
+    recipe = recipe_at(space, 1)
+    assert len(recipe["modules"][language]["slices"]) == 2
+    merger = ResidentMerger(merge_seed=SEED)
+    merger.merge(Recipe(recipe_at(space, 2)))
+    assert_is_built(recipe, merger, tmp_path / "built")
+    stored = load_file(models[0] / "model.safetensors")
+    built = load_file(tmp_path / "built" / "model.safetensors")
+    kept = [name for name in stored if torch.equal(stored[name], built[name])]
+    (account, *others) = accounts_of(Recipe(recipe), facts(*models))
+    assert set(account.carried_over) == set(kept)
+    assert account.merged == stored.keys() - set(kept)
+    assert all(set(other.left_out) == set(kept) for other in others)
+
+
+METHODS = ("linear", "ties", "dare_ties", "della", "slerp", "nearswap", "sce", "ram", "karcher")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_part_that_is_not_merged_is_the_same_to_the_bit(family: Family, method: str) -> None:
+    models = family("qwen2_5_vl")
+    base, one, other = map(str, models)
+    takes_two = METHODS_KNOWN[method].max_sources == 1
+    fields: dict[str, Any] = {
+        "merge_method": method,
+        "models": [base, one] if takes_two else [base, one, other],
+        "modules": {"text_decoder": {}},
+    }
+    if method == "karcher":
+        fields["parameters"] = {"max_iter": {"integer": [1, 3]}}
+    space = space_of(models, definition_of(models, **fields))
+    live = ResidentMerger(merge_seed=SEED).merge(Recipe(recipe_at(space, 3))).module
+    stored = load_file(models[0] / "model.safetensors")
+    held = live.state_dict()
+    for name in (name for name in stored if name.startswith("visual")):
+        assert torch.equal(held[f"model.{name}"], stored[name]), name
+
+
+@pytest.mark.parametrize("method", ["nuslerp", "model_stock", "multislerp"])
+def test_a_method_that_gives_no_model_back_is_told(family: Family, method: str) -> None:
+    models = family("qwen2_5_vl")
+    filter_wise = {"filter_wise": {"choice": [True, False]}}
+    row_wise = {"nuslerp_row_wise": {"choice": [True, False]}}
+    fields = {
+        "merge_method": method,
+        "models": [str(one) for one in models[1:]][: METHODS_KNOWN[method].max_sources],
+        "modules": {"text_decoder": {}},
+        "parameters": {"model_stock": filter_wise, "nuslerp": row_wise}.get(method, {}),
+    }
+    with pytest.raises(GenomeError, match=f"{method} gives no model back that it merges alone"):
+        space_of(models, definition_of(models, granularity="model", layer_granularity=0, **fields))
+
+
+def test_each_part_has_models_and_values_of_its_own(family: Family, tmp_path: Path) -> None:
+    models = family("qwen2_5_vl")
+    one, other = (str(model) for model in models[1:])
+    tower = {"models": [one], "parameters": {"weight": {"range": [0.2, 0.4]}}}
+    modules = {"text_decoder": {"models": [one, other]}, "vision_tower": tower}
+    space = space_of(models, definition_of(models, modules=modules))
+    names = [parameter.name for parameter in space.space]
+    assert "weight[text_decoder, model_1, embeddings]" in names
+    (own,) = (one for one in space.space if "vision_tower" in one.name)
+    assert (own.low, own.high) == (0.2, 0.4)
+    recipe = recipe_at(space, 4)
+    assert 0.2 <= recipe["modules"]["vision_tower"]["models"][0]["parameters"]["weight"] <= 0.4
+    assert_is_built(recipe, ResidentMerger(merge_seed=SEED), tmp_path / "built")
+    point = space.space.decode(np.random.default_rng(4).random(space.space.n_dims))
+    found = space.point_of(Recipe(recipe))
+    assert found == pytest.approx(point, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("modules", "said"),
+    [
+        ({"text_decodr": {}}, "has no part 'text_decodr'.*text_decoder"),
+        ({"text_decoder": {"models": ["BASE"]}}, "every part is that of one model"),
+        ({"vision_tower": {"parameters": {"weight": 0.5}}}, "part vision_tower: nothing varies"),
+    ],
+)
+def test_parts_that_cannot_be_searched_are_told(
+    family: Family, modules: dict[str, Any], said: str
+) -> None:
+    models = family("qwen2_5_vl")
+    for block in modules.values():
+        if "models" in block:
+            block["models"] = [str(models[0])]
+    with pytest.raises(GenomeError, match=said):
+        space_of(models, definition_of(models, modules=modules))
+
+
+def test_layers_of_several_parts_are_grouped_under_modules_alone(family: Family) -> None:
+    models = family("qwen2_5_vl")
+    with pytest.raises(GenomeError, match=r"each with layers of its own.*`modules:`"):
+        space_of(models, definition_of(models))
+
+
+def test_a_recipe_that_leaves_a_part_out_is_refused(family: Family) -> None:
+    models = family("qwen2_5_vl")
+    entries = task_arithmetic(models, 0.5)
+    module = {"models": entries.pop("models")}
+    found = refusals(
+        Recipe({**entries, "modules": {"text_decoder": module}}), describe(facts(*models))
+    )
+    assert found == [
+        "it names no multi_modal_projector and no vision_tower, whose tensors would be left out"
+    ]

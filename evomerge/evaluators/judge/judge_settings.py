@@ -11,7 +11,8 @@ from pydantic import Field
 from evomerge.endpoint.chat import Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
-from evomerge.evaluators.kind_of_task import TaskSettings
+from evomerge.endpoint.presence import PROBE_SECONDS
+from evomerge.evaluators.kind_of_task import Languages, TaskSettings
 from evomerge.genome.block import Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
 
@@ -29,7 +30,6 @@ TEMPERATURES: Mapping[str, float] = {
 }
 OTHERWISE = 0.7
 REFERENCED = ("math", "reasoning", "coding", "arena-hard-200")
-_PROBE_SECONDS = 5.0
 
 Temperature = Annotated[Number, Field(ge=0, le=2)]
 
@@ -117,6 +117,7 @@ class JudgeSettings(TaskSettings):
     probe: bool = Field(
         True, description="Whether `check` asks the server for a sign of life, which costs nothing."
     )
+    language: Languages = None
 
     @fits("prompt_price", "completion_price")
     def _both_prices(self) -> Iterator[MisfitError]:
@@ -146,7 +147,7 @@ class JudgeSettings(TaskSettings):
     def sign_of_life(self) -> tuple[str, ...] | NoAnswerError:
         """The models that the server lists, or why it does not answer; asked once."""
         try:
-            return self.connect().probe(_PROBE_SECONDS)
+            return self.connect().probe(PROBE_SECONDS)
         except NoAnswerError as error:
             return error
 

@@ -26,6 +26,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Judgement,
     Shown,
 )
+from evomerge.evaluators.judge.judge_findings import findings_of
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
 from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark
 from evomerge.evaluators.judge.prompt_file import JudgePrompt, prompts_in, unfit
@@ -40,6 +41,7 @@ from evomerge.evaluators.judge.remote_judge import RemoteJudge, Request, Request
 from evomerge.evaluators.judge.ruling import Duel, Grade, Ruling
 from evomerge.evaluators.kind_of_task import Measure
 from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.foundations.findings import Finding
 from evomerge.genome.task_blocks import Task
 
 T = TypeVar("T")
@@ -71,6 +73,7 @@ class Judge(AskingKind[JudgedQuestion]):
         self.max_new_tokens = settings.max_tokens
         self.most_missing = settings.most_missing
         self.measures = tuple(_measures(settings))
+        self._questions: Sequence[JudgedQuestion] = ()
         self._prompts: Mapping[str, JudgePrompt] = {}
         self._ruling: Ruling = Grade()
         self._kept = KeptJudgments()
@@ -99,6 +102,7 @@ class Judge(AskingKind[JudgedQuestion]):
         files.refuse()
         files.note("prompts", self._unfit(found))
         files.refuse()
+        self._questions = found
         for one in found:
             rivals = () if opponent is None else opponent[one.name][: len(one.turns)]
             temperature = self.settings.temperature_of(one.category)
@@ -123,6 +127,15 @@ class Judge(AskingKind[JudgedQuestion]):
             asked = self._asked(question, turn, answers)
         remarks.append((yield asked))
         return self._judged(question, answers, remarks)
+
+    def findings(self) -> Iterator[Finding]:
+        """See :meth:`AskingKind.findings`."""
+        n_asked = sum(
+            len(self._asked(one, turn, [""] * len(one.turns)))
+            for one in self._questions
+            for turn in range(len(one.turns))
+        )
+        return findings_of(self.settings, self._questions, n_asked)
 
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`; not where the judge is reached, or how patiently."""

@@ -6,12 +6,12 @@ A judgment is kept as soon as it is there, whatever becomes of the others.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from time import monotonic
 from typing import Any, ClassVar, Protocol
 
 from evomerge.endpoint.chat import ChatAnswer, Message
@@ -134,7 +134,7 @@ class RemoteJudge(Outsider):
             self._connect(), self._patience, self._kept, deadline, deque(asked)
         )
         for _ in range(min(self._patience.parallel, len(asked))):
-            threading.Thread(target=call.work, daemon=True).start()
+            Thread(target=call.work, daemon=True).start()
         try:
             return call.failures(len(asked))
         finally:
@@ -171,7 +171,7 @@ class _Call:
     deadline: Deadline
     waiting: deque[tuple[str, Request]]
     done: SimpleQueue[tuple[str, Any]] = field(default_factory=SimpleQueue)
-    is_over: threading.Event = field(default_factory=threading.Event)
+    is_over: Event = field(default_factory=lambda: Event())
     not_before: float = 0.0  # when the server will hear of requests again
 
     def failures(self, n_asked: int) -> dict[str, NoAnswerError]:
@@ -233,13 +233,13 @@ class _Call:
         if failure.wait is None:
             return min(FIRST_WAIT * 2.0**attempt, LONGEST_WAIT)
         if failure.wait <= MOST_PATIENCE:
-            self.not_before = max(self.not_before, time.monotonic() + failure.wait)
+            self.not_before = max(self.not_before, monotonic() + failure.wait)
         return failure.wait
 
     def _is_over_after(self, seconds: float) -> bool:
         """Waits, longer where the server has asked for it meanwhile."""
-        end = time.monotonic() + seconds
-        while (left := max(end, self.not_before) - time.monotonic()) > 0:
+        end = monotonic() + seconds
+        while (left := max(end, self.not_before) - monotonic()) > 0:
             if self.is_over.wait(left):
                 return True
         return self.is_over.is_set()

@@ -10,10 +10,9 @@ from pydantic import Field, model_validator
 from evomerge.endpoint.chat import ChatModel, Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
+from evomerge.endpoint.presence import PROBE_SECONDS
 from evomerge.genome.misfit import MisfitError
 from evomerge.optimizers.base import OptimizerSettings
-
-_PROBE_SECONDS = 5.0
 
 
 class LlmSettings(OptimizerSettings):
@@ -91,7 +90,7 @@ class LlmSettings(OptimizerSettings):
     def sign_of_life(self) -> tuple[str, ...] | NoAnswerError:
         """The models that the server lists, or why it does not answer; asked once."""
         try:
-            return self.connect().probe(_PROBE_SECONDS)
+            return self.connect().probe(PROBE_SECONDS)
         except NoAnswerError as error:
             return error
 

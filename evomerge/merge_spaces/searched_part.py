@@ -1,0 +1,119 @@
+"""One part of the models as a search sees it: a merge with a space of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.genome.merge_block import MergeDefinition
+from evomerge.merge_spaces import merge_space_for
+from evomerge.merge_spaces.base import MergeSpace
+from evomerge.merge_spaces.idle import IdleParameter
+from evomerge.merge_spaces.own_filters import with_own_filters
+from evomerge.nouns.space import Parameter, Point
+from evomerge.recipe.plain import Recipe
+
+_OWN = ("models", "slices", "parameters")
+_UNGROUPED = {"granularity": "model", "layer_granularity": 0, "smooth": False}
+
+
+@dataclass(frozen=True)
+class SearchedPart:
+    """One part of a space.
+
+    Attributes:
+        space: Of its merge.
+        label: For names of parameters; empty where it is the only one.
+    """
+
+    space: MergeSpace
+    label: str
+
+    @classmethod
+    def of(cls, whole: MergeSpace, name: str, label: str) -> SearchedPart:
+        """A part, with a space of its own.
+
+        Args:
+            whole: The space of all parts.
+            name: mergekit's name of the part.
+            label: As the attribute.
+
+        Raises:
+            GenomeError: its merge cannot be searched.
+        """
+        architecture = whole.architecture
+        own = replace(
+            architecture.parts[name],
+            name=architecture.name,
+            depths=architecture.depths,
+            alike=architecture.alike,
+        )
+        definition = with_own_filters(_definition(whole, name), own, architecture)
+        try:
+            unfit = [Problem(str(one), "genome.modules", one.fix) for one in definition.misfits()]
+            if unfit:
+                raise GenomeError.of(unfit)
+            space = merge_space_for(definition)(definition, own, whole.out_dtype)
+        except GenomeError as error:
+            raise GenomeError.of(
+                Problem(f"part {name}: {p.what}", p.where, p.fix) for p in error.problems
+            ) from error
+        return cls(space, label)
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What of it varies, under names of its own."""
+        return [replace(one, name=self.named(one.name)) for one in self.space.space]
+
+    @property
+    def idle(self) -> list[IdleParameter]:
+        """What of it would change nothing."""
+        return [replace(one, name=self.named(one.name)) for one in self.space.idle]
+
+    @property
+    def frame(self) -> dict[str, Any]:
+        """What stands in a recipe around its merge."""
+        space = self.space
+        config = space.recipe(space.space.decode(space.space.initial)).config
+        return {key: value for key, value in config.items() if key not in _OWN}
+
+    def module(self, point: Point) -> dict[str, Any]:
+        """Its merge, as it stands under ``modules:``."""
+        own = {one.name: point[self.named(one.name)] for one in self.space.space}
+        config = self.space.recipe(own).config
+        return {key: config[key] for key in _OWN if key in config}
+
+    def point_of(self, recipe: Recipe) -> dict[str, Any] | None:
+        """Its part of the point whose merge this is."""
+        return self.own(self.space.point_of(recipe))
+
+    def own(self, point: Point | None) -> dict[str, Any] | None:
+        """A point of its space under names of its own."""
+        if point is None:
+            return None
+        return {self.named(name): value for name, value in point.items()}
+
+    def named(self, name: str) -> str:
+        """What a parameter of its space is called."""
+        if not self.label:
+            return name
+        parameter, _, inside = name.partition("[")
+        rest = f", {inside}" if inside else "]"
+        return f"{parameter}[{self.label}{rest}"
+
+
+def _definition(whole: MergeSpace, name: str) -> MergeDefinition:
+    """The ``genome:`` block of a part: that of the genome, and what it says itself."""
+    genome, block = whole.definition, whole.definition.modules[name]
+    own = whole.architecture.parts[name].layer_tensors
+    is_language = own == whole.architecture.layer_tensors
+    return genome.model_copy(
+        update={
+            "modules": {},
+            "space": None,
+            "models": block.models or genome.models,
+            "parameters": {**genome.parameters, **block.parameters},
+            **({} if is_language else _UNGROUPED),
+        }
+    )

@@ -1,0 +1,61 @@
+"""Searches over models that see: run, exported, and verified with mergekit and lm-eval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.end_to_end.conftest import GENOME, told_in
+from tests.end_to_end.conftest import make_workplace as placed
+from tests.tiny_vision_models import PROCESSOR, tiny_vision_family
+
+TRIAL = "5"  # one that the optimizer proposed
+MODULES = """
+  modules:
+    {language}:
+      parameters: {{weight: {{range: [0.2, 0.8]}}}}
+"""
+
+
+def place_of(folder: Path, kind: str, language: str) -> Path:
+    """A workplace over models of a kind, whose language part alone is searched."""
+    tiny_vision_family(folder / "template" / "models", kind)
+    place = placed(folder / "template", folder / "place")
+    modules = MODULES.format(language=language).strip("\n")
+    genome = GENOME.replace("  granularity", f"{modules}\n  granularity")
+    (place / "genome.yml").write_text(genome)
+    return place
+
+
+def test_check_says_which_parts_are_merged_and_which_are_not(tmp_path, monkeypatch):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    monkeypatch.chdir(place)
+    told = told_in(place, "check", "genome.yml")
+    assert "space modules" in told
+    assert "weight[model_1, layer 0]" in told
+    tensors = {row[0]: row[1:] for row in map(str.split, told.splitlines()) if len(row) > 2}
+    assert tensors["models/base"] == ["39", "30"]  # merged, carried over
+    assert tensors["models/model_1"] == ["39", "30"]  # merged, left out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "language"),
+    [("qwen2_5_vl", "text_decoder"), ("llava", "model.language_model.layers")],
+)
+def test_what_was_searched_is_built_by_mergekit_and_answers_the_same(tmp_path, kind, language):
+    place = place_of(tmp_path, kind, language)
+    told_in(place, "run", "genome.yml")
+    text = told_in(place, "export", "runs/genome", "--trial", TRIAL)
+    modules = yaml.safe_load(text)["modules"]
+    assert len(modules) == 3
+    assert "sources" in modules[language]["slices"][0]
+    verified = told_in(place, "verify", "runs/genome", "--trial", TRIAL, "--keep", "built")
+    assert "answer as recorded" in verified
+    copied = place / "built" / "preprocessor_config.json"
+    assert copied.is_file() == (kind != "llava")
+    assert kind == "llava" or json.loads(copied.read_text()) == PROCESSOR
+    assert ("mergekit copies no preprocessor_config.json" in text) == (kind == "llava")

@@ -1,0 +1,196 @@
+"""Files, keys and servers of ``judge:`` before a run: everything that is wrong, in sentences."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from evomerge.evaluators.judge.judge_settings import JudgeSettings
+from evomerge.evaluators.judge.prompt_file import prompts_in
+from evomerge.evaluators.judge.question_file import questions_in
+from evomerge.evaluators.judge.rating import UnreadableReplyError, rating_in, share_in
+from evomerge.foundations.errors import GenomeError
+from tests.judge.judge_files import (
+    PROMPTS,
+    QUESTIONS,
+    judge_evaluator,
+    judge_task,
+    prompt,
+    with_letters_judge,
+    write_judge_files,
+    write_rows,
+)
+from tests.scripted_llm import Script, served
+
+A, B, C = QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({**A, "question_id": None}, "has no 'question_id'"),
+        ({**A, "question_id": True}, "has no 'question_id'"),
+        ({**B, "question_id": 1}, "has the question_id 1 a second time"),
+        ({**B, "category": " "}, r"has no text under 'category' \(question 2\)"),
+        ({**B, "turns": []}, r"has no 'turns', expected a list of one or two texts \(question 2\)"),
+        ({**B, "turns": ["a", " "]}, "has no 'turns'"),
+        ({**B, "turns": ["a", "b", "c"]}, "has no 'turns'"),
+        ({**B, "turns": "a"}, "has no 'turns'"),
+        ({**B, "turns": ["\ud800"]}, "has no 'turns'"),
+        (
+            {**B, "turns": ["a", "b"], "reference": ["c"]},
+            "has no 'reference' for each of its",
+        ),
+        ({**B, "reference": "c"}, "has no 'reference' for each"),
+        ([], "has no 'question_id'"),
+    ],
+)
+def test_lines_that_are_no_questions_are_named(tmp_path, row, told):
+    file = write_rows(tmp_path / "q.jsonl", [A, row, {"question_id": 9}])
+    with pytest.raises(GenomeError, match=f"line 2 of .*q.jsonl' {told}") as raised:
+        questions_in(str(file))
+    assert "line 3 of" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"name": "x"}, "has no text under 'type', 'system_prompt', 'prompt_template', 'output"),
+        (PROMPTS[0], "has the name 'single-v1' a second time"),
+        (prompt("x", "{question"), "has a prompt_template that is none: expected '}'"),
+        (prompt("x", "{question.x}"), "has a prompt_template that is none: {question.x} is no"),
+        (prompt("x", "{}"), "is no name of a place; write {{ for a brace"),
+        (prompt("x", "{a!r}"), "is no name of a place"),
+    ],
+)
+def test_lines_that_are_no_prompts_are_named(tmp_path, row, told):
+    file = write_rows(tmp_path / "p.jsonl", [PROMPTS[0], row])
+    with pytest.raises(GenomeError) as raised:
+        prompts_in(str(file))
+    assert "line 2 of" in str(raised.value)
+    assert told in str(raised.value)
+
+
+def test_braces_of_answers_mean_nothing(tmp_path):
+    file = write_rows(tmp_path / "p.jsonl", [prompt("x", "{{a}} {answer}", system_prompt="")])
+    (message,) = prompts_in(str(file))["x"].filled({"answer": "{question} {{}"})
+    assert message == ("user", "{a} {question} {{}")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"prompts": PROMPTS[1:]}, "has no prompt 'single-v1'; did you mean 'single-math-v1'"),
+        (
+            {"prompts": [prompt("single-v1", "{question} {ref_answer_1}"), *PROMPTS[1:]]},
+            "prompt 'single-v1' has a place {ref_answer_1} without a value (there are: question, a",
+        ),
+        (
+            {"prompts": [prompt("single-v1", "", output_format="[[A]]"), *PROMPTS[1:]]},
+            "prompt 'single-v1' has the output_format '[[A]]', expected '[[rating]]'",
+        ),
+    ],
+)
+def test_prompts_that_do_not_fit_the_questions_are_told_where_they_stand(tmp_path, changed, told):
+    folder = write_judge_files(tmp_path, **changed)
+    with pytest.raises(GenomeError) as raised:
+        judge_evaluator(judge_task(folder))
+    assert [one.where for one in raised.value.problems] == ["tasks[0].judge.prompts"]
+    assert told in str(raised.value)
+
+
+def test_all_that_is_wrong_with_files_is_told_at_once(tmp_path):
+    folder = write_judge_files(tmp_path, questions=[A, A], prompts=[{}])
+    task = judge_task(folder, references="none.jsonl", opponent="gone.jsonl")
+    with pytest.raises(GenomeError) as raised:
+        judge_evaluator(task)
+    places = [one.where.rpartition(".")[2] for one in raised.value.problems]
+    assert places == ["questions", "prompts", "references", "opponent"]
+
+
+def test_an_opponent_has_an_answer_to_every_turn(tmp_path):
+    folder = write_judge_files(tmp_path)
+    rows = [{"question_id": n, "choices": [{"turns": ["well"]}]} for n in (1, 2)]
+    task = judge_task(folder, opponent=str(write_rows(tmp_path / "o.jsonl", rows)))
+    with pytest.raises(GenomeError, match=r"o\.jsonl' lacks answers to questions 1, c3"):
+        judge_evaluator(task)
+
+
+def told(evaluator):
+    return {one.problem.where: (one.severity.value, str(one)) for one in evaluator.findings()}
+
+
+def test_check_tells_of_categories_references_keys_and_servers(tmp_path, monkeypatch):
+    monkeypatch.delenv("JUDGE_API_KEY", raising=False)
+    odd = [{**A, "category": "writting"}, {**B, "reference": None}]
+    folder = write_judge_files(tmp_path, questions=odd)
+    away = judge_task(
+        folder,
+        "http://judge.example.org/v1",
+        api_key_env="JUDGE_API_KEY",
+        temperatures={"maths": 1},
+    )
+    found = told(judge_evaluator(away))
+    where = "tasks[0].judge."
+    assert "JUDGE_API_KEY is not set" in found[f"{where}api_key_env"][1]
+    assert found[f"{where}api_key_env"][0] == "error"
+    assert "in the clear" in found[f"{where}base_url"][1]
+    assert "did you mean 'math'" in found[f"{where}temperatures.maths"][1]
+    assert "by 3 requests" in found[f"{where}model"][1]
+    both = [str(one) for one in judge_evaluator(away).findings()]
+    assert any("did you mean 'writing'" in one and "is answered at" in one for one in both)
+    assert any("1 question of math has no reference answer" in one for one in both)
+
+
+def test_check_asks_the_server_for_a_sign_of_life(tmp_path):
+    folder = write_judge_files(tmp_path)
+    (dead,) = [v for v in told(judge_evaluator(judge_task(folder))).values() if v[0] == "error"]
+    assert "tasks[0].judge.base_url: http://127.0.0.1:9/v1: no answer (Connect" in dead[1]
+    script = Script((200, {"data": [{"id": "stricter"}]}))
+    with served(script) as url:
+        found = [str(one) for one in judge_evaluator(judge_task(folder, url)).findings()]
+        assert not script.asked
+    assert any("lists no model 'strict'; did you mean 'stricter'" in one for one in found)
+    with with_letters_judge():
+        task = judge_task(folder, repeats=2)
+        (only,) = judge_evaluator(task).findings()
+    assert (only.severity.value, "by 8 requests" in str(only)) == ("note", True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "rating"),
+    [("[[7]]", 7.0), ("like [[5]]. Rating: [[ 8.5 ]].", 8.5), ("[[10]] [1]", 10.0)],
+)
+def test_the_last_rating_of_a_reply_counts(reply, rating):
+    assert rating_in(reply) == rating
+
+
+@pytest.mark.parametrize("reply", ["", "7", "[7]", "[[8/10]]", "[[0]]", "[[10.5]]", "[[-3]]"])
+def test_what_is_no_rating_is_none(reply):
+    with pytest.raises(UnreadableReplyError):
+        rating_in(reply)
+
+
+def test_verdicts_of_contests_are_read():
+    assert [share_in(f"so [[{one}]]") for one in "ACB"] == [1.0, 0.5, 0.0]
+    with pytest.raises(UnreadableReplyError):
+        share_in("[[D]] A")
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"prompt_price": 1}, "prompt_price|completion_price"),
+        ({"most_missing": 1}, "most_missing"),
+        ({"temperatures": {"math": 3}}, "temperatures"),
+        ({"api_key_env": "sk-abc"}, "api_key_env"),
+        ({"extra_body": {"api_key": "x"}}, "extra_body"),
+        ({"base_url": "ftp://x"}, "base_url"),
+        ({"parallel": 0}, "parallel"),
+        ({"repeats": True}, "repeats"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, place):
+    given = {"questions": "q", "prompts": "p", "model": "m", **settings}
+    with pytest.raises(ValidationError, match=place):
+        JudgeSettings.model_validate(given)

@@ -1,0 +1,141 @@
+"""Many judgments, failing requests and a killed process: nothing is lost, nothing asked twice."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from threading import Lock
+
+import pytest
+
+from evomerge.endpoint.chat import ChatAnswer, Endpoint
+from evomerge.endpoint.exchange import NoAnswerError
+from evomerge.evaluators.asking.asked import Message
+from evomerge.evaluators.judge import remote_judge
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
+from evomerge.evaluators.judge.remote_judge import RemoteJudge, Request, RequestLimits
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import LedgerError, RunError
+from tests.scripted_llm import Script, completion, served
+
+ASKED = [Request((Message("user", f"rate {number}"),)) for number in range(3)]
+
+
+class Unreliable:
+    """Of each text the first request fails in one of several ways, for one text in five.
+
+    Attributes:
+        answered: Text -> how often it was answered.
+    """
+
+    def __init__(self, count):
+        self.failing = {one: random.Random(one).random() < 0.2 for one in range(count)}
+        self.answered = Counter()
+        self._lock = Lock()
+
+    def __call__(self, text):
+        number = int(text.split()[1])
+        with self._lock:
+            if self.failing.pop(number, False):
+                return ((429, {}), (500, {}), (200, {"none": 1}), (503, b"<html>"))[number % 4]
+            self.answered[text] += 1
+        return (200, completion(f"[[{1 + number % 10}]]"))
+
+
+def judge_at(url, kept, parallel=16):
+    endpoint = Endpoint(url, "OPENAI_API_KEY", "m", {}, is_local=True)
+    limits = RequestLimits(parallel, 4, 30.0)
+    return RemoteJudge(["m"], lambda: endpoint, limits, kept, "here")
+
+
+@pytest.mark.parametrize("n_judgments", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_of_many_judgments_with_failures_none_is_lost_and_all_are_in_order(
+    tmp_path, monkeypatch, n_judgments
+):
+    asked = [Request((Message("user", f"rate {number}"),)) for number in range(n_judgments)]
+    monkeypatch.setattr(remote_judge, "FIRST_WAIT", 0.001)
+    unreliable = Unreliable(n_judgments)
+    assert 0.15 < sum(unreliable.failing.values()) / n_judgments < 0.25
+    with served(Script(unreliable)) as url:
+        kept = KeptJudgments(tmp_path)
+        found = judge_at(url, kept).answers(asked, Deadline())
+        assert [one.text for one in found] == [f"[[{1 + n % 10}]]" for n in range(n_judgments)]
+        again = judge_at(url, KeptJudgments(tmp_path)).answers(asked[::-1], Deadline())
+    assert again == found[::-1]
+    assert set(unreliable.answered.values()) == {1}
+
+
+def test_a_line_that_a_kill_cut_off_is_asked_for_again_and_no_other(tmp_path):
+    first, later = KeptJudgments(tmp_path), KeptJudgments(tmp_path)
+    first.keep("a", Remark("one", "", 1, 2))
+    first.keep("b", Remark("two\u2028\n"))
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])
+    later.refresh()
+    assert later.get("a") == Remark("one", "", 1, 2)
+    assert later.get("b") is None
+    file.write_bytes(whole)
+    later.refresh()
+    assert later.get("b") == Remark("two\u2028\n")
+
+
+def test_what_is_known_moves_with_the_run_folder(tmp_path):
+    kept = KeptJudgments()
+    kept.keep("a", Remark("one"))
+    kept.keep_in(tmp_path / "run" / "judgments")
+    other = KeptJudgments(tmp_path / "run" / "judgments")
+    other.refresh()
+    assert other.get("a") == Remark("one")
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"key": "a"}', '{"key": "a", "text": 1}', "null"])
+def test_a_damaged_file_is_named(tmp_path, line):
+    (tmp_path / "1-x.jsonl").write_text(f"{line}\n")
+    with pytest.raises(LedgerError, match=r"1-x\.jsonl: holds a line that is no judgment"):
+        KeptJudgments(tmp_path).refresh()
+
+
+def test_nobody_asks_a_server_before_it_wishes(monkeypatch):
+    now, asked_at = [0.0], []
+
+    class Hurried(remote_judge.Event):
+        def wait(self, timeout=None):
+            now[0] += timeout
+            return super().wait(0)
+
+    class Busy:
+        def complete(self, messages, seconds):
+            asked_at.append(now[0])
+            if len(asked_at) == 1:
+                raise NoAnswerError("busy", wait=7.0)
+            if len(asked_at) == 2:
+                raise NoAnswerError("gone")
+            return ChatAnswer("[[5]]")
+
+    monkeypatch.setattr(remote_judge, "Event", Hurried)
+    monkeypatch.setattr(remote_judge, "monotonic", lambda: now[0])
+    judge = RemoteJudge(["m"], Busy, RequestLimits(1, 3, 30.0), KeptJudgments(), "here")
+    assert [one.text for one in judge.answers(ASKED[:2], Deadline())] == ["[[5]]"] * 2
+    assert asked_at == [0.0, 7.0, 9.0, 9.0]  # as it wishes, then twice a second
+
+
+def test_who_asks_to_wait_for_hours_has_no_answer():
+    class Exhausted:
+        def complete(self, messages, seconds):
+            raise NoAnswerError("quota", wait=86400.0, status=429)
+
+    judge = RemoteJudge(["m"], Exhausted, RequestLimits(2, 9, 30.0), KeptJudgments(), "here")
+    with pytest.raises(RunError, match=r"here: no judgment could be had \(quota\)"):
+        judge.answers(ASKED[:3], Deadline())
+
+
+@pytest.mark.parametrize("failure", [{"is_too_long": True}, {"cause": "time-out"}])
+def test_what_one_answer_causes_ends_no_run(failure):
+    class Choosy:
+        def complete(self, messages, seconds):
+            raise NoAnswerError("no", **{"may_pass": False, "cause": "too long", **failure})
+
+    judge = RemoteJudge(["m"], Choosy, RequestLimits(1, 1, 1.0), KeptJudgments(), "here")
+    (found,) = judge.answers(ASKED[:1], Deadline())
+    assert found == Remark("", failure.get("cause", "too long"))
