@@ -23,7 +23,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Judgement,
     Shown,
 )
-from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionRow, QuestionSetSettings, question_set
 from evomerge.evaluators.reply_reading import chosen_option, loosely_chosen_option
 from evomerge.genome.block import Whole
@@ -51,6 +51,7 @@ class ChoiceSettings(QuestionSetSettings):
     instruction: str | None = Field(
         None, description="What stands before each question. Default: that of Model Swarms."
     )
+    language: Languages = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Judgement,
     Shown,
 )
-from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionSetSettings, question_set
 from evomerge.evaluators.reply_reading import says_exactly, says_loosely
 from evomerge.genome.block import Whole
@@ -46,6 +46,7 @@ class ExactSettings(QuestionSetSettings):
         description="Of a loosely read reply the last so many words alone; Model Swarms has 5 in "
         "its search on GSM8K, and 10 in its test.",
     )
+    language: Languages = None
 
 
 class ExactAnswers(AskingKind[tuple[str, str]]):

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from evomerge.genome.block import Block
+
+# The field `language` of kinds that have texts written; whoever has it, has its replies looked at.
+Languages = Annotated[
+    str | list[str] | None,
+    Field(
+        description="Languages by their codes, e.g. `ja`: a reply in none of them counts for "
+        "nothing, and `in_language` tells how many are not. Needs the extra `language`."
+    ),
+]
 
 
 class TaskSettings(Block):

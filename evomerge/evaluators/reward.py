@@ -10,6 +10,7 @@ one model stands in the code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Literal
@@ -25,7 +26,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Judgement,
     Shown,
 )
-from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionSetSettings, question_set
 from evomerge.evaluators.reward_model import Reward, RewardModelPlace, reward_model
 from evomerge.foundations.errors import EvomergeError
@@ -61,6 +62,7 @@ class RewardSettings(QuestionSetSettings):
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Of its weights. Default: that of its files."
     )
+    language: Languages = None
 
     @fits("model")
     def _one_model(self) -> Iterator[MisfitError]:
@@ -102,8 +104,11 @@ class Rewarded(AskingKind[str]):
         own = self.settings
         self.max_new_tokens = own.max_tokens
         tokens = Measure("tokens", own.shape == "verbose", low=0.0, what=_TOKENS.what)
-        is_scaled = own.reward_range is not None or own.shape != "default"
-        self.measures = (_SCORE, _REWARD, tokens) if is_scaled else (_REWARD, tokens)
+        ends = (-1.0, 0.0) if own.shape == "reverse" else (0.0, 1.0)
+        low, high = ends if own.reward_range is not None else (-math.inf, math.inf)
+        score = Measure("score", True, low, high, _SCORE.what)
+        self._is_scaled = own.reward_range is not None or own.shape != "default"
+        self.measures = (score, _REWARD, tokens) if self._is_scaled else (_REWARD, tokens)
         allowed = around.permissions
         self._judge = RewardModelPlace(
             own.model.path,
@@ -126,7 +131,7 @@ class Rewarded(AskingKind[str]):
         said = str(reply).strip()
         reward = yield AskOther(reward_model(self._judge), (item.content, said))
         values = {"reward": reward.value, "tokens": float(reward.n_tokens)}
-        if self.measures[0] is _SCORE:
+        if self._is_scaled:
             values["score"] = self._score(reward)
         shown = f"{said} (reward {reward.value:.3g}, {reward.n_tokens} tokens)"
         return Judgement(values, said, Shown(item.content, shown))

@@ -143,6 +143,15 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         self.around = around
         self.settings: Any = type(self).Settings.model_validate(task.given)
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages of which replies have to be in one; empty for any.
+
+        They stand in the field ``language`` of its settings, of type ``Languages``.
+        """
+        given: Any = getattr(self.settings, "language", None) or ()
+        return (given,) if isinstance(given, str) else tuple(given)
+
     @abstractmethod
     def items(self) -> Iterable[Item[C]]:
         """All documents of the task, in the order of its files; read once.

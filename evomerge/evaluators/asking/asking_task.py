@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.evaluators.asking.asked import AskOther, AskText
 from evomerge.evaluators.asking.asking_kind import AskingKind, Item
+from evomerge.evaluators.asking.language_gate import IN_LANGUAGE, LanguageGate
 from evomerge.evaluators.asking.rounds import Hearing
 from evomerge.evaluators.chosen_documents import sampled_documents
 from evomerge.evaluators.kind_of_task import Measure
@@ -46,11 +47,17 @@ class AskingTask:
         """As the genome has it."""
         return self.key.task
 
+    @cached_property
+    def gate(self) -> LanguageGate | None:
+        """What replies have to be in; None: in any language."""
+        return LanguageGate(self.kind.languages) if self.kind.languages else None
+
     @property
     def measures(self) -> tuple[Measure, ...]:
         """What it reports, the one that is read first."""
-        first = [one for one in self.kind.measures if one.name == self.key.metric]
-        return (*first, *(one for one in self.kind.measures if one not in first))
+        known = measures_of(self.kind)
+        first = [one for one in known if one.name == self.key.metric]
+        return (*first, *(one for one in known if one not in first))
 
     def shortened(self, n_items: int) -> AskingTask:
         """The same with its first documents alone."""
@@ -58,16 +65,17 @@ class AskingTask:
 
     def hearings(self) -> list[Hearing]:
         """Its documents, to be judged."""
-        return [
-            Hearing(self.name, tuple(numbers), asking)
-            for numbers, asking in self.kind.askings(self.items, self.numbers)
-        ]
+        askings, gate = self.kind.askings(self.items, self.numbers), self.gate
+        if gate is not None:
+            askings = ((own, gate.passed(asking, self.measures)) for own, asking in askings)
+        return [Hearing(self.name, tuple(numbers), asking) for numbers, asking in askings]
 
     @property
     def identity(self) -> str:
         """Digest of what its scores stand on."""
         documents = [list(self.numbers), [item.stands_for for item in self.items]]
-        return digest([self.key.metric, *documents, *self.kind.stands_on()])
+        gate = [] if self.gate is None else self.gate.stands_on
+        return digest([self.key.metric, *documents, *self.kind.stands_on(), *gate])
 
     @property
     def contents(self) -> TaskContents:
@@ -128,11 +136,15 @@ def asking_task(kind: AskingKind[Any], where: str) -> AskingTask | list[Problem]
         where: Its key path in the genome.
     """
     task = kind.task
-    measures = {one.name: one for one in kind.measures}
+    measures = {one.name: one for one in measures_of(kind)}
     metric, _, of = (task.metric or next(iter(measures))).partition(",")
     if metric not in measures or of.strip() not in ("", FILTER):
         what = f"got {task.metric!r}{nearest(metric, [*measures])} (it has: {', '.join(measures)})"
         return [Problem(what, f"{where}.metric")]
+    if kind.languages:
+        problems = list(LanguageGate(kind.languages).problems(measures[metric]))
+        if problems:
+            return [placed(one, f"{where}.{task.kind}") for one in problems]
     try:
         items = tuple(kind.items())
         if not items:
@@ -144,6 +156,11 @@ def asking_task(kind: AskingKind[Any], where: str) -> AskingTask | list[Problem]
         return [numbers]
     key = MetricKey(task.name, metric, FILTER)
     return AskingTask(kind, key, tuple(items[n] for n in numbers), tuple(numbers), len(items))
+
+
+def measures_of(kind: AskingKind[Any]) -> tuple[Measure, ...]:
+    """What a task can report."""
+    return (*kind.measures, *((IN_LANGUAGE,) if kind.languages else ()))
 
 
 def placed(problem: Problem, where: str) -> Problem:

@@ -12,7 +12,7 @@ from evomerge.endpoint.chat import Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
 from evomerge.endpoint.presence import PROBE_SECONDS
-from evomerge.evaluators.kind_of_task import TaskSettings
+from evomerge.evaluators.kind_of_task import Languages, TaskSettings
 from evomerge.genome.block import Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
 
@@ -117,6 +117,7 @@ class JudgeSettings(TaskSettings):
     probe: bool = Field(
         True, description="Whether `check` asks the server for a sign of life, which costs nothing."
     )
+    language: Languages = None
 
     @fits("prompt_price", "completion_price")
     def _both_prices(self) -> Iterator[MisfitError]:
