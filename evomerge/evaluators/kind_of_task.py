@@ -25,9 +25,10 @@ class TaskSettings(Block):
 
     @classmethod
     def _long_form(cls, value: Any) -> Any:
-        for name, field in list(cls.model_fields.items())[:1]:
-            if isinstance(value, list if get_origin(field.annotation) is list else str):
-                return {name: value}
+        first = dict(list(cls.model_fields.items())[:1])
+        takes_list = any(get_origin(field.annotation) is list for field in first.values())
+        if isinstance(value, list if takes_list else str):
+            return dict.fromkeys(first, value)
         return value
 
 
