@@ -118,7 +118,6 @@ class JudgeSettings(TaskSettings):
     probe: bool = Field(
         True, description="Whether `check` asks the server for a sign of life, which costs nothing."
     )
-    language: Languages = None
 
     @fits("prompt_price", "completion_price")
     def _both_prices(self) -> Iterator[MisfitError]:
