@@ -15,7 +15,7 @@ from typing import Any
 from evomerge.evaluators.asking.asked import AskFolder
 from evomerge.evaluators.outside.conversation import Answered, Conversation, Result, Wants
 from evomerge.evaluators.outside.guest import Guest
-from evomerge.evaluators.outside.model_server import HOST, ModelServer, Question
+from evomerge.evaluators.outside.model_server import HOST, Inquiry, ModelServer
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, TrialTimeoutError
 from evomerge.foundations.scratch import scratch
@@ -49,8 +49,8 @@ class CommandConversation(Conversation):
         self._command, self._documents = command, documents
         self._wants_folder, self._sets_openai = wants_folder, sets_openai
         self._check = check
-        self._heard: Queue[Question | None] = Queue()  # None: it has ended, or said too much
-        self._waiting: list[Question] = []
+        self._heard: Queue[Inquiry | None] = Queue()  # None: it has ended, or said too much
+        self._waiting: list[Inquiry] = []
         self._held, self._lock = ExitStack(), threading.Lock()
         self._guest: Guest | None = None
         self._token = ""

@@ -27,7 +27,7 @@ _WAYS: Mapping[str, Callable[[Mapping[str, Any], Ask], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Inquiry:
     """Requests that a client waits for.
 
     Attributes:
@@ -50,13 +50,13 @@ class ModelServer:
         url: Where it is.
     """
 
-    def __init__(self, hear: Callable[[Question], None]) -> None:
+    def __init__(self, hear: Callable[[Inquiry], None]) -> None:
         self.token = secrets.token_urlsafe(32)
         self._server = _Server((HOST, 0), _Handler)
         self._server.token, self._server.ask = self.token, self._ask
         self.url = f"http://{HOST}:{self._server.server_port}"
         self._hear = hear
-        self._open: set[Question] = set()
+        self._open: set[Inquiry] = set()
         self._is_closed = False
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -76,7 +76,7 @@ class ModelServer:
     def _ask(self, asked: Sequence[AskModel]) -> Sequence[Any]:
         if not asked:
             return ()
-        question = Question(tuple(asked))
+        question = Inquiry(tuple(asked))
         self._open.add(question)
         try:
             if self._is_closed:
