@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from evomerge.evaluators.asking.asked import AskModel
-from evomerge.evaluators.outside.openai_form import MODEL, Ask, RefusedError, chat, completion
+from evomerge.evaluators.outside.openai_form import MODEL, Ask, chat, completion
+from evomerge.evaluators.outside.openai_request import RefusedError
 
 HOST = "127.0.0.1"
 _MOST_BYTES = 1 << 26  # of a request
