@@ -89,7 +89,7 @@ def test_a_function_and_a_program_judge_a_run_and_the_built_winner(own, evomerge
     assert refused.stderr.count("Add --allow-code if you trust it") == 3
     assert not (own.folder / "out").exists()
     evomerge("run", "genome.yml", "--run-dir", "out", "--allow-code")
-    assert '"prompt": "the quick"' in (own.folder / "out" / "ledger.jsonl").read_text()
+    assert '"prompt":"the quick"' in (own.folder / "out" / "ledger.jsonl").read_text()
     done = evomerge("verify", "out", "--allow-code")
     assert "documents of 2 splits answer as recorded" in done.stdout
 
