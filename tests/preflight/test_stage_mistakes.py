@@ -123,7 +123,7 @@ def found(template, tmp_path, monkeypatch):
     """A run whose first stage has found model_1 so far: it is built, and the next is to begin."""
     monkeypatch.chdir(template)
     monkeypatch.setattr(
-        staged_run, "winners_of", lambda folder: [SimpleNamespace(recipe=WINNER, content={})]
+        staged_run, "winners_of", lambda folder: [SimpleNamespace(own_recipe=WINNER, content={})]
     )
 
     def run(text):
