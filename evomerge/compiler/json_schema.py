@@ -25,11 +25,11 @@ def genome_schema() -> dict[str, Any]:
     """JSON schema (2020-12) of a genome file."""
     schema = Genome.model_json_schema()
     definitions = schema["$defs"]
+    definitions |= _task(definitions["Task"])  # some blocks of which have models in them
     definitions["Setting"]["oneOf"] = [_given(kind) for kind in _KINDS]
     definitions["ParameterSettings"] = _settings(definitions["ParameterSettings"])
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
-    definitions |= _task(definitions["Task"])
     definitions["EvaluationBlock"]["properties"]["backend"]["enum"] = sorted(ENGINES)
     links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
@@ -100,7 +100,9 @@ def _task(common: dict[str, Any]) -> dict[str, Any]:
         settings |= own.pop("$defs", {})
         own["properties"][NAMED] = {**_TEXT, "description": "What the task goes by."}
         keys = (evaluator.reads | {"weight"}) & set(common["properties"])
-        properties = {kind: {"anyOf": [_TEXT, own]}}
+        first = next(iter(own["properties"].values()))
+        short = [_TEXT if first.get("type") != "array" else {**first, "title": kind}]
+        properties = {kind: {"anyOf": [*short, own]}}
         properties |= {key: common["properties"][key] for key in sorted(keys)}
         forms.append(
             {
