@@ -154,7 +154,7 @@ def test_what_is_searched_of_a_stage_is_what_it_found_last(found, monkeypatch):
     later = only("models/model_2")
     whole.check()
     (chosen,) = staged_run.winners_of(None)
-    monkeypatch.setattr(chosen, "recipe", later)
+    monkeypatch.setattr(chosen, "own_recipe", later)
     monkeypatch.setattr(staged_run, "winners_of", lambda folder: [chosen])
     shutil.copytree("models/model_2", whole.folder.model("sums", later))
     compiled = whole.compiled(whole.stages[1])
