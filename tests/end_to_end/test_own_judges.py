@@ -1,4 +1,4 @@
-"""Runs that the user's own code judges, from genome to verified model, and what it may do wrong."""
+"""Runs that own code or the sources judge, to the verified model, and what code may do wrong."""
 
 from __future__ import annotations
 
@@ -92,6 +92,25 @@ def test_a_function_and_a_program_judge_a_run_and_the_built_winner(own, evomerge
     assert '"prompt":"the quick"' in (own.folder / "out" / "ledger.jsonl").read_text()
     done = evomerge("verify", "out", "--allow-code")
     assert "documents of 2 splits answer as recorded" in done.stdout
+
+
+def test_what_the_models_say_of_their_own_texts_steers_a_run_by_two_workers(own, evomerge):
+    teachers = {"models/model_1": "rows.jsonl", "models/model_2": "more.jsonl"}
+    judge = {"teachers": teachers, "field": "prompt"}
+    own(tasks=[{"divergence": judge}], execution={"workers": 2})
+    evomerge("run", "genome.yml", "--run-dir", "out")
+    trials = [one for one in recorded(own.folder / "out") if one.get("state") == "complete"]
+    by_name = [
+        {one["metric"]: one["value"] for one in trial["metrics"]}
+        for trial in trials
+        if trial.get("split", "search") == "search"
+    ]
+    apart = [name for name in by_name[0] if name.startswith("from_")]
+    assert sorted(apart) == ["from_models/model_1", "from_models/model_2"]
+    assert all(min(one[name] for one in by_name) == pytest.approx(0, abs=1e-5) for name in apart)
+    assert list((own.folder / "out" / "teachers").rglob("*.safetensors"))
+    done = evomerge("verify", "out")
+    assert "answer as recorded" in done.stdout
 
 
 def test_what_own_code_does_wrong_costs_its_trial_and_the_run_goes_on(own, evomerge):
