@@ -6,17 +6,20 @@ import pytest
 import yaml
 
 from evomerge.compiler.genome_file import read_genomes
+from evomerge.evaluators.judge.question_file import questions_in
 from evomerge.genome.load import load_genome
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import NAMED
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.architecture import Architecture
 from evomerge.optimizers import OPTIMIZERS
+from tests.judge.judge_files import judge_evaluator, write_rows
 
 ROOT = Path(__file__).parents[1]
 GENOMES = sorted(ROOT.glob("genomes/*.yml"))
 RECIPES = sorted(ROOT.glob("recipes/*.yml"))
-TASK_FOLDERS = sorted(path for path in (ROOT / "tasks").iterdir() if path.is_dir())
+TASK_FOLDERS = sorted({path.parent for path in (ROOT / "tasks").glob("*/*.yaml")})
+QUESTIONS = sorted(ROOT.glob("tasks/judge/question_*.jsonl"))
 
 LLAMA_SHAPED = Architecture(
     "LlamaForCausalLM",
@@ -105,6 +108,20 @@ def test_tasks_are_found_by_lm_eval(folder):
     files = [path for path in folder.glob("*.yaml") if "task:" in path.read_text(encoding="utf-8")]
     assert files
     assert len(manager.all_subtasks) + len(manager.all_groups) == len(files)
+
+
+@pytest.mark.parametrize("path", QUESTIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("is_contest", [False, True], ids=["rated", "compared"])
+def test_ten_questions_are_ready_for_a_judge(path, is_contest, tmp_path):
+    questions = questions_in(str(path))
+    said = [{"question_id": one.name, "choices": [{"turns": one.turns}]} for one in questions]
+    opponent = {"opponent": str(write_rows(tmp_path / "o.jsonl", said))} if is_contest else {}
+    prompts = ROOT / "tasks" / "judge" / "judge_prompts.jsonl"
+    settings = {"questions": str(path), "prompts": str(prompts), "model": "m", "probe": False}
+    own = {**settings, **opponent, "base_url": "http://localhost/v1"}
+    evaluator = judge_evaluator({"judge": own})
+    assert evaluator.facts()[0].n_documents == len(questions) == 10
+    assert [one.severity.value for one in evaluator.findings()] == ["note"]
 
 
 @pytest.mark.parametrize("path", GENOMES, ids=lambda path: path.stem)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from evomerge.checks.context import CheckContext
 from evomerge.checks.extremes import extreme_points
 from evomerge.foundations.findings import Finding, note, warning
+from evomerge.recipe.accounting import accounts_of, possible_accounts, reading_key
 from evomerge.recipe.left_files import left_files_of
-from evomerge.recipe.tensor_account import TensorAccount, accounts_of
+from evomerge.recipe.tensor_account import TensorAccount
 
 
 def accounted(context: CheckContext) -> Iterator[Finding]:
@@ -30,15 +31,15 @@ def left_files(context: CheckContext) -> Iterator[Finding]:
 
 
 def accounts(context: CheckContext) -> tuple[TensorAccount, ...]:
-    """The tensors of each model; none without a space, or where it varies what a merge reads.
+    """The tensors of each model; none without a space.
 
-    Which layers and models such a space leaves out is another matter in every trial, and its
-    export says it.
+    Which layers and models a space leaves out that varies them is another matter in every trial,
+    and its export says it.
     """
     merge_space = context.merge_space
     if merge_space is None:
         return ()
     recipes = [*map(merge_space.recipe, extreme_points(merge_space.space))]
-    if len({recipe.structure_key for recipe in recipes}) > 1:
-        return ()
+    if len(set(map(reading_key, recipes))) > 1:
+        return tuple(possible_accounts(context.models))
     return tuple(accounts_of(recipes[0], context.models))

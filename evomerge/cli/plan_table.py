@@ -81,7 +81,7 @@ def check_data(
     if compiled is not None and plan is not None:
         space = compiled.merge_space.space
         data["merge_space"] = compiled.merge_space.name
-        data["tensors"] = [_account_data(one) for one in accounts(compiled.context)]
+        data["tensors"] = [one.data for one in accounts(compiled.context)]
         data["space"] = to_data(space)
         data["plan"] = _plan_data(plan, measured)
         data["recipe"] = compiled.merge_space.recipe(space.decode(space.initial)).config
@@ -225,19 +225,11 @@ def _seconds(seconds: float) -> str:
 
 def _account(one: TensorAccount) -> dict[str, Cell]:
     """A model's row; why which are not merged is said above, among the notes."""
+    merged, carried_over, left_out = one.numbers
     return {
         "model": one.model,
-        "merged": f"{len(one.merged):,}",
-        "carried over": f"{len(one.carried_over):,}" if one.carried_over else "",
-        "left out": f"{len(one.left_out):,}" if one.left_out else "",
-    }
-
-
-def _account_data(one: TensorAccount) -> dict[str, Any]:
-    """Every name, with the reason where it is not merged."""
-    return {
-        "model": one.model,
-        "merged": sorted(one.merged),
-        "carried_over": dict(one.carried_over),
-        "left_out": dict(one.left_out),
+        "merged": "" if one.is_by_trial else merged,
+        "by trial": merged if one.is_by_trial else "",
+        "carried over": carried_over,
+        "left out": left_out,
     }

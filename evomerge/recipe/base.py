@@ -31,6 +31,25 @@ class Command:
     arguments: tuple[str, ...]
 
 
+def none_dropped(architecture: str, name: str) -> str:
+    """Of a merge that reaches its model with every tensor."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A merge that a model is made of.
+
+    Attributes:
+        document: It, as mergekit reads it.
+        dropped: From the models' architecture and a tensor's name to why it reaches the model no
+            more; empty where it does.
+    """
+
+    document: Document
+    dropped: Callable[[str, str], str] = none_dropped
+
+
 class RecipeKind(ABC):
     """What recipes of one kind have in common; it is never made.
 
@@ -41,14 +60,12 @@ class RecipeKind(ABC):
         unbuilt: Why no command of mergekit builds it; empty where one does.
         program: The command of mergekit that makes its model; empty where none does.
         is_stage: Whether mergekit-multi makes it for other merges.
-        keeps_merges_whole: Whether it is one model, with every tensor that its last merge makes.
     """
 
     key: ClassVar[str]
     unbuilt: ClassVar[str] = ""
     program: ClassVar[str] = ""
     is_stage: ClassVar[bool] = True
-    keeps_merges_whole: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -126,6 +143,11 @@ class RecipeKind(ABC):
     def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
         """What it calls the models that its merges make for one another, in order."""
         return ()
+
+    @classmethod
+    def uses(cls, config: Mapping[str, Any]) -> tuple[Use, ...]:
+        """The merges that its model is made of; those that are made for these are theirs to say."""
+        return (Use(cls.documents(config)[-1]),)
 
     @classmethod
     def dtype(cls, config: Mapping[str, Any]) -> str | None:

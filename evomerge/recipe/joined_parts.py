@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from evomerge.genome.model_names import ModelName
+from evomerge.recipe.base import Use
 from evomerge.recipe.moe import joined_in
+from evomerge.recipe.moe_outputs import why_dropped
 from evomerge.recipe.plain import Recipe
 
 
@@ -62,6 +66,21 @@ def parts_of(recipe: Recipe) -> tuple[Part, ...]:
         )
         for name in names
     )
+
+
+def uses_of(config: Mapping[str, Any]) -> tuple[Use, ...]:
+    """What a mixture is made of: the base without its MLPs, unless it is an expert too; the MLPs.
+
+    Args:
+        config: Of that kind.
+    """
+
+    def use(part: Part) -> Use:
+        is_expert = bool(part.experts or part.shared)
+        dropped = partial(why_dropped, joined_in(config), is_base=part.is_base, is_expert=is_expert)
+        return Use(part.recipe.config, dropped)
+
+    return tuple(map(use, parts_of(Recipe(config))))
 
 
 def _name(value: Any) -> ModelName:

@@ -42,7 +42,7 @@ def left_files_of(recipe: Recipe, models: Iterable[ModelFacts]) -> Iterator[Left
         recipe: Of a kind whose model holds all that its merges make.
         models: Its sources.
     """
-    last = recipe.documents[-1] if recipe.documents and recipe.keeps_merges_whole else {}
+    last = recipe.documents[-1] if recipe.documents and recipe.is_stage else {}
     named = last.get("base_model")
     donor = ModelName.model_validate(named) if named else next(iter(recipe.models), None)
     has_own_tokens = bool(last.get("tokenizer") or last.get("tokenizer_source"))

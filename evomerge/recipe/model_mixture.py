@@ -27,7 +27,7 @@ from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.misfit import KeyPath
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
-from evomerge.recipe.base import Document, Hear, RecipeKind
+from evomerge.recipe.base import Document, Hear, RecipeKind, Use
 from evomerge.recipe.file import recipe_config
 from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS
 from evomerge.recipe.stage_names import stage_name
@@ -40,7 +40,6 @@ class ModelMixture(RecipeKind):
     """Members, each a model or a merge, and their weights."""
 
     key = MEMBERS
-    keeps_merges_whole: ClassVar[bool] = False
     unbuilt: ClassVar[str] = "a mixture is several models side by side, and no merge of them"
     is_stage: ClassVar[bool] = False
 
@@ -79,6 +78,11 @@ class ModelMixture(RecipeKind):
     def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
         """Each member as a merge."""
         return tuple(map(_document, config[MEMBERS]))
+
+    @classmethod
+    def uses(cls, config: Mapping[str, Any]) -> tuple[Use, ...]:
+        """Each member as a merge: all of them answer."""
+        return tuple(map(Use, cls.documents(config)))
 
     @classmethod
     def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:

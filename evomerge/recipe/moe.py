@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
-from evomerge.recipe.base import Command, Document, Hear, RecipeKind
+from evomerge.recipe.base import Command, Document, Hear, RecipeKind, Use
 from evomerge.recipe.file import heard, recipe_config
 from evomerge.recipe.keys import Ignored, entries, unknown_keys
 from evomerge.recipe.moe_outputs import GateMode
@@ -50,7 +50,6 @@ class Moe(RecipeKind):
     key = "moe"
     program = "mergekit-moe"
     is_stage = False
-    keeps_merges_whole = False
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:
@@ -131,6 +130,13 @@ class Moe(RecipeKind):
     def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The names of the merges."""
         return tuple(merge["name"] for merge in config["merges"])
+
+    @classmethod
+    def uses(cls, config: Mapping[str, Any]) -> tuple[Use, ...]:
+        """Its parts: the base without MLPs, the experts without anything else."""
+        from evomerge.recipe.joined_parts import uses_of  # which stands upon this module
+
+        return uses_of(config)
 
     @classmethod
     def dtype(cls, config: Mapping[str, Any]) -> str | None:

@@ -6,13 +6,15 @@ word.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 GateMode = Literal["hidden", "hidden_avg", "hidden_last", "cheap_embed", "random", "uniform_random"]
 OutputName = Literal["mixtral", "deepseek", "qwen", "qwen3"]
 
+_LAYER = re.compile(r"(?:^|\.)layers\.\d{1,9}\.")
 _ATTENTION = ("q_proj", "k_proj", "v_proj")
 _PLAIN = frozenset(
     {
@@ -103,6 +105,32 @@ def lacks_biases(output: str, tensors: Collection[str]) -> bool:
     """
     there = {name.partition("{layer}.")[2] for name in tensors}
     return any(name.endswith(".bias") for name in OUTPUTS[output].takes - there)
+
+
+def why_dropped(
+    joined: Mapping[str, Any], architecture: str, name: str, *, is_base: bool, is_expert: bool
+) -> str:
+    """Why mergekit-moe does not take a tensor of a model; empty where it does.
+
+    Args:
+        joined: What it reads.
+        architecture: Of the model.
+        name: Of the tensor.
+        is_base: Whether the model is the base.
+        is_expert: Whether it is an expert, shared or not.
+    """
+    in_layer = _LAYER.split(name, maxsplit=1)[1:]
+    is_mlp = bool(in_layer) and in_layer[0].startswith("mlp.")
+    if is_mlp and not is_expert:
+        return "mergekit-moe takes MLPs of experts alone"
+    if not is_mlp and not is_base:
+        return "mergekit-moe takes all but the MLPs from the base"
+    shared = [bool(one.get("positive_prompts")) for one in joined.get("shared_experts") or ()]
+    mode = joined.get("gate_mode", "hidden")
+    output = output_of(architecture, joined.get("architecture"), shared, mode)
+    if output is None or not in_layer or in_layer[0] in OUTPUTS[output].takes:
+        return ""
+    return f"mergekit-moe makes {output} of it, which has no such tensor"
 
 
 def _prompts_fit(output: Output, shared: Sequence[bool], gate_mode: str) -> bool:

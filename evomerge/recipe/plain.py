@@ -11,7 +11,7 @@ from typing import Any
 from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe import RECIPE_KINDS, walk
-from evomerge.recipe.base import Command, Document, RecipeKind
+from evomerge.recipe.base import Command, Document, RecipeKind, Use
 
 PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
@@ -115,9 +115,9 @@ class Recipe:
         return self._kind.dtype(self.config)
 
     @property
-    def keeps_merges_whole(self) -> bool:
-        """Whether it is one model, with every tensor that its last merge makes."""
-        return self._kind.keeps_merges_whole
+    def uses(self) -> tuple[Use, ...]:
+        """The merges that its model is made of; those that are made for these are theirs to say."""
+        return self._kind.uses(self.config)
 
     @property
     def drawn(self) -> tuple[str, ...]:

@@ -29,9 +29,10 @@ from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.inspect import read_model
 from evomerge.models.shared_layers import describe
+from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.tensor_account import accounts_of
 from tests.merging.built import SEED, build_in_process
+from tests.merging.layouts import recipe_config
 from tests.tiny_vision_models import tiny_vision_family
 
 KINDS = ("qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3", "llava")
@@ -78,6 +79,16 @@ def test_all_parts_equal_the_build_and_are_overwritten_in_place(
     merger.merge(Recipe(task_arithmetic(family(kind), 0.9)))  # its values must not remain
     assert merger.homes is not None
     assert_is_built(task_arithmetic(family(kind), 0.4), merger, tmp_path / "built")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("method", sorted(METHODS_KNOWN))
+def test_every_method_equals_the_build(
+    family: Family, tmp_path: Path, method: str, kind: str
+) -> None:
+    recipe = recipe_config(method, "models", family(kind), dtype="float32", out_dtype="bfloat16")
+    assert_is_built(recipe, ResidentMerger(merge_seed=SEED), tmp_path / "built")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,8 +9,7 @@ from evomerge.models.facts import ModelFacts, TensorFacts
 from tests.contract.merge_space_cases import CASES, build
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}
-# Their trials read other layers or models, or are no one model.
-_SILENT = ("layers", "soup", "slerp_pairs", "mixture", "moe")
+_BY_TRIAL = ("layers", "soup", "slerp_pairs")  # whose trials read other layers or models
 GENOME = Genome.model_validate(  # of which nothing is read here
     {"genome": {"models": ["a", "b"], "merge_method": "linear"}, "tasks": ["any"]}
 )
@@ -38,10 +37,21 @@ def test_what_no_trial_merges_is_a_note_per_model_and_reason():
     assert {*accounts(context)[0].merged} == {"model.norm.weight"}
 
 
-def test_a_space_that_varies_what_is_read_says_nothing_of_all_its_trials():
+def test_every_space_accounts_for_its_models():
+    """Which of them, or of their layers, a trial reads is told of it alone."""
     for name, case in CASES.items():
-        context, space = context_of(name, "model.norm.weight"), build(case).name
+        context, space = context_of(name, "model.norm.weight", "score.weight"), build(case).name
         found = accounts(context)
-        assert not found or space not in _SILENT, name
-        assert found or space != "parameters", name
-        assert not [*accounted(context)], name
+        assert len(found) == len(context.models), name
+        assert all(account.left_out.get("score.weight") for account in found), name
+        assert {account.is_by_trial for account in found} == {space in _BY_TRIAL}, name
+        if space != "moe":  # whose experts give their MLPs
+            assert all(account.merged == {"model.norm.weight"} for account in found), name
+
+
+def test_experts_that_are_merged_give_their_mlps():
+    names = ("model.norm.weight", "model.layers.0.mlp.up_proj.weight")
+    case = next(name for name, case in CASES.items() if build(case).name == "moe")
+    merged = {account.model: account.merged for account in accounts(context_of(case, *names))}
+    assert frozenset(names[1:]) in merged.values()
+    assert any(names[0] in found for found in merged.values())

@@ -11,10 +11,10 @@ from safetensors import safe_open
 
 from evomerge.genome.model_names import ModelName
 from evomerge.merging.build import build
-from evomerge.models.facts import ModelFacts, TensorFacts
+from evomerge.models.facts import AdapterFacts, ModelFacts, TensorFacts
 from evomerge.models.inspect import read_model
+from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.tensor_account import accounts_of
 from tests.tiny_models import tiny_family, tiny_model
 
 EXTRA = (
@@ -98,10 +98,16 @@ def test_layers_and_ends_that_no_slice_reads_are_named(folders, models):
     assert not third.merged
     (sentence,) = third.sentences
     assert sentence == (
-        f"21 tensors of {folders[2]} are left out: the recipe reads only its configuration and "
-        "tokens (lm_head.weight, model.embed_tokens.weight, model.layers.0.input_layernorm.weight, "
+        f"21 tensors of {folders[2]} are left out: the recipe does not name this model "
+        "(lm_head.weight, model.embed_tokens.weight, model.layers.0.input_layernorm.weight, "
         "...)"
     )
+
+
+def test_a_model_that_gives_tokens_alone_is_told_so(folders, models):
+    config = {**stack((folders[0], (0, 2))).config, "tokenizer_source": str(folders[2])}
+    *_, third = accounts_of(Recipe(config), models)
+    assert {*third.left_out.values()} == {"the recipe reads only its configuration and tokens"}
 
 
 def test_a_tensor_beside_the_one_that_mergekit_takes_is_left_out():
@@ -134,3 +140,116 @@ def test_experts_that_mergekit_joins_are_merged():
     (account,) = accounts_of(whole(["m"]), [model])
     assert account.merged == {*names}
     assert {*account.left_out} == {"more.weight"}
+
+
+def stages(*documents, last):
+    named = [{"name": f"stage-{index}", **one} for index, one in enumerate(documents)]
+    return Recipe({"stages": [*named, last]})
+
+
+def test_what_a_stage_makes_counts_as_far_as_a_later_one_reads_it(folders, models):
+    first = stack((folders[0], (0, 2)), (folders[1], (1, 2))).config
+    name = stages(first, last=first).made[0]
+    slices = [
+        {"sources": [{"model": str(folders[2]), "layer_range": [0, 1]}]},
+        {"sources": [{"model": name, "layer_range": [1, 3]}]},
+    ]
+    recipe = stages(first, last={"merge_method": "passthrough", "slices": slices})
+    one, two, three = accounts_of(recipe, models)
+    assert layers_in(one.merged) == {1}
+    assert "model.embed_tokens.weight" in one.left_out
+    assert layers_in(two.merged) == {1}
+    assert "lm_head.weight" in two.merged
+    assert layers_in(three.merged) == {0}
+    assert "lm_head.weight" in three.left_out
+    for account, model in zip((one, two, three), models, strict=True):
+        assert {*account.merged, *account.left_out} == model.tensors.keys()
+
+
+def layers_in(names):
+    return {int(name.split(".")[2]) for name in names if ".layers." in name}
+
+
+def test_all_members_of_a_mixture_are_used(folders, models):
+    members = [
+        {"model": str(folders[0]), "weight": 0.5},
+        {"recipe": whole(folders[1:]).config, "weight": 0.5},
+    ]
+    for account, model in zip(
+        accounts_of(Recipe({"mixture": members}), models), models, strict=True
+    ):
+        assert account.merged == model.tensors.keys()
+
+
+def test_experts_of_a_mixture_give_their_mlps_and_the_base_the_rest(folders, models):
+    merge = {"name": stages(whole(folders).config, last={}).made[0], **whole(folders[1:]).config}
+    joined = {
+        "base_model": str(folders[0]),
+        "gate_mode": "random",
+        "experts": [{"source_model": merge["name"]}, {"source_model": str(folders[1])}],
+    }
+    base, *experts = accounts_of(Recipe({"merges": [merge], "moe": joined}), models)
+    mlps = {name for name in models[0].tensors if ".mlp." in name}
+    assert base.merged == models[0].tensors.keys() - mlps
+    assert {*base.left_out.values()} == {"mergekit-moe takes MLPs of experts alone"}
+    for account in experts:
+        assert account.merged == mlps
+        assert {*account.left_out.values()} == {"mergekit-moe takes all but the MLPs from the base"}
+
+
+def test_biases_that_mergekit_moe_drops_are_left_out():
+    names = ("model.layers.0.mlp.up_proj.bias", "model.layers.0.self_attn.q_proj.bias")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_hidden_layers": 1,
+        "attention_bias": True,
+    }
+    tensors = dict.fromkeys((*names, "model.norm.weight"), TensorFacts((1,), "F32", 4))
+    model = ModelFacts(name="m", reference="m", tensors=tensors, config=config)
+    joined = {"base_model": "m", "gate_mode": "random", "experts": [{"source_model": "m"}] * 2}
+    (account,) = accounts_of(Recipe({"merges": [], "moe": joined}), [model])
+    assert account.merged == {"model.norm.weight"}
+    assert {*account.left_out} == {*names}
+
+
+def test_an_adapter_goes_with_the_tensors_that_it_changes(folders, models):
+    prefix = "base_model.model.model.layers"
+    adapter = AdapterFacts(
+        name="expert",
+        tensors=dict.fromkeys(
+            (
+                *(
+                    f"{prefix}.{i}.self_attn.q_proj.lora_{one}.weight"
+                    for i in (0, 1)
+                    for one in "AB"
+                ),
+                f"{prefix}.9.self_attn.q_proj.lora_A.weight",
+                "base_model.model.lm_head.modules_to_save.weight",
+                "base_model.model.model.embed_tokens.lora_embedding_A",
+            ),
+            TensorFacts((1,), "F32", 4),
+        ),
+    )
+    reference = f"{folders[0]}+expert"
+    model = replace(models[0], reference=reference, name=reference, adapter=adapter)
+    slices = [{"sources": [{"model": reference, "layer_range": [0, 1]}]}]
+    recipe = Recipe({"merge_method": "passthrough", "slices": slices})
+    _, account = accounts_of(recipe, [model])
+    assert account.model == "expert"
+    assert {name.removeprefix("base_model.model.") for name in account.merged} == {
+        "model.layers.0.self_attn.q_proj.lora_A.weight",
+        "model.layers.0.self_attn.q_proj.lora_B.weight",
+        "lm_head.modules_to_save.weight",
+        "model.embed_tokens.lora_embedding_A",
+    }
+    assert {*account.left_out.values()} == {
+        "the recipe reads no such layer of this model",
+        "it changes no tensor of its model",
+    }
+    summed = {"path": str(folders[0]), "lora": "adapters/factors-0123456789abcdef"}
+    own = {"model": {"model": summed["path"], "lora": summed["lora"]}, "layer_range": [0, 2]}
+    recipe = Recipe({"merge_method": "passthrough", "slices": [{"sources": [own]}]})
+    of_model, account = accounts_of(recipe, [model])
+    assert of_model.merged == models[0].tensors.keys()
+    assert len(account.left_out) == 1

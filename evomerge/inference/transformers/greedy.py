@@ -186,7 +186,7 @@ class GreedyDecoder:
         self._n_slots = min(limits.n_slots, len(rows))
         self._prompt_tokens = limits.prompt_tokens
         self._n_stem = 0 if stem is None else stem.get_seq_length()
-        n_layers = module.config.num_hidden_layers
+        n_layers = module.config.get_text_config().num_hidden_layers
         stems: Sequence[Any] = [None] * n_layers if stem is None else stem.layers
         shape = (self._n_slots, len(rows[0]) + max_tokens)
         self._layers = [SlotLayer(limits.memory, i, shape, own) for i, own in enumerate(stems)]

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 # Model types whose shared scores are tested against plain rows; a test goes through all of them.
 SHARED = frozenset({"gemma2", "gpt_neox", "llama", "mistral", "qwen2"})
+# The same of models that see, by the type of the whole -> those of its language model.
+SEEING = {
+    "gemma3": frozenset({"gemma3_text"}),
+    "llava": SHARED,
+    "mistral3": SHARED,
+    "qwen2_5_vl": frozenset({"qwen2_5_vl_text"}),
+    "qwen3_vl": frozenset({"qwen3_vl_text"}),
+}
 _ATTENTION = ("eager", "sdpa")  # others read no mask of four dimensions
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _VARYING_ROPE = ("dynamic", "longrope")  # angles that depend on the longest row of a pass
@@ -34,9 +42,10 @@ def may_share(module: PreTrainedModel) -> bool:
 
 def _obstacle(module: PreTrainedModel) -> str:
     """Why a model's rows are computed one by one, "" where they need not be."""
-    config = module.config
-    if config.model_type not in SHARED:
-        return f"model type {config.model_type!r} is not among {', '.join(sorted(SHARED))}"
+    whole, config = module.config.model_type, module.config.get_text_config()
+    tested = SHARED if whole == config.model_type else SEEING.get(whole, frozenset())
+    if config.model_type not in tested:
+        return f"model type {whole!r} is not among {', '.join(sorted({*SHARED, *SEEING}))}"
     attention = getattr(config, "_attn_implementation", None)
     if attention not in _ATTENTION:
         return f"attention {attention!r} is not among {', '.join(_ATTENTION)}"
@@ -65,8 +74,9 @@ def attention_masks(
         visible: Which keys each query may see, shape (rows, queries, keys).
         distance: Positions from key to query, same shape.
     """
-    window = getattr(module.config, "sliding_window", None)
-    kinds = set(getattr(module.config, "layer_types", None) or ())
+    config = module.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
     if window is None or kinds == {_FULL}:
         return _additive(visible, module.dtype)
     near = _additive(visible & (distance < window), module.dtype)
