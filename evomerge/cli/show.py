@@ -76,7 +76,7 @@ def show(
 def _tell_answers(run: RecordedRun, trial_id: int, *, as_json: bool) -> None:
     from rich.console import Console
 
-    from evomerge.cli.answers import answers_data, draw_answers
+    from evomerge.cli.answer_table import answers_data, draw_answers
     from evomerge.cli.written import print_json
 
     documents = answers_data(run, trial_id)
