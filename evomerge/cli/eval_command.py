@@ -99,9 +99,11 @@ def evaluate(
     with kept_log():
         from evomerge.compiler.eval_plan import eval_plan
         from evomerge.foundations.creating import refuse_inside_needed, refuse_occupied
+        from evomerge.run.ledger.run_folder import refuse_of_run
 
         if output is not None:
             _refuse_read(output, (*models, str(given.genome)))
+            refuse_of_run(output)
             refuse_occupied(output, force=force)
         try:
             plan = eval_plan(models, given, permissions, lambda finding: say(str(finding)))

@@ -92,6 +92,7 @@ def _write_recipes(
         refuse_occupied,
         refuse_occupied_folder,
     )
+    from evomerge.run.ledger.run_folder import refuse_of_run
 
     is_one = may_be_one and len(exports) == 1
     if not is_one and output is None:
@@ -106,6 +107,7 @@ def _write_recipes(
         for place in filter(None, (job.file, job.folder)):
             refuse_inside_needed(place, job.export.sources)
         for path in filter(None, job.texts):
+            refuse_of_run(path)
             refuse_occupied(path, force=True)
         if job.folder is not None:
             refuse_occupied_folder(job.folder, force=force, needed=job.export.sources)

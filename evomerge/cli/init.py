@@ -85,7 +85,9 @@ def init(
     from evomerge.compiler.starter import start
     from evomerge.foundations.creating import refuse_occupied
     from evomerge.foundations.library_log import kept_log
+    from evomerge.run.ledger.run_folder import refuse_of_run
 
+    refuse_of_run(file)
     refuse_occupied(file, force=force)
     try:
         with kept_log():

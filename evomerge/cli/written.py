@@ -27,7 +27,11 @@ def write_result(text: str, output: Path | None, *, force: bool = False) -> None
     """
     if output is None:
         click.echo(text, nl=False)
-    elif create(output, text, force=force):
+        return
+    from evomerge.run.ledger.run_folder import refuse_of_run
+
+    refuse_of_run(output)
+    if create(output, text, force=force):
         say(f"wrote {one_name(output)}")
     else:
         say(f"{one_name(output)} holds this already")

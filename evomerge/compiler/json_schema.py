@@ -25,11 +25,11 @@ def genome_schema() -> dict[str, Any]:
     """JSON schema (2020-12) of a genome file."""
     schema = Genome.model_json_schema()
     definitions = schema["$defs"]
+    definitions |= _task(definitions["Task"])  # some blocks of which have models in them
     definitions["Setting"]["oneOf"] = [_given(kind) for kind in _KINDS]
     definitions["ParameterSettings"] = _settings(definitions["ParameterSettings"])
     definitions["ModelName"] = _model_name(definitions["ModelName"])
     definitions["Source"] = {"anyOf": [_ref("ModelName"), definitions["Source"]]}
-    definitions |= _task(definitions["Task"])
     definitions["EvaluationBlock"]["properties"]["backend"]["enum"] = sorted(ENGINES)
     links = sorted(set(OPTIMIZERS) - {"auto"})  # which is a chain itself
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -28,14 +27,14 @@ from evomerge.evaluators.asking.asking_kind import (
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionSetSettings, question_set
-from evomerge.evaluators.reward_model import Reward, RewardModelPlace, reward_model
+from evomerge.evaluators.reward_model import Reward, reward_model
+from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.errors import EvomergeError
-from evomerge.foundations.findings import Finding, error, note
+from evomerge.foundations.findings import Finding, error
 from evomerge.genome.block import Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import Task
-from evomerge.models.facts import ModelFacts
 
 _CLASSIFIES = "ForSequenceClassification"
 
@@ -109,15 +108,7 @@ class Rewarded(AskingKind[str]):
         score = Measure("score", True, low, high, _SCORE.what)
         self._is_scaled = own.reward_range is not None or own.shape != "default"
         self.measures = (score, _REWARD, tokens) if self._is_scaled else (_REWARD, tokens)
-        allowed = around.permissions
-        self._judge = RewardModelPlace(
-            own.model.path,
-            own.model.revision,
-            own.device,
-            own.dtype,
-            allowed.trust_remote_code,
-            own.model.text in allowed.pickle,
-        )
+        self._judge = SideModel.allowed(own.model, own.device, own.dtype, around.permissions)
 
     def items(self) -> Iterator[Item[str]]:
         """See :meth:`AskingKind.items`."""
@@ -146,16 +137,14 @@ class Rewarded(AskingKind[str]):
 
     def room(self) -> Mapping[str, int]:
         """See :meth:`AskingKind.room`."""
-        if isinstance(self._facts, EvomergeError):
-            return {}
-        n_bytes = sum(one.n_bytes for one in self._facts.tensors.values())
-        return {f"reward model {self.settings.model.text}": n_bytes}
+        n_bytes = self._judge.n_bytes
+        return {f"reward model {self.settings.model.text}": n_bytes} if n_bytes else {}
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`: whether the reward model is one."""
-        facts = self._facts
+        facts = self._judge.facts
         if isinstance(facts, EvomergeError):
-            yield from (error(p.what, "model", p.fix) for p in facts.problems)
+            yield from self._judge.findings("model")
             return
         names = facts.config.get("id2label")
         n_labels = len(names) if names else facts.config.get("num_labels", 2)  # as transformers
@@ -173,20 +162,7 @@ class Rewarded(AskingKind[str]):
                 "model",
                 "Name a reward model with a single label.",
             )
-        if "auto_map" in facts.config and not self._judge.trust_remote_code:
-            yield error(
-                f"{facts.name} needs Python code of its own (auto_map)",
-                "model",
-                "Read the code, then give --trust-remote-code.",
-            )
-        if facts.pickles and not facts.has_safetensors and not self._judge.may_unpickle:
-            yield error(
-                f"{facts.name} has its weights in pickle files alone, which can run code",
-                "model",
-                f"Read docs/security.md, then give --allow-pickle {facts.name}.",
-            )
-        if facts.is_on_hub:
-            yield note(f"{facts.name} is not on this machine; it is downloaded", "model")
+        yield from self._judge.findings("model")
 
     def _score(self, reward: Reward) -> float:
         """The reward on its scale, with the length of the reply where that counts."""
@@ -202,16 +178,6 @@ class Rewarded(AskingKind[str]):
             "concise": (scaled + 1 - length) / 2,
         }
         return shaped[own.shape]
-
-    @cached_property
-    def _facts(self) -> ModelFacts | EvomergeError:
-        from evomerge.models.inspect import read_model
-
-        name = self.settings.model
-        try:
-            return read_model(name, may_unpickle=self._judge.may_unpickle)
-        except EvomergeError as unread:
-            return unread
 
 
 def _share(value: float, ends: tuple[float, float]) -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evomerge.evaluators.asking.asked import Outsider
+from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.errors import EvaluationError, RunError, why
 
 if TYPE_CHECKING:
@@ -24,27 +25,6 @@ TOKENS_OF_A_PASS = {"cpu": 2048}
 TOKENS_ELSEWHERE = 16384
 # Whatever torch and transformers raise on a model that they cannot load.
 _FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class RewardModelPlace:
-    """Which model, and how it is run.
-
-    Attributes:
-        path: Folder or Hub id.
-        revision: Of the Hub; None: the main branch.
-        device: ``auto`` for a GPU where there is one.
-        dtype: Of its weights; None: that of its files.
-        trust_remote_code: Whether it may bring its own code.
-        may_unpickle: Whether its weights may be read from pickle files.
-    """
-
-    path: str
-    revision: str | None = None
-    device: str = "auto"
-    dtype: str | None = None
-    trust_remote_code: bool = False
-    may_unpickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +47,7 @@ class RewardModel(Outsider):
         place: Which one.
     """
 
-    def __init__(self, place: RewardModelPlace) -> None:
+    def __init__(self, place: SideModel) -> None:
         self._place = place
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
         self._tokens = 0  # of a pass; 0: not known yet
@@ -123,44 +103,35 @@ class RewardModel(Outsider):
 
 
 @cache
-def reward_model(place: RewardModelPlace) -> RewardModel:
+def reward_model(place: SideModel) -> RewardModel:
     """The one of this process: tasks and splits that name the same share it."""
     return RewardModel(place)
 
 
-def _load(place: RewardModelPlace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(place: SideModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer.
 
     Raises:
         RunError: they cannot be loaded, or the model has no trained number.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from evomerge.models.quiet import quiet_transformers
 
-    device = place.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    given: dict[str, Any] = {
-        "revision": place.revision,
-        "trust_remote_code": place.trust_remote_code,
-    }
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(place.path, **given)
+            tokenizer = AutoTokenizer.from_pretrained(place.path, **place.source)
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 place.path,
-                dtype=place.dtype or "auto",
-                use_safetensors=None if place.may_unpickle else True,
+                **place.weights,
                 output_loading_info=True,
-                **given,
+                **place.source,
             )
         missing = sorted(report["missing_keys"])
         if missing or model.config.num_labels != 1:
             what = f"{missing[0]} is not among its weights" if missing else "it has several labels"
             raise ValueError(f"{what}, expected a reward model, which gives one number")
-        return model.to(device).eval(), tokenizer
+        return model.to(place.torch_device).eval(), tokenizer
     except (*_FAILURES, MemoryError) as error:
         what = f"the reward model cannot be loaded ({why(error)})"
         raise RunError(what, where=place.path) from error

@@ -35,10 +35,26 @@ SPACE_KEYS = frozenset(
     }
 )
 
+_NO_SEARCH = (
+    "a tokenizer has nothing to be searched: it says which token's row is taken, and how many rows "
+    "there are; weights between models belong under genome.parameters, with a filter"
+)
+
 
 def _none_below_one(value: Any) -> Any:
     """As mergekit-evolve reads it."""
     return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _is_search(value: Any) -> bool:
+    """Whether it says how a parameter varies."""
+    return isinstance(value, dict) and bool({"range", "integer", "choice"} & value.keys())
+
+
+def _not_searched(value: Any) -> Any:
+    if _is_search(value):
+        raise MisfitError(_NO_SEARCH)
+    return value
 
 
 class TokenizerBlock(Block):
@@ -46,9 +62,18 @@ class TokenizerBlock(Block):
 
     source: str = Field("union", description="`union`, `base`, or one of the models.")
     tokens: dict[str, Any] = Field(default_factory=dict, description="As mergekit's.")
-    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = Field(
-        None, description="As mergekit's."
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1), BeforeValidator(_not_searched)] | None = (
+        Field(None, description="As mergekit's.")
     )
+
+    @fits("tokens")
+    def _nothing_is_searched(self) -> Iterator[MisfitError]:
+        for token, settings in self.tokens.items():
+            for name, value in settings.items() if isinstance(settings, dict) else ():
+                inner = value if isinstance(value, dict) else {}
+                for key, one in ((name, value), *((f"{name}.{k}", v) for k, v in inner.items())):
+                    if _is_search(one):
+                        yield MisfitError(_NO_SEARCH, "tokens", token, *key.split("."))
 
 
 class SpaceBlock(Block):

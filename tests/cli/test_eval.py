@@ -97,6 +97,23 @@ def test_what_is_read_is_not_replaced(refused, tmp_path, monkeypatch):
     assert (tmp_path / "r.yml").read_text() == "mine"
 
 
+def test_what_a_run_reads_again_is_not_replaced(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["ledger.jsonl", "genome.yml", "best.yml", "documents/trial-00001-tasks.jsonl.gz"]
+    names += ["optimizer/columns/a.json"]
+    (tmp_path / "here").symlink_to("run")
+    for name in names:
+        file = tmp_path / "run" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    for name in names:
+        for folder in ("run", "here"):
+            (told,) = refused("model", "--tasks", "x", "-o", f"{folder}/{name}", "--force")
+            assert told.startswith(f"{folder}/{name}: belongs to a run, which would be lost.")
+    (tmp_path / "run" / "ledger.jsonl").unlink()
+    assert "belongs" not in str(refused("model", "--tasks", "x", "-o", "run/best.yml", "--force"))
+
+
 def test_a_model_is_not_written_into(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("a text")

@@ -13,10 +13,12 @@ from evomerge.evaluators.asking.asked import AskOther, AskText
 from evomerge.evaluators.asking.asking_kind import Around
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.reward import Rewarded
-from evomerge.evaluators.reward_model import Reward, RewardModel, RewardModelPlace
+from evomerge.evaluators.reward_model import Reward, RewardModel
+from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError, TrialTimeoutError
 from evomerge.foundations.findings import Severity
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from tests.evaluators.tiny_tasks import CHAT_TEMPLATE
@@ -68,14 +70,14 @@ def test_replies_are_read_together_as_each_is_alone(tmp_path, pad, template):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.chat_template = template
         tokenizer.save_pretrained(folder)
-    found = RewardModel(RewardModelPlace(str(folder))).answers(PAIRS, Deadline())
+    found = RewardModel(SideModel(ModelName(path=str(folder)))).answers(PAIRS, Deadline())
     assert [one.value for one in found] == pytest.approx(alone(folder, PAIRS, pad), rel=1e-4)
     assert len({round(one.value, 4) for one in found}) == len(PAIRS)
     assert found[2].n_tokens > found[0].n_tokens > found[1].n_tokens
 
 
 def test_passes_are_halved_where_memory_runs_out_and_the_deadline_is_looked_at(folder, monkeypatch):
-    judge = RewardModel(RewardModelPlace(str(folder)))
+    judge = RewardModel(SideModel(ModelName(path=str(folder))))
     whole = [one.value for one in judge.answers(PAIRS, Deadline())]
     model, _ = judge._opened()
     forward = type(model).forward
@@ -160,7 +162,7 @@ def test_what_is_no_reward_model_is_refused_by_check_and_when_it_is_loaded(tmp_p
         assert (finding.severity, finding.problem.where) == (Severity.ERROR, "model")
         assert told in str(finding)
         with pytest.raises(RunError, match=loading):
-            RewardModel(RewardModelPlace(str(place))).answers(PAIRS, Deadline())
+            RewardModel(SideModel(ModelName(path=str(place)))).answers(PAIRS, Deadline())
 
 
 def test_code_and_pickles_of_a_reward_model_are_refused_unless_they_are_allowed(folder, tmp_path):

@@ -44,14 +44,14 @@ def slices(model):
     return {"slices": [{"sources": [{"model": str(model), "layer_range": [0, 2]}]}]}
 
 
-def passthrough(adapter_sum, run_dir, out_dtype="float32"):
+def passthrough(adapter_sum, run_dir, out_dtype="float32", work_dtype="float32"):
     write_missing(run_dir, {file_of(adapter_sum.name): adapter_sum.text})
     recipe = Recipe(
         {
             "merge_method": "passthrough",
             **slices(adapter_sum.model.in_recipe),
             "base_model": adapter_sum.models[0].path,
-            "dtype": "float32",
+            "dtype": work_dtype,
             "out_dtype": out_dtype,
         }
     )
@@ -74,20 +74,22 @@ def test_the_written_adapter_is_the_sum_of_the_others_to_the_bit(tmp_path, dtype
 
 
 @pytest.mark.parametrize(
-    ("base_dtype", "dtype", "out_dtype", "settings"),
+    ("base_dtype", "dtype", "work_dtype", "out_dtype", "settings"),
     [
-        ("float32", "float32", "float32", {}),
-        ("bfloat16", "bfloat16", "bfloat16", {"use_rslora": True}),
-        ("bfloat16", "float32", "bfloat16", {}),
-        ("float16", "bfloat16", "float32", {}),
-        ("float32", "float16", "bfloat16", {"target_modules": ["k_proj", "down_proj"]}),
+        ("float32", "float32", "float32", "float32", {}),
+        ("bfloat16", "bfloat16", "float32", "bfloat16", {"use_rslora": True}),
+        ("bfloat16", "float32", "float32", "bfloat16", {}),
+        ("float16", "bfloat16", "float32", "float32", {}),
+        ("float32", "float16", "float32", "bfloat16", {"target_modules": ["k_proj", "down_proj"]}),
+        ("float32", "float32", "bfloat16", "float32", {}),
+        ("bfloat16", "float32", "bfloat16", "float32", {}),
     ],
 )
 def test_the_model_is_what_mergekit_and_peft_build_with_the_written_adapter(
-    tmp_path, base_dtype, dtype, out_dtype, settings
+    tmp_path, base_dtype, dtype, work_dtype, out_dtype, settings
 ):
     base, _, adapter_sum = experts(tmp_path, base_dtype=base_dtype, dtype=dtype, **settings)
-    recipe = passthrough(adapter_sum, tmp_path, out_dtype)
+    recipe = passthrough(adapter_sum, tmp_path, out_dtype, work_dtype)
     live = ResidentMerger().merge(recipe)
     plain = placed(recipe, tmp_path / "beside")
     out = build_in_process(plain.config, tmp_path / "out", lora_cache=tmp_path / "cache")
@@ -97,7 +99,8 @@ def test_the_model_is_what_mergekit_and_peft_build_with_the_written_adapter(
         tmp_path / "beside" / adapter_sum.name.partition("/")[2],
     ).merge_and_unload()
     for name, tensor in live.module.state_dict().items():
-        assert torch.equal(tensor, folded.state_dict()[name].to(tensor.dtype)), name
+        expected = folded.state_dict()[name].to(getattr(torch, work_dtype))
+        assert torch.equal(tensor, expected.to(tensor.dtype)), name
 
 
 def test_each_of_two_stages_is_built_with_its_own_sum(tmp_path):

@@ -114,10 +114,10 @@ class JudgeSettings(TaskSettings):
     completion_price: Annotated[Number, Field(ge=0, allow_inf_nan=False)] | None = Field(
         None, description="Of a million tokens of judgments."
     )
+    language: Languages = None
     probe: bool = Field(
         True, description="Whether `check` asks the server for a sign of life, which costs nothing."
     )
-    language: Languages = None
 
     @fits("prompt_price", "completion_price")
     def _both_prices(self) -> Iterator[MisfitError]:

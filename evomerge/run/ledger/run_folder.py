@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evomerge.evaluators.judge.kept_judgments import FOLDER as JUDGMENTS
-from evomerge.foundations.errors import LedgerError
-from evomerge.foundations.reading import is_file, is_folder, is_there, kind_of, listed, read_bytes
+from evomerge.foundations.errors import LedgerError, OccupiedError
+from evomerge.foundations.reading import (
+    is_file,
+    is_folder,
+    is_there,
+    kind_of,
+    listed,
+    read_bytes,
+    real_path,
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,11 @@ class RunFolder:
                     fix="Remove it.",
                 )
 
+    def holds(self, folder: Path) -> bool:
+        """Whether a folder is one in which this run keeps its files."""
+        kept = (self.path / "documents", self.judgments, self.front, self.optimizer)
+        return folder in kept and is_there(self.ledger)
+
     def documents(self, trial_id: int, split: str) -> Path:
         """Per-document results of one trial on one split."""
         return self.path / "documents" / f"trial-{trial_id:05d}-{split}.jsonl.gz"
@@ -130,3 +143,23 @@ class RunFolder:
                 where=str(self.path),
                 fix="Choose another folder with --run-dir, or move it away.",
             )
+
+
+def refuse_of_run(path: Path) -> None:
+    """Does nothing where a file is none that a run wrote and reads again.
+
+    Args:
+        path: What a user lets a command write, whatever is there now.
+
+    Raises:
+        OccupiedError: it is the ledger of a run, its genome or its winner, or lies in one of the
+            folders of a run.
+    """
+    real = real_path(path)
+    beside = RunFolder(real.parent)
+    is_own = real in (beside.ledger, beside.genome, beside.best)
+    inside = any(RunFolder(above.parent).holds(above) for above in real.parents)
+    if inside or (is_own and is_there(beside.ledger)):
+        raise OccupiedError(
+            "belongs to a run, which would be lost", where=str(path), fix="Choose another name."
+        )

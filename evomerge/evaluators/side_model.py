@@ -1,0 +1,110 @@
+"""A model beside the one that is scored: which it is, where it runs, and what keeps it from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.findings import Finding, error, note
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.model_names import ModelName
+from evomerge.models.facts import ModelFacts
+
+
+@dataclass(frozen=True)
+class SideModel:
+    """Which model, and how it is run.
+
+    Attributes:
+        name: As the genome has it.
+        device: ``auto`` for a GPU where there is one.
+        dtype: Of its weights; None: that of its files.
+        trust_remote_code: Whether it may bring its own code.
+        may_unpickle: Whether its weights may be read from pickle files.
+    """
+
+    name: ModelName
+    device: str = "auto"
+    dtype: str | None = None
+    trust_remote_code: bool = False
+    may_unpickle: bool = False
+
+    @classmethod
+    def allowed(
+        cls, name: ModelName, device: str, dtype: str | None, permissions: Permissions
+    ) -> SideModel:
+        """One that may do what the user allows."""
+        may_unpickle = name.text in permissions.pickle
+        return cls(name, device, dtype, permissions.trust_remote_code, may_unpickle)
+
+    @property
+    def path(self) -> str:
+        """Folder or Hub id."""
+        return str(self.name.path)
+
+    @property
+    def torch_device(self) -> str:
+        """Where it runs."""
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What transformers is told to load its files with, beside the path."""
+        return {"revision": self.name.revision, "trust_remote_code": self.trust_remote_code}
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """What it is told of the weights."""
+        return {
+            "dtype": self.dtype or "auto",
+            "use_safetensors": None if self.may_unpickle else True,
+        }
+
+    @cached_property
+    def facts(self) -> ModelFacts | EvomergeError:
+        """What its small files say, or why they do not."""
+        from evomerge.models.inspect import read_model
+
+        try:
+            return read_model(self.name, may_unpickle=self.may_unpickle)
+        except EvomergeError as unread:
+            return unread
+
+    @property
+    def n_bytes(self) -> int:
+        """Of its weights; 0 where nobody knows."""
+        if isinstance(self.facts, EvomergeError):
+            return 0
+        return sum(one.n_bytes for one in self.facts.tensors.values())
+
+    def findings(self, where: str) -> Iterator[Finding]:
+        """What keeps it from being loaded.
+
+        Args:
+            where: The key that names it.
+        """
+        facts = self.facts
+        if isinstance(facts, EvomergeError):
+            yield from (error(p.what, where, p.fix) for p in facts.problems)
+            return
+        if "auto_map" in facts.config and not self.trust_remote_code:
+            yield error(
+                f"{facts.name} needs Python code of its own (auto_map)",
+                where,
+                "Read the code, then give --trust-remote-code.",
+            )
+        if facts.pickles and not facts.has_safetensors and not self.may_unpickle:
+            yield error(
+                f"{facts.name} has its weights in pickle files alone, which can run code",
+                where,
+                f"Read docs/security.md, then give --allow-pickle {facts.name}.",
+            )
+        if facts.is_on_hub:
+            yield note(f"{facts.name} is not on this machine; it is downloaded", where)
