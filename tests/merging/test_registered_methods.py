@@ -252,6 +252,14 @@ def test_a_run_remembers_the_package_and_its_recipe_says_how_to_build(package, w
     assert "package my_methods: was sha256 " in told
 
 
+def test_a_recipe_alone_names_no_package(workplace, said):
+    recipe = recipe_of("models/base", "models/model_1")
+    (workplace / "recipe.yml").write_text(recipe.to_yaml())
+    tasks = ("--tasks", "tiny_search", "--task-search-path", "tasks")
+    told = said("eval", "recipe.yml", *tasks, "--allow-code", exit_code=2)
+    assert "recipe.yml: mergekit has no merge method 'my_merge'" in told
+
+
 @pytest.mark.slow
 def test_a_trial_is_verified_and_its_command_builds_the_same(package, workplace):
     package()
