@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from evomerge.nouns.section import Section
 from evomerge.optimizers import SECTIONS
+from evomerge.report.judged_section import judged_section
 from evomerge.report.lost_section import lost_section
 from evomerge.report.stages_section import stages_section
 from evomerge.report.steering_section import steering_section
@@ -29,5 +30,6 @@ def _sections(run: RecordedRun) -> Iterator[Make]:
     yield steering_section
     searched = {link.name for link in run.genome.optimizer.links}
     yield from (SECTIONS[name] for name in SECTIONS if name in searched)
+    yield judged_section
     yield tensors_section
     yield lost_section  # the last: it tells what the others met

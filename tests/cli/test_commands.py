@@ -116,6 +116,15 @@ def test_show_of_a_run_before_its_first_trial_says_so(evomerge, tmp_path, monkey
     assert evomerge("show", "run")[1].endswith("\nno trial yet\n")
 
 
+def test_show_what_a_trial_answered(evomerge, folder):
+    lines = evomerge("show", folder, "--answers", 0)[1].splitlines()
+    assert re.fullmatch(r"tasks, sort_search, document 0: acc [-.\d]+", lines[0])
+    told = json.loads(evomerge("show", folder, "--answers", 0, "--json")[1])
+    assert told[0].items() >= {"split": "tasks", "document": 0, "answer": None}.items()
+    code, _, err = evomerge("show", folder, "--answers", 99)
+    assert (code, "no trial 99" in err) == (1, True)
+
+
 def test_show_for_programs(evomerge, folder):
     content = json.loads(evomerge("show", folder, "--json")[1])
     assert len(content["trials"]) == content["n_trials"] == 16
