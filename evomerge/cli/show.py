@@ -28,7 +28,7 @@ _N_SHOWN = 10
     "--answers",
     metavar="TRIAL",
     type=click.IntRange(min=0),
-    help="What a trial answered to every document, in full.",
+    help="What a trial answered, document by document, and nothing else.",
 )
 @click.option(
     "--swarm",
@@ -74,14 +74,16 @@ def show(
 
 
 def _tell_answers(run: RecordedRun, trial_id: int, *, as_json: bool) -> None:
-    from evomerge.cli.answers import answer_lines, answers_of
-    from evomerge.cli.written import print_json, say
+    from rich.console import Console
 
+    from evomerge.cli.answer_table import answers_data, draw_answers
+    from evomerge.cli.written import print_json
+
+    documents = answers_data(run, trial_id)
     if as_json:
-        print_json(answers_of(run, trial_id))
+        print_json({"trial": trial_id, "documents": documents})
     else:
-        for line in answer_lines(run, trial_id):
-            say(line, err=False)
+        draw_answers(Console(highlight=False), documents, trial_id)
 
 
 def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:

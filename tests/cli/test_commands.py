@@ -116,15 +116,6 @@ def test_show_of_a_run_before_its_first_trial_says_so(evomerge, tmp_path, monkey
     assert evomerge("show", "run")[1].endswith("\nno trial yet\n")
 
 
-def test_show_what_a_trial_answered(evomerge, folder):
-    lines = evomerge("show", folder, "--answers", 0)[1].splitlines()
-    assert re.fullmatch(r"tasks, sort_search, document 0: acc [-.\d]+", lines[0])
-    told = json.loads(evomerge("show", folder, "--answers", 0, "--json")[1])
-    assert told[0].items() >= {"split": "tasks", "document": 0, "answer": None}.items()
-    code, _, err = evomerge("show", folder, "--answers", 99)
-    assert (code, "no trial 99" in err) == (1, True)
-
-
 def test_show_for_programs(evomerge, folder):
     content = json.loads(evomerge("show", folder, "--json")[1])
     assert len(content["trials"]) == content["n_trials"] == 16
@@ -157,6 +148,19 @@ def test_list_has_a_line_with_a_summary_for_every_name(evomerge, kind):
     for row in rows:
         assert row["name"] in out
         assert row.get("what it is", "-")
+
+
+def test_show_answers_of_a_trial_document_by_document(evomerge, folder):
+    code, out, _ = evomerge("show", folder, "--answers", "2", "--json")
+    told = json.loads(out)
+    assert (code, told["trial"]) == (0, 2)
+    first = told["documents"][0]
+    assert (first["split"], first["task"], first["document"]) == ("search", "sort_search", 0)
+    assert set(first["values"]) == {"acc,none"}
+    out = evomerge("show", folder, "--answers", "2")[1]
+    assert "what trial 2 answered" in out
+    assert out.count("twice_search") == 100
+    assert evomerge("show", folder, "--answers", "99")[0] == 1
 
 
 @pytest.mark.parametrize("kind", ["spaces", "evaluators"])

@@ -60,14 +60,13 @@ def test_lm_eval_perplexity_and_a_judge_steer_one_search(workplace):
         shown = evomerge("show", run).stdout
         told = json.loads(evomerge("show", run, "--json").stdout)
         in_full = evomerge("show", run, "--answers", "0").stdout
-    assert "judges: what trial" in shown
-    assert "tasks, answers, document 2: rating" in in_full
-    assert "\n[judgment: " in in_full
+    assert "judges: what their judgments took" in shown
+    assert "[judgment: " in in_full
     assert set(judge.answered.values()) == {1}
-    asked = told["judged"]["asked"]
+    asked = told["judgments"]["asked"]
     assert asked["n_judgments"] == len(judge.answered)
     assert asked["cost"] == pytest.approx(len(judge.answered) * 340 / 1e6)
-    assert [one["trial"] for one in told["judged"]["trials"]] == [*range(len(told["trials"]))]
+    assert [one["trial"] for one in told["judgments"]["trials"]] == [*range(len(told["trials"]))]
     assert "Rating: [[" in (workplace / "out" / "report.html").read_text()
 
 
