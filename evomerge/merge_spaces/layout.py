@@ -129,8 +129,8 @@ def _no_groups(architecture: Architecture) -> GenomeError:
     return GenomeError(
         f"{architecture.name} has several parts ({parts}), each with layers of its own",
         where="genome.granularity",
-        fix=f"Add `modules: {{{architecture.language}: {{}}}}` to search that one, all others as they"
-        " are, or name more parts there.",
+        fix=f"Add `modules: {{{architecture.language}: {{}}}}` to search that one alone, or name"
+        " more parts there.",
     )
 
 
