@@ -167,6 +167,8 @@ def test_the_files_of_a_command_are_part_of_what_scores_stand_on(live_model, tmp
     task = {"command": ["sh", "-c", "echo 1", "judge.py"]}
     before, again = made(task), made(task)
     (key,), _ = before.prepare(), again.prepare()
+    (finding,) = before.findings()
+    assert "its rows of forward passes are not counted" in str(finding)
     assert key.task == "sh -c echo 1 judge.py"
     assert before.identity() == again.identity()
     (tmp_path / "judge.py").write_text(JUDGE + "\n")
