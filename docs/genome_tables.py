@@ -228,7 +228,8 @@ def kinds() -> Iterator[str]:
     for name in EVALUATORS:
         own = EVALUATORS[name].Settings.model_fields
         if own:
-            yield from ("", f"Under `{name}:`, or the first of these alone as a text:", "")
+            short = "list" if type_name(next(iter(own.values())).annotation) == "list" else "text"
+            yield from ("", f"Under `{name}:`, or the first of these alone as a {short}:", "")
             yield from ("| key | type | default | meaning |", "|---|---|---|---|")
         for key, field in own.items():
             cells = (type_name(field.annotation), default(field), field.description or "")

@@ -135,12 +135,9 @@ EXPERTS = """\
 
 
 @pytest.mark.parametrize("expert", ["{model: {stage: sums}}", "{models: [{stage: sums}, c]}"])
-def test_what_a_stage_finds_is_no_expert(problems, expert):
+def test_what_a_stage_finds_may_be_an_expert_or_merged_into_one(read, expert):
     text = FILE[: FILE.index("    genome:\n")] + EXPERTS.replace("EXPERT", expert)
-    assert problems(text) == [
-        "g.yml:10: stages[1].genome.models[0]: mergekit-moe joins models and merges of models, got "
-        "stage sums. Build what the stage finds, and name its folder in a genome of its own."
-    ]
+    assert read(text).stages[1].uses == ("sums",)
 
 
 def test_a_stage_may_be_named_in_the_settings_of_a_space(read, problems):

@@ -44,6 +44,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "gemma2": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
     "qwen3": {**_GATED, "head_dim": 8},  # asked for by name only, as is:
     "granite": _GATED,
+    "gemma3_text": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
 }
 
 

@@ -69,9 +69,10 @@ def architectures(context: CheckContext) -> Iterator[Finding]:
 def _fix_for_parts(*models: ModelFacts) -> str:
     has_parts = ["text_config" in model.config for model in models]
     if any(has_parts) and not all(has_parts):
+        text, whole = sorted(models, key=lambda model: "text_config" in model.config)
         return (
-            "mergekit-yaml merges no text model into one that sees. Save the language model of the"
-            " latter alone and merge that, or put the text model's tensors into a copy of it."
+            "mergekit merges no text model into one that sees: merge a copy of the latter with its"
+            f" weights, `evomerge graft {text.name} {whole.name} -o FOLDER`."
         )
     return "Merge models of one architecture."
 

@@ -81,6 +81,7 @@ RULES = Rules(
     "unread_settings:base_among_models",
     "unread_settings:ignored_parameters",
     "unknown_methods:unknown_method",
+    "unknown_methods:refused_merges",
     "unread_settings:unknown_trackers",
     "unread_settings:executor",
     "task_rules:documents",

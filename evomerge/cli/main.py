@@ -35,6 +35,7 @@ COMMANDS = {
     "eval": "evomerge.cli.eval_command:evaluate",
     "verify": "evomerge.cli.verify_command:verify",
     "check": "evomerge.cli.check:check",
+    "graft": "evomerge.cli.graft_command:graft",
     "list": "evomerge.cli.listing:list_names",
     "schema": "evomerge.cli.schema_command:schema",
     "doctor": "evomerge.cli.doctor:doctor",

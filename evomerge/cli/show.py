@@ -25,6 +25,12 @@ _N_SHOWN = 10
 @click.option("--last", type=click.IntRange(min=1), help="The last so many trials, not the best.")
 @click.option("--failed", is_flag=True, help="The failed trials and why.")
 @click.option(
+    "--answers",
+    metavar="TRIAL",
+    type=click.IntRange(min=0),
+    help="What a trial answered, document by document, and nothing else.",
+)
+@click.option(
     "--swarm",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -36,6 +42,7 @@ def show(
     run_folder: Path,
     last: int | None,
     failed: bool,
+    answers: int | None,
     swarm: Path | None,
     force: bool,
     as_json: bool,
@@ -48,7 +55,9 @@ def show(
     run = load_run(run_folder)
     if swarm is not None:
         _write_swarm(run, swarm, force=force)
-    if as_json:
+    if answers is not None:
+        _tell_answers(run, answers, as_json=as_json)
+    elif as_json:
         from evomerge.cli.written import print_json
         from evomerge.report.sections import sections_of
         from evomerge.report.summary import summary
@@ -62,6 +71,19 @@ def show(
             from evomerge.cli.trials import retry
 
             click.echo(retry(run_folder))
+
+
+def _tell_answers(run: RecordedRun, trial_id: int, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from evomerge.cli.answer_table import answers_data, draw_answers
+    from evomerge.cli.written import print_json
+
+    documents = answers_data(run, trial_id)
+    if as_json:
+        print_json({"trial": trial_id, "documents": documents})
+    else:
+        draw_answers(Console(highlight=False), documents, trial_id)
 
 
 def _write_swarm(run: RecordedRun, file: Path, *, force: bool) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evomerge.compiler.recipe_models import misfits, models_of
-from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
+from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, nearest
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder, is_there, listed
+from evomerge.genome.methods import METHODS
 from evomerge.genome.model_names import ModelName
 from evomerge.merging.registered_methods import register_methods
 from evomerge.models.facts import ModelFacts
@@ -79,13 +80,27 @@ def looked_at(
         permissions: What the user allows models.
     """
     known: dict[ModelName, ModelFacts | list[Problem]] = {}
-    found, wrong = [], []
+    found: list[NamedRecipe] = []
+    wrong: list[Problem] = []
     for one in recipes:
         facts, mistakes = models_of(one.recipe, permissions, known)
+        wrong += _unknown_methods(one)
         wrong += mistakes or misfits(one.name, one.recipe, facts)
         dtype = one.recipe.dtype or (common_dtype(facts) if facts else "")
         found.append(replace(one, dtype=dtype))
     return found, list(dict.fromkeys(wrong))
+
+
+def _unknown_methods(one: NamedRecipe) -> Iterator[Problem]:
+    """Merge methods that neither mergekit nor a package has that was imported."""
+    for method in filter(None, one.recipe.methods):
+        if method not in METHODS:
+            yield Problem(
+                f"mergekit has no merge method {method!r}{nearest(method, list(METHODS))}",
+                one.name,
+                "Mend its name; where a package registers it, name the run or the best.yml of it, "
+                "which know the package, with --allow-code.",
+            )
 
 
 def _meant(name: str, permissions: Permissions, hear: Hear) -> Iterator[NamedRecipe]:

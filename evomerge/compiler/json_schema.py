@@ -108,7 +108,9 @@ def _task(common: dict[str, Any]) -> dict[str, Any]:
         settings |= own.pop("$defs", {})
         own["properties"][NAMED] = {**_TEXT, "description": "What the task goes by."}
         keys = (evaluator.reads | {"weight"}) & set(common["properties"])
-        properties = {kind: {"anyOf": [_TEXT, own]}}
+        first = next(iter(own["properties"].values()))
+        short = [_TEXT if first.get("type") != "array" else {**first, "title": kind}]
+        properties = {kind: {"anyOf": [*short, own]}}
         properties |= {key: common["properties"][key] for key in sorted(keys)}
         forms.append(
             {

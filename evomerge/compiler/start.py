@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
+from evomerge.checks.unknown_methods import unknown_method
 from evomerge.compiler.chosen_executor import executor_settings
 from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled, all_models
@@ -316,7 +317,8 @@ def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[L
 def _notes(compiled: Compiled, header: Header) -> list[str]:
     """What a check notes and whoever only runs should know too."""
     context = compiled.context
-    unseen = [finding.problem.what for finding in (*picked(context), *uncompared(context))]
+    found = (*picked(context), *uncompared(context), *unknown_method(context))
+    unseen = [finding.problem.what for finding in found]
     space = told(compiled.genome.genome)
     return [*_pass_notes(compiled, header), *([space] if space else []), *unseen]
 

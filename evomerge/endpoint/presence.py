@@ -19,8 +19,8 @@ class Reached(Protocol):
     """Settings that lead to a model; what is found is told below their own keys."""
 
     @property
-    def model(self) -> str:
-        """Its name there."""
+    def model(self) -> str | None:
+        """Its name there; None asks for none."""
 
     @property
     def base_url(self) -> str:
@@ -101,7 +101,7 @@ def unlisted(settings: Reached) -> Iterator[Problem]:
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         yield Problem(
             f"{settings.base_url} lists no model {settings.model!r}"
-            f"{nearest(settings.model, listed[:_COMPARED])} (listed: {known}{more})",
+            f"{nearest(settings.model or '', listed[:_COMPARED])} (listed: {known}{more})",
             where="model",
             fix="Name one of them, unless the server loads what it does not list.",
         )

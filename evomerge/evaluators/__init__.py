@@ -12,6 +12,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "exact": "evomerge.evaluators.exact:ExactAnswers",
         "judge": "evomerge.evaluators.judge.judge_task:Judge",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
+        "command": "evomerge.evaluators.command:CommandTask",
         "python": "evomerge.evaluators.python_function:PythonFunction",
         "reward": "evomerge.evaluators.reward:Rewarded",
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_origin
 
 from pydantic import Field
 
@@ -21,12 +21,14 @@ Languages = Annotated[
 
 
 class TaskSettings(Block):
-    """What a kind of task reads under its key: a mapping, or a text that is its first field."""
+    """What a kind of task reads under its key: a mapping, or a text or list, its first field."""
 
     @classmethod
     def _long_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return dict.fromkeys(list(cls.model_fields)[:1], value)
+        first = dict(list(cls.model_fields.items())[:1])
+        takes_list = any(get_origin(field.annotation) is list for field in first.values())
+        if isinstance(value, list if takes_list else str):
+            return dict.fromkeys(first, value)
         return value
 
 

@@ -106,5 +106,7 @@ class SideModel:
                 where,
                 f"Read docs/security.md, then give --allow-pickle {facts.name}.",
             )
+        if not (facts.tensors or facts.pickles or facts.is_on_hub):
+            yield error(f"{facts.name} has no weights", where, "Name a folder with a whole model.")
         if facts.is_on_hub:
             yield note(f"{facts.name} is not on this machine; it is downloaded", where)

@@ -28,6 +28,7 @@ from evomerge.foundations.reading import (
 )
 
 MARK = "mergekit_config.yml"  # what a built model has and no other
+GRAFTED = "graft.json"  # likewise a model that sees with the language part of another
 FIT = "fit.json"  # likewise an adapter made of a merge: its error, tensor by tensor
 _PARTS = (".json", ".safetensors", ".model", ".jinja", ".txt", ".py", ".md", ".tiktoken")
 _OWN_FOLDERS = frozenset(("additional_chat_templates",))  # what a built model may have below it
@@ -50,6 +51,7 @@ class Replaceable:
 
 
 BUILT_MODEL = Replaceable("a built model", ("config.json", MARK))
+GRAFT = Replaceable("a model that was put together", ("config.json", GRAFTED))
 ADAPTER = Replaceable("an adapter made of a merge", ("adapter_config.json", FIT))
 
 

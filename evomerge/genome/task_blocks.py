@@ -89,6 +89,8 @@ class Task(Block):
             return value
         given = value[kind]
         named = given.get(NAMED, kind) if isinstance(given, dict) else given
+        if isinstance(named, list):
+            named = " ".join(map(str, named))
         return {NAMED: kind if named is None else str(named), **value}
 
     @classmethod

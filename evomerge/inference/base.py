@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 LogLikelihood = tuple[float, bool]  # and whether greedy decoding gives the same tokens
+PlacedRow = tuple[
+    Sequence[int], int
+]  # tokens, and how many are before the first place that is read
 DEFAULT_CONTEXT = 2048  # of a model that does not say how much it reads
 _LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
 _ENDLESS = int(1e30)  # what transformers writes where a tokenizer knows no longest text
@@ -217,6 +220,26 @@ class Engine(ABC):
     @abstractmethod
     def next_token_log_probabilities(self, asked: Sequence[Sequence[int]]) -> torch.Tensor:
         """Log-probability of each token after each prompt, float32, (prompts, vocabulary)."""
+
+    def log_probabilities_along(
+        self, rows: Sequence[PlacedRow]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """What follows at every place of some rows, in any order; large, so use it at once.
+
+        Args:
+            rows: Tokens, at most as many as the model reads, and how many of them stand before
+                the first place.
+
+        Yields:
+            Index of a row, and its log-probabilities in float32, (places, vocabulary); the last
+            place is behind all of its tokens.
+
+        Raises:
+            TrialTimeoutError: the deadline is over.
+        """
+        for index, (tokens, first) in enumerate(rows):
+            beginnings = [tokens[:n] for n in range(first, len(tokens) + 1)]
+            yield index, self.next_token_log_probabilities(beginnings)
 
     @property
     def eot_token_id(self) -> int | None:

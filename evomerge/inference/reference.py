@@ -6,7 +6,7 @@ planned once): every request is a pass, or a generation, of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from evomerge.inference.base import (
     Continuation,
     Engine,
     LogLikelihood,
+    PlacedRow,
     Prompt,
     Written,
 )
@@ -60,6 +61,13 @@ class ReferenceEngine(Engine):
         """See :meth:`Engine.next_token_log_probabilities`."""
         last = [self._logits(tokens[-self.max_length :])[-1] for tokens in asked]
         return torch.log_softmax(torch.stack(last), dim=-1)
+
+    def log_probabilities_along(
+        self, rows: Sequence[PlacedRow]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """See :meth:`Engine.log_probabilities_along`."""
+        for index, (tokens, first) in enumerate(rows):
+            yield index, torch.log_softmax(self._logits(tokens)[first - 1 :], dim=-1)
 
     def generate(self, asked: Sequence[Prompt]) -> list[Written]:
         """See :meth:`Engine.generate`."""

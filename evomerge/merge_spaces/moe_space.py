@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.load import problems_of
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.misfit import KeyPath, MisfitError
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.merge_spaces import merge_space_for
@@ -29,7 +29,6 @@ from evomerge.recipe.moe_outputs import OUTPUTS, lacks_biases, left_out, output_
 from evomerge.recipe.plain import Recipe
 
 _MLP = ".mlp."
-_BUILT_FIRST = "Build what the stage finds, and name its folder in a genome of its own."
 _FRAME = ("tokenizer", "tokenizer_source", "chat_template")  # of the first expert, as it is merged
 
 
@@ -52,13 +51,6 @@ class MoeSpace(MergeSpace):
     @classmethod
     def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
         yield from super()._unfit(definition)
-        named: dict[KeyPath, ModelName | None] = {
-            ("models", i): source.model for i, source in enumerate(definition.models)
-        }
-        for key, model in {**named, ("base_model",): definition.base_model}.items():
-            if model is not None and model.is_stage:
-                what = f"mergekit-moe joins models and merges of models, got {model}"
-                yield MisfitError(what, *key, fix=_BUILT_FIRST)
         settings = _settings_of(definition)  # what is wrong with them, others tell
         known = {source.model for source in definition.models}
         for index, expert in enumerate(settings.experts if settings else ()):

@@ -22,7 +22,8 @@ from evomerge.merging.live_weights import Weights, refuse_not_finite
 from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.router_gates import needs, of_tensors
-from evomerge.recipe.joined_parts import Part, parts_of
+from evomerge.merging.staged import made_before
+from evomerge.recipe.joined_parts import Part, merges_of_merges, parts_of
 from evomerge.recipe.plain import Recipe
 
 _MLP = ".mlp."
@@ -37,12 +38,17 @@ class JoinedMerger:
     """
 
     def __init__(self, mergers: Mergers) -> None:
+        self._mergers = mergers
         self._resident = mergers.resident
         self._live: _Live | None = None
         self._key = ""
 
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
         """See :class:`evomerge.merging.base.Merger`."""
+        if merges_of_merges(recipe):
+            self._live = None
+            with made_before(recipe, self._mergers.make(), deadline) as built:
+                return JoinedMerger(Mergers(self._mergers.make)).merge(built, deadline)
         parts = parts_of(recipe)
         if self._live is None or self._key != recipe.structure_key:
             self._live = None  # its memory is the next one's

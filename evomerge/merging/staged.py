@@ -6,8 +6,10 @@ the next one; their files are read again, and what is made on the way takes its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +22,9 @@ from evomerge.merging.kernels.engine import Merged
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.resident import ResidentMerger
+from evomerge.recipe.base import RecipeKind
+from evomerge.recipe.joined_parts import merges_of_merges
+from evomerge.recipe.kept_stages import folded
 from evomerge.recipe.plain import Recipe
 
 SHARD_BYTES = 1_000_000_000  # held in memory while a model is written
@@ -40,11 +45,7 @@ class StagedMerger:
         merger, made = self._mergers.make(), recipe.made
         *before, last = map(Recipe, recipe.documents)
         with scratch() as folder:
-
-            def there(model: ModelName) -> ModelName:
-                path = str(folder / model.path) if model.path in made else model.path
-                return model.model_copy(update={"path": path})
-
+            there = partial(_below, folder, made)
             for name, stage in zip(made, before, strict=True):
                 _write(merger, stage.with_models(there), folder / name, deadline)
             return merger.merge(last.with_models(there), deadline)
@@ -54,6 +55,39 @@ class StagedMerger:
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """Nothing is kept."""
+
+
+@contextmanager
+def made_before(
+    recipe: Recipe, merger: ResidentMerger, deadline: Deadline | None
+) -> Iterator[Recipe]:
+    """A mixture of experts without the merges that its other merges are made of.
+
+    Args:
+        recipe: Of the kind ``moe``.
+        merger: Makes them.
+        deadline: As for a merge.
+
+    Yields:
+        The same with their folders, which last as long.
+    """
+    names = merges_of_merges(recipe)
+    documents = recipe.documents
+    with scratch() as folder:
+        there, made = partial(_below, folder, names), dict[str, Recipe]()
+        for index, name in enumerate(recipe.made):
+            if name in names:
+                _write(merger, Recipe(documents[index]).with_models(there), folder / name, deadline)
+                made[str(folder / name)] = Recipe(
+                    RecipeKind.whole(documents[:index], documents[index])
+                )
+        yield folded(recipe, made)
+
+
+def _below(folder: Path, made: Collection[str], model: ModelName) -> ModelName:
+    """A model in its place below a folder, where it is made on the way."""
+    path = str(folder / model.path) if model.path in made else model.path
+    return model.model_copy(update={"path": path})
 
 
 def _write(merger: ResidentMerger, recipe: Recipe, folder: Path, deadline: Deadline | None) -> None:

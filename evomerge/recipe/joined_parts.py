@@ -12,6 +12,7 @@ from evomerge.recipe.base import Use
 from evomerge.recipe.moe import joined_in
 from evomerge.recipe.moe_outputs import why_dropped
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.walk import merged_in
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ def uses_of(config: Mapping[str, Any]) -> tuple[Use, ...]:
         return Use(part.recipe.config, dropped)
 
     return tuple(map(use, parts_of(Recipe(config))))
+
+
+def merges_of_merges(recipe: Recipe) -> tuple[str, ...]:
+    """The merges of a mixture that its other merges are made of, in the order they are made."""
+    used = {model.path for merge in recipe.documents for model in merged_in(merge)}
+    return tuple(name for name in recipe.made if name in used)
 
 
 def _name(value: Any) -> ModelName:

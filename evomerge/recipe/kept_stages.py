@@ -40,11 +40,10 @@ def unfolded(recipe: Recipe, made: Made) -> Recipe:
     stages: list[Document] = []
     names: dict[str, str] = {}
     for path in used:
-        own = _renamed(made[path], {}, stages)
+        own = _renamed(made[path], {}, stages, shares=True)
         name = _place(stages, own)
         if name in names.values():  # found twice: mergekit takes no model twice by one name
-            stages.append(own)
-            name = stage_name(len(stages) - 1)
+            name = _added(stages, own)
         names[path] = name
     last = _renamed(recipe, names, stages)
     return recipe.of_parts(stages, last)
@@ -100,21 +99,26 @@ def _renamed(
     names: Mapping[str, str],
     stages: list[Document],
     there: Mapping[str, str] = MappingProxyType({}),
+    *,
+    shares: bool = False,
 ) -> Document:
     """What makes the model of a recipe, with other names; the merges before it join the stages.
 
     Args:
         recipe: Whose parts.
         names: Models -> what they are called from now on.
-        stages: What there is already; a document that is among them is not added again.
+        stages: What there is already.
         there: Models made on the way -> the folders they are in; what only they need is left out.
+        shares: Whether a document that is among the stages is not added again. Experts of one
+            recipe are several, be they equal or not.
     """
     named = {**names, **there}
     before, last = recipe.parts
     needed = _needed(recipe, there)
     for index, document in enumerate(before):
         if stage_name(index) in needed:
-            named[stage_name(index)] = _place(stages, _called(document, named))
+            own = _called(document, named)
+            named[stage_name(index)] = _place(stages, own) if shares else _added(stages, own)
     return _called(last, named)
 
 
@@ -144,9 +148,15 @@ def _needed(recipe: Recipe, there: Mapping[str, str]) -> set[str]:
 
 def _place(stages: list[Document], document: Document) -> str:
     """The name of what a document makes, added to the stages where it is not among them."""
-    if document not in stages:
-        stages.append(document)
-    return stage_name(stages.index(document))
+    if document in stages:
+        return stage_name(stages.index(document))
+    return _added(stages, document)
+
+
+def _added(stages: list[Document], document: Document) -> str:
+    """The name of what a document makes, added to the stages."""
+    stages.append(document)
+    return stage_name(len(stages) - 1)
 
 
 def _contents(recipe: Recipe) -> list[str]:

@@ -79,12 +79,10 @@ class Moe(RecipeKind):
         if not isinstance(joined, Mapping):
             raise ValueError(f"moe is {joined!r}, expected a mapping")
         check_adapters(config, names)
-        nested = [model.path for model in merged_in(merges) if model.path in names]
-        if nested:
-            raise ValueError(
-                f"a merge of {', '.join(nested)}, which is to be an expert itself: build that "
-                "first, and name its folder"
-            )
+        for index, merge in enumerate(merges):
+            later = [model.path for model in merged_in(merge) if model.path in names[index:]]
+            if later:
+                raise ValueError(f"{names[index]} merges {', '.join(later)}, made after it")
         wrong = [*wrong_with(joined)]
         if wrong:
             raise ValueError("; ".join(wrong))

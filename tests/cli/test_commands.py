@@ -150,6 +150,19 @@ def test_list_has_a_line_with_a_summary_for_every_name(evomerge, kind):
         assert row.get("what it is", "-")
 
 
+def test_show_answers_of_a_trial_document_by_document(evomerge, folder):
+    code, out, _ = evomerge("show", folder, "--answers", "2", "--json")
+    told = json.loads(out)
+    assert (code, told["trial"]) == (0, 2)
+    first = told["documents"][0]
+    assert (first["split"], first["task"], first["document"]) == ("search", "sort_search", 0)
+    assert set(first["values"]) == {"acc,none"}
+    out = evomerge("show", folder, "--answers", "2")[1]
+    assert "what trial 2 answered" in out
+    assert out.count("twice_search") == 100
+    assert evomerge("show", folder, "--answers", "99")[0] == 1
+
+
 @pytest.mark.parametrize("kind", ["spaces", "evaluators"])
 def test_list_full_has_a_line_for_every_setting_and_metric(evomerge, kind):
     table = {"spaces": MERGE_SPACES, "evaluators": EVALUATORS}[kind]

@@ -66,6 +66,17 @@ CASES = {
             "file": ({"perplexity": "test.txt"}, r"tasks\[0\].perplexity: no file 'test.txt'"),
         },
     ),
+    "command": Case(
+        ({"command": {"run": ["sh", "count.sh"], "documents": "rows.jsonl", "low": 0}},),
+        (True,),
+        N_TEXTS,
+        {
+            "run": (
+                {"command": ["sh-no-such"]},
+                r"tasks\[0\].command: there is no program 'sh-no-such'",
+            ),
+        },
+    ),
     "python": Case(
         (
             {"python": {"run": "letters:count", "documents": "rows.jsonl"}},
@@ -181,6 +192,11 @@ def write_files(folder: Path) -> Path:
     (folder / "prompts.json").write_text(json.dumps({"dev": prompts}))
     tiny_reward_model(folder / "reward_model")
     (folder / "letters.py").write_text(LETTERS)
+    # As many letters as each line has, of a file with a document in each.
+    script = (
+        """awk 'BEGIN {printf "["} {printf "%s%d", sep, length($0); sep=","} END {print "]"}' """
+    )
+    (folder / "count.sh").write_text(script + '"$EVOMERGE_DOCUMENTS"\n')
     for name in ("options.json", "answers.json"):
         (folder / name).write_text(json.dumps({"dataset": "words", **_questions(name)}))
     return tiny_tasks.write_tasks(folder)

@@ -167,6 +167,16 @@ def test_next_tokens_have_the_probabilities_of_plain_rows(make, modules):
     assert torch.allclose(found, expected, atol=1e-4)
 
 
+def test_every_place_of_a_row_has_the_probabilities_of_plain_rows(make, modules):
+    rows = [(p, first) for p in PROMPTS for first in (1, len(p))]
+    found = dict(make(modules[0], 2).log_probabilities_along(rows))
+    assert sorted(found) == list(range(len(rows)))
+    for index, (tokens, first) in enumerate(rows):
+        expected = logits_after(modules[0], list(tokens))[first - 1 :]
+        assert found[index].dtype == torch.float32
+        assert torch.allclose(found[index], expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("what", ["log_likelihoods", "generate", "next_token_log_probabilities"])
 def test_the_deadline_is_looked_at_before_a_pass(make, modules, what):
     asked = {

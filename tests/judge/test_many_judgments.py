@@ -12,8 +12,9 @@ from evomerge.endpoint.chat import ChatAnswer, Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.evaluators.asking.asked import Message
 from evomerge.evaluators.judge import remote_judge
+from evomerge.evaluators.judge.asked_once import Request
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
-from evomerge.evaluators.judge.remote_judge import RemoteJudge, Request, RequestLimits
+from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LedgerError, RunError
 from tests.scripted_llm import Script, completion, served

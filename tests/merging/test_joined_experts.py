@@ -73,6 +73,11 @@ def built(recipe, folder):
     """What the commands of a recipe write, in this process."""
     for name, document in zip(recipe.made, recipe.documents, strict=True):
         build_in_process(document, folder / name)
+    return joined(recipe, folder)
+
+
+def joined(recipe, folder):
+    """What mergekit-moe writes of merges that are built."""
     text = recipe.files(folder)["moe.yml"]
     LoaderCache().loaders.clear()
     torch.manual_seed(SEED)  # as --random-seed
@@ -157,6 +162,22 @@ def test_a_model_between_two_mixtures_changes_nothing(families, tmp_path):
     assert plain() is None
     mergers.forget_structures()
     assert_is(mergers.merge(recipe), tmp_path / "out")
+
+
+def test_an_expert_may_be_merged_of_what_another_merge_makes(families, tmp_path):
+    models = families("llama")
+    recipe = mixture(models, gate_mode="random")
+    first, second = recipe.config["merges"]
+    second = {**second, "models": [{"model": first["name"], "parameters": {"weight": 0.3}}]}
+    recipe = Recipe({**recipe.config, "merges": [first, second]})
+    live = Mergers(lambda: ResidentMerger(merge_seed=SEED)).merge(recipe)
+    here = {first["name"]: str(tmp_path / first["name"])}
+    for name, document in zip(recipe.made, recipe.documents, strict=True):
+        own = Recipe(document).with_models(
+            lambda model: model.model_copy(update={"path": here.get(model.path, model.path)})
+        )
+        build_in_process(own.config, tmp_path / name)
+    assert_is(live, joined(recipe, tmp_path))
 
 
 def test_experts_that_draw_at_random_draw_as_their_merges_do(families, tmp_path):

@@ -221,6 +221,14 @@ def test_check_tells_what_is_not_known_and_what_is_missing(package, said):
     assert "unknown merge method 'my_mrge'; did you mean 'my_merge'" in told
 
 
+@pytest.mark.usefixtures("workplace")
+def test_check_asks_mergekit_about_a_block_of_tokens(said):
+    change = "genome={models: [models/model_1, models/model_2], merge_method: linear, tokenizer: "
+    change += "{source: union, tokens: {fox: {source: {kind: nothing}}}}}"
+    told = said("check", "genome.yml", "--set", change, exit_code=2)
+    assert "genome.tokenizer: mergekit would refuse merges: tokenizer.tokens.fox" in told
+
+
 def test_list_shows_it(package, said):
     package()
     rows = json.loads(said("list", "methods", "--package", "my_methods", "--json"))
@@ -231,7 +239,8 @@ def test_list_shows_it(package, said):
 
 def test_a_run_remembers_the_package_and_its_recipe_says_how_to_build(package, workplace, said):
     folder = package()
-    said("run", "genome.yml", "--run-dir", "out", "--allow-code")
+    told = said("run", "genome.yml", "--run-dir", "out", "--allow-code")
+    assert "note: nothing is known of my_merge" in told
     best = yaml.safe_load((workplace / "out" / "best.yml").read_text())
     assert best["method_packages"] == package_digests(["my_methods"])
     said("export", "out", "--trial", "2", "-o", "recipe.yml")
@@ -250,6 +259,14 @@ def test_a_run_remembers_the_package_and_its_recipe_says_how_to_build(package, w
     (folder / "more.py").write_text("")
     told = said("run", "genome.yml", "--run-dir", "out", "--allow-code", exit_code=1)
     assert "package my_methods: was sha256 " in told
+
+
+def test_a_recipe_alone_names_no_package(workplace, said):
+    recipe = recipe_of("models/base", "models/model_1")
+    (workplace / "recipe.yml").write_text(recipe.to_yaml())
+    tasks = ("--tasks", "tiny_search", "--task-search-path", "tasks")
+    told = said("eval", "recipe.yml", *tasks, "--allow-code", exit_code=2)
+    assert "recipe.yml: mergekit has no merge method 'my_merge'" in told
 
 
 @pytest.mark.slow

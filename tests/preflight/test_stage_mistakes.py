@@ -123,7 +123,7 @@ def found(template, tmp_path, monkeypatch):
     """A run whose first stage has found model_1 so far: it is built, and the next is to begin."""
     monkeypatch.chdir(template)
     monkeypatch.setattr(
-        staged_run, "winners_of", lambda folder: [SimpleNamespace(recipe=WINNER, content={})]
+        staged_run, "winners_of", lambda folder: [SimpleNamespace(own_recipe=WINNER, content={})]
     )
 
     def run(text):
@@ -154,7 +154,7 @@ def test_what_is_searched_of_a_stage_is_what_it_found_last(found, monkeypatch):
     later = only("models/model_2")
     whole.check()
     (chosen,) = staged_run.winners_of(None)
-    monkeypatch.setattr(chosen, "recipe", later)
+    monkeypatch.setattr(chosen, "own_recipe", later)
     monkeypatch.setattr(staged_run, "winners_of", lambda folder: [chosen])
     shutil.copytree("models/model_2", whole.folder.model("sums", later))
     compiled = whole.compiled(whole.stages[1])

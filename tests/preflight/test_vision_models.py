@@ -33,7 +33,8 @@ def test_a_text_model_of_the_same_kind_is_refused_with_the_reason(
     text = tiny_model(tmp_path / "text", "qwen2")
     found = lines(check([family("qwen2_5_vl")[0], text]), Severity.ERROR)
     assert "has architecture Qwen2ForCausalLM, expected Qwen2_5_VLForConditionalGeneration" in found
-    assert "mergekit-yaml merges no text model into one that sees" in found
+    assert f"`evomerge graft {text} {family('qwen2_5_vl')[0]} -o FOLDER`" in found
+    assert "mergekit merges no text model into one that sees: merge a copy of the latter" in found
 
 
 def test_another_tower_is_refused(family: Family, tmp_path: Path) -> None:

@@ -85,3 +85,29 @@ def test_a_stage_that_is_another_one_is_not_taken_for_what_was_built(content):
     entries = [{"model": "a", "parameters": content}, changed.config["models"][1]]
     other = unfolded(merge(KEPT, "c"), {KEPT: Recipe({**changed.config, "models": entries})})
     assert folded(other, MADE) == other
+
+
+def test_experts_stay_as_many_as_they_are_be_they_equal_or_what_a_stage_found():
+    experts = [merge(KEPT, "c"), merge(KEPT, "c"), SUMS]
+    merges = [{"name": f"evomerge-stage-{n}", **one.config} for n, one in enumerate(experts, 1)]
+    named_so = [*(one["name"] for one in merges), KEPT]
+    joined = {
+        "base_model": named_so[0],
+        "gate_mode": "random",
+        "experts": [{"source_model": name} for name in named_so],
+    }
+    recipe = Recipe({"merges": merges, "moe": joined})
+    whole = unfolded(recipe, MADE)
+    whole.check()
+    assert [model.text for model in whole.named] == ["a", "b", "c"]
+    first, *own = whole.made
+    _, last = whole.parts
+    assert last["base_model"] == own[0]
+    assert [one["source_model"] for one in last["experts"]] == [*own, first]
+    again = folded(whole, MADE)
+    assert [one["source_model"] for one in again.parts[1]["experts"]] == [
+        *again.made[:2],
+        KEPT,
+        KEPT,
+    ]
+    assert [dict(one) for one in again.documents] == [dict(one.config) for one in experts[:2]]

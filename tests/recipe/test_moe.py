@@ -56,6 +56,26 @@ def test_a_merge_is_named_by_the_folder_where_it_is_built(tmp_path):
     assert after.arguments == ("moe.yml", "out")
 
 
+def test_a_merge_of_a_merge_is_built_after_it(tmp_path):
+    second = MERGED.replace("first", "second").replace("org/c", "first")
+    recipe, _ = read(second + MERGED + MODELS.replace("org/b", "second"), tmp_path)
+    assert [dict(one)["models"][0]["model"] for one in recipe.documents] == [
+        "org/c",
+        recipe.made[0],
+    ]
+    turned = Recipe(
+        {
+            **recipe.config,
+            "merges": [
+                {**one, "name": name}
+                for one, name in zip(recipe.config["merges"][::-1], recipe.made, strict=True)
+            ],
+        }
+    )
+    with pytest.raises(ValueError, match="evomerge-stage-1 merges evomerge-stage-1, made after"):
+        turned.check()
+
+
 def test_keys_that_mergekit_moe_ignores_are_told_and_left_out(tmp_path):
     text = MODELS.replace("org/b\n", "org/b\n  weight: 2\n") + "tokenizer_source: union\n"
     recipe, told = read(text, tmp_path)
@@ -102,12 +122,6 @@ REFUSED = {
         )
         + "  positive_prompts: [y]\n",
         "positive_prompts is 'x', expected a list of texts",
-    ),
-    "a merge of a merge": (
-        MERGED
-        + MERGED.replace("first", "second").replace("org/c", "first")
-        + MODELS.replace("org/b", "second"),
-        "which is to be an expert itself: build that first",
     ),
 }
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from evomerge.foundations.deadline import Deadline
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 
 class Message(NamedTuple):
@@ -25,9 +29,20 @@ class Message(NamedTuple):
     content: str
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """A prompt that somebody has read already.
+
+    Attributes:
+        ids: At least one.
+    """
+
+    ids: tuple[int, ...]
+
+
 # A text is what one user says. Chats are in the model's own template where the genome's
 # `evaluation:` wants one and the tokenizer has it; else the text stands alone.
-Prompt = str | tuple[Message, ...]
+Prompt = str | tuple[Message, ...] | Tokens
 
 
 @dataclass(frozen=True)
@@ -106,19 +121,93 @@ class LikelyToken(NamedTuple):
     log_probability: float
 
 
-@dataclass(frozen=True)
-class AskLikelyTokens:
-    """The likeliest next tokens; the answer is a tuple of :class:`LikelyToken`, likeliest first.
+class Places(NamedTuple):
+    """Places of a text, and what may come there.
 
     Attributes:
-        prompt: What stands before them.
-        top: How many, at most the whole vocabulary.
+        tokens: All of the text.
+        first: How many of them stand before the first place.
+        log_probabilities: Of every token at each place, float32, (places, vocabulary).
+        tokenizer: Of the model.
+    """
+
+    tokens: tuple[int, ...]
+    first: int
+    log_probabilities: torch.Tensor
+    tokenizer: PreTrainedTokenizerBase
+
+
+class PlacesReader(Protocol):
+    """Makes of a whole vocabulary's numbers the few that are wanted; equal ones read alike."""
+
+    def __call__(self, places: Places, /) -> Any:
+        """What is wanted, without a view of the numbers."""
+
+    def __hash__(self) -> int:
+        """Requests are known by it."""
+
+
+@dataclass(frozen=True)
+class AskPlaces:
+    """What may come at places of a text; the answer is what ``read`` makes of them.
+
+    The last place is behind the whole text; a text that the model cannot read whole has no answer.
+
+    Attributes:
+        prompt: What stands before.
+        read: What is wanted of the places.
+        written: Tokens that follow the prompt.
+        is_whole: Whether places begin behind the prompt's first token, instead of its last.
         is_plain: As of :class:`AskText`.
     """
 
     prompt: Prompt
-    top: int
+    read: PlacesReader
+    written: tuple[int, ...] = ()
+    is_whole: bool = False
     is_plain: bool = False
+
+
+@dataclass(frozen=True)
+class Likeliest:
+    """Of the last place the likeliest tokens, likeliest first.
+
+    Attributes:
+        top: How many, at most the whole vocabulary.
+    """
+
+    top: int
+
+    def __call__(self, places: Places) -> tuple[LikelyToken, ...]:
+        """As a tuple."""
+        last = places.log_probabilities[-1]
+        values, tokens = last.topk(min(self.top, len(last)))
+        texts = (str(places.tokenizer.decode([token])) for token in tokens.tolist())
+        return tuple(map(LikelyToken, tokens.tolist(), texts, values.tolist()))
+
+
+@dataclass(frozen=True)
+class AskTokens:
+    """How a prompt reads; the answer is its tokens, and how many the model reads at most.
+
+    Attributes:
+        prompt: A text, a chat, or tokens.
+        is_plain: As of :class:`AskText`.
+    """
+
+    prompt: Prompt
+    is_plain: bool = False
+
+
+@dataclass(frozen=True)
+class AskFolder:
+    """Has the model written down, with its tokenizer, as transformers does; the answer is None.
+
+    Attributes:
+        folder: Where; it is there, and empty.
+    """
+
+    folder: str
 
 
 class Outsider(ABC):
@@ -165,5 +254,7 @@ class AskOther:
     content: Hashable
 
 
-AskModel = AskText | AskLikelihood | AskTextLikelihood | AskNextTokens | AskLikelyTokens
+AskModel = (
+    AskText | AskLikelihood | AskTextLikelihood | AskNextTokens | AskPlaces | AskTokens | AskFolder
+)
 Asked = AskModel | AskOther

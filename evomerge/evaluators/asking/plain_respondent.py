@@ -12,15 +12,17 @@ import torch
 from transformers import AutoTokenizer
 
 from evomerge.evaluators.asking.asked import (
+    AskFolder,
     AskLikelihood,
-    AskLikelyTokens,
     AskModel,
     AskNextTokens,
+    AskPlaces,
     AskText,
     AskTextLikelihood,
-    LikelyToken,
+    AskTokens,
+    Places,
 )
-from evomerge.evaluators.asking.respondent import Respondent
+from evomerge.evaluators.asking.respondent import Respondent, no_one_folder, write_down
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.plain_mixture import PlainMixture, module_of
 from evomerge.inference.base import CutText, Written, context_length
@@ -66,8 +68,10 @@ class PlainRespondent(Respondent):
             AskText: self._text,
             AskLikelihood: self._likelihood,
             AskTextLikelihood: self._text_likelihood,
-            AskNextTokens: lambda asked: self._next_tokens(asked.tokens),
-            AskLikelyTokens: self._likely_tokens,
+            AskNextTokens: self._next_tokens,
+            AskPlaces: self._places,
+            AskTokens: self._read_tokens,
+            AskFolder: self._written_down,
         }
         return [ways[type(one)](one) for one in asked]
 
@@ -104,12 +108,21 @@ class PlainRespondent(Respondent):
         windows = windows_of(self.reader.whole(asked.text), prefix, self._longest)
         return sum(self._of(*window)[0] for window in windows)
 
-    def _likely_tokens(self, asked: AskLikelyTokens) -> tuple[LikelyToken, ...]:
-        tokens = self.reader.context(asked.prompt, is_plain=asked.is_plain)
-        return self.likeliest(self._next_tokens(tokens), asked.top)
+    def _places(self, asked: AskPlaces) -> Any:
+        tokens, first = self.reader.places(asked, self._longest)
+        logits = self._module(self._row(tokens)).logits[0, first - 1 :].float()
+        return asked.read(Places(tokens, first, logits.log_softmax(-1), self._tokenizer))
 
-    def _next_tokens(self, tokens: Sequence[int]) -> torch.Tensor:
-        row = self._row(tokens[-self._longest :])
+    def _written_down(self, asked: AskFolder) -> None:
+        if isinstance(self._module, PlainMixture):
+            raise no_one_folder()
+        write_down(self._module, self._tokenizer, asked)
+
+    def _read_tokens(self, asked: AskTokens) -> tuple[tuple[int, ...], int]:
+        return tuple(self.reader.context(asked.prompt, is_plain=asked.is_plain)), self._longest
+
+    def _next_tokens(self, asked: AskNextTokens) -> torch.Tensor:
+        row = self._row(asked.tokens[-self._longest :])
         logits: torch.Tensor = self._module(row).logits[0, -1]
         return logits.float().log_softmax(-1)
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evomerge.evaluators.asking.asked import AskLikelihood, AskText, Message, Prompt
+from evomerge.evaluators.asking.asked import (
+    AskLikelihood,
+    AskPlaces,
+    AskText,
+    Message,
+    Prompt,
+    Tokens,
+)
 from evomerge.evaluators.chat_prompts import template_for, templated
 from evomerge.foundations.errors import EvaluationError, GenomeError
 
@@ -43,6 +50,8 @@ class PromptReader:
         Without a template a single message stands alone; those of a longer chat have their
         speaker before them.
         """
+        if isinstance(prompt, Tokens):
+            return str(self.tokenizer.decode(list(prompt.ids)))
         if is_plain and isinstance(prompt, str):
             return prompt
         messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
@@ -84,6 +93,8 @@ class PromptReader:
         Raises:
             EvaluationError: there are none.
         """
+        if isinstance(prompt, Tokens):
+            return list(prompt.ids)
         tokens = self._encoded(self.text(prompt, is_plain=is_plain))
         return tokens or [self._begin()]
 
@@ -105,6 +116,19 @@ class PromptReader:
                 f"expected 1 to {max_length}"
             )
         return tokens[:n_before] or [self._begin()], own
+
+    def places(self, asked: AskPlaces, max_length: int) -> tuple[tuple[int, ...], int]:
+        """A text whole, and how many of its tokens stand before the first place.
+
+        Raises:
+            EvaluationError: it is longer than what the model reads.
+        """
+        context = self.context(asked.prompt, is_plain=asked.is_plain)
+        tokens = (*context, *asked.written)
+        if len(tokens) > max_length:
+            what = f"a text of {len(tokens)} tokens is to be read, the model reads {max_length}"
+            raise EvaluationError(what, fix="Have shorter texts judged.")
+        return tokens, 1 if asked.is_whole else len(context)
 
     def whole(self, text: str) -> list[int]:
         """The tokens of a whole text, without any that the tokenizer would add.
@@ -140,4 +164,4 @@ class PromptReader:
 
 def is_dialogue(prompt: Prompt) -> bool:
     """Whether more than one message is somebody's turn."""
-    return not isinstance(prompt, str) and sum(one.role != "system" for one in prompt) > 1
+    return isinstance(prompt, tuple) and sum(one.role != "system" for one in prompt) > 1

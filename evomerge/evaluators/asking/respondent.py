@@ -7,26 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluators.asking.asked import (
+    AskFolder,
     AskLikelihood,
-    AskLikelyTokens,
     AskModel,
     AskNextTokens,
+    AskPlaces,
     AskText,
     AskTextLikelihood,
-    LikelyToken,
+    AskTokens,
+    Places,
 )
 from evomerge.evaluators.asking.prompt_reader import PromptReader
+from evomerge.foundations.errors import EvaluationError
 from evomerge.foundations.seeding import stream_seed
 from evomerge.inference.base import Continuation, Engine, GenerationRequest, Prompt
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from evomerge.foundations.deadline import Deadline
     from evomerge.genome.task_blocks import EvaluationBlock
-
-_AT_ONCE = 64  # rows of the whole vocabulary that are in memory
 
 
 class Respondent(ABC):
@@ -62,16 +62,21 @@ class Respondent(ABC):
             seed = stream_seed(self._seed, "generation", asked.draw)
         return GenerationRequest(asked.max_tokens, self.reader.stops(asked), sampling, seed)
 
-    def likeliest(self, log_probabilities: torch.Tensor, top: int) -> tuple[LikelyToken, ...]:
-        """The first of some tokens, likeliest first.
 
-        Args:
-            log_probabilities: Of every token, (vocabulary).
-            top: How many.
-        """
-        values, tokens = log_probabilities.topk(min(top, len(log_probabilities)))
-        texts = (str(self.reader.tokenizer.decode([token])) for token in tokens.tolist())
-        return tuple(map(LikelyToken, tokens.tolist(), texts, values.tolist()))
+def write_down(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: AskFolder
+) -> None:
+    """Writes a model and its tokenizer into a folder."""
+    from evomerge.models.quiet import quiet_transformers  # loads transformers
+
+    with quiet_transformers():
+        module.save_pretrained(asked.folder)
+    tokenizer.save_pretrained(asked.folder)
+
+
+def no_one_folder() -> EvaluationError:
+    """What to say of a mixture."""
+    return EvaluationError("a mixture is several models, which no one folder holds")
 
 
 class EngineRespondent(Respondent):
@@ -109,7 +114,9 @@ class EngineRespondent(Respondent):
             AskLikelihood: self._likelihoods,
             AskTextLikelihood: self._text_likelihoods,
             AskNextTokens: self._next_tokens,
-            AskLikelyTokens: self._likely_tokens,
+            AskPlaces: self._places,
+            AskTokens: self._read_tokens,
+            AskFolder: self._written_down,
         }
         found: list[Any] = [None] * len(asked)
         with freed_on_shortage():
@@ -141,9 +148,12 @@ class EngineRespondent(Respondent):
             return Prompt(reader.prompt(asked, longest), self.generation(asked))
         if isinstance(asked, AskLikelihood):
             return Continuation(*reader.continuation(asked, longest))
-        if isinstance(asked, AskLikelyTokens):
-            tokens = tuple(reader.context(asked.prompt, is_plain=asked.is_plain)[-longest:])
-            return tokens, asked.top
+        if isinstance(asked, AskPlaces):
+            return asked, reader.places(asked, longest)
+        if isinstance(asked, AskFolder):
+            return asked
+        if isinstance(asked, AskTokens):
+            return tuple(reader.context(asked.prompt, is_plain=asked.is_plain))
         return reader.whole(asked.text) if isinstance(asked, AskTextLikelihood) else asked.tokens
 
     def _texts(self, asked: Sequence[Prompt], is_opening: bool) -> Sequence[Any]:
@@ -160,13 +170,23 @@ class EngineRespondent(Respondent):
     def _next_tokens(self, asked: Sequence[tuple[int, ...]], is_opening: bool) -> Sequence[Any]:
         return list(self._engine.next_token_log_probabilities(asked))
 
-    def _likely_tokens(
-        self, asked: Sequence[tuple[tuple[int, ...], int]], is_opening: bool
-    ) -> Sequence[Any]:
-        found: list[tuple[LikelyToken, ...]] = []
-        for start in range(0, len(asked), _AT_ONCE):
-            few = asked[start : start + _AT_ONCE]
-            rows = self._engine.next_token_log_probabilities([tokens for tokens, _ in few])
-            tops = (top for _, top in few)
-            found += (self.likeliest(row, top) for row, top in zip(rows, tops, strict=True))
+    def _places(self, asked: Sequence[Any], is_opening: bool) -> Sequence[Any]:
+        rows = [row for _, row in asked]
+        found: list[Any] = [None] * len(asked)
+        for index, log_probabilities in self._engine.log_probabilities_along(rows):
+            one, (tokens, first) = asked[index]
+            tokenizer = self.reader.tokenizer
+            found[index] = one.read(Places(tokens, first, log_probabilities, tokenizer))
         return found
+
+    def _written_down(self, asked: Sequence[AskFolder], is_opening: bool) -> Sequence[Any]:
+        from evomerge.merging.mixed_model import MixedModel  # loads torch
+
+        if isinstance(self._engine.module, MixedModel):
+            raise no_one_folder()
+        for one in asked:
+            write_down(self._engine.module, self.reader.tokenizer, one)
+        return [None] * len(asked)
+
+    def _read_tokens(self, asked: Sequence[tuple[int, ...]], is_opening: bool) -> Sequence[Any]:
+        return [(tokens, self._engine.max_length) for tokens in asked]

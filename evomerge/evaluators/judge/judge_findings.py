@@ -26,6 +26,17 @@ def findings_of(
     """
     yield from _categories(settings, questions)
     yield from _references(settings, questions)
+    yield note(
+        f"{settings.judge_name} judges all questions once by "
+        f"{counted(n_judgments, 'request')}, less those of answers that it has judged before",
+        "local_model" if settings.model is None else "model",
+    )
+    if settings.model is not None:
+        yield from _endpoint(settings)
+
+
+def _endpoint(settings: JudgeSettings) -> Iterator[Finding]:
+    """Whether the judge can be reached."""
     keys = [*key_obstacles(settings)]
     may_ask = settings.probe and not keys
     silent = [*unreachable(settings, "a run begins without it")] if may_ask else []
@@ -34,11 +45,6 @@ def findings_of(
     if may_ask and not silent:
         odd += unlisted(settings)
     yield from (Finding(Severity.WARNING, one) for one in odd)
-    yield note(
-        f"{settings.model} at {settings.base_url} judges all questions once by "
-        f"{counted(n_judgments, 'request')}, less those of answers that it has judged before",
-        "model",
-    )
 
 
 def _categories(settings: JudgeSettings, questions: Sequence[JudgedQuestion]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from evomerge.endpoint.presence import PROBE_SECONDS
 from evomerge.evaluators.kind_of_task import Languages, TaskSettings
 from evomerge.genome.block import Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
+from evomerge.genome.model_names import ModelName
 
 # As FastChat has them; whatever it does not name is written at OTHERWISE.
 TEMPERATURES: Mapping[str, float] = {
@@ -46,7 +47,14 @@ class JudgeSettings(TaskSettings):
         "answers, `single-v1-multi-turn`, `single-math-v1`, `single-math-v1-multi-turn`; with an "
         "opponent `pair-v2`, `pair-v2-multi-turn`, `pair-math-v1`, `pair-math-v1-multi-turn`."
     )
-    model: str = Field(min_length=1, description="Name of the judge, as its server knows it.")
+    model: str | None = Field(
+        None, min_length=1, description="Name of the judge, as its server knows it."
+    )
+    local_model: ModelName | None = Field(
+        None,
+        description="In place of `model`: Hub id, `id@revision` or folder of a judge that runs "
+        "here, in turns with the model that is scored.",
+    )
     base_url: BaseUrl = Field(
         "https://api.openai.com/v1",
         description="Of any OpenAI-compatible API, most often ending in `/v1`.",
@@ -90,6 +98,15 @@ class JudgeSettings(TaskSettings):
         "FastChat: 0.7 for writing and roleplay, 0.1 for stem and humanities, 0 for extraction, "
         "math, coding, reasoning and arena-hard-200, 0.7 for all others.",
     )
+    judge_tokens: Annotated[Whole, Field(ge=1)] = Field(
+        1024, description="Tokens of a judgment of a local model, at most."
+    )
+    device: str = Field(
+        "auto", description="Where a local model runs; `auto` is a GPU where there is one."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of a local model's weights. Default: that of its files."
+    )
     most_missing: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.1,
         description="Share of questions that may have no rating; a trial with more of them fails.",
@@ -119,6 +136,20 @@ class JudgeSettings(TaskSettings):
         True, description="Whether `check` asks the server for a sign of life, which costs nothing."
     )
 
+    @fits("model", "local_model")
+    def _one_judge(self) -> Iterator[MisfitError]:
+        if (self.model is None) == (self.local_model is None):
+            both = self.model is not None
+            what = "model and local_model name two judges" if both else "nobody judges"
+            yield MisfitError(what, "model", fix="Name a model of an endpoint, or a local_model.")
+        name = self.local_model
+        if name is not None and (name.is_stage or name.lora is not None):
+            yield MisfitError(
+                f"{name.text!r} is no judge by itself",
+                "local_model",
+                fix="Name a Hub id or a folder.",
+            )
+
     @fits("prompt_price", "completion_price")
     def _both_prices(self) -> Iterator[MisfitError]:
         if (self.prompt_price is None) != (self.completion_price is None):
@@ -126,6 +157,13 @@ class JudgeSettings(TaskSettings):
             yield MisfitError(
                 "no cost can be counted without it", missing, fix="Give both or none."
             )
+
+    @property
+    def judge_name(self) -> str:
+        """Who judges, for people."""
+        if self.local_model is not None:
+            return self.local_model.text
+        return f"{self.model} at {self.base_url}"
 
     @property
     def is_local(self) -> bool:
@@ -154,7 +192,7 @@ class JudgeSettings(TaskSettings):
     def connect(self) -> Endpoint:
         """The judge behind its endpoint; nothing is sent yet."""
         return Endpoint(
-            self.base_url, self.api_key_env, self.model, self.body, is_local=self.is_local
+            self.base_url, self.api_key_env, self.model or "", self.body, is_local=self.is_local
         )
 
     def temperature_of(self, category: str) -> float:

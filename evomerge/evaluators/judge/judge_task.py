@@ -11,11 +11,10 @@ Differs: the model's own chat template; a rating is the last ``[[number]]`` of a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from evomerge.evaluators.asking.asked import AskOther, AskText, Message
 from evomerge.evaluators.asking.asking_kind import (
@@ -26,9 +25,20 @@ from evomerge.evaluators.asking.asking_kind import (
     Judgement,
     Shown,
 )
+from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.judge_findings import findings_of
+from evomerge.evaluators.judge.judge_measures import (
+    COST,
+    SPREAD,
+    TOKENS,
+    TURNS,
+    measures_for,
+    spread_values,
+    token_values,
+)
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
 from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark
+from evomerge.evaluators.judge.local_judge import LocalJudge
 from evomerge.evaluators.judge.prompt_file import JudgePrompt, prompts_in, unfit
 from evomerge.evaluators.judge.question_file import (
     JudgedQuestion,
@@ -36,25 +46,16 @@ from evomerge.evaluators.judge.question_file import (
     questions_in,
     unanswered,
 )
-from evomerge.evaluators.judge.rating import HIGHEST, LOWEST, UnreadableReplyError
-from evomerge.evaluators.judge.remote_judge import RemoteJudge, Request, RequestLimits
+from evomerge.evaluators.judge.rating import UnreadableReplyError
+from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.evaluators.judge.ruling import Duel, Grade, Ruling
 from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import Finding
 from evomerge.genome.task_blocks import Task
 
 T = TypeVar("T")
-TURNS = (
-    Measure("first_turn", True, LOWEST, HIGHEST, "the same of first turns alone"),
-    Measure("second_turn", True, LOWEST, HIGHEST, "the same of second turns alone"),
-)
-SPREAD = Measure("judge_stderr", False, 0.0, what="standard error of a question's repeats")
-TOKENS = (
-    Measure("prompt_tokens", False, 0.0, what="tokens that the judge read for a question"),
-    Measure("completion_tokens", False, 0.0, what="tokens that the judge wrote for a question"),
-)
-COST = Measure("cost", False, 0.0, what="what a question's judgments cost, where prices are given")
 _N_NAMED = 5  # questions in a message
 
 
@@ -72,18 +73,13 @@ class Judge(AskingKind[JudgedQuestion]):
         settings = self.settings
         self.max_new_tokens = settings.max_tokens
         self.most_missing = settings.most_missing
-        self.measures = tuple(_measures(settings))
+        self.measures = tuple(measures_for(settings))
         self._questions: Sequence[JudgedQuestion] = ()
         self._prompts: Mapping[str, JudgePrompt] = {}
         self._ruling: Ruling = Grade()
         self._kept = KeptJudgments()
-        self._judge = RemoteJudge(
-            [settings.model, settings.body],
-            settings.connect,
-            RequestLimits(settings.parallel, settings.attempts, settings.request_timeout),
-            self._kept,
-            f"judge {settings.model} at {settings.base_url}",
-        )
+        self._beside: SideModel | None = None
+        self._judge = self._local() or self._remote()
 
     def items(self) -> Iterator[Item[JudgedQuestion]]:
         """See :meth:`AskingKind.items`."""
@@ -135,7 +131,14 @@ class Judge(AskingKind[JudgedQuestion]):
             for one in self._questions
             for turn in range(len(one.turns))
         )
-        return findings_of(self.settings, self._questions, n_asked)
+        yield from findings_of(self.settings, self._questions, n_asked)
+        if self._beside is not None:
+            yield from self._beside.findings("local_model")
+
+    def room(self) -> Mapping[str, int]:
+        """See :meth:`AskingKind.room`."""
+        n_bytes = 0 if self._beside is None else self._beside.n_bytes
+        return {f"judge {self.settings.judge_name}": n_bytes} if n_bytes else {}
 
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`; not where the judge is reached, or how patiently."""
@@ -143,12 +146,40 @@ class Judge(AskingKind[JudgedQuestion]):
         names = sorted(name for name in self._prompts if name.startswith(self._ruling.names))
         return [
             {name: self._prompts[name].data for name in names},
-            [settings.model, settings.body, settings.repeats, settings.max_tokens],
+            [*self._who(), settings.repeats, settings.max_tokens],
         ]
 
     def keep_in(self, run_dir: Path | None) -> None:
         """See :meth:`AskingKind.keep_in`."""
         self._kept.keep_in(None if run_dir is None else run_dir / FOLDER)
+
+    def _who(self) -> list[Any]:
+        """What tells one judge from another: of a local one every byte."""
+        own = self.settings
+        if own.local_model is None:
+            return [own.model, own.body]
+        from evomerge.models.fingerprint import fingerprint  # it loads mergekit
+
+        name = fingerprint(own.local_model.in_recipe)
+        return [name, own.dtype, own.judge_tokens, own.temperature]
+
+    def _remote(self) -> AskedOnce:
+        own = self.settings
+        return RemoteJudge(
+            [own.model, own.body],
+            own.connect,
+            RequestLimits(own.parallel, own.attempts, own.request_timeout),
+            self._kept,
+            f"judge {own.judge_name}",
+        )
+
+    def _local(self) -> AskedOnce | None:
+        own, around = self.settings, self.around
+        if own.local_model is None:
+            return None
+        self._beside = SideModel.allowed(own.local_model, own.device, own.dtype, around.permissions)
+        temperature = own.temperature or 0.0
+        return LocalJudge(self._beside, own.judge_tokens, temperature, around.seed, self._kept)
 
     def _with_references(
         self, question: JudgedQuestion, others: Mapping[str, tuple[str, ...]]
@@ -191,12 +222,12 @@ class Judge(AskingKind[JudgedQuestion]):
         by_turn = [[one for one in own if isinstance(one, float)] for own in by_repeat]
         lacks = [one for own in by_repeat for one in own if isinstance(one, str)]
         means = [sum(own) / len(own) for own in by_turn if own]
-        values = _tokens(self.settings, [one for own in remarks for one in own])
+        values = token_values(self.settings, [one for own in remarks for one in own])
         is_whole = len(means) == len(answers)
         if is_whole:
             values[self._ruling.measure.name] = sum(means) / len(means)
             values |= {turn.name: one for turn, one in zip(TURNS, means, strict=False)}
-            values |= _spread(by_turn, self.settings.repeats)
+            values |= spread_values(by_turn, self.settings.repeats)
         told = "\n\n".join(
             f"[answer {turn}]\n{answer}\n\n{self._told(own, found)}"
             for turn, (answer, own, found) in enumerate(
@@ -254,38 +285,6 @@ class _Files:
         """
         if self._problems:
             raise GenomeError.of(self._problems)
-
-
-def _measures(settings: JudgeSettings) -> Iterator[Measure]:
-    """Those of all that come with the settings."""
-    main = (Grade if settings.opponent is None else Duel).measure
-    yield main
-    for turn in TURNS:
-        yield replace(turn, low=main.low, high=main.high)
-    if settings.repeats > 1:
-        yield SPREAD
-    yield from TOKENS
-    if settings.price(0, 0) is not None:
-        yield COST
-
-
-def _tokens(settings: JudgeSettings, remarks: Sequence[Remark]) -> dict[str, float]:
-    """What judgments took when they were asked for."""
-    read = float(sum(one.prompt_tokens for one in remarks))
-    written = float(sum(one.completion_tokens for one in remarks))
-    cost = settings.price(read, written)
-    tokens = dict(zip((one.name for one in TOKENS), (read, written), strict=True))
-    return tokens if cost is None else {**tokens, COST.name: cost}
-
-
-def _spread(by_turn: Sequence[Sequence[float]], repeats: int) -> dict[str, float]:
-    """The standard error of a value by its repeats; nothing where one is missing."""
-    if repeats < 2 or any(len(own) < repeats for own in by_turn):
-        return {}
-    values = [sum(own) / len(own) for own in zip(*by_turn, strict=True)]
-    mean = sum(values) / repeats
-    variance = math.fsum((one - mean) ** 2 for one in values) / (repeats - 1)
-    return {SPREAD.name: math.sqrt(variance / repeats)}
 
 
 def _unanswered(

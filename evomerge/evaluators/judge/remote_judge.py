@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -16,10 +16,8 @@ from typing import Any, ClassVar, Protocol
 
 from evomerge.endpoint.chat import ChatAnswer, Message
 from evomerge.endpoint.exchange import NoAnswerError
-from evomerge.evaluators.asking.asked import Message as Turn
-from evomerge.evaluators.asking.asked import Outsider
+from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
-from evomerge.foundations.canonical import digest
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import RunError
 
@@ -41,19 +39,6 @@ class Answering(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
-    """What one judgment is asked with.
-
-    Attributes:
-        messages: System and user.
-        repeat: Which of several judgments of the same.
-    """
-
-    messages: tuple[Turn, ...]
-    repeat: int = 0
-
-
-@dataclass(frozen=True)
 class RequestLimits:
     """How a judge is waited for.
 
@@ -68,13 +53,13 @@ class RequestLimits:
     seconds: float
 
 
-class RemoteJudge(Outsider):
-    """Whoever answers at an endpoint; two with the same name are one.
+class RemoteJudge(AskedOnce):
+    """Whoever answers at an endpoint.
 
     Args:
         name: What its judgments stand on, JSON: model, and what is asked of it beside messages.
         connect: The way to it.
-        patience: How long it is waited for.
+        limits: How it is asked and waited for.
         kept: What it has said.
         where: Its address, for messages.
     """
@@ -85,61 +70,34 @@ class RemoteJudge(Outsider):
         self,
         name: Sequence[Any],
         connect: Callable[[], Answering],
-        patience: RequestLimits,
+        limits: RequestLimits,
         kept: KeptJudgments,
         where: str,
     ) -> None:
-        self._name = list(name)
-        self._digest = digest(self._name)
+        super().__init__(name, kept)
         self._connect = connect
-        self._patience = patience
-        self._kept = kept
+        self._limits = limits
         self._where = where
         self._call: _Call | None = None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RemoteJudge) and self._digest == other._digest
-
-    def __hash__(self) -> int:
-        return hash(self._digest)
-
-    def answers(self, asked: Sequence[Request], deadline: Deadline) -> list[Remark]:
-        """See :meth:`Outsider.answers`; what cannot be had is a remark without text.
-
-        Raises:
-            TrialTimeoutError: the deadline is over.
-            RunError: nobody is there, or none of the requests will ever be answered.
-        """
-        self._kept.refresh()
-        keys = [self._key(one) for one in asked]
-        open_ones = [(k, one) for k, one in zip(keys, asked, strict=True) if not self._kept.get(k)]
-        failures = self._ask(open_ones, deadline) if open_ones else {}
-        if len(failures) == len(open_ones) > 0:
-            self._refuse(list(failures.values()))
-        return [self._kept.get(key) or Remark("", failures[key].cause) for key in keys]
 
     def give_up(self) -> None:
         """See :meth:`Outsider.give_up`."""
         if self._call is not None:
             self._call.end()
 
-    def _key(self, one: Request) -> str:
-        return digest([self._digest, [list(turn) for turn in one.messages], one.repeat])
-
-    def _ask(
-        self, asked: Sequence[tuple[str, Request]], deadline: Deadline
-    ) -> dict[str, NoAnswerError]:
-        """Has all of them judged; those without an answer, and why."""
-        call = self._call = _Call(
-            self._connect(), self._patience, self._kept, deadline, deque(asked)
-        )
-        for _ in range(min(self._patience.parallel, len(asked))):
+    def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
+        waiting = deque(asked.items())
+        call = self._call = _Call(self._connect(), self._limits, self._kept, deadline, waiting)
+        for _ in range(min(self._limits.parallel, len(asked))):
             Thread(target=call.work, daemon=True).start()
         try:
-            return call.failures(len(asked))
+            failures = call.failures(len(asked))
         finally:
             call.end()
             self._call = None
+        if len(failures) == len(asked):
+            self._refuse(list(failures.values()))
+        return {key: failure.cause for key, failure in failures.items()}
 
     def _refuse(self, failures: Sequence[NoAnswerError]) -> None:
         """Where nobody got an answer and waiting is in vain, the next candidate gets none either.
@@ -166,7 +124,7 @@ class _Call:
     """One batch, and those who ask."""
 
     judge: Answering
-    patience: RequestLimits
+    limits: RequestLimits
     kept: KeptJudgments
     deadline: Deadline
     waiting: deque[tuple[str, Request]]
@@ -213,11 +171,11 @@ class _Call:
         failure = NoAnswerError("given up", cause="given up")
         messages = [{"role": one.role, "content": one.content} for one in request.messages]
         wait = 0.0
-        for attempt in range(self.patience.attempts):
+        for attempt in range(self.limits.attempts):
             if self._is_over_after(wait):
                 break
             try:
-                seconds = max(min(self.patience.seconds, self.deadline.left), 0.0)
+                seconds = max(min(self.limits.seconds, self.deadline.left), 0.0)
                 answer = self.judge.complete(messages, seconds)
             except NoAnswerError as error:
                 failure, wait = error, self._wait(error, attempt)

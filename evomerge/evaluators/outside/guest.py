@@ -24,7 +24,7 @@ class Guest:
 
     Args:
         command: Program and arguments.
-        environment: What it has beside this process's environment.
+        environment: All it has of one.
         folder: Where it runs.
         handles: File descriptors that it inherits.
         most_bytes: Of its standard output that is kept; 0: the end of it, for people.
@@ -42,7 +42,7 @@ class Guest:
             guardian().start()
         self._process = subprocess.Popen(
             list(command),
-            env={**os.environ, **environment, MARK: guardian().token},
+            env={**environment, MARK: guardian().token},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -98,16 +98,20 @@ class Drained(threading.Thread):
         most: Bytes of its beginning that are kept; 0: the last few.
 
     Attributes:
-        kept: These.
         n_bytes: How many there were until now.
     """
 
     def __init__(self, stream: IO[bytes] | None, most: int = 0) -> None:
         super().__init__(daemon=True)
         self._stream, self._most = stream, most
-        self.kept, self.n_bytes = b"", 0
+        self.n_bytes = 0
         self._parts: list[bytes] = []
         self.start()
+
+    @property
+    def kept(self) -> bytes:
+        """What is kept, until now."""
+        return b"".join(self._parts)
 
     @property
     def is_too_much(self) -> bool:
@@ -122,8 +126,6 @@ class Drained(threading.Thread):
             while chunk := os.read(self._stream.fileno(), 1 << 16):
                 self.n_bytes += len(chunk)
                 if not self._most:
-                    self.kept = (self.kept + chunk)[-_LAST:]
+                    self._parts = [(self.kept + chunk)[-_LAST:]]
                 elif self.n_bytes <= self._most:
                     self._parts.append(chunk)
-        if self._most:
-            self.kept = b"".join(self._parts)

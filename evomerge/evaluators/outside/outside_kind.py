@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from evomerge.evaluators.asking.asked import AskOther, AskText
+from evomerge.evaluators.asking.asked import AskOther, AskText, Prompt, Tokens
 from evomerge.evaluators.asking.asking_kind import (
     Around,
     Asking,
@@ -126,13 +126,25 @@ class OutsideKind(AskingKind[Any]):
                 said = yield AskOther(talk, Answered(answers))
         finally:
             talk.end()
+        n_expected, shown = self._expected(documents), self.exchanged(documents, exchange)
         try:
-            found = judgements_of(said.value, self._expected(documents), self.measures[0], exchange)
+            found = judgements_of(said.value, n_expected, self.measures[0], shown)
         except EvaluationError as error:
             raise EvaluationError(error.problems[0].what, where=self.task.name) from error
         if documents is None:
             self._n_scores = len(found)
         return found
+
+    def exchanged(
+        self, documents: Sequence[Any] | None, exchange: Sequence[tuple[str, str]]
+    ) -> Sequence[tuple[str, str]]:
+        """Prompt and reply of each document; none where they are not as many.
+
+        Args:
+            documents: The rows that are scored.
+            exchange: Prompts and replies, in the order in which they were asked.
+        """
+        return exchange
 
     def _expected(self, documents: Sequence[Any] | None) -> int | None:
         """How many scores there have to be: models are compared document by document."""
@@ -148,6 +160,8 @@ def _rows(file: str) -> Iterator[Item[Any]]:
         yield Item(row, text, row)
 
 
-def _shown(prompt: Any) -> str:
+def _shown(prompt: Prompt) -> str:
     """The last that was said to the model."""
+    if isinstance(prompt, Tokens):
+        return f"{len(prompt.ids)} tokens"
     return prompt if isinstance(prompt, str) else str(prompt[-1].content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,9 +15,10 @@ from typing import Any
 
 from evomerge.evaluators.asking.asked import (
     AskLikelihood,
-    AskLikelyTokens,
     AskModel,
+    AskPlaces,
     AskText,
+    Likeliest,
     Message,
     Prompt,
 )
@@ -109,7 +111,7 @@ class PythonProcess:
             function = self._function
             place = (function.name, str(function.file), str(function.folder))
             command = (sys.executable, python_host.__file__, str(theirs.fileno()), *place)
-            self._guest = Guest(command, {}, Path.cwd(), (theirs.fileno(),))
+            self._guest = Guest(command, os.environ, Path.cwd(), (theirs.fileno(),))
 
     def _gone(self) -> EvaluationError:
         """Why there is no answer."""
@@ -164,7 +166,7 @@ def _asked(given: list[Any]) -> AskModel:
         return AskText(_prompt(prompt), max_tokens, tuple(stops), temperature, draw)
     if kind == "likelihood":
         return AskLikelihood(_prompt(prompt), how[0])
-    return AskLikelyTokens(_prompt(prompt), how[0])
+    return AskPlaces(_prompt(prompt), Likeliest(how[0]))
 
 
 def _prompt(given: Any) -> Prompt:

@@ -12,6 +12,7 @@ from evomerge.inference.base import (
     Continuation,
     Engine,
     LogLikelihood,
+    PlacedRow,
     Prompt,
     Written,
 )
@@ -35,6 +36,8 @@ from evomerge.merging.mixed_model import MixedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PLACES_PER_PASS = 1024  # where whole vocabularies are read, as memory for these is dear
 
 
 class TransformersEngine(Engine):
@@ -153,6 +156,27 @@ class TransformersEngine(Engine):
             last = torch.log_softmax(logits.float(), dim=-1)
             found |= zip((row for tree in batch for row in tree.places), last, strict=True)
         return torch.stack([found[row] for row in rows])
+
+    @torch.no_grad()
+    def log_probabilities_along(
+        self, rows: Sequence[PlacedRow]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """See :meth:`Engine.log_probabilities_along`; plain rows, several in a pass."""
+        wanted: dict[Row, list[tuple[int, int]]] = {}
+        for index, (tokens, first) in enumerate(rows):
+            wanted.setdefault(tuple(tokens), []).append((index, len(tokens) - first + 1))
+        n_read = {row: max(n for _, n in own) for row, own in wanted.items()}
+        [(_, trees)] = lay_out_apart(n_read)
+        whole = self.budgets.of("places", max(map(len, trees), default=1))
+        budget = PassBudget(min(whole.tokens, PLACES_PER_PASS), whole.rows)
+        for batch in budget.split_by_length(trees):
+            self.deadline.check()
+            read = [row for tree in batch for row in tree.places]
+            logits = row_logits(self.module, block_of(batch, ()))
+            parts = torch.split(logits, [n_read[row] for row in read])
+            for row, own in zip(read, parts, strict=True):
+                found = torch.log_softmax(own.float(), dim=-1)
+                yield from ((index, found[-n:]) for index, n in wanted[row])
 
     def _longest(self, asked: Sequence[Continuation]) -> int:
         """Tokens of the longest row."""

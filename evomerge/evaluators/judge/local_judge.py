@@ -1,0 +1,133 @@
+"""A judge on this machine: it takes turns with the model that is scored.
+
+Between its turns its weights wait in main memory, so that a GPU has room for what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from evomerge.evaluators.asking.asked import AskText, Message
+from evomerge.evaluators.judge.asked_once import AskedOnce, Request
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
+from evomerge.evaluators.side_model import SideModel
+from evomerge.foundations.errors import EvaluationError, OutOfMemoryError, RunError, why
+from evomerge.genome.task_blocks import EvaluationBlock
+from evomerge.inference.base import CutText, Written, context_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from evomerge.evaluators.asking.prompt_reader import PromptReader
+    from evomerge.evaluators.asking.respondent import EngineRespondent
+    from evomerge.foundations.deadline import Deadline
+
+TOO_LONG, CUT = "prompt too long", "cut off"
+_DIVISORS = (1, 2, 4, 8)  # of the batch
+# Whatever torch and transformers raise on a model that they cannot load.
+_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
+class LocalJudge(AskedOnce):
+    """A model of this machine; loaded when it is first asked.
+
+    Args:
+        model: Which one.
+        max_tokens: Of a judgment.
+        temperature: 0 for the likeliest; else judgments are drawn.
+        seed: Root seed of what is drawn.
+        kept: What it has said.
+    """
+
+    def __init__(
+        self,
+        model: SideModel,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        kept: KeptJudgments,
+    ) -> None:
+        drawn = [temperature, seed] if temperature else []
+        super().__init__(["local", model.name.text, model.dtype, max_tokens, *drawn], kept)
+        self._model = model
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._seed = seed
+
+    def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
+        module, respondent = _loaded(self._model, self._seed)
+        prompts = {key: self._prompt(respondent.reader, one) for key, one in asked.items()}
+        n_read = {key: len(respondent.reader.context(one.prompt)) for key, one in prompts.items()}
+        room = context_length(module.config, respondent.reader.tokenizer) - self._max_tokens
+        fitting = [key for key in prompts if n_read[key] <= room]
+        with _moved(module, self._model.torch_device):
+            said = _said(module, respondent, [prompts[key] for key in fitting], deadline)
+        for key, text in zip(fitting, said, strict=True):
+            cause = CUT if isinstance(text, CutText) else ""
+            self._kept.keep(key, Remark(str(text), cause, n_read[key], len(text.tokens)))
+        return {key: TOO_LONG for key in prompts if n_read[key] > room}
+
+    def _prompt(self, reader: PromptReader, one: Request) -> AskText:
+        """In the judge's own template; where that has no system, the user says it all."""
+        messages = one.messages
+        if len(messages) > 1 and messages[0].content.strip() not in reader.text(messages):
+            messages = (Message("user", "\n\n".join(turn.content for turn in messages)),)
+        return AskText(messages, self._max_tokens, temperature=self._temperature, draw=one.repeat)
+
+
+def _said(
+    module: PreTrainedModel,
+    respondent: EngineRespondent,
+    asked: Sequence[AskText],
+    deadline: Deadline,
+) -> Sequence[Written]:
+    """The replies, in smaller batches where memory runs out."""
+    for divisor in _DIVISORS:
+        try:
+            respondent.bind(module, deadline, divisor)
+            return respondent.answers(asked, 1)
+        except OutOfMemoryError as error:
+            failure = error
+    raise EvaluationError(f"the judge does not fit the memory ({failure})")
+
+
+@contextmanager
+def _moved(module: PreTrainedModel, device: str) -> Iterator[None]:
+    """Has a model on its device, and in main memory afterwards."""
+    module.to(device)  # type: ignore[arg-type]  # transformers' stubs know no names of devices
+    try:
+        yield
+    finally:
+        module.to("cpu")  # type: ignore[arg-type]  # as above
+
+
+@cache
+def _loaded(model: SideModel, seed: int) -> tuple[PreTrainedModel, EngineRespondent]:
+    """The model, and who answers with it; one in a process, whichever tasks name it.
+
+    Raises:
+        RunError: it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from evomerge.evaluators.asking.respondent import EngineRespondent
+    from evomerge.inference import ENGINES
+    from evomerge.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(model.path, **model.source)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                model.path, output_loading_info=True, **model.weights, **model.source
+            )
+        module, report = loaded
+        if report["missing_keys"]:
+            missing = min(report["missing_keys"])
+            raise ValueError(f"{missing} is not among its weights, expected a model that writes")
+    except (*_FAILURES, MemoryError) as error:
+        raise RunError(f"the judge cannot be loaded ({why(error)})", where=model.path) from error
+    engine = ENGINES["transformers"](tokenizer)
+    return module.eval(), EngineRespondent(engine, EvaluationBlock(), seed)

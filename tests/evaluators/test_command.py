@@ -1,0 +1,177 @@
+"""A program of the user's as judge: what it is told and prints, how it fails, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from transformers import AutoModelForCausalLM
+
+from evomerge.evaluators.built_model import BuiltModel
+from evomerge.evaluators.composite import evaluator_for
+from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, TrialTimeoutError
+from evomerge.foundations.permissions import Permissions
+from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.inference import ENGINES
+
+JUDGE = """
+import json, os, sys, urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+def ask(row):
+    body = json.dumps({"prompt": row["prompt"], "max_tokens": 5}).encode()
+    headers = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    url = os.environ["OPENAI_BASE_URL"] + "/completions"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
+        return json.load(answer)["choices"][0]["text"]
+
+rows = [json.loads(line) for line in open(os.environ["EVOMERGE_DOCUMENTS"])]
+with ThreadPoolExecutor(4) as pool:
+    texts = list(pool.map(ask, rows))
+print("judging")
+print(json.dumps([{"score": len(text), "answer": text} for text in texts]))
+"""
+PROMPTS = ("one dog", "two", "three jugs", "four")
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path, monkeypatch):
+    (tmp_path / "judge.py").write_text(JUDGE)
+    rows = [{"prompt": text} for text in PROMPTS]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+
+
+def made(*given, allowed=True):
+    return evaluator_for(
+        [Task.model_validate(one) for one in given],
+        EvaluationBlock(),
+        ENGINES["transformers"],
+        permissions=Permissions(code=allowed),
+    )
+
+
+def shell(script, **more):
+    return {"command": {"run": ["sh", "-c", script], **more}}
+
+
+JUDGED = {"command": {"run": [sys.executable, "judge.py"], "documents": "rows.jsonl"}}
+
+
+def test_a_program_asks_the_model_and_its_scores_are_documents(
+    live_model, model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    evaluator = made({**JUDGED, "samples": [3, 0, 1]})
+    (key,) = evaluator.prepare()
+    found = evaluator.evaluate(live_model)
+    assert str(key) == "command/score,none"
+    assert [one.doc_id for one in found.documents] == [0, 1, 3]
+    assert [one.values["score,none"] for one in found.documents] == [
+        len(one.answer) for one in found.documents
+    ]
+    assert [one.prompt for one in found.samples] == [PROMPTS[0], PROMPTS[1], PROMPTS[3]]
+    metric = found.metrics[0]
+    assert (metric.n, metric.higher_is_better) == (3, True)
+    assert metric.stderr is not None
+    assert evaluator.evaluate(live_model) == found
+    built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
+    assert evaluator.score_folder(built, lambda share: None)[0] == found.documents
+
+
+def test_a_model_is_written_down_for_a_program_that_wants_its_folder(live_model, tmp_path):
+    script = 'cp -r "$EVOMERGE_MODEL" kept && echo "$EVOMERGE_MODEL" > where && echo 0.5'
+    evaluator = made(shell(script, model="folder"))
+    evaluator.prepare()
+    assert evaluator.evaluate(live_model).metrics[0].value == 0.5
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "kept")
+    theirs = live_model.module.state_dict()
+    assert all(theirs[name].equal(tensor) for name, tensor in kept.state_dict().items())
+    assert (tmp_path / "kept" / "tokenizer.json").is_file()
+    assert not Path((tmp_path / "where").read_text().strip()).exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("echo good", "sh printed 'good', expected JSON"),
+        ("true", "sh printed nothing, expected JSON"),
+        ("echo 0.5; echo broke >&2; exit 3", r"sh ended with exit status 3 \(broke\)"),
+        ("kill -9 $$", "sh was ended by SIGKILL"),
+        ("echo NaN", "score 0 is nan, expected a finite number"),
+        ("echo '{\"accuracy\": 1}'", "score 0 is None, expected a number"),
+        ("echo -1", r"score 0 is -1, outside \[0, inf\]"),
+        ("yes", "sh printed more than 16 MiB, expected scores"),
+        ('echo "$OPENAI_API_KEY"', r"sh printed '\*\*\*', expected JSON"),
+        ('echo "$EVOMERGE_API_KEY" >&2; exit 1', r"exit status 1 \(\*\*\*\)"),
+    ],
+)
+def test_a_program_that_fails_is_told(live_model, script, sentence):
+    evaluator = made(shell(script, low=0))
+    evaluator.prepare()
+    with pytest.raises(EvaluationError, match=sentence):
+        evaluator.evaluate(live_model)
+
+
+def is_gone(pid):
+    """A child of nobody may wait for its end to be read."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("ending", ["sleep 600", "echo 1"])
+def test_what_a_program_started_ends_with_it_and_it_ends_with_the_deadline(
+    live_model, tmp_path, ending
+):
+    evaluator = made(shell(f"sleep 600 & echo $! > child; {ending}"))
+    evaluator.prepare()
+    if ending == "echo 1":
+        assert evaluator.evaluate(live_model).metrics[0].value == 1.0
+    else:
+        with pytest.raises(TrialTimeoutError, match="took longer than 1 seconds"):
+            evaluator.evaluate(live_model, Deadline(1.0))
+    assert is_gone(int((tmp_path / "child").read_text()))
+
+
+def test_the_users_own_key_stays_where_it_is_wanted(live_model, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "mine")
+    script = 'test "$OPENAI_API_KEY" = mine && test -n "$EVOMERGE_URL" && echo 1'
+    evaluator = made(shell(script, sets_openai=False))
+    evaluator.prepare()
+    assert evaluator.evaluate(live_model).metrics[0].value == 1.0
+
+
+def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
+    (tmp_path / "plain.sh").write_text("touch ran\n")
+    with pytest.raises(GenomeError) as raised:
+        made(
+            {"command": ["sh", "plain.sh"]},
+            {"command": ["./plain.sh"]},
+            {"command": {"run": ["no-such-program"], "files": ["none"], "name": "b"}},
+            allowed=False,
+        ).prepare()
+    told = "\n".join(map(str, raised.value.problems))
+    assert (
+        "tasks[0].command: would run sh plain.sh, which needs permission. Add --allow-cod" in told
+    )
+    assert "tasks[1].command: './plain.sh' cannot be run. Make it executable" in told
+    assert "tasks[2].command: there is no program 'no-such-program'" in told
+    assert "tasks[2].command.files[0]: no file 'none'" in told
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_files_of_a_command_are_part_of_what_scores_stand_on(live_model, tmp_path):
+    task = {"command": ["sh", "-c", "echo 1", "judge.py"]}
+    before, again = made(task), made(task)
+    (key,), _ = before.prepare(), again.prepare()
+    assert key.task == "sh -c echo 1 judge.py"
+    assert before.identity() == again.identity()
+    (tmp_path / "judge.py").write_text(JUDGE + "\n")
+    after = made(task)
+    after.prepare()
+    assert before.identity() != after.identity()
+    with pytest.raises(RunError, match=r"judge.py is not what it was when the run began"):
+        before.evaluate(live_model)
