@@ -22,7 +22,7 @@ from evomerge.foundations.sizes import size_text
 
 if TYPE_CHECKING:
     from evomerge.executors.base import MakeWorker, Message
-    from evomerge.executors.ray_cluster import RaySettings
+    from evomerge.executors.ray_settings import RaySettings
 
 _LOG = logging.getLogger(__name__)
 Node = Mapping[str, Any]  # as ``ray.nodes`` has it

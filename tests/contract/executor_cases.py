@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from evomerge.executors.ray_cluster import RaySettings
 from evomerge.executors.ray_session import RaySession
+from evomerge.executors.ray_settings import RaySettings
 
 ROOT = Path(__file__).parents[2]
 
