@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.executors import EXECUTORS
+from evomerge.genome.execution_block import Execution
 from evomerge.genome.field_words import default, type_name
 from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
-from evomerge.genome.schema import Execution, Genome, OptimizerBlock
+from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source_blocks import ModuleBlock, Source
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.merge_spaces import MERGE_SPACES

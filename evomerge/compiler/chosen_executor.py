@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import ExecutorSettings
 from evomerge.foundations.errors import Problem
+from evomerge.genome.execution_block import Execution
 from evomerge.genome.load import problems_of
-from evomerge.genome.schema import Execution
 from evomerge.genome.yaml_file import YamlFile
 
 _BLOCK = "execution"

@@ -13,9 +13,10 @@ from evomerge.compiler.chosen_space import space_problems
 from evomerge.compiler.make_optimizer import optimizer_problems
 from evomerge.compiler.task_kinds import task_problems
 from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.genome.execution_block import Execution
 from evomerge.genome.load import in_order, validate_genome
 from evomerge.genome.merge_block import MergeDefinition
-from evomerge.genome.schema import Execution, Genome, OptimizerBlock
+from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.inference import ENGINES
 
