@@ -30,7 +30,7 @@ from evomerge.nouns.trial import Candidate
 _LOG = logging.getLogger(__name__)
 MakeWorker = Callable[[], Worker]
 LOADING = "loading"  # the stage before the first: the worker is built
-# What a worker elsewhere says: a stage, a result, why no trial can succeed; None: it listens.
+# What a worker elsewhere says: a stage, a result, why no trial can succeed; None: it listens now.
 Message = str | Outcome | EvomergeError | None
 
 
