@@ -92,11 +92,13 @@ class _Size:
         n_layers: Layers of the models, 0 where nobody knows.
         limits: Documents of each search task, or of each part of a group; None for all.
         vocabulary: ``tokenizer_source``, empty where the models share one tokenizer.
+        language: The part that writes, of models with several; empty of others.
     """
 
     n_layers: int = 0
     limits: tuple[int | None, ...] = ()
     vocabulary: str = ""
+    language: str = ""
 
 
 def start(answers: Answers, file: str, permissions: Permissions) -> Starter:
@@ -120,9 +122,12 @@ def start(answers: Answers, file: str, permissions: Permissions) -> Starter:
         size,
         n_layers=_n_layers(compiled.context.models),
         limits=tuple(_limit([part.n_available for part in each]) for each in parts),
+        language=compiled.merge_space.architecture.language,
     )
     text = _text(answers, file, size)
-    return first if text == first.text else _checked(text, file, permissions)
+    fitted = first if text == first.text else _checked(text, file, permissions)
+    # Not every method leaves a part as it is; all parts alike every method merges.
+    return first if size.language and fitted.examination.compiled is None else fitted
 
 
 def _limit(n_documents: Sequence[int]) -> int | None:
@@ -234,6 +239,9 @@ def _block(answers: Answers, size: _Size) -> Iterator[str]:
     if answers.base:
         yield f"  base_model: {_model(answers.base)}  # task vectors are measured from it"
     yield f"  merge_method: {answers.merge_method}  # others: `evomerge list methods`"
+    if size.language:
+        yield "  modules:  # the parts that are merged; all others stay as they are"
+        yield f"    {size.language}: {{}}"
     yield from _granularity(answers, size.n_layers)
 
 

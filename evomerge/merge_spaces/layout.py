@@ -129,7 +129,8 @@ def _no_groups(architecture: Architecture) -> GenomeError:
     return GenomeError(
         f"{architecture.name} has several parts ({parts}), each with layers of its own",
         where="genome.granularity",
-        fix="Name under `modules:` the parts that are searched; layers are grouped in them.",
+        fix=f"Add `modules: {{{architecture.language}: {{}}}}` to search that one alone, or name"
+        " more parts there.",
     )
 
 

@@ -106,14 +106,12 @@ class SearchedPart:
 def _definition(whole: MergeSpace, name: str) -> MergeDefinition:
     """The ``genome:`` block of a part: that of the genome, and what it says itself."""
     genome, block = whole.definition, whole.definition.modules[name]
-    own = whole.architecture.parts[name].layer_tensors
-    is_language = own == whole.architecture.layer_tensors
     return genome.model_copy(
         update={
             "modules": {},
             "space": None,
             "models": block.models or genome.models,
             "parameters": {**genome.parameters, **block.parameters},
-            **({} if is_language else _UNGROUPED),
+            **({} if name == whole.architecture.language else _UNGROUPED),
         }
     )

@@ -52,6 +52,12 @@ class Architecture:
         return self.depths.get(model, self.n_layers)
 
     @property
+    def language(self) -> str:
+        """The part that holds its layers; empty where it has no parts."""
+        parts = self.parts.items()
+        return next((n for n, part in parts if part.layer_tensors == self.layer_tensors), "")
+
+    @property
     def absent_head(self) -> tuple[str, ...]:
         """Names a filter may give to a head that has no tensor because it is tied."""
         return () if self.head else ("lm_head", "lm_head.weight", "embed_out", "embed_out.weight")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from evomerge.nouns.section import Section
 from evomerge.optimizers import SECTIONS
 from evomerge.report.answers_section import answers_section
+from evomerge.report.judgments_section import judgments_section
 from evomerge.report.lost_section import lost_section
 from evomerge.report.stages_section import stages_section
 from evomerge.report.steering_section import steering_section
@@ -29,6 +30,7 @@ def _sections(run: RecordedRun) -> Iterator[Make]:
     yield stages_section
     yield steering_section
     yield answers_section
+    yield judgments_section
     searched = {link.name for link in run.genome.optimizer.links}
     yield from (SECTIONS[name] for name in SECTIONS if name in searched)
     yield tensors_section

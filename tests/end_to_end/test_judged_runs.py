@@ -58,12 +58,16 @@ def test_lm_eval_perplexity_and_a_judge_steer_one_search(workplace):
         assert "judges all questions once by" in checked.stdout + checked.stderr
         evomerge("run", str(file), "--run-dir", run)
         shown = evomerge("show", run).stdout
-        trials = json.loads(evomerge("show", run, "--json").stdout)["trials"]
-    assert "answers" in shown
+        told = json.loads(evomerge("show", run, "--json").stdout)
+        in_full = evomerge("show", run, "--answers", "0").stdout
+    assert "judges: what their judgments took" in shown
+    assert "[judgment: " in in_full
     assert set(judge.answered.values()) == {1}
-    assert all(len(trial["scores"]) == 1 for trial in trials)
-    report = (workplace / "out" / "report.html").read_text()
-    assert "answers" in report
+    asked = told["judgments"]["asked"]
+    assert asked["n_judgments"] == len(judge.answered)
+    assert asked["cost"] == pytest.approx(len(judge.answered) * 340 / 1e6)
+    assert [one["trial"] for one in told["judgments"]["trials"]] == [*range(len(told["trials"]))]
+    assert "Rating: [[" in (workplace / "out" / "report.html").read_text()
 
 
 def test_a_run_killed_while_it_is_judged_pays_for_no_judgment_twice(workplace):

@@ -59,3 +59,14 @@ def test_what_was_searched_is_built_by_mergekit_and_answers_the_same(tmp_path, k
     assert copied.is_file() == (kind != "llava")
     assert kind == "llava" or json.loads(copied.read_text()) == PROCESSOR
     assert ("mergekit copies no preprocessor_config.json" in text) == (kind == "llava")
+
+
+def test_a_first_genome_groups_the_layers_of_the_language_part(tmp_path, monkeypatch):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    monkeypatch.chdir(place)
+    models = [word for i in (1, 2) for word in ("--model", f"models/model_{i}")]
+    tasks = ("--task", "tiny_search", "--task-search-path", "tasks")
+    told_in(place, "init", "first.yml", "--yes", *models, "--base", "models/base", *tasks)
+    block = yaml.safe_load((place / "first.yml").read_text())["genome"]
+    assert block["modules"] == {"text_decoder": {}}
+    assert block["granularity"] == "layers"

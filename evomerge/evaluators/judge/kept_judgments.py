@@ -77,6 +77,11 @@ class KeptJudgments:
                 if path.suffix == ".jsonl" and path.name != self._own:
                     self._known |= self._new_in(path)
 
+    @property
+    def remarks(self) -> list[Remark]:
+        """All that is known."""
+        return list(self._known.values())
+
     def get(self, key: str) -> Remark | None:
         """What is known; None where nothing is."""
         return self._known.get(key)

@@ -1,0 +1,94 @@
+"""What judges were asked, what that took, and how many verdicts are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evomerge.evaluators.judge.judge_measures import COST, TOKENS
+from evomerge.evaluators.judge.judge_settings import JudgeSettings
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments
+from evomerge.foundations.counted import counted
+from evomerge.nouns.evaluation import MetricKey
+from evomerge.nouns.section import Section
+from evomerge.run.recorded_run import RecordedRun
+
+_TAKEN = tuple(one.name for one in (*TOKENS, COST))
+
+
+def judgments_section(run: RecordedRun) -> Section | None:
+    """One row per judged task; nothing where no judge has judged.
+
+    A row counts what the judgments of all trials took when they were asked for, a sentence below
+    what the run has asked for: answers that are alike are judged once.
+    """
+    trials = list(_trials(run))
+    if not trials:
+        return None
+    asked = _asked(run)
+    names = dict.fromkeys(one["task"] for one in trials)
+    return Section(
+        "judgments",
+        "judges: what their judgments took, over all trials",
+        ("task", "trials", "verdicts missing", "prompt tokens", "completion tokens", "cost"),
+        tuple(_row(name, [one for one in trials if one["task"] == name]) for name in names),
+        (_sentence(asked),),
+        {"asked": asked, "trials": trials},
+    )
+
+
+def _trials(run: RecordedRun) -> Iterator[dict[str, Any]]:
+    """What the judgments of each trial took, those that were found again too."""
+    judged = {task.name for task in run.genome.tasks if task.kind == "judge"}
+    keys = [key for key in run.leaderboard.objective.keys if key.task in judged]
+    for trial in run.leaderboard.trials:
+        evaluation = trial.outcome.evaluation
+        metrics = {one.key: one for one in (evaluation.metrics if evaluation else ())}
+        for key in (key for key in keys if key in metrics):
+            taken = {name: metrics.get(MetricKey(key.task, name)) for name in _TAKEN}
+            n_documents = max((one.n for one in taken.values() if one), default=metrics[key].n)
+            yield {
+                "trial": trial.candidate.trial_id,
+                "task": key.task,
+                "n_missing": n_documents - metrics[key].n,
+                **{name: one and one.value * one.n for name, one in taken.items()},
+            }
+
+
+def _row(name: str, trials: list[dict[str, Any]]) -> tuple[str, ...]:
+    sums = {one: sum(trial[one] or 0 for trial in trials) for one in ("n_missing", *_TAKEN)}
+    cost = sums[COST.name]
+    tokens = (f"{sums[one.name]:,.0f}" for one in TOKENS)
+    return (
+        name,
+        str(len(trials)),
+        str(sums["n_missing"] or ""),
+        *tokens,
+        f"{cost:.4g}" if cost else "",
+    )
+
+
+def _asked(run: RecordedRun) -> dict[str, Any]:
+    """What was asked for in the whole run, and paid."""
+    kept = KeptJudgments(run.ledger.folder.judgments)
+    kept.refresh()
+    remarks = kept.remarks
+    read = sum(one.prompt_tokens for one in remarks)
+    written = sum(one.completion_tokens for one in remarks)
+    judges = [JudgeSettings.model_validate(t.given) for t in run.genome.tasks if t.kind == "judge"]
+    costs = {one.price(read, written) for one in judges}
+    return {
+        "n_judgments": len(remarks),
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "cost": costs.pop() if len(costs) == 1 else None,  # of several prices nobody knows
+    }
+
+
+def _sentence(asked: Mapping[str, Any]) -> str:
+    cost = "" if asked["cost"] is None else f", cost {asked['cost']:.4g}"
+    return (
+        f"{counted(asked['n_judgments'], 'judgment')} asked for in the run: "
+        f"{asked['prompt_tokens']:,} tokens of prompts and {asked['completion_tokens']:,} of "
+        f"replies{cost}"
+    )
