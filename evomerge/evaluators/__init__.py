@@ -9,6 +9,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "name": "evomerge.evaluators.lm_eval:LmEval",
         "abstain": "evomerge.evaluators.abstain:Abstaining",
         "choice": "evomerge.evaluators.choice:ChoiceQuestions",
+        "divergence": "evomerge.evaluators.divergence:Divergence",
         "exact": "evomerge.evaluators.exact:ExactAnswers",
         "judge": "evomerge.evaluators.judge.judge_task:Judge",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evomerge.foundations.errors import EvomergeError
+from evomerge.foundations.errors import EvomergeError, RunError, why
 from evomerge.foundations.findings import Finding, error, note
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Whatever torch and transformers raise on a model that they cannot load.
+_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -110,3 +116,32 @@ class SideModel:
             yield error(f"{facts.name} has no weights", where, "Name a folder with a whole model.")
         if facts.is_on_hub:
             yield note(f"{facts.name} is not on this machine; it is downloaded", where)
+
+
+def loaded_writer(model: SideModel, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model that writes, in main memory, and its tokenizer.
+
+    Args:
+        model: Which.
+        role: What it is here, for messages.
+
+    Raises:
+        RunError: it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from evomerge.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(model.path, **model.source)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                model.path, output_loading_info=True, **model.weights, **model.source
+            )
+        module, report = loaded
+        if report["missing_keys"]:
+            missing = min(report["missing_keys"])
+            raise ValueError(f"{missing} is not among its weights, expected a model that writes")
+    except (*_FAILURES, MemoryError) as error:
+        raise RunError(f"the {role} cannot be loaded ({why(error)})", where=model.path) from error
+    return module.eval(), tokenizer

@@ -42,6 +42,7 @@ class PathMerger:
         self._resident = mergers.resident
         self._models: dict[str, SingleModel] = {}
         self._ends: dict[str, _Ends] = {}
+        self._longest = 0  # layers of a stack that needed a model of its own
         self._shells: LayerShells | None = None
         self._tensors: ResidentTensors | None = None
         self._impossible: set[str] = set()  # models whose tensors are not parameters one by one
@@ -89,7 +90,7 @@ class PathMerger:
         if shells is None or shells.key != key or shells.most < len(layers):
             self._shells = shells = None  # before the next one takes memory
             # Longer stacks will come: a shell takes no weights, another model seconds.
-            places = [*stack, *[stack[-1]] * self._room(recipe, layers)]
+            places = [*stack, *[stack[-1]] * (self._places(recipe, layers) - len(stack))]
             names = ends.layer_names(len(places))
             weights = self._resident.load(
                 ends.config(len(places)), {**tensors, **_named(places, names)}
@@ -114,9 +115,10 @@ class PathMerger:
             self._models[passed.digest] = SingleModel(self._resident.structure(passed))
         return self._models[passed.digest]
 
-    def _room(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> int:
-        """How many places a model gets beyond those of its first stack."""
-        return 0 if self._lists_layers(recipe, layers) else len(layers) // 2
+    def _places(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> int:
+        """For how many layers a model gets places: half as many again as any stack had so far."""
+        self._longest = max(self._longest, len(layers))
+        return len(layers) if self._lists_layers(recipe, layers) else self._longest * 3 // 2
 
     def _lists_layers(self, recipe: Recipe, layers: Sequence[StackedLayer]) -> bool:
         """Whether its configuration can be written for its own number of layers only."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.evaluators import asking_double, formula, tiny_tasks
 from tests.judge.judge_files import judge_task, write_judge_files
-from tests.tiny_models import tiny_reward_model
+from tests.tiny_models import tiny_model, tiny_reward_model
 
 N_TEXTS = 5
 
@@ -159,6 +159,23 @@ CASES = {
             ),
         },
     ),
+    "divergence": Case(
+        (
+            {"divergence": {"teachers": {"teacher": "rows.jsonl"}, "name": "one"}},
+            {
+                "divergence": {"teachers": {"teacher": "rows.jsonl"}, "max_tokens": 5, "top_k": 9},
+                "metric": "divergence",
+            },
+        ),
+        (False, False),
+        N_TEXTS,
+        {
+            "file": (
+                {"divergence": {"teachers": {"teacher": "row.jsonl"}}},
+                r"tasks\[0\].divergence.teachers.teacher: no file 'row.jsonl'",
+            ),
+        },
+    ),
     "echo": Case(
         ({"echo": {"name": "loud"}}, {"echo": {"name": "odd"}, "metric": "surprise"}),
         (True, False),
@@ -191,6 +208,7 @@ def write_files(folder: Path) -> Path:
     prompts = [{"prompt": f"{word} and"} for word in tiny_tasks.WORDS[:N_TEXTS]]
     (folder / "prompts.json").write_text(json.dumps({"dev": prompts}))
     tiny_reward_model(folder / "reward_model")
+    tiny_model(folder / "teacher")
     (folder / "letters.py").write_text(LETTERS)
     # As many letters as each line has, of a file with a document in each.
     script = (

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evomerge.evaluators.asking.asked import AskText, Message
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.kept_judgments import Remark
-from evomerge.evaluators.side_model import SideModel
-from evomerge.foundations.errors import EvaluationError, OutOfMemoryError, RunError, why
+from evomerge.evaluators.side_model import SideModel, loaded_writer
+from evomerge.foundations.errors import EvaluationError, OutOfMemoryError
 from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.inference.base import CutText, Written, context_length
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 TOO_LONG, CUT = "prompt too long", "cut off"
 _DIVISORS = (1, 2, 4, 8)  # of the batch
-# Whatever torch and transformers raise on a model that they cannot load.
-_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class LocalJudge(AskedOnce):
@@ -103,23 +101,9 @@ def _loaded(model: SideModel, seed: int) -> tuple[PreTrainedModel, EngineRespond
     Raises:
         RunError: it cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from evomerge.evaluators.asking.respondent import EngineRespondent
     from evomerge.inference import ENGINES
-    from evomerge.models.quiet import quiet_transformers
 
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(model.path, **model.source)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                model.path, output_loading_info=True, **model.weights, **model.source
-            )
-        module, report = loaded
-        if report["missing_keys"]:
-            missing = min(report["missing_keys"])
-            raise ValueError(f"{missing} is not among its weights, expected a model that writes")
-    except (*_FAILURES, MemoryError) as error:
-        raise RunError(f"the judge cannot be loaded ({why(error)})", where=model.path) from error
+    module, tokenizer = loaded_writer(model, "judge")
     engine = ENGINES["transformers"](tokenizer)
-    return module.eval(), EngineRespondent(engine, EvaluationBlock(), seed)
+    return module, EngineRespondent(engine, EvaluationBlock(), seed)
