@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -58,7 +58,8 @@ class RemoteJudge(AskedOnce):
     """Whoever answers at an endpoint.
 
     Args:
-        name: What its judgments stand on, JSON: model, and what is asked of it beside messages.
+        name: What its judgments stand on, JSON: server, model, and what is asked of it beside
+            messages.
         connect: The way to it.
         limits: How it is asked and waited for.
         where: Its address, for messages.
@@ -95,20 +96,26 @@ class RemoteJudge(AskedOnce):
             call.end()
             self._call = None
         if len(failures) == len(asked):
-            self._refuse(list(failures.values()))
+            self._refuse(failures, {one.messages for one in asked.values()})
         return {key: failure.cause for key, failure in failures.items()}
 
-    def _refuse(self, failures: Sequence[NoAnswerError]) -> None:
+    def _refuse(self, failed: Mapping[str, NoAnswerError], prompts: Collection[object]) -> None:
         """Where nobody got an answer, and the next candidate would get none either.
 
         What one answer may have caused is its candidate's: a prompt that is too long, filtered,
-        or takes too long.
+        refused, or takes too long.
+
+        Args:
+            failed: Why each request came to nothing.
+            prompts: What was asked, repeats once.
         """
+        failures = [*failed.values()]
         first = failures[0]
         if any(one.is_too_long for one in failures):
             return
         is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
-        if first.cause in _LASTING or is_out or not self._kept.remarks:
+        never = len(prompts) > 1 and not self._kept.remarks
+        if all(one.cause in _LASTING for one in failures) or is_out or never:
             raise RunError(
                 f"no judgment could be had ({first.reason})",
                 where=self._where,
