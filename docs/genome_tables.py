@@ -12,10 +12,12 @@ from generated_page import between, write_or_check
 from pydantic import BaseModel
 
 from evomerge.evaluators import EVALUATORS
+from evomerge.executors import EXECUTORS
+from evomerge.genome.execution_block import Execution
 from evomerge.genome.field_words import default, type_name
 from evomerge.genome.merge_block import SPACE_KEYS, MergeDefinition, TokenizerBlock
 from evomerge.genome.parameter_values import Setting
-from evomerge.genome.schema import Execution, Genome, OptimizerBlock
+from evomerge.genome.schema import Genome, OptimizerBlock
 from evomerge.genome.source_blocks import ModuleBlock, Source
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.merge_spaces import MERGE_SPACES
@@ -191,13 +193,29 @@ def spaces() -> Iterator[str]:
         listed = "all" if kind.reads == SPACE_KEYS else ", ".join(f"`{key}`" for key in keys)
         yield f"| `{name}` | {MERGE_SPACES.summary(name)} | {method} | {listed} |"
     for name in MERGE_SPACES:
-        fields = MERGE_SPACES[name].Settings.model_fields
-        if fields:
-            yield from ("", f"Settings of `{name}`:", "", "| key | type | default | meaning |")
-            yield "|---|---|---|---|"
-            for key, field in fields.items():
-                cells = (f"`{key}`", type_name(field.annotation), default(field))
-                yield f"| {' | '.join(cells)} | {(field.description or '').replace('|', '/')} |"
+        yield from own_settings(name, MERGE_SPACES[name].Settings)
+
+
+def executors() -> Iterator[str]:
+    """One row per executor, and a table of the settings of each that has any."""
+    yield "| name | where trials run |"
+    yield "|---|---|"
+    for name in EXECUTORS:
+        yield f"| `{name}` | {EXECUTORS.summary(name)} |"
+    for name in EXECUTORS:
+        yield from own_settings(name, EXECUTORS[name].Settings)
+
+
+def own_settings(name: str, settings: type[BaseModel]) -> Iterator[str]:
+    """A table of what one name of a table reads beside the common keys, where that is anything."""
+    fields = settings.model_fields
+    if not fields:
+        return
+    yield from ("", f"Settings of `{name}`:", "", "| key | type | default | meaning |")
+    yield "|---|---|---|---|"
+    for key, field in fields.items():
+        cells = (f"`{key}`", type_name(field.annotation), default(field))
+        yield f"| {' | '.join(cells)} | {(field.description or '').replace('|', '/')} |"
 
 
 def kinds() -> Iterator[str]:
@@ -229,6 +247,7 @@ def remade(text: str) -> str:
     for block, (model, examples) in BLOCKS.items():
         made = "\n".join(table(model, examples))
         text = between(text, f"<!-- table {block} -->\n", f"<!-- end {block} -->", made)
+    text = between(text, "<!-- executors -->\n", "<!-- end executors -->", "\n".join(executors()))
     text = between(text, "<!-- spaces -->\n", "<!-- end spaces -->", "\n".join(spaces()))
     return between(text, "<!-- kinds -->\n", "<!-- end kinds -->", "\n".join(kinds()))
 

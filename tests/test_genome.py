@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evomerge.compiler.file_mistakes import genome_of
 from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.make_optimizer import chosen_optimizer
 from evomerge.foundations.errors import GenomeError
@@ -133,7 +134,8 @@ def problems(text):
 
 def chosen(text):
     """The optimizer that a genome names; needs no model."""
-    return chosen_optimizer(*parse(text))
+    source = parse_yaml(text, "g.yml")
+    return chosen_optimizer(genome_of(source), source)
 
 
 def read_genome_text(text, folder):

@@ -30,6 +30,7 @@ HEAVY = {
     "optuna": (("optimizers", "trackers"), ()),
     "httpcore2": (("endpoint.network",), ("endpoint",)),
     "cmaes": (("optimizers",), ()),
+    "ray": ((), ("executors.ray_session", "executors.ray_cluster")),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),
 }

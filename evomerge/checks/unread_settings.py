@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
 from evomerge.executors import EXECUTORS
-from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import UnknownNameError
 from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.genome.merge_method import Base
@@ -64,21 +63,17 @@ def ignored_parameters(context: CheckContext) -> Iterator[Finding]:
 
 
 def executor(context: CheckContext) -> Iterator[Finding]:
-    """An executor that the table does not hold, or that does not run so many trials at once."""
-    execution, where = context.genome.execution, "execution.executor"
+    """An executor that the table does not hold, or that cannot run the trials."""
+    execution = context.genome.execution
     try:
-        most = EXECUTORS[execution.chosen_executor].most_workers
+        kind = EXECUTORS[execution.chosen_executor]
     except UnknownNameError as unknown:
         problem = unknown.problems[0]
-        yield error(problem.what, where, problem.fix)
+        yield error(problem.what, "execution.executor", problem.fix)
         return
-    if most is not None and execution.workers > most:
-        yield error(
-            f"{execution.executor} runs {counted(most, 'trial')} at once, got "
-            f"{counted(execution.workers, 'worker')}",
-            where,
-            f"Use execution.workers: {most}, or leave execution.executor out.",
-        )
+    settings = kind.Settings.model_validate(execution.settings)
+    for problem in kind.obstacles(context.genome, settings):
+        yield error(problem.what, f"execution.{problem.where}", problem.fix)
 
 
 def unknown_trackers(context: CheckContext) -> Iterator[Finding]:

@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from evomerge.compiler.chosen_executor import executor_problems
 from evomerge.compiler.chosen_space import space_problems
 from evomerge.compiler.make_optimizer import optimizer_problems
 from evomerge.compiler.task_kinds import task_problems
 from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.genome.execution_block import Execution
 from evomerge.genome.load import in_order, validate_genome
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.schema import Genome, OptimizerBlock
@@ -35,6 +37,7 @@ def genome_of(source: YamlFile) -> Genome:
         *_of_optimizer(source),
         *task_problems(source),
         *_of_engine(source),
+        *_of_executor(source),
     )
     if found:
         raise GenomeError.of(in_order(found))
@@ -65,6 +68,15 @@ def _of_engine(source: YamlFile) -> Iterator[Problem]:
     name = block.get("backend") if isinstance(block, dict) else None
     if isinstance(name, str) and name not in ENGINES:
         yield source.locate(ENGINES.missing(name, "evaluation.backend"))
+
+
+def _of_executor(source: YamlFile) -> list[Problem]:
+    """Mistakes that only the executor itself knows, where its block has no others."""
+    try:
+        execution = Execution.model_validate(source.data.get("execution", {}))
+    except ValidationError:
+        return []
+    return executor_problems(execution, source) if execution.settings else []
 
 
 def _sound_block(given: Any) -> OptimizerBlock:

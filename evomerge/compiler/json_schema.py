@@ -35,7 +35,7 @@ def genome_schema() -> dict[str, Any]:
     definitions["OptimizerBlock"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
     definitions["OptimizerLink"]["properties"]["name"]["enum"] = links
     definitions["OptimizerLink"] = {"anyOf": [{"enum": links}, definitions["OptimizerLink"]]}
-    definitions["Execution"]["properties"]["executor"]["enum"] = ["auto", *sorted(EXECUTORS)]
+    _execution(definitions["Execution"])
     _genome_block(definitions)
     schema["properties"]["optimizer"] = {
         "description": schema["properties"]["optimizer"]["description"],
@@ -63,6 +63,14 @@ def _stages(schema: dict[str, Any]) -> None:
         "minItems": 1,
     }
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": [STAGES]}]
+
+
+def _execution(block: dict[str, Any]) -> None:
+    """Executors by name, and the settings of each."""
+    block["properties"]["executor"]["enum"] = ["auto", *sorted(EXECUTORS)]
+    for name in EXECUTORS:
+        block["properties"] |= EXECUTORS[name].Settings.model_json_schema().get("properties", {})
+    block["additionalProperties"] = False
 
 
 def _genome_block(definitions: dict[str, Any]) -> None:

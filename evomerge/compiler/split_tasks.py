@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from evomerge.compiler.chosen_executor import executor_settings
 from evomerge.evaluators.base import Evaluator, problems_of_split
 from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
@@ -44,13 +44,14 @@ class LoadedTasks:
 
 def load_tasks(genome: Genome, permissions: Permissions) -> LoadedTasks:
     """Loads every task of a genome; needs no model."""
+    settings = executor_settings(genome.execution)
     worker_factory = WorkerFactory(
         _splits(genome),
         genome.evaluation_settings,
         tuple(genome.task_search_path),
         genome.seed,
-        device_for(genome.evaluation.device),
-        _threads(genome),
+        settings.device or device_for(genome.evaluation.device),
+        settings.threads(genome.execution.workers),
         permissions,
         packages=tuple(genome.genome.merge_method_packages),
     )
@@ -151,9 +152,3 @@ def device_for(name: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _threads(genome: Genome) -> int | None:
-    """Workers share the cores; one worker leaves torch its own choice."""
-    workers = genome.execution.workers
-    return None if workers == 1 else max((os.cpu_count() or 1) // workers, 1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
 from evomerge.checks.unknown_methods import unknown_method
+from evomerge.compiler.chosen_executor import executor_settings
 from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
@@ -202,7 +203,8 @@ def _executor(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
     )
     factory = _worker_factory(compiled, header, run_dir)
     make_worker = _FirstWith(factory, compiled.tasks.evaluators) if kind.runs_here else factory
-    return kind(make_worker, execution.workers, execution.trial_timeout)
+    settings = executor_settings(execution)
+    return kind(make_worker, execution.workers, execution.trial_timeout, settings)
 
 
 def _worker_factory(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:

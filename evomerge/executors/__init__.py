@@ -5,6 +5,7 @@ name      where
 ========= ==========================================================
 serial    one after the other, in this process
 processes several at once, each in a process of its own
+ray       several at once on a Ray cluster, each an actor
 ========= ==========================================================
 """
 
@@ -16,5 +17,6 @@ EXECUTORS: Registry[type[Executor]] = Registry(
     {
         "serial": "evomerge.executors.serial:Serial",
         "processes": "evomerge.executors.processes:Processes",
+        "ray": "evomerge.executors.ray_cluster:RayCluster",
     },
 )

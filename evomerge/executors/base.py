@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evomerge.executors.worker import Worker
+from evomerge.foundations.counted import counted
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import EvomergeError, RunError, told
+from evomerge.foundations.errors import (
+    EvomergeError,
+    Problem,
+    RunError,
+    SearchTimeoutError,
+    told,
+)
+from evomerge.genome.block import Block
+from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
@@ -20,6 +30,8 @@ from evomerge.nouns.trial import Candidate
 _LOG = logging.getLogger(__name__)
 MakeWorker = Callable[[], Worker]
 LOADING = "loading"  # the stage before the first: the worker is built
+# What a worker elsewhere says: a stage, a result, why no trial can succeed; None: it listens now.
+Message = str | Outcome | EvomergeError | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,19 @@ def finished(job: Job, outcome: Outcome) -> JobFinished:
 ExecutorEvent = TrialStarted | StageStarted | JobFinished | JobGivenUp
 
 
+class ExecutorSettings(Block):
+    """Settings of one executor beside the common ones; subclasses add fields."""
+
+    @property
+    def device(self) -> str | None:
+        """Where its workers' live models are; None: as the genome says, or this machine has it."""
+        return None
+
+    def threads(self, n_workers: int) -> int | None:
+        """Threads of the arithmetic of each worker, which share the cores; None: torch's choice."""
+        return None if n_workers == 1 else max((os.cpu_count() or 1) // n_workers, 1)
+
+
 class Executor(ABC):
     """Runs jobs, each in a slot; one that fails gives a failed outcome.
 
@@ -78,27 +103,49 @@ class Executor(ABC):
         n_workers: Jobs at once, >= 1.
         trial_timeout: Seconds that a trial may take on any split, and the building of a worker;
             None for no limit. A trial that does not end by itself is ended.
+        settings: An instance of ``Settings``; None takes the defaults.
 
     Attributes:
         batch_divisor: What the batch of every job begun from now on is divided by.
         is_stopping: Whether no further job is to be begun.
     """
 
+    Settings: ClassVar[type[ExecutorSettings]] = ExecutorSettings
     most_workers: ClassVar[int | None] = None  # None: as many as one likes
     runs_here: ClassVar[bool] = False  # its worker lives in this process, see :attr:`worker`
+    is_on_this_machine: ClassVar[bool] = True  # whose memory and devices its workers take
 
     def __init__(
         self,
         make_worker: MakeWorker,
         n_workers: int = 1,
         trial_timeout: float | None = None,
+        settings: Any = None,
     ) -> None:
+        self.settings: Any = self.Settings() if settings is None else settings
         self.make_worker = make_worker
         self.n_workers = n_workers
         self.trial_timeout = trial_timeout
         self.batch_divisor = 1
         self.is_stopping = False
         self._has_loaded = False  # some worker was built in time
+
+    @classmethod
+    def obstacles(cls, genome: Genome, settings: Any) -> Iterator[Problem]:
+        """What keeps it from running the trials of a genome, each at its key of `execution:`.
+
+        Args:
+            genome: What is to be searched.
+            settings: An instance of ``Settings``.
+        """
+        execution = genome.execution
+        if cls.most_workers is not None and execution.workers > cls.most_workers:
+            yield Problem(
+                f"{execution.executor} runs {counted(cls.most_workers, 'trial')} at once, got "
+                f"{counted(execution.workers, 'worker')}",
+                "executor",
+                f"Use execution.workers: {cls.most_workers}, or leave execution.executor out.",
+            )
 
     @property
     @abstractmethod
@@ -170,6 +217,23 @@ class Executor(ABC):
     def close(self) -> None:  # noqa: B027  # most executors hold nothing
         """Ends workers and frees what they hold."""
 
+    def heard(self, job: Job, message: Message) -> Iterator[ExecutorEvent]:
+        """What a worker elsewhere said of its job, as an event; its slot is freed before.
+
+        Raises:
+            EvomergeError: what failed would fail every job.
+        """
+        if isinstance(message, str):
+            self._has_loaded = True
+            if message != LOADING:
+                yield StageStarted(job.candidate.trial_id, message)
+        elif isinstance(message, SearchTimeoutError):
+            yield JobGivenUp(job)
+        elif isinstance(message, EvomergeError):
+            raise message
+        elif message is not None:
+            yield finished(job, message)
+
     def deadline(self, job: Job) -> Deadline:
         """By when a job that begins now has to be done."""
         return Deadline(self.trial_timeout, search_end=job.search_end)
@@ -210,3 +274,27 @@ def built(make_worker: MakeWorker) -> Worker:
             where="execution",
             fix="Run `evomerge doctor`.",
         ) from error
+
+
+def answers(
+    worker: Callable[[], Worker], job: Job, batch_divisor: int, trial_timeout: float | None
+) -> Iterator[Message]:
+    """What a worker says of a job where it lives: that it is loaded, its stages, what came of it.
+
+    Args:
+        worker: Gives it; builds it for the first job.
+        job: What to try.
+        batch_divisor: What its batch is divided by.
+        trial_timeout: Seconds it may take, None for no limit.
+    """
+    try:
+        steps_of = worker().run
+        yield LOADING
+        deadline = Deadline(trial_timeout, search_end=job.search_end)
+        steps = steps_of(job.candidate, job.split, batch_divisor, deadline)
+        while True:
+            yield next(steps)
+    except StopIteration as ended:
+        yield ended.value
+    except EvomergeError as error:
+        yield error

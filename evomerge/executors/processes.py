@@ -10,21 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 from evomerge.executors.base import (
-    LOADING,
     Executor,
     ExecutorEvent,
     Job,
     JobGivenUp,
     MakeWorker,
-    finished,
+    Message,
 )
 from evomerge.executors.slot import Slot
 from evomerge.foundations.alarm import GRACE
-from evomerge.foundations.errors import EvomergeError, SearchTimeoutError
 from evomerge.nouns.evaluation import Outcome, TrialState
-from evomerge.nouns.events import StageStarted
 
 SECONDS_TO_LEAVE = 5.0
 
@@ -37,8 +35,9 @@ class Processes(Executor):
         make_worker: MakeWorker,
         n_workers: int = 1,
         trial_timeout: float | None = None,
+        settings: Any = None,
     ) -> None:
-        super().__init__(make_worker, n_workers, trial_timeout)
+        super().__init__(make_worker, n_workers, trial_timeout, settings)
         self._slots: list[Slot] = []
         self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
 
@@ -82,6 +81,7 @@ class Processes(Executor):
         job = slot.job
         if job is None:
             raise RuntimeError("a worker without a job spoke")
+        message: Message
         try:
             message = slot.hear(self.trial_timeout)
         except (EOFError, ConnectionError):
@@ -92,20 +92,9 @@ class Processes(Executor):
                     self._begin(job)
                 return
             message = _why_it_died(slot)
-        if message is None:
-            return
-        if isinstance(message, str):
-            self._has_loaded = True
-            if message != LOADING:
-                yield StageStarted(job.candidate.trial_id, message)
-            return
-        slot.job = None
-        if isinstance(message, SearchTimeoutError):
-            yield JobGivenUp(job)
-            return
-        if isinstance(message, EvomergeError):
-            raise message
-        yield finished(job, message)
+        if message is not None and not isinstance(message, str):
+            slot.job = None
+        yield from self.heard(job, message)
 
     def _may_try_again(self, slot: Slot, job: Job) -> bool:
         """Buries a worker; whether its trial deserves another one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evomerge.executors.base import (
     LOADING,
@@ -36,8 +36,9 @@ class Serial(Executor):
         make_worker: MakeWorker,
         n_workers: int = 1,
         trial_timeout: float | None = None,
+        settings: Any = None,
     ) -> None:
-        super().__init__(make_worker, n_workers, trial_timeout)
+        super().__init__(make_worker, n_workers, trial_timeout, settings)
         self._job: Job | None = None
 
     @cached_property

@@ -10,19 +10,15 @@ import multiprocessing
 import signal
 import time
 from contextlib import suppress
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from evomerge.executors.base import LOADING, Job, MakeWorker, built
+from evomerge.executors.base import LOADING, Job, MakeWorker, Message, answers, built
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.foundations.scratch import scratch_root, share_root
-from evomerge.nouns.evaluation import Outcome
-
-# A stage, a result, why no trial can succeed; None: it listens from now on.
-Message = str | Outcome | EvomergeError | None
 
 
 class Slot:
@@ -109,17 +105,7 @@ def _work(connection: Connection, make_worker: MakeWorker, root: Path, controlle
 def _serve(connection: Connection, make_worker: MakeWorker) -> None:
     """Jobs in, stages and outcomes out."""
     connection.send(None)
-    worker = None
+    worker = cache(partial(built, make_worker))
     while True:
-        job, batch_divisor, trial_timeout = connection.recv()
-        try:
-            worker = worker or built(make_worker)
-            connection.send(LOADING)
-            deadline = Deadline(trial_timeout, search_end=job.search_end)
-            steps = worker.run(job.candidate, job.split, batch_divisor, deadline)
-            while True:
-                connection.send(next(steps))
-        except StopIteration as finished:
-            connection.send(finished.value)
-        except EvomergeError as error:
-            connection.send(error)
+        for message in answers(worker, *connection.recv()):
+            connection.send(message)

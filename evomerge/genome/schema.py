@@ -1,4 +1,4 @@
-"""The genome file as a frozen object: its top level, `optimizer:` and `execution:`."""
+"""The genome file as a frozen object: its top level and `optimizer:`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
+from evomerge.genome.execution_block import Execution
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
@@ -168,29 +169,6 @@ class OptimizerBlock(OptimizerLink):
     def seeds(self) -> tuple[str, ...]:
         """What the search is seeded from."""
         return (self.seed_from,) if isinstance(self.seed_from, str) else tuple(self.seed_from)
-
-
-class Execution(Block):
-    """Where trials run, and how many at once."""
-
-    executor: str = Field(
-        "auto",
-        description="Where trials run; `evomerge list executors`. `auto`: `serial` for one worker, "
-        "else `processes`.",
-    )
-    workers: Annotated[Whole, Field(ge=1, le=1024)] = Field(1, description="Trials at once.")
-    trial_timeout: Annotated[Number, Field(gt=0)] | None = Field(
-        None,
-        description="Seconds a trial may take on any split, baselines included, and the start of a "
-        "worker; a longer one is ended and has failed.",
-    )
-
-    @property
-    def chosen_executor(self) -> str:
-        """The name of an executor, also where the genome leaves it open."""
-        if self.executor != "auto":
-            return self.executor
-        return "serial" if self.workers == 1 else "processes"
 
 
 class Genome(Block):

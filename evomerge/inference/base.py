@@ -103,6 +103,10 @@ class Written(str):
         written.tokens = tuple(tokens)
         return written
 
+    def __getnewargs__(self) -> tuple[str, tuple[int, ...]]:  # type: ignore[override]  # str has one
+        """By what it is copied and sent to other processes."""
+        return str(self), self.tokens
+
 
 class CutText(Written):
     """One that its length limit ended, and neither a stop text nor EOS."""

@@ -53,6 +53,7 @@ class MergeSpace(ABC):
         mixes: Whether its recipes are mixtures: all models answer, token by token.
         unlearned: Why it has no weights that could be learned; empty where it has.
         reads_modules: Whether its recipes merge parts of models, each with models of its own.
+        writes_slices: Whether its recipes always have slices, which mergekit cuts of one part only.
         mixes_depths: Whether its models may have different numbers of layers.
         idle: Parameters that are left out because they would change nothing.
         made: Of its models those that earlier stages made, by folder, and how.
@@ -74,6 +75,7 @@ class MergeSpace(ABC):
     unlearned: ClassVar[str] = ""
     reads_modules: ClassVar[bool] = False
     mixes_depths: ClassVar[bool] = False
+    writes_slices: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
     made: Made = MappingProxyType({})
     conditional: Collection[str] = ()
@@ -98,6 +100,13 @@ class MergeSpace(ABC):
             definition.space.settings if definition.space else {}
         )
         self.architecture = architecture
+        if self.writes_slices and architecture.parts:
+            raise GenomeError(
+                f"space {self.name} cuts models into slices, {architecture.name} has several parts"
+                f" ({', '.join(architecture.parts)})",
+                where="genome.space",
+                fix=f"Search parts with `modules: {{{architecture.language}: {{}}}}`.",
+            )
         self.method = method_named(definition.merge_method)
         self.out_dtype = definition.out_dtype or out_dtype
         self.tasks = tuple(map(tuple, tasks))

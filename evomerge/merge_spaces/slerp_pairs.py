@@ -28,6 +28,7 @@ class SlerpPairs(MergeSpace):
     name: ClassVar[str] = "slerp_pairs"
     merge_method: ClassVar[str] = "slerp"
     reads: ClassVar[frozenset[str]] = SPACE_KEYS - {"filters", "smooth"}
+    writes_slices: ClassVar[bool] = True
     unlearned: ClassVar[str] = "which pair a layer group lies between is a choice"
 
     @classmethod

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import time
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 
@@ -19,6 +21,7 @@ from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
 from tests.backwards import with_backwards
+from tests.contract.executor_cases import CASES
 from tests.fake_executor import (
     Pid,
     broken_worker,
@@ -29,12 +32,26 @@ from tests.fake_executor import (
 )
 
 
-@pytest.fixture(params=sorted([*EXECUTORS, "backwards"]))  # sorted: xdist sees one order
-def make(request):
+@pytest.fixture(scope="module")
+def grounds():
+    """Has what an executor needs be there until all its tests are over."""
+    with ExitStack() as until_then:
+        yield cache(lambda name: until_then.enter_context(CASES[name].ground()))
+
+
+@pytest.fixture(  # sorted: xdist sees one order
+    params=[
+        pytest.param(name, marks=CASES[name].marks) for name in sorted([*EXECUTORS, "backwards"])
+    ]
+)
+def make(request, grounds):
     made = []
+    grounds(request.param)
 
     def build(make_worker=formula_worker, n_workers=2):
-        made.append(EXECUTORS[request.param](make_worker, n_workers))
+        kind = EXECUTORS[request.param]
+        settings = kind.Settings(**CASES[request.param].settings)
+        made.append(kind(make_worker, n_workers, settings=settings))
         return made[-1]
 
     with with_backwards():

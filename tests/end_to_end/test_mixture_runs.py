@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
@@ -27,6 +29,9 @@ def tasks_of_all_kinds(workplace):
     write_tasks(workplace / "more")
     (workplace / "text.txt").write_text(" ".join(WORDS * 3))
     kinds = [{"name": "tiny_search"}, {"name": "tiny_text", "metric": "exact_match,whole"}]
+    asked = [{"question": f"after {word}?", "answer": word} for word in WORDS[:3]]
+    (workplace / "asked.json").write_text(json.dumps({"dev": asked}))
+    kinds.append({"exact": {"file": "asked.json", "name": "asked", "max_tokens": 5}})
     return [*kinds, {"perplexity": {"file": "text.txt", "name": "foretold"}, "weight": 0.1}]
 
 
@@ -53,7 +58,7 @@ def test_a_mixture_by_task_is_run_exported_and_verified(workplace, evomerge, mea
     assert "#   evomerge eval mixture.yml --tasks TASKS" in text
     written = recipe_of(documents_of(workplace / "mixture.yml"), pytest.fail)
     assert written == found[-1].candidate.recipe
-    assert set(written.config["tasks"]) == {"tiny_search", "tiny_text", "foretold"}
+    assert set(written.config["tasks"]) == {"tiny_search", "tiny_text", "asked", "foretold"}
     done = evomerge("verify", "out", "--trial", last)
     assert done.stdout.startswith(f"trial {last}: all ")
     assert done.stdout.endswith("answer as recorded\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,7 @@ def test_equal_requests_of_all_tasks_are_answered_once_and_round_by_round(live_m
     assert by_task["one"][0].values == by_task["one"][3].values
     assert [one.doc_id for one in by_task["one"]] == [0, 1, 2, 3]
     assert all(one.written is None for one in evaluation.documents)  # two texts were written
+    assert pickle.loads(pickle.dumps(evaluation)) == evaluation  # as it comes from a worker
 
 
 def test_others_are_asked_all_at_once_and_those_who_wait_beside_the_model(live_model):

@@ -247,6 +247,16 @@ def test_layers_of_several_parts_are_grouped_under_modules_alone(family: Family)
         space_of(models, definition_of(models))
 
 
+@pytest.mark.parametrize("fields", [{"space": "layers"}, {"merge_method": "slerp"}])
+def test_spaces_that_cut_models_into_slices_are_told(
+    family: Family, fields: dict[str, Any]
+) -> None:
+    models = family("qwen2_5_vl")
+    block = {"models": [str(model) for model in models], "base_model": str(models[0]), **fields}
+    with pytest.raises(GenomeError, match="cuts models into slices, Qwen2_5_VL"):
+        space_of(models, MergeDefinition.model_validate(block))
+
+
 def test_a_recipe_that_leaves_a_part_out_is_refused(family: Family) -> None:
     models = family("qwen2_5_vl")
     entries = task_arithmetic(models, 0.5)

@@ -96,14 +96,17 @@ def _document(task: str, one: _Judged) -> Document:
     judgement = one.judgement
     values = {f"{name},{FILTER}": float(value) for name, value in judgement.values.items()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    return Document(task, one.number, finite, judgement.answer, one.written)
+    answer = judgement.answer
+    plain = str(answer) if isinstance(answer, str) else answer  # what is written knows its tokens
+    return Document(task, one.number, finite, plain, one.written)
 
 
 def _samples(task: str, judged: Sequence[_Judged]) -> Iterator[Sample]:
     for one in judged:
         shown = one.judgement.shown
         if shown is not None:
-            yield sample_of(task, one.number, shown.prompt, shown.answer, shown.target)
+            texts = map(str, (shown.prompt, shown.answer, shown.target))
+            yield sample_of(task, one.number, *texts)
 
 
 def _tally(task: AskingTask, hearings: Sequence[Hearing]) -> Iterator[Tally]:

@@ -38,6 +38,7 @@ class LayerSpace(MergeSpace):
     reads: ClassVar[frozenset[str]] = frozenset()
     unlearned: ClassVar[str] = "which layer runs next is a choice"
     mixes_depths: ClassVar[bool] = True
+    writes_slices: ClassVar[bool] = True
     settings: LayerSettings
 
     @classmethod

@@ -1,0 +1,331 @@
+"""The door to Ray: connecting, what a cluster has, actors and what they say. Imports ray late."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import MissingExtraError, RunError, told, why
+from evomerge.foundations.lifetime import guardian, own_children
+from evomerge.foundations.sizes import size_text
+
+if TYPE_CHECKING:
+    from evomerge.executors.base import MakeWorker, Message
+    from evomerge.executors.ray_settings import RaySettings
+
+_LOG = logging.getLogger(__name__)
+Node = Mapping[str, Any]  # as ``ray.nodes`` has it
+_SECONDS_TO_ANSWER = 5.0  # of the address of a cluster
+_SECONDS_TO_TELL = 30.0  # until a cluster knows that a node is gone
+_STORE = 128 << 20  # bytes of a local cluster's object store: only results pass through it
+
+
+class RaySession:
+    """A connection to a cluster, made when it is first needed.
+
+    Args:
+        settings: Which cluster, and what a worker is given.
+    """
+
+    def __init__(self, settings: RaySettings) -> None:
+        self.settings = settings
+        self._is_open = False
+        self._is_own = False  # the connection: whoever made it before goes on with it
+        self._folder: Path | None = None  # where it was made, and of a local cluster
+
+    def open(self, n_workers: int) -> None:
+        """Connects, and sees that there is room for all workers.
+
+        Raises:
+            MissingExtraError: ray is not installed.
+            RunError: no cluster answers, or it has too little for the workers.
+        """
+        if self._is_open:
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError(
+                "executor 'ray' needs a package that is not installed",
+                where="execution.executor",
+                fix="Run `pip install 'evomerge[ray]'`.",
+            ) from error
+        if not ray.is_initialized():
+            self._connect()
+            self._is_own = True
+        self._is_open = True
+        try:
+            self._await_room(n_workers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        import ray
+
+        address = self.settings.address
+        if address not in ("auto", "local"):
+            _refuse_silent(address)
+        # Short: a local cluster has sockets in it, whose paths the system limits.
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-evo-"))
+        guardian().remove_later(self._folder)
+        own: dict[str, Any] = {}
+        if address == "local":
+            own = {"object_store_memory": _STORE, "_temp_dir": str(self._folder)}
+        _keep_quiet()
+        try:
+            with own_children(), _signals_as_they_were(), _inside(self._folder):
+                ray.init(
+                    address,
+                    include_dashboard=False,
+                    configure_logging=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    runtime_env=_absolute(self.settings.runtime_env) or None,
+                    **own,
+                )
+        except Exception as error:  # whatever its parts raise: gRPC, sockets, its own
+            self._remove_folder()
+            raise RunError(
+                f"no Ray cluster can be used at {address!r} ({told(error)})",
+                where="execution.address",
+                fix="Start one with `ray start --head`, or use address: local.",
+            ) from error
+
+    def _await_room(self, n_workers: int) -> None:
+        """Waits a little for nodes to come."""
+        until = monotonic() + self.settings.wait
+        wanted = self.settings.resources
+        while True:
+            nodes = self.nodes()
+            lacking = shortfall(nodes, wanted, n_workers)
+            if not lacking:
+                break
+            if monotonic() > until:
+                raise RunError(
+                    lacking,
+                    where="execution.workers",
+                    fix="Use fewer workers, ask for less for each, or add nodes.",
+                )
+            sleep(0.2)
+        n_gpus = sum(node["Resources"].get("GPU", 0) for node in nodes)
+        if n_gpus and "num_gpus" not in self.settings.model_fields_set:
+            raise RunError(
+                f"the cluster has {counted(int(n_gpus), 'GPU')}, and no worker asks for any",
+                where="execution.num_gpus",
+                fix="Set it to 1, or to 0 to keep to the CPUs.",
+            )
+
+    def nodes(self) -> list[Node]:
+        """Those that are alive."""
+        import ray
+
+        found = ray.nodes()  # type: ignore[no-untyped-call]  # ray types a part of itself
+        return [node for node in found if node["Alive"]]
+
+    def actor(self, kind: type[Any], make_worker: MakeWorker) -> Any:
+        """A new actor; where it will be, the cluster finds out in its own time."""
+        import ray
+
+        wanted = self.settings.resources
+        has_folder = "working_dir" in self.settings.runtime_env
+        return (
+            ray.remote(kind)
+            .options(
+                num_cpus=wanted["CPU"],  # else it takes one more beside what is asked for
+                num_gpus=wanted.get("GPU", 0),
+                memory=wanted.get("memory"),
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(make_worker, None if has_folder else os.getcwd())
+        )
+
+    def ready(self, streams: Sequence[Any], seconds: float) -> list[Any]:
+        """Those that have something to say now or within some seconds."""
+        import ray
+
+        if not streams:
+            sleep(seconds)
+            return []
+        found, _ = ray.wait(list(streams), num_returns=1, timeout=seconds, fetch_local=False)
+        more, _ = ray.wait(list(streams), num_returns=len(streams), timeout=0, fetch_local=False)
+        return list(more or found)
+
+    def message(self, stream: Any) -> tuple[Message, Exception | None]:
+        """The next message of an actor, or how it died.
+
+        Raises:
+            RunError: it cannot be built on its node.
+        """
+        import ray
+        from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
+
+        try:
+            return ray.get(next(stream)), None
+        except (RayTaskError, RuntimeEnvSetupError) as error:
+            raise _unbuilt(error) from error
+        except RayActorError as error:
+            if error.actor_init_failed:
+                raise _unbuilt(error) from error
+            return None, error
+        except (RayError, StopIteration) as error:
+            return None, error
+
+    def is_of_node(self, death: Exception, node: str) -> bool:
+        """Whether a worker died with its node; waits until the cluster knows."""
+        from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError
+
+        if isinstance(death, (NodeDiedError, ObjectLostError)):
+            return True
+        until = monotonic() + (
+            _SECONDS_TO_TELL if isinstance(death, ActorUnavailableError) else 0.0
+        )
+        while True:
+            if node not in {one["NodeID"] for one in self.nodes()}:
+                return True
+            if monotonic() >= until:
+                return isinstance(death, ActorUnavailableError)
+            sleep(0.2)
+
+    def why_it_died(self, death: Exception) -> str:
+        """What Ray says of it, without its advice."""
+        said = why(death).partition("Some common causes")[0]
+        return (
+            said.rpartition("worker process has died.")[2].strip().rstrip(".") or "it says nothing"
+        )
+
+    def kill(self, actor: Any) -> None:
+        """Ends an actor at once; what it has to say is not heard."""
+        import ray
+
+        with suppress(Exception):  # it is dead, or its cluster is
+            ray.kill(actor, no_restart=True)
+
+    def close(self) -> None:
+        """Leaves the cluster; one of its own ends."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._is_own:
+            import ray
+
+            self._is_own = False
+            ray.shutdown()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def shortfall(nodes: Sequence[Node], wanted: Mapping[str, float], n_workers: int) -> str:
+    """What a cluster lacks for so many workers, whoever holds it now; empty where it has enough.
+
+    Args:
+        nodes: Those that are alive.
+        wanted: What one worker takes, by Ray's names.
+        n_workers: How many.
+    """
+    room = sum(_room(node["Resources"], wanted) for node in nodes)
+    if room >= n_workers:
+        return ""
+    each = _listed(wanted)
+    have = "; ".join(_listed({key: n["Resources"].get(key, 0) for key in wanted}) for n in nodes)
+    workers = counted(n_workers, "worker")
+    return f"{workers} with {each} each, and {counted(len(nodes), 'node')} with {have or 'nothing'}"
+
+
+def _room(has: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    """Workers that a node can hold."""
+    return min(int(has.get(name, 0) / amount + 1e-9) for name, amount in wanted.items())
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{size_text(int(n))} memory" if name == "memory" else f"{n:g} {name}"
+        for name, n in resources.items()
+    )
+
+
+def _unbuilt(error: Exception) -> RunError:
+    """A worker that could not even be begun: its node lacks something."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, RunError):
+        return cause
+    return RunError(
+        f"no worker can be started on the cluster ({' '.join(str(error).split())[-500:]})",
+        where="execution.executor",
+        fix="Install the same evomerge on every node, or give runtime_env what they lack.",
+    )
+
+
+def _refuse_silent(address: str) -> None:
+    """Says within seconds what Ray takes a minute for."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER):
+            return
+    except (OSError, ValueError, OverflowError) as error:
+        raise RunError(
+            f"nothing answers at {address!r} ({told(error)})",
+            where="execution.address",
+            fix="Give HOST:PORT of `ray start --head`, or use address: local.",
+        ) from error
+
+
+def _absolute(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+    """With its folders as they are meant, from wherever they are read."""
+    folder = runtime_env.get("working_dir")
+    if not isinstance(folder, str) or "://" in folder:
+        return dict(runtime_env)
+    return {**runtime_env, "working_dir": os.path.abspath(folder)}
+
+
+def _keep_quiet() -> None:
+    """What Ray says of workers that died goes to the log; it would print it among the results."""
+    from ray._private import worker as driver
+
+    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        _LOG.warning("Ray: %s", "\n".join(map(str, data.get("lines", ()))))
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    driver.print_to_stdstream = log
+
+
+@contextmanager
+def _signals_as_they_were() -> Iterator[None]:
+    """Ray takes SIGTERM for its own, which is the command's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Ray has workers import from where it was started, which may be anybody's folder."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

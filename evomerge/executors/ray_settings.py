@@ -1,0 +1,71 @@
+"""What a genome says of Ray: which cluster, and what of it each worker is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from evomerge.executors.base import ExecutorSettings
+from evomerge.genome.block import Number, fits
+from evomerge.genome.misfit import MisfitError
+
+_GIB = 1 << 30
+
+
+class RaySettings(ExecutorSettings):
+    """What each worker is given, and of which cluster."""
+
+    address: str = Field(
+        "auto",
+        description="`auto`: the cluster that runs here (`RAY_ADDRESS`, or a node on this "
+        "machine); `local`: one of this run's own on this machine; else `HOST:PORT`.",
+    )
+    num_cpus: Annotated[Number, Field(gt=0)] = Field(
+        1, description="Cores of each worker; its arithmetic takes so many threads."
+    )
+    num_gpus: Annotated[Number, Field(ge=0)] = Field(
+        0, description="GPUs of each worker, a part of one too; with any, models are on `cuda`."
+    )
+    memory: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="Main memory of each worker in GiB, which Ray reserves."
+    )
+    wait: Annotated[Number, Field(ge=0)] = Field(
+        10, description="Seconds to wait for a cluster to have room for all workers."
+    )
+    runtime_env: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Ray's `runtime_env`: code and tasks that nodes lack, e.g. `working_dir`.",
+    )
+
+    @fits("address")
+    def _runs_on_a_node(self) -> Iterator[MisfitError]:
+        if "://" in self.address:
+            yield MisfitError(
+                f"got {self.address!r}, expected auto, local or HOST:PORT",
+                "address",
+                fix="Start the run on a node of the cluster: Ray Client has no streams.",
+            )
+
+    @fits("num_gpus")
+    def _whole_gpus(self) -> Iterator[MisfitError]:
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            what = f"got {self.num_gpus:g}, expected a part of one GPU or a whole number"
+            yield MisfitError(what, "num_gpus")
+
+    @property
+    def device(self) -> str:
+        """See :attr:`ExecutorSettings.device`: a worker sees its own GPUs alone."""
+        return "cuda" if self.num_gpus else "cpu"
+
+    def threads(self, n_workers: int) -> int:
+        """See :meth:`ExecutorSettings.threads`: as many as cores were asked for."""
+        return max(int(self.num_cpus), 1)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for one worker, by its names."""
+        wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory or 0}
+        wanted["memory"] *= _GIB
+        return {name: amount for name, amount in wanted.items() if amount}
