@@ -216,6 +216,7 @@ def _worker_factory(compiled: Compiled, header: Header, run_dir: Path) -> Worker
         folders=tuple(folders),
         run_dir=run_dir,
         made=dict(compiled.context.made),  # it is pickled for worker processes
+        identities=header["tasks"],
     )
 
 

@@ -214,3 +214,15 @@ def test_servers_with_one_name_of_a_model_are_two_judges(folder, live_model, tmp
         again = judge_evaluator(tasks[1], run_dir=tmp_path / "run").evaluate(live_model)
     assert [one.value for one in found.metrics[:2]] == [2.0, 9.0]
     assert again.metrics[0].value == 9.0
+
+
+def test_a_run_stops_in_the_trial_in_which_its_key_is_refused(folder, live_model, tmp_path):
+    script = Script(letters, letters, (401, {"error": "no credit"}))
+    with served(script) as url:
+        task = judge_task(folder, url, parallel=1)
+        with pytest.raises(RunError, match="no credit"):
+            judge_evaluator(task, run_dir=tmp_path).evaluate(live_model)
+        script.answers = [letters]
+        n_before = len(script.asked)
+        judge_evaluator(task, run_dir=tmp_path).evaluate(live_model)
+    assert len(script.asked) == n_before + 2  # of four, two were answered before

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -25,7 +25,8 @@ FIRST_WAIT = 1.0  # seconds after a request that came to nothing; doubled each t
 LONGEST_WAIT = 60.0  # seconds, where the server names none
 MOST_PATIENCE = 600.0  # seconds that a server may ask for; who asks for more has no answer
 _MANY = 4  # requests of which not one is answered: that is no answer's fault
-_LASTING = ("no connection", "key refused", "unusable key", "rate limit", "HTTP status 404")
+_LASTING = ("no connection", "key refused", "unusable key", "HTTP status 404")
+_LIMITED = "rate limit"
 
 
 class Answering(Protocol):
@@ -95,29 +96,25 @@ class RemoteJudge(AskedOnce):
         finally:
             call.end()
             self._call = None
-        if len(failures) == len(asked):
-            self._refuse(failures, {one.messages for one in asked.values()})
+        prompts = {one.messages for one in asked.values()}  # repeats ask the same
+        self._refuse(list(failures.values()), len(prompts), is_all=len(failures) == len(asked))
         return {key: failure.cause for key, failure in failures.items()}
 
-    def _refuse(self, failed: Mapping[str, NoAnswerError], prompts: Collection[object]) -> None:
-        """Where nobody got an answer, and the next candidate would get none either.
+    def _refuse(self, failures: Sequence[NoAnswerError], n_prompts: int, *, is_all: bool) -> None:
+        """Where nobody judges any more, the next candidate would have no judgment either.
 
-        What one answer may have caused is its candidate's: a prompt that is too long, filtered,
+        What an answer may have caused is its candidate's: a prompt that is too long, filtered,
         refused, or takes too long.
-
-        Args:
-            failed: Why each request came to nothing.
-            prompts: What was asked, repeats once.
         """
-        failures = [*failed.values()]
-        first = failures[0]
-        if any(one.is_too_long for one in failures):
-            return
-        is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
-        never = len(prompts) > 1 and not self._kept.remarks
-        if all(one.cause in _LASTING for one in failures) or is_out or never:
+        ends = [one for one in failures if one.cause in _LASTING]
+        if is_all and not any(one.is_too_long for one in failures):
+            is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
+            has_said_nothing = n_prompts > 1 and not self._kept.remarks
+            is_limited = failures[0].cause == _LIMITED
+            ends += failures if is_out or is_limited or has_said_nothing else ()
+        if ends:
             raise RunError(
-                f"no judgment could be had ({first.reason})",
+                f"no judgment could be had ({ends[0].reason})",
                 where=self._where,
                 fix="Mend it, then give the same command again: no judgment is lost.",
             )
