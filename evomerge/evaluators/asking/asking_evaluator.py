@@ -189,8 +189,7 @@ class AskingEvaluator(Evaluator):
         """
         if self._tasks is None:
             self.prepare()
-            now = {task.name: task.identity for task in self._tasks or ()} if self._recorded else {}
-            changed = [name for name in now if self._recorded.get(name, now[name]) != now[name]]
+            changed = self._changed(self._tasks or ())
             if changed:
                 self._tasks = None
                 raise RunError(
@@ -200,6 +199,12 @@ class AskingEvaluator(Evaluator):
                     fix="Put it back, or begin another run.",
                 )
         return self._tasks or ()
+
+    def _changed(self, tasks: Sequence[AskingTask]) -> list[str]:
+        """Those that are not what the run began with; none where nobody knows what that was."""
+        recorded = self._recorded
+        known = [task for task in tasks if task.name in recorded]
+        return [task.name for task in known if task.identity != recorded[task.name]]
 
     def _respondent_for(self, model: LiveModel, places: tuple[int, ...]) -> EngineRespondent:
         """Who answers for some tasks; made once for a tokenizer."""
