@@ -59,8 +59,8 @@ def register_methods(
     if wanted in undescribed:
         raise undescribed[wanted]
     if not any(method.packages for method in METHODS.values()):
-        for error in undescribed.values():
-            raise error
+        for why in undescribed.values():
+            raise why
         raise GenomeError(
             f"{', '.join(packages)} registers no merge method with mergekit",
             where=KEY,
