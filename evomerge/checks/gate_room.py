@@ -14,7 +14,7 @@ def gate_needs(context: CheckContext) -> Iterator[Need]:
     space = context.merge_space
     if space is None or not space.reads_prompts or not context.models:
         return
-    workers = context.genome.execution.workers
+    workers = context.n_sharing
     item = ITEM_BYTES.get(space.out_dtype, COMPUTED_BYTES)
     n_values = max(
         sum(math.prod(tensor.shape) for tensor in model.tensors.values())

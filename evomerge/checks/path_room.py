@@ -22,7 +22,7 @@ def path_needs(context: CheckContext, tokens: int) -> Iterator[Need]:
     space = context.merge_space
     if space is None or space.longest_path is None or not context.models:
         return
-    workers = context.genome.execution.workers
+    workers = context.n_sharing
     item = ITEM_BYTES.get(context.dtype or space.out_dtype, COMPUTED_BYTES)
     deepest = max(context.models, key=lambda model: len(model.tensors))
     others = sum(_n_values(one) for one in context.models) - _n_values(deepest)

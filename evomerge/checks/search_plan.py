@@ -131,12 +131,13 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         _methods(context),
         _training(context, sizes),
         (*path_needs(context, most), *gate_needs(context), *_judges(context)),
+        n_sharing=context.n_sharing,
     )
 
 
 def _judges(context: CheckContext) -> Iterator[Need]:
     """What judges of any split hold beside the model, in each worker."""
-    workers = context.genome.execution.workers
+    workers = context.n_sharing
     each = "" if workers == 1 else f", {workers} workers"
     held = {what: n for one in context.evaluators.values() for what, n in one.room().items()}
     for what, n_bytes in held.items():

@@ -12,7 +12,6 @@ import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
 from evomerge.checks.unknown_methods import unknown_method
-from evomerge.compiler.chosen_executor import executor_settings
 from evomerge.compiler.chosen_space import told
 from evomerge.compiler.compiled import Compiled, all_models
 from evomerge.compiler.first_scored import first_documents, settled
@@ -20,11 +19,12 @@ from evomerge.compiler.fork import carried, fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.make_optimizer import optimizer_for
 from evomerge.compiler.make_trainer import trainer_maker
-from evomerge.compiler.recorded_genome import dtype_of, genome_digest
+from evomerge.compiler.recorded_genome import dtype_of, genome_digest, workers_of
 from evomerge.compiler.split_tasks import Names
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
+from evomerge.executors.own_settings import executor_settings
 from evomerge.executors.worker import Worker
 from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.files import write_missing
@@ -33,6 +33,7 @@ from evomerge.foundations.reading import is_there
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.load import to_yaml
 from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.names import short_names
 from evomerge.models.fingerprint import folders_of
@@ -93,10 +94,10 @@ def search_for(
         merge_space=compiled.merge_space,
         optimizer=optimizer_for(
             compiled.choice,
-            genome,
+            _as_it_began(genome, ledger),
             compiled.merge_space.space,
             context,
-            asked_at_once=_asked_at_once(ledger, genome.execution.workers),
+            asked_at_once=_asked_at_once(ledger, workers_of(ledger)),
         ),
         objective=objectives["tasks"],
         executor=executor,
@@ -123,6 +124,12 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     recorded = (trial.candidate for trial in ledger.trials.values())
     then = {c.trial_id: c for c in recorded if c.is_seed}
     return [seed for _, seed in sorted({**now, **then}.items())]
+
+
+def _as_it_began(genome: Genome, ledger: Ledger) -> Genome:
+    """With as many workers as the run began with, for who asks for a trial for each of them."""
+    execution = genome.execution.model_copy(update={"workers": workers_of(ledger)})
+    return genome.model_copy(update={"execution": execution})
 
 
 def _asked_at_once(ledger: Ledger, workers: int) -> int | None:
