@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -138,7 +138,8 @@ def served(script: Script) -> Iterator[str]:
             for name, value in script.extra.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(raw)
+            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked is gone
+                self.wfile.write(raw)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -43,6 +43,13 @@ def test_a_folder_is_every_task_in_it(folder):
     assert named.search_path == (str(folder),)
 
 
+def test_settings_of_a_kind_stand_in_braces():
+    named = found("choice={file: a.json, split: test},arc_easy,exact=b.json", limit=3)
+    assert [task.kind for task in named.tasks] == ["choice", "name", "exact"]
+    assert named.tasks[0].given == {"file": "a.json", "split": "test"}
+    assert found("choice={file: [}").problems
+
+
 def test_other_kinds_stand_with_their_key(tmp_path):
     (task,) = found(f"perplexity={tmp_path}/text.txt", num_fewshot=5, limit=3).tasks
     assert (task.kind, task.given) == ("perplexity", f"{tmp_path}/text.txt")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from evomerge.compiler.genome_file import read_genomes
+from evomerge.compiler.staged_run import _with_models
 from evomerge.foundations.errors import GenomeError
+from evomerge.genome.model_names import ModelName
 
 FILE = """\
 tasks: [mine]
@@ -160,3 +162,13 @@ def test_a_mixture_holds_no_merges_of_merges(read, problems):
         "merges: stage pairs merges what another stage finds. Mix what an earlier stage finds, or "
         "search another space here."
     ]
+
+
+def test_a_part_merges_what_a_stage_finds_and_gets_what_was_built_of_it(read):
+    part = "modules: {text_decoder: {models: [{stage: sums}, c]}}"
+    _, pairs = read(FILE.replace("models: [{stage: sums}, c]", part)).stages
+    assert pairs.uses == ("sums",)
+    sums = ModelName(path="sums", is_stage=True)
+    changed = _with_models(pairs.genome, {sums: ModelName(path="built")}).genome
+    for models in (changed.models, changed.modules["text_decoder"].models):
+        assert [source.model.text for source in models] == ["built", "c"]

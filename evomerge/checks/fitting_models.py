@@ -94,12 +94,7 @@ def depths(context: CheckContext) -> Iterator[Finding]:
 def parts_beside(context: CheckContext) -> Iterator[Finding]:
     """Models whose parts beside the language model, e.g. those that see, have other layers."""
     for reference, model in _pairs(context):
-        families = [family_of(one) for one in (reference, model)]
-        expected, got = (
-            {name: part.n_layers for name, part in family.parts.items() if not _writes(part)}
-            for family in families
-            if family is not None
-        )
+        expected, got = (_layers_beside(one) for one in (reference, model))
         differing = [name for name in expected if expected[name] != got.get(name)]
         for name in differing:
             yield error(
@@ -108,6 +103,13 @@ def parts_beside(context: CheckContext) -> Iterator[Finding]:
                 model.key,
                 "Merge models that see with towers of one kind.",
             )
+
+
+def _layers_beside(model: ModelFacts) -> dict[str, int]:
+    """Layers of its parts beside the language model; none where its family is not known."""
+    family = family_of(model)
+    parts = {} if family is None else family.parts
+    return {name: part.n_layers for name, part in parts.items() if not _writes(part)}
 
 
 def _writes(part: ModelPart) -> bool:

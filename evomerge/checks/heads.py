@@ -15,8 +15,9 @@ from evomerge.foundations.findings import Finding, warning
 from evomerge.models.alike import hold_equal
 from evomerge.models.facts import AdapterFacts, FileFacts, ModelFacts
 from evomerge.models.families import family_of
-from evomerge.models.native import is_native, ties_by_default
+from evomerge.models.native import is_native, ties_as_read, ties_by_default
 
+_KEY = "tie_word_embeddings"
 _SAVED = ".modules_to_save."
 _PREFIX = "base_model.model."
 
@@ -49,7 +50,8 @@ def _has_own_head(model: ModelFacts) -> bool | None:
 def lost_heads(context: CheckContext) -> Iterator[Finding]:
     """A head that the configuration promises and the files do not hold."""
     for model in context.models:
-        if _said_to_tie(model) is False and _has_own_head(model) is False and weights_of(model):
+        is_promised = _says_whether(model) and not is_tied(model)
+        if is_promised and _has_own_head(model) is False and weights_of(model):
             yield warning(
                 f"{model.name} has no tensor for its head although tie_word_embeddings is false;"
                 " mergekit takes the embeddings",
@@ -84,18 +86,21 @@ def untied_heads(context: CheckContext) -> Iterator[Finding]:
 
 def is_tied(model: ModelFacts) -> bool:
     """Whether its configuration, or the default of its type, ties the head to the embeddings."""
-    said = _said_to_tie(model)
-    model_type = model.text_config.get("model_type")
-    if said is None and isinstance(model_type, str) and is_native(model_type):
-        return ties_by_default(model_type)
-    return bool(said)
+    outside, inside = (one.get(_KEY) for one in (model.config, model.text_config))
+    has_parts = isinstance(model.config.get("text_config"), dict)
+    model_type = model.config.get("model_type")
+    if isinstance(model_type, str) and is_native(model_type):
+        if has_parts:
+            as_read = ties_as_read(model.config)
+            return bool(outside or inside) if as_read is None else as_read
+        if outside is None:
+            return ties_by_default(model_type)
+    return bool(outside or inside)
 
 
-def _said_to_tie(model: ModelFacts) -> bool | None:
-    """What its configuration says, outside and inside; transformers ties where either does."""
-    key = "tie_word_embeddings"
-    said = [one[key] for one in (model.config, model.text_config) if one.get(key) is not None]
-    return any(said) if said else None
+def _says_whether(model: ModelFacts) -> bool:
+    """Whether its configuration says of the head whether it is tied."""
+    return any(one.get(_KEY) is not None for one in (model.config, model.text_config))
 
 
 def _other_head(model: ModelFacts) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from evomerge.compiler.task_kinds import given_in
 from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import EvomergeError, Problem
 from evomerge.foundations.reading import is_file, is_folder, read_bytes
@@ -19,6 +20,7 @@ OPTION = "--tasks"
 _DEFINED = re.compile(
     r"^(task|group):[ \t]*['\"]?([^\s'\"#\[{]+)['\"]?[ \t]*(?:#.*)?$", re.MULTILINE
 )
+_COMMAS = re.compile(r",(?![^{}]*\})")  # none of those in braces
 _YAML = (".yaml", ".yml")
 
 
@@ -42,14 +44,14 @@ def named_tasks(names: Sequence[str], settings: dict[str, Any]) -> NamedTasks:
 
     Args:
         names: Each ``mmlu``, ``tasks/own.yaml``, ``tasks/own`` (every task in the folder), or
-            ``KIND=TEXT`` for a kind of another key, e.g. ``perplexity=text.txt``; several with
-            commas between them.
+            ``KIND=TEXT`` for a kind of another key, e.g. ``perplexity=text.txt`` or
+            ``choice={file: mmlu.json, split: test}``; several with commas between them.
         settings: ``metric``, ``limit``, ``num_fewshot`` of all of them, as far as they are given.
     """
     tasks: list[Task] = []
     folders: list[str] = []
     problems: list[Problem] = []
-    for name in filter(None, (part.strip() for text in names for part in text.split(","))):
+    for name in filter(None, (part.strip() for text in names for part in _COMMAS.split(text))):
         try:
             for given, folder in _meant(name):
                 tasks.append(Task.model_validate({**given, **_read_by(given, settings)}))
@@ -71,7 +73,7 @@ def _meant(name: str) -> Iterator[tuple[dict[str, Any], str]]:
     path, (kind, equals, text) = Path(name), name.partition("=")
     if equals and kind != NAMED:
         EVALUATORS[kind]  # refuses what is none
-        yield {kind: text}, ""
+        yield {kind: given_in(text)}, ""
     elif is_folder(path):
         files = (file for file in sorted(path.rglob("*")) if file.suffix in _YAML)
         own = [own for file in files for key, own in _defined(file) if key == "task"]

@@ -6,7 +6,7 @@ disk to those after it, while their ledgers hold the whole recipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from evomerge.foundations.scratch import scratch
 from evomerge.genome.load import to_yaml
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
+from evomerge.genome.source_blocks import Source
 from evomerge.models.facts import ModelFacts
 from evomerge.nouns.events import Preparing
 from evomerge.recipe.kept_stages import Made, folded
@@ -240,18 +241,23 @@ def _with_models(genome: Genome, names: Mapping[ModelName, ModelName]) -> Genome
     if not names:
         return genome
     definition = genome.genome
-    models = [
-        source.model_copy(update={"model": names.get(source.model, source.model)})
-        for source in definition.models
-    ]
+    modules = {
+        name: block.model_copy(update={"models": _replaced(block.models, names)})
+        for name, block in definition.modules.items()
+    }
     base = definition.base_model
     space = definition.space
     changes = {
-        "models": models,
+        "models": _replaced(definition.models, names),
+        "modules": modules,
         "base_model": base and names.get(base, base),
         "space": space and space.model_copy(update=_renamed(space.settings, names)),
     }
     return genome.model_copy(update={"genome": definition.model_copy(update=changes)})
+
+
+def _replaced(models: Sequence[Source], names: Mapping[ModelName, ModelName]) -> list[Source]:
+    return [one.model_copy(update={"model": names.get(one.model, one.model)}) for one in models]
 
 
 def _renamed(settings: Any, names: Mapping[ModelName, ModelName]) -> Any:

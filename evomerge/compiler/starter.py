@@ -12,6 +12,7 @@ import yaml
 from evomerge.compiler.compiled import Examination
 from evomerge.compiler.examine import examine
 from evomerge.compiler.file_mistakes import genome_of
+from evomerge.compiler.task_kinds import given_in
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, UnknownNameError
@@ -161,9 +162,7 @@ def _entry(text: str) -> dict[str, Any]:
     """
     kind, colon, value = text.partition(":")
     if colon and kind in EVALUATORS:
-        value = value.strip()
-        is_mapping = value.startswith("{") and value.endswith("}")
-        return {kind: parse_yaml(f"given: {value}", text).data["given"] if is_mapping else value}
+        return {kind: given_in(value)}
     if is_file(text) or "/" not in text:
         return {NAMED: text}
     name, _, metric = text.rpartition("/")

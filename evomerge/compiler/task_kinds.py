@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -10,6 +11,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import Problem
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
+from evomerge.genome.source import parse_yaml
 from evomerge.genome.task_blocks import NAMED, Task
 from evomerge.genome.words import SPLITS
 from evomerge.genome.yaml_file import YamlFile
@@ -31,6 +33,18 @@ def task_problems(source: YamlFile) -> list[Problem]:
         for index, given in enumerate(source.data[split])
         for problem in _of_task(given, (split, index), source)
     ]
+
+
+def given_in(text: str) -> Any:
+    """What stands under a kind's key, of a text: a mapping where it is in braces.
+
+    Raises:
+        GenomeError: what is in braces is no YAML.
+    """
+    text = text.strip()
+    if text.startswith("{") and text.endswith("}"):
+        return parse_yaml(f"given: {text}", text).data["given"]
+    return text
 
 
 def _of_task(given: object, path: KeyPath, source: YamlFile) -> Iterator[Problem]:

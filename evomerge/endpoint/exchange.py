@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from evomerge.endpoint.address import in_ascii, proxy_for
@@ -180,11 +182,20 @@ def _header(headers: Mapping[bytes, bytes], name: bytes) -> str:
 
 
 def _wait(text: str) -> float | None:
+    """Seconds, or until a date, as Retry-After has it; None for neither."""
     try:
         seconds = float(text)
     except ValueError:
-        return None
+        return _until(text)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        return max((moment - datetime.now(moment.tzinfo)).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def _failure(error: Exception, secret: Secret, seconds: float) -> NoAnswerError:

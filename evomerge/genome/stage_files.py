@@ -140,11 +140,12 @@ def _named(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         if isinstance(entry, dict):
             yield from _name_in(entry.get("model"), ("genome", "models", index, "model"))
     yield from _name_in(block.get("base_model"), ("genome", "base_model"))
-    yield from _named_below(block.get("space"), ("genome", "space"))
+    for key in ("modules", "space"):
+        yield from _named_below(block.get(key), ("genome", key))
 
 
 def _named_below(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """The same anywhere in the settings of a space: which keys hold models, it alone knows."""
+    """The same anywhere in parts or the settings of a space, which alone knows its keys."""
     yield from _name_in(value, path)
     below = value.items() if isinstance(value, dict) else ()
     for key, one in enumerate(value) if isinstance(value, list) else below:

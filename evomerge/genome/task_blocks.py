@@ -141,7 +141,7 @@ class EvaluationBlock(Block):
     )
     system_instruction: str | None = Field(None, description="System message of every prompt.")
     gen_kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="Overrides of the tasks' generation settings."
+        default_factory=dict, description="Overrides of the generation settings of lm-eval's tasks."
     )
     backend: str = Field(
         "transformers",

@@ -48,7 +48,8 @@ class ModuleSpace(MergeSpace):
             )
         is_alone = len(merged) == 1
         self._merged = {
-            name: SearchedPart.of(self, name, "" if is_alone else name) for name in merged
+            name: SearchedPart.of(self, name, "" if is_alone else name, self._base)
+            for name in merged
         }
         self._frame = self._one_frame()
         self._kept = {
@@ -73,8 +74,13 @@ class ModuleSpace(MergeSpace):
     @property
     def donor(self) -> ModelName:
         """The model that gives configuration and tokens, and the parts that are not merged."""
+        return self._base or self.definition.models[0].model
+
+    @property
+    def _base(self) -> ModelName | None:
+        """The ``base_model`` of the recipes."""
         models = [source.model for source in self.definition.models]
-        return inputs_of(models, self.definition.base_model, self.method).base or models[0]
+        return inputs_of(models, self.definition.base_model, self.method).base
 
     def recipe(self, point: Point) -> Recipe:
         """What a point means: ``modules:`` with every part of the models."""
@@ -107,16 +113,17 @@ class ModuleSpace(MergeSpace):
 
     def _one_frame(self) -> dict[str, Any]:
         """What stands around the parts, the same for each."""
-        frames = {name: part.frame for name, part in self._merged.items()}
-        for name, frame in frames.items():
-            if frame.get("base_model") not in (None, self.donor.in_recipe):
+        for name, part in self._merged.items():
+            base = part.frame.get("base_model")
+            if not part.names_bases and base not in (None, self.donor.in_recipe):
                 raise GenomeError(
                     f"{self.donor} is not among its models: it gives the merge its configuration,"
                     " and mergekit adds it to every part",
                     where=f"genome.modules.{name}.models",
                     fix="Add it there.",
                 )
-        return next(iter(frames.values()))
+        first, *_ = self._merged.values()
+        return {**first.frame, **self.frame(self._base)}
 
     def _as_it_is(self, name: str) -> dict[str, Any]:
         """A part that is the donor's, to the bit.
@@ -208,9 +215,13 @@ class ModuleSpace(MergeSpace):
 
 
 def _gives_one_back(method: Method) -> bool:
-    """Whether a model that it merges alone, the base where it has one, comes out as it is."""
+    """Whether a model that it merges alone, the base where it has one, comes out as it is.
+
+    What a package registers may make anything of it.
+    """
     is_any_number = method.min_sources == 1 and method.max_sources is None
-    return method.base is Base.IGNORED or (method.base is Base.REQUIRED and is_any_number)
+    gives_base = method.base is Base.REQUIRED and is_any_number
+    return not method.packages and (method.base is Base.IGNORED or gives_base)
 
 
 def _models(part: SearchedPart) -> list[ModelName]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces import merge_space_for
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.idle import IdleParameter
@@ -31,13 +33,14 @@ class SearchedPart:
     label: str
 
     @classmethod
-    def of(cls, whole: MergeSpace, name: str, label: str) -> SearchedPart:
+    def of(cls, whole: MergeSpace, name: str, label: str, base: ModelName | None) -> SearchedPart:
         """A part, with a space of its own.
 
         Args:
             whole: The space of all parts.
             name: mergekit's name of the part.
             label: As the attribute.
+            base: The ``base_model`` of all parts, wherever it stands among the models of one.
 
         Raises:
             GenomeError: its merge cannot be searched.
@@ -49,7 +52,7 @@ class SearchedPart:
             depths=architecture.depths,
             alike=architecture.alike,
         )
-        definition = with_own_filters(_definition(whole, name), own, architecture)
+        definition = with_own_filters(_definition(whole, name, base), own, architecture)
         try:
             unfit = [Problem(str(one), "genome.modules", one.fix) for one in definition.misfits()]
             if unfit:
@@ -74,9 +77,19 @@ class SearchedPart:
     @property
     def frame(self) -> dict[str, Any]:
         """What stands in a recipe around its merge."""
+        return {key: value for key, value in self._at_start.items() if key not in _OWN}
+
+    @property
+    def names_bases(self) -> bool:
+        """Whether each of its slices names a base of its own."""
+        slices = self._at_start.get("slices") or ()
+        return bool(slices) and all("base_model" in one for one in slices)
+
+    @property
+    def _at_start(self) -> Mapping[str, Any]:
+        """The recipe where its search starts."""
         space = self.space
-        config = space.recipe(space.space.decode(space.space.initial)).config
-        return {key: value for key, value in config.items() if key not in _OWN}
+        return space.recipe(space.space.decode(space.space.initial)).config
 
     def module(self, point: Point) -> dict[str, Any]:
         """Its merge, as it stands under ``modules:``."""
@@ -103,14 +116,17 @@ class SearchedPart:
         return f"{parameter}[{self.label}{rest}"
 
 
-def _definition(whole: MergeSpace, name: str) -> MergeDefinition:
+def _definition(whole: MergeSpace, name: str, base: ModelName | None) -> MergeDefinition:
     """The ``genome:`` block of a part: that of the genome, and what it says itself."""
     genome, block = whole.definition, whole.definition.modules[name]
+    models = block.models or genome.models
+    has_base = base in [source.model for source in models]
     return genome.model_copy(
         update={
             "modules": {},
             "space": None,
-            "models": block.models or genome.models,
+            "models": models,
+            "base_model": base if has_base else genome.base_model,
             "parameters": {**genome.parameters, **block.parameters},
             **({} if name == whole.architecture.language else _UNGROUPED),
         }

@@ -18,7 +18,7 @@ from typing import Any
 
 from evomerge.foundations.reading import listed, read_text
 from evomerge.models.facts import ModelFacts
-from evomerge.models.family import Family, ModelPart, Weight, layers_by_names
+from evomerge.models.family import MAX_LAYERS, Family, ModelPart, Weight, layers_by_names
 from evomerge.models.inferred import inferred
 
 _LANGUAGE = "text_decoder"  # mergekit's name for it
@@ -95,8 +95,10 @@ def _depth(part: Mapping[str, Any], family: Family, model: ModelFacts) -> int:
     """Layers of a part: mergekit's own number, the configuration's, or those of its tensors."""
     own = part["architecture"].get("override_num_layers")
     configured = model.configured(family.layers_key)
-    if own is not None or isinstance(configured, int):
-        return int(configured if own is None else own)
+    if own is not None:
+        return int(own)
+    if isinstance(configured, int) and 0 <= configured <= MAX_LAYERS:
+        return configured
     stored = (
         any(weight.of_layer(index).name in model.tensors for weight in family.layer)
         for index in count()

@@ -14,11 +14,12 @@ from typing import Any
 
 from evomerge.foundations.canonical import canonical_json
 from evomerge.models.facts import ModelFacts
-from evomerge.models.family import Family, ModelPart, Weight
+from evomerge.models.family import MAX_LAYERS, Family, ModelPart, Weight
 from evomerge.models.native import is_native
 
 DEFAULT = "default"
 _LAYER_INDEX = re.compile(r"\.(\d{1,9})\.")
+_DEPTHS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "depth")
 _KEPT = 16
 
 
@@ -28,7 +29,16 @@ def inferred(model: ModelFacts) -> Family | None:
     model_type = config.get("model_type")
     if not isinstance(config.get("text_config"), dict) or not isinstance(model_type, str):
         return None
+    if _most_layers(config) > min(MAX_LAYERS, len(model.tensors) or MAX_LAYERS):
+        return None  # an empty model of so many would be made for hours
     return _family(canonical_json(config)) if model.architecture and is_native(model_type) else None
+
+
+def _most_layers(config: Mapping[str, Any]) -> int:
+    """Layers of the deepest of its parts, as the configuration has them."""
+    parts = (config, *(part for part in config.values() if isinstance(part, dict)))
+    told = (part.get(key) for part in parts for key in _DEPTHS)
+    return max((one for one in told if isinstance(one, int)), default=0)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -90,9 +100,9 @@ def _tensors(config: Mapping[str, Any]) -> tuple[list[str], Mapping[str, int], s
             known = AutoConfig.for_model(**config)
             kind: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(known)]
             empty = kind(known)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return None  # no model that sees, or a configuration that makes none
-    empty.tie_weights()
+            empty.tie_weights()
+    except Exception:  # as mergekit: no model that sees, or a stranger's configuration makes none
+        return None
     patterns = _get_tied_weight_keys(empty)
     names = list(empty.state_dict())
     tied = {name for name in names if any(re.search(pattern, name) for pattern in patterns)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def is_native(model_type: str) -> bool:
     """Whether models of this type need no code of their own."""
@@ -13,6 +16,32 @@ def ties_by_default(model_type: str) -> bool:
     from transformers import CONFIG_MAPPING  # heavy, as below
 
     return bool(getattr(CONFIG_MAPPING[model_type](), "tie_word_embeddings", False))
+
+
+def ties_as_read(config: Mapping[str, Any]) -> bool | None:
+    """Whether transformers ties the head of a native type of several parts.
+
+    Some types heed what their language model says, others what stands around it.
+
+    Args:
+        config: Of the whole model.
+
+    Returns:
+        None where transformers cannot read it.
+    """
+    from transformers import CONFIG_MAPPING  # heavy, as above
+
+    def told(part: Mapping[str, Any], *kept: str) -> dict[str, Any]:
+        keys = ("tie_word_embeddings", *kept)
+        return {key: part[key] for key in keys if part.get(key) is not None}
+
+    text = told(config["text_config"], "model_type")
+    try:
+        kind: Any = CONFIG_MAPPING[config["model_type"]]
+        read = kind(**told(config), text_config=text)
+    except Exception:  # whatever a stranger's configuration holds
+        return None
+    return bool(getattr(read, "tie_word_embeddings", False))
 
 
 def lists_layers(model_type: str) -> bool:

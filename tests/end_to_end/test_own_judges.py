@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-import psutil
 import pytest
 import yaml
 
 from tests.end_to_end.conftest import WORDS
+from tests.evaluators.gone import has_gone
 
 pytestmark = pytest.mark.slow
 
@@ -128,9 +128,4 @@ def test_what_own_code_does_wrong_costs_its_trial_and_the_run_goes_on(own, evome
     assert "was ended by SIGABRT" in told
     pids = {int(file.name.rpartition("-")[2]) for file in own.folder.glob("call-*")}
     assert len(pids) >= 5
-    assert all(is_gone(pid) for pid in pids)
-
-
-def is_gone(pid):
-    """A child of nobody may wait for its end to be read."""
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert all(has_gone(pid) for pid in pids)

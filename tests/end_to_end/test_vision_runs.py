@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import GENOME, told_in
 from tests.end_to_end.conftest import make_workplace as placed
 from tests.tiny_vision_models import PROCESSOR, tiny_vision_family
@@ -70,3 +71,22 @@ def test_a_first_genome_groups_the_layers_of_the_language_part(tmp_path, monkeyp
     block = yaml.safe_load((place / "first.yml").read_text())["genome"]
     assert block["modules"] == {"text_decoder": {}}
     assert block["granularity"] == "layers"
+
+
+@pytest.mark.slow
+def test_parts_of_what_an_earlier_stage_found_are_merged(tmp_path):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    first = yaml.safe_load((place / "genome.yml").read_text())
+    models = [{"stage": "first"}, "models/model_2"]
+    modules = {"text_decoder": {"models": models}}
+    second = {**first["genome"], "models": models, "modules": modules}
+    stages = [
+        {"name": "first", "genome": first.pop("genome")},
+        {"name": "second", "genome": second},
+    ]
+    budget = {"optimizer": {"name": "random", "budget": 1}}
+    (place / "stages.yml").write_text(yaml.safe_dump({**first, **budget, "stages": stages}))
+    told_in(place, "run", "stages.yml", "--run-dir", "out")
+    trials = load_run(place / "out" / "stages" / "second").leaderboard.trials
+    searched = [one.outcome for one in trials if not one.candidate.is_baseline]
+    assert [one.failure for one in searched] == [""]

@@ -100,7 +100,16 @@ def test_a_prompt_that_is_too_long_for_the_model_is_known_as_that():
     assert refusal((400, {"error": {"message": "maximum context length is 9"}})).is_too_long
 
 
-@pytest.mark.parametrize(("text", "wait"), [("7", 7.0), ("0.5", 0.5), ("soon", None), ("-1", None)])
+@pytest.mark.parametrize(
+    ("text", "wait"),
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("soon", None),
+        ("-1", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+    ],
+)
 def test_a_server_says_how_long_to_wait(text, wait):
     script = Script((429, {}))
     script.extra["Retry-After"] = text

@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from transformers import AutoModelForCausalLM
 
@@ -17,6 +16,7 @@ from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, 
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
+from tests.evaluators.gone import has_gone
 
 JUDGE = """
 import json, os, sys, urllib.request
@@ -117,11 +117,6 @@ def test_a_program_that_fails_is_told(live_model, script, sentence):
         evaluator.evaluate(live_model)
 
 
-def is_gone(pid):
-    """A child of nobody may wait for its end to be read."""
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 @pytest.mark.parametrize("ending", ["sleep 600", "echo 1"])
 def test_what_a_program_started_ends_with_it_and_it_ends_with_the_deadline(
     live_model, tmp_path, ending
@@ -133,7 +128,7 @@ def test_what_a_program_started_ends_with_it_and_it_ends_with_the_deadline(
     else:
         with pytest.raises(TrialTimeoutError, match="took longer than 1 seconds"):
             evaluator.evaluate(live_model, Deadline(1.0))
-    assert is_gone(int((tmp_path / "child").read_text()))
+    assert has_gone(int((tmp_path / "child").read_text()))
 
 
 def test_the_users_own_key_stays_where_it_is_wanted(live_model, monkeypatch, tmp_path):
@@ -167,6 +162,8 @@ def test_the_files_of_a_command_are_part_of_what_scores_stand_on(live_model, tmp
     task = {"command": ["sh", "-c", "echo 1", "judge.py"]}
     before, again = made(task), made(task)
     (key,), _ = before.prepare(), again.prepare()
+    (finding,) = before.findings()
+    assert "its rows of forward passes are not counted" in str(finding)
     assert key.task == "sh -c echo 1 judge.py"
     assert before.identity() == again.identity()
     (tmp_path / "judge.py").write_text(JUDGE + "\n")

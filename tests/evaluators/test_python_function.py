@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 
-import psutil
 import pytest
 
 from evomerge.evaluators.built_model import BuiltModel
@@ -14,6 +17,7 @@ from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, 
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
+from tests.evaluators.gone import has_gone
 
 MODULE = """
 import json, math, os, sys, time
@@ -59,6 +63,13 @@ def children(model):
     if not pid:
         time.sleep(600)
     open("child", "w").write(str(pid))
+    time.sleep(600)
+
+
+def sleeper(model):
+    with open("there", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename("there", "here")
     time.sleep(600)
 
 
@@ -179,8 +190,30 @@ def test_what_does_not_end_ends_with_the_deadline_and_all_it_started(live_model,
     with pytest.raises(TrialTimeoutError, match="took longer than 1 seconds"):
         evaluator.evaluate(live_model, Deadline(1.0))
     pid = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert has_gone(pid)
     assert evaluator.evaluate(live_model).metrics[0].value == 1.0  # in another one
+
+
+@pytest.fixture
+def interrupted_there(tmp_path):
+    """Sends Ctrl-C to this process once the function is at work."""
+
+    def send():
+        while not (tmp_path / "here").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    return threading.Thread(target=send, daemon=True)
+
+
+def test_who_interrupts_a_run_waits_for_no_function(live_model, tmp_path, interrupted_there):
+    evaluator = made({"python": "mine:sleeper"})
+    evaluator.prepare()
+    interrupted_there.start()
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.evaluate(live_model)
+    pid = int((tmp_path / "here").read_text())
+    assert has_gone(pid)
 
 
 def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):

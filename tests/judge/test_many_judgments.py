@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from threading import Lock
 
@@ -13,7 +14,7 @@ from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.evaluators.asking.asked import Message
 from evomerge.evaluators.judge import remote_judge
 from evomerge.evaluators.judge.asked_once import Request
-from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark, copy_judgments, kept_in
 from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LedgerError, RunError
@@ -46,7 +47,9 @@ class Unreliable:
 def judge_at(url, kept, parallel=16):
     endpoint = Endpoint(url, "OPENAI_API_KEY", "m", {}, is_local=True)
     limits = RequestLimits(parallel, 4, 30.0)
-    return RemoteJudge(["m"], lambda: endpoint, limits, kept, "here")
+    judge = RemoteJudge(["m"], lambda: endpoint, limits, "here")
+    judge.keep_in(kept)
+    return judge
 
 
 @pytest.mark.parametrize("n_judgments", [100, pytest.param(1000, marks=pytest.mark.slow)])
@@ -81,13 +84,20 @@ def test_a_line_that_a_kill_cut_off_is_asked_for_again_and_no_other(tmp_path):
     assert later.get("b") == Remark("two\u2028\n")
 
 
-def test_what_is_known_moves_with_the_run_folder(tmp_path):
+def test_what_is_known_moves_with_the_run_folder_and_to_a_fork(tmp_path):
+    folder, fork = tmp_path / "run" / "judgments", tmp_path / "fork" / "judgments"
     kept = KeptJudgments()
     kept.keep("a", Remark("one"))
-    kept.keep_in(tmp_path / "run" / "judgments")
-    other = KeptJudgments(tmp_path / "run" / "judgments")
+    shared = kept_in(folder)
+    shared.take(kept)
+    assert kept_in(folder) is shared
+    copy_judgments(folder, fork)
+    copy_judgments(tmp_path / "none", fork)
+    other = KeptJudgments(fork)
     other.refresh()
     assert other.get("a") == Remark("one")
+    shutil.rmtree(folder)
+    assert kept_in(folder).get("a") is None
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"key": "a"}', '{"key": "a", "text": 1}', "null"])
@@ -116,27 +126,46 @@ def test_nobody_asks_a_server_before_it_wishes(monkeypatch):
 
     monkeypatch.setattr(remote_judge, "Event", Hurried)
     monkeypatch.setattr(remote_judge, "monotonic", lambda: now[0])
-    judge = RemoteJudge(["m"], Busy, RequestLimits(1, 3, 30.0), KeptJudgments(), "here")
+    judge = RemoteJudge(["m"], Busy, RequestLimits(1, 3, 30.0), "here")
     assert [one.text for one in judge.answers(ASKED[:2], Deadline())] == ["[[5]]"] * 2
     assert asked_at == [0.0, 7.0, 9.0, 9.0]  # as it wishes, then twice a second
 
 
-def test_who_asks_to_wait_for_hours_has_no_answer():
-    class Exhausted:
+def judging(failure, answered=True):
+    """A judge that always fails so, once it has answered something."""
+
+    class Failing:
         def complete(self, messages, seconds):
-            raise NoAnswerError("quota", wait=86400.0, status=429)
+            raise failure
 
-    judge = RemoteJudge(["m"], Exhausted, RequestLimits(2, 9, 30.0), KeptJudgments(), "here")
-    with pytest.raises(RunError, match=r"here: no judgment could be had \(quota\)"):
-        judge.answers(ASKED[:3], Deadline())
+    judge = RemoteJudge(["m"], Failing, RequestLimits(2, 1, 30.0), "here")
+    kept = KeptJudgments()
+    if answered:
+        kept.keep("a", Remark("[[5]]"))
+    judge.keep_in(kept)
+    return judge
 
 
-@pytest.mark.parametrize("failure", [{"is_too_long": True}, {"cause": "time-out"}])
-def test_what_one_answer_causes_ends_no_run(failure):
-    class Choosy:
-        def complete(self, messages, seconds):
-            raise NoAnswerError("no", **{"may_pass": False, "cause": "too long", **failure})
+QUOTA = NoAnswerError("quota", wait=86400.0, status=429, cause="rate limit")
+KEY = NoAnswerError("no key", may_pass=False, status=401, cause="key refused")
+ODD = NoAnswerError("odd", may_pass=False, status=400, cause="HTTP status 400")
+LATE = NoAnswerError("late", cause="time-out")
+LONG = NoAnswerError("long", may_pass=False, is_too_long=True, cause="prompt too long")
+MANY = [Request((Message("user", f"rate {number}"),)) for number in range(4)]
 
-    judge = RemoteJudge(["m"], Choosy, RequestLimits(1, 1, 1.0), KeptJudgments(), "here")
-    (found,) = judge.answers(ASKED[:1], Deadline())
-    assert found == Remark("", failure.get("cause", "too long"))
+
+@pytest.mark.parametrize(
+    ("failure", "asked", "answered"),
+    [(QUOTA, MANY[:1], True), (KEY, MANY[:1], True), (ODD, MANY[:1], False), (LATE, MANY, True)],
+)
+def test_a_run_stops_where_nobody_judges_any_more(failure, asked, answered):
+    with pytest.raises(RunError, match=rf"here: no judgment could be had \({failure.reason}\)"):
+        judging(failure, answered).answers(asked, Deadline())
+
+
+@pytest.mark.parametrize(
+    ("failure", "asked"), [(ODD, MANY), (LATE, MANY[:3]), (LONG, MANY), (LONG, MANY[:1])]
+)
+def test_what_answers_may_have_caused_ends_no_run(failure, asked):
+    found = judging(failure).answers(asked, Deadline())
+    assert found == [Remark("", failure.cause)] * len(asked)

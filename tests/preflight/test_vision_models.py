@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from evomerge.foundations.findings import Severity
-from tests.preflight.variants import check, lines
+from evomerge.genome.model_names import ModelName
+from evomerge.models.families import family_of
+from evomerge.models.inspect import read_model
+from tests.preflight.variants import check, config, lines, variant
 from tests.tiny_models import tiny_model
 from tests.tiny_vision_models import SETTINGS, tiny_vision_family, tiny_vision_model
 
@@ -77,3 +81,34 @@ def test_names_of_transformers_that_mergekit_does_not_know_are_refused(tmp_path:
 def test_a_family_that_mergekit_cannot_read_is_refused(family: Family) -> None:
     found = lines(check(family("qwen2_vl")), Severity.ERROR)
     assert "mergekit looks for num_hidden_layers of Qwen2VLForConditionalGeneration" in found
+
+
+def test_what_nobody_knows_the_parts_of_is_no_traceback(family: Family, tmp_path: Path) -> None:
+    """Not even transformers makes a model of the first, nor has a class for the second."""
+    llava = [variant(one, tmp_path / one.name) for one in family("llava")]
+    held = json.loads((llava[0] / "config.json").read_text())
+    for key, value in [
+        ("hidden_size", "x"),
+        ("num_attention_heads", 0),
+        ("hidden_act", "no"),
+        ("num_hidden_layers", 10**9),
+    ]:
+        for one in llava:
+            config(text_config={**held["text_config"], key: value})(one)
+        assert "Merge models that see with towers" not in lines(check(llava))
+    for one in llava:
+        config(architectures=["FooForCausalLM"])(one)
+    assert "FooForCausalLM" in lines(check(llava), Severity.ERROR)
+
+
+@pytest.mark.parametrize("depth", [10**9, -1, "x"])
+def test_a_tower_of_impossible_depth_has_that_of_its_tensors(
+    family: Family, tmp_path: Path, depth: object
+) -> None:
+    model = variant(family("qwen2_5_vl")[0], tmp_path / "deep")
+    tower = {**SETTINGS["qwen2_5_vl"]["vision_config"], "depth": depth}
+    config(vision_config=tower)(model)
+    check([model, family("qwen2_5_vl")[1]])
+    found = family_of(read_model(ModelName(path=str(model))))
+    assert found is not None
+    assert found.parts["vision_tower"].n_layers == 2

@@ -31,12 +31,11 @@ class AskedOnce(Outsider):
 
     Args:
         name: What its judgments stand on, JSON: the model, and how it is asked.
-        kept: What it has said.
     """
 
-    def __init__(self, name: Sequence[Any], kept: KeptJudgments) -> None:
+    def __init__(self, name: Sequence[Any]) -> None:
         self._name = digest(list(name))
-        self._kept = kept
+        self._kept = KeptJudgments()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AskedOnce) and self._name == other._name
@@ -57,6 +56,12 @@ class AskedOnce(Outsider):
         open_ones = {key: one for key, one in pairs if self._kept.get(key) is None}
         lacking = self._judge(open_ones, deadline) if open_ones else {}
         return [self._kept.get(key) or Remark("", lacking[key]) for key in keys]
+
+    def keep_in(self, kept: KeptJudgments) -> None:
+        """Has what it said, and will say, kept elsewhere too."""
+        if kept is not self._kept:
+            kept.take(self._kept)
+            self._kept = kept
 
     @abstractmethod
     def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:

@@ -37,7 +37,7 @@ from evomerge.evaluators.judge.judge_measures import (
     token_values,
 )
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
-from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark
+from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark, kept_in
 from evomerge.evaluators.judge.local_judge import LocalJudge
 from evomerge.evaluators.judge.prompt_file import JudgePrompt, prompts_in, unfit
 from evomerge.evaluators.judge.question_file import (
@@ -77,7 +77,6 @@ class Judge(AskingKind[JudgedQuestion]):
         self._questions: Sequence[JudgedQuestion] = ()
         self._prompts: Mapping[str, JudgePrompt] = {}
         self._ruling: Ruling = Grade()
-        self._kept = KeptJudgments()
         self._beside: SideModel | None = None
         self._judge = self._local() or self._remote()
 
@@ -151,7 +150,7 @@ class Judge(AskingKind[JudgedQuestion]):
 
     def keep_in(self, run_dir: Path | None) -> None:
         """See :meth:`AskingKind.keep_in`."""
-        self._kept.keep_in(None if run_dir is None else run_dir / FOLDER)
+        self._judge.keep_in(KeptJudgments() if run_dir is None else kept_in(run_dir / FOLDER))
 
     def _who(self) -> list[Any]:
         """What tells one judge from another: of a local one every byte."""
@@ -169,7 +168,6 @@ class Judge(AskingKind[JudgedQuestion]):
             [own.model, own.body],
             own.connect,
             RequestLimits(own.parallel, own.attempts, own.request_timeout),
-            self._kept,
             f"judge {own.judge_name}",
         )
 
@@ -179,7 +177,7 @@ class Judge(AskingKind[JudgedQuestion]):
             return None
         self._beside = SideModel.allowed(own.local_model, own.device, own.dtype, around.permissions)
         temperature = own.temperature or 0.0
-        return LocalJudge(self._beside, own.judge_tokens, temperature, around.seed, self._kept)
+        return LocalJudge(self._beside, own.judge_tokens, temperature, around.seed)
 
     def _with_references(
         self, question: JudgedQuestion, others: Mapping[str, tuple[str, ...]]

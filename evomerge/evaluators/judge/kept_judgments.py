@@ -54,16 +54,6 @@ class KeptJudgments:
         self._own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._handle: int | None = None
 
-    def keep_in(self, folder: Path | None) -> None:
-        """Keeps what is known, and what comes, in a folder."""
-        with self._lock:
-            if folder == self._folder:
-                return
-            self._close()
-            self._folder, self._read = folder, {}
-            for key, remark in self._known.items():
-                self._write(key, remark)
-
     def refresh(self) -> None:
         """Reads what others have written since.
 
@@ -76,6 +66,21 @@ class KeptJudgments:
             for path in listed(self._folder):
                 if path.suffix == ".jsonl" and path.name != self._own:
                     self._known |= self._new_in(path)
+
+    def take(self, others: KeptJudgments) -> None:
+        """Keeps what others know too."""
+        self.refresh()
+        others.refresh()
+        for key, remark in list(others._known.items()):
+            if key not in self._known:
+                self.keep(key, remark)
+
+    def close(self) -> None:
+        """Gives back its file."""
+        with self._lock:
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
 
     @property
     def remarks(self) -> list[Remark]:
@@ -120,10 +125,33 @@ class KeptJudgments:
                 self._read[path.name] = file.tell()
         return found
 
-    def _close(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+
+_SHARED: dict[Path, KeptJudgments] = {}
+
+
+def kept_in(folder: Path) -> KeptJudgments:
+    """The ones of a folder; one in a process, whichever tasks and splits ask."""
+    place = folder.absolute()
+    known = _SHARED.get(place)
+    if known is None or not is_folder(place):  # it may have been removed since
+        if known is not None:
+            known.close()
+        known = _SHARED[place] = KeptJudgments(folder)
+    return known
+
+
+def copy_judgments(old: Path, new: Path) -> None:
+    """Has a run that begins find what another one was told.
+
+    Args:
+        old: Folder of the other's judgments; may be missing.
+        new: That of the one that begins.
+
+    Raises:
+        LedgerError: a file is damaged.
+        LostFileError: the folder cannot be written.
+    """
+    kept_in(new).take(KeptJudgments(old))
 
 
 def _remark(line: bytes, path: Path) -> tuple[str, Remark]:

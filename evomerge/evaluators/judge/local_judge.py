@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from evomerge.evaluators.asking.asked import AskText, Message
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
-from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
+from evomerge.evaluators.judge.kept_judgments import Remark
 from evomerge.evaluators.side_model import SideModel, loaded_writer
 from evomerge.foundations.errors import EvaluationError, OutOfMemoryError
 from evomerge.genome.task_blocks import EvaluationBlock
@@ -37,19 +37,11 @@ class LocalJudge(AskedOnce):
         max_tokens: Of a judgment.
         temperature: 0 for the likeliest; else judgments are drawn.
         seed: Root seed of what is drawn.
-        kept: What it has said.
     """
 
-    def __init__(
-        self,
-        model: SideModel,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        kept: KeptJudgments,
-    ) -> None:
+    def __init__(self, model: SideModel, max_tokens: int, temperature: float, seed: int) -> None:
         drawn = [temperature, seed] if temperature else []
-        super().__init__(["local", model.name.text, model.dtype, max_tokens, *drawn], kept)
+        super().__init__(["local", model.name.text, model.dtype, max_tokens, *drawn])
         self._model = model
         self._max_tokens = max_tokens
         self._temperature = temperature

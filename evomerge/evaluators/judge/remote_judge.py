@@ -24,7 +24,8 @@ from evomerge.foundations.errors import RunError
 FIRST_WAIT = 1.0  # seconds after a request that came to nothing; doubled each time
 LONGEST_WAIT = 60.0  # seconds, where the server names none
 MOST_PATIENCE = 600.0  # seconds that a server may ask for; who asks for more has no answer
-_SILENT = "time-out"
+_MANY = 4  # requests of which not one is answered: that is no answer's fault
+_LASTING = ("no connection", "key refused", "unusable key", "rate limit", "HTTP status 404")
 
 
 class Answering(Protocol):
@@ -60,7 +61,6 @@ class RemoteJudge(AskedOnce):
         name: What its judgments stand on, JSON: model, and what is asked of it beside messages.
         connect: The way to it.
         limits: How it is asked and waited for.
-        kept: What it has said.
         where: Its address, for messages.
     """
 
@@ -71,10 +71,9 @@ class RemoteJudge(AskedOnce):
         name: Sequence[Any],
         connect: Callable[[], Answering],
         limits: RequestLimits,
-        kept: KeptJudgments,
         where: str,
     ) -> None:
-        super().__init__(name, kept)
+        super().__init__(name)
         self._connect = connect
         self._limits = limits
         self._where = where
@@ -100,14 +99,16 @@ class RemoteJudge(AskedOnce):
         return {key: failure.cause for key, failure in failures.items()}
 
     def _refuse(self, failures: Sequence[NoAnswerError]) -> None:
-        """Where nobody got an answer and waiting is in vain, the next candidate gets none either.
+        """Where nobody got an answer, and the next candidate would get none either.
 
-        A prompt that is too long, and a single one that takes too long, are that candidate's.
+        What one answer may have caused is its candidate's: a prompt that is too long, filtered,
+        or takes too long.
         """
         first = failures[0]
         if any(one.is_too_long for one in failures):
             return
-        if len(failures) > 1 or first.cause != _SILENT:
+        is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
+        if first.cause in _LASTING or is_out or not self._kept.remarks:
             raise RunError(
                 f"no judgment could be had ({first.reason})",
                 where=self._where,

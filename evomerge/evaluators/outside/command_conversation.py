@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +12,13 @@ from queue import Empty, Queue
 from typing import Any
 
 from evomerge.evaluators.asking.asked import AskFolder
-from evomerge.evaluators.outside.conversation import Answered, Conversation, Result, Wants
+from evomerge.evaluators.outside.conversation import (
+    Answered,
+    Conversation,
+    Result,
+    Wants,
+    patience,
+)
 from evomerge.evaluators.outside.guest import Guest
 from evomerge.evaluators.outside.model_server import HOST, Inquiry, ModelServer
 from evomerge.foundations.deadline import Deadline
@@ -110,18 +115,21 @@ class CommandConversation(Conversation):
 
     def _next(self, deadline: Deadline) -> Wants | Result:
         """What is asked by the clients at this time, or what the program has printed."""
-        try:
-            left = deadline.left
-            first = self._heard.get(timeout=None if math.isinf(left) else max(left, 0.0))
-            while first is not None:
-                self._waiting.append(first)
-                first = self._heard.get(timeout=_SECONDS_TO_GATHER)
-        except Empty:
-            if not self._waiting:
-                self.end()
-                raise deadline.missed() or TrialTimeoutError("took too long") from None
-            return Wants(tuple(one for each in self._waiting for one in each.asked))
-        return Result(self._said())
+        while True:
+            try:
+                heard = self._heard.get(
+                    timeout=_SECONDS_TO_GATHER if self._waiting else patience(deadline)
+                )
+            except Empty:
+                if self._waiting:
+                    return Wants(tuple(one for each in self._waiting for one in each.asked))
+                if deadline.left <= 0.0:
+                    self.end()
+                    raise deadline.missed() or TrialTimeoutError("took too long") from None
+                continue
+            if heard is None:
+                return Result(self._said())
+            self._waiting.append(heard)
 
     def _answer(self, answers: Sequence[Any]) -> None:
         start, waiting, self._waiting = 0, self._waiting, []

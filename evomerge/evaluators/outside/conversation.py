@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from evomerge.evaluators.asking.asked import AskModel, Outsider
 from evomerge.foundations.deadline import Deadline
 
+_LONGEST_WAIT = 3600.0
+
 
 @dataclass(frozen=True, eq=False)
 class Answered:
@@ -34,6 +36,11 @@ class Result:
     """What it says at the end, as JSON has it."""
 
     value: Any
+
+
+def patience(deadline: Deadline) -> float:
+    """Seconds to wait before it is looked at again: the system counts no endless ones."""
+    return min(max(deadline.left, 0.0), _LONGEST_WAIT)
 
 
 class Conversation(Outsider):

@@ -23,6 +23,7 @@ from evomerge.evaluators.outside.scores import SCORE, judgements_of
 from evomerge.evaluators.task_files import json_rows, wrong_line
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import EvaluationError, GenomeError, Problem
+from evomerge.foundations.findings import Finding, note
 from evomerge.genome.block import Number, fits
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import Task
@@ -107,6 +108,13 @@ class OutsideKind(AskingKind[Any]):
     def judge(self, item: Item[Any]) -> Asking:
         """See :meth:`AskingKind.judge`; one by one is not how it judges."""
         raise NotImplementedError
+
+    def findings(self) -> Iterator[Finding]:
+        """See :meth:`AskingKind.findings`."""
+        yield note(
+            f"what {self.called} asks of a model shows only when it runs; its rows of forward "
+            "passes are not counted"
+        )
 
     def askings(
         self, items: Sequence[Item[Any]], numbers: Sequence[int]

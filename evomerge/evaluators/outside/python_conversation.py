@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -23,7 +24,13 @@ from evomerge.evaluators.asking.asked import (
     Prompt,
 )
 from evomerge.evaluators.outside import python_host
-from evomerge.evaluators.outside.conversation import Answered, Conversation, Result, Wants
+from evomerge.evaluators.outside.conversation import (
+    Answered,
+    Conversation,
+    Result,
+    Wants,
+    patience,
+)
 from evomerge.evaluators.outside.found_function import FoundFunction
 from evomerge.evaluators.outside.guest import Guest
 from evomerge.foundations.deadline import Deadline
@@ -45,10 +52,7 @@ class PythonProcess:
         self._function, self._digest = function, digest
         self._guest: Guest | None = None
         self._line: Connection | None = None
-
-    def __del__(self) -> None:
-        """Nobody calls it any more."""
-        self.end()
+        self._goodbye: weakref.finalize[..., PythonProcess] | None = None
 
     def say(self, what: Any) -> None:
         """Sends a message, to a process that waits for one.
@@ -72,21 +76,19 @@ class PythonProcess:
         """
         line = self._own_line
         try:
-            if not line.poll(None if math.isinf(deadline.left) else max(deadline.left, 0.0)):
-                self.end()
-                raise deadline.missed() or TrialTimeoutError("took too long")
+            while not line.poll(patience(deadline)):
+                if deadline.left <= 0.0:
+                    self.end()
+                    raise deadline.missed() or TrialTimeoutError("took too long")
             return json.loads(line.recv_bytes(_MOST_BYTES))
         except (EOFError, OSError, ValueError) as error:
             raise self._gone() from error
 
     def end(self) -> None:
         """Ends it; a call after this starts another one."""
-        guest, line, self._guest, self._line = self._guest, self._line, None, None
-        if guest is not None:
-            guest.end()
-        if line is not None:
-            with suppress(OSError):
-                line.close()
+        self._guest = self._line = None
+        if self._goodbye is not None:
+            self._goodbye()
 
     @property
     def _own_line(self) -> Connection:
@@ -112,6 +114,8 @@ class PythonProcess:
             place = (function.name, str(function.file), str(function.folder))
             command = (sys.executable, python_host.__file__, str(theirs.fileno()), *place)
             self._guest = Guest(command, os.environ, Path.cwd(), (theirs.fileno(),))
+        # At the latest once nobody can call it any more.
+        self._goodbye = weakref.finalize(self, _part, self._guest, self._line)
 
     def _gone(self) -> EvaluationError:
         """Why there is no answer."""
@@ -120,6 +124,12 @@ class PythonProcess:
         self.end()
         how = "was ended" if guest is None or status is None else guest.how_it_ended(status)
         return EvaluationError(f"{self._function.name} {how}")
+
+
+def _part(guest: Guest, line: Connection) -> None:
+    guest.end()
+    with suppress(OSError):
+        line.close()
 
 
 class PythonConversation(Conversation):
