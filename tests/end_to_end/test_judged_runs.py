@@ -60,8 +60,10 @@ def test_lm_eval_perplexity_and_a_judge_steer_one_search(workplace):
         shown = evomerge("show", run).stdout
         told = json.loads(evomerge("show", run, "--json").stdout)
         in_full = evomerge("show", run, "--answers", "0").stdout
+        verified = evomerge("verify", run)
     assert "judges: what their judgments took" in shown
     assert "[judgment: " in in_full
+    assert "all 21 documents of 3 splits answer as recorded" in verified.stdout
     assert set(judge.answered.values()) == {1}
     asked = told["judgments"]["asked"]
     assert asked["n_judgments"] == len(judge.answered)

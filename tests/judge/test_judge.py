@@ -202,3 +202,15 @@ def test_an_interrupt_waits_for_no_judgment(folder, live_model, monkeypatch):
         monkeypatch.setattr(EngineRespondent, "answers", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(live_model)
+
+
+def test_a_run_stops_in_the_trial_in_which_its_key_is_refused(folder, live_model, tmp_path):
+    script = Script(letters, letters, (401, {"error": "no credit"}))
+    with served(script) as url:
+        task = judge_task(folder, url, parallel=1)
+        with pytest.raises(RunError, match="no credit"):
+            judge_evaluator(task, run_dir=tmp_path).evaluate(live_model)
+        script.answers = [letters]
+        n_before = len(script.asked)
+        judge_evaluator(task, run_dir=tmp_path).evaluate(live_model)
+    assert len(script.asked) == n_before + 2  # of four, two were answered before

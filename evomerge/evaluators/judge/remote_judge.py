@@ -25,7 +25,8 @@ FIRST_WAIT = 1.0  # seconds after a request that came to nothing; doubled each t
 LONGEST_WAIT = 60.0  # seconds, where the server names none
 MOST_PATIENCE = 600.0  # seconds that a server may ask for; who asks for more has no answer
 _MANY = 4  # requests of which not one is answered: that is no answer's fault
-_LASTING = ("no connection", "key refused", "unusable key", "rate limit", "HTTP status 404")
+_LASTING = ("no connection", "key refused", "unusable key", "HTTP status 404")
+_LIMITED = "rate limit"
 
 
 class Answering(Protocol):
@@ -94,23 +95,24 @@ class RemoteJudge(AskedOnce):
         finally:
             call.end()
             self._call = None
-        if len(failures) == len(asked):
-            self._refuse(list(failures.values()))
+        self._refuse(list(failures.values()), is_all=len(failures) == len(asked))
         return {key: failure.cause for key, failure in failures.items()}
 
-    def _refuse(self, failures: Sequence[NoAnswerError]) -> None:
-        """Where nobody got an answer, and the next candidate would get none either.
+    def _refuse(self, failures: Sequence[NoAnswerError], *, is_all: bool) -> None:
+        """Where nobody judges any more, the next candidate would have no judgment either.
 
-        What one answer may have caused is its candidate's: a prompt that is too long, filtered,
-        or takes too long.
+        What an answer may have caused is its candidate's: a prompt that is too long, filtered, or
+        takes too long.
         """
-        first = failures[0]
-        if any(one.is_too_long for one in failures):
-            return
-        is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
-        if first.cause in _LASTING or is_out or not self._kept.remarks:
+        ends = [one for one in failures if one.cause in _LASTING]
+        if is_all and not any(one.is_too_long for one in failures):
+            is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
+            has_said_nothing = not self._kept.remarks
+            is_limited = failures[0].cause == _LIMITED
+            ends += failures if is_out or is_limited or has_said_nothing else ()
+        if ends:
             raise RunError(
-                f"no judgment could be had ({first.reason})",
+                f"no judgment could be had ({ends[0].reason})",
                 where=self._where,
                 fix="Mend it, then give the same command again: no judgment is lost.",
             )
