@@ -7,6 +7,7 @@ import os
 import pytest
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.slots import n_sharing
 from evomerge.checks.unread_settings import executor
 from evomerge.compiler.file_mistakes import genome_of
 from evomerge.executors.process_settings import ProcessSettings
@@ -137,4 +138,4 @@ def test_without_gpus_check_refuses_devices_and_a_device_beside_them(monkeypatch
         "execution.devices: each worker sees its own devices alone, got evaluation.device: cuda:1. "
         "Leave evaluation.device out.",
     ]
-    assert (context.n_sharing, CheckContext(genome("{workers: 2}")).n_sharing) == (1, 2)
+    assert (n_sharing(context.genome), n_sharing(genome("{workers: 2}"))) == (1, 2)

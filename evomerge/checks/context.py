@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from evomerge.executors.base import ExecutorSettings
-from evomerge.executors.own_settings import executor_settings
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
 
@@ -60,13 +58,3 @@ class CheckContext:
     run_dir: Path | None = None
     device: str = "cpu"
     dtype: str | None = None
-
-    @property
-    def n_sharing(self) -> int:
-        """Workers whose live models share one device."""
-        return self.executor_settings.sharing(self.genome.execution.workers)
-
-    @property
-    def executor_settings(self) -> ExecutorSettings:
-        """The executor's own settings; of one that the table does not hold, what all have."""
-        return executor_settings(self.genome.execution)

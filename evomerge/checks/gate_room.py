@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
+from evomerge.checks.slots import n_sharing
 
 
 def gate_needs(context: CheckContext) -> Iterator[Need]:
@@ -14,7 +15,7 @@ def gate_needs(context: CheckContext) -> Iterator[Need]:
     space = context.merge_space
     if space is None or not space.reads_prompts or not context.models:
         return
-    workers = context.n_sharing
+    workers = n_sharing(context.genome)
     item = ITEM_BYTES.get(space.out_dtype, COMPUTED_BYTES)
     n_values = max(
         sum(math.prod(tensor.shape) for tensor in model.tensors.values())
