@@ -7,7 +7,7 @@ import os
 import pytest
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.slots import n_sharing
+from evomerge.checks.given_to_workers import n_sharing
 from evomerge.checks.unread_settings import executor
 from evomerge.compiler.file_mistakes import genome_of
 from evomerge.executors.process_settings import ProcessSettings

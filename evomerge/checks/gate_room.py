@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import n_sharing
 from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
-from evomerge.checks.slots import n_sharing
 
 
 def gate_needs(context: CheckContext) -> Iterator[Need]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import are_here, gives_devices
 from evomerge.checks.resources import Storage
 from evomerge.checks.search_plan import storage_of
-from evomerge.checks.slots import are_here, gives_devices
 from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
 from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.foundations.sizes import size_text

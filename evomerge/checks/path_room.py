@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import n_sharing
 from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
-from evomerge.checks.slots import n_sharing
 from evomerge.foundations.counted import counted
 from evomerge.models.facts import ModelFacts
 

@@ -18,7 +18,7 @@ from evomerge.run.final_choice import AT_MOST
 
 if TYPE_CHECKING:
     from evomerge.checks.context import CheckContext
-from evomerge.checks.slots import n_sharing
+from evomerge.checks.given_to_workers import n_sharing
 
 LONGEST_ROW = 2048  # tokens of a row, where a batch is counted in rows
 
