@@ -109,21 +109,23 @@ def test_slots_that_cannot_be_are_told(settings, n_workers, gpus, told):
     assert told in str(problem)
 
 
-def test_a_worker_sees_its_devices_from_the_start_and_so_does_who_replaces_it(
-    monkeypatch, tmp_path
-):
+@pytest.mark.parametrize(
+    ("settings", "jobs", "seen"),
+    [
+        ({"devices": [0, 1, 2, 3], "devices_per_worker": 2}, [{}, {}], ["4,5", "6,7"]),
+        ({"devices": [2]}, [{"dies_once": "died"}], ["6", "6"]),  # and so does who replaces it
+    ],
+)
+def test_a_worker_sees_its_own_devices_from_its_start(monkeypatch, tmp_path, settings, jobs, seen):
     monkeypatch.setattr("evomerge.executors.processes.visible_gpus", lambda: HERE)
-    settings = ProcessSettings(devices=[0, 1, 2, 3], devices_per_worker=2)
+    monkeypatch.chdir(tmp_path)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    seen = tmp_path / "seen"
-    executor = Processes(Seeing(str(seen)), 2, settings=settings)
-    died = str(tmp_path / "died")
+    executor = Processes(Seeing("seen"), len(jobs), settings=ProcessSettings(**settings))
     try:
-        list(executor.run([job(0), job(1), job(2, dies_once=died)]))
+        list(executor.run(job(index, **facts) for index, facts in enumerate(jobs)))
     finally:
         executor.close()
-    found = seen.read_text().split()
-    assert (len(found), set(found)) == (3, {"4,5", "6,7"})
+    assert sorted((tmp_path / "seen").read_text().split()) == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
 
 

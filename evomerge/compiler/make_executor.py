@@ -53,5 +53,6 @@ class FirstWith:
         self._loaded: Mapping[str, Evaluator] | None = evaluators
 
     def __call__(self) -> Worker:
+        """The next one."""
         loaded, self._loaded = self._loaded, None
         return self._later(loaded)
