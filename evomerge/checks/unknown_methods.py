@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.extremes import extreme_points
+from evomerge.checks.extremes import end_points
 from evomerge.foundations.findings import Finding, error, note
 
 _METHOD, _TOKENIZER = "genome.merge_method", "tokenizer"
@@ -25,14 +25,14 @@ def unknown_method(context: CheckContext) -> Iterator[Finding]:
 
 
 def refused_merges(context: CheckContext) -> Iterator[Finding]:
-    """What mergekit itself would refuse at both ends of every range, where no table knows it."""
+    """What mergekit itself would refuse at ends and in choices, where no table knows it."""
     merge_space, tokenizer = context.merge_space, context.genome.genome.tokenizer
     has_tokens = tokenizer is not None and bool(tokenizer.tokens)
     if merge_space is None or not (merge_space.method.packages or has_tokens):
         return
     from evomerge.merging.refusals import refusals  # loads mergekit
 
-    recipes = map(merge_space.recipe, extreme_points(merge_space.space))
+    recipes = map(merge_space.recipe, end_points(merge_space.space))
     architecture = merge_space.architecture
     refused = (why for recipe in recipes for why in refusals(recipe, architecture))
     for why in dict.fromkeys(refused):

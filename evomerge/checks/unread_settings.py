@@ -11,6 +11,7 @@ from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.genome.merge_method import Base
 from evomerge.genome.method_fit import is_left_out
 from evomerge.genome.methods import METHODS, method_named
+from evomerge.genome.yaml_file import dotted
 from evomerge.trackers import TRACKERS
 
 _BASE = "genome.base_model"
@@ -48,17 +49,14 @@ def ignored_parameters(context: CheckContext) -> Iterator[Finding]:
     """Fixed parameters that the merge method makes nothing of, as published recipes have them."""
     definition = context.genome.genome
     method = method_named(definition.merge_method)
-    places = {"genome.parameters": definition.parameters}
-    for index, source in enumerate(definition.models):
-        places[f"genome.models[{index}].parameters"] = source.parameters
-    for place, parameters in places.items():
+    for place, parameters in definition.parameter_blocks:
         for name, settings in parameters.items():
             if is_left_out(method, name, settings, METHODS.has_parameter):
                 is_common = any(name == parameter.name for parameter in method.parameters)
                 report = note if is_common else warning
                 yield report(
                     f"mergekit makes nothing of {name} in {method.name}; it is left out",
-                    f"{place}.{name}",
+                    dotted(("genome", *place, name)),
                 )
 
 

@@ -22,7 +22,7 @@ def with_method(genome: Genome, permissions: Permissions) -> Genome:
     if definition.merge_method_packages:
         from evomerge.merging.registered_methods import register_methods  # a package loads torch
 
-        register_methods(definition.merge_method_packages, permissions)
+        register_methods(definition.merge_method_packages, permissions, definition.merge_method)
         found = [*_misfits(definition)]
         if found:
             raise GenomeError.of(found)

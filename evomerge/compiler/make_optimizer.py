@@ -285,9 +285,8 @@ def _names_start(genome: Genome) -> bool:
     """
     if genome.optimizer.seeds:
         return False
-    definition = genome.genome
-    named = (definition.parameters, *(source.parameters for source in definition.models))
-    settings = (one for parameters in named for one in parameters.values())
+    blocks = (parameters for _, parameters in genome.genome.parameter_blocks)
+    settings = (one for parameters in blocks for one in parameters.values())
     return any(entry.initial is not None for one in settings for entry in one.entries)
 
 

@@ -78,6 +78,8 @@ class ChoiceQuestions(AskingKind[ChoiceQuestion]):
         Measure("answered", True, 0.0, 1.0, "share of replies that choose an option"),
     )
 
+    reads_beginnings = True
+
     def __init__(self, task: Task, around: Around) -> None:
         super().__init__(task, around)
         self.max_new_tokens = self.settings.max_tokens

@@ -8,10 +8,15 @@ Swarms, which finds more, rightly or not: ``A`` in ``Actually``, ``5`` in ``15``
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 _MARK = re.compile(r"(?:\b(?:answer|option|choice)\s*(?:is|:)|####|\\boxed\{)", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])")
+# Letters of a script without blanks may stand beside a number, those of English may not.
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.])[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![A-Za-z0-9_])"
+)
+_WORDS = ("A", "I")  # keys that begin sentences
 _EDGES = " \t\r\n*_`\"'()[]{}<>.:;,!?$-\u2013\u2014"
 _ENDS = 5  # characters at either end of a reply where loose reading looks for a key
 
@@ -25,8 +30,8 @@ def final_part(reply: str) -> str:
 def chosen_option(reply: str, options: Mapping[str, str]) -> str | None:
     """The key of the option that a reply chooses; None where it chooses none.
 
-    The key stands at the beginning, alone or before its punctuation or its own option; or the
-    text of just one option does.
+    The key stands at the beginning, alone or before its punctuation or its own option, and any
+    key but ``A`` and ``I`` before a blank; or the text of just one option does.
 
     Args:
         reply: What was written.
@@ -38,6 +43,7 @@ def chosen_option(reply: str, options: Mapping[str, str]) -> str | None:
         if said.startswith(key) and (
             not rest.strip()
             or rest[0] in "\n.):]},;*_`\"'>"
+            or (rest[0] == " " and key not in _WORDS)
             or _folded(rest).startswith(_folded(text))
         ):
             return key
@@ -65,6 +71,7 @@ def says_exactly(reply: str, answer: str) -> bool:
         reply: What was written.
         answer: What is right.
     """
+    reply, answer = (unicodedata.normalize("NFKC", text) for text in (reply, answer))
     said = final_part(reply)
     wanted = _number(answer)
     if wanted is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from keyword import iskeyword
@@ -24,8 +25,7 @@ def is_module_name(text: str) -> bool:
 def package_digests(packages: Iterable[str]) -> dict[str, str]:
     """Each package with its version, where it has one, and a digest of its Python files.
 
-    A package that is worked upon changes without its version. What stands before a dot in a name
-    is imported, so no stranger's name may have come here.
+    A package that is worked upon changes without its version. Nothing is imported.
 
     Args:
         packages: Importable names.
@@ -35,12 +35,17 @@ def package_digests(packages: Iterable[str]) -> dict[str, str]:
 
 def _digest(package: str) -> str:
     try:
-        found = sha256()
-        for name, file in sorted(_files(package)):
-            content = read_bytes(file)
-            found.update(f"{name}\0{len(content)}\0".encode() + content)
-    except (EvomergeError, ImportError, ValueError):
+        files = sorted(_files(package))
+    except (ImportError, OSError, ValueError):
         return _GONE
+    found = sha256()
+    for name, file in files:
+        try:
+            content = read_bytes(file)
+        except EvomergeError:  # a link of an editor, say, that leads nowhere
+            found.update(f"{name}\0unreadable".encode())
+            continue
+        found.update(f"{name}\0{len(content)}\0".encode() + content)
     told = f"sha256 {found.hexdigest()[:_DIGITS]}"
     try:
         return f"{version(package.partition('.')[0])}, {told}"
@@ -54,12 +59,24 @@ def _files(package: str) -> Iterator[tuple[str, Path]]:
     Raises:
         ImportError: there is no such package.
     """
-    spec = find_spec(package)
+    spec = _found(package)
     if spec is None:
         raise ImportError(package)
     if spec.submodule_search_locations is not None:
         for folder in map(Path, spec.submodule_search_locations):
             for file in folder.rglob("*.py"):
                 yield file.relative_to(folder).as_posix(), file
-    elif spec.origin is not None:
+    elif spec.origin is not None and spec.has_location:
         yield Path(spec.origin).name, Path(spec.origin)
+
+
+def _found(package: str) -> ModuleSpec | None:
+    """Where a package is; the standard library's way imports all that stands before a dot."""
+    first, *below = package.split(".")
+    spec, name = find_spec(first), first
+    for part in below:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, [*spec.submodule_search_locations])
+    return spec

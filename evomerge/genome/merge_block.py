@@ -295,6 +295,18 @@ class MergeDefinition(Block):
         if self.filters is not None and _twice(self.filters):
             yield MisfitError(f"filters stand twice: {self.filters}", "filters")
 
+    @property
+    def parameter_blocks(self) -> Iterator[tuple[KeyPath, Mapping[str, ParameterSettings]]]:
+        """Every place where settings may stand, and what stands there."""
+        yield ("parameters",), self.parameters
+        places: list[tuple[KeyPath, list[Source]]] = [((), self.models)]
+        for name, module in self.modules.items():
+            yield ("modules", name, "parameters"), module.parameters
+            places.append((("modules", name), module.models))
+        for place, models in places:
+            for index, source in enumerate(models):
+                yield (*place, "models", index, "parameters"), source.parameters
+
     def _unfit(
         self, parameters: Mapping[str, ParameterSettings], place: KeyPath, of_a_model: bool = False
     ) -> Iterator[MisfitError]:

@@ -21,16 +21,19 @@ KEY = "genome.merge_method_packages"
 _KINDS = (bool, int, float, str)
 
 
-def register_methods(packages: Sequence[str], permissions: Permissions) -> None:
+def register_methods(
+    packages: Sequence[str], permissions: Permissions, wanted: str | None = None
+) -> None:
     """Imports packages and puts what they register with mergekit into the table of methods.
 
     Args:
         packages: Importable names.
         permissions: What the user allows.
+        wanted: The method they are imported for; others that cannot be described are left out.
 
     Raises:
-        GenomeError: that is not allowed; a package is not installed, cannot be imported, or none
-            of them registers a method that can be described.
+        GenomeError: that is not allowed; a package is not installed, cannot be imported; the
+            wanted method, or every one, cannot be described, or none is registered.
     """
     if not packages:
         return
@@ -46,10 +49,18 @@ def register_methods(packages: Sequence[str], permissions: Permissions) -> None:
         raise GenomeError.of(wrong)
     from mergekit.merge_methods import registered_methods
 
-    for method in registered_methods():
-        if method.spec.name not in METHODS:
-            METHODS.register(_described(method.spec, tuple(packages)))
+    undescribed: dict[str, GenomeError] = {}
+    for spec in (method.spec for method in registered_methods()):
+        if spec.name not in METHODS:
+            try:
+                METHODS.register(_described(spec, tuple(packages)))
+            except GenomeError as error:
+                undescribed[spec.name] = error
+    if wanted in undescribed:
+        raise undescribed[wanted]
     if not any(method.packages for method in METHODS.values()):
+        for why in undescribed.values():
+            raise why
         raise GenomeError(
             f"{', '.join(packages)} registers no merge method with mergekit",
             where=KEY,
@@ -63,7 +74,7 @@ def _not_imported(package: str) -> Problem | None:
     try:
         import_module(package)
     except ModuleNotFoundError as error:
-        if error.name and package.startswith(error.name):
+        if error.name and f"{package}.".startswith(f"{error.name}."):
             what = f"no Python package {package} is installed here"
             return Problem(what, KEY, "Install it into the environment of evomerge.")
         return _stopped(package, error)

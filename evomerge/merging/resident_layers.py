@@ -148,7 +148,8 @@ class ResidentTensors:
         home = (
             free.pop() if free else torch.empty_like(source, dtype=self.dtype, device=self._device)
         )
-        if source.dtype == work == self.dtype and on_disk in (None, work):
+        is_here = source.device == home.device  # those of a model on another wait in main memory
+        if is_here and source.dtype == work == self.dtype and on_disk in (None, work):
             torch.mul(source, scale, out=home)  # as mergekit does, which takes new memory for it
             is_finite = bool(torch.isfinite(self._largest_of(source) * scale))
         else:

@@ -99,7 +99,7 @@ class _ReadPart:
     @property
     def alone(self) -> str:
         """Why it is carried over as it is; empty where it is merged."""
-        is_alone = any(reads.is_alone for reads in self.reads)
+        is_alone = all(reads.is_alone for reads in self.reads if reads.is_any)
         return f"the recipe takes {self.name} from this model alone" if is_alone else ""
 
     def why_not(self, place: Place, architecture: str, name: str) -> str:

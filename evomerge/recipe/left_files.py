@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
+from evomerge.recipe.base import Document
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.walk import merged_in
 
 _OF_SIGHT = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 _WITH_THE_TOKENIZER = "video_preprocessor_config.json"  # where mergekit makes none of its own
@@ -42,17 +44,32 @@ def left_files_of(recipe: Recipe, models: Iterable[ModelFacts]) -> Iterator[Left
         recipe: Of a kind whose model holds all that its merges make.
         models: Its sources.
     """
-    last = recipe.documents[-1] if recipe.documents and recipe.is_stage else {}
-    named = last.get("base_model")
-    donor = ModelName.model_validate(named) if named else next(iter(recipe.models), None)
-    has_own_tokens = bool(last.get("tokenizer") or last.get("tokenizer_source"))
+    if not recipe.is_stage or not recipe.documents:
+        return
+    made = dict(zip(recipe.made, recipe.documents, strict=False))  # the last may have no name
+    document = recipe.documents[-1]
+    donor, copies_all = _donor(document), _copies_tokens(document)
+    while donor is not None and donor.path in made:  # which has what its own donor gave it
+        document = made.pop(donor.path)
+        donor, copies_all = _donor(document), copies_all and _copies_tokens(document)
     for model in models:
-        if not last or ModelName.model_validate(model.reference) != donor:
+        if ModelName.model_validate(model.reference) != donor:
             continue
         family = family_of(model)
         if family is None or not family.parts:
             continue
-        copied = {*family.copied, *(() if has_own_tokens else (_WITH_THE_TOKENIZER,))}
+        copied = {*family.copied, *((_WITH_THE_TOKENIZER,) if copies_all else ())}
         left = tuple(name for name in _OF_SIGHT if name in model.files and name not in copied)
         if left:
             yield LeftFiles(model.name, model.key, left)
+
+
+def _donor(document: Document) -> ModelName | None:
+    """The model that gives a merge its configuration."""
+    named = document.get("base_model")
+    return ModelName.model_validate(named) if named else next(iter(merged_in(document)), None)
+
+
+def _copies_tokens(document: Document) -> bool:
+    """Whether the tokenizer and what lies with it are the donor's files; else they are written."""
+    return not any(document.get(key) for key in ("tokenizer", "tokenizer_source", "chat_template"))

@@ -26,7 +26,8 @@ class Reads:
         layers: These layers; None: all.
         before: Whether what is before them too.
         after: Whether what is after them too.
-        is_alone: Whether the part is taken from this model alone.
+        is_alone: Whether the part is taken from this model alone and as it is, by the merge and by
+            all that take it from that one.
         dropped: From an architecture and a tensor's name to why it is lost on the way all the same.
     """
 
@@ -72,7 +73,9 @@ def reads_of(recipe: Recipe, model: ModelName, part: str) -> list[Reads]:
                 yield from within(merge, of_merge)
 
     return [
-        found for use in recipe.uses for found in within(use.document, Reads(dropped=use.dropped))
+        found
+        for use in recipe.uses
+        for found in within(use.document, Reads(is_alone=True, dropped=use.dropped))
     ]
 
 
@@ -84,7 +87,8 @@ def _reads(document: Mapping[str, Any], model: ModelName, part: str, asked: Read
     modules = list((modules or {"": document}).values())
     slices = [slice_ for module in modules for slice_ in module.get("slices") or ()]
     whole = [entry for module in modules for entry in module.get("models") or ()]
-    has_modules = bool(document.get("modules"))
+    is_scaled = any(map(_scales, (document, *modules, *slices, *whole)))
+    is_kept = asked.is_alone and bool(document.get("modules")) and not is_scaled
     if not slices:
         named = [_name(entry["model"]) for entry in whole]
         base = _name(document.get("base_model"))
@@ -92,7 +96,7 @@ def _reads(document: Mapping[str, Any], model: ModelName, part: str, asked: Read
             named.append(base)  # mergekit adds it to the models
         if not any(_is(model, one) for one in named):
             return Reads(frozenset(), False, False)
-        is_alone = has_modules and len(named) == 1
+        is_alone = is_kept and len(named) == 1
         return Reads(asked.layers, asked.before, asked.after, is_alone, asked.dropped)
     found: set[int] = set()
     n_before = 0  # layers of the slices before, in the model that it makes
@@ -109,9 +113,15 @@ def _reads(document: Mapping[str, Any], model: ModelName, part: str, asked: Read
         frozenset(found),
         asked.before and any(_is(model, one) for one in first),
         asked.after and any(_is(model, one) for one in last[: len(first)]),
-        has_modules and all(_is(model, _name(source["model"])) for source in sources),
+        is_kept and all(_is(model, _name(one["model"])) and not _scales(one) for one in sources),
         asked.dropped,
     )
+
+
+def _scales(part: Mapping[str, Any]) -> bool:
+    """Whether settings of a recipe's part may multiply what one model gives."""
+    own = part.get("parameters") or {}
+    return "scale" in own or own.get("weight", 1) != 1
 
 
 def _is(model: ModelName, named: ModelName | None) -> bool:

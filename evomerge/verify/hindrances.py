@@ -32,8 +32,11 @@ _BACK = "Put it back, or start evomerge in the folder the run was started in."
 Header = Mapping[str, Any]
 
 
-def of_versions(header: Header) -> Iterator[Finding]:
-    """Packages that compute, in other versions than the run had."""
+def of_versions(header: Header, permissions: Permissions) -> Iterator[Finding]:
+    """Packages that compute, in other versions than the run had.
+
+    Those that a stranger's ledger names are looked for where they may be imported, too.
+    """
     now = versions()
     for package in SCORING_PACKAGES:
         then = header["versions"].get(package)
@@ -43,7 +46,7 @@ def of_versions(header: Header) -> Iterator[Finding]:
                 package,
                 f"For the same bits install {package}=={then}.",
             )
-    recorded = header.get("method_packages", {})
+    recorded = header.get("method_packages", {}) if permissions.code else {}
     for package, here in package_digests(recorded).items():
         if here != recorded[package]:
             what = f"merged by {recorded[package]}, here is {here}: maybe another merge"

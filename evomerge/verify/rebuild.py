@@ -199,7 +199,7 @@ def prepare(
             obstacles.of_models(one.ledger.header, one.genome, permissions)
             for one in (run, *earlier_stages(run))
         ),
-        *obstacles.of_versions(header),
+        *obstacles.of_versions(header, permissions),
         *obstacles.of_machine(header, recipes),
     ]
     obstacles.refuse(findings)

@@ -14,6 +14,7 @@ from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, TrialTimeoutError
 from evomerge.foundations.permissions import Permissions
+from evomerge.genome.load import load_genome
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from tests.evaluators.gone import has_gone
@@ -35,6 +36,7 @@ with ThreadPoolExecutor(4) as pool:
 print("judging")
 print(json.dumps([{"score": len(text), "answer": text} for text in texts]))
 """
+ROOT = Path(__file__).parents[2]
 PROMPTS = ("one dog", "two", "three jugs", "four")
 
 
@@ -46,11 +48,12 @@ def _workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def made(*given, allowed=True):
+def made(*given, allowed=True, places=()):
     return evaluator_for(
         [Task.model_validate(one) for one in given],
         EvaluationBlock(),
         ENGINES["transformers"],
+        search_path=places,
         permissions=Permissions(code=allowed),
     )
 
@@ -156,6 +159,23 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
     assert "tasks[2].command: there is no program 'no-such-program'" in told
     assert "tasks[2].command.files[0]: no file 'none'" in told
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_shipped_examples_of_a_function_and_a_program_judge_alike(live_model, monkeypatch):
+    genome = load_genome(ROOT / "genomes" / "own-judges.yml")[0]
+    monkeypatch.chdir(ROOT)
+    function, program = genome.tasks[:2]
+    rows = {"documents": program.given["documents"]}
+    evaluator = made(
+        {"python": {**function.given, **rows, "name": "sort"}, "limit": 5},
+        {"command": {**program.given, "name": "reverse"}, "limit": 5},
+        places=["examples/judges"],
+    )
+    evaluator.prepare()
+    found = evaluator.evaluate(live_model)
+    mine, theirs = ([d for d in found.documents if d.task == t] for t in ("sort", "reverse"))
+    assert [one[1:] for one in mine] == [one[1:] for one in theirs]
+    assert any(one.answer for one in mine)
 
 
 def test_the_files_of_a_command_are_part_of_what_scores_stand_on(live_model, tmp_path):

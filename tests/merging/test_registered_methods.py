@@ -23,6 +23,7 @@ from evomerge.genome.source import parse_yaml
 from evomerge.merging.registered_methods import register_methods
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
+from evomerge.verify.hindrances import of_versions
 from tests.end_to_end.conftest import ROOT, command_in, make_workplace
 from tests.merging.built import SEED, assert_equals_folder, build_in_process
 from tests.tiny_models import tiny_family
@@ -123,6 +124,21 @@ def test_a_parameter_that_no_recipe_can_hold_is_refused(package):
     assert "steps of my_merge takes list[float], expected bool, int, float" in refusal("my_methods")
 
 
+def test_a_method_nobody_asks_for_keeps_no_other_from_being_described(package):
+    other = METHOD.replace("Optional[int] = None", "list[float] = ()").replace("my_merge", "my_odd")
+    package(METHOD + other)
+    register_methods(["my_methods"], ALLOWED, "my_merge")
+    assert "my_merge" in METHODS
+    assert "my_odd" not in METHODS
+    with pytest.raises(GenomeError, match=r"steps of my_odd takes list\[float\]"):
+        register_methods(["my_methods"], ALLOWED, "my_odd")
+
+
+def test_a_package_of_a_longer_name_is_not_the_one_it_lacks(package):
+    package("import my", "my_methods")
+    assert "my_methods cannot be imported: ModuleNotFoundError" in refusal("my_methods")
+
+
 def test_a_method_is_described_as_it_describes_itself(package):
     package()
     register_methods(["my_methods"], ALLOWED)
@@ -162,6 +178,37 @@ def test_a_digest_follows_the_files_of_a_package(package):
     assert after["my_missing"] == "not installed"
     assert after["numpy"].startswith(sys.modules["numpy"].__version__)
     assert not (folder / "ran").exists()
+
+
+def test_a_digest_imports_nothing_and_survives_a_file_that_leads_nowhere(package):
+    folder = package()
+    (folder / "below").mkdir()
+    (folder / "below" / "__init__.py").write_text("x = 1")
+    (folder / "below" / "inner.py").write_text("x = 2")
+    names = [
+        "my_methods.below",
+        "my_methods.below.inner",
+        "my_methods.gone",
+        "my_methods.below.x.y",
+    ]
+    below, inner, gone, deeper = package_digests(names).values()
+    assert below.startswith("sha256 ")
+    assert inner.startswith("sha256 ")
+    assert below != inner
+    assert gone == deeper == "not installed"
+    (folder / "below" / ".#inner.py").symlink_to("nowhere")
+    changed = package_digests(["my_methods.below"])["my_methods.below"]
+    assert changed.startswith("sha256 ")
+    assert changed != below
+    assert not (folder / "ran").exists()
+
+
+def test_packages_of_a_strangers_ledger_are_looked_for_with_permission_alone(package):
+    package()
+    header = {"versions": {}, "method_packages": {"my_methods": "sha256 of another"}}
+    assert [*of_versions(header, Permissions())] == []
+    (told,) = of_versions(header, ALLOWED)
+    assert "merged by sha256 of another, here is sha256 " in str(told)
 
 
 def recipe_of(base, *models):

@@ -83,6 +83,16 @@ def test_a_genome_that_names_a_start_keeps_it(change, keeps, tmp_path):
     assert optimizer.context.keeps_start is keeps
 
 
+@pytest.mark.parametrize("initial", ["", ", initial: 0.3"])
+def test_a_part_that_names_a_start_keeps_it(initial, tmp_path):
+    part = "  modules: {text_decoder: {parameters: {weight: {range: [0, 1]INITIAL}}}}\ntasks"
+    text = GENOME.replace("INITIAL", "").replace("tasks", part)
+    (tmp_path / "g.yml").write_text(text.replace("INITIAL", initial))
+    genome, source = load_genome(tmp_path / "g.yml")
+    optimizer = optimizer_for(chosen_optimizer(genome, source), genome, SPACE)
+    assert optimizer.context.keeps_start is bool(initial)
+
+
 def test_at_the_average_a_density_is_whole(tmp_path):
     file = tmp_path / "g.yml"
     file.write_text(GENOME.replace("INITIAL", "") + "optimizer: {name: cma_es, start: average}\n")

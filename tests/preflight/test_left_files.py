@@ -41,7 +41,20 @@ def test_with_a_tokenizer_of_its_own_mergekit_copies_less():
         "models": [{"model": "other"}],
         "tokenizer_source": "union",
     }
-    assert left_of(recipe) == {"other": ("processor_config.json", "video_preprocessor_config.json")}
+    both = ("processor_config.json", "video_preprocessor_config.json")
+    assert left_of(recipe) == {"other": both}
+    template = {"merge_method": "linear", "models": [{"model": "base"}], "chat_template": "chatml"}
+    assert left_of(template) == {"base": both}
+
+
+def test_a_merge_of_a_merge_lacks_what_that_one_lacks():
+    first = {"name": "first", "merge_method": "linear", "models": [{"model": "other"}]}
+    models = [{"model": "base"}, {"model": "first"}]
+    last = {"merge_method": "linear", "base_model": "first", "models": models}
+    assert left_of({"stages": [first, last]}) == {"other": ("processor_config.json",)}
+    first["chat_template"] = "chatml"
+    both = ("processor_config.json", "video_preprocessor_config.json")
+    assert left_of({"stages": [first, last]}) == {"other": both}
 
 
 def test_a_text_model_has_no_such_files():

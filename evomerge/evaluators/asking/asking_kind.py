@@ -126,6 +126,8 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
             per task where settings decide.
         rounds: How often it asks one after the other, at most.
         max_new_tokens: Of the longest text that is written; 0 where none is.
+        reads_beginnings: Whether the beginning of a text is all that counts: none is told to be
+            cut then.
         most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
@@ -134,6 +136,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
 
     rounds: int = 1
     max_new_tokens: int = 0
+    reads_beginnings: bool = False
     most_missing: float = 1.0
     is_verifiable: bool = True
     too_long: str = "their beginnings are not read. Shorten the prompts."

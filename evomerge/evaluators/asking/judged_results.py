@@ -114,6 +114,7 @@ def _tally(task: AskingTask, hearings: Sequence[Hearing]) -> Iterator[Tally]:
     texts = [text for one in hearings for text in one.texts]
     guess = task.guess
     if texts or guess is not None:
-        n_cut = sum(isinstance(text, CutText) for text in texts)
+        cut = () if task.kind.reads_beginnings else texts
+        n_cut = sum(isinstance(text, CutText) for text in cut)
         n_empty = sum(not text.strip() for text in texts)
         yield Tally(task.name, len(texts), n_cut, n_empty, guess)

@@ -63,11 +63,9 @@ def _over_depth(genome: Genome, settings: GradientSettings) -> Iterator[Problem]
     """Fixed values that no recipe with a filter per tensor can hold."""
     if settings.granularity != "tensor":
         return
-    definition = genome.genome
-    blocks = (definition.parameters, *(source.parameters for source in definition.models))
     names = {
         name
-        for block in blocks
+        for _, block in genome.genome.parameter_blocks
         for name, own in block.items()
         if any(isinstance(entry.value, list) for entry in own.entries)
     }
