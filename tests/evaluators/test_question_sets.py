@@ -212,6 +212,18 @@ def test_rows_may_stand_one_per_line():
             "dev[0] of 'set.json' has no choices, expected",
         ),
         ({"dev": [{**ROW, "answer": "\ud800"}]}, "dev[0] of 'set.json' holds half of a character"),
+        (
+            {"dev": [{**ROW, "choices": {"A": "a", "B": "b\ud800"}}]},
+            "dev[0] of 'set.json' holds half of a character",
+        ),
+        (
+            {"dev": [{**ROW, "choices": {"\udc00": "a", "B": "b"}}]},
+            "dev[0] of 'set.json' holds half of a character",
+        ),
+        (
+            {"dev": [ROW], "icl_prompt": "\ud800"},
+            "icl_prompt of 'set.json' holds half of a character",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_row(content, sentence):
