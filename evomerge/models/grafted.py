@@ -44,11 +44,25 @@ def grafts(text: ModelFacts, whole: ModelFacts) -> Mapping[str, str]:
 
 
 def other_settings(text: ModelFacts, whole: ModelFacts) -> Iterator[str]:
-    """Settings of the text model that its weights meet with another value in the one that sees."""
+    """What the weights of the text model meet in the one that sees that is not as they know it."""
+    kinds = [one.text_config.get("model_type") for one in (text, whole)]
+    if all(isinstance(kind, str) for kind in kinds) and not _is_kin(*kinds):
+        yield (
+            f"model_type of {text.name} is {kinds[0]!r}, of the language part of {whole.name}"
+            f" {kinds[1]!r}"
+        )
+    tokens = [one.tokenizer and one.tokenizer.digest for one in (text, whole)]
+    if None not in tokens and tokens[0] != tokens[1]:
+        yield f"the tokenizer of {text.name} is another than that of {whole.name}, which is kept"
     for key in _HEEDED:
         got, expected = (_setting(model.text_config, key) for model in (text, whole))
         if None not in (got, expected) and got != expected:
             yield f"{key} of {text.name} is {got!r}, {whole.name} has {expected!r}"
+
+
+def _is_kin(text: str, whole: str) -> bool:
+    """Whether types are one model; the part of one that sees may have its name: qwen3_vl_text."""
+    return whole.startswith(text.removesuffix("_text"))
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
