@@ -135,6 +135,20 @@ def test_the_search_knows_no_optimizer_by_name():
     assert wrong == []
 
 
+def test_nobody_knows_a_kind_of_task_by_name_but_the_table():
+    """So that one more takes its file and its line: others know what all kinds have in common."""
+    table = modules()["evaluators"].text
+    kinds = set(re.findall(r"evomerge\.(evaluators\.[\w.]+):", table))
+    assert {"evaluators.lm_eval", "evaluators.perplexity", "evaluators.choice"} <= kinds
+    wrong = [
+        (module.name, other)
+        for module in modules().values()
+        for other in module.own(late=True)
+        if module.room != "evaluators" and any(f"{other}.".startswith(f"{k}.") for k in kinds)
+    ]
+    assert wrong == []
+
+
 def test_there_is_no_ring_of_imports():
     graph = {name: module.own(late=False) for name, module in modules().items()}
     TopologicalSorter(graph).prepare()  # raises with the ring

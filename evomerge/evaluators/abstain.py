@@ -48,7 +48,7 @@ class Abstaining(ChoiceQuestions):
         question = item.content
         reply = yield AskText(question.prompt, self.max_new_tokens)
         check = question.prompt + _CHECK.format(answer=str(reply).strip())
-        doubt = yield AskText(check, self.max_new_tokens)
+        doubt = yield AskText(check, self.max_new_tokens, is_answer=False)
         chosen, abstains = self.read(reply, question), self._abstains(doubt)
         is_right = chosen == question.answer
         worth = 0.0 if abstains else 1.0 if is_right else -1.0

@@ -94,7 +94,7 @@ class Evaluator(KindOfTask, ABC):
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
     ) -> tuple[Metric, ...]:
-        """Scores one document of each task: the metric of each, in the order of the tasks.
+        """The metric of each task, in their order, after one document where only results name it.
 
         Names that only results tell are known from then on, and are those of
         :meth:`evaluate`. The values stand for nothing.

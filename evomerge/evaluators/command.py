@@ -77,8 +77,8 @@ class CommandTask(OutsideKind):
         except EvomergeError as error:
             yield from error.problems
 
-    def stands_on(self) -> Sequence[Any]:
-        """See :meth:`AskingKind.stands_on`; what a program reads beside these is not known."""
+    def code(self) -> Sequence[Any]:
+        """See :meth:`OutsideKind.code`; what a program reads beside these is not known."""
         return (self.settings.run, self.settings.model, self._digests)
 
     def conversation(self, documents: Sequence[Any] | None) -> Conversation:

@@ -15,7 +15,8 @@ Languages = Annotated[
     str | list[str] | None,
     Field(
         description="Languages by their codes, e.g. `ja`: a reply in none of them counts for "
-        "nothing, and `in_language` tells how many are not. Needs the extra `language`."
+        "nothing, and `in_language` is the share of those that are. A word or two, a number or a "
+        "formula is in any. Needs the extra `language`."
     ),
 ]
 

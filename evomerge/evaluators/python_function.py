@@ -44,9 +44,9 @@ class PythonFunction(OutsideKind):
         except GenomeError as error:
             yield from error.problems
 
-    def stands_on(self) -> Sequence[Any]:
-        """See :meth:`AskingKind.stands_on`; what the module imports from elsewhere is not known."""
-        return (self._digest,)
+    def code(self) -> Sequence[Any]:
+        """See :meth:`OutsideKind.code`; what the module imports from elsewhere is not known."""
+        return (self.called, self._digest)
 
     def conversation(self, documents: Sequence[Any] | None) -> Conversation:
         """See :meth:`OutsideKind.conversation`."""

@@ -83,6 +83,14 @@ def test_what_opens_a_trial_is_the_same_to_the_engine_in_the_next_one(live_model
     assert all(one is other for one, other in zip(opening, again, strict=True))
 
 
+def test_names_of_metrics_are_known_without_asking_anybody(live_model, watched):
+    evaluator = made(*TWO, engine=watched)
+    first = evaluator.first_documents(live_model)
+    assert tuple(one.key for one in first) == evaluator.prepare()
+    assert [one.higher_is_better for one in first] == [True, False]
+    assert (watched.asked, CRITIC.heard, SLOW_CRITIC.heard) == ((), [], [])
+
+
 def test_answers_are_shown_and_counted(live_model, monkeypatch):
     evaluation = made(*TWO).evaluate(live_model)
     assert [one.task for one in evaluation.samples] == ["one", "two", "one"]

@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.evaluators.asking import language_gate
 from evomerge.evaluators.asking.asked import AskText
-from evomerge.evaluators.asking.language_gate import language_of
+from evomerge.evaluators.asking.language_gate import other_language
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
@@ -43,17 +43,72 @@ def judged(reply, **settings):
     return judgement
 
 
+SENTENCES = {
+    "en": "There are so many of them that the answer is 18 apples.",
+    "ja": JAPANESE,
+    "de": "Die Antwort ist 18, denn so viele sind es.",
+    "ko": "정답은 열여덟 개입니다.",
+    "zh": "这个问题的答案是十八个苹果",
+}
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_sentences_are_in_one_language(code):
+    for wanted in SENTENCES:
+        expected = None if wanted == code else code
+        assert other_language(SENTENCES[code], [wanted]) == expected, wanted
+    assert other_language(SENTENCES[code], SENTENCES) is None
+
+
 @pytest.mark.parametrize(
-    ("text", "code"),
+    ("text", "wanted"),
     [
-        (ENGLISH, "en"),
-        (JAPANESE, "ja"),
-        ("Die Antwort ist 18, denn so viele sind es.", "de"),
-        ("정답은 열여덟 개입니다.", "ko"),
+        ("Paris", "en"),
+        ("Tokyo", "ja"),
+        ("yes", "en"),
+        ("Answer: 18", "en"),
+        ("B) Rome", "en"),
+        ("Buenos Aires", "en"),
+        ("18 km", "en"),
+        ("3 x 5 = 15 eggs. 15 - 3 = 12 eggs.", "en"),
+        ("東京", "ja"),
+        ("東京都千代田区永田町一丁目七番一号", "ja"),
+        ("答: 十八個", "ja"),
+        ("北京", "zh"),
+        ("18ドル", "ja"),
+        (r"$\text{the sum of all the numbers is } \frac{1}{2}$", "ja"),
+        (r"\boxed{the answer is eighteen} です", "ja"),
+        ("```\nfor word in the_words: print(word)\n```", "ja"),
     ],
 )
-def test_languages_are_told_apart(text, code):
-    assert language_of(text) == code
+def test_what_is_too_short_to_tell_counts_as_any_language(text, wanted):
+    assert other_language(text, [wanted]) is None
+
+
+def test_prices_are_no_formulas_and_long_ideographs_no_names():
+    text = "$10 for each of the hours that she works, so she earns $50"
+    assert other_language(text, ["ja"]) == "en"
+    assert (
+        other_language("臺灣的首都是台北市、人口眾多、交通便利、是全國的政治經濟文化中心", ["ja"])
+        == "zh"
+    )
+
+
+def test_of_an_answer_and_the_check_of_it_the_answer_alone_has_to_be_in_the_language():
+    choices = {"A": "りんご", "B": "みかん"}
+    row = {"question": "果物は", "choices": choices, "answer": "B"}
+    with open("ja.json", "w") as file:
+        json.dump({"dev": [row]}, file)
+    doubt = "True, I do believe that this answer is right."
+    for reply, worth, fits in (("B: みかん", 1.0, 1.0), ("B, as an orange is a fruit", -1.0, 0.0)):
+        evaluator = made("abstain", language="ja")
+        evaluator.prepare()
+        (hearing,) = evaluator._loaded()[0].hearings()
+        (first,) = hearing.go_on({})
+        (check,) = hearing.go_on({first: Written(reply, (1,))})
+        assert hearing.go_on({check: Written(doubt, (1,))}) == ()
+        values = hearing.judgements[0].values
+        assert (values["effective_reliability"], values["in_language"]) == (worth, fits)
 
 
 @pytest.mark.parametrize(

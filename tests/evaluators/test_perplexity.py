@@ -59,6 +59,25 @@ def test_values_are_those_of_the_definition(judge, live_model):
     assert found == pytest.approx(bits, rel=1e-4)
 
 
+def test_runs_that_began_with_an_earlier_evomerge_go_on(judge, live_model, tmp_path):
+    """Digests and values as they were before kinds of judges had a layer in common."""
+    rows = [*TEXTS, " ".join(TEXTS * 9)]  # the last one is read in windows
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in rows))
+    evaluator = judge({"perplexity": "rows.jsonl"})
+    digest = "e58f93b82a64cb27f215be388f72a7639d86fc267770af7d5cc3d14ec89f4ae1"
+    assert evaluator.identity() == {"rows.jsonl": digest}
+    with torch.no_grad():
+        for one in live_model.module.parameters():
+            wave = torch.arange(one.numel(), dtype=torch.float64).mul(0.7).sin().mul(0.3)
+            one.copy_(wave.reshape(one.shape))
+    live_model.module.config.max_position_embeddings = 32
+    found = evaluator.evaluate(live_model).documents
+    bits = [3.1458475599643463, 3.340474320130584, 3.914779877264237, 3.4021652007500442]
+    words = [31493.705883878014, 67111.70254582335, 243934.88760267833, 96746.99336415798]
+    assert [one.values["bits_per_byte,none"] for one in found] == pytest.approx(bits, rel=1e-5)
+    assert [one.values["word_perplexity,none"] for one in found] == pytest.approx(words, rel=1e-4)
+
+
 def test_samples_are_drawn_by_the_seed_or_listed(judge, live_model):
     listed = judge({"perplexity": "rows.jsonl", "samples": [2, 0]}).evaluate(live_model)
     assert [one.doc_id for one in listed.documents] == [0, 2]

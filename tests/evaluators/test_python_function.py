@@ -126,7 +126,6 @@ def test_scores_are_metrics_documents_and_samples(live_model):
     assert own.stderr is not None
     assert found.samples[0].prompt == "the quick brown"
     assert found == evaluator.evaluate(live_model)  # in the process that lives on
-    assert [one.n for one in evaluator.first_documents(live_model)] == [3, 1]
 
 
 def test_a_built_model_is_judged_alike_by_transformers(live_model, model_folder):
@@ -238,6 +237,21 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
     )
     assert any("tasks[4].python.documents: no file 'none.jsonl'" in one for one in told)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"run": "mine:everything"},
+        {"run": "mine:length", "higher_is_better": False},
+        {"run": "mine:length", "low": 0},
+        {"run": "mine:length", "high": 9},
+    ],
+)
+def test_another_function_direction_or_range_is_another_task(other):
+    plain, own = made({"python": {"run": "mine:length", "name": "x"}}), {"name": "x", **other}
+    assert plain.identity() != made({"python": own}).identity()
+    assert plain.identity() == made({"python": {"run": "mine:length", "name": "x"}}).identity()
 
 
 def test_the_code_is_part_of_what_scores_stand_on(live_model, tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from evomerge.foundations.deadline import Deadline
@@ -58,6 +58,8 @@ class AskText:
         temperature: 0 for the likeliest tokens; else tokens are drawn, seeded.
         draw: Which of several drawn texts; equal ones are the same text.
         is_plain: Whether the prompt is read as it is, whatever templates there are.
+        is_answer: Whether a document is answered by it, in the language that is wanted; else it
+            is a word on the way. Requests that differ in this alone are the same.
     """
 
     prompt: Prompt
@@ -66,6 +68,7 @@ class AskText:
     temperature: float = 0.0
     draw: int = 0
     is_plain: bool = False
+    is_answer: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)

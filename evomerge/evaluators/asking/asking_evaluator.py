@@ -89,13 +89,12 @@ class AskingEvaluator(Evaluator):
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
     ) -> tuple[Metric, ...]:
-        """See :meth:`Evaluator.first_documents`; the names are known without."""
-        deadline, respondent = deadline or Deadline(), self._respondent_of(model)
-        respondent.bind(model.module, deadline, 1)
-        few = [task.shortened(1) for task in self._loaded()]
-        heard = [(task, task.hearings()) for task in few]
-        hear([one for _, own in heard for one in own], respondent, deadline)
-        return evaluation_of(heard).metrics[: len(few)]
+        """See :meth:`Evaluator.first_documents`; the names are known, and nothing is scored.
+
+        A document may be a program's whole benchmark, or a judgment that is paid for.
+        """
+        measures = ((task.key, task.measures[0].higher_is_better) for task in self._loaded())
+        return tuple(Metric(key, 0.0, None, 0, is_higher) for key, is_higher in measures)
 
     def keep_in(self, run_dir: Path | None) -> None:
         """See :meth:`Evaluator.keep_in`."""

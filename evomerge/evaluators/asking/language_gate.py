@@ -1,6 +1,9 @@
 """A gate around any kind that has texts written: a reply counts only in the wanted language.
 
-Languages are told by py3langid (extra ``language``), a naive Bayes classifier over 100 languages.
+Languages are told by py3langid (extra ``language``), a naive Bayes classifier over 140 languages.
+Of a word or two it knows nothing, so that a reply is in another language only where that one is
+much likelier than every wanted one. Formulas, code, numbers and their units are in none.
+
 Source: Lui and Baldwin, langid.py (2012), and its kept-up fork.
 """
 
@@ -15,14 +18,27 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from evomerge.evaluators.asking.asked import Asked, AskText
 from evomerge.evaluators.asking.asking_kind import Asking, AskingTogether, Judgement
 from evomerge.evaluators.kind_of_task import Measure
 from evomerge.foundations.errors import Problem, nearest
-from evomerge.inference.base import Written
 
 PACKAGE = "py3langid"
 IN_LANGUAGE = Measure("in_language", True, 0.0, 1.0, "share of replies in the wanted language")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_IN_NONE = re.compile(
+    r"```.*?(?:```|\Z)"  # code
+    r"|\$\$.*?\$\$|\\\[.*?\\\]|\\\(.*?\\\)"  # formulas
+    r"|\$(?![\s$])[^$\n]*(?<!\s)\$(?!\d)"  # the same within a line, and no prices
+    r"|\\[a-zA-Z]+(?:\{[^{}]*\})*"  # what stands of LaTeX without a formula around it
+    r"|\d[\d.,/:^]*\s?(?:[a-zA-Z\u00b5\u00b0%]{1,3}\b)?",  # numbers, with units
+    re.DOTALL,
+)
+# Nats between two languages. Names, single words and two or three of them are below; a sentence
+# of four words in a language that is not near the wanted one is above.
+_SURE = 25.0
+_BOTH = frozenset({"ja", "zh"})
+_SHORT = 20  # ideographs that may be a name or a term of either
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,7 @@ class LanguageGate:
     @property
     def stands_on(self) -> list[Any]:
         """What it decides by."""
-        return [PACKAGE, version(PACKAGE), sorted(self.languages)]
+        return [PACKAGE, version(PACKAGE), _SURE, sorted(self.languages)]
 
     def problems(self, read: Measure) -> Iterator[Problem]:
         """What keeps it from being used.
@@ -78,8 +94,9 @@ class LanguageGate:
         others: dict[str, None] = {}
         try:
             while True:
-                answer = yield asking.send(answer)
-                others |= dict.fromkeys(self._others(answer))
+                asked = asking.send(answer)
+                answer = yield asked
+                others |= dict.fromkeys(self._others(asked, answer))
         except StopIteration as over:
             found = over.value
         finally:
@@ -104,21 +121,46 @@ class LanguageGate:
             shown=None if shown is None else replace(shown, answer=f"{shown.answer}{note}"),
         )
 
-    def _others(self, answer: Any) -> Iterator[str]:
-        """The other languages among the texts of an answer; one without a word is in any."""
-        texts = answer if isinstance(answer, list) else [answer]
-        for text in texts:
-            if isinstance(text, Written) and _WORD.search(text):
-                found = language_of(text)
-                if found not in self.languages:
+    def _others(self, asked: Asked | Sequence[Asked], answer: Any) -> Iterator[str]:
+        """The other languages among the texts that answer a document."""
+        pairs = (
+            zip(asked, answer, strict=True) if isinstance(asked, Sequence) else ((asked, answer),)
+        )
+        for one, text in pairs:
+            if isinstance(one, AskText) and one.is_answer:
+                found = other_language(text, self.languages)
+                if found is not None:
                     yield found
 
 
-def language_of(text: str) -> str:
-    """The code of the language that a text is in."""
+def other_language(text: str, wanted: Collection[str]) -> str | None:
+    """The code of the language that a text is in, where that is surely none of the wanted.
+
+    Args:
+        text: What was written.
+        wanted: Codes of languages.
+    """
     import py3langid  # type: ignore[import-untyped]  # it has no types; late: an extra, and heavy
 
-    return str(py3langid.classify(str(text))[0])
+    words = _IN_NONE.sub(" ", text)
+    if not _WORD.search(words) or (not _BOTH.isdisjoint(wanted) and _is_in_both(words)):
+        return None
+    ranks = {str(code): float(score) for code, score in py3langid.rank(words)}
+    likeliest = max(ranks, key=ranks.__getitem__)
+    behind = ranks[likeliest] - max(ranks[code] for code in wanted)
+    return likeliest if behind >= _SURE else None
+
+
+def _is_in_both(text: str) -> bool:
+    """Whether a text may be Japanese as well as Chinese: few ideographs, all in use in Japan."""
+    letters = "".join(filter(str.isalpha, text))
+    if len(letters) > _SHORT or not all("\u3400" <= one <= "\u9fff" for one in letters):
+        return False
+    try:
+        letters.encode("shift_jis")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache

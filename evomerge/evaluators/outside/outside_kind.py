@@ -105,6 +105,15 @@ class OutsideKind(AskingKind[Any]):
             return iter((Item(None, f"{self.task.kind}: {self.called}"),))
         return iter(rows)
 
+    def stands_on(self) -> Sequence[Any]:
+        """See :meth:`AskingKind.stands_on`: which way is good, and what is too little or much."""
+        own = self.settings
+        return [own.higher_is_better, own.low, own.high, *self.code()]
+
+    @abstractmethod
+    def code(self) -> Sequence[Any]:
+        """What is called and the digests of its files, JSON, as far as these can be known."""
+
     def judge(self, item: Item[Any]) -> Asking:
         """See :meth:`AskingKind.judge`; one by one is not how it judges."""
         raise NotImplementedError
