@@ -45,11 +45,10 @@ def grafts(text: ModelFacts, whole: ModelFacts) -> Mapping[str, str]:
 
 def other_settings(text: ModelFacts, whole: ModelFacts) -> Iterator[str]:
     """What the weights of the text model meet in the one that sees that is not as they know it."""
-    kinds = [one.text_config.get("model_type") for one in (text, whole)]
-    if all(isinstance(kind, str) for kind in kinds) and not _is_kin(*kinds):
+    kind, other = (one.text_config.get("model_type") for one in (text, whole))
+    if isinstance(kind, str) and isinstance(other, str) and not _is_kin(kind, other):
         yield (
-            f"model_type of {text.name} is {kinds[0]!r}, of the language part of {whole.name}"
-            f" {kinds[1]!r}"
+            f"model_type of {text.name} is {kind!r}, of the language part of {whole.name} {other!r}"
         )
     tokens = [one.tokenizer and one.tokenizer.digest for one in (text, whole)]
     if None not in tokens and tokens[0] != tokens[1]:
