@@ -284,3 +284,15 @@ class Pid:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
         return FormulaWorker()
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """A worker factory that writes down which GPUs its process sees, as it is built."""
+
+    path: str
+
+    def __call__(self) -> FormulaWorker:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}\n")
+        return FormulaWorker()

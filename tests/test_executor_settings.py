@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import n_sharing
+from evomerge.checks.unread_settings import executor
 from evomerge.compiler.file_mistakes import genome_of
+from evomerge.executors.process_settings import ProcessSettings
+from evomerge.executors.processes import Processes
 from evomerge.executors.ray_session import shortfall
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.source import parse_yaml
+from tests.contract.test_executors import job
+from tests.fake_executor import Seeing
 
+HERE = ("4", "5", "6", "7")  # the GPUs that a run sees, as its environment names them
 GENOME = "genome: {models: [a/b, c/d], merge_method: linear}\ntasks: [x]\n"
 
 
@@ -24,6 +34,8 @@ def genome(execution):
         ("{executor: ray, num_gpus: 1.5}", "execution.num_gpus: got 1.5, expected a part of one"),
         ("{executor: ray, address: 'ray://head:10001'}", "Start the run on a node of the cluster"),
         ("{executor: serial, address: local}", "execution.address: unknown key 'address'"),
+        ("{workers: 2, devices: [0, 0]}", "execution.devices: stand twice: 0; a GPU belongs to"),
+        ("{workers: 2, devices_per_worker: 2}", "no devices are given to workers. Add devices"),
         ("{workers: 2, num_gpus: 1}", "execution.num_gpus: unknown key 'num_gpus'"),
     ],
 )
@@ -60,3 +72,72 @@ def test_workers_fit_on_nodes_and_not_on_their_sum(nodes, n_workers, lacking):
 def test_parts_of_a_gpu_add_up():
     assert not shortfall([node(CPU=8.0, GPU=1.0)], {"CPU": 0.1, "GPU": 0.1}, 10)
     assert shortfall([node(CPU=8.0, GPU=1.0)], {"CPU": 0.1, "GPU": 0.1}, 11)
+
+
+def test_devices_alone_make_a_process_of_one_worker():
+    assert genome("{devices: [3]}").execution.chosen_executor == "processes"
+    assert genome("{workers: 1}").execution.chosen_executor == "serial"
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_workers", "slots"),
+    [
+        ({}, 2, ()),
+        ({"devices": "auto"}, 2, ("4", "5")),
+        ({"devices": [2, 0]}, 2, ("6", "4")),
+        ({"devices": [0, 1, 2, 3], "devices_per_worker": 2}, 2, ("4,5", "6,7")),
+    ],
+)
+def test_each_worker_has_its_own_devices_of_those_that_the_run_sees(settings, n_workers, slots):
+    settings = ProcessSettings(**settings)
+    assert list(settings.misfits_of(n_workers, HERE)) == []
+    assert settings.slots(n_workers, HERE) == slots
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_workers", "gpus", "told"),
+    [
+        ({"devices": "auto"}, 2, (), "devices: this machine has no GPU, got 'auto'. Leave it out"),
+        ({"devices": [0, 1]}, 2, (), "devices: this machine has no GPU, got [0, 1]"),
+        ({"devices": "auto"}, 5, HERE, "5 workers with 1 GPU each take 5, this machine has 4"),
+        ({"devices": [0, 9]}, 2, HERE, "devices: got [0, 9], this machine has GPUs 0 to 3"),
+        ({"devices": [0, 1, 2, 3]}, 1, HERE, "take 1, got 4 devices. Use execution.workers: 4."),
+    ],
+)
+def test_slots_that_cannot_be_are_told(settings, n_workers, gpus, told):
+    (problem,) = ProcessSettings(**settings).misfits_of(n_workers, gpus)
+    assert told in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("settings", "jobs", "seen"),
+    [
+        ({"devices": [0, 1, 2, 3], "devices_per_worker": 2}, [{}, {}], ["4,5", "6,7"]),
+        ({"devices": [2]}, [{"dies_once": "died"}], ["6", "6"]),  # and so does who replaces it
+    ],
+)
+def test_a_worker_sees_its_own_devices_from_its_start(monkeypatch, tmp_path, settings, jobs, seen):
+    monkeypatch.setattr("evomerge.executors.processes.visible_gpus", lambda: HERE)
+    monkeypatch.chdir(tmp_path)
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    executor = Processes(Seeing("seen"), len(jobs), settings=ProcessSettings(**settings))
+    try:
+        list(executor.run(job(index, **facts) for index, facts in enumerate(jobs)))
+    finally:
+        executor.close()
+    assert sorted((tmp_path / "seen").read_text().split()) == seen
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_without_gpus_check_refuses_devices_and_a_device_beside_them(monkeypatch):
+    monkeypatch.setattr("evomerge.executors.processes.visible_gpus", lambda: ())
+    asked = genome("{workers: 2, devices: auto}\nevaluation: {device: 'cuda:1'}")
+    context = CheckContext(asked)
+    told = [str(finding.problem) for finding in executor(context)]
+    assert told == [
+        "execution.devices: this machine has no GPU, got 'auto'. Leave it out: workers then share "
+        "the cores of this machine.",
+        "execution.devices: each worker sees its own devices alone, got evaluation.device: cuda:1. "
+        "Leave evaluation.device out.",
+    ]
+    assert (n_sharing(context.genome), n_sharing(genome("{workers: 2}"))) == (1, 2)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evomerge.compiler.identity import other_run, what_changed
-from evomerge.compiler.recorded_genome import genome_digest
+from evomerge.compiler.recorded_genome import genome_changes, genome_digest, workers_of
+from evomerge.foundations.canonical import digest
 from evomerge.genome.source import read_yaml
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
@@ -88,3 +89,27 @@ def test_a_task_whose_digest_is_another_is_told_with_who_recorded_it(begun):
     assert version == f"version of evomerge: was {before}, now 99"
     (problem,) = other_run(ledger.folder, [line]).problems
     assert "--fork NEW_RUN" in problem.fix
+
+
+def test_where_trials_run_makes_no_other_run_and_how_long_they_may_take_does(begun):
+    ledger, genome = begun
+    elsewhere = {**genome, "execution": {"executor": "ray", "workers": 8, "num_gpus": 1}}
+    assert genome_changes(ledger, elsewhere) == []
+    limited = {**genome, "execution": {"trial_timeout": 60}}
+    assert genome_changes(ledger, limited) == [
+        "genome execution: was absent, now {'trial_timeout': 60}"
+    ]
+
+
+def test_a_run_of_an_older_version_whose_digest_held_its_workers_is_the_same(begun):
+    ledger, genome = begun
+    then = {**genome, "execution": {"workers": 3}}
+    ledger.header = {**ledger.header, "genome_digest": digest(then)}
+    assert genome_changes(ledger, then) == []
+
+
+def test_the_workers_that_a_run_began_with_are_in_its_ledger_or_its_genome(begun):
+    ledger, _ = begun
+    assert workers_of(ledger) == 1
+    ledger.header = {**ledger.header, "workers": 5}
+    assert workers_of(ledger) == 5

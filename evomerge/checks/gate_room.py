@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import n_sharing
 from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 
 
@@ -14,7 +15,7 @@ def gate_needs(context: CheckContext) -> Iterator[Need]:
     space = context.merge_space
     if space is None or not space.reads_prompts or not context.models:
         return
-    workers = context.genome.execution.workers
+    workers = n_sharing(context.genome)
     item = ITEM_BYTES.get(space.out_dtype, COMPUTED_BYTES)
     n_values = max(
         sum(math.prod(tensor.shape) for tensor in model.tensors.values())

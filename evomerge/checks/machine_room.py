@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import are_here, gives_devices
 from evomerge.checks.resources import Storage
 from evomerge.checks.search_plan import storage_of
-from evomerge.executors import EXECUTORS
 from evomerge.foundations.creating import ANOTHER_FOLDER, obstacle_to_folder
 from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.foundations.sizes import size_text
@@ -25,7 +25,7 @@ _ADVICE = {
 def memory_and_disk(context: CheckContext) -> Iterator[Finding]:
     """Memory and disk that are not there."""
     for store in storage_of(context):
-        if store.path is not None or _is_here(context):
+        if store.path is not None or are_here(context.genome):
             yield from shortage(store)
 
 
@@ -65,7 +65,7 @@ def passes(context: CheckContext) -> Iterator[Finding]:
 
 def gpu_shared(context: CheckContext) -> Iterator[Finding]:
     """Other processes that hold memory of the GPU, by their process ids."""
-    if not context.device.startswith("cuda") or not _is_here(context):
+    if not context.device.startswith("cuda") or not are_here(context.genome):
         return
     from evomerge.foundations.machine import gpu_holders, gpu_memory
 
@@ -84,18 +84,12 @@ def device_is_there(context: CheckContext) -> Iterator[Finding]:
     """A device that torch does not find."""
     from evomerge.merging.bits import is_there
 
-    if _is_here(context) and not is_there(context.device):
+    if not gives_devices(context.genome) and not is_there(context.device):
         yield error(
             f"{context.device} is not on this machine",
             "evaluation.device",
             "Use auto, or a device that `evomerge doctor` lists.",
         )
-
-
-def _is_here(context: CheckContext) -> bool:
-    """Whether its trials run on this machine, as far as known."""
-    name = context.genome.execution.chosen_executor
-    return name not in EXECUTORS or EXECUTORS[name].is_on_this_machine
 
 
 def run_folder(context: CheckContext) -> Iterator[Finding]:

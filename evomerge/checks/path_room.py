@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import n_sharing
 from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 from evomerge.foundations.counted import counted
 from evomerge.models.facts import ModelFacts
@@ -22,7 +23,7 @@ def path_needs(context: CheckContext, tokens: int) -> Iterator[Need]:
     space = context.merge_space
     if space is None or space.longest_path is None or not context.models:
         return
-    workers = context.genome.execution.workers
+    workers = n_sharing(context.genome)
     item = ITEM_BYTES.get(context.dtype or space.out_dtype, COMPUTED_BYTES)
     deepest = max(context.models, key=lambda model: len(model.tensors))
     others = sum(_n_values(one) for one in context.models) - _n_values(deepest)

@@ -228,6 +228,7 @@ def stores_of(
     methods: Collection[str] = (),
     training: Training | None = None,
     others: Iterable[Need] = (),
+    n_sharing: int | None = None,
 ) -> tuple[Storage, ...]:
     """Where a run takes memory and disk on this machine, and how much there is.
 
@@ -240,6 +241,7 @@ def stores_of(
         methods: Merge methods of the run.
         training: What the optimizers train.
         others: What else is where the live model is.
+        n_sharing: Workers on one device; None: all of them.
     """
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
 
@@ -250,7 +252,7 @@ def stores_of(
         sizes,
         free,
         tokens_per_pass,
-        workers,
+        n_sharing or workers,
         shared=not is_gpu,
         in_blocks=not is_gpu and bool(methods) and set(methods) <= {*IN_BLOCKS},
     )

@@ -18,6 +18,7 @@ from evomerge.run.final_choice import AT_MOST
 
 if TYPE_CHECKING:
     from evomerge.checks.context import CheckContext
+from evomerge.checks.given_to_workers import n_sharing
 
 LONGEST_ROW = 2048  # tokens of a row, where a batch is counted in rows
 
@@ -131,12 +132,13 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         _methods(context),
         _training(context, sizes),
         (*path_needs(context, most), *gate_needs(context), *_judges(context)),
+        n_sharing=n_sharing(context.genome),
     )
 
 
 def _judges(context: CheckContext) -> Iterator[Need]:
     """What judges of any split hold beside the model, in each worker."""
-    workers = context.genome.execution.workers
+    workers = n_sharing(context.genome)
     each = "" if workers == 1 else f", {workers} workers"
     held = {what: n for one in context.evaluators.values() for what, n in one.room().items()}
     for what, n_bytes in held.items():

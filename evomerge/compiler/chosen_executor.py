@@ -1,25 +1,16 @@
-"""The executor that a genome names, with its own settings."""
+"""What is wrong with the own settings of the executor that a genome names."""
 
 from __future__ import annotations
 
 from pydantic import ValidationError
 
 from evomerge.executors import EXECUTORS
-from evomerge.executors.base import ExecutorSettings
 from evomerge.foundations.errors import Problem
 from evomerge.genome.execution_block import Execution
 from evomerge.genome.load import problems_of
 from evomerge.genome.yaml_file import YamlFile
 
 _BLOCK = "execution"
-
-
-def executor_settings(execution: Execution) -> ExecutorSettings:
-    """Its own settings, where nothing is wrong with them; of an unknown one what all have."""
-    name = execution.chosen_executor
-    if name not in EXECUTORS:
-        return ExecutorSettings()
-    return EXECUTORS[name].Settings.model_validate(execution.settings)
 
 
 def executor_problems(execution: Execution, source: YamlFile) -> list[Problem]:

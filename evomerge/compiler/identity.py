@@ -51,6 +51,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
         "seed": compiled.genome.seed,
         "merge_seed": worker_factory.seed,
         "threads": worker_factory.threads or torch.get_num_threads(),
+        "workers": compiled.genome.execution.workers,
         "device": worker_factory.device,
         "dtype": worker_factory.settings.dtype,
         "machine": machine_of(worker_factory.device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 
 _BESIDE = ("run_dir", "trackers", "output")  # a run may be moved, kept for others, written anew
+_OF_TRIALS = ("trial_timeout",)  # of `execution:`, what makes of a trial what it is
 _FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say
 
 
@@ -102,19 +103,45 @@ def space_in(header: Mapping[str, Any]) -> Space | None:
 def genome_changes(ledger: Ledger, genome: Any) -> list[str]:
     """One line for each key of the genome that is not as it was when the run began."""
     recorded = ledger.header["genome_digest"]
-    if recorded in (genome_digest(genome), digest(genome)):
+    if recorded in _digests(genome):
         return []
     try:
         stored = read_yaml(ledger.folder.genome).data
     except EvomergeError:
         return ["genome: another one, and the run folder's genome.yml cannot be read"]
     lines = [f"genome {line}" for line in differences(_itself(stored), _itself(genome))]
-    if lines or recorded in (genome_digest(stored), digest(stored)):
+    if lines or recorded in _digests(stored):
         return lines
     return ["genome: the run folder's genome.yml was edited after the run began"]
 
 
+def workers_of(ledger: Ledger) -> int:
+    """Workers that a run began with: its optimizer asks for no smaller generations, ever since."""
+    if "workers" in ledger.header:
+        return int(ledger.header["workers"])
+    try:
+        execution = read_yaml(ledger.folder.genome).data["execution"]
+        return int(execution.get("workers", 1))
+    except (EvomergeError, AttributeError, KeyError, TypeError, ValueError):
+        return 1
+
+
+def _digests(genome: Any) -> tuple[str, ...]:
+    """Of a genome as this version and older ones made it."""
+    return genome_digest(genome), digest(_without(genome, _BESIDE)), digest(genome)
+
+
 def _itself(genome: Any) -> Any:
+    """All of it that scores depend on: not where trials run, nor how many at once."""
+    found = _without(genome, _BESIDE)
+    execution = found.get("execution") if isinstance(found, Mapping) else None
+    if not isinstance(execution, Mapping):
+        return found
+    kept = {key: execution[key] for key in _OF_TRIALS if key in execution}
+    return {**_without(found, ("execution",)), **({"execution": kept} if kept else {})}
+
+
+def _without(genome: Any, keys: Collection[str]) -> Any:
     if not isinstance(genome, Mapping):
         return genome
-    return {key: value for key, value in genome.items() if key not in _BESIDE}
+    return {key: value for key, value in genome.items() if key not in keys}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from evomerge.compiler.chosen_executor import executor_settings
 from evomerge.evaluators.base import Evaluator, problems_of_split
+from evomerge.executors.own_settings import executor_settings
 from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.errors import GenomeError, Problem, UnknownNameError
 from evomerge.foundations.permissions import Permissions

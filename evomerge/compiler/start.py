@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,27 @@ import numpy as np
 
 from evomerge.checks.search_size import picked, uncompared
 from evomerge.checks.unknown_methods import unknown_method
-from evomerge.compiler.chosen_executor import executor_settings
 from evomerge.compiler.chosen_space import told
-from evomerge.compiler.compiled import Compiled, all_models
+from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import carried, fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
+from evomerge.compiler.make_executor import FirstWith, executor_for, worker_factory_for
 from evomerge.compiler.make_optimizer import optimizer_for
 from evomerge.compiler.make_trainer import trainer_maker
-from evomerge.compiler.recorded_genome import dtype_of, genome_digest
+from evomerge.compiler.recorded_genome import dtype_of, genome_digest, workers_of
 from evomerge.compiler.split_tasks import Names
 from evomerge.evaluators.base import Evaluator
-from evomerge.executors import EXECUTORS
 from evomerge.executors.base import Executor
-from evomerge.executors.worker import Worker
-from evomerge.executors.worker_factory import WorkerFactory
 from evomerge.foundations.files import write_missing
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.load import to_yaml
 from evomerge.genome.merge_block import MergeDefinition
+from evomerge.genome.schema import Genome
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.merge_spaces.names import short_names
-from evomerge.models.fingerprint import folders_of
 from evomerge.models.pass_dtype import reason
 from evomerge.nouns.events import Notice, Preparing, Proposing, Warned
 from evomerge.nouns.trial import Candidate, Trial
@@ -80,7 +76,7 @@ def search_for(
     if is_there(target.ledger):
         ledger, notes = _continued(compiled, header, target)
         compiled = settled(compiled, ledger.header.get("metrics", {}))
-        executor = _executor(compiled, ledger.header, target.path)
+        executor = executor_for(compiled, ledger.header, target.path)
     else:
         hear(Preparing("scoring one document of every task"))
         folders = RunFolder(run_dir), fork_dir
@@ -93,10 +89,10 @@ def search_for(
         merge_space=compiled.merge_space,
         optimizer=optimizer_for(
             compiled.choice,
-            genome,
+            _as_it_began(genome, ledger),
             compiled.merge_space.space,
             context,
-            asked_at_once=_asked_at_once(ledger, genome.execution.workers),
+            asked_at_once=_asked_at_once(ledger, workers_of(ledger)),
         ),
         objective=objectives["tasks"],
         executor=executor,
@@ -123,6 +119,12 @@ def _seeds(compiled: Compiled, ledger: Ledger) -> list[Candidate]:
     recorded = (trial.candidate for trial in ledger.trials.values())
     then = {c.trial_id: c for c in recorded if c.is_seed}
     return [seed for _, seed in sorted({**now, **then}.items())]
+
+
+def _as_it_began(genome: Genome, ledger: Ledger) -> Genome:
+    """With as many workers as the run began with, for who asks for a trial for each of them."""
+    execution = genome.execution.model_copy(update={"workers": workers_of(ledger)})
+    return genome.model_copy(update={"execution": execution})
 
 
 def _asked_at_once(ledger: Ledger, workers: int) -> int | None:
@@ -195,45 +197,6 @@ def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
     return tuple(names), own.get(base) or short_names((*models, base))[-1]
 
 
-def _executor(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
-    """Where trials run."""
-    execution, kind = (
-        compiled.genome.execution,
-        EXECUTORS[compiled.genome.execution.chosen_executor],
-    )
-    factory = _worker_factory(compiled, header, run_dir)
-    make_worker = _FirstWith(factory, compiled.tasks.evaluators) if kind.runs_here else factory
-    settings = executor_settings(execution)
-    return kind(make_worker, execution.workers, execution.trial_timeout, settings)
-
-
-def _worker_factory(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
-    """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
-    folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
-    return replace(
-        compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
-        threads=header["threads"],
-        folders=tuple(folders),
-        run_dir=run_dir,
-        made=dict(compiled.context.made),  # it is pickled for worker processes
-    )
-
-
-class _FirstWith:
-    """Builds workers, the first one with what was loaded already.
-
-    A later one takes the place of a worker that was interrupted: its tasks may be in any state.
-    """
-
-    def __init__(self, worker_factory: WorkerFactory, evaluators: Mapping[str, Evaluator]) -> None:
-        self._later = worker_factory
-        self._loaded: Mapping[str, Evaluator] | None = evaluators
-
-    def __call__(self) -> Worker:
-        loaded, self._loaded = self._loaded, None
-        return self._later(loaded)
-
-
 def _tried(
     compiled: Compiled, executor: Executor, header: Header, run_dir: Path
 ) -> tuple[Compiled, Names]:
@@ -250,7 +213,7 @@ def _tried(
         with scratch() as folder:
             for candidate in candidates:
                 write_missing(folder, space.files(candidate.point))
-            elsewhere = _executor(compiled, header, folder)
+            elsewhere = executor_for(compiled, header, folder)
             with closing(elsewhere):
                 names = first_documents(compiled, elsewhere, candidates)
             if names and elsewhere.runs_here:
@@ -258,11 +221,11 @@ def _tried(
     else:
         names = first_documents(compiled, executor, candidates)
     compiled = settled(compiled, names)
-    factory = _worker_factory(compiled, header, run_dir)
+    factory = worker_factory_for(compiled, header, run_dir)
     if not names:  # its workers know none, and may be in any state
         executor.close()
         executor.forget_workers()
-    executor.make_worker = _FirstWith(factory, loaded) if loaded else factory
+    executor.make_worker = FirstWith(factory, loaded) if loaded else factory
     return compiled, names
 
 
@@ -270,7 +233,7 @@ def _begun(
     compiled: Compiled, header: dict[str, Any], path: Path, folders: tuple[RunFolder, Path | None]
 ) -> tuple[Compiled, Executor, Ledger, list[str]]:
     """A run that begins: what its first documents told is known, and in its ledger."""
-    executor, before = _executor(compiled, header, path), compiled.findings
+    executor, before = executor_for(compiled, header, path), compiled.findings
     with ExitStack() as undo:
         undo.callback(executor.close)
         compiled, names = _tried(compiled, executor, header, path)

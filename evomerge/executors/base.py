@@ -88,6 +88,10 @@ class ExecutorSettings(Block):
         """Where its workers' live models are; None: as the genome says, or this machine has it."""
         return None
 
+    def sharing(self, n_workers: int) -> int:
+        """Workers whose live models share one device."""
+        return n_workers
+
     def threads(self, n_workers: int) -> int | None:
         """Threads of the arithmetic of each worker, which share the cores; None: torch's choice."""
         return None if n_workers == 1 else max((os.cpu_count() or 1) // n_workers, 1)

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, ClassVar
 
 from evomerge.executors.base import (
     Executor,
     ExecutorEvent,
+    ExecutorSettings,
     Job,
     JobGivenUp,
     MakeWorker,
     Message,
 )
+from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.slot import Slot
 from evomerge.foundations.alarm import GRACE
+from evomerge.foundations.errors import Problem
+from evomerge.foundations.machine import visible_gpus
+from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
 
 SECONDS_TO_LEAVE = 5.0
@@ -29,6 +35,8 @@ SECONDS_TO_LEAVE = 5.0
 
 class Processes(Executor):
     """Runs up to ``n_workers`` jobs at once; the worker factory must be picklable."""
+
+    Settings: ClassVar[type[ExecutorSettings]] = ProcessSettings
 
     def __init__(
         self,
@@ -40,6 +48,29 @@ class Processes(Executor):
         super().__init__(make_worker, n_workers, trial_timeout, settings)
         self._slots: list[Slot] = []
         self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
+
+    @classmethod
+    def obstacles(cls, genome: Genome, settings: Any) -> Iterator[Problem]:
+        """See :meth:`Executor.obstacles`."""
+        yield from super().obstacles(genome, settings)
+        if settings.devices is None:
+            return
+        yield from settings.misfits_of(genome.execution.workers, visible_gpus())
+        given = genome.evaluation.device
+        if given not in ("auto", "cuda"):
+            yield Problem(
+                f"each worker sees its own devices alone, got evaluation.device: {given}",
+                "devices",
+                "Leave evaluation.device out.",
+            )
+
+    @cached_property
+    def _devices(self) -> tuple[str, ...]:
+        """What each worker sees; empty where all see all."""
+        if self.settings.devices is None:
+            return ()
+        slots: tuple[str, ...] = self.settings.slots(self.n_workers, visible_gpus())
+        return slots
 
     @property
     def free(self) -> int:
@@ -58,7 +89,9 @@ class Processes(Executor):
             if slot.process.is_alive():
                 return slot
             self._slots.remove(slot)
-        self._slots.append(Slot(self.make_worker))
+        taken = {slot.devices for slot in self._slots}
+        devices = next((one for one in self._devices if one not in taken), None)
+        self._slots.append(Slot(self.make_worker, devices))
         return self._slots[-1]
 
     def next(self) -> Iterator[ExecutorEvent]:

@@ -7,9 +7,11 @@ outcome.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,12 +22,15 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.foundations.scratch import scratch_root, share_root
 
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 class Slot:
     """One worker process, and the job it has in hand.
 
     Args:
         make_worker: Called in the process.
+        devices: The GPUs that it sees, as ``CUDA_VISIBLE_DEVICES`` has them; None: all.
 
     Attributes:
         job: None while it is idle.
@@ -33,12 +38,13 @@ class Slot:
         deadline: By when the worker has to be loaded, then the job to be done.
     """
 
-    def __init__(self, make_worker: MakeWorker) -> None:
+    def __init__(self, make_worker: MakeWorker, devices: str | None = None) -> None:
+        self.devices = devices
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
         arguments = (child, make_worker, scratch_root(), parent_to_be())
         self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
-        with own_children():
+        with own_children(), _seeing(devices):
             self.process.start()
         child.close()
         self.job: Job | None = None
@@ -88,6 +94,20 @@ class Slot:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+@contextmanager
+def _seeing(devices: str | None) -> Iterator[None]:
+    """Children see these GPUs alone, from their first line on: before anybody imports torch."""
+    before = os.environ.get(_VISIBLE)
+    if devices is not None:
+        os.environ[_VISIBLE] = devices
+    try:
+        yield
+    finally:
+        if devices is not None:
+            os.environ.pop(_VISIBLE, None)
+            os.environ.update({} if before is None else {_VISIBLE: before})
 
 
 def _work(connection: Connection, make_worker: MakeWorker, root: Path, controller: int) -> None:

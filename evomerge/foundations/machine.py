@@ -68,6 +68,15 @@ def gpu_memory(device: str) -> Capacity | None:
     return Capacity(total, free)
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    n_gpus = torch.cuda.device_count()  # takes hold of none
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return tuple(named[:n_gpus] if any(named) else map(str, range(n_gpus)))
+
+
 def gpu_holders(device: str) -> tuple[Holder, ...]:
     """Other processes that hold memory of a CUDA device, as far as nvidia-smi shows them."""
     if gpu_memory(device) is None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.end_to_end.conftest import WORDS
-from tests.evaluators.gone import has_gone
+from tests.evaluators.ended_processes import has_gone
 
 pytestmark = pytest.mark.slow
 

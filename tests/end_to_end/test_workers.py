@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from evomerge.compiler.examine import compile_genome
-from evomerge.compiler.start import _worker_factory
+from evomerge.compiler.make_executor import worker_factory_for
 from evomerge.genome.load import load_genome
 from tests.backwards import with_backwards
 from tests.end_to_end.conftest import told_in
@@ -30,7 +30,7 @@ def test_what_builds_the_workers_of_a_run_begun_in_python_can_be_sent_to_them(
 ):
     monkeypatch.chdir(workplace)
     compiled = compile_genome(*load_genome(workplace / "genome.yml"))
-    factory = _worker_factory(compiled, {"threads": 1, "dtype": None}, workplace / "out")
+    factory = worker_factory_for(compiled, {"threads": 1, "dtype": None}, workplace / "out")
     assert pickle.loads(pickle.dumps(factory)) == factory
 
 

@@ -214,3 +214,19 @@ def test_a_run_stops_in_the_trial_in_which_its_key_is_refused(folder, live_model
         n_before = len(script.asked)
         judge_evaluator(task, run_dir=tmp_path).evaluate(live_model)
     assert len(script.asked) == n_before + 2  # of four, two were answered before
+
+
+def test_a_judge_that_is_too_slow_for_one_answer_costs_that_rating_alone(folder, live_model):
+    script = Script()
+
+    def says(text):
+        if "sixty" in text:
+            script.is_over.wait()
+        return letters(text)
+
+    script.answers = [says]
+    with served(script) as url:
+        task = judge_task(folder, url, request_timeout=0.3, attempts=1, most_missing=0.5)
+        found = judge_evaluator(task).evaluate(live_model)
+    assert [len(one.values) > 2 for one in found.documents] == [True, False, True]
+    assert "[judgment: time-out]" in found.documents[1].answer

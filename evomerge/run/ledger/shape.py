@@ -188,6 +188,7 @@ class _Header(TypedDict):
     seed: Seed
     merge_seed: Seed
     threads: Threads
+    workers: NotRequired[Positive]
     device: Device
     dtype: NotRequired[Literal["float32", "bfloat16", "float16"] | None]
     machine: NotRequired[dict[Name, Name]]

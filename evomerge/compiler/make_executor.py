@@ -1,0 +1,58 @@
+"""Where the trials of a compiled genome run, and how its workers are built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from evomerge.compiler.compiled import Compiled, all_models
+from evomerge.compiler.identity import Header
+from evomerge.compiler.recorded_genome import dtype_of
+from evomerge.evaluators.base import Evaluator
+from evomerge.executors import EXECUTORS
+from evomerge.executors.base import Executor
+from evomerge.executors.own_settings import executor_settings
+from evomerge.executors.worker import Worker
+from evomerge.executors.worker_factory import WorkerFactory
+from evomerge.models.fingerprint import folders_of
+
+
+def executor_for(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
+    """Where trials run."""
+    execution, kind = (
+        compiled.genome.execution,
+        EXECUTORS[compiled.genome.execution.chosen_executor],
+    )
+    factory = worker_factory_for(compiled, header, run_dir)
+    make_worker = FirstWith(factory, compiled.tasks.evaluators) if kind.runs_here else factory
+    settings = executor_settings(execution)
+    return kind(make_worker, execution.workers, execution.trial_timeout, settings)
+
+
+def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
+    """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
+    folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
+    return replace(
+        compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
+        threads=header["threads"],
+        folders=tuple(folders),
+        run_dir=run_dir,
+        made=dict(compiled.context.made),  # it is pickled for worker processes
+    )
+
+
+class FirstWith:
+    """Builds workers, the first one with what was loaded already.
+
+    A later one takes the place of a worker that was interrupted: its tasks may be in any state.
+    """
+
+    def __init__(self, worker_factory: WorkerFactory, evaluators: Mapping[str, Evaluator]) -> None:
+        self._later = worker_factory
+        self._loaded: Mapping[str, Evaluator] | None = evaluators
+
+    def __call__(self) -> Worker:
+        """The next one."""
+        loaded, self._loaded = self._loaded, None
+        return self._later(loaded)
