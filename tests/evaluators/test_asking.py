@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from evomerge.evaluators.asking.asked import AskLikelihood, AskText, Message
+from evomerge.evaluators.asking.asked import AskLikelihood, AskOther, AskText, Message, Outsider
 from evomerge.evaluators.asking.prompt_reader import PromptReader
+from evomerge.evaluators.asking.respondent import EngineRespondent
+from evomerge.evaluators.asking.rounds import Hearing, hear
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
@@ -81,6 +85,18 @@ def test_what_opens_a_trial_is_the_same_to_the_engine_in_the_next_one(live_model
     assert evaluator.evaluate(live_model) != first
     opening, _, again, _ = watched.asked
     assert all(one is other for one, other in zip(opening, again, strict=True))
+
+
+def test_what_no_trial_opens_with_any_more_is_forgotten(live_model):
+    respondent = EngineRespondent(
+        ENGINES["transformers"](live_model.tokenizer), EvaluationBlock(), 0
+    )
+    respondent.bind(live_model.module, None, 1)
+    first, second = AskLikelihood("the quick", " fox"), AskLikelihood("the lazy", " dog")
+    (one, _), (two, _) = [respondent.answers([asked], 0)[0] for asked in (first, second)]
+    assert list(respondent._opening[AskLikelihood]) == [(second, respondent._engine.max_length)]
+    again = [likelihood for likelihood, _ in respondent.answers([second, first], 0)]
+    assert again == pytest.approx([two, one], rel=1e-4)
 
 
 def test_names_of_metrics_are_known_without_asking_anybody(live_model, watched):
@@ -191,3 +207,37 @@ def test_prompts_and_continuations_are_in_tokens_what_lm_eval_makes_of_them(chat
             ask = AskLikelihood(context, continuation, is_plain=True)
             request = type("Request", (), {"args": (context, continuation)})
             assert reader.continuation(ask, 64) == tuple(theirs.pair(request)), context
+
+
+class Late(Outsider):
+    """Answers when it is given up, and no sooner; not while it has not begun."""
+
+    waits = True
+
+    def __init__(self):
+        self.was_asked, self.is_over = threading.Event(), threading.Event()
+        self.has_begun, self.in_time = False, True
+
+    def answers(self, asked, deadline):
+        self.was_asked.wait(5)
+        self.has_begun = True
+        self.in_time = self.is_over.wait(5)
+        return [0.0 for _ in asked]
+
+    def give_up(self):
+        (self.is_over if self.has_begun else self.was_asked).set()
+
+
+def test_who_is_given_up_before_having_begun_is_waited_for_no_more():
+    late = Late()
+
+    class Interrupted:
+        def answers(self, asked, turn):
+            raise KeyboardInterrupt
+
+    def asking():
+        yield [AskText("a", 1), AskOther(late, "b")]
+
+    with pytest.raises(KeyboardInterrupt):
+        hear([Hearing("task", (0,), asking())], Interrupted(), Deadline())
+    assert late.in_time

@@ -17,7 +17,7 @@ from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
-from tests.evaluators.gone import has_gone
+from tests.evaluators.ended_processes import has_gone
 
 JUDGE = """
 import json, os, sys, urllib.request

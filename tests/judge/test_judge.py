@@ -204,6 +204,18 @@ def test_an_interrupt_waits_for_no_judgment(folder, live_model, monkeypatch):
             evaluator.evaluate(live_model)
 
 
+def test_servers_with_one_name_of_a_model_are_two_judges(folder, live_model, tmp_path):
+    with (
+        served(Script((200, completion("[[2]]")))) as one,
+        served(Script((200, completion("[[9]]")))) as other,
+    ):
+        tasks = [judge_task(folder, url, name=name) for name, url in (("a", one), ("b", other))]
+        found = judge_evaluator(*tasks, run_dir=tmp_path / "run").evaluate(live_model)
+        again = judge_evaluator(tasks[1], run_dir=tmp_path / "run").evaluate(live_model)
+    assert [one.value for one in found.metrics[:2]] == [2.0, 9.0]
+    assert again.metrics[0].value == 9.0
+
+
 def test_a_run_stops_in_the_trial_in_which_its_key_is_refused(folder, live_model, tmp_path):
     script = Script(letters, letters, (401, {"error": "no credit"}))
     with served(script) as url:
@@ -214,3 +226,19 @@ def test_a_run_stops_in_the_trial_in_which_its_key_is_refused(folder, live_model
         n_before = len(script.asked)
         judge_evaluator(task, run_dir=tmp_path).evaluate(live_model)
     assert len(script.asked) == n_before + 2  # of four, two were answered before
+
+
+def test_a_judge_that_is_too_slow_for_one_answer_costs_that_rating_alone(folder, live_model):
+    script = Script()
+
+    def says(text):
+        if "sixty" in text:
+            script.is_over.wait()
+        return letters(text)
+
+    script.answers = [says]
+    with served(script) as url:
+        task = judge_task(folder, url, request_timeout=0.3, attempts=1, most_missing=0.5)
+        found = judge_evaluator(task).evaluate(live_model)
+    assert [len(one.values) > 2 for one in found.documents] == [True, False, True]
+    assert "[judgment: time-out]" in found.documents[1].answer
