@@ -22,7 +22,7 @@ def shown(evolve):
 def told(*arguments):
     done = CliRunner().invoke(shown, arguments)
     assert done.exit_code == 0, done.output
-    return done.output.splitlines()
+    return [line for line in done.output.splitlines() if line]
 
 
 ON_GPUS = "execution={workers: 4, devices: auto}"
