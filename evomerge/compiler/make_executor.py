@@ -39,6 +39,7 @@ def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> Wor
         folders=tuple(folders),
         run_dir=run_dir,
         made=dict(compiled.context.made),  # it is pickled for worker processes
+        identities=header["tasks"],
     )
 
 

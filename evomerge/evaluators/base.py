@@ -115,6 +115,15 @@ class Evaluator(KindOfTask, ABC):
     def keep_in(self, run_dir: Path | None) -> None:  # most pay for nothing
         """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
 
+    def hold_to(
+        self, identity: Mapping[str, str]
+    ) -> None:  # some find their files changed elsewhere
+        """Has tasks that are read from now on refused where they are not those of the run.
+
+        Args:
+            identity: As :meth:`identity` had it when the run began.
+        """
+
     def settle(self, keys: Sequence[MetricKey]) -> None:  # most have their names
         """Has :meth:`evaluate` read these metrics and no others, as first documents named them.
 

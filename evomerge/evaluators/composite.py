@@ -127,6 +127,11 @@ class Composite(Evaluator):
         for part in self.parts.values():
             part.keep_in(run_dir)
 
+    def hold_to(self, identity: Mapping[str, str]) -> None:
+        """See :meth:`Evaluator.hold_to`."""
+        for part in self.parts.values():
+            part.hold_to(identity)
+
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
         for places, part in self.parts.items():

@@ -35,6 +35,8 @@ class WorkerFactory:
         run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
         made: Folders of models that earlier stages made, and how.
         packages: Those that register merge methods with mergekit.
+        identities: Split name -> what its scores stand on, as the run began; see
+            :meth:`Evaluator.identity`.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -48,6 +50,7 @@ class WorkerFactory:
     run_dir: Path | None = None
     made: Made = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def passing_in(self, dtype: str | None) -> WorkerFactory:
         """The same with forward passes in a dtype; None: in that of the models."""
@@ -100,6 +103,7 @@ class WorkerFactory:
             tokenizers={},
         )
         scoring = evaluators or self.evaluators()
-        for evaluator in scoring.values():
+        for split, evaluator in scoring.items():
+            evaluator.hold_to(self.identities.get(split, {}))
             evaluator.keep_in(self.run_dir)
         return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made)

@@ -39,6 +39,16 @@ def capricious(model):
     if n == N_BEFORE + 3:
         os.abort()
     return model.loglikelihoods([("the quick", " fox"), ("a lazy", " dog")])
+
+
+def fickle(model):
+    """Is another one after some calls, and takes the worker with it."""
+    n = sum(1 for _ in HERE.glob("call-*"))
+    (HERE / f"call-{n}-{os.getpid()}").touch()
+    if n == N_BEFORE:
+        Path(__file__).write_text("fickle = lambda model: 1.0")
+        os.kill(os.getppid(), 9)
+    return model.loglikelihoods([("the quick", " fox"), ("a lazy", " dog")])
 '''
 
 JUDGE = """
@@ -129,3 +139,10 @@ def test_what_own_code_does_wrong_costs_its_trial_and_the_run_goes_on(own, evome
     pids = {int(file.name.rpartition("-")[2]) for file in own.folder.glob("call-*")}
     assert len(pids) >= 5
     assert all(has_gone(pid) for pid in pids)
+
+
+def test_a_worker_that_is_built_anew_scores_with_no_code_but_that_of_the_run(own, evomerge):
+    own(tasks=[{"python": "mine:fickle"}], execution={"workers": 2})
+    ended = evomerge("run", "genome.yml", "--run-dir", "out", "--allow-code", exit_code=1)
+    assert "task mine:fickle: a file, a program or a model that it names is not" in ended.stderr
+    assert "Put it back, or begin another run." in ended.stderr

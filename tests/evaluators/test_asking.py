@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from evomerge.evaluators.asking.asked import AskLikelihood, AskText, Message
+from evomerge.evaluators.asking.asked import AskLikelihood, AskOther, AskText, Message, Outsider
 from evomerge.evaluators.asking.prompt_reader import PromptReader
+from evomerge.evaluators.asking.rounds import Hearing, hear
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
+from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
@@ -191,3 +194,37 @@ def test_prompts_and_continuations_are_in_tokens_what_lm_eval_makes_of_them(chat
             ask = AskLikelihood(context, continuation, is_plain=True)
             request = type("Request", (), {"args": (context, continuation)})
             assert reader.continuation(ask, 64) == tuple(theirs.pair(request)), context
+
+
+class Late(Outsider):
+    """Answers when it is given up, and no sooner; not while it has not begun."""
+
+    waits = True
+
+    def __init__(self):
+        self.was_asked, self.is_over = threading.Event(), threading.Event()
+        self.has_begun, self.in_time = False, True
+
+    def answers(self, asked, deadline):
+        self.was_asked.wait(5)
+        self.has_begun = True
+        self.in_time = self.is_over.wait(5)
+        return [0.0 for _ in asked]
+
+    def give_up(self):
+        (self.is_over if self.has_begun else self.was_asked).set()
+
+
+def test_who_is_given_up_before_having_begun_is_waited_for_no_more():
+    late = Late()
+
+    class Interrupted:
+        def answers(self, asked, turn):
+            raise KeyboardInterrupt
+
+    def asking():
+        yield [AskText("a", 1), AskOther(late, "b")]
+
+    with pytest.raises(KeyboardInterrupt):
+        hear([Hearing("task", (0,), asking())], Interrupted(), Deadline())
+    assert late.in_time

@@ -267,3 +267,16 @@ def test_the_code_is_part_of_what_scores_stand_on(live_model, tmp_path):
         RunError, match=r"mine:length: mine.py is not what it was when the run began"
     ):
         before.evaluate(live_model)
+
+
+def test_a_worker_that_is_built_anew_is_held_to_what_the_run_began_with(live_model, tmp_path):
+    task = {"python": {"run": "mine:length", "documents": "rows.jsonl"}}
+    first, same, later = made(task), made(task), made(task)
+    first.prepare()
+    for one in (first, same, later):
+        one.hold_to(first.identity())
+    assert same.evaluate(live_model) == first.evaluate(live_model)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "five"}\n')
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"task python: .* is not what it was when the run"):
+            later.evaluate(live_model)

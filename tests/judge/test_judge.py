@@ -204,6 +204,18 @@ def test_an_interrupt_waits_for_no_judgment(folder, live_model, monkeypatch):
             evaluator.evaluate(live_model)
 
 
+def test_servers_with_one_name_of_a_model_are_two_judges(folder, live_model, tmp_path):
+    with (
+        served(Script((200, completion("[[2]]")))) as one,
+        served(Script((200, completion("[[9]]")))) as other,
+    ):
+        tasks = [judge_task(folder, url, name=name) for name, url in (("a", one), ("b", other))]
+        found = judge_evaluator(*tasks, run_dir=tmp_path / "run").evaluate(live_model)
+        again = judge_evaluator(tasks[1], run_dir=tmp_path / "run").evaluate(live_model)
+    assert [one.value for one in found.metrics[:2]] == [2.0, 9.0]
+    assert again.metrics[0].value == 9.0
+
+
 def test_a_run_stops_in_the_trial_in_which_its_key_is_refused(folder, live_model, tmp_path):
     script = Script(letters, letters, (401, {"error": "no credit"}))
     with served(script) as url:

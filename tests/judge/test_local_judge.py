@@ -146,3 +146,22 @@ def test_a_judge_that_is_none_is_told_before_a_run_and_stops_one(folder, live_mo
 def test_one_judge_is_named(settings):
     with pytest.raises(ValidationError, match="judge"):
         JudgeSettings.model_validate({"questions": "q", "prompts": "p", **settings})
+
+
+def test_a_judge_for_which_its_device_has_no_room_leaves_nothing_there(
+    folder, live_model, tmp_path, monkeypatch
+):
+    moved = []
+
+    def short(self, device):
+        moved.append(device)
+        if device == "cuda":
+            raise torch.OutOfMemoryError("none left")
+        return self
+
+    given = task(folder, opinionated(tmp_path / "judge"), device="cuda")
+    evaluator = judge_evaluator(given)
+    monkeypatch.setattr(torch.nn.Module, "to", short)
+    with pytest.raises(EvaluationError, match=r"cannot be moved to cuda \(.*none left\)"):
+        evaluator.evaluate(live_model)
+    assert moved == ["cuda", "cpu"]

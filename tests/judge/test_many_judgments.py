@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 from collections import Counter
+from dataclasses import replace
 from threading import Lock
 
 import pytest
@@ -17,7 +20,7 @@ from evomerge.evaluators.judge.asked_once import Request
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark, copy_judgments, kept_in
 from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import LedgerError, RunError
+from evomerge.foundations.errors import LedgerError, LostFileError, RunError
 from tests.scripted_llm import Script, completion, served
 
 ASKED = [Request((Message("user", f"rate {number}"),)) for number in range(3)]
@@ -82,6 +85,25 @@ def test_a_line_that_a_kill_cut_off_is_asked_for_again_and_no_other(tmp_path):
     file.write_bytes(whole)
     later.refresh()
     assert later.get("b") == Remark("two\u2028\n")
+
+
+def test_a_line_that_a_full_disk_cut_off_spoils_no_other(tmp_path, monkeypatch):
+    kept, written, room = KeptJudgments(tmp_path), os.write, [9]
+
+    def full(handle, content):
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(handle, content[: room.pop()])
+
+    kept.keep("a", Remark("one"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(LostFileError):
+            kept.keep("b", Remark("two"))
+    kept.keep("c", Remark("three"))
+    later = KeptJudgments(tmp_path)
+    later.refresh()
+    assert [one.text for one in later.remarks] == ["one", "three"]
 
 
 def test_what_is_known_moves_with_the_run_folder_and_to_a_fork(tmp_path):
@@ -156,7 +178,7 @@ MANY = [Request((Message("user", f"rate {number}"),)) for number in range(4)]
 
 @pytest.mark.parametrize(
     ("failure", "asked", "answered"),
-    [(QUOTA, MANY[:1], True), (KEY, MANY[:1], True), (ODD, MANY[:1], False), (LATE, MANY, True)],
+    [(QUOTA, MANY[:1], True), (KEY, MANY[:1], True), (ODD, MANY[:2], False), (LATE, MANY, True)],
 )
 def test_a_run_stops_where_nobody_judges_any_more(failure, asked, answered):
     with pytest.raises(RunError, match=rf"here: no judgment could be had \({failure.reason}\)"):
@@ -164,8 +186,16 @@ def test_a_run_stops_where_nobody_judges_any_more(failure, asked, answered):
 
 
 @pytest.mark.parametrize(
-    ("failure", "asked"), [(ODD, MANY), (LATE, MANY[:3]), (LONG, MANY), (LONG, MANY[:1])]
+    ("failure", "asked", "answered"),
+    [
+        (ODD, MANY, True),
+        (ODD, MANY[:1], False),
+        (ODD, [replace(MANY[0], repeat=n) for n in range(3)], False),
+        (LATE, MANY[:3], True),
+        (LONG, MANY, True),
+        (LONG, MANY[:1], True),
+    ],
 )
-def test_what_answers_may_have_caused_ends_no_run(failure, asked):
-    found = judging(failure).answers(asked, Deadline())
+def test_what_answers_may_have_caused_ends_no_run(failure, asked, answered):
+    found = judging(failure, answered).answers(asked, Deadline())
     assert found == [Remark("", failure.cause)] * len(asked)

@@ -241,7 +241,10 @@ class Outsider(ABC):
         """
 
     def give_up(self) -> None:  # noqa: B027  # most are done soon
-        """Ends :meth:`answers` early, from another thread: nobody waits for it any more."""
+        """Ends :meth:`answers` early, from another thread: nobody waits for it any more.
+
+        It comes again until that is over: the first time, it may not have begun.
+        """
 
 
 @dataclass(frozen=True)

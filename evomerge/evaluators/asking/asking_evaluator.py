@@ -51,6 +51,7 @@ class AskingEvaluator(Evaluator):
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self._respondents = {}
+        self._recorded: Mapping[str, str] = {}
         around = Around(self.seed, self.search_path, self.permissions)
         self._kinds = [_made(task, around, f"tasks[{i}]") for i, task in enumerate(self.tasks)]
 
@@ -100,6 +101,10 @@ class AskingEvaluator(Evaluator):
         """See :meth:`Evaluator.keep_in`."""
         for kind in self._kinds:
             kind.keep_in(run_dir)
+
+    def hold_to(self, identity: Mapping[str, str]) -> None:
+        """See :meth:`Evaluator.hold_to`."""
+        self._recorded = identity
 
     def settle(self, keys: Sequence[MetricKey]) -> None:
         """See :meth:`Evaluator.settle`."""
@@ -176,10 +181,29 @@ class AskingEvaluator(Evaluator):
         self._respondents = {}
 
     def _loaded(self) -> tuple[AskingTask, ...]:
-        """The tasks with their documents, read when they are first asked for."""
+        """The tasks with their documents, read when they are first asked for.
+
+        Raises:
+            RunError: files were changed since the run began.
+        """
         if self._tasks is None:
             self.prepare()
+            changed = self._changed(self._tasks or ())
+            if changed:
+                self._tasks = None
+                raise RunError(
+                    "a file, a program or a model that it names is not what it was when the run "
+                    "began",
+                    where=f"task {changed[0]}",
+                    fix="Put it back, or begin another run.",
+                )
         return self._tasks or ()
+
+    def _changed(self, tasks: Sequence[AskingTask]) -> list[str]:
+        """Those that are not what the run began with; none where nobody knows what that was."""
+        recorded = self._recorded
+        known = [task for task in tasks if task.name in recorded]
+        return [task.name for task in known if task.identity != recorded[task.name]]
 
     def _respondent_for(self, model: LiveModel, places: tuple[int, ...]) -> EngineRespondent:
         """Who answers for some tasks; made once for a tokenizer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,8 @@ from evomerge.evaluators.asking.respondent import Respondent
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, EvomergeError, told
 from evomerge.inference.base import Written
+
+_LOOKS_EVERY = 0.05  # seconds
 
 
 @dataclass
@@ -104,8 +106,9 @@ def _answer(
         for whom, own in others.items():
             if whom.waits:
                 pool = stack.enter_context(ThreadPoolExecutor(1))
-                stack.enter_context(_given_up(whom))
-                answering.append((own, pool.submit(_asked_of, whom, own, deadline)))
+                future = pool.submit(_asked_of, whom, own, deadline)
+                stack.enter_context(_given_up(whom, future))
+                answering.append((own, future))
         of_model = [one for one in asked if not isinstance(one, AskOther)]
         known |= zip(of_model, respondent.answers(of_model, turn) if of_model else (), strict=True)
         for whom, own in others.items():
@@ -116,12 +119,15 @@ def _answer(
 
 
 @contextmanager
-def _given_up(whom: Outsider) -> Iterator[None]:
+def _given_up(whom: Outsider, answering: Future[Any]) -> Iterator[None]:
     """Nobody is waited for where what happens meanwhile ends it all, as an interrupt does."""
     try:
         yield
     except BaseException:
-        whom.give_up()
+        answering.cancel()
+        while not answering.done():  # it may not have begun yet with what can be given up
+            whom.give_up()
+            wait([answering], _LOOKS_EVERY)
         raise
 
 

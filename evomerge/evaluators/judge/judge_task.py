@@ -165,7 +165,7 @@ class Judge(AskingKind[JudgedQuestion]):
     def _remote(self) -> AskedOnce:
         own = self.settings
         return RemoteJudge(
-            [own.model, own.body],
+            [own.base_url, own.model, own.body],
             own.connect,
             RequestLimits(own.parallel, own.attempts, own.request_timeout),
             f"judge {own.judge_name}",

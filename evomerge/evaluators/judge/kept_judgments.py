@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,8 +112,14 @@ class KeptJudgments:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
                 self._handle = os.open(path, flags, 0o644)
-            while line:
-                line = line[os.write(self._handle, line) :]
+            size = os.fstat(self._handle).st_size
+            try:
+                while line:
+                    line = line[os.write(self._handle, line) :]
+            except OSError:
+                with suppress(OSError):  # else the next line would go on where this one broke off
+                    os.ftruncate(self._handle, size)
+                raise
 
     def _new_in(self, path: Path) -> dict[str, Remark]:
         """What stands in a file behind the last whole line that was read."""

@@ -59,7 +59,8 @@ class RemoteJudge(AskedOnce):
     """Whoever answers at an endpoint.
 
     Args:
-        name: What its judgments stand on, JSON: model, and what is asked of it beside messages.
+        name: What its judgments stand on, JSON: server, model, and what is asked of it beside
+            messages.
         connect: The way to it.
         limits: How it is asked and waited for.
         where: Its address, for messages.
@@ -95,19 +96,20 @@ class RemoteJudge(AskedOnce):
         finally:
             call.end()
             self._call = None
-        self._refuse(list(failures.values()), is_all=len(failures) == len(asked))
+        prompts = {one.messages for one in asked.values()}  # repeats ask the same
+        self._refuse(list(failures.values()), len(prompts), is_all=len(failures) == len(asked))
         return {key: failure.cause for key, failure in failures.items()}
 
-    def _refuse(self, failures: Sequence[NoAnswerError], *, is_all: bool) -> None:
+    def _refuse(self, failures: Sequence[NoAnswerError], n_prompts: int, *, is_all: bool) -> None:
         """Where nobody judges any more, the next candidate would have no judgment either.
 
-        What an answer may have caused is its candidate's: a prompt that is too long, filtered, or
-        takes too long.
+        What an answer may have caused is its candidate's: a prompt that is too long, filtered,
+        refused, or takes too long.
         """
         ends = [one for one in failures if one.cause in _LASTING]
         if is_all and not any(one.is_too_long for one in failures):
             is_out = len(failures) >= _MANY and all(one.may_pass for one in failures)
-            has_said_nothing = not self._kept.remarks
+            has_said_nothing = n_prompts > 1 and not self._kept.remarks
             is_limited = failures[0].cause == _LIMITED
             ends += failures if is_out or is_limited or has_said_nothing else ()
         if ends:

@@ -38,6 +38,7 @@ _NOTHING: Sequence[Any] = (None, [], {}, "")
 _DEFAULT_TOKENS = {"chat": 512, "completion": 16}
 _MOST_TOP = 20
 _MOST_TEXTS = 128  # of a request
+_MOST_TEMPERATURE = 1e6  # at which all tokens are alike; JSON has Infinity
 
 
 class RefusedError(Exception):
@@ -87,25 +88,35 @@ def wish_of(body: Body, kind: str) -> Wish:
     n = _number(body, "n", 1, 1, _MOST_TEXTS)
     seed = _number(body, "seed", 0, -(2**63), 2**63)
     is_chat = kind == "chat"
-    limit = "max_completion_tokens" if body.get("max_completion_tokens") else "max_tokens"
+    newer = "max_completion_tokens"
+    limit = "max_tokens" if body.get(newer) is None else newer
     most = _number(body, limit, -1, 1 if is_chat else 0, 1 << 20)
-    stops = body.get("stop") or ()
-    stops = (stops,) if isinstance(stops, str) else tuple(stops)
-    if not all(isinstance(one, str) and one for one in stops):
-        raise RefusedError("stop is no text, and no list of texts")
-    temperature = body.get("temperature")
-    if temperature is not None and not (isinstance(temperature, (int, float)) and temperature >= 0):
-        raise RefusedError(f"temperature is {temperature!r}, expected a number from 0")
     return Wish(
         None if most < 0 else most,
         _DEFAULT_TOKENS[kind],
-        stops,
-        float(temperature or 0.0),
+        _stops(body),
+        _temperature(body),
         tuple(seed * _MOST_TEXTS + index for index in range(n)),
         _top(body, is_chat),
         bool(body.get("echo")),
         not is_chat,
     )
+
+
+def _stops(body: Body) -> tuple[str, ...]:
+    given = body.get("stop")
+    several = [] if given in _NOTHING else given if isinstance(given, list) else [given]
+    if not all(isinstance(one, str) and one for one in several):
+        raise RefusedError(f"stop is {given!r}, expected a text or a list of texts")
+    return tuple(several)
+
+
+def _temperature(body: Body) -> float:
+    given = body.get("temperature")
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if given is not None and not (is_number and 0 <= given <= _MOST_TEMPERATURE):
+        raise RefusedError(f"temperature is {given!r}, expected a number from 0")
+    return float(given or 0.0)
 
 
 def _top(body: Body, is_chat: bool) -> int | None:

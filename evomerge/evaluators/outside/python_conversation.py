@@ -108,14 +108,15 @@ class PythonProcess:
                 where=self._function.name,
                 fix="Put it back, or begin another run.",
             )
-        self._line, theirs = Pipe()
+        line, theirs = Pipe()
         with theirs:
             function = self._function
             place = (function.name, str(function.file), str(function.folder))
             command = (sys.executable, python_host.__file__, str(theirs.fileno()), *place)
-            self._guest = Guest(command, os.environ, Path.cwd(), (theirs.fileno(),))
+            guest = Guest(command, os.environ, Path.cwd(), (theirs.fileno(),))
         # At the latest once nobody can call it any more.
-        self._goodbye = weakref.finalize(self, _part, self._guest, self._line)
+        self._goodbye = weakref.finalize(self, _part, guest, line)
+        self._guest, self._line = guest, line
 
     def _gone(self) -> EvaluationError:
         """Why there is no answer."""
@@ -166,6 +167,11 @@ class PythonConversation(Conversation):
         if self._is_on:
             self._is_on = False
             self._process.end()
+
+    def give_up(self) -> None:
+        """See :meth:`Outsider.give_up`; a call that begins just now is one that is over."""
+        self._is_on = False
+        self._process.end()
 
 
 def _asked(given: list[Any]) -> AskModel:
