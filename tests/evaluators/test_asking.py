@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.asking.asked import AskLikelihood, AskOther, AskText, Message, Outsider
 from evomerge.evaluators.asking.prompt_reader import PromptReader
+from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.asking.rounds import Hearing, hear
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
@@ -84,6 +85,18 @@ def test_what_opens_a_trial_is_the_same_to_the_engine_in_the_next_one(live_model
     assert evaluator.evaluate(live_model) != first
     opening, _, again, _ = watched.asked
     assert all(one is other for one, other in zip(opening, again, strict=True))
+
+
+def test_what_no_trial_opens_with_any_more_is_forgotten(live_model):
+    respondent = EngineRespondent(
+        ENGINES["transformers"](live_model.tokenizer), EvaluationBlock(), 0
+    )
+    respondent.bind(live_model.module, None, 1)
+    first, second = AskLikelihood("the quick", " fox"), AskLikelihood("the lazy", " dog")
+    (one, _), (two, _) = [respondent.answers([asked], 0)[0] for asked in (first, second)]
+    assert list(respondent._opening[AskLikelihood]) == [(second, respondent._engine.max_length)]
+    again = [likelihood for likelihood, _ in respondent.answers([second, first], 0)]
+    assert again == pytest.approx([two, one], rel=1e-4)
 
 
 def test_names_of_metrics_are_known_without_asking_anybody(live_model, watched):

@@ -82,8 +82,8 @@ def no_one_folder() -> EvaluationError:
 class EngineRespondent(Respondent):
     """Answers with an engine, kind of request by kind.
 
-    What opens a trial is the same in the next one: its tokens are kept, as the same objects, by
-    which the engine knows them.
+    What opens a trial most often opens the next one too: its tokens are kept until then, as the
+    same objects, by which the engine knows them.
 
     Args:
         engine: Runs the models.
@@ -94,7 +94,8 @@ class EngineRespondent(Respondent):
     def __init__(self, engine: Engine, settings: EvaluationBlock, seed: int) -> None:
         super().__init__(engine.tokenizer, settings, seed)
         self._engine = engine
-        self._opening: dict[tuple[AskModel, int], Any] = {}
+        # Kind of request -> those that opened the last trial, for a context length, in tokens.
+        self._opening: dict[type[AskModel], dict[tuple[AskModel, int], Any]] = {}
 
     def bind(self, module: PreTrainedModel, deadline: Deadline | None, batch_divisor: int) -> None:
         """Sets the model that answers; see :meth:`Engine.bind`."""
@@ -135,12 +136,15 @@ class EngineRespondent(Respondent):
         longest = self._engine.max_length
         if not is_opening:
             return [self._tokens(one, longest) for one in asked]
-        read = []
-        for one in asked:
-            if (one, longest) not in self._opening:
-                self._opening[one, longest] = self._tokens(one, longest)
-            read.append(self._opening[one, longest])
-        return read
+        known = self._opening.get(type(asked[0]), {})
+        own = {
+            (one, longest): known[one, longest]
+            if (one, longest) in known
+            else self._tokens(one, longest)
+            for one in asked
+        }
+        self._opening[type(asked[0])] = own
+        return list(own.values())
 
     def _tokens(self, asked: AskModel, longest: int) -> Any:
         reader = self.reader
