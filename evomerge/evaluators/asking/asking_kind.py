@@ -79,8 +79,9 @@ class Judgement:
     """What came of a document.
 
     Attributes:
-        values: Measure -> value of this document. One that is missing, or no finite number, is in
-            no mean.
+        values: Measure -> value of this document. One that is missing is in no mean; one that is
+            no finite number makes the mean none, which fails a trial that reads it and is left
+            out of others.
         answer: What is kept of it for every trial: a text, an option's index, or nothing.
         shown: For people; the first few are kept.
         lacks: Why it has not the value that counts, in a few words; empty where it has.
