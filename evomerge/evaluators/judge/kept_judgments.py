@@ -111,7 +111,7 @@ class KeptJudgments:
         with writing(path):
             if self._handle is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
                 self._handle = os.open(path, flags, 0o644)
             size = os.fstat(self._handle).st_size
             try:
