@@ -92,6 +92,7 @@ def _write_recipes(
         refuse_occupied,
         refuse_occupied_folder,
     )
+    from evomerge.merging.registered_methods import register_methods
     from evomerge.run.ledger.run_folder import refuse_of_run
 
     is_one = may_be_one and len(exports) == 1
@@ -110,6 +111,7 @@ def _write_recipes(
             refuse_of_run(path)
             refuse_occupied(path, force=True)
         if job.folder is not None:
+            register_methods(job.export.packages, permissions)
             refuse_occupied_folder(job.folder, force=force, needed=job.export.sources)
             _refuse_inside(job.file, job.folder)
     jobs = [job.placed() for job in jobs]
@@ -238,9 +240,7 @@ def _build(one: Export, out: Path, force: bool, permissions: Permissions) -> Non
 
     from evomerge.cli.written import say
     from evomerge.merging.built import build_into
-    from evomerge.merging.registered_methods import register_methods
 
-    register_methods(one.packages, permissions)
     content = one.content
     with Console(stderr=True).status(Text(f"{one.recipe.program} builds {one_name(out)}")):
         build_into(

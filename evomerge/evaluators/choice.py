@@ -135,4 +135,4 @@ def _options(row: QuestionRow) -> dict[str, str]:
     is_right = isinstance(given, dict) and all(isinstance(text, str) for text in given.values())
     if not is_right or len(given) < 2 or not all(given):
         raise row.wrong('has no choices, expected {"A": text, "B": text, ...}')
-    return dict(given)
+    return {row.whole(key): row.whole(text) for key, text in given.items()}

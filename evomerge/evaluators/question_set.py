@@ -50,11 +50,19 @@ class QuestionRow:
         own = self.content.get(key) if isinstance(self.content, dict) else None
         if not isinstance(own, str) or not own.strip():
             raise self.wrong(f"has no text under {key!r}")
+        return self.whole(own)
+
+    def whole(self, text: str) -> str:
+        """A text of the row, which can be written.
+
+        Raises:
+            GenomeError: it cannot.
+        """
         try:
-            own.encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise self.wrong("holds half of a character") from error
-        return own
+        return text
 
     def wrong(self, what: str) -> GenomeError:
         """What is wrong with it."""
@@ -106,5 +114,5 @@ def question_set(settings: QuestionSetSettings) -> QuestionSet:
     return QuestionSet(
         str(content.get("dataset") or name),
         tuple(QuestionRow(f"{settings.split}[{i}]", row, file) for i, row in enumerate(rows)),
-        before if isinstance(before, str) else "",
+        QuestionRow("icl_prompt", content, file).whole(before) if isinstance(before, str) else "",
     )

@@ -7,15 +7,20 @@ Swarms, which finds more, rightly or not: ``A`` in ``Actually``, ``5`` in ``15``
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
 
-_MARK = re.compile(r"(?:\b(?:answer|option|choice)\s*(?:is|:)|####|\\boxed\{)", re.IGNORECASE)
-# Letters of a script without blanks may stand beside a number, those of English may not.
-_NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.])[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![A-Za-z0-9_])"
+_MARK = re.compile(
+    r"(?:(?<!other )(?<!second )(?<!next )(?<!wrong )(?<!incorrect )"  # these are not the answer
+    r"\b(?:answer|option|choice)\s*(?:is\b|:)|####|\\boxed\{)",
+    re.IGNORECASE,
 )
+# Letters of a script without blanks may stand beside a number, those of English may not.
+_PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
+_NUMBER = re.compile(rf"(?<![A-Za-z0-9_./])[-+]?{_PLAIN}(?: ?/ ?{_PLAIN})?(?![A-Za-z0-9_]|/[0-9])")
+_SUM = re.compile(r"(?:[-+*/\u00d7\u00f7^().,$%0-9xX ]*=)+")  # 3 + 4 = 7 up to what comes out
 _WORDS = ("A", "I")  # keys that begin sentences
 _EDGES = " \t\r\n*_`\"'()[]{}<>.:;,!?$-\u2013\u2014"
 _ENDS = 5  # characters at either end of a reply where loose reading looks for a key
@@ -43,8 +48,7 @@ def chosen_option(reply: str, options: Mapping[str, str]) -> str | None:
         if said.startswith(key) and (
             not rest.strip()
             or rest[0] in "\n.):]},;*_`\"'>"
-            or (rest[0] == " " and key not in _WORDS)
-            or _folded(rest).startswith(_folded(text))
+            or (rest[0] == " " and (key not in _WORDS or _begins_with(rest, text)))
         ):
             return key
     fitting = [key for key, text in options.items() if _begins_with(said, text)]
@@ -64,8 +68,9 @@ def loosely_chosen_option(reply: str, options: Mapping[str, str]) -> str | None:
 def says_exactly(reply: str, answer: str) -> bool:
     """Whether a reply gives an answer.
 
-    A number is the first one after ``the answer is``, or the last one of the reply. A text stands
-    there, or the reply begins with it; case and punctuation around it aside.
+    A number is the first one after ``the answer is``, what comes out where that is a sum, or the
+    last one of the reply; a fraction is one number. A text stands there, or the reply begins with
+    it; case and punctuation around it aside.
 
     Args:
         reply: What was written.
@@ -76,10 +81,14 @@ def says_exactly(reply: str, answer: str) -> bool:
     wanted = _number(answer)
     if wanted is None:
         return _begins_with(said, answer)
-    found = [_number(one[0]) for one in _NUMBER.finditer(said)]
+    found = list(_NUMBER.finditer(said))
     if not found:
         return False
-    return (found[-1] if said is reply else found[0]) == wanted
+    if said is reply:
+        return _number(found[-1][0]) == wanted
+    result = _SUM.match(said, found[0].start())
+    after = found[0] if result is None else _NUMBER.search(said, result.end())
+    return _number((after or found[0])[0]) == wanted
 
 
 def says_loosely(reply: str, answer: str, last_words: int | None) -> bool:
@@ -91,7 +100,13 @@ def says_loosely(reply: str, answer: str, last_words: int | None) -> bool:
 def _number(text: str) -> float | None:
     """A text that is nothing but a number."""
     bare = text.strip().strip("$%").rstrip(".").strip()
-    return float(bare.replace(",", "")) if _NUMBER.fullmatch(bare) else None
+    if not _NUMBER.fullmatch(bare):
+        return None
+    above, _, below = bare.replace(",", "").partition("/")
+    try:
+        return float(above) / float(below or 1)
+    except ZeroDivisionError:
+        return math.nan
 
 
 def _begins_with(said: str, text: str) -> bool:

@@ -30,11 +30,12 @@ from evomerge.evaluators.question_set import QuestionSetSettings, question_set
 from evomerge.evaluators.reward_model import Reward, reward_model
 from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.errors import EvomergeError
-from evomerge.foundations.findings import Finding, error
+from evomerge.foundations.findings import Finding, error, warning
 from evomerge.genome.block import Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import Task
+from evomerge.inference.base import LENGTHS
 
 _CLASSIFIES = "ForSequenceClassification"
 
@@ -124,7 +125,8 @@ class Rewarded(AskingKind[str]):
         values = {"reward": reward.value, "tokens": float(reward.n_tokens)}
         if self._is_scaled:
             values["score"] = self._score(reward)
-        shown = f"{said} (reward {reward.value:.3g}, {reward.n_tokens} tokens)"
+        tokens = f"{reward.n_tokens} tokens{'' if reward.is_whole else ', not all of them read'}"
+        shown = f"{said} (reward {reward.value:.3g}, {tokens})"
         return Judgement(values, said, Shown(item.content, shown))
 
     def stands_on(self) -> list[object]:
@@ -163,6 +165,15 @@ class Rewarded(AskingKind[str]):
                 "Name a reward model with a single label.",
             )
         yield from self._judge.findings("model")
+        lengths = (facts.text_config.get(name) for name in LENGTHS)
+        most = next((one for one in lengths if isinstance(one, int)), None)
+        if most is not None and most <= self.max_new_tokens:
+            yield warning(
+                f"{facts.name} reads at most {most} tokens, prompt and reply together, and replies "
+                f"may have {self.max_new_tokens}: their ends are not judged",
+                "max_tokens",
+                "Lower max_tokens, or name a model that reads more.",
+            )
 
     def _score(self, reward: Reward) -> float:
         """The reward on its scale, with the length of the reply where that counts."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TOKENS_OF_A_PASS = {"cpu": 2048}
 TOKENS_ELSEWHERE = 16384
+_SHOWN = 40  # characters of a prompt
 # Whatever torch and transformers raise on a model that they cannot load.
 _FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -34,10 +35,12 @@ class Reward:
     Attributes:
         value: Its number.
         n_tokens: Of the reply, as its tokenizer counts them.
+        is_whole: Whether it read all of it; else the end did not fit.
     """
 
     value: float
     n_tokens: int
+    is_whole: bool = True
 
 
 class RewardModel(Outsider):
@@ -55,20 +58,55 @@ class RewardModel(Outsider):
     def answers(self, asked: Sequence[tuple[str, str]], deadline: Deadline) -> Sequence[Reward]:
         """See :meth:`Outsider.answers`; prompt and reply each.
 
+        Of replies that do not fit after their prompts, the ends are not read.
+
         Raises:
-            RunError: it cannot be loaded.
+            RunError: it cannot be loaded, or a prompt does not fit.
             EvaluationError: it has no number for a reply, or memory does not hold one row.
         """
+        from evomerge.inference.base import context_length
+
         model, tokenizer = self._opened()
-        rows = [_row(tokenizer, *pair) for pair in asked]
+        # Tables of positions may be longer than what there is to read.
+        most = min(context_length(model.config, tokenizer), tokenizer.model_max_length)
+        fitted = [self._fitted(tokenizer, pair, most) for pair in asked]
+        rows = [row for row, _ in fitted]
         values: dict[int, float] = {}
         for places in self._batches(rows):
             deadline.check()
             values |= zip(places, self._values(model, [rows[i] for i in places]), strict=True)
         return [
-            Reward(values[place], len(tokenizer(reply)["input_ids"]))
+            Reward(values[place], len(tokenizer(reply)["input_ids"]), fitted[place][1])
             for place, (_, reply) in enumerate(asked)
         ]
+
+    def _fitted(
+        self, tokenizer: PreTrainedTokenizerBase, pair: tuple[str, str], most: int
+    ) -> tuple[dict[str, list[int]], bool]:
+        """What is read for a pair, and whether that is all of it.
+
+        Raises:
+            RunError: the prompt alone is longer than what it reads.
+        """
+        prompt, reply = pair
+        row = _row(tokenizer, prompt, reply)
+        n_over = len(row["input_ids"]) - most
+        if n_over <= 0:
+            return row, True
+        ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
+        n_kept = len(ids)
+        while n_over > 0 and n_kept > 0:
+            n_kept = max(n_kept - n_over, 0)
+            row = _row(tokenizer, prompt, str(tokenizer.decode(ids[:n_kept])))
+            n_over = len(row["input_ids"]) - most
+        if n_over > 0:
+            begun = prompt if len(prompt) <= _SHOWN else f"{prompt[:_SHOWN]}..."
+            raise RunError(
+                f"the reward model reads {most} tokens, and the prompt {begun!r} has {n_over} more",
+                where=self._place.path,
+                fix="Shorten the prompt, or name a model that reads more.",
+            )
+        return row, False
 
     def _opened(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None:
@@ -93,7 +131,7 @@ class RewardModel(Outsider):
 
         try:
             return _passed(model, rows)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, IndexError) as error:
             if not is_shortage(error) or len(rows) == 1:
                 raise EvaluationError(f"the reward model failed: {why(error)}") from error
             give_back(error)

@@ -30,7 +30,8 @@ PlacedRow = tuple[
     Sequence[int], int
 ]  # tokens, and how many are before the first place that is read
 DEFAULT_CONTEXT = 2048  # of a model that does not say how much it reads
-_LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
+# Of a configuration: tokens that the model reads at most.
+LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
 _ENDLESS = int(1e30)  # what transformers writes where a tokenizer knows no longest text
 
 
@@ -267,7 +268,7 @@ class Engine(ABC):
 def context_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a model reads at most: of its configuration, else of its tokenizer."""
     own = getattr(config, "text_config", None) or config
-    for name in _LENGTHS:
+    for name in LENGTHS:
         if getattr(own, name, None) is not None:
             return int(getattr(own, name))
     longest = getattr(tokenizer, "model_max_length", None)

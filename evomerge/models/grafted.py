@@ -44,11 +44,24 @@ def grafts(text: ModelFacts, whole: ModelFacts) -> Mapping[str, str]:
 
 
 def other_settings(text: ModelFacts, whole: ModelFacts) -> Iterator[str]:
-    """Settings of the text model that its weights meet with another value in the one that sees."""
+    """What the weights of the text model meet in the one that sees that is not as they know it."""
+    kind, other = (one.text_config.get("model_type") for one in (text, whole))
+    if isinstance(kind, str) and isinstance(other, str) and not _is_kin(kind, other):
+        yield (
+            f"model_type of {text.name} is {kind!r}, of the language part of {whole.name} {other!r}"
+        )
+    tokens = [one.tokenizer and one.tokenizer.digest for one in (text, whole)]
+    if None not in tokens and tokens[0] != tokens[1]:
+        yield f"the tokenizer of {text.name} is another than that of {whole.name}, which is kept"
     for key in _HEEDED:
         got, expected = (_setting(model.text_config, key) for model in (text, whole))
         if None not in (got, expected) and got != expected:
             yield f"{key} of {text.name} is {got!r}, {whole.name} has {expected!r}"
+
+
+def _is_kin(text: str, whole: str) -> bool:
+    """Whether types are one model; the part of one that sees may have its name: qwen3_vl_text."""
+    return whole.startswith(text.removesuffix("_text"))
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:

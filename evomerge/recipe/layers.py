@@ -63,7 +63,10 @@ def groups_of(config: Mapping[str, Any], n_layers: int) -> list[LayerGroup]:
         modules = config["modules"]
         if len(modules) > 1:
             named = ", ".join(map(str, modules))
-            raise _refusal(f"it merges {len(modules)} modules ({named}): only one can be searched")
+            raise _refusal(
+                f"it merges {len(modules)} modules ({named}), and one alone is opened: what is "
+                "searched of several is written under genome.modules"
+            )
         part = next(iter(modules.values()))
         scopes.insert(0, part)
     if not part.get("slices"):

@@ -346,7 +346,8 @@ REFUSED = {
             "modules": {"text": {"models": [entry(M1)]}, "vision": {"models": [entry(M1)]}},
             "merge_method": "passthrough",
         },
-        "it merges 2 modules (text, vision): only one can be searched",
+        "it merges 2 modules (text, vision), and one alone is opened: what is searched of several "
+        "is written under genome.modules. Name it as optimizer.seed_from",
     ),
     "a part of the layers": (
         {

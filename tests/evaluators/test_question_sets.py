@@ -101,11 +101,23 @@ OPTIONS = {"A": "By ensuring power", "B": "An old dog", "C": "An old dog barks",
         ("Certainly none of these", None, "C"),
         ("I do not know", None, None),
         ("", None, None),
+        ("B) An old dog. The other choice is: By ensuring power", "B", "A"),
+        ("B. My second choice is A", "B", "B"),
+        ("C. The answer isn't D", "C", "C"),
     ],
 )
 def test_a_letter_counts_where_a_person_would_read_it_and_loosely_anywhere(reply, strict, loose):
     assert chosen_option(reply, OPTIONS) == strict
     assert loosely_chosen_option(reply, OPTIONS) == loose
+
+
+def test_a_key_is_no_piece_of_a_word_even_where_its_option_is_empty_or_goes_on_with_it():
+    options = {"A": "n old dog", "B": "", "C": "cat"}
+    assert chosen_option("An old dog", options) is None
+    assert chosen_option("Bears are there", options) is None
+    assert chosen_option("A n old dog", options) == "A"
+    assert chosen_option("B", options) == "B"
+    assert chosen_option("A catalogue", {"A": "cat", "B": "dog"}) is None
 
 
 @pytest.mark.parametrize(
@@ -118,6 +130,16 @@ def test_a_letter_counts_where_a_person_would_read_it_and_loosely_anywhere(reply
         ("15", "5", False, True),
         ("none", "5", False, False),
         ("5th", "5", False, True),
+        ("Answer: 3 + 4 = 7", "7", True, True),
+        ("Answer: 3 + 4 = 7", "3", False, True),
+        ("The answer is 7, for x = 3", "7", True, True),
+        ("#### 10 x 2 = $20 = 20 dollars", "20", True, True),
+        ("1/2", "2", False, True),
+        ("1 / 2", "2", False, True),
+        ("The answer is 1/2.", "1/2", True, True),
+        ("It is 6 / 12 of all", "1/2", True, False),
+        ("It was 9/11/2001", "2001", False, True),
+        ("1/0", "0", False, True),
         ("りんごは18個です", "18", True, True),
         ("\uff11\uff18 個", "18", True, False),
         ("Yes, there is a path", "Yes", True, True),
@@ -190,6 +212,18 @@ def test_rows_may_stand_one_per_line():
             "dev[0] of 'set.json' has no choices, expected",
         ),
         ({"dev": [{**ROW, "answer": "\ud800"}]}, "dev[0] of 'set.json' holds half of a character"),
+        (
+            {"dev": [{**ROW, "choices": {"A": "a", "B": "b\ud800"}}]},
+            "dev[0] of 'set.json' holds half of a character",
+        ),
+        (
+            {"dev": [{**ROW, "choices": {"\udc00": "a", "B": "b"}}]},
+            "dev[0] of 'set.json' holds half of a character",
+        ),
+        (
+            {"dev": [ROW], "icl_prompt": "\ud800"},
+            "icl_prompt of 'set.json' holds half of a character",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_row(content, sentence):

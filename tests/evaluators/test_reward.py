@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from evomerge.evaluators.asking.asked import AskOther, AskText
 from evomerge.evaluators.asking.asking_kind import Around
@@ -16,13 +16,13 @@ from evomerge.evaluators.reward import Rewarded
 from evomerge.evaluators.reward_model import Reward, RewardModel
 from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import RunError, TrialTimeoutError
+from evomerge.foundations.errors import EvaluationError, RunError, TrialTimeoutError
 from evomerge.foundations.findings import Severity
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from tests.evaluators.tiny_tasks import CHAT_TEMPLATE
-from tests.tiny_models import tiny_model, tiny_reward_model
+from tests.tiny_models import tiny_model, tiny_reward_model, tiny_tokenizer
 
 PAIRS = [("the quick", "brown fox"), ("a", ""), ("pack my box", "with five dozen jugs " * 9)]
 
@@ -74,6 +74,50 @@ def test_replies_are_read_together_as_each_is_alone(tmp_path, pad, template):
     assert [one.value for one in found] == pytest.approx(alone(folder, PAIRS, pad), rel=1e-4)
     assert len({round(one.value, 4) for one in found}) == len(PAIRS)
     assert found[2].n_tokens > found[0].n_tokens > found[1].n_tokens
+
+
+def bert(folder, positions=24):
+    """A reward model that has so many positions and no more, as encoders do."""
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    tokenizer = tiny_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        num_attention_heads=2,
+        num_labels=1,
+        pad_token_id=3,
+        max_position_embeddings=positions,
+        **size,
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("template", [None, CHAT_TEMPLATE])
+def test_of_a_reply_that_does_not_fit_the_end_is_not_read_and_that_is_told(tmp_path, template):
+    folder, reply = bert(tmp_path / "bert", 40), "with five dozen jugs "
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    model = RewardModel(SideModel(ModelName(path=str(folder))))
+    pairs = [("pack", "my box"), ("pack", reply * 9), ("pack", reply * 20)]
+    short, cut, longer = model.answers(pairs, Deadline())
+    assert (short.is_whole, cut.is_whole, longer.is_whole) == (True, False, False)
+    assert cut.value == longer.value  # their beginnings are the same
+    assert longer.n_tokens > cut.n_tokens > 40
+    with pytest.raises(RunError, match=r"reads 40 tokens, and the prompt 'with five .* more"):
+        model.answers([(reply * 20, "")], Deadline())
+    (finding,) = made(folder).findings()
+    assert finding.severity is Severity.WARNING
+    assert "reads at most 40 tokens, prompt and reply together, and replies may" in str(finding)
+    assert not [*made(folder, max_tokens=39).findings()]
+
+
+def test_a_pass_that_goes_beyond_the_positions_fails_the_trial_and_no_more(tmp_path):
+    model = RewardModel(SideModel(ModelName(path=str(bert(tmp_path / "bert")))))
+    model._opened()[0].config.max_position_embeddings = 10_000  # as a wrong config.json has it
+    with pytest.raises(EvaluationError, match="the reward model failed"):
+        model.answers([("a", "with five dozen jugs " * 20)], Deadline())
 
 
 def test_passes_are_halved_where_memory_runs_out_and_the_deadline_is_looked_at(folder, monkeypatch):

@@ -15,7 +15,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merging.graft import write_graft
 from evomerge.models.grafted import other_settings
 from evomerge.models.inspect import read_model
-from tests.preflight.variants import check, lines
+from tests.preflight.variants import check, config, lines, token
 from tests.tiny_models import tiny_model
 from tests.tiny_vision_models import N_LAYERS, PROCESSOR, tiny_vision_model
 
@@ -109,6 +109,15 @@ def test_settings_that_the_weights_do_not_know_are_told(tmp_path: Path) -> None:
     (line,) = other_settings(facts(text), facts(whole))
     assert line.startswith("rms_norm_eps of ")
     assert "is 1e-06" in line
+
+
+def test_another_tokenizer_and_another_kind_of_model_are_told(tmp_path: Path) -> None:
+    text, whole = pair(tmp_path, "llava")
+    config(model_type="mistral")(text)
+    token(95, "<another>")(text)
+    kind, tokens = other_settings(facts(text), facts(whole))
+    assert kind == f"model_type of {text} is 'mistral', of the language part of {whole} 'llama'"
+    assert tokens == f"the tokenizer of {text} is another than that of {whole}, which is kept"
 
 
 def test_the_other_way_round_is_told(tmp_path: Path) -> None:

@@ -295,6 +295,9 @@ def test_a_run_remembers_the_package_and_its_recipe_says_how_to_build(package, w
     assert any("my_merge is no method of mergekit: my_methods registers it" in one for one in lines)
     (command,) = [one for one in lines if "python -c 'import my_methods; " in one]
     assert command.startswith("#   python -c ")
+    written = ("-o", "none.yml", "--build", "built")
+    assert "Add --allow-code" in said("export", "out", "--trial", "2", *written, exit_code=2)
+    assert not (workplace / "none.yml").exists()
     assert "Add --allow-code" in said("run", "genome.yml", "--run-dir", "out", exit_code=2)
     assert "Add --allow-code" in said("verify", "out", "--trial", "2", exit_code=2)
     best |= {"recipe": yaml.safe_load((workplace / "recipe.yml").read_text())}
