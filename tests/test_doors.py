@@ -28,6 +28,7 @@ ALLOWED = {
     "run/ledger/store.py: os.open": "the ledger, for appending",
     "run/ledger/belongings.py: os.open": "folders of the run, and the regular files in them",
     "run/ledger/belongings.py: os.listdir": "names in those folders",
+    "evaluators/judge/kept_judgments.py: os.open": "a new file of this process, for appending",
     "foundations/scratch.py: glob": "roots of this program in the system's temporary folder",
     "foundations/creating.py: os.open": "creates a file that is not there",
     "foundations/files.py: glob": "removes what this process alone wrote",

@@ -39,6 +39,7 @@ COMMANDS = {
     "list": "evomerge.cli.listing:list_names",
     "schema": "evomerge.cli.schema_command:schema",
     "doctor": "evomerge.cli.doctor:doctor",
+    "slurm": "evomerge.cli.slurm_command:slurm",
 }
 
 

@@ -15,6 +15,7 @@ from evomerge.cli.arguments import (
     permission_options,
     set_option,
 )
+from evomerge.cli.evolve_options import EvolveOptions, evolve_options
 from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.cli.written import say
@@ -60,6 +61,7 @@ _STOPPING = "stopping when {} is finished; Ctrl-C again leaves now"
 )
 @set_option
 @permission_options
+@evolve_options
 @json_option
 def run(
     genome: Path,
@@ -68,12 +70,16 @@ def run(
     strict: bool,
     overrides: tuple[str, ...],
     permissions: Permissions,
+    evolve: EvolveOptions,
     as_json: bool,
 ) -> None:
     """Searches for the best merge; a run that was stopped is continued."""
     from evomerge.compiler.genome_file import read_genomes
 
-    file = read_genomes(genome, overrides)
+    file = read_genomes(genome, (*evolve.overrides, *overrides))
+    for line in evolve.notes:
+        say(line)
+    run_dir = run_dir or evolve.storage_path
     folder = run_dir or default_run_dir(genome, file.genome)
     key = "--fork" if fork else "--run-dir" if run_dir else "run_dir"
     _refuse_folder(fork or folder, key, file.source)

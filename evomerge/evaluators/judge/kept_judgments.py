@@ -14,12 +14,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evomerge.evaluators import KEEPS
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.files import writing
 from evomerge.foundations.reading import is_folder, listed, opened
 
-FOLDER = "judgments"  # of a run folder
+FOLDER = KEEPS["judge"]  # of a run folder
 _LONGEST = 1 << 24  # bytes of a line
 
 
@@ -110,7 +111,7 @@ class KeptJudgments:
         with writing(path):
             if self._handle is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
                 self._handle = os.open(path, flags, 0o644)
             size = os.fstat(self._handle).st_size
             try:
