@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evomerge.evaluators import KEEPS
 from evomerge.foundations.errors import LostFileError
 from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, Outcome, TrialState
 from evomerge.nouns.events import TrialStarted
@@ -164,6 +165,10 @@ def test_documents_go_along_and_those_of_the_last_trial_are_never_lost(tmp_path,
     ledger.record_trial(scored(0))
     (ledger.folder.optimizer / "deep").mkdir(parents=True)
     (ledger.folder.optimizer / "deep" / "reply.json").write_text("{}")
+    kept = [folder / "deep" / "said" for folder in ledger.folder.paid]
+    for file in kept:
+        file.parent.mkdir(parents=True)
+        file.write_text("paid for")
     ledger.record_trial(scored(1))
     PULLS[pull](ledger.folder)
     with pytest.raises(LostFileError) as caught:
@@ -175,12 +180,14 @@ def test_documents_go_along_and_those_of_the_last_trial_are_never_lost(tmp_path,
     assert found.documents(2) == scored(2).outcome.evaluation.documents
     is_kept = (found.folder.optimizer / "deep" / "reply.json").is_file()
     assert is_kept == (pull != "the run folder is deleted")
+    places = [found.folder.path / file.relative_to(ledger.folder.path) for file in kept]
+    assert [file.is_file() for file in places] == [is_kept] * len(KEEPS)
     found.close()
     said = str(caught.value)
     assert ("; nothing is lost" in said) == (left == {0, 1, 2})
     named = "; the documents of trial-00000-tasks, trial-00001-tasks"
     assert (named in said) == (left == {2})
-    assert ("and what the optimizer kept are gone" in said) == (not is_kept)
+    assert ("and what the optimizer kept and what tasks of 'judge' kept" in said) == (not is_kept)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,17 @@ from safetensors.torch import load_file
 
 from evomerge.cli.main import main
 from evomerge.compiler.file_mistakes import genome_of
+from evomerge.evaluators import KEEPS
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.isolation import CODE_EVAL, inside_lm_eval
-from evomerge.foundations.errors import GenomeError, LedgerError, MergeError, ModelError, Problem
+from evomerge.foundations.errors import (
+    GenomeError,
+    LedgerError,
+    MergeError,
+    ModelError,
+    OccupiedError,
+    Problem,
+)
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome, read_source
@@ -39,7 +47,7 @@ from evomerge.report.exporting import Export, exports
 from evomerge.report.page import report_html
 from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.history import Ledger
-from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.run_folder import RunFolder, refuse_of_run
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import _template, evomerge, workplace  # noqa: F401  # fixtures
 from tests.evaluators.tiny_tasks import write_tasks
@@ -217,6 +225,16 @@ def test_nothing_is_written_through_a_link_in_a_run_folder(run, tmp_path, name):
 def test_a_link_among_the_documents_is_seen_too(run, tmp_path):
     (run / "documents" / "trial-00000-tasks.jsonl.gz").unlink(missing_ok=True)
     (run / "documents" / "trial-00000-tasks.jsonl.gz").symlink_to(tmp_path / "target")
+    with pytest.raises(LedgerError, match="is a symbolic link"):
+        Ledger.open(RunFolder(run))
+
+
+@pytest.mark.parametrize("folder", KEEPS.values())
+def test_a_link_among_what_tasks_keep_is_seen_and_nobody_writes_there(run, tmp_path, folder):
+    (run / folder / "deep").mkdir(parents=True)
+    with pytest.raises(OccupiedError, match="belongs to a run"):
+        refuse_of_run(run / folder / "deep" / "kept")
+    (run / folder / "deep" / "kept").symlink_to(tmp_path / "target")
     with pytest.raises(LedgerError, match="is a symbolic link"):
         Ledger.open(RunFolder(run))
 

@@ -11,6 +11,7 @@ from evomerge.checks.gate_room import gate_needs
 from evomerge.checks.need import Need
 from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
+from evomerge.evaluators.base import shared_room
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
@@ -140,7 +141,7 @@ def _judges(context: CheckContext) -> Iterator[Need]:
     """What judges of any split hold beside the model, in each worker."""
     workers = n_sharing(context.genome)
     each = "" if workers == 1 else f", {workers} workers"
-    held = {what: n for one in context.evaluators.values() for what, n in one.room().items()}
+    held = shared_room(one.room() for one in context.evaluators.values())
     for what, n_bytes in held.items():
         yield Need(f"{what}{each}", workers * n_bytes)
 

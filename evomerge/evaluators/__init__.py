@@ -1,5 +1,7 @@
 """Who judges: the table of evaluators, by the key of a task. One file or folder, one line each."""
 
+from collections.abc import Mapping
+
 from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.foundations.registry import Registry
 
@@ -18,3 +20,6 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "reward": "evomerge.evaluators.reward:Rewarded",
     },
 )
+
+# Kind -> the folder of a run in which it keeps what was paid for; a run folder looks after it.
+KEEPS: Mapping[str, str] = {"judge": "judgments", "divergence": "teachers"}

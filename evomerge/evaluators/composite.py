@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
-from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.base import Evaluator, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
@@ -168,7 +168,7 @@ class Composite(Evaluator):
 
     def room(self) -> Mapping[str, int]:
         """See :meth:`Evaluator.room`."""
-        return {what: n for part in self.parts.values() for what, n in part.room().items()}
+        return shared_room(part.room() for part in self.parts.values())
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from evomerge.evaluators.teacher_logits import Teacher, TeacherLogits
 
 DIVERGENCE = "divergence"
+_BYTES_OF_A_LOGIT = 8  # its value, and which token it is of
 
 
 class DivergenceSettings(TaskSettings):
@@ -89,6 +90,7 @@ class Divergence(AskingKind[tuple[str, str]]):
     """``divergence: {teachers: {org/math: math.jsonl}}``: lower is better; 0 says the same."""
 
     Settings = DivergenceSettings
+    hears_all = True
     measures: tuple[Measure, ...] = (
         Measure(DIVERGENCE, False, low=0.0, what="T² KL from teacher to model, nats per place"),
     )
@@ -102,6 +104,7 @@ class Divergence(AskingKind[tuple[str, str]]):
             )
             for name in own.teachers
         }
+        self._n_places = 0  # at most, of the texts that are read
         apart = (Measure(_of(name), False, low=0.0) for name in own.teachers)
         self.measures = (*type(self).measures, *(apart if len(own.teachers) > 1 else ()))
 
@@ -122,9 +125,12 @@ class Divergence(AskingKind[tuple[str, str]]):
                 problems += (Problem(p.what, f"teachers.{name}", p.fix) for p in error.problems)
         if problems:
             raise GenomeError.of(problems)
-        for several in zip_longest(*found):
-            for one in filter(None, several):
-                yield Item(one, one[1], list(one))
+        order = [one for several in zip_longest(*found) for one in several if one is not None]
+        # A token is a byte at least.
+        lengths = (len(text.encode(errors="replace")) for _, text in order[: self.task.limit])
+        self._n_places = sum(min(length + 1, self.settings.max_tokens) for length in lengths)
+        for one in order:
+            yield Item(one, one[1], list(one))
 
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""
@@ -147,9 +153,11 @@ class Divergence(AskingKind[tuple[str, str]]):
             yield from place.findings(f"teachers.{name}")
 
     def room(self) -> Mapping[str, int]:
-        """See :meth:`AskingKind.room`; one teacher at a time."""
+        """See :meth:`AskingKind.room`; one teacher at a time, and what all of them say."""
         largest = max(place.n_bytes for place in self._places.values())
-        return {"the largest teacher": largest} if largest else {}
+        kept = self._n_places * self.settings.top_k * _BYTES_OF_A_LOGIT
+        held = {"the largest teacher": largest, f"what teachers say in {self.task.name}": kept}
+        return {what: n_bytes for what, n_bytes in held.items() if n_bytes}
 
     def keep_in(self, run_dir: Path | None) -> None:
         """See :meth:`AskingKind.keep_in`."""

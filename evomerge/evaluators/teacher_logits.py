@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from evomerge.evaluators import KEEPS
 from evomerge.evaluators.asking.asked import Outsider
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.evaluators.side_model import SideModel, loaded_writer
@@ -26,7 +27,7 @@ from evomerge.inference.base import context_length
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FOLDER = "teachers"  # of a run folder
+FOLDER = KEEPS["divergence"]  # of a run folder
 _MOST_BYTES = 1 << 34  # of a file
 
 
@@ -78,10 +79,13 @@ class Teacher(Outsider):
     def keep_in(self, run_dir: Path | None) -> None:
         """Finds what was kept in a run folder, and keeps there what is new."""
         self._folder = None if run_dir is None else run_dir / FOLDER / self._key
+        there: dict[str, TeacherLogits] = {}
         if self._folder is not None and is_folder(self._folder):
             for file in listed(self._folder):
                 if file.suffix == ".safetensors":
-                    self._known |= _kept(read_bytes(file, _MOST_BYTES, follow=False))
+                    there |= _kept(read_bytes(file, _MOST_BYTES, follow=False))
+        self._keep({key: one for key, one in self._known.items() if key not in there})
+        self._known = there | self._known
 
     def answers(self, asked: Sequence[TaughtText], deadline: Deadline) -> Sequence[TeacherLogits]:
         """See :meth:`Outsider.answers`.
@@ -92,12 +96,16 @@ class Teacher(Outsider):
         missing = {one.key: one for one in asked if one.key not in self._known}
         if missing:
             said = self._said(missing, deadline)
-            if self._folder is not None:
-                tensors = {f"{key}.values": one.values for key, one in said.items()}
-                tensors |= {f"{key}.tokens": one.tokens for key, one in said.items()}
-                write_atomic(self._folder / f"{digest([*said])}.safetensors", save(tensors))
+            self._keep(said)
             self._known |= said
         return [self._known[one.key] for one in asked]
+
+    def _keep(self, said: Mapping[str, TeacherLogits]) -> None:
+        """Writes what is new into the run folder, where there is one."""
+        if self._folder is not None and said:
+            tensors = {f"{key}.values": one.values for key, one in said.items()}
+            tensors |= {f"{key}.tokens": one.tokens for key, one in said.items()}
+            write_atomic(self._folder / f"{digest([*said])}.safetensors", save(tensors))
 
     def _said(
         self, missing: Mapping[str, TaughtText], deadline: Deadline

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evomerge.evaluators import KEEPS
 from evomerge.evaluators.judge.judge_measures import COST, TOKENS
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
-from evomerge.evaluators.judge.kept_judgments import KeptJudgments
+from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments
 from evomerge.foundations.counted import counted
-from evomerge.nouns.evaluation import MetricKey
+from evomerge.foundations.errors import LedgerError
+from evomerge.genome.task_blocks import Task
+from evomerge.genome.words import SPLITS, Split
+from evomerge.nouns.evaluation import MetricKey, Outcome
 from evomerge.nouns.section import Section
 from evomerge.run.recorded_run import RecordedRun
 
@@ -26,33 +30,51 @@ def judgments_section(run: RecordedRun) -> Section | None:
     if not trials:
         return None
     asked = _asked(run)
-    names = dict.fromkeys(one["task"] for one in trials)
+    names = dict.fromkeys((one["split"], one["task"]) for one in trials)
     return Section(
         "judgments",
         "judges: what their judgments took, over all trials",
         ("task", "trials", "verdicts missing", "prompt tokens", "completion tokens", "cost"),
-        tuple(_row(name, [one for one in trials if one["task"] == name]) for name in names),
-        (_sentence(asked),),
+        tuple(
+            _row(name if split == "tasks" else f"{name} ({split})", own)
+            for split, name in names
+            if (own := [one for one in trials if (one["split"], one["task"]) == (split, name)])
+        ),
+        (asked["unread"] or _sentence(asked),),
         {"asked": asked, "trials": trials},
     )
 
 
 def _trials(run: RecordedRun) -> Iterator[dict[str, Any]]:
     """What the judgments of each trial took, those that were found again too."""
-    judged = {task.name for task in run.genome.tasks if task.kind == "judge"}
-    keys = [key for key in run.leaderboard.objective.keys if key.task in judged]
-    for trial in run.leaderboard.trials:
-        evaluation = trial.outcome.evaluation
-        metrics = {one.key: one for one in (evaluation.metrics if evaluation else ())}
-        for key in (key for key in keys if key in metrics):
-            taken = {name: metrics.get(MetricKey(key.task, name)) for name in _TAKEN}
-            n_documents = max((one.n for one in taken.values() if one), default=metrics[key].n)
-            yield {
-                "trial": trial.candidate.trial_id,
-                "task": key.task,
-                "n_missing": n_documents - metrics[key].n,
-                **{name: one and one.value * one.n for name, one in taken.items()},
-            }
+    for split in SPLITS:
+        judged = {task.name for task in _judged(run, split)}
+        for trial_id, outcome in _outcomes(run, split).items():
+            evaluation = outcome.evaluation
+            metrics = {one.key: one for one in (evaluation.metrics if evaluation else ())}
+            # An evaluation begins with the tasks' own metrics.
+            keys = [key for key in [*metrics][: len(run.genome.split(split))] if key.task in judged]
+            for key in keys:
+                taken = {name: metrics.get(MetricKey(key.task, name)) for name in _TAKEN}
+                n_documents = max((one.n for one in taken.values() if one), default=metrics[key].n)
+                yield {
+                    "trial": trial_id,
+                    "split": split,
+                    "task": key.task,
+                    "n_missing": n_documents - metrics[key].n,
+                    **{name: one and one.value * one.n for name, one in taken.items()},
+                }
+
+
+def _judged(run: RecordedRun, split: Split) -> list[Task]:
+    """The tasks of a split that judges judge."""
+    return [task for task in run.genome.split(split) if KEEPS.get(task.kind) == FOLDER]
+
+
+def _outcomes(run: RecordedRun, split: Split) -> Mapping[int, Outcome]:
+    if split != "tasks":
+        return run.ledger.final_outcomes(split)
+    return {trial.candidate.trial_id: trial.outcome for trial in run.leaderboard.trials}
 
 
 def _row(name: str, trials: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -71,13 +93,17 @@ def _row(name: str, trials: list[dict[str, Any]]) -> tuple[str, ...]:
 def _asked(run: RecordedRun) -> dict[str, Any]:
     """What was asked for in the whole run, and paid."""
     kept = KeptJudgments(run.ledger.folder.judgments)
-    kept.refresh()
+    try:
+        kept.refresh()
+    except LedgerError as error:
+        return {"unread": f"what was asked for in the run cannot be told: {error}"}
     remarks = kept.remarks
     read = sum(one.prompt_tokens for one in remarks)
     written = sum(one.completion_tokens for one in remarks)
-    judges = [JudgeSettings.model_validate(t.given) for t in run.genome.tasks if t.kind == "judge"]
-    costs = {one.price(read, written) for one in judges}
+    tasks = [task for split in SPLITS for task in _judged(run, split)]
+    costs = {JudgeSettings.model_validate(one.given).price(read, written) for one in tasks}
     return {
+        "unread": "",
         "n_judgments": len(remarks),
         "prompt_tokens": read,
         "completion_tokens": written,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators import teacher_logits
+from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.divergence import DivergenceSettings
 from evomerge.foundations.errors import RunError
@@ -139,3 +140,38 @@ def test_what_keeps_a_teacher_from_being_asked_is_told(tmp_path):
     assert any("tasks[0].divergence.teachers.empty" in one for one in found), found
     with pytest.raises(ValidationError, match=r"is an adapter on a model, expected a whole one"):
         DivergenceSettings.model_validate({"teachers": {"a+lora": "a.jsonl"}})
+
+
+def test_teachers_are_loaded_once_to_judge_a_built_model(live_model, model_folder, loads):
+    evaluator = made()
+    built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
+    documents, _ = evaluator.score_folder(built, lambda share: None)
+    assert sorted(loads) == ["a", "b"]
+    ours = [one.values["divergence,none"] for one in evaluator.evaluate(live_model).documents]
+    theirs = [one.values["divergence,none"] for one in documents]
+    assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_what_is_known_before_there_is_a_run_folder_is_kept_there(live_model, loads, tmp_path):
+    evaluator = made()
+    first = evaluator.evaluate(live_model)
+    evaluator.keep_in(tmp_path / "run")
+    teacher_logits.teacher.cache_clear()  # another process
+    again = made()
+    again.keep_in(tmp_path / "run")
+    assert (again.evaluate(live_model), len(loads)) == (first, 2)
+
+
+def test_the_memory_of_teachers_is_that_of_the_largest_and_of_all_they_say(tmp_path):
+    small = made(teachers={"a": "a.jsonl"}, top_k=4, max_tokens=3).room()
+    assert small["what teachers say in divergence"] == 2 * 3 * 4 * 8
+    tiny_model(tmp_path / "large", hidden_size=64)
+    given = [
+        {"divergence": {"teachers": {name: "a.jsonl"}, "name": name}} for name in ("large", "a")
+    ]
+    tasks = [Task.model_validate(one) for one in given]
+    both = evaluator_for(tasks, EvaluationBlock(), ENGINES["transformers"])
+    both.prepare()
+    (large,) = (one.room() for one in [made(teachers={"large": "a.jsonl"})])
+    assert both.room()["the largest teacher"] == large["the largest teacher"]
+    assert large["the largest teacher"] > small["the largest teacher"]

@@ -46,3 +46,28 @@ def test_what_judgments_took_and_what_is_missing_is_told(tmp_path):
     )
     assert section.data["asked"]["n_judgments"] == 2
     assert section.data["trials"][0]["prompt_tokens"] == 3000
+
+
+def test_judgments_of_all_splits_count(tmp_path):
+    run = judged(record_run(tmp_path / "run"), prompt_price=1, completion_price=10)
+    own = {"name": "sort_holdout", "questions": "q", "prompts": "p", "model": "m"}
+    task = Task.model_validate({"judge": own})
+    outcome = next(one for place, one in run.ledger.finals.items() if place[0] == "holdout")
+    rating = replace(outcome.evaluation.metrics[0], key=MetricKey("sort_holdout", "rating"), n=40)
+    tokens = Metric(MetricKey("sort_holdout", "prompt_tokens"), 10.0, None, 50, False)
+    object.__setattr__(outcome.evaluation, "metrics", (rating, tokens))
+    run = replace(run, genome=run.genome.model_copy(update={"holdout": [task]}))
+    section = judgments_section(run)
+    row = next(row for row in section.rows if row[0] == "sort_holdout (holdout)")
+    assert row[2:4] == ("10", "500")
+    assert section.data["asked"]["cost"] is None  # of two prices
+
+
+def test_damaged_judgments_are_told_and_the_rest_is(tmp_path):
+    run = judged(record_run(tmp_path / "run"))
+    folder = run.ledger.folder.judgments
+    folder.mkdir()
+    (folder / "1-a.jsonl").write_text("{\n")
+    section = judgments_section(run)
+    assert section.rows[0][0] == "sort_search"
+    assert "1-a.jsonl: holds a line that is no judgment" in section.notes[0]

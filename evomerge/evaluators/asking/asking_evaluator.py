@@ -18,7 +18,7 @@ from evomerge.evaluators.asking.judged_results import evaluation_of
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.asking.rounds import Hearing, hear
-from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.base import Evaluator, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
@@ -132,7 +132,7 @@ class AskingEvaluator(Evaluator):
 
     def room(self) -> Mapping[str, int]:
         """See :meth:`Evaluator.room`; what two tasks share once."""
-        return {what: n for kind in self._kinds for what, n in kind.room().items()}
+        return shared_room(kind.room() for kind in self._kinds)
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
@@ -159,9 +159,9 @@ class AskingEvaluator(Evaluator):
             report(0.0)
             for task, hearings in heard:
                 respondent.answer_for(task.name)
-                for hearing in hearings:
-                    hear([hearing], respondent, Deadline())
-                    n_done += 1
+                for several in [hearings] if task.kind.hears_all else [[one] for one in hearings]:
+                    hear(several, respondent, Deadline())
+                    n_done += len(several)
                     report(n_done / n_all)
         except EvomergeError:
             raise

@@ -132,6 +132,8 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
+        hears_all: Whether all its documents are heard together where they are judged one by one
+            elsewhere: somebody whom they ask takes long to begin.
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
     """
 
@@ -140,6 +142,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
     reads_beginnings: bool = False
     most_missing: float = 1.0
     is_verifiable: bool = True
+    hears_all: bool = False
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
     def __init__(self, task: Task, around: Around) -> None:

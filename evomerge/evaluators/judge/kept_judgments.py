@@ -14,12 +14,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evomerge.evaluators import KEEPS
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.files import writing
 from evomerge.foundations.reading import is_folder, listed, opened
 
-FOLDER = "judgments"  # of a run folder
+FOLDER = KEEPS["judge"]  # of a run folder
 _LONGEST = 1 << 24  # bytes of a line
 
 

@@ -13,11 +13,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from evomerge.evaluators.judge.kept_judgments import FOLDER as JUDGMENTS
+from evomerge.evaluators import KEEPS
 
 _AS_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _N_NAMED = 10
-_MAY_COME = {"optimizer": "the optimizer", JUDGMENTS: "judges"}
+_MAY_COME = {
+    "optimizer": "the optimizer",
+    **{folder: f"tasks of {kind!r}" for kind, folder in KEEPS.items()},
+}
 
 
 class Belongings:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evomerge.evaluators.judge.kept_judgments import FOLDER as JUDGMENTS
+from evomerge.evaluators import KEEPS
 from evomerge.foundations.errors import LedgerError, OccupiedError
 from evomerge.foundations.reading import (
     is_file,
@@ -64,7 +64,11 @@ class RunFolder:
     @property
     def written(self) -> tuple[Path, ...]:
         """The folders that hold files of a run."""
-        return self.path, self.path / "documents", self.judgments, self.front, *self._kept()
+        kept = (self.optimizer, *self.paid)
+        inside = (Path(folder) for place in kept for folder, *_ in os.walk(place))
+        return tuple(
+            dict.fromkeys((self.path, self.path / "documents", self.front, *kept, *inside))
+        )
 
     @property
     def optimizer(self) -> Path:
@@ -74,10 +78,12 @@ class RunFolder:
     @property
     def judgments(self) -> Path:
         """What judges said that cost something."""
-        return self.path / JUDGMENTS
+        return self.path / KEEPS["judge"]
 
-    def _kept(self) -> tuple[Path, ...]:
-        return self.optimizer, *(Path(folder) for folder, *_ in os.walk(self.optimizer))
+    @property
+    def paid(self) -> tuple[Path, ...]:
+        """Where kinds of tasks keep what was paid for."""
+        return tuple(self.path / name for name in KEEPS.values())
 
     def refuse_special(self) -> None:
         """Looks for what is neither file nor folder: a link leads elsewhere, a FIFO never ends.
@@ -102,7 +108,7 @@ class RunFolder:
 
     def holds(self, folder: Path) -> bool:
         """Whether a folder is one in which this run keeps its files."""
-        kept = (self.path / "documents", self.judgments, self.front, self.optimizer)
+        kept = (self.path / "documents", self.front, self.optimizer, *self.paid)
         return folder in kept and is_there(self.ledger)
 
     def documents(self, trial_id: int, split: str) -> Path:
