@@ -128,6 +128,9 @@ def test_first_genomes_may_name_tasks_of_any_kind():
     mapping = "formula: {curve: bowl, phase: 0.5, name: 'a: b'}"
     assert _entry(mapping) == {"formula": {"curve": "bowl", "phase": 0.5, "name": "a: b"}}
     assert _task_entry(mapping) == f"{{{mapping}}}"
+    listed = "command: [sh, -c, 'echo 1']"
+    assert _entry(listed) == {"command": ["sh", "-c", "echo 1"]}
+    assert _task_entry(listed) == "{command: [sh, -c, echo 1]}"
     with pytest.raises(GenomeError):
         _entry("formula: {curve: bowl, curve: {}")
     assert _task_entry("formula:wave", 200).startswith("{formula: wave, limit: 200}")

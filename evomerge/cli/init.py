@@ -91,7 +91,7 @@ def init(
     refuse_occupied(file, force=force)
     try:
         with kept_log():
-            answers = _answers(yes=yes, **given)  # type: ignore[arg-type]  # click's options
+            answers = _answers(permissions, yes=yes, **given)  # type: ignore[arg-type]  # click's options
             say("checking models and tasks")
             if answers.seed_from:
                 answers = opened(answers, permissions, lambda finding: _tell([finding]))
@@ -117,6 +117,7 @@ def _tell(findings: Sequence[Finding]) -> None:
 
 
 def _answers(
+    permissions: Permissions,
     *,
     yes: bool,
     recipe: Path | None,
@@ -143,7 +144,7 @@ def _answers(
             models = models or _several("model to merge (Hub id or folder)", _model_problem, 1)
             if base is None:
                 base = _one("base they were fine-tuned from", _model_problem)
-        tasks, holdout = _asked_tasks(tasks, holdout, search_path)
+        tasks, holdout = _asked_tasks(tasks, holdout, search_path, permissions)
     method = _known_method(method or "", yes)
     if budget is None:
         budget = _BUDGET if yes else _asked_budget()
@@ -154,14 +155,17 @@ def _answers(
 
 
 def _asked_tasks(
-    tasks: tuple[str, ...], holdout: tuple[str, ...], search_path: tuple[str, ...]
+    tasks: tuple[str, ...],
+    holdout: tuple[str, ...],
+    search_path: tuple[str, ...],
+    permissions: Permissions,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Search and holdout tasks; an unknown one is answered with the nearest name."""
 
     def problem(name: str) -> str:
         from evomerge.compiler.starter import task_problems
 
-        return "\n".join(map(str, task_problems(name, search_path)))
+        return "\n".join(map(str, task_problems(name, search_path, permissions)))
 
     tasks = tuple(name for name in tasks if not _is_refused(name, problem))
     if not tasks:

@@ -136,12 +136,13 @@ def _limit(n_documents: Sequence[int]) -> int | None:
     return max(_LIMIT // len(n_documents), 1) if sum(n_documents) > _LIMIT else None
 
 
-def task_problems(name: str, search_path: Sequence[str]) -> list[Problem]:
+def task_problems(name: str, search_path: Sequence[str], permissions: Permissions) -> list[Problem]:
     """Why a task cannot be used: unknown, with the nearest name, or without its data.
 
     Args:
         name: As in ``Answers.tasks``.
         search_path: Folders with task YAML.
+        permissions: What the user allows tasks.
     """
     try:
         evaluator_for(
@@ -149,6 +150,7 @@ def task_problems(name: str, search_path: Sequence[str]) -> list[Problem]:
             EvaluationBlock(),
             ENGINES[EvaluationBlock().backend],
             search_path=search_path,
+            permissions=permissions,
         ).prepare()
     except (GenomeError, UnknownNameError) as why:
         return [Problem(p.what, name, p.fix) for p in why.problems]
@@ -158,7 +160,8 @@ def task_problems(name: str, search_path: Sequence[str]) -> list[Problem]:
 def _entry(text: str) -> dict[str, Any]:
     """A task of the genome: ``name/metric,filter``, or ``KIND: value`` of another kind.
 
-    A value in braces is a mapping of its settings. A file of a task keeps its slashes.
+    A value in braces is a mapping of its settings, one in brackets a list. A file of a task keeps
+    its slashes.
     """
     kind, colon, value = text.partition(":")
     if colon and kind in EVALUATORS:

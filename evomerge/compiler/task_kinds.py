@@ -36,13 +36,13 @@ def task_problems(source: YamlFile) -> list[Problem]:
 
 
 def given_in(text: str) -> Any:
-    """What stands under a kind's key, of a text: a mapping where it is in braces.
+    """What stands under a kind's key, of a text: a mapping in braces, a list in brackets.
 
     Raises:
-        GenomeError: what is in braces is no YAML.
+        GenomeError: what is in braces or brackets is no YAML.
     """
     text = text.strip()
-    if text.startswith("{") and text.endswith("}"):
+    if text[:1] + text[-1:] in ("{}", "[]"):
         return parse_yaml(f"given: {text}", text).data["given"]
     return text
 

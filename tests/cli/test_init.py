@@ -147,6 +147,17 @@ def test_an_unknown_task_is_answered_with_the_nearest_name(run):
     assert "unknown task 'tiny_choise'; did you mean 'tiny_choice'?" in done.output
 
 
+def test_own_code_is_taken_with_permission_and_told_without(run, place):
+    answers, options = "command: [sh, -c, 'echo 1']\n\n\n", (*MODELS, *BASE, "--budget", 20)
+    refused = run("my.yml", *options, answers=answers)
+    assert "Add --allow-code if you trust it" in refused.output
+    done = run("my.yml", *options, "--allow-code", answers=answers)
+    assert done.exit_code == 0, done.output
+    assert "allow-code" not in done.output
+    (task,) = yaml.safe_load((place / "my.yml").read_text())["tasks"]
+    assert task["command"] == ["sh", "-c", "echo 1"]
+
+
 def test_a_file_is_kept_unless_forced(run, place):
     (place / "my.yml").write_text("mine")
     done = run("my.yml", *MODELS, *TASK, "--yes")
