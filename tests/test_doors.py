@@ -34,6 +34,8 @@ ALLOWED = {
     "foundations/files.py: glob": "removes what this process alone wrote",
     "models/pickles.py: torch.load": "a file that `is_file` saw, of a folder looked at",
     "models/model_folder.py": "looks at folders of models",
+    "merging/graft.py: safe_open": "a file of tensors of a folder that was looked at",
+    "merging/graft.py: open": "a copy that this process writes",
     "merging/built.py: safe_open": "a folder that this process built",
     "training/written_models.py: os.open": "a folder, to be synced",
     "training/written_models.py: glob": "folders that this process alone writes",

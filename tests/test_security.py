@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from evomerge.cli.main import main
+from evomerge.compiler.file_mistakes import genome_of
 from evomerge.evaluators import KEEPS
 from evomerge.evaluators.lm_eval import LmEval
 from evomerge.evaluators.lm_eval.isolation import CODE_EVAL, inside_lm_eval
@@ -33,7 +34,7 @@ from evomerge.foundations.errors import (
 )
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.permissions import Permissions
-from evomerge.genome.load import load_genome
+from evomerge.genome.load import load_genome, read_source
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
@@ -498,7 +499,7 @@ def test_no_file_can_grant_a_permission(tmp_path, key, place):
     file = tmp_path / "g.yml"
     file.write_text("genome: {models: [a, b], merge_method: linear}\ntasks: [{name: x}]\n")
     with pytest.raises(GenomeError, match=f"unknown key '{key}'"):
-        load_genome(file, [f"{place}{key}=true"])
+        genome_of(read_source(file, [f"{place}{key}=true"]))
 
 
 # Secrets
