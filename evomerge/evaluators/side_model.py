@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from evomerge.foundations.errors import EvomergeError, RunError, why
+from evomerge.foundations.errors import EvaluationError, EvomergeError, RunError, why
 from evomerge.foundations.findings import Finding, error, note
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
@@ -145,3 +145,24 @@ def loaded_writer(model: SideModel, role: str) -> tuple[PreTrainedModel, PreTrai
     except (*_FAILURES, MemoryError) as error:
         raise RunError(f"the {role} cannot be loaded ({why(error)})", where=model.path) from error
     return module.eval(), tokenizer
+
+
+def put_on(module: PreTrainedModel, device: str, role: str) -> None:
+    """Moves a model to where it runs.
+
+    Args:
+        module: The model; where this fails, parts of it may be on either side.
+        device: Where.
+        role: What it is here, for messages.
+
+    Raises:
+        EvaluationError: its device has no room for it, or cannot be used.
+    """
+    from evomerge.inference.shortage import give_back  # it loads torch
+
+    try:
+        module.to(device)  # type: ignore[arg-type]  # transformers' stubs know no names of devices
+    except (RuntimeError, MemoryError, AssertionError) as error:  # of torch without CUDA
+        give_back(error)
+        what = f"the {role} cannot be moved to {device} ({why(error)})"
+        raise EvaluationError(what, fix="Run it on another `device`.") from error

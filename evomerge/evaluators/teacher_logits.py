@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from evomerge.evaluators import KEEPS
 from evomerge.evaluators.asking.asked import Outsider
 from evomerge.evaluators.asking.prompt_reader import PromptReader
-from evomerge.evaluators.side_model import SideModel, loaded_writer
+from evomerge.evaluators.side_model import SideModel, loaded_writer, put_on
 from evomerge.foundations.canonical import digest
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, RunError
@@ -111,7 +111,7 @@ class Teacher(Outsider):
         self, missing: Mapping[str, TaughtText], deadline: Deadline
     ) -> dict[str, TeacherLogits]:
         module, tokenizer = loaded_writer(self._place, "teacher")
-        module.to(self._place.torch_device)  # type: ignore[arg-type]  # transformers' stubs know no names of devices
+        put_on(module, self._place.torch_device, "teacher")
         reader = PromptReader(tokenizer, EvaluationBlock())
         longest = context_length(module.config, tokenizer)
         found = {}

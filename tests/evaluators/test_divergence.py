@@ -14,7 +14,7 @@ from evomerge.evaluators import teacher_logits
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.divergence import DivergenceSettings
-from evomerge.foundations.errors import RunError
+from evomerge.foundations.errors import EvaluationError, RunError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from tests.tiny_models import VOCAB_SIZE, tiny_model
@@ -175,3 +175,13 @@ def test_the_memory_of_teachers_is_that_of_the_largest_and_of_all_they_say(tmp_p
     (large,) = (one.room() for one in [made(teachers={"large": "a.jsonl"})])
     assert both.room()["the largest teacher"] == large["the largest teacher"]
     assert large["the largest teacher"] > small["the largest teacher"]
+
+
+def test_a_device_without_room_for_a_teacher_is_told(live_model, monkeypatch):
+    def short(self, device):
+        raise torch.OutOfMemoryError("none left")
+
+    evaluator = made(device="cuda")
+    monkeypatch.setattr(torch.nn.Module, "to", short)
+    with pytest.raises(EvaluationError, match=r"the teacher cannot be moved to cuda .*none left"):
+        evaluator.evaluate(live_model)

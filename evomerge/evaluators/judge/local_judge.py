@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from evomerge.evaluators.asking.asked import AskText, Message
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.kept_judgments import Remark
-from evomerge.evaluators.side_model import SideModel, loaded_writer
-from evomerge.foundations.errors import EvaluationError, OutOfMemoryError, why
+from evomerge.evaluators.side_model import SideModel, loaded_writer, put_on
+from evomerge.foundations.errors import EvaluationError, OutOfMemoryError
 from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.inference.base import CutText, Written, context_length
 
@@ -91,18 +91,11 @@ def _moved(module: PreTrainedModel, device: str) -> Iterator[None]:
     Raises:
         EvaluationError: its device has no room for it, or cannot be used.
     """
-    from evomerge.inference.shortage import give_back  # it loads torch
-
     try:
-        try:
-            module.to(device)  # type: ignore[arg-type]  # transformers' stubs know no device names
-        except (RuntimeError, MemoryError, AssertionError) as error:  # of torch without CUDA
-            give_back(error)
-            what = f"the judge cannot be moved to {device} ({why(error)})"
-            raise EvaluationError(what, fix="Run it on another `device`.") from error
+        put_on(module, device, "judge")
         yield
     finally:  # what had been moved before it failed comes back too
-        module.to("cpu")  # type: ignore[arg-type]  # as above
+        module.to("cpu")  # type: ignore[arg-type]  # transformers' stubs know no names of devices
 
 
 @cache
