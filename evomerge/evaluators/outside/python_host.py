@@ -114,7 +114,8 @@ def plain(value: Any) -> Any:
 
 def told(error: BaseException, own: str) -> str:
     """An error in one line, and the place in the user's file where it arose."""
-    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")[:_LONGEST]
+    parts = f"{type(error).__name__}: ", str(error)  # which may have no text
+    text = " ".join("".join(parts).split()).rstrip(": ")[:_LONGEST]
     frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename != __file__]
     ours = [one for one in frames if one.filename == own] or frames
     return (
