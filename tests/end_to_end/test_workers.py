@@ -30,7 +30,8 @@ def test_what_builds_the_workers_of_a_run_begun_in_python_can_be_sent_to_them(
 ):
     monkeypatch.chdir(workplace)
     compiled = compile_genome(*load_genome(workplace / "genome.yml"))
-    factory = worker_factory_for(compiled, {"threads": 1, "dtype": None, "tasks": {}}, workplace / "out")
+    header = {"threads": 1, "dtype": None, "tasks": {}}
+    factory = worker_factory_for(compiled, header, workplace / "out")
     assert pickle.loads(pickle.dumps(factory)) == factory
 
 
