@@ -97,6 +97,7 @@ def test_what_is_read_is_not_replaced(refused, tmp_path, monkeypatch):
     assert (tmp_path / "r.yml").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_what_a_run_reads_again_is_not_replaced(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["ledger.jsonl", "genome.yml", "best.yml", "documents/trial-00001-tasks.jsonl.gz"]

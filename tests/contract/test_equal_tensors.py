@@ -77,6 +77,7 @@ def ends(merger: ResidentMerger, space: Any, *names: str) -> Iterator[dict[str, 
         yield {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_the_table_says_what_mergekit_makes_of_equal_tensors(folders, merger):
     expected = load_file(folders["base"] / "model.safetensors")
     tried = 0

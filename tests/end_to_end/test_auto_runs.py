@@ -93,6 +93,7 @@ def test_the_choice_is_said_in_one_line_when_it_begins(finished):
     assert [line for line in told if re.fullmatch(LINE, line)]
 
 
+@pytest.mark.slow
 def test_check_says_the_same(place):
     done = CliRunner().invoke(main, ["check", "genome.yml"])
     assert re.search(LINE, " ".join(done.output.split()))

@@ -136,6 +136,7 @@ def test_every_prompt_is_the_protocols(scored):
         assert len(leaf.task.instances) == 4 * N_TEST[subject]
 
 
+@pytest.mark.slow
 def test_every_choice_is_the_likeliest_letter(scored, model):
     _, evaluation = scored
     found = {(one.task, one.doc_id): one.answer for one in evaluation.documents}

@@ -86,6 +86,7 @@ def test_a_chat_scores_as_in_a_run(compare, chat_model):
     compare(*tasks, model=chat_model, system_instruction="jump")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rows"),
     [({}, 20), ({"batch_size": 3}, 3), ({"gen_kwargs": {"num_beams": 2}}, 1)],

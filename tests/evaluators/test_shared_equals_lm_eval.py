@@ -65,6 +65,7 @@ def test_every_architecture_that_shares_is_compared():
     assert SETTINGS.keys() == SHARED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "tied"), [(name, index % 2 > 0) for index, name in enumerate(sorted(SHARED))]
 )

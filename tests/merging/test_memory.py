@@ -54,7 +54,7 @@ def peak_bytes(merger: ResidentMerger, recipe: Recipe) -> int:
         ("slerp", 0),
         ("nuslerp", 0),
         pytest.param("dare_linear", 0, marks=pytest.mark.slow),
-        ("dare_ties", 0),
+        pytest.param("dare_ties", 0, marks=pytest.mark.slow),
         pytest.param("della", 0, marks=pytest.mark.slow),
         pytest.param("multislerp", 0, marks=pytest.mark.slow),
         pytest.param("sce", 0, marks=pytest.mark.slow),
@@ -77,6 +77,7 @@ def test_a_merge_allocates_the_cache_and_a_workspace(
         assert peak_bytes(merger, Recipe(scaled)) <= cache_bytes + WORKSPACE
 
 
+@pytest.mark.slow
 def test_the_first_merge_takes_the_files_a_live_model_and_a_workspace(family: list[Path]) -> None:
     files = sum((model / "model.safetensors").stat().st_size for model in family)
     for method in ("linear", "task_arithmetic", "dare_ties"):

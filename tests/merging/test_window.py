@@ -102,6 +102,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch, look: Callable[[], int]) -> list[in
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "slerp"])
 def test_a_merge_reads_through_a_window_of_one_block(
     family: list[Path], monkeypatch: pytest.MonkeyPatch, method: str

@@ -181,6 +181,7 @@ def test_training_and_search_go_on_as_if_never_stopped():
         assert again.epochs == list(range(stop, 6))  # no epoch is paid for twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", [0, 2])
 def test_where_training_cannot_go_on_the_search_does(until):
     told, artifacts = [], InMemory()

@@ -83,6 +83,7 @@ def test_each_generation_says_what_it_took_and_why_it_fell_back(folder):
     assert total["cost"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_show_and_the_report_tell_it(folder):
     told = "5 fell back to a step around the best trial: no connection (2), refusal (1), "
     path = str(folder.ledger.folder.path)

@@ -73,9 +73,8 @@ def test_every_name_is_in_exactly_one_place(folders, models, extras, stacked):
         assert all(account.left_out.values())
 
 
-@pytest.mark.parametrize(
-    "architecture", ["llama", pytest.param("gpt_neox", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])
 def test_what_is_merged_and_carried_over_is_what_mergekit_writes(tmp_path, architecture):
     folder = tiny_model(tmp_path / "model", architecture)
     recipe = whole([folder])

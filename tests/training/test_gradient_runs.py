@@ -294,6 +294,7 @@ def test_columns_of_a_moved_run_seed_another(workplace, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_next_link_of_a_chain_begins_beside_the_columns(workplace):
     chain = "[{name: gradient, granularity: column, epochs: 2, budget: 2}, {name: cma_es}]"
     text = (workplace / "genome.yml").read_text()
@@ -363,6 +364,7 @@ def test_the_next_link_of_a_chain_begins_beside_the_tensors(workplace):
     assert [bool(e.candidate.point) for e in asked] == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_where_the_genome_has_a_weight_per_tensor_its_own_points_are_tried(workplace):
     text = (workplace / "genome.yml").read_text()
     text = text.replace(
