@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import constants
 
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import GENOME, told_in
@@ -19,6 +20,12 @@ MODULES = """
     {language}:
       parameters: {{weight: {{range: [0.2, 0.8]}}}}
 """
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    """Builds write no model card, for which mergekit asks the Hub."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def place_of(folder: Path, kind: str, language: str) -> Path:
