@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
@@ -65,9 +67,14 @@ def left_files_of(recipe: Recipe, models: Iterable[ModelFacts]) -> Iterator[Left
 
 
 def _donor(document: Document) -> ModelName | None:
-    """The model that gives a merge its configuration."""
+    """The model that gives a merge its configuration; None where what stands there is no name."""
     named = document.get("base_model")
-    return ModelName.model_validate(named) if named else next(iter(merged_in(document)), None)
+    if not named:
+        return next(iter(merged_in(document)), None)
+    try:
+        return ModelName.model_validate(named)
+    except ValidationError:  # of a stranger's file, which mergekit refuses
+        return None
 
 
 def _copies_tokens(document: Document) -> bool:
