@@ -94,6 +94,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     token: str
     ask: Ask
+    is_over: bool = False
 
     def __init__(self, *given: Any) -> None:
         self._connections: set[socket.socket] = set()
@@ -111,6 +112,7 @@ class _Server(ThreadingHTTPServer):
 
     def hear_no_more(self) -> None:
         """Whoever is connected may still be answered, and asks no more."""
+        self.is_over = True  # what arrives before its thread wakes would be read all the same
         for connection in list(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)
@@ -163,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, found)
 
     def _is_allowed(self) -> bool:
+        if self.server.is_over:
+            raise ConnectionAbortedError
         given = self.headers.get("Authorization", "").encode()
         if hmac.compare_digest(given, f"Bearer {self.server.token}".encode()):
             return True
