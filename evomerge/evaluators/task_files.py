@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from evomerge.foundations.errors import GenomeError, UnreadableError, why
+from evomerge.foundations.errors import GenomeError, Problem, UnreadableError, why
 from evomerge.foundations.reading import is_there, read_bytes
 
 MOST_BYTES = 1 << 30  # of a file
@@ -54,6 +54,40 @@ def rows_in(file: str, text: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise wrong_line(file, number, f"is no JSON ({why(error)})") from error
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def named_rows(file: str, read: Callable[[Any, str, int], N], key: str) -> dict[str, N]:
+    """What the rows of a file are, by their names.
+
+    Args:
+        file: A `.jsonl` file.
+        read: Makes something of a row; is given the file and the line for its errors.
+        key: What a name is called in the file.
+
+    Raises:
+        GenomeError: it cannot be read, a row is none of these, or a name stands twice; all of it.
+    """
+    found: dict[str, N] = {}
+    problems: list[Problem] = []
+    for line, row in json_rows(file):
+        try:
+            one = read(row, file, line)
+            if one.name in found:
+                raise wrong_line(file, line, f"has the {key} {one.name!r} a second time")
+            found[one.name] = one
+        except GenomeError as error:
+            problems += error.problems
+    if problems:
+        raise GenomeError.of(problems)
+    return found
 
 
 def text_under(row: Any, key: str, file: str, line: int) -> str:

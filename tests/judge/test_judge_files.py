@@ -30,7 +30,7 @@ A, B, C = QUESTIONS
     [
         ({**A, "question_id": None}, "has no 'question_id'"),
         ({**A, "question_id": True}, "has no 'question_id'"),
-        ({**B, "question_id": 1}, "has the question_id 1 a second time"),
+        ({**B, "question_id": 1}, "has the question_id '1' a second time"),
         ({**B, "category": " "}, r"has no text under 'category' \(question 2\)"),
         ({**B, "turns": []}, r"has no 'turns', expected a list of one or two texts \(question 2\)"),
         ({**B, "turns": ["a", " "]}, "has no 'turns'"),

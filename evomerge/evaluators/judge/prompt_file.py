@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.evaluators.asking.asked import Message
-from evomerge.evaluators.task_files import json_rows, wrong_line
-from evomerge.foundations.errors import GenomeError, Problem, nearest
+from evomerge.evaluators.task_files import named_rows, wrong_line
+from evomerge.foundations.errors import nearest
 
 _FIELDS = ("name", "type", "system_prompt", "prompt_template", "output_format")
 
@@ -59,19 +59,7 @@ def prompts_in(file: str) -> dict[str, JudgePrompt]:
     Raises:
         GenomeError: it cannot be read, or lines of it are no prompts; all of these.
     """
-    found: dict[str, JudgePrompt] = {}
-    problems: list[Problem] = []
-    for line, row in json_rows(file):
-        try:
-            one = _prompt(row, file, line)
-            if one.name in found:
-                raise wrong_line(file, line, f"has the name {one.name!r} a second time")
-            found[one.name] = one
-        except GenomeError as error:
-            problems += error.problems
-    if problems:
-        raise GenomeError.of(problems)
-    return found
+    return named_rows(file, _prompt, "name")
 
 
 def unfit(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.evaluators.task_files import json_rows, wrong_line
+from evomerge.evaluators.task_files import json_rows, named_rows, wrong_line
 from evomerge.foundations.errors import GenomeError, Problem
 
 MOST_TURNS = 2
@@ -36,19 +36,7 @@ def questions_in(file: str) -> list[JudgedQuestion]:
     Raises:
         GenomeError: it cannot be read, or lines of it are no questions; all of these.
     """
-    found: dict[str, JudgedQuestion] = {}
-    problems: list[Problem] = []
-    for line, row in json_rows(file):
-        try:
-            one = _question(row, file, line)
-            if one.name in found:
-                raise wrong_line(file, line, f"has the question_id {one.name} a second time")
-            found[one.name] = one
-        except GenomeError as error:
-            problems += error.problems
-    if problems:
-        raise GenomeError.of(problems)
-    return list(found.values())
+    return list(named_rows(file, _question, "question_id").values())
 
 
 def answers_in(file: str) -> Answers:

@@ -116,7 +116,7 @@ class OutsideKind(AskingKind[Any]):
 
     def judge(self, item: Item[Any]) -> Asking:
         """See :meth:`AskingKind.judge`; one by one is not how it judges."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} judges all documents at once")
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""
