@@ -20,6 +20,7 @@ from evomerge.merge_spaces.idle import IdleParameter
 from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import Shares
 from evomerge.nouns.space import Point, Space
+from evomerge.recipe.model_mixture import ModelMixture
 from evomerge.recipe.plain import Recipe, rounded
 from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, Mean, Pool, models_mixed
 
@@ -58,6 +59,7 @@ class MixtureWeights(MergeSpace):
     merge_method: ClassVar[str] = "linear"  # what its models have to fit; no recipe names it
     reads: ClassVar[frozenset[str]] = frozenset()
     unlearned: ClassVar[str] = "a mixture merges no weights"
+    unadapted: str = ModelMixture.unadapted
     mixes: ClassVar[bool] = True
 
     @classmethod

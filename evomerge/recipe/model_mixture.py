@@ -41,6 +41,7 @@ class ModelMixture(RecipeKind):
 
     key = MEMBERS
     unbuilt: ClassVar[str] = "a mixture is several models side by side, and no merge of them"
+    unadapted: ClassVar[str] = unbuilt
     is_stage: ClassVar[bool] = False
 
     @classmethod

@@ -148,6 +148,11 @@ class Recipe:
         return self._kind.unbuilt
 
     @property
+    def unadapted(self) -> str:
+        """Why no adapter of a base makes its model; empty where one may."""
+        return self._kind.unadapted
+
+    @property
     def program(self) -> str:
         """The command of mergekit that makes its model; empty where none does."""
         return self._kind.program

@@ -222,6 +222,12 @@ def test_the_base_is_the_adapters_then_the_recipes(base, experts, tmp_path):
     soup = Recipe({"merge_method": "linear", "models": [{"model": "a"}, {"model": "b"}]})
     with pytest.raises(RunError, match="names no base"):
         base_of(soup)
+    first = {"name": "stage-1", "merge_method": "linear", "models": [{"model": "a"}]}
+    second = {"merge_method": "passthrough", "base_model": "stage-1", "models": [{"model": "b"}]}
+    with pytest.raises(RunError, match="names no base"):
+        base_of(Recipe({"stages": [first, second]}))
+    with pytest.raises(RunError, match="several models side by side"):
+        base_of(Recipe({"mixture": [{"model": "a", "weight": 1.0}]}))
     mixed = Recipe({"merge_method": "linear", "models": [{"model": "a+x"}, {"model": "b+y"}]})
     with pytest.raises(RunError, match="several bases: a, b"):
         base_of(mixed)

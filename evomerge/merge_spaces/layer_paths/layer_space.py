@@ -70,6 +70,8 @@ class LayerSpace(MergeSpace):
             raise GenomeError.of(found)
         self.conditional = self.encoding.conditional
         self.longest_path = self.encoding.longest
+        if not self.encoding.keeps_length:
+            self.unadapted = "a path has other layers than its base, by their number"
         adds = ADDS.get(self.architecture.name, ()) if self.encoding.has_scales else ()
         names = self.architecture.layer_tensors
         self.scaled_tensors = tuple(name for name in names if any(text in name for text in adds))
