@@ -90,8 +90,8 @@ def test_what_keeps_workers_waiting_is_told_with_who_holds_it():
     free = {"a": {"CPU": 1.0, "memory": 4 * 2.0**30}}  # of b nothing is said: nothing is free
     holders = holders_in(ACTORS, JOBS, "02")
     assert held_now(TWO_NODES, free, wanted, 3, holders) == (
-        "3 workers with 2 CPU, 1.0 GiB memory each; free are 1 of 2 CPU, 4.0 GiB of 4.0 GiB "
-        "memory; 0 of 8 CPU, 0 bytes of 4.0 GiB memory; held by job 01 (2 actors, python train.py, "
+        "3 workers with 2 CPU, 1.1 GB memory each; free are 1 of 2 CPU, 4.3 GB of 4.3 GB "
+        "memory; 0 of 8 CPU, 0 B of 4.3 GB memory; held by job 01 (2 actors, python train.py, "
         "pid 7 on 10.0.0.7), this run (1 worker)"
     )
     free["b"] = TWO_NODES[1]["Resources"]

@@ -69,9 +69,10 @@ while (: < "/dev/tcp/$head/$port") 2> /dev/null; do port=$((port + 1)); done
 export RAY_ADDRESS="$head:$port"
 
 read -r -d '' on_each_node << 'NODE' || true
-mkdir -p "$RAY_TMPDIR"
-trap 'rm -rf "$RAY_TMPDIR"' EXIT
-cpus="$1" began="$RAY_TMPDIR/began"
+mkdir -p "$RAY_TMPDIR"  # there is one on each node
+[ "$SLURM_NODEID" != 0 ] || rm -f "$RAY_TMPDIR.began"
+trap 'rm -rf "$RAY_TMPDIR"; [ "$SLURM_NODEID" != 0 ] || rm -f "$began"' EXIT
+cpus="$1" began="$RAY_TMPDIR.began"
 shift
 begin=(--num-cpus="$cpus" --num-gpus=@gpus@ --disable-usage-stats)
 run=(bash -c 'echo > "$0"; exec "$@"' "$began" "$@")
@@ -81,7 +82,7 @@ if ray symmetric-run --help > /dev/null 2>&1; then  # from Ray 2.49 on
   ray symmetric-run --address "$RAY_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" "${begin[@]}" \\
     -- "${run[@]}" || code=$?
 elif [ "$SLURM_NODEID" = 0 ]; then
-  address="$(getent hosts "${RAY_ADDRESS%:*}")"
+  address="$(getent ahostsv4 "${RAY_ADDRESS%:*}")"
   ray start --head --block --node-ip-address="${address%% *}" --port="${RAY_ADDRESS##*:}" \\
     "${begin[@]}" &
   ray=$!

@@ -34,6 +34,7 @@ case "$1" in
 esac
 """
 SRUN = """
+[ -n "${OF_STEP:-}" ] || OF_STEP=1 exec setsid "$0" "$@"
 while [[ $1 == --* ]]; do shift; done
 echo $$ > "$FAKES/step"
 tasks=() n=0
