@@ -16,7 +16,7 @@ Resources = Mapping[str, float]  # by Ray's names
 
 
 @dataclass(frozen=True)
-class Holder:
+class ClusterJob:
     """A job with actors on the cluster.
 
     Attributes:
@@ -61,7 +61,7 @@ def held_now(
     free: Mapping[str, Resources],
     wanted: Resources,
     n_waiting: int,
-    holders: Iterable[Holder],
+    holders: Iterable[ClusterJob],
 ) -> str:
     """Who keeps workers waiting that the cluster could hold; empty where one more has room now.
 
@@ -82,7 +82,7 @@ def held_now(
 
 def holders_in(
     actors: Iterable[Mapping[str, Any]], jobs: Iterable[Mapping[str, Any]], own_job: str
-) -> list[Holder]:
+) -> list[ClusterJob]:
     """Jobs that have living actors.
 
     Args:
@@ -97,7 +97,7 @@ def holders_in(
         about = known.get(job, {})
         command = one_line(str(about.get("Entrypoint", "")))
         place = f"pid {about.get('DriverPid', '?')} on {about.get('DriverIPAddress', '?')}"
-        found.append(Holder(job, _short(command), place, n, job == own_job))
+        found.append(ClusterJob(job, _short(command), place, n, job == own_job))
     return found
 
 

@@ -108,7 +108,7 @@ class RaySession:
         import ray
         from ray._private import state
 
-        free = state.available_resources_per_node()  # type: ignore[no-untyped-call]  # as jobs
+        free = state.available_resources_per_node()  # type: ignore[no-untyped-call]  # see nodes
         jobs = state.jobs()  # type: ignore[no-untyped-call]  # ray types a part of itself
         own = ray.get_runtime_context().get_job_id()
         holders = holders_in(state.actors().values(), jobs, own)
