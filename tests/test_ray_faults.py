@@ -109,24 +109,26 @@ sys.stdin.read()
 
 def test_what_another_job_holds_is_waited_for_and_told(cluster, executor):
     cluster.add_node(num_cpus=3)  # the only one with so many
-    other = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", HOLDER, cluster.address],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert other.stdout.readline() == "there\n"
-    events = executor(formula_worker, n_workers=1, num_cpus=3, wait=1).run([job(0), job(1)])
-    (told,) = itertools.islice((e.message for e in events if isinstance(e, Notice)), 1)
-    assert told.startswith("waiting for room on the cluster: 1 worker with 3 CPU each; free are ")
-    assert "0 of 3 CPU" in told
-    who = r"; held by job [0-9a-f]+ \(1 actor, \S.*, pid (\d+) on [\d.]+\)$"
-    assert re.search(who, told)[1] == str(other.pid)
-    other.stdin.close()  # and it goes
-    found = outcomes_of(events)
-    other.wait(60)
-    assert [trial for trial, _ in found] == [0, 1]
-    assert {outcome.state for _, outcome in found} == {TrialState.COMPLETE}
+    ) as other:
+        assert other.stdout.readline() == "there\n"
+        events = executor(formula_worker, n_workers=1, num_cpus=3, wait=1).run([job(0), job(1)])
+        (told,) = itertools.islice((e.message for e in events if isinstance(e, Notice)), 1)
+        assert told.startswith(
+            "waiting for room on the cluster: 1 worker with 3 CPU each; free are "
+        )
+        assert "0 of 3 CPU" in told
+        who = r"; held by job [0-9a-f]+ \(1 actor, \S.*, pid (\d+) on [\d.]+\)$"
+        assert re.search(who, told)[1] == str(other.pid)
+        other.stdin.close()  # and it goes
+        found = outcomes_of(events)
+        other.wait(60)
+        assert [trial for trial, _ in found] == [0, 1]
+        assert {outcome.state for _, outcome in found} == {TrialState.COMPLETE}
 
 
 def test_other_versions_on_the_cluster_are_told_with_both(cluster, executor, monkeypatch):
@@ -148,7 +150,7 @@ def ray_version():
     return ray.__version__
 
 
-def test_what_ray_ends_for_want_of_memory_has_failed_with_that_reason(executor, tmp_path):
+def test_a_cluster_that_has_no_memory_for_any_worker_ends_the_run_with_that_reason(executor):
     """Ray looks at what is free on its node, of which it thinks here that there never is any."""
     utils = pytest.importorskip("ray.cluster_utils")
     with pytest.MonkeyPatch.context() as patch:
@@ -163,14 +165,17 @@ def test_what_ray_ends_for_want_of_memory_has_failed_with_that_reason(executor, 
             },
         )
     try:
-        Gate(tmp_path)
-        one = executor(Gated(str(tmp_path)), n_workers=1, address=short.address)
-        ((_, outcome),) = outcomes_of(one.run([job(0)]))
+        one = executor(formula_worker, n_workers=1, address=short.address)
+        with pytest.raises(RunError) as refused:
+            list(one.run([job(0)]))
         one.close()
     finally:
         short.shutdown()
-    assert outcome.state is TrialState.FAILED
-    assert "memory" in outcome.failure
+    assert re.fullmatch(
+        r"execution: 10 workers in a row were lost before one was done, the last: Ray ended it as "
+        r"memory ran low on node [\d.]+\. Look at the cluster .*",
+        str(refused.value),
+    )
 
 
 def test_a_run_loses_a_node_and_no_trial(cluster, executor, tmp_path):
