@@ -53,6 +53,7 @@ def with_auto(
     if picked is None and begun is not None and not is_auto(begun):  # from before there was a rule
         genome = genome.model_copy(update={"optimizer": begun})
         return replace(context, genome=genome), choice_of(genome)
+    picked = picked.reaching(genome.optimizer.budget) if picked is not None else None
     picked = picked or chosen(_facts(context, merge_space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)
@@ -65,6 +66,19 @@ def with_auto(
                 fix="Raise it, or leave it out.",
             )
     return replace(context, genome=genome, auto=picked), choice
+
+
+def picks_others(context: CheckContext, budget: int) -> str:
+    """Why the rule picks others for another budget than the genome's; empty where it does not."""
+    if context.merge_space is None:
+        return ""
+    before_it_was_made = replace(context, optimizer=None, auto=None)
+    now = _facts(before_it_was_made, context.merge_space)
+    then, later = chosen(replace(now, budget=budget)).reaching(now.budget), chosen(now)
+    if then.links == later.links:
+        return ""
+    picked, other = (", then ".join(link.name for link in one.links) for one in (then, later))
+    return f"auto picked {picked}, for {now.budget} trials it picks {other}"
 
 
 def _facts(context: CheckContext, merge_space: MergeSpace) -> Facts:

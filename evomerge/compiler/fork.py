@@ -123,7 +123,8 @@ def _valid(source: Ledger, now: Header) -> Iterator[KnownOutcome]:
 def _own(source: Ledger, changed: set[str]) -> Iterator[KnownOutcome]:
     """What the run scored itself, of recipes without changed models."""
     scored = {("tasks", trial_id): trial.outcome for trial_id, trial in source.trials.items()}
-    for (split, trial_id), outcome in {**scored, **source.finals}.items():
+    finals = {**source.earlier_finals, **source.finals}
+    for (split, trial_id), outcome in {**scored, **finals}.items():
         recipe = source.trials[trial_id].candidate.recipe
         names = {model.key for model in recipe.named}
         may_have_changed = changed & names or (changed and any(map(names_sum, recipe.models)))

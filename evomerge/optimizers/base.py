@@ -73,6 +73,7 @@ class Optimizer(ABC):
     asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
+    plans_by_budget: ClassVar[bool] = False  # with more trials to come the first are others
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
 

@@ -9,6 +9,8 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +258,16 @@ def test_what_was_asked_at_any_time_is_told_in_any_order(optimizer_class: Case) 
     optimizer.ask()
     with pytest.raises(ValueError, match="other genotypes than the ones asked"):
         optimizer.tell(first, sphere(first))
+
+
+def test_a_larger_budget_asks_the_same_first_where_it_says_so(optimizer_class: Case) -> None:
+    def of(budget: int) -> Array:
+        context = optimizer_class(REAL, seed=3).context
+        optimizer = optimizer_class(REAL, seed=3, context=replace(context, budget=budget))
+        return np.vstack([asked for asked, _ in islice(generations(optimizer, 30), 30)])[:24]
+
+    same = np.array_equal(of(24), of(400))
+    assert same or optimizer_class.plans_by_budget
 
 
 def test_other_genotypes_than_asked_are_refused(optimizer_class: Case) -> None:
