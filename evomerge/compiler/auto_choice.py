@@ -24,7 +24,7 @@ from evomerge.nouns.space import Space
 from evomerge.optimizers.auto import TRAINING, Facts, chosen
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.learner import Gradient
-from evomerge.optimizers.picked import block_in, chosen_in, is_auto
+from evomerge.optimizers.picked import AutoChoice, block_in, chosen_in, is_auto
 
 # What a pass of training holds beside the model: nobody knows the texts before they are read.
 _TOKENS = 32 * 256  # a batch of short documents
@@ -53,8 +53,10 @@ def with_auto(
     if picked is None and begun is not None and not is_auto(begun):  # from before there was a rule
         genome = genome.model_copy(update={"optimizer": begun})
         return replace(context, genome=genome), choice_of(genome)
-    picked = picked.reaching(genome.optimizer.budget) if picked is not None else None
-    picked = picked or chosen(_facts(context, merge_space))
+    if picked is None:
+        picked = chosen(_facts(context, merge_space))
+    elif genome.optimizer.budget > picked.budget:
+        picked = _going_on(picked, _facts(context, merge_space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)
     for link in choice:
@@ -68,17 +70,14 @@ def with_auto(
     return replace(context, genome=genome, auto=picked), choice
 
 
-def picks_others(context: CheckContext, budget: int) -> str:
-    """Why the rule picks others for another budget than the genome's; empty where it does not."""
-    if context.merge_space is None:
-        return ""
-    before_it_was_made = replace(context, optimizer=None, auto=None)
-    now = _facts(before_it_was_made, context.merge_space)
-    then, later = chosen(replace(now, budget=budget)).reaching(now.budget), chosen(now)
-    if then.links == later.links:
-        return ""
-    picked, other = (", then ".join(link.name for link in one.links) for one in (then, later))
-    return f"auto picked {picked}, for {now.budget} trials it picks {other}"
+def _going_on(picked: AutoChoice, facts: Facts) -> AutoChoice:
+    """What was picked when a run began, for more trials than it was to have then."""
+    began = chosen(replace(facts, budget=picked.budget)).reaching(facts.budget)
+    now, longer = chosen(facts), picked.reaching(facts.budget)
+    if began.links == now.links:
+        return longer
+    was, other = (", then ".join(link.name for link in one.links) for one in (picked, now))
+    return replace(longer, other=f"auto picked {was}, for {facts.budget} trials it picks {other}")
 
 
 def _facts(context: CheckContext, merge_space: MergeSpace) -> Facts:

@@ -99,7 +99,7 @@ def what_changed(ledger: Ledger, now: Header, compiled: Compiled) -> list[str]:
         compiled: The genome of today.
     """
     then = ledger.header
-    limits = larger_limits(ledger, compiled)
+    limits = larger_limits(ledger, compiled.source, compiled.context)
     found = [*limits.obstacles] if limits else genome_changes(ledger, compiled.source.data)
     found += [] if found else _other_space(then, now)  # of another genome it is another
     for name in _changed(then["models"], now["models"]):

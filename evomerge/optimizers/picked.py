@@ -21,10 +21,17 @@ class AutoChoice:
     Attributes:
         links: Optimizers that follow one another, each with its budget.
         reason: Why, in words.
+        other: Who it would be where the budget was larger from the start; empty: the same.
     """
 
     links: tuple[PickedLink, ...]
     reason: str
+    other: str = ""
+
+    @property
+    def budget(self) -> int:
+        """Trials of all of them."""
+        return sum(link.budget or 0 for link in self.links)
 
     def __str__(self) -> str:
         """One line for people."""

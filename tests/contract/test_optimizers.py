@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evomerge.nouns.space import Choice, Integer, Real, Space
-from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.base import Optimizer, TrainingSettings
 from tests.contract.optimizer_cases import NAMES, Case
 
 Array = NDArray[np.float64]
@@ -268,6 +268,13 @@ def test_a_larger_budget_asks_the_same_first_where_it_says_so(optimizer_class: C
 
     same = np.array_equal(of(24), of(400))
     assert same or optimizer_class.plans_by_budget
+
+
+def test_who_trains_says_what_it_takes(optimizer_class: Case) -> None:
+    if optimizer_class.trains:
+        settings = optimizer_class.Settings()
+        assert isinstance(settings, TrainingSettings)
+        assert settings.n_checkpoints(3) in range(4)
 
 
 def test_other_genotypes_than_asked_are_refused(optimizer_class: Case) -> None:

@@ -65,10 +65,9 @@ def found(folder):
 
 def refusals(place, folder, budget, *others):
     """What a run says that is to go on with another budget."""
-    limits = larger_limits(
-        Ledger.open(RunFolder(folder), read_only=True), compiled(place, folder, budget, *others)
-    )
-    return limits.obstacles
+    now = compiled(place, folder, budget, *others)
+    ledger = Ledger.open(RunFolder(folder), read_only=True)
+    return larger_limits(ledger, now.source, now.context).obstacles
 
 
 def begun(folder, place, *others):

@@ -233,16 +233,11 @@ class Ledger:
     @property
     def genome_digest(self) -> str:
         """Of the genome that it goes on with."""
-        newest = self.extensions[-1].genome_digest if self.extensions else None
-        return newest or str(self.header["genome_digest"])
+        first: str = self.header["genome_digest"]
+        return self.extensions[-1].genome_digest if self.extensions else first
 
     def record_extension(self, extension: Extension, genome: str) -> None:
-        """Notes that the search goes on with larger limits; what followed it is to come again.
-
-        Args:
-            extension: The limits.
-            genome: The text of the genome that has them.
-        """
+        """Notes that the search goes on with larger limits, and writes the genome that has them."""
         self._write({"kind": "extended", **asdict(extension)})
         self._extend(extension)
         self.keep_genome(genome)
