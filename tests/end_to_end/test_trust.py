@@ -200,7 +200,7 @@ def test_a_search_begins_from_an_earlier_run_and_goes_on_whatever_that_found_sin
 @pytest.mark.slow
 def test_the_reference_engine_finds_what_the_fast_one_finds(begin):
     fast = found(begin("optimizer.budget=3", folder="fast"))
-    reference = begin("optimizer.budget=3", "evaluation.engine=reference")
+    reference = begin("optimizer.budget=3", "evaluation.exactness=reference")
     assert found(reference) == fast
 
 
