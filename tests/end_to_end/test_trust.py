@@ -56,7 +56,7 @@ def found(search):
 
 
 SHORT = "optimizer.budget=1"
-OTHER = "optimizer.population_size=3"
+OTHER = "optimizer.population_size=5"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def begun(recorded, workplace):
 
 @pytest.mark.usefixtures("begun")
 def test_a_changed_genome_is_refused_with_what_changed(begin):
-    with pytest.raises(LedgerError, match=r"population_size: was 4, now 3") as caught:
+    with pytest.raises(LedgerError, match=r"population_size: was 4, now 5") as caught:
         begin(SHORT, OTHER)
     assert "--fork NEW_RUN" in str(caught.value)
 
@@ -102,7 +102,7 @@ def test_a_check_refuses_what_a_run_would_refuse(begin, refused, workplace):
     assert refused(SHORT) == ""
     changed = refused(SHORT, OTHER)
     assert "out: the folder holds a run that began with something else" in changed
-    assert "genome optimizer.population_size: was 4, now 3" in changed
+    assert "genome optimizer.population_size: was 4, now 5" in changed
     untrained = refused("optimizer={name: gradient, budget: 1, losses: {nll: 0}}")
     assert "losses" in untrained.partition("out: the folder holds")[2]
     assert "no such file" in refused(SHORT, "optimizer.seed_from=gone.yml")
@@ -125,7 +125,7 @@ def test_a_run_may_be_moved_whatever_its_genome_says_of_its_folder(begin, workpl
         moved = begin(*overrides, folder="moved")
         assert len(moved.ledger.trials) == 5
         moved.ledger.close()
-    with pytest.raises(LedgerError, match=r"population_size: was 4, now 3$"):
+    with pytest.raises(LedgerError, match=r"population_size: was 4, now 5$"):
         begin(SHORT, OTHER, folder="moved")
 
 
