@@ -150,32 +150,24 @@ def ray_version():
     return ray.__version__
 
 
-def test_a_cluster_that_has_no_memory_for_any_worker_ends_the_run_with_that_reason(executor):
+def test_a_worker_that_ray_ends_for_want_of_memory_is_told_so(tmp_path):
     """Ray looks at what is free on its node, of which it thinks here that there never is any."""
     utils = pytest.importorskip("ray.cluster_utils")
+    limits = {"memory_usage_threshold": 0.0, "memory_monitor_refresh_ms": 250}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": limits}
+    Gate(tmp_path)  # which nobody opens
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        limits = {"memory_usage_threshold": 0.0, "memory_monitor_refresh_ms": 250}
-        short = utils.Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "include_dashboard": False,
-                "_system_config": limits,
-            },
-        )
+        short = utils.Cluster(initialize_head=True, head_node_args=head)
+    one = RayCluster(Gated(str(tmp_path)), settings=RaySettings(address=short.address))
     try:
-        one = executor(formula_worker, n_workers=1, address=short.address)
-        with pytest.raises(RunError) as refused:
-            list(one.run([job(0)]))
-        one.close()
+        told = outcomes_of(one.run([job(0)]))[0][1].failure
+    except RunError as error:  # ten of them, none of which came as far as to begin
+        told = str(error)
     finally:
+        one.close()
         short.shutdown()
-    assert re.fullmatch(
-        r"execution: 10 workers in a row were lost before one was done, the last: Ray ended it as "
-        r"memory ran low on node [\d.]+\. Look at the cluster .*",
-        str(refused.value),
-    )
+    assert re.search(r"Ray ended it as memory ran low on node [\d.]+", told)
 
 
 def test_a_run_loses_a_node_and_no_trial(cluster, executor, tmp_path):
