@@ -9,12 +9,12 @@ from evomerge.foundations.findings import Finding, error, note
 from evomerge.genome.methods import METHODS
 
 
-def adapter_output(subject: CheckContext) -> Iterator[Finding]:
+def adapter_output(context: CheckContext) -> Iterator[Finding]:
     """Winners that are no sum of LoRA adapters of one base are approximated by one, if at all."""
-    genome = subject.genome
+    genome = context.genome
     if genome.output != "adapter":
         return
-    block, space = genome.genome, subject.merge_space
+    block, space = genome.genome, context.merge_space
     if space is not None and space.unadapted:
         what = f"no winner of space {space.name} is an adapter: {space.unadapted}"
         yield error(what, "output", "Remove it: the winner is exported as a recipe.")
