@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,11 +21,13 @@ from tests.fake_executor import Recording
 from tests.test_search import N_BASELINES, Stubborn, final, finished, history, search
 
 ANY_TIME = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
+POPULATIONS = [name for name in ANY_TIME if OPTIMIZERS[name].min_population_size > 1]
 BUDGET = 14
 
 
-def stream(path, optimizer="random", *, workers=3, order=None, population=1, **settings):
+def stream(path, optimizer="random", *, workers=3, order=None, population=None, **settings):
     """A search with several workers, whose trials are over in an order drawn from a seed."""
+    population = population or (4 if optimizer in POPULATIONS else 1)
     choose = (lambda n_out: 0) if order is None else random.Random(order).randrange
     executor = Recording(settings.pop("fails", ()), workers, choose)
     settings = {"budget": BUDGET, **settings}
@@ -42,12 +42,6 @@ def turns(path):
     return [
         (line["kind"], line["ids"]) for line in lines(path) if line["kind"] in {"asked", "told"}
     ]
-
-
-def test_who_can_be_asked_at_any_time_is_what_the_page_of_optimizers_says():
-    text = (Path(__file__).parents[1] / "docs" / "optimizers.md").read_text(encoding="utf-8")
-    told = re.search(r"With several workers .*?, (`.*) are asked for a point", text)
-    assert sorted(re.findall(r"`(\w+)`", told[1])) == ANY_TIME
 
 
 @pytest.mark.parametrize("optimizer", [n for n in ANY_TIME if n != "gp"])
@@ -70,13 +64,28 @@ def test_the_optimizer_hears_of_a_trial_when_it_is_over(tmp_path):
     assert run.ledger.told[1:] == [(trial_id,) for trial_id in searched]
 
 
-@pytest.mark.parametrize("optimizer", ["cma_es", "nsga2", "swarm"])
-def test_generations_stay_whole_and_are_what_one_worker_makes_of_them(tmp_path, optimizer):
+@pytest.mark.parametrize("optimizer", POPULATIONS)
+def test_generations_overlap_where_there_are_several_workers(tmp_path, optimizer):
     one = search(tmp_path / "one", optimizer=optimizer, population=4)
     list(one.run())
-    many = stream(tmp_path / "many", optimizer, order=3, population=4, budget=12)
-    over = [e.candidate.trial_id for e in finished(many.run())]
-    assert over != sorted(over)
+    first, *others = [ids for _, ids in turns(tmp_path / "one")[1:]]
+    assert {len(ids) for ids in others} == {4}
+    many = stream(tmp_path / "many", optimizer, order=3, population=4)
+    list(many.run())
+    assert all(history(many.ledger)[0][i] == history(one.ledger)[0][i] for i in first)
+    told = [ids for kind, ids in turns(tmp_path / "many")[1:] if kind == "told"]
+    assert {len(ids) for ids in told} == {1}
+    asked = [ids[0] for kind, ids in turns(tmp_path / "many") if kind == "asked"]
+    assert asked == [*range(N_BASELINES + len(first), N_BASELINES + BUDGET)]
+
+
+@pytest.mark.parametrize("optimizer", ["llm", "gradient"])
+def test_who_waits_for_what_it_asked_is_told_of_it_whole(tmp_path, optimizer):
+    population = 4 if optimizer == "llm" else 1
+    one = search(tmp_path / "one", optimizer=optimizer, population=population)
+    list(one.run())
+    many = stream(tmp_path / "many", optimizer, order=3, population=population, budget=12)
+    list(many.run())
     assert history(many.ledger) == history(one.ledger)
     assert {kind for kind, _ in turns(tmp_path / "many")} == {"told"}
 
@@ -97,12 +106,12 @@ def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, ord
         assert history(again.ledger) == history(run.ledger)
 
 
-@pytest.mark.parametrize("optimizer", ["tpe", "niches", "random"])
+@pytest.mark.parametrize("optimizer", ["tpe", "niches", "random", *POPULATIONS])
 @pytest.mark.parametrize("seed", range(6))
 def test_a_run_left_anywhere_goes_on_from_what_it_has(tmp_path, optimizer, seed):
     """Left and continued again and again, with any number of workers and in any order."""
     chance, begun = random.Random(seed), Counter()
-    population = chance.choice([1, 1, 2])
+    population = OPTIMIZERS[optimizer].min_population_size + chance.choice([0, 0, 1])
     kept = {}
     for _ in range(40):
         run = stream(
@@ -126,6 +135,8 @@ def test_a_run_left_anywhere_goes_on_from_what_it_has(tmp_path, optimizer, seed)
     list(again.run())
     assert again.executor.jobs == []
     assert history(again.ledger) == history(run.ledger)
+    asked = (one.proposer.optimizer.ask().tobytes() for one in (run, again))
+    assert len({*asked}) == 1
 
 
 def test_more_budget_and_another_number_of_workers_continue_the_same_run(tmp_path):
@@ -267,7 +278,7 @@ def test_idle_time_is_kept_with_the_trials(tmp_path):
     list(run.run())
     ledger = Ledger.open(RunFolder(tmp_path), read_only=True)
     idle = [trial.idle for _, trial in sorted(ledger.trials.items())]
-    assert sum(idle[N_BASELINES:]) > 0  # the last of a generation runs alone
+    assert sum(idle[N_BASELINES:]) > 0  # the last trials have no others beside them
     assert idle == [run.ledger.trials[i].idle for i in range(len(idle))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -34,6 +34,26 @@ class OptimizerSettings(BaseModel):
         if isinstance(value, bool) and kinds & {int, float}:
             raise PydanticKnownError("int_type" if int in kinds else "float_type")
         return value
+
+
+@dataclass(frozen=True)
+class _Out:
+    """Genotypes that were asked for together and are not told.
+
+    Attributes:
+        genotypes: Shape (k, n_dims).
+        numbers: How many were asked for before each of them.
+        is_apart: Whether they may be told one by one.
+    """
+
+    genotypes: NDArray[np.float64]
+    numbers: tuple[int, ...]
+    is_apart: bool
+
+    def without(self, row: int) -> _Out:
+        """The others."""
+        numbers = self.numbers[:row] + self.numbers[row + 1 :]
+        return replace(self, genotypes=np.delete(self.genotypes, row, axis=0), numbers=numbers)
 
 
 class Optimizer(ABC):
@@ -70,7 +90,9 @@ class Optimizer(ABC):
     needs_tokens: bool = False  # learns from the tokens of what was written
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
-    asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
+    asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are out, not told
+    is_bounded: ClassVar[bool] = False  # of its population each is out once at most
+    with_others_out: ClassVar[str] = ""  # what it then gives, or what it waits for; for people
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     min_population_size: ClassVar[int] = 1
@@ -102,7 +124,9 @@ class Optimizer(ABC):
         self.settings = settings if settings is not None else self.Settings()
         self.context = context if context is not None else SearchContext()
         self.origins: tuple[Origin, ...] = ()
-        self._asked: list[NDArray[np.float64]] = []  # and not told, in order
+        self._out: list[_Out] = []  # in order
+        self._n_asked_for = 0  # genotypes so far; the number of the first of an ``_ask``
+        self._heard: tuple[int, ...] = ()  # the numbers of the genotypes of a ``_tell``
         self._has_begun = False
         self._before: list[tuple[float, NDArray[np.float64]]] = []
         self._start()
@@ -153,6 +177,21 @@ class Optimizer(ABC):
         return False
 
     @property
+    def can_ask(self) -> bool:
+        """Whether it can be asked now, whatever is out."""
+        return self.asks_any_time or not self._out
+
+    @property
+    def most_out(self) -> int | None:
+        """Genotypes that can be out at once; None: any number."""
+        return None if self.asks_any_time and not self.is_bounded else self.population_size
+
+    @property
+    def hears_apart(self) -> bool:
+        """Whether the genotypes of the last ``ask`` may be told one by one, in any order."""
+        return self.asks_any_time
+
+    @property
     def activity(self) -> str:
         """What the next ``ask`` does where that takes long, for people; else empty."""
         return ""
@@ -175,14 +214,15 @@ class Optimizer(ABC):
         """Next genotypes, shape (k, n_dims), entries in [0, 1], 1 <= k <= population_size.
 
         Raises:
-            RuntimeError: genotypes were not told yet, and it does not ``asks_any_time``.
+            RuntimeError: genotypes are out, and it waits for them.
         """
-        if self._asked and not self.asks_any_time:
+        if not self.can_ask:
             raise RuntimeError("ask() was called twice without tell() in between")
         if not self._has_begun:
             self._begin_at_best()
         asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
-        self._asked.append(asked)
+        first, self._n_asked_for = self._n_asked_for, self._n_asked_for + len(asked)
+        self._out.append(_Out(asked, tuple(range(first, self._n_asked_for)), self.hears_apart))
         return np.array(asked)
 
     def tell(
@@ -191,10 +231,12 @@ class Optimizer(ABC):
         losses: NDArray[np.float64],
         evaluations: Sequence[Evaluation | None] = (),
     ) -> None:
-        """Losses of the asked genotypes, or of trials made elsewhere (before an ``ask``).
+        """Losses of the genotypes of an ask, or of some where it ``hears_apart``.
+
+        With nothing out they are those of trials made elsewhere, see :meth:`learn`.
 
         Args:
-            genotypes: Shape (k, n_dims), all of one ``ask``; not changed.
+            genotypes: Shape (k, n_dims); not changed.
             losses: Shape (k,) or (k, n_objectives); ``inf`` is a failed trial; not changed.
             evaluations: What the losses were made from, None for a failed trial; with
                 documents where ``needs_documents``. Empty where nobody knows.
@@ -202,20 +244,53 @@ class Optimizer(ABC):
         Raises:
             ValueError: shapes differ, or a loss is NaN.
         """
+        if not self._out:
+            self.learn(genotypes, losses, evaluations)
+            return
+        losses = self._checked(genotypes, losses)
+        self._out, self._heard = self._without(genotypes)
+        if evaluations:
+            self._see(evaluations)
+        self._tell(genotypes.copy(), losses)
+
+    def learn(
+        self,
+        genotypes: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        evaluations: Sequence[Evaluation | None] = (),
+    ) -> None:
+        """Losses of trials made elsewhere, whatever is out; see :meth:`tell`."""
         losses = self._checked(genotypes, losses)
         if evaluations:
             self._see(evaluations)
-        if not self._asked:
-            if not self._has_begun:
-                sums = losses.reshape(len(losses), -1).sum(axis=1)
-                self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
-            self._learn(genotypes.copy(), losses)
-            return
-        equal = (n for n, asked in enumerate(self._asked) if np.array_equal(genotypes, asked))
-        position = next(equal, None)
-        if position is None:
-            raise ValueError("tell() got other genotypes than the ones asked")
-        self._tell(self._asked.pop(position), losses)
+        if not self._has_begun:
+            sums = losses.reshape(len(losses), -1).sum(axis=1)
+            self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
+        self._learn(genotypes.copy(), losses)
+
+    def _without(self, genotypes: NDArray[np.float64]) -> tuple[list[_Out], tuple[int, ...]]:
+        """What is out beside these, and their numbers.
+
+        Raises:
+            ValueError: they are not out.
+        """
+        for position, out in enumerate(self._out):
+            if np.array_equal(out.genotypes, genotypes):
+                return self._out[:position] + self._out[position + 1 :], out.numbers
+        left, numbers = list(self._out), []
+        for genotype in genotypes:
+            places = (
+                (position, int(row))
+                for position, out in enumerate(left)
+                if out.is_apart
+                for row in np.flatnonzero((out.genotypes == genotype).all(axis=1))
+            )
+            position, row = next(places, (-1, -1))
+            if row < 0:
+                raise ValueError("tell() got other genotypes than the ones asked")
+            numbers.append(left[position].numbers[row])
+            left[position] = left[position].without(row)
+        return [out for out in left if out.numbers], tuple(numbers)
 
     def _begin_at_best(self) -> None:
         """Begins at the best trial made before the search; near it where that is a seed.
@@ -271,9 +346,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
-        """Losses of the genotypes of an ``_ask``, (k,) or (k, n_objectives).
+        """Losses of genotypes that are out, (k,) or (k, n_objectives).
 
-        Of the last one, or, where it ``asks_any_time``, of any that was not told yet.
+        They are all of the last ``_ask``, or, where it ``hears_apart``, any, in any order; their
+        numbers are in ``_heard``.
         """
 
     def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:  # noqa: B027  # nothing to learn is a fine default
