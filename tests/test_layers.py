@@ -30,7 +30,7 @@ HEAVY = {
     "optuna": (("optimizers", "trackers"), ()),
     "httpcore2": (("endpoint.network",), ("endpoint",)),
     "cmaes": (("optimizers",), ()),
-    "ray": ((), ("executors.ray_session", "executors.ray_cluster")),
+    "ray": ((), ("executors.ray_connection", "executors.ray_session", "executors.ray_cluster")),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),
 }
