@@ -137,6 +137,10 @@ class Executor(ABC):
         self.batch_divisor = 1
         self.is_stopping = False
         self._has_loaded = False  # some worker was built in time
+        self._start()
+
+    def _start(self) -> None:  # noqa: B027  # most keep something, not all
+        """Sets up what it keeps of jobs and workers; none is begun yet."""
 
     @classmethod
     def obstacles(cls, genome: Genome, settings: Any) -> Iterator[Problem]:

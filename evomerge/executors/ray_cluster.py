@@ -114,14 +114,7 @@ class RayCluster(Executor):
     Settings: ClassVar[type[ExecutorSettings]] = RaySettings
     is_on_this_machine: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        make_worker: MakeWorker,
-        n_workers: int = 1,
-        trial_timeout: float | None = None,
-        settings: Any = None,
-    ) -> None:
-        super().__init__(make_worker, n_workers, trial_timeout, settings)
+    def _start(self) -> None:
         self.session = RaySession(self.settings)
         self._seats: list[_Seat] = []
         self._waiting: deque[Job] = deque()  # for a seat: theirs was lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import Origin
 from evomerge.nouns.space import Real, Space
+from evomerge.optimizers.outstanding import Outstanding
 from evomerge.optimizers.search_context import SearchContext
 
 
@@ -36,24 +37,17 @@ class OptimizerSettings(BaseModel):
         return value
 
 
-@dataclass(frozen=True)
-class _Out:
-    """Genotypes that were asked for together and are not told.
+class TrainingSettings(OptimizerSettings):
+    """Settings of an optimizer that ``trains``; what it takes is foreseen by them."""
 
-    Attributes:
-        genotypes: Shape (k, n_dims).
-        numbers: How many were asked for before each of them.
-        is_apart: Whether they may be told one by one.
-    """
+    @property
+    def is_by_tensor(self) -> bool:
+        """Whether it learns a number for each tensor and model, whatever the space has."""
+        return False
 
-    genotypes: NDArray[np.float64]
-    numbers: tuple[int, ...]
-    is_apart: bool
-
-    def without(self, row: int) -> _Out:
-        """The others."""
-        numbers = self.numbers[:row] + self.numbers[row + 1 :]
-        return replace(self, genotypes=np.delete(self.genotypes, row, axis=0), numbers=numbers)
+    def n_checkpoints(self, n_trials: int | None) -> int:
+        """Models that so many of its trials leave in the run folder."""
+        return 0
 
 
 class Optimizer(ABC):
@@ -95,6 +89,7 @@ class Optimizer(ABC):
     with_others_out: ClassVar[str] = ""  # what it then gives, or what it waits for; for people
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
+    plans_by_budget: bool = False  # with more trials to come the first are others
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
 
@@ -124,8 +119,7 @@ class Optimizer(ABC):
         self.settings = settings if settings is not None else self.Settings()
         self.context = context if context is not None else SearchContext()
         self.origins: tuple[Origin, ...] = ()
-        self._out: list[_Out] = []  # in order
-        self._n_asked_for = 0  # genotypes so far; the number of the first of an ``_ask``
+        self._out = Outstanding()
         self._heard: tuple[int, ...] = ()  # the numbers of the genotypes of a ``_tell``
         self._has_begun = False
         self._before: list[tuple[float, NDArray[np.float64]]] = []
@@ -170,6 +164,22 @@ class Optimizer(ABC):
                 "n_startup_trials",
                 "Make it smaller, or raise budget.",
             )
+
+    @classmethod
+    def notes(cls, space: Space, context: SearchContext, settings: Any) -> Iterator[Problem]:
+        """What is good to know of it in a space, placed as obstacles are.
+
+        Args:
+            space: What is searched.
+            context: ``experts``, ``places`` and ``has_shares`` alone.
+            settings: An instance of ``Settings``.
+        """
+        yield from ()
+
+    @classmethod
+    def unmeant(cls, settings: Any) -> Problem | None:
+        """What it has scored that no point of the space means, at a key; None: nothing."""
+        return None
 
     @property
     def is_finished(self) -> bool:
@@ -221,8 +231,7 @@ class Optimizer(ABC):
         if not self._has_begun:
             self._begin_at_best()
         asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
-        first, self._n_asked_for = self._n_asked_for, self._n_asked_for + len(asked)
-        self._out.append(_Out(asked, tuple(range(first, self._n_asked_for)), self.hears_apart))
+        self._out.add(asked, is_apart=self.hears_apart)
         return np.array(asked)
 
     def tell(
@@ -248,7 +257,7 @@ class Optimizer(ABC):
             self.learn(genotypes, losses, evaluations)
             return
         losses = self._checked(genotypes, losses)
-        self._out, self._heard = self._without(genotypes)
+        self._heard = self._out.withdraw(genotypes)
         if evaluations:
             self._see(evaluations)
         self._tell(genotypes.copy(), losses)
@@ -267,30 +276,6 @@ class Optimizer(ABC):
             sums = losses.reshape(len(losses), -1).sum(axis=1)
             self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
         self._learn(genotypes.copy(), losses)
-
-    def _without(self, genotypes: NDArray[np.float64]) -> tuple[list[_Out], tuple[int, ...]]:
-        """What is out beside these, and their numbers.
-
-        Raises:
-            ValueError: they are not out.
-        """
-        for position, out in enumerate(self._out):
-            if np.array_equal(out.genotypes, genotypes):
-                return self._out[:position] + self._out[position + 1 :], out.numbers
-        left, numbers = list(self._out), []
-        for genotype in genotypes:
-            places = (
-                (position, int(row))
-                for position, out in enumerate(left)
-                if out.is_apart
-                for row in np.flatnonzero((out.genotypes == genotype).all(axis=1))
-            )
-            position, row = next(places, (-1, -1))
-            if row < 0:
-                raise ValueError("tell() got other genotypes than the ones asked")
-            numbers.append(left[position].numbers[row])
-            left[position] = left[position].without(row)
-        return [out for out in left if out.numbers], tuple(numbers)
 
     def _begin_at_best(self) -> None:
         """Begins at the best trial made before the search; near it where that is a seed.

@@ -117,6 +117,7 @@ class CombinedOptimizer(Optimizer):
         adaptive = [link.kind for link in links if link.kind.is_adaptive]
         self.is_adaptive = bool(adaptive)
         self.learns_by_trials = any(kind.learns_by_trials for kind in adaptive)
+        self.plans_by_budget = self.plans_by_budget or links[-1].kind.plans_by_budget
         super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
 
     def _made(self, position: int, space: Space, **changes: Any) -> Optimizer:
@@ -213,7 +214,7 @@ class Chain(CombinedOptimizer):
         wanted = asked if self._is_at_last else asked[: self._left - len(self._asks)]
         for row in range(len(wanted)):
             is_meant, is_whole = self.recipe_config(row) is None, len(wanted) == len(asked)
-            self._asks[self._n_asked_for + row] = _Ask(is_whole, is_meant)
+            self._asks[self._out.n_asked + row] = _Ask(is_whole, is_meant)
         name = self._links[self._position].name
         origins = self._current.origins if self._untried is None else (proposed("start"),)
         own = (origins or [proposed()] * len(asked))[: len(wanted)]

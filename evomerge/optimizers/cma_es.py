@@ -113,7 +113,7 @@ class CmaEs(Optimizer):
         n_wanted = 1 if self._out else self.population_size - len(self._in)
         with one_thread():
             asked = [self._strategy.ask() for _ in range(n_wanted)]
-        self._drawn.update(enumerate((sample for _, sample in asked), self._n_asked_for))
+        self._drawn.update(enumerate((sample for _, sample in asked), self._out.n_asked))
         return np.array([genotype for genotype, _ in asked])
 
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:

@@ -179,7 +179,7 @@ class Islands(CombinedOptimizer):
         island.n_asked += len(wanted)
         for row in range(len(wanted)):
             is_meant = self.recipe_config(row) is None  # else its loss is not the genotype's
-            self._asked_by[self._n_asked_for + row] = _Ask(island, not island.is_cut, is_meant)
+            self._asked_by[self._out.n_asked + row] = _Ask(island, not island.is_cut, is_meant)
         name, origins = f"island {island.position + 1} {island.link.name}", island.optimizer.origins
         own = (origins or [proposed()] * len(asked))[: len(wanted)]
         self.origins = tuple(origin.of_link(island.position, name) for origin in own)

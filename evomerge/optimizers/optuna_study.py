@@ -60,7 +60,7 @@ class OptunaOptimizer(Optimizer):
         with _inside_optuna():
             # A copy: Optuna keeps what it is given.
             trials = [study.ask(dict(self._distributions)) for _ in range(self._n_wanted)]
-        self._trials.update(enumerate(trials, self._n_asked_for))
+        self._trials.update(enumerate(trials, self._out.n_asked))
         places = np.array([self._place(trial.params) for trial in trials])
         asked: Array = np.clip(self._focus.meant(places), 0.0, 1.0)
         return asked

@@ -30,16 +30,21 @@ of an iteration is each particle's own.
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.foundations.errors import Problem
 from evomerge.foundations.seeding import stream
 from evomerge.nouns.origin import proposed
+from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer, OptimizerSettings
+from evomerge.optimizers.search_context import SearchContext
 from evomerge.optimizers.swarm.first_places import FirstPlaces, anywhere
 from evomerge.optimizers.swarm.motion import Pulls, has_room, moved, shares
+from evomerge.optimizers.swarm.swarm_notes import all_notes
 from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
 
 Array = NDArray[np.float64]
@@ -65,6 +70,11 @@ class Swarm(Optimizer):
     )
     min_population_size: ClassVar[int] = 2  # one alone has nobody to move towards
     settings: SwarmSettings
+
+    @classmethod
+    def notes(cls, space: Space, context: SearchContext, settings: Any) -> Iterator[Problem]:
+        """Where its particles are few sums of models, or none."""
+        yield from all_notes(space, context, settings)
 
     @classmethod
     def default_population_size(cls, n_dims: int) -> int:
@@ -124,7 +134,7 @@ class Swarm(Optimizer):
             moving = self._next()
             self._move(moving)
             rows = self._evaluated(moving)
-        self._row_of.update(enumerate(rows.tolist(), self._n_asked_for))
+        self._row_of.update(enumerate(rows.tolist(), self._out.n_asked))
         self.origins = tuple(
             proposed(f"particle {row}, iteration {iteration}", particle=row, iteration=iteration)
             for row, iteration in zip(rows.tolist(), self._moves[rows].tolist(), strict=True)
