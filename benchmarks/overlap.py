@@ -1,10 +1,11 @@
 """Does a search find less where its generations overlap? The bowls of widths.py, several workers.
 
-    python benchmarks/overlap.py [OPTIMIZER...] [--dims 6 24] [--seeds 20] [--workers 1 4 16]
+    python benchmarks/overlap.py [OPTIMIZER...] [--dims 6 24] [--seeds 20] [--workers 4 16]
 
-Trials take from one to four units of time, drawn from the seed; each is told when it is over, and
-its worker gets what the optimizer gives then. One worker has whole generations. Prints the mean
-best loss after 100 trials over the seeds and its standard error, and how long the search took.
+Trials take from one to four units of time, drawn from the seed. Prints the mean best loss after
+100 trials over the seeds and its standard error, and how long the search took: of one worker; of
+several that get what the optimizer gives as soon as they are free; and of as many that wait until
+a generation is over. A generation has a trial for each worker at least.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from widths import N_MODELS, SCALE, bowl
 
 from evomerge.nouns.space import Real, Space
 from evomerge.optimizers import OPTIMIZERS
-from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.search_context import SearchContext
 
 BUDGET = 100
@@ -48,42 +48,28 @@ class Bowl:
         return losses
 
 
-def searched(name: str, n_dims: int, seed: int, n_workers: int) -> tuple[float, float]:
+def searched(
+    name: str, n_dims: int, seed: int, n_workers: int, *, waits: bool
+) -> tuple[float, float]:
     """The best loss of a search, and the units of time that it took."""
-    losses = Bowl(n_dims, seed)
-    context = SearchContext(experts=losses.models, budget=BUDGET)
-    optimizer = OPTIMIZERS[name](losses.space, seed=seed, context=context)
+    losses, kind = Bowl(n_dims, seed), OPTIMIZERS[name]
+    own = kind.default_population_size(n_dims)
+    optimizer = kind(
+        losses.space,
+        seed=seed,
+        population_size=max(own, n_workers),
+        context=SearchContext(experts=losses.models, budget=BUDGET),
+    )
     known = np.vstack([losses.models, losses.space.initial])
     optimizer.tell(known, losses(known))
-    alone = one_after_the_other if n_workers == 1 else beside_one_another
-    best, time = alone(optimizer, losses, seed, n_workers)
-    return min(best, float(losses(known).min())), time
-
-
-def one_after_the_other(
-    optimizer: Optimizer, losses: Bowl, seed: int, n_workers: int
-) -> tuple[float, float]:
-    """Whole generations, a trial at a time."""
-    durations, best, n_trials = np.random.default_rng(seed).uniform(1, 4, BUDGET), np.inf, 0
-    while n_trials < BUDGET:
-        asked = optimizer.ask()
-        found = losses(asked)
-        optimizer.tell(asked, found)
-        best = min(best, float(found[: BUDGET - n_trials].min()))
-        n_trials += len(asked)
-    return best, float(durations.sum())
-
-
-def beside_one_another(
-    optimizer: Optimizer, losses: Bowl, seed: int, n_workers: int
-) -> tuple[float, float]:
-    """A trial for each worker, the next one when it is free."""
-    durations, best, now = np.random.default_rng(seed).uniform(1, 4, BUDGET), np.inf, 0.0
+    durations = np.random.default_rng(seed).uniform(1, 4, BUDGET)
+    best, now, n_begun = float(losses(known).min()), 0.0, 0
     running: list[tuple[float, int, Array]] = []  # when it is over, which, where
     waiting: list[Array] = []
-    n_begun = 0
     while n_begun < BUDGET or running:
-        while n_begun < BUDGET and len(running) < n_workers and (waiting or optimizer.can_ask):
+        while n_begun < BUDGET and len(running) < n_workers:
+            if not waiting and (running if waits else not optimizer.can_ask):
+                break
             waiting = waiting or list(optimizer.ask())
             heapq.heappush(running, (now + durations[n_begun], n_begun, waiting.pop(0)))
             n_begun += 1
@@ -99,15 +85,17 @@ def main() -> None:
     parser.add_argument("optimizers", nargs="*", default=["cma_es", "swarm", "nsga2"])
     parser.add_argument("--dims", type=int, nargs="+", default=[6, 24])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 16])
     given = parser.parse_args()
-    heads = (f"{n} worker{'s' * (n > 1)}, time" for n in given.workers)
+    ways = [(1, True), *((n, waits) for n in given.workers for waits in (False, True))]
+    heads = (f"{n} worker{'s' * (n > 1)}{', waiting' * (waits and n > 1)}" for n, waits in ways)
     print("dims optimizer ", *(head.rjust(22) for head in heads))
     for n_dims in given.dims:
         for name in given.optimizers:
             row = []
-            for n_workers in given.workers:
-                found = [searched(name, n_dims, seed, n_workers) for seed in range(given.seeds)]
+            for n, waits in ways:
+                seeds = range(given.seeds)
+                found = [searched(name, n_dims, seed, n, waits=waits) for seed in seeds]
                 best, time = np.array(found).T
                 error = np.std(best, ddof=1) / math.sqrt(len(best))
                 row.append(f"{best.mean():.3f} ± {error:.3f}, {time.mean():3.0f}".rjust(22))

@@ -191,30 +191,37 @@ def test_a_stopped_run_finishes_what_runs_and_continues_later(tmp_path):
     assert len(again.executor.jobs) == BUDGET - 6
 
 
+@pytest.mark.parametrize("optimizer", ["random", "cma_es"])
 @pytest.mark.parametrize("cuts", [range(9, 50), range(5, 50), [7, *range(10, 50)]])
-def test_what_is_out_when_the_time_is_over_is_given_up_and_the_rest_counts(tmp_path, cuts):
-    run = stream(tmp_path, order=9, timeout=1000.0, budget=50, finals=final("worst"))
+def test_what_is_out_when_the_time_is_over_is_given_up_and_the_rest_counts(
+    tmp_path, cuts, optimizer
+):
+    settings = {"timeout": 1000.0, "budget": 50, "finals": final("worst")}
+    run = stream(tmp_path, optimizer, order=9, **settings)
     run.executor.cuts = set(cuts)
     events = list(run.run())
     assert events[-1].reason == "timeout"
     assert not set(run.ledger.trials) & set(cuts)
     told = {trial_id for ids in run.ledger.told for trial_id in ids}
     assert told == set(run.ledger.trials)
-    again = stream(tmp_path, timeout=1000.0, budget=50, finals=final("worst"), resume=True)
+    again = stream(tmp_path, optimizer, resume=True, **settings)
     replayed = list(again.run())
     assert again.executor.jobs == []
     assert replayed[-1] == events[-1]
     assert history(again.ledger) == history(run.ledger)
 
 
+@pytest.mark.parametrize("optimizer", ["random", "cma_es", "swarm"])
 @pytest.mark.parametrize("order", range(3))
-def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(tmp_path, order):
-    run = stream(tmp_path, order=order, budget=60, patience=6)
+def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(
+    tmp_path, order, optimizer
+):
+    run = stream(tmp_path, optimizer, order=order, budget=60, patience=6)
     *_, last = run.run()
     assert last.reason == "patience"
     best = max(run.leaderboard.best.candidate.trial_id, N_BASELINES - 1)
     assert last.n_trials - 1 - best >= 6
-    again = stream(tmp_path, budget=60, patience=6, resume=True)
+    again = stream(tmp_path, optimizer, budget=60, patience=6, resume=True)
     assert list(again.run())[-1] == last
     assert again.executor.jobs == []
     assert len(again.leaderboard.trials) == len(run.leaderboard.trials) == last.n_trials
@@ -291,13 +298,14 @@ def test_idle_time_is_that_of_all_free_slots():
     assert idle.taken() == 0.0
 
 
-@pytest.mark.parametrize("optimizer", ["tpe", "random"])
+@pytest.mark.parametrize("optimizer", ["tpe", "random", *POPULATIONS])
 def test_a_ledger_of_batches_is_continued(tmp_path, optimizer):
-    """Older versions asked for one trial per worker at once, and told of them together."""
-    batches = search(tmp_path, optimizer=optimizer, population=2, budget=8)
+    """As of one worker; older versions told of generations so whatever the number of workers."""
+    size = 4 if optimizer in POPULATIONS else 2
+    batches = search(tmp_path, optimizer=optimizer, population=size, budget=8)
     list(batches.run())
-    assert {len(ids) for ids in batches.ledger.told[1:]} == {2}
-    again = stream(tmp_path, optimizer, population=2, order=11, resume=True)
+    assert max(len(ids) for ids in batches.ledger.told[1:]) == size
+    again = stream(tmp_path, optimizer, population=size, order=11, resume=True)
     *_, last = again.run()
     assert last == RunFinished("budget", N_BASELINES + BUDGET)
     assert min(again.executor.jobs) == (N_BASELINES + 8, "tasks")

@@ -268,12 +268,12 @@ def _single(
 def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
     """As the genome says, else the optimizer's own, but never less than one per worker.
 
-    Who can be asked for any number is asked for every worker by itself, unless others follow.
+    Who has no generations is asked for every worker by itself, unless others follow.
     """
     given, own = chosen.block.population_size, chosen.kind.default_population_size(space.n_dims)
     if given is not None:
         return given
-    is_free = chosen.kind.asks_any_time and not chosen.kind.is_bounded
+    is_free = chosen.kind.asks_any_time and own == 1
     if is_free and not genome.optimizer.parts:
         return own
     return max(own, genome.execution.workers)

@@ -124,12 +124,12 @@ def test_workers_that_wait_are_told():
         ("tpe", 1),
         ("random", 1),
         ("{name: tpe, population_size: 2}", 2),
-        ("cma_es", 7),
+        ("cma_es", 30),
         ("swarm", 30),
         ("{chain: [{name: tpe, budget: 9}, niches], budget: 99}", 30),
     ],
 )
-def test_who_can_be_asked_for_any_number_is_asked_for_every_worker_by_itself(block, size):
+def test_who_has_no_generations_is_asked_for_every_worker_by_itself(block, size):
     one = context("", f"optimizer: {block}\nexecution: {{workers: 30}}")
     assert one.optimizer.population_size == size
 
@@ -142,10 +142,10 @@ def test_a_run_that_was_begun_with_trials_asked_at_once_goes_on_so(block, size):
     assert optimizer.population_size == size
 
 
-@pytest.mark.parametrize(("at_once", "size"), [(1, 7), (7, 7), (9, 9)])
-def test_a_generation_is_as_large_as_when_the_run_began(at_once, size):
-    """Of one worker it is told at once, of several trial by trial; older versions had more."""
-    genome = context("", "optimizer: cma_es\nexecution: {workers: 9}").genome
+@pytest.mark.parametrize(("workers", "at_once", "size"), [(1, 7, 7), (9, 1, 9), (9, 9, 9)])
+def test_a_generation_is_as_large_as_when_the_run_began(workers, at_once, size):
+    """Of one worker it is told at once, of several trial by trial."""
+    genome = context("", f"optimizer: cma_es\nexecution: {{workers: {workers}}}").genome
     space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16").space
     optimizer = optimizer_for(choice_of(genome), genome, space, asked_at_once=at_once)
     assert optimizer.population_size == size
