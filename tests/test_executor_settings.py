@@ -13,6 +13,7 @@ from evomerge.compiler.file_mistakes import genome_of
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.processes import Processes
 from evomerge.executors.ray_session import shortfall
+from evomerge.executors.ray_settings import RaySettings
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.source import parse_yaml
 from tests.contract.test_executors import job
@@ -72,6 +73,8 @@ def test_workers_fit_on_nodes_and_not_on_their_sum(nodes, n_workers, lacking):
 def test_parts_of_a_gpu_add_up():
     assert not shortfall([node(CPU=8.0, GPU=1.0)], {"CPU": 0.1, "GPU": 0.1}, 10)
     assert shortfall([node(CPU=8.0, GPU=1.0)], {"CPU": 0.1, "GPU": 0.1}, 11)
+    given = genome("{executor: ray, num_gpus: 0.5, memory: 24}").execution.settings
+    assert RaySettings(**given).resources == {"CPU": 1, "GPU": 0.5, "memory": 24 << 30}
 
 
 def test_devices_alone_make_a_process_of_one_worker():
