@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ def pytest_collection() -> Generator[None, object, object]:
     with collecting_later():
         found = yield
     collect_again()
+    gc.set_threshold(20_000, 20, 20)  # tests make much, and little of it in circles
     return found
 
 

@@ -124,9 +124,11 @@ def test_a_limit_that_is_given_takes_the_place_of_drawn_documents(tmp_path, monk
         assert facts.n_documents == n_documents
 
 
-def test_a_winner_is_merged_by_the_seed_of_its_run():
+def test_a_winner_is_merged_by_the_seed_of_its_run(tmp_path, monkeypatch):
     recipe = Recipe({"merge_method": "linear", "models": [{"model": "m0"}], "dtype": "float32"})
-    given = TasksGiven(seed=3)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("a text\n")
+    given = TasksGiven(("perplexity=text.txt",), seed=3)
     named = [NamedRecipe("m0", recipe, "float32"), NamedRecipe("won", recipe, "float32", 7, 2)]
     found = plan_of(named, given, Permissions()).entrants
     assert [one.make_worker.seed for one in found] == [3, 7]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from mergekit import merge_methods
 from mergekit.common import ModelReference
 from mergekit.config import ConfigReader, MergeConfiguration
+from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.foundations.errors import EvomergeError
 from evomerge.merging.mergers import Mergers
@@ -38,12 +40,19 @@ def test_a_tensor_is_scaled_by_what_mergekit_finds_first():
     config = {"merge_method": "passthrough", "slices": [slice_], **scale["recipe"]}
     (layer,) = stacked_layers(Recipe(config))
     read = MergeConfiguration.model_validate(config)
-    reader = ConfigReader(config=read, t=0.0).for_out_slice(read.slices[0])
-    reader = reader.for_in_slices(read.slices[0].sources)
+    sources = ConfigReader(config=read, t=0.0, slice_out=read.slices[0]).parameter_sources
+    spec, model = merge_methods.get("passthrough").spec, ModelReference.parse("org/a")
     for name, factor in (("o_proj", 0.5), ("q_proj", 2.0), ("norm", 3.0), ("bias", 1.5)):
         tensor = f"model.layers.0.{name}.weight"
-        theirs = reader.for_tensor(tensor).parameter("scale", ModelReference.parse("org/a"))
-        assert layer.scale_of(tensor) == theirs == factor, name
+        _, theirs = resolve_parameters(
+            spec,
+            tensor_name=tensor,
+            inputs={model: tensor},
+            sources=sources,
+            base_model=None,
+            t=0.0,
+        )
+        assert layer.scale_of(tensor) == theirs[model]["scale"] == factor, name
 
 
 WRONG = {
