@@ -38,12 +38,12 @@ demo: experts ## Make experts, search, show the result, export the recipe, build
 	@echo "Built $(RUN)/model from $(RUN)/winner.yml; lm-eval scores it on the holdout documents:"
 	$(BIN)/python examples/skills/score.py $(RUN)/model --run $(RUN) 2> $(RUN)/score.log || (cat $(RUN)/score.log; exit 1)
 
-# Types take the most of it, also where nothing is kept of an earlier time: side by side with the rest.
+# Types take most of the time, above all without a cache: in two processes, the rest beside them.
 lint: $(VENV)/installed-dev ## Format, lint, types
 	@$(MAKE) --no-print-directory -j 2 types style
 
 types: $(VENV)/installed-dev
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 style: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
