@@ -19,6 +19,7 @@ from evomerge.run.proposer import Proposer
 from evomerge.run.stream import IdleTime
 from tests.fake_executor import Recording
 from tests.test_search import N_BASELINES, Stubborn, final, finished, history, search
+from tests.thinned import thinned
 
 ANY_TIME = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
 POPULATIONS = [name for name in ANY_TIME if OPTIMIZERS[name].min_population_size > 1]
@@ -94,7 +95,7 @@ def test_who_waits_for_what_it_asked_is_told_of_it_whole(tmp_path, optimizer):
     "optimizer",
     [pytest.param(n, marks=[pytest.mark.slow] if n == "gp" else []) for n in ANY_TIME],
 )
-@pytest.mark.parametrize("order", range(3))
+@pytest.mark.parametrize("order", thinned(range(3)))
 def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, order):
     run = stream(tmp_path, optimizer, order=order, fails=(6,), finals=final("worst"))
     list(run.run())
@@ -107,7 +108,7 @@ def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, ord
 
 
 @pytest.mark.parametrize("optimizer", ["tpe", "niches", "random", *POPULATIONS])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", thinned(range(6)))
 def test_a_run_left_anywhere_goes_on_from_what_it_has(tmp_path, optimizer, seed):
     """Left and continued again and again, with any number of workers and in any order."""
     chance, begun = random.Random(seed), Counter()
@@ -227,7 +228,7 @@ def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(
     assert len(again.leaderboard.trials) == len(run.leaderboard.trials) == last.n_trials
 
 
-@pytest.mark.parametrize("order", range(12))
+@pytest.mark.parametrize("order", thinned(range(12), of=3))
 def test_patience_forgets_no_trial_of_a_run_that_was_left(tmp_path, order):
     chance = random.Random(order)
     for _ in range(40):

@@ -44,7 +44,6 @@ SPACES = [
     pytest.param(CHOICES, id="choices"),
     pytest.param(Space((Real("weight", 0.0, 1.0),)), id="one-real"),
 ]
-SLOW_TO_ASK = [name for name in NAMES if Case(name).proving_trials < 100]
 TRACES = Path(__file__).parents[1] / "golden" / "traces"
 
 # Prints, for every optimizer, the digest of what it asks in a process of its own.
@@ -55,6 +54,12 @@ from tests.contract.test_optimizers import MIXED, NAMES, Case, asked_digest, ask
 print(json.dumps({name: asked_digest(asked_by(Case(name)(MIXED, seed=3), 7))
                   for name in NAMES}))
 """
+
+
+# Who asks slowly shows some of it in the slow suite alone; its trace and its replay are shown here.
+QUICK = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("auto", "gp") else []) for name in NAMES
+]
 
 
 @pytest.fixture(params=NAMES)
@@ -278,7 +283,7 @@ def overlapped(
 @pytest.mark.parametrize(
     ("optimizer_class", "space"),
     [
-        pytest.param(n, s, marks=[pytest.mark.slow] if s is MIXED and n in SLOW_TO_ASK else [])
+        pytest.param(n, s, marks=[pytest.mark.slow] if n in ("auto", "gp") else [])
         for n in NAMES
         for s in (REAL, MIXED)
     ],
@@ -287,7 +292,7 @@ def overlapped(
 def test_while_some_are_out_more_is_asked_and_the_same_calls_make_the_same_run(
     optimizer_class: Case, space: Space
 ) -> None:
-    n_asked = 9 if optimizer_class.name in SLOW_TO_ASK else 40
+    n_asked = 40 if optimizer_class.proving_trials >= 100 else 9
     calls = [call for call, _ in overlapped(optimizer_class(space, seed=2), 5, n_asked)]
     again = optimizer_class(space, seed=2)
     n_out = most_out = 0
@@ -387,15 +392,8 @@ def test_only_ranks_matter_where_it_says_so(optimizer_class: Case) -> None:
     np.testing.assert_array_equal(plain, mapped)
 
 
-# auto is made of two that are tried by themselves, and asks as slowly as they.
-@pytest.mark.parametrize(
-    "optimizer_class",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "auto" else []) for n in NAMES],
-    indirect=True,
-)
-def test_adaptive_ones_beat_random_search_on_the_sphere(
-    optimizer_class: Case,
-) -> None:
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
+def test_adaptive_ones_beat_random_search_on_the_sphere(optimizer_class: Case) -> None:
     def median(kind: Case) -> float:
         space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(4)))
         trials = min(optimizer_class.proving_trials, 100)
@@ -438,14 +436,8 @@ def test_the_slopes_that_trainers_are_given_are_those_of_the_formulas(
     np.testing.assert_allclose(slope(at), measured, rtol=1e-5, atol=1e-3)
 
 
-# What is proven in few trials takes long to ask.
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] if Case(n).proving_trials < 100 else [])
-        for n in NAMES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("loss", "slope"),
     [(sphere, slope_of_sphere), ((wide := RotatedEllipsoid(20)), wide.slope)],
@@ -466,6 +458,7 @@ def test_adaptive_ones_beat_random_search_in_20_dimensions(
     assert median(kind.on(slope)) < median(Case("random"))
 
 
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
 def test_others_do_not_look_at_losses(optimizer_class: Case) -> None:
     plain = asked_by(optimizer_class(REAL, seed=0), 12)
     turned = asked_by(optimizer_class(REAL, seed=0), 12, lambda genotypes: -sphere(genotypes))
