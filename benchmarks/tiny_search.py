@@ -72,6 +72,7 @@ class Size:
         population: Trials it proposes at once.
         mean: Of probabilities, where mixtures are searched; empty: merges are.
         vocabulary: Rows of embeddings and head; 0: as many as there are tokens.
+        dtype: Of the models' files.
     """
 
     models: int = 2
@@ -85,16 +86,25 @@ class Size:
     population: int = 1
     mean: str = ""
     vocabulary: int = 0
+    dtype: str = "float32"
 
 
 @contextmanager
-def tiny_search(folder: Path, size: Size) -> Iterator[Search]:
-    """The search over models and documents that are written into a folder."""
+def tiny_search(folder: Path, size: Size, execution: str = "{}") -> Iterator[Search]:
+    """The search over models and documents that are written into a folder.
+
+    Args:
+        folder: For all of it.
+        size: How large everything is.
+        execution: Where its trials run, as a genome has it.
+    """
     disable_progress_bar()
     before = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = folder / "datasets"
     try:
-        genome, source = load_genome(write(folder, size))
+        file = write(folder, size)
+        file.write_text(f"{file.read_text()}execution: {execution}\n")
+        genome, source = load_genome(file)
         yield search_for(compile_genome(genome, source), folder / "run")
     finally:
         datasets.config.HF_DATASETS_CACHE = before
@@ -151,7 +161,7 @@ def write_models(folder: Path, size: Size) -> None:
         eos_token_id=2,
     )
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config).to(getattr(torch, size.dtype))
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for name in ("base", *(f"model-{index}" for index in range(size.models))):
         model.save_pretrained(folder / name)

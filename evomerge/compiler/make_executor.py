@@ -32,6 +32,7 @@ def executor_for(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
 
 def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
     """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
+    execution = compiled.genome.execution
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
     return replace(
         compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
@@ -40,6 +41,7 @@ def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> Wor
         run_dir=run_dir,
         made=dict(compiled.context.made),  # it is pickled for worker processes
         identities=header["tasks"],
+        n_sharing=executor_settings(execution).sharing(execution.workers),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,17 +175,19 @@ def _context(
     )
     artifacts = ArtifactStore(ledger.folder)
     begun = [seed.genotype for seed in seeds if seed.genotype is not None]
-    return SearchContext(
+    trainers = trainer_maker(compiled, executor, ledger, history, hear)
+    context = SearchContext(
         experts=np.stack(experts) if experts else None,
         seeds=np.stack(begun) if begun else None,
         places=merge_space.places(),
         brief=brief,
         artifacts=artifacts,
-        trainer=trainer_maker(compiled, executor, ledger, history, hear),
+        trainer=trainers,
         folder=ledger.folder.path,
         say=say,
         notify=lambda message: hear(Notice(message)),
     )
+    return context if trainers is None else replace(context, end_training=trainers.end)
 
 
 def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:
