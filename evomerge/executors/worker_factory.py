@@ -102,7 +102,7 @@ class WorkerFactory:
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
             ties=True,  # as a built model is loaded by those who verify it
-            engine=self.settings.engine,
+            engine=self.settings.exactness,
             tokenizers={},
             sharing=Sharing(self.n_sharing, shared_root()),
         )

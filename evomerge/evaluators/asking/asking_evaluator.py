@@ -213,7 +213,7 @@ class AskingEvaluator(Evaluator):
         return known
 
     def _respondent_of(self, model: LiveModel) -> EngineRespondent:
-        engine = self.engine(model.tokenizer, self.settings.batch_size, self.settings.engine)
+        engine = self.engine(model.tokenizer, self.settings.batch_size, self.settings.exactness)
         return EngineRespondent(engine, self.settings, self.seed)
 
 
