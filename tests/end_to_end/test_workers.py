@@ -77,7 +77,7 @@ def test_gradient_trains_in_the_place_of_one_worker_which_is_back_afterwards(
         there, found = {}, {}
         for event in search.run():
             if isinstance(event, TrialStarted):
-                there[str(event.candidate.origin)] = search.executor.n_workers
+                there.setdefault(str(event.candidate.origin), search.executor.n_workers)
             if isinstance(event, TrialFinished):
                 scores = [score.value for score in event.scores]
                 found[event.candidate.trial_id] = [*event.candidate.genotype, *scores]
@@ -86,7 +86,6 @@ def test_gradient_trains_in_the_place_of_one_worker_which_is_back_afterwards(
 
     one, _ = run("one", 1)
     two, there = run("two", 2)
-    print("DEBUG", there, one, two)
     trained = {who: n for who, n in there.items() if "epoch" in who}
     assert set(trained.values()) == {1, 2}  # the last is scored by both again
     assert {n for who, n in there.items() if "random" in who or "uniform" in who} == {2}
