@@ -42,14 +42,14 @@ metric_list:
 _GENOME = """
 genome:
   models: [{models}]
-  base_model: {folder}/base
+{base}
 {space}
 tasks: [{{name: tiny_arc, metric: acc}}]
 task_search_path: [{folder}]
 optimizer: {{name: {optimizer}, budget: {budget}, population_size: {population}}}
 """
 _MERGES = """
-  merge_method: task_arithmetic
+  merge_method: {method}
   granularity: {granularity}
   {layer_granularity}
   parameters: {{weight: {{range: [0, 1]}}}}
@@ -73,6 +73,7 @@ class Size:
         mean: Of probabilities, where mixtures are searched; empty: merges are.
         vocabulary: Rows of embeddings and head; 0: as many as there are tokens.
         dtype: Of the models' files.
+        method: Merge method.
     """
 
     models: int = 2
@@ -87,6 +88,7 @@ class Size:
     mean: str = ""
     vocabulary: int = 0
     dtype: str = "float32"
+    method: str = "task_arithmetic"
 
 
 @contextmanager
@@ -126,11 +128,13 @@ def write(folder: Path, size: Size) -> Path:
     (folder / "task.yaml").write_text(_TASK.format(folder=folder))
     step = size.layer_granularity
     merges = _MERGES.format(
+        method=size.method,
         granularity=size.granularity,
         layer_granularity="" if step is None else f"layer_granularity: {step}",
     )
     text = _GENOME.format(
         folder=folder,
+        base="" if size.method == "linear" else f"  base_model: {folder}/base",
         models=", ".join(f"{folder}/model-{index}" for index in range(size.models)),
         space=f"  space: {{name: mixture, mean: {size.mean}}}" if size.mean else merges,
         optimizer=size.optimizer,
