@@ -52,7 +52,7 @@ _MERGES = """
   merge_method: {method}
   granularity: {granularity}
   {layer_granularity}
-  parameters: {{weight: {{range: [0, 1]}}}}
+  {parameters}
 """
 
 
@@ -129,6 +129,7 @@ def write(folder: Path, size: Size) -> Path:
     step = size.layer_granularity
     merges = _MERGES.format(
         method=size.method,
+        parameters="" if size.method == "linear" else "parameters: {weight: {range: [0, 1]}}",
         granularity=size.granularity,
         layer_granularity="" if step is None else f"layer_granularity: {step}",
     )

@@ -11,7 +11,7 @@ from evomerge.compiler.identity import Header
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors import EXECUTORS
-from evomerge.executors.base import Executor
+from evomerge.executors.base import Executor, built
 from evomerge.executors.own_settings import executor_settings
 from evomerge.executors.worker import Worker
 from evomerge.executors.worker_factory import WorkerFactory
@@ -28,6 +28,17 @@ def executor_for(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
     make_worker = FirstWith(factory, compiled.tasks.evaluators) if kind.runs_here else factory
     settings = executor_settings(execution)
     return kind(make_worker, execution.workers, execution.trial_timeout, settings)
+
+
+def worker_here(compiled: Compiled, header: Header, run_dir: Path, device: str | None) -> Worker:
+    """A worker in this process beside those of the executor; device None: that of the run.
+
+    Raises:
+        RunError: it cannot be built.
+    """
+    factory = worker_factory_for(compiled, header, run_dir)
+    factory = replace(factory, device=device or factory.device)
+    return built(FirstWith(factory, compiled.tasks.evaluators))
 
 
 def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:

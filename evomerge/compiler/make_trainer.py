@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def trainer_maker(
     compiled: Compiled,
     executor: Executor,
+    worker_here: Callable[[str | None], Worker],
     ledger: Ledger,
     history: Callable[[], Sequence[Trial]],
     hear: Callable[[Proposing | Notice | Warned], None],
@@ -41,6 +42,7 @@ def trainer_maker(
     Args:
         compiled: What is searched.
         executor: Where trials run.
+        worker_here: Builds a worker in this process, on a device; None: on that of the run.
         ledger: Holds their documents, and what trainers keep.
         history: The trials that are over.
         hear: Takes what a trainer tells people.
@@ -54,7 +56,7 @@ def trainer_maker(
         return None
     worker: TrainedWorker = WorkerOfTrials(executor)
     if not executor.runs_here:
-        worker = WorkerBeside(compiled, executor, ledger)
+        worker = WorkerBeside(executor, worker_here)
     return TrainerMaker(compiled, learnable, worker, ledger, history, hear)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
-from evomerge.compiler.compiled import Compiled
-from evomerge.compiler.make_executor import FirstWith, worker_factory_for
-from evomerge.executors.base import Executor, built
+from evomerge.executors.base import Executor
 from evomerge.executors.worker import Worker
 from evomerge.foundations.scratch import lend_root
-from evomerge.run.ledger.history import Ledger
 
 
 class TrainedWorker(Protocol):
@@ -51,14 +49,12 @@ class WorkerBeside:
     """One of this process, in the place of one of several that score in theirs.
 
     Attributes:
-        compiled: What is searched.
         executor: Lends the place while something is trained.
-        ledger: Of the run.
+        make: Builds it on a device; None: on that of the run.
     """
 
-    compiled: Compiled
     executor: Executor
-    ledger: Ledger
+    make: Callable[[str | None], Worker]
     _worker: Worker | None = None
 
     def __call__(self) -> Worker:
@@ -66,9 +62,7 @@ class WorkerBeside:
         if self._worker is None:
             device = self.executor.lend()
             lend_root()  # of what workers make of the sources it is one of the users
-            factory = worker_factory_for(self.compiled, self.ledger.header, self.ledger.folder.path)
-            factory = replace(factory, device=device or factory.device)
-            self._worker = built(FirstWith(factory, self.compiled.tasks.evaluators))
+            self._worker = self.make(device)
         return self._worker
 
     def end(self) -> None:
