@@ -72,6 +72,21 @@ def directions(context: CheckContext) -> Iterator[Finding]:
             yield note(f"lower {metric} is better; its score is {metric} with a minus sign", where)
 
 
+def lessons(context: CheckContext) -> Iterator[Finding]:
+    """Search tasks that a search by gradient is scored on and cannot learn from."""
+    links = [one for one in context.genome.optimizer.links if one.name == "gradient"]
+    entries = [entry for entry in _of_split(context, "tasks") if entry[1].weight > 0]
+    silent = [(where, facts) for where, _, facts in entries if not facts.teaches]
+    if not links:
+        return
+    for where, facts in silent:
+        yield note(
+            f"{facts.key.task} is scored and teaches nothing: what would be right of it is not "
+            "known, and gradient learns from the other tasks and its prompts alone",
+            where,
+        )
+
+
 def unnamed_metrics(context: CheckContext) -> Iterator[Finding]:
     """Metrics that code of the task's own names."""
     for where, task, facts in _entries(context):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.asking.in_rounds import Answering, InRounds
 from evomerge.evaluators.base import Evaluator, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
@@ -83,6 +84,7 @@ class Composite(Evaluator):
     ) -> None:
         super().__init__(tasks, *given, **more)
         self.parts = parts
+        self._answering = Answering(self.engine, self.settings, self.seed)
         self.means = " with ".join(filter(None, (part.means for part in parts.values())))
 
     def prepare(self) -> tuple[MetricKey, ...]:
@@ -96,9 +98,14 @@ class Composite(Evaluator):
     def evaluate(
         self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
     ) -> Evaluation:
-        """See :meth:`Evaluator.evaluate`; kind after kind."""
+        """See :meth:`Evaluator.evaluate`; what kinds ask in rounds is answered together."""
+        asking = {own: part for own, part in self.parts.items() if isinstance(part, InRounds)}
+        names = [task.name for task in self.tasks]
+        answered = self._answering.together(asking, names, model, deadline, batch_divisor)
         found = {
-            places: part.evaluate(model, deadline, batch_divisor)
+            places: answered[places]
+            if places in answered
+            else part.evaluate(model, deadline, batch_divisor)
             for places, part in self.parts.items()
         }
         own = self._sorted({places: one.metrics[: len(places)] for places, one in found.items()})
@@ -119,6 +126,7 @@ class Composite(Evaluator):
 
     def let_go(self) -> None:
         """See :meth:`Evaluator.let_go`."""
+        self._answering.let_go()
         for part in self.parts.values():
             part.let_go()
 

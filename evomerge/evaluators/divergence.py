@@ -26,12 +26,15 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
     Shown,
+    TaughtText,
 )
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.evaluators.side_model import SideModel
 from evomerge.evaluators.task_files import json_rows, text_under
 from evomerge.foundations.canonical import digest
+from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError, Problem
 from evomerge.foundations.findings import Finding
 from evomerge.genome.block import Number, Whole, fits
@@ -40,6 +43,8 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import Task
 
 if TYPE_CHECKING:
+    import torch
+
     from evomerge.evaluators.teacher_logits import Teacher, TeacherLogits
 
 DIVERGENCE = "divergence"
@@ -134,18 +139,33 @@ class Divergence(AskingKind[tuple[str, str]]):
 
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""
-        from evomerge.evaluators.teacher_logits import TaughtText
+        from evomerge.evaluators.teacher_logits import ReadText
 
         name, text = item.content
         read, longest = yield AskTokens(text, is_plain=True)
         tokens = tuple(read[: min(longest, self.settings.max_tokens)])
-        said = yield AskOther(self._teachers[name], TaughtText(text, tokens))
+        said = yield AskOther(self._teachers[name], ReadText(text, tokens))
         reader = _Comparison(said, self.settings.temperature)
         value = yield AskPlaces(Tokens(tokens), reader, is_whole=True)
         values = {DIVERGENCE: value}
         if len(self.settings.teachers) > 1:
             values[_of(name)] = value
         return Judgement(values, None, Shown(text, f"{value:.4g} from what {name} says"))
+
+    def lesson(self, item: Item[tuple[str, str]]) -> Lesson | None:
+        """See :meth:`AskingKind.lesson`; of one teacher's texts where its measure is read."""
+        from evomerge.evaluators.teacher_logits import ReadText
+
+        (name, text), own = item.content, self.settings
+        metric = (self.task.metric or DIVERGENCE).partition(",")[0]
+        if metric not in (DIVERGENCE, _of(name)):
+            return None
+
+        def said(tokens: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+            (found,) = self._teachers[name].answers([ReadText(text, tokens)], Deadline())
+            return found.values, found.tokens
+
+        return TaughtText(text, own.max_tokens, own.temperature, said)
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""

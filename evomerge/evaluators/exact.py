@@ -20,6 +20,8 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
@@ -70,13 +72,20 @@ class ExactAnswers(AskingKind[tuple[str, str]]):
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""
         prompt, answer = item.content
-        reply = yield AskText(prompt, self.max_new_tokens, tuple(self.settings.stops))
+        reply = yield self._asked(item)
         if self.settings.match == "strict":
             is_right = says_exactly(reply, answer)
         else:
             is_right = says_loosely(reply, answer, self.settings.last_words)
         values = {"exact_match": float(is_right)}
         return Judgement(values, str(reply).strip(), Shown(prompt, reply, answer))
+
+    def lesson(self, item: Item[tuple[str, str]]) -> Lesson:
+        """See :meth:`AskingKind.lesson`."""
+        return RightReply(self._asked(item), item.content[1])
+
+    def _asked(self, item: Item[tuple[str, str]]) -> AskText:
+        return AskText(item.content[0], self.max_new_tokens, tuple(self.settings.stops))
 
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`."""

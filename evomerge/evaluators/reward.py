@@ -23,6 +23,8 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
@@ -119,7 +121,7 @@ class Rewarded(AskingKind[str]):
 
     def judge(self, item: Item[str]) -> Asking:
         """See :meth:`AskingKind.judge`."""
-        reply = yield AskText(item.content, self.max_new_tokens)
+        reply = yield self._asked(item)
         said = str(reply).strip()
         reward = yield AskOther(reward_model(self._judge), (item.content, said))
         values = {"reward": reward.value, "tokens": float(reward.n_tokens)}
@@ -128,6 +130,13 @@ class Rewarded(AskingKind[str]):
         tokens = f"{reward.n_tokens} tokens{'' if reward.is_whole else ', not all of them read'}"
         shown = f"{said} (reward {reward.value:.3g}, {tokens})"
         return Judgement(values, said, Shown(item.content, shown))
+
+    def lesson(self, item: Item[str]) -> Lesson:
+        """See :meth:`AskingKind.lesson`."""
+        return RightReply(self._asked(item))
+
+    def _asked(self, item: Item[str]) -> AskText:
+        return AskText(item.content, self.max_new_tokens)
 
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`; every byte of the reward model."""

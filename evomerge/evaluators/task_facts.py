@@ -59,6 +59,7 @@ class TaskFacts:
         is_pooled: Whether it is a group without a score of its own.
         is_known: Whether metric and direction are known; else its first document tells them.
         groups: Of a group: itself, then those inside it, outer ones first; empty for one task.
+        teaches: Whether a model can learn from any document, beside being scored on it.
     """
 
     key: MetricKey
@@ -67,6 +68,7 @@ class TaskFacts:
     is_pooled: bool = False
     is_known: bool = True
     groups: tuple[GroupFacts, ...] = ()
+    teaches: bool = True
 
     @property
     def n_documents(self) -> int:

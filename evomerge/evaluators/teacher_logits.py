@@ -32,7 +32,7 @@ _MOST_BYTES = 1 << 34  # of a file
 
 
 @dataclass(frozen=True)
-class TaughtText:
+class ReadText:
     """A text that a teacher is asked about.
 
     Attributes:
@@ -87,7 +87,7 @@ class Teacher(Outsider):
         self._keep({key: one for key, one in self._known.items() if key not in there})
         self._known = there | self._known
 
-    def answers(self, asked: Sequence[TaughtText], deadline: Deadline) -> Sequence[TeacherLogits]:
+    def answers(self, asked: Sequence[ReadText], deadline: Deadline) -> Sequence[TeacherLogits]:
         """See :meth:`Outsider.answers`.
 
         Raises:
@@ -108,7 +108,7 @@ class Teacher(Outsider):
             write_atomic(self._folder / f"{digest([*said])}.safetensors", save(tensors))
 
     def _said(
-        self, missing: Mapping[str, TaughtText], deadline: Deadline
+        self, missing: Mapping[str, ReadText], deadline: Deadline
     ) -> dict[str, TeacherLogits]:
         module, tokenizer = loaded_writer(self._place, "teacher")
         put_on(module, self._place.torch_device, "teacher")

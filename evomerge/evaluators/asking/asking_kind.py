@@ -25,16 +25,19 @@ samples for people, mixtures and ``verify`` are one evaluator's for all of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from evomerge.evaluators.asking.asked import Asked
+from evomerge.evaluators.asking.asked import Asked, AskText
 from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import Task
+
+if TYPE_CHECKING:
+    import torch
 
 C = TypeVar("C")
 
@@ -92,6 +95,61 @@ class Judgement:
     shown: Shown | None = None
     lacks: str = ""
 
+
+@dataclass(frozen=True)
+class RightReply:
+    """A document that is answered by one text, from which a model can learn.
+
+    Attributes:
+        asked: What the model is asked, the only thing.
+        right: What would be right; None where only the values of replies tell, the best of which
+            are learned.
+    """
+
+    asked: AskText
+    right: str | None = None
+
+
+@dataclass(frozen=True)
+class RightOption:
+    """A document whose first reply is one of several, and more than that decides its value.
+
+    Attributes:
+        asked: What the model is asked first.
+        options: The replies that there are.
+        right: Which of them is right.
+    """
+
+    asked: AskText
+    options: tuple[str, ...]
+    right: int
+
+
+@dataclass(frozen=True)
+class LikelyText:
+    """A document that is the likelier text, the better."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TaughtText:
+    """A document on which the model is the better, the more it says what a teacher says.
+
+    Attributes:
+        text: What both read.
+        max_tokens: Tokens of it that are read: its beginning.
+        temperature: See :class:`~evomerge.evaluators.questions.Taught`.
+        said: Likewise.
+    """
+
+    text: str
+    max_tokens: int
+    temperature: float
+    said: Callable[[tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]]
+
+
+Lesson = RightReply | RightOption | LikelyText | TaughtText
 
 # Requests go out, one or several at a time; their answers come in, one or as many.
 Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
@@ -187,6 +245,10 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         """
         for number, item in zip(numbers, items, strict=True):
             yield (number,), self.judge(item)
+
+    def lesson(self, item: Item[C]) -> Lesson | None:
+        """What a model can learn from a document; None: nothing, only its score is known."""
+        return None
 
     def findings(self) -> Iterator[Finding]:
         """What can be known before a run, beyond the files: an endpoint, a key, a format, room.

@@ -56,12 +56,8 @@ class LanguageGate:
         """What it decides by."""
         return [PACKAGE, version(PACKAGE), _SURE, sorted(self.languages)]
 
-    def problems(self, read: Measure) -> Iterator[Problem]:
-        """What keeps it from being used.
-
-        Args:
-            read: The measure that the genome reads.
-        """
+    def unknown(self) -> Iterator[Problem]:
+        """What keeps languages from being told; ``where`` is the key that names them."""
         if find_spec(PACKAGE) is None:
             what = "language needs a package that is not installed"
             yield Problem(what, "language", "Run `pip install 'evomerge[language]'`.")
@@ -73,7 +69,16 @@ class LanguageGate:
                     f"got {name!r}, expected a code of ISO 639 such as 'ja'{nearest(name, known)}"
                 )
                 yield Problem(what, "language")
-        if not math.isfinite(read.worst):
+
+    def problems(self, read: Measure) -> Iterator[Problem]:
+        """What keeps it from being used.
+
+        Args:
+            read: The measure that the genome reads.
+        """
+        unknown = list(self.unknown())
+        yield from unknown
+        if not unknown and not math.isfinite(read.worst):
             yield Problem(
                 f"a reply in another language gets the worst {read.name} there is, which has no "
                 "such end",

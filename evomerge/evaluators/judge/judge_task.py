@@ -23,6 +23,8 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
@@ -122,6 +124,14 @@ class Judge(AskingKind[JudgedQuestion]):
             asked = self._asked(question, turn, answers)
         remarks.append((yield asked))
         return self._judged(question, answers, remarks)
+
+    def lesson(self, item: Item[JudgedQuestion]) -> Lesson | None:
+        """See :meth:`AskingKind.lesson`: of one turn, the answer that was rated best."""
+        question = item.content
+        if len(question.turns) > 1:
+            return None
+        temperature = self.settings.temperature_of(question.category)
+        return RightReply(AskText(question.turns[0], self.max_new_tokens, temperature=temperature))
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""
