@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
 from evomerge.evaluators.task_facts import TaskFacts
-from evomerge.foundations.findings import Finding, note, warning
+from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.genome.task_blocks import Task
 from evomerge.genome.words import SPLITS, Split, limit_key
+from evomerge.merge_spaces import merge_space_for
 
 Entry = tuple[str, Task, TaskFacts]  # key path, as the genome has it, what is known
 
@@ -85,6 +86,23 @@ def lessons(context: CheckContext) -> Iterator[Finding]:
             "known, and gradient learns from the other tasks and its prompts alone",
             where,
         )
+
+
+def folders_of_mixtures(context: CheckContext) -> Iterator[Finding]:
+    """Tasks that are given a folder with the model, where candidates are several models."""
+    genome = context.genome
+    is_searched = merge_space_for(genome.genome).mixes
+    if not (is_searched or "mixture" in genome.baselines):
+        return
+    for where, task, facts in _entries(context):
+        if facts.wants_folder:
+            tell = error if is_searched else warning
+            yield tell(
+                f"{facts.key.task} wants the model in one folder, and a mixture is several models",
+                f"{where}.{task.kind}.model",
+                "Have it ask the server (model: server)"
+                + (", or search another space." if is_searched else ", or drop that baseline."),
+            )
 
 
 def unnamed_metrics(context: CheckContext) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.asking.in_rounds import Answering, InRounds
-from evomerge.evaluators.base import Evaluator, shared_room
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.beside import Room, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
@@ -174,7 +175,7 @@ class Composite(Evaluator):
             for one in part.findings():
                 yield replace(one, problem=_placed(one.problem, places))
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`Evaluator.room`."""
         return shared_room(part.room() for part in self.parts.values())
 

@@ -11,7 +11,7 @@ one model stands in the code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -27,6 +27,7 @@ from evomerge.evaluators.asking.asking_kind import (
     RightReply,
     Shown,
 )
+from evomerge.evaluators.beside import Room
 from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionSetSettings, question_set
 from evomerge.evaluators.reward_model import Reward, reward_model
@@ -140,16 +141,14 @@ class Rewarded(AskingKind[str]):
 
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`; every byte of the reward model."""
-        from evomerge.models.fingerprint import fingerprint  # it loads mergekit
-
         own = self.settings
         scale = [own.shape, own.reward_range, own.length_range, own.max_tokens, own.dtype]
-        return [fingerprint(own.model.in_recipe), *scale]
+        return [self._judge.fingerprint, *scale]
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`AskingKind.room`."""
-        n_bytes = self._judge.n_bytes
-        return {f"reward model {self.settings.model.text}": n_bytes} if n_bytes else {}
+        held = self._judge.beside(by_turns=False)
+        return {f"reward model {self.settings.model.text}": held} if held.n_bytes else {}
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`: whether the reward model is one."""

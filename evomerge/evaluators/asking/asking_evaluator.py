@@ -19,7 +19,7 @@ from evomerge.evaluators.asking.judged_results import evaluation_of
 from evomerge.evaluators.asking.lessons import questions_of
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.evaluators.asking.rounds import Hearing, hear
-from evomerge.evaluators.base import shared_room
+from evomerge.evaluators.beside import Room, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
@@ -124,7 +124,7 @@ class AskingEvaluator(InRounds):
             for one in task.kind.findings():
                 yield replace(one, problem=placed(one.problem, where))
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`Evaluator.room`; what two tasks share once."""
         return shared_room(kind.room() for kind in self._kinds)
 
@@ -139,10 +139,21 @@ class AskingEvaluator(InRounds):
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:
-        """One sentence for each task whose prompts are longer than what the model reads."""
+        """One sentence for each task whose prompts are longer than what the model reads.
+
+        Raises:
+            GenomeError: models with this tokenizer cannot be judged by a task.
+        """
         from evomerge.inference.base import context_length
 
         reader, longest = PromptReader(tokenizer, self.settings), context_length(config, tokenizer)
+        problems = [
+            placed(problem, f"tasks[{index}].{task.kind.task.kind}")
+            for index, task in enumerate(self._loaded())
+            for problem in task.kind.misfits(task.items, reader, longest)
+        ]
+        if problems:
+            raise GenomeError.of(problems)
         told = (_told_of_length(task, reader, longest) for task in self._loaded())
         return tuple(filter(None, told))
 

@@ -31,13 +31,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from evomerge.evaluators.asking.asked import Asked, AskText
+from evomerge.evaluators.beside import Room
 from evomerge.evaluators.kind_of_task import KindOfTask
+from evomerge.foundations.errors import Problem
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import Task
 
 if TYPE_CHECKING:
     import torch
+
+    from evomerge.evaluators.asking.prompt_reader import PromptReader
 
 C = TypeVar("C")
 
@@ -190,6 +194,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
+        wants_folder: Whether it asks for the model as one folder, which a mixture is not.
         hears_all: Whether all its documents are heard together where they are judged one by one
             elsewhere: somebody whom they ask takes long to begin.
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
@@ -201,6 +206,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
     most_missing: float = 1.0
     is_verifiable: bool = True
     hears_all: bool = False
+    wants_folder: bool = False
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
     def __init__(self, task: Task, around: Around) -> None:
@@ -257,12 +263,24 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         """
         return iter(())
 
-    def room(self) -> Mapping[str, int]:
-        """What it holds in memory beside the model that is scored: in words -> bytes."""
+    def room(self) -> Room:
+        """What it holds in memory beside the model that is scored."""
         return {}
 
     def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
         """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
+
+    def misfits(
+        self, items: Sequence[Item[C]], reader: PromptReader, longest: int
+    ) -> Iterator[Problem]:
+        """What keeps models from being judged by it, which only their tokenizer tells.
+
+        Args:
+            items: The documents that are scored.
+            reader: Reads as these models do.
+            longest: Tokens that they read at most.
+        """
+        return iter(())
 
     def stands_on(self) -> Sequence[Any]:
         """What scores stand on beside metric and documents, JSON: settings that change them."""

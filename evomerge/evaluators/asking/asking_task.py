@@ -105,7 +105,13 @@ class AskingTask:
             ),
         )
         teaches = any(self.kind.lesson(item) is not None for item in self.items)
-        return TaskFacts(self.key, self.measures[0].higher_is_better, (part,), teaches=teaches)
+        return TaskFacts(
+            self.key,
+            self.measures[0].higher_is_better,
+            (part,),
+            teaches=teaches,
+            wants_folder=self.kind.wants_folder,
+        )
 
     @cached_property
     def guess(self) -> float | None:
