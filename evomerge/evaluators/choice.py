@@ -3,7 +3,9 @@
 A row is ``{"question": ..., "choices": {"A": ..., "B": ...}, "answer": "A"}``.
 
 Source: Feng et al., Model Swarms (2024), arXiv:2410.11163; their prompt.
-Differs: a reply counts as a person would read it; ``match: loose`` reads it as theirs does.
+Differs: a reply counts as a person would read it; ``match: loose`` reads it as theirs does. An
+``icl_prompt`` stands before the questions of any file that has one, theirs before those of
+``knowledge_crosswords`` alone. A chat template is applied where the tokenizer has one.
 """
 
 from __future__ import annotations
