@@ -158,14 +158,14 @@ class Divergence(AskingKind[tuple[str, str]]):
 
     def lesson(self, item: Item[tuple[str, str]]) -> Lesson | None:
         """See :meth:`AskingKind.lesson`; of one teacher's texts where its measure is read."""
-        from evomerge.evaluators.teacher_logits import ReadText
-
         (name, text), own = item.content, self.settings
         metric = (self.task.metric or DIVERGENCE).partition(",")[0]
         if metric not in (DIVERGENCE, _of(name)):
             return None
 
         def said(tokens: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+            from evomerge.evaluators.teacher_logits import ReadText  # it loads torch
+
             (found,) = self._teachers[name].answers([ReadText(text, tokens)], Deadline())
             return found.values, found.tokens
 
