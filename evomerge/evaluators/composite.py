@@ -85,7 +85,7 @@ class Composite(Evaluator):
     ) -> None:
         super().__init__(tasks, *given, **more)
         self.parts = parts
-        self._answering = Answering(self.engine, self.settings, self.seed)
+        self._answering = Answering(self)
         self.means = " with ".join(filter(None, (part.means for part in parts.values())))
 
     def prepare(self) -> tuple[MetricKey, ...]:

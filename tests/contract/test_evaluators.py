@@ -130,7 +130,7 @@ def test_values_lie_in_the_range_of_their_measure_and_have_a_standard_error(case
             assert metric.higher_is_better is measure.higher_is_better
             assert metric.value == pytest.approx(sum(values) / len(values))
             spread = stdev(values) / math.sqrt(len(values))
-            assert metric.stderr == pytest.approx(spread, abs=1e-12)
+            assert metric.stderr == pytest.approx(spread, rel=1e-9, abs=1e-12)
 
 
 def test_every_document_is_reported_with_its_values(case, model):

@@ -199,7 +199,7 @@ def test_a_teacher_of_other_tokens_or_that_reads_less_is_told_before_a_run(live_
         short.warnings(tokenizer, config)
     (problem,) = raised.value.problems
     assert problem.where == "tasks[0].divergence.teachers.short"
-    assert problem.what == "short reads 3 tokens at most, and a text has 4 that are read"
+    assert problem.what == "short reads 3 tokens at most, and a text has 9 that are read"
     assert made(teachers={"short": "a.jsonl"}, max_tokens=3).warnings(tokenizer, config) == ()
     other = tiny_tokenizer()
     other.add_tokens(["quick"])

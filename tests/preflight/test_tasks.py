@@ -376,5 +376,5 @@ def test_a_mixture_is_no_folder_for_a_command(examine):
     (found,) = rules.folders_of_mixtures(context)
     assert (found.severity, found.problem.where) == (Severity.WARNING, "tasks[0].command.model")
     assert "a mixture is several models" in found.problem.what
-    context = examine(task.replace("folder", "server"), "baselines: [mixture]")[1]
+    context = examine(task.replace("folder", "server"), "baselines: [models, mixture]")[1]
     assert [*rules.folders_of_mixtures(context)] == []

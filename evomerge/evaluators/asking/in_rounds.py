@@ -14,7 +14,6 @@ from evomerge.foundations.deadline import Deadline
 from evomerge.nouns.evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from evomerge.genome.task_blocks import EvaluationBlock
     from evomerge.inference.base import Engine
     from evomerge.merging.live_model import LiveModel
 
@@ -26,7 +25,7 @@ class InRounds(Evaluator):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._answering = Answering(self.engine, self.settings, self.seed)
+        self._answering = Answering(self)
 
     @abstractmethod
     def hearings(self, model: LiveModel, engine: Engine, places: Sequence[int]) -> list[Hearing]:
@@ -61,13 +60,11 @@ class Answering:
     """Who answers the tasks of a split: an engine for each model that has some of them.
 
     Args:
-        engine: What runs the models.
-        settings: How they are run.
-        seed: Root seed of drawn texts.
+        split: Scores the split; its engine, settings and seed are used.
     """
 
-    def __init__(self, engine: type[Engine], settings: EvaluationBlock, seed: int) -> None:
-        self._engine, self._settings, self._seed = engine, settings, seed
+    def __init__(self, split: Evaluator) -> None:
+        self._split = split
         # Places of tasks that one model answers -> who answers for it.
         self._respondents: dict[Places, EngineRespondent] = {}
 
@@ -117,7 +114,8 @@ class Answering:
         """Who answers for some tasks; made once for a tokenizer."""
         known = self._respondents.get(places)
         if known is None or known.reader.tokenizer is not model.tokenizer:
-            settings = self._settings
-            engine = self._engine(model.tokenizer, settings.batch_size, settings.engine)
-            known = self._respondents[places] = EngineRespondent(engine, settings, self._seed)
+            settings = self._split.settings
+            engine = self._split.engine(model.tokenizer, settings.batch_size, settings.engine)
+            known = EngineRespondent(engine, settings, self._split.seed)
+            self._respondents[places] = known
         return known
