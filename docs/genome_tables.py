@@ -147,7 +147,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "dtype": "dtype: float32",
             "apply_chat_template": "apply_chat_template: true",
             "backend": "backend: transformers",
-            "engine": "engine: reference",
+            "exactness": "exactness: reference",
             "fewshot_as_multiturn": "fewshot_as_multiturn: true",
             "system_instruction": "system_instruction: Answer briefly.",
             "gen_kwargs": "gen_kwargs: {max_gen_toks: 128}",

@@ -12,8 +12,9 @@ from evomerge.checks.unread_settings import executor
 from evomerge.compiler.file_mistakes import genome_of
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.processes import Processes
-from evomerge.executors.ray_session import shortfall
+from evomerge.executors.ray_room import held_now, holders_in, shortfall
 from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.permissions import Permissions
 from evomerge.genome.source import parse_yaml
 from tests.contract.test_executors import job
 from tests.fake_executor import Seeing
@@ -67,6 +68,63 @@ def node(**resources):
 def test_workers_fit_on_nodes_and_not_on_their_sum(nodes, n_workers, lacking):
     told = shortfall(nodes, {"CPU": 1, "GPU": 1}, n_workers)
     assert (lacking in told) if lacking else not told
+
+
+TWO_NODES = [
+    {"NodeID": "a", "Resources": {"CPU": 2.0, "memory": 4 * 2.0**30}},
+    {"NodeID": "b", "Resources": {"CPU": 8.0, "memory": 4 * 2.0**30}},
+]
+JOBS = [
+    {"JobID": "01", "Entrypoint": "python train.py", "DriverPid": 7, "DriverIPAddress": "10.0.0.7"},
+    {"JobID": "02", "Entrypoint": "evomerge run", "DriverPid": 8, "DriverIPAddress": "10.0.0.8"},
+]
+ACTORS = [
+    *({"JobID": "01", "State": state} for state in ("ALIVE", "ALIVE", "DEAD")),
+    {"JobID": "02", "State": "ALIVE"},
+    {"JobID": "02", "State": "PENDING_CREATION"},
+]
+
+
+def test_what_keeps_workers_waiting_is_told_with_who_holds_it():
+    wanted = {"CPU": 2.0, "memory": 2.0**30}
+    free = {"a": {"CPU": 1.0, "memory": 4 * 2.0**30}}  # of b nothing is said: nothing is free
+    holders = holders_in(ACTORS, JOBS, "02")
+    assert held_now(TWO_NODES, free, wanted, 3, holders) == (
+        "3 workers with 2 CPU, 1.1 GB memory each; free are 1 of 2 CPU, 4.3 GB of 4.3 GB "
+        "memory; 0 of 8 CPU, 0 B of 4.3 GB memory; held by job 01 (2 actors, python train.py, "
+        "pid 7 on 10.0.0.7), this run (1 worker)"
+    )
+    free["b"] = TWO_NODES[1]["Resources"]
+    assert not held_now(TWO_NODES, free, wanted, 3, holders)
+    assert held_now(TWO_NODES, {}, wanted, 1, []).endswith(
+        "held by others, by tasks or placement groups"
+    )
+
+
+def test_a_file_cannot_allow_what_runs_code(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("evomerge.executors.ray_cluster.find_spec", lambda name: name)
+    asked = genome("{executor: ray, address: 'head:6379', runtime_env: {pip: [x]}}")
+    told = [str(finding.problem) for finding in executor(CheckContext(asked))]
+    assert told == [
+        "execution.runtime_env: would bring code to the workers, which needs permission. Add "
+        "--allow-code if you trust it.",
+        "execution.address: got 'head:6379', a cluster that could run code here, which needs "
+        "permission. Add --allow-code if you trust it, or name it in RAY_ADDRESS and use address: "
+        "auto.",
+    ]
+    assert not [*executor(CheckContext(asked, Permissions(code=True)))]
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert len([*executor(CheckContext(asked))]) == 1
+    assert not [*executor(CheckContext(genome("{executor: ray, address: local}")))]
+
+
+def test_ray_that_is_missing_is_told_with_the_extra(monkeypatch):
+    monkeypatch.setattr("evomerge.executors.ray_cluster.find_spec", lambda name: None)
+    (finding,) = executor(CheckContext(genome("{executor: ray}")))
+    assert str(finding.problem) == (
+        "execution.executor: ray is not installed. Run `pip install 'evomerge[ray]'`."
+    )
 
 
 def test_parts_of_a_gpu_add_up():

@@ -70,7 +70,7 @@ optimizer:
   sigma: 0.2
 evaluation:
   backend: transformers
-  engine: reference
+  exactness: reference
   batch_size: 8
   device: cpu
   dtype: float32
@@ -244,6 +244,13 @@ def test_the_settings_of_evaluation_win_over_mergekit_evolves_place():
         SMALL + "apply_chat_template: true\nevaluation: {apply_chat_template: false}\n"
     )
     assert genome.evaluation_settings.apply_chat_template is False
+
+
+def test_exactness_has_an_older_name():
+    older, _ = parse(SMALL + "evaluation: {engine: reference}\n")
+    assert older.evaluation.exactness == "reference"
+    (both,) = problems(SMALL + "evaluation: {engine: reference, exactness: fast}\n")
+    assert "evaluation.engine: unknown key" in both
 
 
 def test_an_optimizer_may_be_its_name_alone():

@@ -30,9 +30,49 @@ HEAVY = {
     "optuna": (("optimizers", "trackers"), ()),
     "httpcore2": (("endpoint.network",), ("endpoint",)),
     "cmaes": (("optimizers",), ()),
-    "ray": ((), ("executors.ray_session", "executors.ray_cluster")),
+    "ray": ((), ("executors.ray_connection", "executors.ray_session", "executors.ray_cluster")),
     "click": (("cli",), ()),
     "rich": (("cli",), ()),
+}
+
+
+TABLES = (
+    "recipe",
+    "merge_spaces",
+    "optimizers",
+    "merging",
+    "inference",
+    "evaluators",
+    "executors",
+    "trackers",
+)
+# Names of their entries that are words for something else too, most often keys of a YAML.
+WORDS = {
+    *("name", "auto", "choice", "parameters", "layers", "modules", "merge", "random", "reference"),
+    *("transformers", "python", "command", "csv", "log", "exact"),
+}
+# Module -> entries of tables in other rooms that it knows all the same, each for its reason.
+TRAINER = ("optimizers.gradient",)  # `training/` is what this optimizer does between its trials
+KNOWN = {
+    "training.descent": TRAINER,
+    "training.prompt_texts": TRAINER,
+    "training.trainer": TRAINER,
+    "compiler.make_trainer": TRAINER,
+    "compiler.auto_choice": ("optimizers.auto", *TRAINER),  # the rule says whom it picks
+    "run.ledger.shape": ("cma_es", "gp", "gradient", "nsga2", "mixture"),  # no more is believed
+    "merge_spaces.moe_space": ("recipe.moe",),  # the space of these recipes
+    "merging.joined_frame": ("recipe.moe",),  # how they come to life
+    "merging.router_gates": ("recipe.moe",),
+    "report.judgments_section": ("evaluators.judge",),  # theirs alone, as the run kept them
+    "cli.show": ("optimizers.swarm",),  # its option --swarm
+    "cli.evolve_options": ("serial",),  # what options of mergekit-evolve mean here
+    "genome.evolve_form": ("cma_es",),  # what its files mean here
+    "compiler.slurm_script": ("ray",),  # what such a job starts
+    "genome.execution_block": ("serial", "processes"),  # defaults
+    "genome.words": ("page", "optuna_journal", "mixture"),  # defaults, and a baseline
+    "nouns.origin": ("mixture",),  # that baseline
+    "checks.tensor_names": ("moe",),  # a part of tensors' names
+    "checks.doctor.packages": ("ray",),  # the package
 }
 
 
@@ -123,30 +163,42 @@ def test_a_module_imports_only_what_stands_before_it():
     assert wrong == []
 
 
-def test_the_search_knows_no_optimizer_by_name():
-    """Nor does what tells of it: what a folder of an optimizer keeps, its own table names."""
-    wrong = [
-        (module.name, other)
-        for module in modules().values()
-        for other in module.own(late=True)
-        if module.room in ("run", "report", "trackers", "executors")
-        and re.fullmatch(r"optimizers\.(swarm|niches|llm|gradient)\..*", other)
-    ]
-    assert wrong == []
+def _entries():
+    """Name of each entry of the eight tables -> its room; module of each -> its room."""
+    names, places = {}, {}
+    for room in TABLES:
+        for name, target in re.findall(r'"(\w+)": "evomerge\.([\w.]+):\w+"', modules()[room].text):
+            names.setdefault(name, set()).add(room)
+            parts = target.split(".")  # of one in a folder of its own, whatever is in there
+            places[target if len(parts) == 2 else ".".join(parts[:2])] = room
+    return names, places
 
 
-def test_nobody_knows_a_kind_of_task_by_name_but_the_table():
-    """So that one more takes its file and its line: others know what all kinds have in common."""
-    table = modules()["evaluators"].text
-    kinds = set(re.findall(r"evomerge\.(evaluators\.[\w.]+):", table))
-    assert {"evaluators.lm_eval", "evaluators.perplexity", "evaluators.choice"} <= kinds
-    wrong = [
-        (module.name, other)
-        for module in modules().values()
-        for other in module.own(late=True)
-        if module.room != "evaluators" and any(f"{other}.".startswith(f"{k}.") for k in kinds)
-    ]
+def test_nobody_knows_an_entry_of_a_table_but_its_room():
+    """So that one more takes its file and its line: others ask what all of its table can do."""
+    names, places = _entries()
+    assert {"grid", "soup", "csv", "ray", "judge", "reference"} <= set(names)
+    assert {"optimizers.swarm", "evaluators.judge", "recipe.moe", "executors.serial"} <= set(places)
+    wrong, used = [], set()
+    for module in modules().values():
+        known = {
+            node.value
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        found = {one for one in known & set(names) - WORDS if module.room not in names[one]}
+        found |= {
+            place
+            for other in module.own(late=True)
+            for place, room in places.items()
+            if f"{other}.".startswith(f"{place}.") and module.room != room
+        }
+        used |= {(module.name, one) for one in found}
+        wrong += sorted(
+            (module.name, one) for one in found if one not in KNOWN.get(module.name, ())
+        )
     assert wrong == []
+    assert {(module, one) for module, known in KNOWN.items() for one in known} - used == set()
 
 
 def test_there_is_no_ring_of_imports():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,33 +19,16 @@ from evomerge.executors.ray_cluster import RayCluster
 from evomerge.executors.ray_settings import RaySettings
 from evomerge.foundations.errors import RunError
 from evomerge.nouns.evaluation import TrialState
-from evomerge.nouns.events import StageStarted
+from evomerge.nouns.events import Notice
 from tests.contract.executor_cases import ROOT
 from tests.contract.test_executors import job
 from tests.fake_executor import formula_worker
-from tests.gated_worker import Gated
+from tests.faulty_runs import BUDGET, search_of, trials_in
+from tests.gated_worker import Gate, Gated, after_all_wait
+from tests.test_search import N_BASELINES
 
 pytestmark = pytest.mark.slow
 FEW_CPUS = 0.1
-
-
-class Gate:
-    """Holds all workers until it is opened, for good."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        os.mkfifo(folder / "gate")
-
-    def open(self) -> None:
-        both = os.open(self.folder / "gate", os.O_RDWR)  # which waits for nobody
-        os.unlink(self.folder / "gate")
-        os.close(os.dup(both))
-        os.write(both, b"")
-        self._held = both  # who is about to open it finds it open
-
-    @property
-    def done(self) -> Counter[str]:
-        return Counter((self.folder / "done").read_text(encoding="utf-8").split())
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +57,6 @@ def executor(cluster):
     yield build
     for one in made:
         one.close()
-
-
-def after_all_wait(events, n_workers=2):
-    """Trial -> its worker's process and node, once all of them wait at the gate."""
-    places = {}
-    while len(places) < n_workers:
-        event = next(events)
-        if isinstance(event, StageStarted) and event.stage.startswith("at "):
-            places[event.trial_id] = event.stage.split()[1:]
-    return places
 
 
 def outcomes_of(events):
@@ -115,6 +91,102 @@ def test_what_has_no_room_is_told_within_seconds(cluster, executor):
     with pytest.raises(RunError, match=r"nothing answers at '127\.0\.0\.1:9'"):
         list(executor(formula_worker, address="127.0.0.1:9").run([job(0)]))
     assert time.monotonic() - began < 30  # a limit of time is what it holds
+
+
+HOLDER = """
+import sys, ray
+ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
+@ray.remote(num_cpus=3)
+class Holding:
+    def there(self):
+        return True
+one = Holding.remote()
+ray.get(one.there.remote())
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_another_job_holds_is_waited_for_and_told(cluster, executor):
+    cluster.add_node(num_cpus=3)  # the only one with so many
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, cluster.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "there\n"
+    events = executor(formula_worker, n_workers=1, num_cpus=3, wait=1).run([job(0), job(1)])
+    (told,) = itertools.islice((e.message for e in events if isinstance(e, Notice)), 1)
+    assert told.startswith("waiting for room on the cluster: 1 worker with 3 CPU each; free are ")
+    assert "0 of 3 CPU" in told
+    who = r"; held by job [0-9a-f]+ \(1 actor, \S.*, pid (\d+) on [\d.]+\)$"
+    assert re.search(who, told)[1] == str(other.pid)
+    other.stdin.close()  # and it goes
+    found = outcomes_of(events)
+    other.wait(60)
+    assert [trial for trial, _ in found] == [0, 1]
+    assert {outcome.state for _, outcome in found} == {TrialState.COMPLETE}
+
+
+def test_other_versions_on_the_cluster_are_told_with_both(cluster, executor, monkeypatch):
+    real = ray_version()
+    monkeypatch.setattr("ray.__version__", "2.41.7")
+    with pytest.raises(RunError) as refused:
+        list(executor(formula_worker, num_cpus=FEW_CPUS).run([job(0)]))
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert str(refused.value) == (
+        f"execution.address: the cluster at '{cluster.address}' has Ray {real} and Python {python},"
+        f" and here are Ray 2.41.7 and Python {python}. Install the same on every node, and start "
+        "the cluster and the run with that."
+    )
+
+
+def ray_version():
+    import ray
+
+    return ray.__version__
+
+
+def test_what_ray_ends_for_want_of_memory_has_failed_with_that_reason(executor, tmp_path):
+    """Ray looks at what is free on its node, of which it thinks here that there never is any."""
+    utils = pytest.importorskip("ray.cluster_utils")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        limits = {"memory_usage_threshold": 0.0, "memory_monitor_refresh_ms": 250}
+        short = utils.Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "include_dashboard": False,
+                "_system_config": limits,
+            },
+        )
+    try:
+        Gate(tmp_path)
+        one = executor(Gated(str(tmp_path)), n_workers=1, address=short.address)
+        ((_, outcome),) = outcomes_of(one.run([job(0)]))
+        one.close()
+    finally:
+        short.shutdown()
+    assert outcome.state is TrialState.FAILED
+    assert "memory" in outcome.failure
+
+
+def test_a_run_loses_a_node_and_no_trial(cluster, executor, tmp_path):
+    nodes = {n.node_id: n for n in (cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1))}
+    gate, searched = Gate(tmp_path), range(N_BASELINES, N_BASELINES + BUDGET)
+    events = search_of(tmp_path / "run", executor(Gated(str(tmp_path), searched))).run()
+    places = list(after_all_wait(events, 2, N_BASELINES).values())
+    lost = next((node for _, node in places if node in nodes), None)
+    assert lost is not None
+    cluster.remove_node(nodes[lost])
+    gate.open()
+    list(events)
+    trials = trials_in(tmp_path / "run")
+    assert sorted(line["id"] for line in trials) == list(range(N_BASELINES + BUDGET))
+    assert {line["state"] for line in trials} == {"complete"}
+    assert gate.done == Counter(str(line["id"]) for line in trials)
 
 
 def test_nobody_is_left_when_an_executor_is_closed_in_the_middle(cluster, executor, tmp_path):

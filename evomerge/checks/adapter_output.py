@@ -9,12 +9,12 @@ from evomerge.foundations.findings import Finding, note
 from evomerge.genome.methods import METHODS
 
 
-def adapter_output(subject: CheckContext) -> Iterator[Finding]:
+def adapter_output(context: CheckContext) -> Iterator[Finding]:
     """Winners that are no sum of LoRA adapters of one base are only approximated by one."""
-    genome = subject.genome
+    genome = context.genome
     if genome.output != "adapter":
         return
-    block, space = genome.genome, subject.merge_space
+    block, space = genome.genome, context.merge_space
     names = [source.model for source in block.models]
     method = block.merge_method or (space.method.name if space is not None else "")
     why = ""

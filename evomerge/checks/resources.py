@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from evomerge.checks.need import COMPUTED_BYTES, ITEM_BYTES, Need
 from evomerge.foundations.counted import counted
 from evomerge.genome.schema import Genome
+from evomerge.genome.words import SIDE_BY_SIDE
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts, TensorFacts
 
@@ -121,7 +122,7 @@ def sizes_of(genome: Genome, models: Sequence[ModelFacts], out_dtype: str) -> Si
 
 
 def _n_mixed(genome: Genome) -> int:
-    mixes = merge_space_for(genome.genome).mixes or "mixture" in genome.baselines
+    mixes = merge_space_for(genome.genome).mixes or SIDE_BY_SIDE in genome.baselines
     return len(genome.genome.models) if mixes else 0
 
 

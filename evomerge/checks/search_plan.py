@@ -14,7 +14,8 @@ from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores
 from evomerge.evaluators.beside import Room, largest_in_turn, shared_room
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
-from evomerge.optimizers.gradient.gradient_settings import GradientSettings
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.base import TrainingSettings
 from evomerge.run.final_choice import AT_MOST
 
 if TYPE_CHECKING:
@@ -186,15 +187,14 @@ def _methods(context: CheckContext) -> set[str]:
 
 def _training(context: CheckContext, sizes: Sizes) -> Training | None:
     """What the optimizers train; None where they do not, or cannot be built."""
-    links = [link for link in context.genome.optimizer.links if link.name == "gradient"]
-    if not links or context.merge_space is None or context.optimizer is None:
+    if context.merge_space is None or context.optimizer is None:
         return None
-    n_checkpoints, n_weights = None, context.merge_space.space.n_dims
+    links = [one for one in context.genome.optimizer.links if OPTIMIZERS[one.name].trains]
+    n_checkpoints, n_weights = 0, context.merge_space.space.n_dims
     for link in links:
-        settings = GradientSettings.model_validate(link.settings)
-        finer = context.merge_space.by_tensor() if settings.granularity == "tensor" else None
+        settings = OPTIMIZERS[link.name].Settings.model_validate(link.settings)
+        assert isinstance(settings, TrainingSettings)  # the contract of who trains
+        finer = context.merge_space.by_tensor() if settings.is_by_tensor else None
         n_weights = n_weights if finer is None else finer.space.n_dims
-        if settings.granularity == "column":
-            n_epochs = min(settings.epochs, link.budget or settings.epochs)
-            n_checkpoints = (n_checkpoints or 0) + n_epochs
-    return training_of(sizes, n_weights, n_checkpoints)
+        n_checkpoints += settings.n_checkpoints(link.budget)
+    return training_of(sizes, n_weights, n_checkpoints or None) if links else None

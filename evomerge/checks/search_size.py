@@ -25,7 +25,6 @@ LEAST_GENERATIONS = 5
 PLENTY_PER_DIMENSION = 10  # whatever the generations, this is no longer few
 PLACES_SHOWN = 12
 # How gradient writes what no point of the space means.
-_OWN_RECIPES = {"column": "a checkpoint", "tensor": "a recipe with a filter per tensor"}
 # What splits the layers further, when it is off.
 _LAYOUT: dict[str, Any] = {"layer_granularity": 0, "filters": None, "smooth": False}
 
@@ -127,19 +126,6 @@ def patience(context: CheckContext) -> Iterator[Finding]:
             "optimizer.patience",
             "Make it smaller, or leave it out.",
         )
-
-
-def untold_losses(context: CheckContext) -> Iterator[Finding]:
-    """Links of a chain that score what no point of the space means, before others."""
-    chain = context.genome.optimizer.chain or () if context.auto is None else ()
-    for index, link in enumerate(chain[:-1]):
-        kind = link.settings.get("granularity", "space")
-        if link.name == "gradient" and kind in _OWN_RECIPES:
-            yield note(
-                f"what it learns per {kind} is scored as {_OWN_RECIPES[kind]}, no point of the "
-                "space means it: the next link begins where it ended, and is not told its scores",
-                f"optimizer.chain[{index}].granularity",
-            )
 
 
 def left_out(context: CheckContext) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, error, warning
+from evomerge.genome.words import SIDE_BY_SIDE
 from evomerge.merge_spaces import merge_space_for
 from evomerge.models.facts import ModelFacts, TokenizerFacts
 
@@ -100,7 +101,7 @@ def rows(model: ModelFacts) -> int | None:
 def mixed_vocabularies(context: CheckContext) -> Iterator[Finding]:
     """Models that one vocabulary is chosen for, beside a mixture of them as they are."""
     reference = reference_of(context)
-    if "mixture" not in context.genome.baselines or reference is None:
+    if SIDE_BY_SIDE not in context.genome.baselines or reference is None:
         return
     for model in others_of(context) if chosen_tokenizer(context) else ():
         what = _difference(reference, model)

@@ -1,18 +1,47 @@
-"""Options of mergekit-evolve that say where it works, taken by name: what each means here.
+"""Options of mergekit-evolve, taken by name: the key of the genome that each is, or why it is none.
 
 Source: mergekit 0.1.5, `mergekit.scripts.evolve`.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any
 
 import click
+
+_KEYS: dict[str, tuple[str, Any]] = {  # key of the genome, type
+    "--max-fevals": ("optimizer.budget", int),
+    "--timeout": ("optimizer.timeout", float),
+    "--force-population-size": ("optimizer.population_size", int),
+    "--random-seed": ("seed", int),
+    "--batch-size": ("evaluation.batch_size", int),
+}
+_IN_MEMORY = "every merge is made in memory and nothing is converted before"
+_UNLOADED = "candidates are scored as they are exported, by the engine of `evaluation.backend`"
+_UNTRACKED = "`trackers:` of the genome says who keeps a run; `evomerge list trackers`"
+_IDLE = {
+    "--in-memory/--no-in-memory": _IN_MEMORY,
+    "--merge-cuda/--no-merge-cuda": _IN_MEMORY,
+    "--reshard/--no-reshard": _IN_MEMORY,
+    "--vllm/--no-vllm": _UNLOADED,
+    "--load-in-8bit": _UNLOADED,
+    "--load-in-4bit": _UNLOADED,
+    "--wandb/--no-wandb": _UNTRACKED,
+    "--wandb-project": _UNTRACKED,
+    "--wandb-entity": _UNTRACKED,
+    "--allow-crimes/--no-allow-crimes": "`evomerge check` says which models do not fit",
+    "--no-trust-remote-code": "nothing is trusted that you do not name",
+    "--save-final-model/--no-save-final-model": "`evomerge export` writes the winner",
+    "--i-understand-the-depths-of-the-evils-i-am-unleashing": "any task may steer",
+}
+_WITH_TEXT = ("--wandb-project", "--wandb-entity")
 
 
 @dataclass(frozen=True)
@@ -23,17 +52,24 @@ class EvolveOptions:
         strategy: How trials are scheduled; None: not said.
         num_gpus: GPUs of all workers; None: not said.
         storage_path: Where it keeps merged models and the best recipe.
-        idle: Names of the others, which say how it merges and loads.
+        settings: Keys of the genome, as ``--set`` takes them.
+        idle: Those without a meaning here, each with why.
     """
 
     strategy: str | None = None
     num_gpus: int | None = None
     storage_path: Path | None = None
-    idle: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    idle: tuple[tuple[str, str], ...] = ()
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """The same as ``--set`` takes it: a GPU for each worker, of this machine or a cluster."""
+        """All of it as ``--set`` takes it."""
+        return (*self._execution, *self.settings)
+
+    @property
+    def _execution(self) -> tuple[str, ...]:
+        """A GPU for each worker, of this machine or a cluster."""
         if self.strategy is None and self.num_gpus is None:
             return ()
         if self.strategy == "serial":
@@ -46,46 +82,73 @@ class EvolveOptions:
 
     @property
     def notes(self) -> Iterator[str]:
-        """One line for each that has no meaning here, or another one."""
-        if self.overrides:
-            yield f"as mergekit-evolve's options have it: --set '{self.overrides[0]}'"
-        elif self.strategy is not None:
+        """What each means here, or why nothing."""
+        for override in self.overrides:
+            yield f"as mergekit-evolve's options have it: --set {shlex.quote(override)}"
+        if self.strategy is not None and not self._execution:
             yield (
                 f"--strategy {self.strategy}: trials run as `execution:` says; for N workers add "
                 "--num-gpus N"
             )
-        if self.idle:
-            yield (
-                f"{', '.join(self.idle)}: of no meaning here, where every merge is made in memory "
-                "and nothing is converted before"
-            )
-
-
-_IDLE = ("--in-memory/--no-in-memory", "--merge-cuda/--no-merge-cuda", "--reshard/--no-reshard")
+        reasons = dict.fromkeys(why for _, why in self.idle)
+        for reason in reasons:
+            flags = ", ".join(flag for flag, why in self.idle if why == reason)
+            yield f"{flags}: of no meaning here; {reason}"
 
 
 def evolve_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds them, unseen in help; passed as ``evolve``."""
-    for flags in _IDLE:
-        command = click.option(flags, default=None, hidden=True)(command)
 
-    @click.option("--strategy", type=click.Choice(["pool", "buffered", "serial"]), hidden=True)
-    @click.option("--num-gpus", type=click.IntRange(min=0), hidden=True)
-    @click.option("--storage-path", type=click.Path(path_type=Path, file_okay=False), hidden=True)
+    @click.option("--strategy", "-s", type=click.Choice(["pool", "buffered", "serial"]))
+    @click.option("--num-gpus", type=click.IntRange(min=0))
+    @click.option("--storage-path", type=click.Path(path_type=Path, file_okay=False))
+    @click.option("--sigma0", type=float)
+    @click.option("--task-search-path", multiple=True)
     @wraps(command)
     def with_evolve(
         *args: Any,
         strategy: str | None,
         num_gpus: int | None,
         storage_path: Path | None,
+        sigma0: float | None,
+        task_search_path: tuple[str, ...],
         **options: Any,
     ) -> Any:
-        given = []
-        for flags in _IDLE:
-            yes, no = flags.split("/")
-            value = options.pop(yes[2:].replace("-", "_"))
-            given += [] if value is None else [yes if value else no]
-        evolve = EvolveOptions(strategy, num_gpus, storage_path, tuple(given))
+        settings = []
+        for flag, (key, _) in _KEYS.items():
+            value = options.pop(_name(flag))
+            settings += [] if value is None else [f"{key}={value}"]
+        if sigma0 is not None:  # of CMA-ES, the only optimizer it has
+            settings += ["optimizer.name=cma_es", f"optimizer.sigma={sigma0}"]
+        if task_search_path:
+            settings.append(f"task_search_path={json.dumps(task_search_path)}")
+        idle = []
+        for flags, reason in _IDLE.items():
+            value = options.pop(_name(flags))
+            if value is not None:
+                yes, _, no = flags.partition("/")
+                idle.append((yes if value or not no else no, reason))
+        evolve = EvolveOptions(strategy, num_gpus, storage_path, tuple(settings), tuple(idle))
         return command(*args, evolve=evolve, **options)
 
-    return with_evolve
+    return reduce(lambda to, add: add(to), _plain_options(), _hidden(with_evolve))
+
+
+def _plain_options() -> Iterator[Callable[..., Any]]:
+    for flag, (_, kind) in _KEYS.items():
+        yield click.option(flag, _name(flag), type=kind, hidden=True)
+    for flags in _IDLE:
+        if flags in _WITH_TEXT:
+            yield click.option(flags, _name(flags), hidden=True)
+        else:
+            yield click.option(flags, _name(flags), is_flag=True, default=None, hidden=True)
+
+
+def _hidden(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in getattr(command, "__click_params__", ()):
+        option.hidden = True
+    return command
+
+
+def _name(flags: str) -> str:
+    return f"evolve_{flags.partition('/')[0].lstrip('-').replace('-', '_')}"

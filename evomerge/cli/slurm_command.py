@@ -21,7 +21,11 @@ from evomerge.cli.arguments import genome_argument
     default=0,
     help="GPUs of each node: a worker for each. Default: none, and one worker per node.",
 )
-@click.option("--cpus-per-node", type=click.IntRange(min=1), help="Cores of each node.")
+@click.option(
+    "--cpus-per-node",
+    type=click.IntRange(min=1),
+    help="Cores of each node. Default: all that Slurm gives.",
+)
 @click.option(
     "--sbatch",
     "options",
@@ -33,7 +37,7 @@ from evomerge.cli.arguments import genome_argument
     "--setup",
     multiple=True,
     metavar="LINE",
-    help="A line of shell before Ray is started, e.g. 'module load cuda'. May be repeated.",
+    help="A line of shell before the run, e.g. 'module load cuda'. May be repeated.",
 )
 @click.option(
     "-o",
@@ -53,7 +57,7 @@ def slurm(
     output: Path,
     arguments: tuple[str, ...],
 ) -> None:
-    """Writes a job that starts Ray on its nodes and runs the genome there.
+    """Writes a job that runs a genome on its nodes; several of them have Ray.
 
     It may be started again, by hand or by Slurm, and then continues the run. What follows `--` are
     further arguments of `evomerge run`.

@@ -24,7 +24,7 @@ from evomerge.nouns.space import Space
 from evomerge.optimizers.auto import TRAINING, Facts, chosen
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.learner import Gradient
-from evomerge.optimizers.picked import block_in, chosen_in, is_auto
+from evomerge.optimizers.picked import AutoChoice, block_in, chosen_in, is_auto
 
 # What a pass of training holds beside the model: nobody knows the texts before they are read.
 _TOKENS = 32 * 256  # a batch of short documents
@@ -53,7 +53,10 @@ def with_auto(
     if picked is None and begun is not None and not is_auto(begun):  # from before there was a rule
         genome = genome.model_copy(update={"optimizer": begun})
         return replace(context, genome=genome), choice_of(genome)
-    picked = picked or chosen(_facts(context, merge_space))
+    if picked is None:
+        picked = chosen(_facts(context, merge_space))
+    elif genome.optimizer.budget > picked.budget:
+        picked = _going_on(picked, _facts(context, merge_space))
     genome = genome.model_copy(update={"optimizer": picked.block(genome.optimizer)})
     choice = choice_of(genome)
     for link in choice:
@@ -65,6 +68,16 @@ def with_auto(
                 fix="Raise it, or leave it out.",
             )
     return replace(context, genome=genome, auto=picked), choice
+
+
+def _going_on(picked: AutoChoice, facts: Facts) -> AutoChoice:
+    """What was picked when a run began, for more trials than it was to have then."""
+    began = chosen(replace(facts, budget=picked.budget)).reaching(facts.budget)
+    now, longer = chosen(facts), picked.reaching(facts.budget)
+    if began.links == now.links:
+        return longer
+    was, other = (", then ".join(link.name for link in one.links) for one in (picked, now))
+    return replace(longer, other=f"auto picked {was}, for {facts.budget} trials it picks {other}")
 
 
 def _facts(context: CheckContext, merge_space: MergeSpace) -> Facts:

@@ -11,7 +11,7 @@ from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.identity import Header, changed_packages
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.split_tasks import SPLITS
-from evomerge.evaluators.judge.kept_judgments import copy_judgments
+from evomerge.evaluators import CARRIED, KEEPS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.versions import SCORING_PACKAGES
@@ -54,7 +54,9 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     known = [entry for entry in valid if _may_be_used(compiled, entry)]
     mirrors = targets_of(compiled.genome.trackers)
     ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors)
-    copy_judgments(old.judgments, new.judgments)
+    for kind, folder in KEEPS.items():
+        if kind in CARRIED:
+            CARRIED[kind](old.path / folder, new.path / folder)
     return Fork(ledger, _note(old, known, obstacles))
 
 
@@ -123,7 +125,8 @@ def _valid(source: Ledger, now: Header) -> Iterator[KnownOutcome]:
 def _own(source: Ledger, changed: set[str]) -> Iterator[KnownOutcome]:
     """What the run scored itself, of recipes without changed models."""
     scored = {("tasks", trial_id): trial.outcome for trial_id, trial in source.trials.items()}
-    for (split, trial_id), outcome in {**scored, **source.finals}.items():
+    finals = {**source.earlier_finals, **source.finals}
+    for (split, trial_id), outcome in {**scored, **finals}.items():
         recipe = source.trials[trial_id].candidate.recipe
         names = {model.key for model in recipe.named}
         may_have_changed = changed & names or (changed and any(map(names_sum, recipe.models)))

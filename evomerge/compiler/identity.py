@@ -7,6 +7,7 @@ from typing import Any
 
 from evomerge import __version__
 from evomerge.compiler.compiled import Compiled, all_models, named_models
+from evomerge.compiler.larger_limits import larger_limits
 from evomerge.compiler.recorded_genome import genome_changes, genome_digest, space_in
 from evomerge.evaluators.task_contents import members_of
 from evomerge.foundations.counted import counted
@@ -89,16 +90,17 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
         raise ModelError(" ".join(str(error).split()), where="genome.models") from error
 
 
-def what_changed(ledger: Ledger, now: Header, genome: Any) -> list[str]:
+def what_changed(ledger: Ledger, now: Header, compiled: Compiled) -> list[str]:
     """One line for each thing that is not as it was when the run began.
 
     Args:
         ledger: Of the run.
         now: The header the run would begin with today.
-        genome: Content of the genome of today.
+        compiled: The genome of today.
     """
     then = ledger.header
-    found = genome_changes(ledger, genome)
+    limits = larger_limits(ledger, compiled.source, compiled.context)
+    found = [*limits.obstacles] if limits else genome_changes(ledger, compiled.source.data)
     found += [] if found else _other_space(then, now)  # of another genome it is another
     for name in _changed(then["models"], now["models"]):
         found.append(f"model {name}: its files are others than when the run began")
@@ -148,7 +150,7 @@ def refusal(folder: RunFolder, genome: Any, compiled: Compiled | None) -> tuple[
         if compiled is None:
             changes = genome_changes(ledger, genome)
         else:
-            changes = what_changed(ledger, header_of(compiled), genome)
+            changes = what_changed(ledger, header_of(compiled), compiled)
     except EvomergeError as error:
         return error.problems
     return other_run(folder, changes).problems if changes else ()

@@ -37,7 +37,7 @@ def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> Wor
         compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
         threads=header["threads"],
         folders=tuple(folders),
-        run_dir=run_dir,
+        run_dir=run_dir.absolute(),  # workers may be in other folders
         made=dict(compiled.context.made),  # it is pickled for worker processes
         identities=header["tasks"],
     )

@@ -92,7 +92,7 @@ class _TrainerMaker:
             )
         merger = mergers.resident
         checkpoints = None
-        finer = self._finer() if settings.granularity == "tensor" else None
+        finer = self._finer() if settings.is_by_tensor else None
         if settings.granularity == "column":
             mixture: Mixture = (columns := ColumnMixture(merger, coefficients))
             checkpoints = Checkpoints(columns.save, self.ledger.folder.path)

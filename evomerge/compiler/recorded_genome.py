@@ -18,6 +18,7 @@ from evomerge.run.ledger.run_folder import RunFolder
 
 _BESIDE = ("run_dir", "trackers", "output")  # a run may be moved, kept for others, written anew
 _OF_TRIALS = ("trial_timeout",)  # of `execution:`, what makes of a trial what it is
+LIMITS = ("budget", "patience", "timeout")  # of `optimizer:`, how far a search goes
 _FIRST_BASELINES = ["models", "base", "average"]  # of runs whose ledger does not say
 
 
@@ -27,7 +28,7 @@ def genome_digest(genome: Any) -> str:
 
 
 def has_begun(run_dir: Path | None, genome: Any) -> bool:
-    """Whether a folder holds a run of this very genome.
+    """Whether a folder holds a run of this very genome, perhaps with other limits.
 
     Args:
         run_dir: The run folder; None: there is none.
@@ -39,7 +40,7 @@ def has_begun(run_dir: Path | None, genome: Any) -> bool:
         stored = read_yaml(RunFolder(run_dir).genome).data
     except EvomergeError:
         return False
-    return not [*differences(_itself(stored), _itself(genome))]
+    return not [*differences(without_limits(stored), without_limits(genome))]
 
 
 def dtype_of(header: Mapping[str, Any], genome: Genome) -> str | None:
@@ -102,17 +103,37 @@ def space_in(header: Mapping[str, Any]) -> Space | None:
 
 def genome_changes(ledger: Ledger, genome: Any) -> list[str]:
     """One line for each key of the genome that is not as it was when the run began."""
-    recorded = ledger.header["genome_digest"]
-    if recorded in _digests(genome):
+    if is_of(ledger, genome):
         return []
-    try:
-        stored = read_yaml(ledger.folder.genome).data
-    except EvomergeError:
+    stored = stored_genome(ledger)
+    if stored is None:
         return ["genome: another one, and the run folder's genome.yml cannot be read"]
     lines = [f"genome {line}" for line in differences(_itself(stored), _itself(genome))]
-    if lines or recorded in _digests(stored):
+    if lines or is_of(ledger, stored):
         return lines
     return ["genome: the run folder's genome.yml was edited after the run began"]
+
+
+def stored_genome(ledger: Ledger) -> Any:
+    """The content of the genome in a run folder; None where it cannot be read."""
+    try:
+        return read_yaml(ledger.folder.genome).data
+    except EvomergeError:
+        return None
+
+
+def without_limits(genome: Any) -> Any:
+    """All of a genome that says what the first trials are: not how many there will be."""
+    found = _itself(genome)
+    block = found.get("optimizer", {}) if isinstance(found, Mapping) else None
+    block = {"name": block} if isinstance(block, str) else block
+    if not isinstance(block, Mapping):
+        return found
+    rest, chain = _without(block, LIMITS), block.get("chain")
+    if isinstance(chain, list) and chain:
+        last = {"name": chain[-1]} if isinstance(chain[-1], str) else chain[-1]
+        rest = {**rest, "chain": [*chain[:-1], _without(last, LIMITS)]}
+    return {**_without(found, ("optimizer",)), "optimizer": rest}
 
 
 def workers_of(ledger: Ledger) -> int:
@@ -126,9 +147,10 @@ def workers_of(ledger: Ledger) -> int:
         return 1
 
 
-def _digests(genome: Any) -> tuple[str, ...]:
-    """Of a genome as this version and older ones made it."""
-    return genome_digest(genome), digest(_without(genome, _BESIDE)), digest(genome)
+def is_of(ledger: Ledger, genome: Any) -> bool:
+    """Whether a run goes on with this very genome; older versions made other digests."""
+    digests = genome_digest(genome), digest(_without(genome, _BESIDE)), digest(genome)
+    return ledger.genome_digest in digests
 
 
 def _itself(genome: Any) -> Any:

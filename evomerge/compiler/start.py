@@ -16,10 +16,17 @@ from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import carried, fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
+from evomerge.compiler.larger_limits import larger_limits
 from evomerge.compiler.make_executor import FirstWith, executor_for, worker_factory_for
 from evomerge.compiler.make_optimizer import optimizer_for
 from evomerge.compiler.make_trainer import trainer_maker
-from evomerge.compiler.recorded_genome import dtype_of, genome_digest, workers_of
+from evomerge.compiler.recorded_genome import (
+    dtype_of,
+    genome_digest,
+    is_of,
+    stored_genome,
+    workers_of,
+)
 from evomerge.compiler.split_tasks import Names
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors.base import Executor
@@ -162,8 +169,6 @@ def _context(
         return searches[0].leaderboard.trials
 
     merge_space, definition = compiled.merge_space, compiled.genome.genome
-    points = [merge_space.source_point(index) for index in range(len(definition.models))]
-    experts = [merge_space.space.encode(point) for point in points if point is not None]
     models, base = shown_models(definition)
     brief = Brief(
         models=models,
@@ -175,9 +180,10 @@ def _context(
     artifacts = ArtifactStore(ledger.folder)
     begun = [seed.genotype for seed in seeds if seed.genotype is not None]
     return SearchContext(
-        experts=np.stack(experts) if experts else None,
+        experts=merge_space.experts(),
         seeds=np.stack(begun) if begun else None,
         places=merge_space.places(),
+        has_shares=merge_space.has_shares(),
         brief=brief,
         artifacts=artifacts,
         trainer=trainer_maker(compiled, executor, ledger, history, hear),
@@ -270,11 +276,15 @@ def _before(compiled: Compiled, header: Header) -> list[KnownOutcome]:
 
 def _continued(compiled: Compiled, header: Header, folder: RunFolder) -> tuple[Ledger, list[str]]:
     ledger = Ledger.open(folder)
-    changes = what_changed(ledger, header, compiled.source.data)
+    changes = what_changed(ledger, header, compiled)
+    limits = larger_limits(ledger, compiled.source, compiled.context)
     if changes:
         ledger.close()
         raise other_run(folder, changes)
-    return ledger, [*ledger.repairs, *_machine_notes(ledger.header, header)]
+    longer = [limits.record(ledger, compiled.source)] if limits is not None else []
+    if ledger.extensions and not is_of(ledger, stored_genome(ledger)):  # killed in between
+        ledger.keep_genome(to_yaml(compiled.source))
+    return ledger, [*ledger.repairs, *longer, *_machine_notes(ledger.header, header)]
 
 
 def _notes(compiled: Compiled, header: Header) -> list[str]:

@@ -6,29 +6,17 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from evomerge.endpoint.chat import flaw_of_key, key_in
+from evomerge.endpoint.endpoint_settings import EndpointFields
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.foundations.errors import Problem, nearest
 from evomerge.foundations.text_safety import one_line
 
-PROBE_SECONDS = 5.0
 _SHOWN = 10  # models of a list
 _COMPARED = 1000  # models of a list, of which one may be meant
 
 
-class Reached(Protocol):
+class Reached(EndpointFields, Protocol):
     """Settings that lead to a model; what is found is told below their own keys."""
-
-    @property
-    def model(self) -> str | None:
-        """Its name there; None asks for none."""
-
-    @property
-    def base_url(self) -> str:
-        """Of the API."""
-
-    @property
-    def api_key_env(self) -> str:
-        """The environment variable that holds the key."""
 
     @property
     def is_local(self) -> bool:

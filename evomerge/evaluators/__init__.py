@@ -1,6 +1,7 @@
 """Who judges: the table of evaluators, by the key of a task. One file or folder, one line each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.foundations.registry import Registry
@@ -23,3 +24,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
 
 # Kind -> the folder of a run in which it keeps what was paid for; a run folder looks after it.
 KEEPS: Mapping[str, str] = {"judge": "judgments", "divergence": "teachers"}
+# Of these what a fork takes over: from that folder of the one run to that of the other.
+CARRIED: Registry[Callable[[Path, Path], None]] = Registry(
+    "kept folder", {"judge": "evomerge.evaluators.judge.kept_judgments:copy_judgments"}
+)

@@ -24,7 +24,7 @@ from evomerge.foundations.errors import (
 from evomerge.genome.block import Block
 from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
-from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.events import Notice, StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
 
 _LOG = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def finished(job: Job, outcome: Outcome) -> JobFinished:
     return JobFinished(job, outcome)
 
 
-ExecutorEvent = TrialStarted | StageStarted | JobFinished | JobGivenUp
+ExecutorEvent = TrialStarted | StageStarted | Notice | JobFinished | JobGivenUp
 
 
 class ExecutorSettings(Block):
@@ -87,6 +87,10 @@ class ExecutorSettings(Block):
     def device(self) -> str | None:
         """Where its workers' live models are; None: as the genome says, or this machine has it."""
         return None
+
+    def trusted(self) -> Iterator[Problem]:
+        """What of it can run a stranger's code, which ``--allow-code`` alone allows."""
+        return iter(())
 
     def sharing(self, n_workers: int) -> int:
         """Workers whose live models share one device."""
@@ -133,6 +137,10 @@ class Executor(ABC):
         self.batch_divisor = 1
         self.is_stopping = False
         self._has_loaded = False  # some worker was built in time
+        self._start()
+
+    def _start(self) -> None:  # noqa: B027  # most keep something, not all
+        """Sets up what it keeps of jobs and workers; none is begun yet."""
 
     @classmethod
     def obstacles(cls, genome: Genome, settings: Any) -> Iterator[Problem]:

@@ -19,7 +19,6 @@ from evomerge.executors.base import (
     ExecutorSettings,
     Job,
     JobGivenUp,
-    MakeWorker,
     Message,
 )
 from evomerge.executors.process_settings import ProcessSettings
@@ -38,14 +37,7 @@ class Processes(Executor):
 
     Settings: ClassVar[type[ExecutorSettings]] = ProcessSettings
 
-    def __init__(
-        self,
-        make_worker: MakeWorker,
-        n_workers: int = 1,
-        trial_timeout: float | None = None,
-        settings: Any = None,
-    ) -> None:
-        super().__init__(make_worker, n_workers, trial_timeout, settings)
+    def _start(self) -> None:
         self._slots: list[Slot] = []
         self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
 

@@ -10,6 +10,7 @@ machine. Nothing but recipes and results passes through Ray.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter, deque
@@ -31,15 +32,19 @@ from evomerge.executors.base import (
     answers,
     built,
 )
-from evomerge.executors.ray_session import RaySession, shortfall
+from evomerge.executors.ray_room import shortfall
+from evomerge.executors.ray_session import RaySession
 from evomerge.executors.ray_settings import RaySettings
 from evomerge.foundations.alarm import GRACE
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import Problem, RunError, why
 from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
+from evomerge.nouns.events import Notice
 
 _LOOK = 1.0  # seconds between two looks at deadlines and at the cluster
+_PATIENCE = 5.0  # seconds until it is told that workers wait for others
+_TELLS_EVERY = 300.0  # seconds, while they go on waiting
 _MOST_LOST = 10  # workers in a row that a trial may lose through no fault of its own
 
 
@@ -109,19 +114,13 @@ class RayCluster(Executor):
     Settings: ClassVar[type[ExecutorSettings]] = RaySettings
     is_on_this_machine: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        make_worker: MakeWorker,
-        n_workers: int = 1,
-        trial_timeout: float | None = None,
-        settings: Any = None,
-    ) -> None:
-        super().__init__(make_worker, n_workers, trial_timeout, settings)
+    def _start(self) -> None:
         self.session = RaySession(self.settings)
         self._seats: list[_Seat] = []
         self._waiting: deque[Job] = deque()  # for a seat: theirs was lost
         self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
         self._n_lost: Counter[tuple[int, str]] = Counter()
+        self._told = -math.inf  # when it was, that workers wait for others
 
     @classmethod
     def obstacles(cls, genome: Genome, settings: Any) -> Iterator[Problem]:
@@ -180,6 +179,7 @@ class RayCluster(Executor):
             for stream in self.session.ready(list(busy), _LOOK):
                 yield from self._heard(busy[stream])
             yield from self._end_overdue()
+            yield from self._who_is_waited_for()
             self._make_room()
 
     def _heard(self, seat: _Seat) -> Iterator[ExecutorEvent]:
@@ -244,6 +244,19 @@ class RayCluster(Executor):
                 continue
             self._bury(seat)
             yield self.ended(job, seat.stage, seat.deadline)
+
+    def _who_is_waited_for(self) -> Iterator[Notice]:
+        """Tells of what other jobs hold; it is waited for as long as the search may take."""
+        now = time.monotonic()
+        unplaced = [seat.deadline.began for seat in self._busy() if not seat.node]
+        if not unplaced:
+            return
+        if now - min(unplaced) < _PATIENCE or now - self._told < _TELLS_EVERY:
+            return
+        held = self.session.queue(len(unplaced))
+        if held:
+            self._told = now
+            yield Notice(f"waiting for room on the cluster: {held}")
 
     def _make_room(self) -> None:
         """Takes jobs back from actors for which the cluster has no room any more.

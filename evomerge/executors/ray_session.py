@@ -1,34 +1,25 @@
-"""The door to Ray: connecting, what a cluster has, actors and what they say. Imports ray late."""
+"""The door to Ray: what a cluster has, actors and what they say. Imports ray late."""
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import signal
-import socket
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from evomerge.executors.ray_connection import connect, temporary_folder
+from evomerge.executors.ray_room import Node, held_now, holders_in, shortfall
 from evomerge.foundations.counted import counted
-from evomerge.foundations.errors import MissingExtraError, RunError, told, why
-from evomerge.foundations.lifetime import guardian, own_children
-from evomerge.foundations.sizes import size_text
+from evomerge.foundations.errors import MissingExtraError, RunError, why
 
 if TYPE_CHECKING:
     from evomerge.executors.base import MakeWorker, Message
     from evomerge.executors.ray_settings import RaySettings
 
-_LOG = logging.getLogger(__name__)
-Node = Mapping[str, Any]  # as ``ray.nodes`` has it
-_SECONDS_TO_ANSWER = 5.0  # of the address of a cluster
 _SECONDS_TO_TELL = 30.0  # until a cluster knows that a node is gone
-_STORE = 128 << 20  # bytes of a local cluster's object store: only results pass through it
 
 
 class RaySession:
@@ -63,7 +54,12 @@ class RaySession:
                 fix="Run `pip install 'evomerge[ray]'`.",
             ) from error
         if not ray.is_initialized():
-            self._connect()
+            self._folder = temporary_folder()
+            try:
+                connect(self.settings, self._folder)
+            except BaseException:
+                self._remove_folder()
+                raise
             self._is_own = True
         self._is_open = True
         try:
@@ -71,38 +67,6 @@ class RaySession:
         except BaseException:
             self.close()
             raise
-
-    def _connect(self) -> None:
-        import ray
-
-        address = self.settings.address
-        if address not in ("auto", "local"):
-            _refuse_silent(address)
-        # Short: a local cluster has sockets in it, whose paths the system limits.
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-evo-"))
-        guardian().remove_later(self._folder)
-        own: dict[str, Any] = {}
-        if address == "local":
-            own = {"object_store_memory": _STORE, "_temp_dir": str(self._folder)}
-        _keep_quiet()
-        try:
-            with own_children(), _signals_as_they_were(), _inside(self._folder):
-                ray.init(
-                    address,
-                    include_dashboard=False,
-                    configure_logging=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    runtime_env=_absolute(self.settings.runtime_env) or None,
-                    **own,
-                )
-        except Exception as error:  # whatever its parts raise: gRPC, sockets, its own
-            self._remove_folder()
-            raise RunError(
-                f"no Ray cluster can be used at {address!r} ({told(error)})",
-                where="execution.address",
-                fix="Start one with `ray start --head`, or use address: local.",
-            ) from error
 
     def _await_room(self, n_workers: int) -> None:
         """Waits a little for nodes to come."""
@@ -134,6 +98,21 @@ class RaySession:
 
         found = ray.nodes()  # type: ignore[no-untyped-call]  # ray types a part of itself
         return [node for node in found if node["Alive"]]
+
+    def queue(self, n_waiting: int) -> str:
+        """Who keeps workers waiting that the cluster could hold; empty where nobody does.
+
+        Args:
+            n_waiting: Workers that are not placed.
+        """
+        import ray
+        from ray._private import state
+
+        free = state.available_resources_per_node()  # type: ignore[no-untyped-call]  # see nodes
+        jobs = state.jobs()  # type: ignore[no-untyped-call]  # ray types a part of itself
+        own = ray.get_runtime_context().get_job_id()
+        holders = holders_in(state.actors().values(), jobs, own)
+        return held_now(self.nodes(), free, self.settings.resources, n_waiting, holders)
 
     def actor(self, kind: type[Any], make_worker: MakeWorker) -> Any:
         """A new actor; where it will be, the cluster finds out in its own time."""
@@ -233,35 +212,6 @@ class RaySession:
             self._folder = None
 
 
-def shortfall(nodes: Sequence[Node], wanted: Mapping[str, float], n_workers: int) -> str:
-    """What a cluster lacks for so many workers, whoever holds it now; empty where it has enough.
-
-    Args:
-        nodes: Those that are alive.
-        wanted: What one worker takes, by Ray's names.
-        n_workers: How many.
-    """
-    room = sum(_room(node["Resources"], wanted) for node in nodes)
-    if room >= n_workers:
-        return ""
-    each = _listed(wanted)
-    have = "; ".join(_listed({key: n["Resources"].get(key, 0) for key in wanted}) for n in nodes)
-    workers = counted(n_workers, "worker")
-    return f"{workers} with {each} each, and {counted(len(nodes), 'node')} with {have or 'nothing'}"
-
-
-def _room(has: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    """Workers that a node can hold."""
-    return min(int(has.get(name, 0) / amount + 1e-9) for name, amount in wanted.items())
-
-
-def _listed(resources: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{size_text(int(n))} memory" if name == "memory" else f"{n:g} {name}"
-        for name, n in resources.items()
-    )
-
-
 def _unbuilt(error: Exception) -> RunError:
     """A worker that could not even be begun: its node lacks something."""
     cause = getattr(error, "cause", None)
@@ -272,60 +222,3 @@ def _unbuilt(error: Exception) -> RunError:
         where="execution.executor",
         fix="Install the same evomerge on every node, or give runtime_env what they lack.",
     )
-
-
-def _refuse_silent(address: str) -> None:
-    """Says within seconds what Ray takes a minute for."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER):
-            return
-    except (OSError, ValueError, OverflowError) as error:
-        raise RunError(
-            f"nothing answers at {address!r} ({told(error)})",
-            where="execution.address",
-            fix="Give HOST:PORT of `ray start --head`, or use address: local.",
-        ) from error
-
-
-def _absolute(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
-    """With its folders as they are meant, from wherever they are read."""
-    folder = runtime_env.get("working_dir")
-    if not isinstance(folder, str) or "://" in folder:
-        return dict(runtime_env)
-    return {**runtime_env, "working_dir": os.path.abspath(folder)}
-
-
-def _keep_quiet() -> None:
-    """What Ray says of workers that died goes to the log; it would print it among the results."""
-    from ray._private import worker as driver
-
-    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-        _LOG.warning("Ray: %s", "\n".join(map(str, data.get("lines", ()))))
-
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    driver.print_to_stdstream = log
-
-
-@contextmanager
-def _signals_as_they_were() -> Iterator[None]:
-    """Ray takes SIGTERM for its own, which is the command's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Ray has workers import from where it was started, which may be anybody's folder."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from evomerge.executors.base import ExecutorSettings
+from evomerge.foundations.errors import Problem
 from evomerge.genome.block import Number, fits
 from evomerge.genome.misfit import MisfitError
 
@@ -20,7 +22,8 @@ class RaySettings(ExecutorSettings):
     address: str = Field(
         "auto",
         description="`auto`: the cluster that runs here (`RAY_ADDRESS`, or a node on this "
-        "machine); `local`: one of this run's own on this machine; else `HOST:PORT`.",
+        "machine); `local`: one of this run's own on this machine; else `HOST:PORT`, which takes "
+        "`--allow-code` unless `RAY_ADDRESS` says the same.",
     )
     num_cpus: Annotated[Number, Field(gt=0)] = Field(
         1, description="Cores of each worker; its arithmetic takes so many threads."
@@ -32,11 +35,14 @@ class RaySettings(ExecutorSettings):
         None, description="Main memory of each worker in GiB, which Ray reserves."
     )
     wait: Annotated[Number, Field(ge=0)] = Field(
-        10, description="Seconds to wait for a cluster to have room for all workers."
+        10,
+        description="Seconds to wait for nodes that can hold all workers; what other jobs hold of "
+        "them is waited for without a limit, and told.",
     )
     runtime_env: dict[str, Any] = Field(
         default_factory=dict,
-        description="Ray's `runtime_env`: code and tasks that nodes lack, e.g. `working_dir`.",
+        description="Ray's `runtime_env`: code and tasks that nodes lack, e.g. `working_dir` or "
+        "`py_modules`; with `--allow-code` alone.",
     )
 
     @fits("address")
@@ -53,6 +59,19 @@ class RaySettings(ExecutorSettings):
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
             what = f"got {self.num_gpus:g}, expected a part of one GPU or a whole number"
             yield MisfitError(what, "num_gpus")
+
+    def trusted(self) -> Iterator[Problem]:
+        """See :meth:`ExecutorSettings.trusted`: what workers send is unpickled here."""
+        allow = "Add --allow-code if you trust it"
+        if self.runtime_env:
+            what = "would bring code to the workers, which needs permission"
+            yield Problem(what, "runtime_env", f"{allow}.")
+        if self.address not in ("auto", "local", os.environ.get("RAY_ADDRESS")):
+            yield Problem(
+                f"got {self.address!r}, a cluster that could run code here, which needs permission",
+                "address",
+                f"{allow}, or name it in RAY_ADDRESS and use address: auto.",
+            )
 
     @property
     def device(self) -> str:

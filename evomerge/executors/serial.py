@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from evomerge.executors.base import (
     LOADING,
@@ -12,7 +12,6 @@ from evomerge.executors.base import (
     ExecutorEvent,
     Job,
     JobGivenUp,
-    MakeWorker,
     built,
     finished,
 )
@@ -31,14 +30,7 @@ class Serial(Executor):
     most_workers: ClassVar[int | None] = 1
     runs_here: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        make_worker: MakeWorker,
-        n_workers: int = 1,
-        trial_timeout: float | None = None,
-        settings: Any = None,
-    ) -> None:
-        super().__init__(make_worker, n_workers, trial_timeout, settings)
+    def _start(self) -> None:
         self._job: Job | None = None
 
     @cached_property

@@ -99,7 +99,7 @@ class WorkerFactory:
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
             ties=True,  # as a built model is loaded by those who verify it
-            engine=self.settings.engine,
+            engine=self.settings.exactness,
             tokenizers={},
         )
         scoring = evaluators or self.evaluators()

@@ -154,8 +154,14 @@ class EvaluationBlock(Block):
         "transformers",
         description="What runs the model; `evomerge list engines`.",
     )
-    engine: Literal["fast", "reference"] = Field(
+    exactness: Literal["fast", "reference"] = Field(
         "fast",
         description="`reference` merges with mergekit's own kernels and scores plain rows: slower, "
-        "the same results.",
+        "the same results. Older files call it `engine`.",
     )
+
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "engine" not in value or "exactness" in value:
+            return value
+        return {{"engine": "exactness"}.get(key, key): given for key, given in value.items()}

@@ -217,6 +217,12 @@ class MergeSpace(ABC):
         """
         return None
 
+    def experts(self) -> NDArray[np.float64] | None:
+        """Genotypes of the models that are points of it, shape (k, n_dims); None without any."""
+        points = [self.source_point(index) for index in range(len(self.definition.models))]
+        known = [self.space.encode(point) for point in points if point is not None]
+        return np.stack(known) if known else None
+
     def has_shares(self) -> bool:
         """Whether coordinates are shares of what is left, in which weights are no sums."""
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from evomerge.genome.words import BASELINES, USUAL_BASELINES
+from evomerge.genome.words import BASELINES, SIDE_BY_SIDE, USUAL_BASELINES
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.fixed_recipes import Named, slerp, task_arithmetic, ties
 from evomerge.merge_spaces.mixture_weights import uniform_mixture
@@ -79,5 +79,5 @@ _KINDS: Mapping[str, Callable[[MergeSpace], Iterator[Named]]] = {
     "task_arithmetic": task_arithmetic,
     "ties": ties,
     "slerp": slerp,
-    "mixture": _mixture,
+    SIDE_BY_SIDE: _mixture,
 }

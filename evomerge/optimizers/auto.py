@@ -104,6 +104,7 @@ class Auto(Chain):
         context: Says of the budget, and whether there is somebody to train.
     """
 
+    plans_by_budget: bool = True
     proving_trials: ClassVar[int] = 15
 
     def __init__(

@@ -36,6 +36,19 @@ class OptimizerSettings(BaseModel):
         return value
 
 
+class TrainingSettings(OptimizerSettings):
+    """Settings of an optimizer that ``trains``; what it takes is foreseen by them."""
+
+    @property
+    def is_by_tensor(self) -> bool:
+        """Whether it learns a number for each tensor and model, whatever the space has."""
+        return False
+
+    def n_checkpoints(self, n_trials: int | None) -> int:
+        """Models that so many of its trials leave in the run folder."""
+        return 0
+
+
 class Optimizer(ABC):
     """Minimises losses over the unit cube by ask and tell.
 
@@ -73,6 +86,7 @@ class Optimizer(ABC):
     asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
+    plans_by_budget: bool = False  # with more trials to come the first are others
     min_population_size: ClassVar[int] = 1
     proving_trials: ClassVar[int] = 200  # trials after which it must beat random search
 
@@ -146,6 +160,22 @@ class Optimizer(ABC):
                 "n_startup_trials",
                 "Make it smaller, or raise budget.",
             )
+
+    @classmethod
+    def notes(cls, space: Space, context: SearchContext, settings: Any) -> Iterator[Problem]:
+        """What is good to know of it in a space, placed as obstacles are.
+
+        Args:
+            space: What is searched.
+            context: ``experts``, ``places`` and ``has_shares`` alone.
+            settings: An instance of ``Settings``.
+        """
+        yield from ()
+
+    @classmethod
+    def unmeant(cls, settings: Any) -> Problem | None:
+        """What it has scored that no point of the space means, at a key; None: nothing."""
+        return None
 
     @property
     def is_finished(self) -> bool:

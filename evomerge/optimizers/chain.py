@@ -103,6 +103,7 @@ class CombinedOptimizer(Optimizer):
         adaptive = [link.kind for link in links if link.kind.is_adaptive]
         self.is_adaptive = bool(adaptive)
         self.learns_by_trials = any(kind.learns_by_trials for kind in adaptive)
+        self.plans_by_budget = self.plans_by_budget or links[-1].kind.plans_by_budget
         super().__init__(space, seed=seed, n_objectives=n_objectives, context=context)
 
     def _made(self, position: int, space: Space, **changes: Any) -> Optimizer:

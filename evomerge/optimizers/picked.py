@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.foundations.counted import counted
@@ -21,15 +21,29 @@ class AutoChoice:
     Attributes:
         links: Optimizers that follow one another, each with its budget.
         reason: Why, in words.
+        other: Who it would be where the budget was larger from the start; empty: the same.
     """
 
     links: tuple[PickedLink, ...]
     reason: str
+    other: str = ""
+
+    @property
+    def budget(self) -> int:
+        """Trials of all of them."""
+        return sum(link.budget or 0 for link in self.links)
 
     def __str__(self) -> str:
         """One line for people."""
         picked = ", then ".join(map(_told, self.links))
         return f"optimizer auto: {picked} ({self.reason}; docs/optimizers.md has the rule)"
+
+    def reaching(self, budget: int) -> AutoChoice:
+        """The same for a search that goes on: the trials that were added are the last one's."""
+        *before, last = self.links
+        left = budget - sum(link.budget or 0 for link in before)
+        longer = last.model_copy(update={"budget": max(left, last.budget or 0)})
+        return replace(self, links=(*before, longer))
 
     def block(self, given: OptimizerBlock) -> OptimizerBlock:
         """The genome's block with these optimizers in it."""
@@ -57,7 +71,7 @@ def block_in(header: Mapping[str, Any], given: OptimizerBlock) -> OptimizerBlock
     """
     picked = chosen_in(header)
     if picked is not None:
-        return picked.block(given)
+        return picked.reaching(given.budget).block(given)
     is_older = header.get("optimizer") == "cma_es"  # no other name of a stranger's is believed
     return given.model_copy(update={"name": "cma_es"}) if is_older else given
 

@@ -153,6 +153,7 @@ class SearchContext:
         seeds: Those of the merges that the user asked to begin from, shape (k, n_dims).
         places: Per coordinate the number of the place in the model that it belongs to, from the
             first layers to the last; None where nobody knows, or there is one place.
+        has_shares: Whether weights are searched as shares of what is left.
         brief: What is searched, in words.
         artifacts: Where it keeps what must not be paid for twice.
         trainer: The trainer for the optimizer's settings, the same one while it trains the same
@@ -170,6 +171,7 @@ class SearchContext:
     experts: NDArray[np.float64] | None = None
     seeds: NDArray[np.float64] | None = None
     places: NDArray[np.intp] | None = None
+    has_shares: bool = False
     brief: Brief = Brief()
     artifacts: Artifacts = field(default_factory=InMemory)
     trainer: Callable[[Any], Trainer] | None = None

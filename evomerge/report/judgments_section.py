@@ -92,7 +92,7 @@ def _row(name: str, trials: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _asked(run: RecordedRun) -> dict[str, Any]:
     """What was asked for in the whole run, and paid."""
-    kept = KeptJudgments(run.ledger.folder.judgments)
+    kept = KeptJudgments(run.ledger.folder.path / FOLDER)
     try:
         kept.refresh()
     except LedgerError as error:

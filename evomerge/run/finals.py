@@ -57,6 +57,7 @@ class Finals:
         for trial in {t.candidate.trial_id: t for t in trials}.values():
             candidate = trial.candidate
             recorded = self.ledger.finals.get((split, candidate.trial_id))
+            recorded = recorded or self.ledger.final_again(split, candidate.trial_id)
             known = self.ledger.known_outcome(split, candidate.recipe.digest)
             if recorded is not None:
                 yield from self._final(candidate, split, recorded, keep, was_recorded=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished, JobGivenUp
 from evomerge.nouns.evaluation import Outcome
-from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.events import Notice, StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
 
-Working = Iterator[TrialStarted | StageStarted | JobFinished]
+Working = Iterator[TrialStarted | StageStarted | Notice | JobFinished]
 
 
 class SearchStoppedError(Exception):
@@ -128,7 +128,7 @@ class Stream:
         for event in events:
             if isinstance(event, TrialStarted):
                 self.running.add(event.candidate.trial_id)
-            elif not isinstance(event, StageStarted):
+            elif isinstance(event, JobFinished | JobGivenUp):
                 self.running.discard(event.job.candidate.trial_id)
             if isinstance(event, JobGivenUp):
                 self.is_over = True

@@ -1,4 +1,4 @@
-"""Steps down a gradient: AdamW, its momentum-filtered form, and learning rates over time.
+"""Steps down a gradient: AdamW, its momentum-filtered form, and the schedule of the learning rate.
 
 Source: Loshchilov and Hutter, Decoupled weight decay regularization (2019), arXiv:1711.05101;
 Chen et al., MoFO: momentum-filtered optimizer (2024), arXiv:2407.20999.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from evomerge.cli.evolve_options import EvolveOptions, evolve_options
 from evomerge.cli.run import run
+from evomerge.compiler.genome_file import read_genomes
 
 
 @click.command()
@@ -44,22 +47,63 @@ def test_serial_is_serial_and_a_pool_of_nobody_knows_how_many_is_told():
     assert told("--strategy", "pool")[0].startswith("--strategy pool: trials run as `execution:`")
 
 
-def test_what_has_no_meaning_here_is_taken_and_told():
-    (line,) = told("--in-memory", "--no-reshard", "--merge-cuda")
-    assert line.startswith("--in-memory, --merge-cuda, --no-reshard: of no meaning here")
+def test_what_has_no_meaning_here_is_taken_and_told_with_its_reason():
+    lines = told("--in-memory", "--no-reshard", "--load-in-4bit", "--wandb-project", "x", "--vllm")
+    assert [line.partition(": of no meaning here; ")[0] for line in lines] == [
+        "--in-memory, --no-reshard",
+        "--vllm, --load-in-4bit",
+        "--wandb-project",
+    ]
+    assert "every merge is made in memory" in lines[0]
     assert told() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (("--max-fevals", "7"), ["optimizer.budget=7"]),
+        (("--timeout", "60"), ["optimizer.timeout=60.0"]),
+        (("--random-seed", "3"), ["seed=3"]),
+        (("--batch-size", "8"), ["evaluation.batch_size=8"]),
+        (("--force-population-size", "9"), ["optimizer.population_size=9"]),
+        (("--sigma0", "0.25"), ["optimizer.name=cma_es", "optimizer.sigma=0.25"]),
+        (
+            ("--task-search-path", "a b", "--task-search-path", "it's"),
+            ['task_search_path=["a b", "it\'s"]'],
+        ),
+        (("-s", "serial"), ["execution={executor: serial, workers: 1}"]),
+    ],
+)
+def test_what_is_a_key_of_the_genome_becomes_it(arguments, overrides, tmp_path):
+    said = [f"as mergekit-evolve's options have it: --set {shlex.quote(one)}" for one in overrides]
+    assert told(*arguments) == [*overrides, *said]
+    genome = tmp_path / "g.yml"
+    genome.write_text("genome: {models: [a/b, c/d], merge_method: linear}\ntasks: [x]\n")
+    read_genomes(genome, overrides)  # which refuses what is no key
 
 
 def test_the_storage_path_is_where_the_run_goes():
     assert EvolveOptions(storage_path=Path("x")).overrides == ()
 
 
-def test_they_have_the_names_and_choices_of_mergekit_evolve():
-    """Read, not imported: it needs packages that nothing else does."""
-    theirs = Path(find_spec("mergekit.scripts.evolve").origin).read_text()
-    own = {one.name: one for one in run.params}
-    for name in ("strategy", "num_gpus", "storage_path", "in_memory", "merge_cuda", "reshard"):
-        flags = "/".join((*own[name].opts, *own[name].secondary_opts))
-        assert f'"{flags}"' in theirs
-    choices = ", ".join(f'"{one}"' for one in own["strategy"].type.choices)
-    assert f"click.Choice([{choices}])" in theirs
+def theirs():
+    """Flags and choices of mergekit-evolve; read, not imported: it needs packages of its own."""
+    tree = ast.parse(Path(find_spec("mergekit.scripts.evolve").origin).read_text())
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "click.option":
+            given = [one.value for one in call.args if isinstance(one, ast.Constant)]
+            choices = [kw.value for kw in call.keywords if "Choice" in ast.unparse(kw.value)]
+            yield (
+                {flag for one in given if one.startswith("-") for flag in one.split("/")},
+                ast.literal_eval(choices[0].args[0]) if choices else [],
+            )
+
+
+def test_every_option_of_mergekit_evolve_is_taken_by_its_names():
+    own = {flag: one for one in run.params for flag in (*one.opts, *one.secondary_opts)}
+    known = list(theirs())
+    assert len(known) == 23
+    for flags, choices in known:
+        assert flags <= own.keys()
+        for flag in flags if choices else ():
+            assert list(own[flag].type.choices) == choices

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evomerge.nouns.space import Choice, Integer, Real, Space
-from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.base import Optimizer, TrainingSettings
 from tests.contract.optimizer_cases import NAMES, Case
 
 Array = NDArray[np.float64]
@@ -256,6 +257,22 @@ def test_what_was_asked_at_any_time_is_told_in_any_order(optimizer_class: Case) 
     optimizer.ask()
     with pytest.raises(ValueError, match="other genotypes than the ones asked"):
         optimizer.tell(first, sphere(first))
+
+
+def test_a_larger_budget_asks_the_same_first_where_it_says_so(optimizer_class: Case) -> None:
+    def of(budget: int) -> Array:
+        context = optimizer_class(REAL, seed=3).context
+        optimizer = optimizer_class(REAL, seed=3, context=replace(context, budget=budget))
+        return asked_by(optimizer, 7)  # a Gaussian process has its model from the sixth on
+
+    assert np.array_equal(of(12), of(400)) or optimizer_class.plans_by_budget
+
+
+def test_who_trains_says_what_it_takes(optimizer_class: Case) -> None:
+    if optimizer_class.trains:
+        settings = optimizer_class.Settings()
+        assert isinstance(settings, TrainingSettings)
+        assert settings.n_checkpoints(3) in range(4)
 
 
 def test_other_genotypes_than_asked_are_refused(optimizer_class: Case) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -17,14 +20,42 @@ from tests.test_lifetime import comes
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 RAY = ("--set", "execution={executor: ray, address: local, num_cpus: 1}")
+TWO = ("--set", "execution={executor: ray, address: local, workers: 2, num_cpus: 0.5}")
+MARK = "EVOMERGE_TEST_RAY"
 
 
-def test_a_run_on_ray_is_the_serial_run_and_says_nothing_more(workplace, evomerge):
-    evomerge("run", "genome.yml", "--run-dir", "here", *TPE, OMP_NUM_THREADS="1")
-    done = evomerge("run", "genome.yml", "--run-dir", "there", "--json", *TPE, *RAY)
+@pytest.mark.parametrize(
+    "optimizer",
+    ["{name: random, budget: 6}", "{name: qmc, budget: 6}", "{name: tpe, budget: 6}"],
+)
+def test_a_run_on_ray_is_the_serial_run_and_says_nothing_more(workplace, evomerge, optimizer):
+    settings = ("--set", f"optimizer={optimizer}")
+    evomerge("run", "genome.yml", "--run-dir", "here", *settings, OMP_NUM_THREADS="1")
+    done = evomerge("run", "genome.yml", "--run-dir", "there", "--json", *settings, *RAY)
     assert lines(workplace / "here") == lines(workplace / "there")
     assert json.loads(done.stdout)
     assert "ray" not in done.stderr.lower()
+
+
+@pytest.mark.parametrize("name", ["random", "qmc"])
+def test_two_workers_on_ray_find_what_one_here_finds(workplace, evomerge, name):
+    """Recipes and metrics, trial by trial; which is over first is chance."""
+    settings = ("--set", f"optimizer={{name: {name}, budget: 6}}")
+    evomerge("run", "genome.yml", "--run-dir", "here", *settings, OMP_NUM_THREADS="1")
+    evomerge("run", "genome.yml", "--run-dir", "there", *settings, *TWO)
+    here, there = (trials(workplace / place) for place in ("here", "there"))
+    assert here == there
+    assert len(here) == 10
+
+
+def trials(folder):
+    """Trial -> its recipe and what it was found to be."""
+    found = [line for line in lines(folder) if line["kind"] == "trial"]
+    assert len({line["id"] for line in found}) == len(found)
+    return {
+        line["id"]: [line[key] for key in ("digest", "state", "metrics")]
+        for line in sorted(found, key=lambda line: line["id"])
+    }
 
 
 def of_run(mark):
@@ -32,25 +63,137 @@ def of_run(mark):
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("EVOMERGE_TEST_RAY") == mark:
+            if process.environ().get(MARK) == mark:
                 found.append(process)
         except psutil.Error:  # gone, or another's
             pass
     return found
 
 
-def test_nobody_is_left_of_a_run_whose_controller_is_killed(workplace):
-    mark = str(workplace)
+def begun(workplace, *settings, **environment):
+    """A run that has its workers, in a session of its own; and its processes."""
+    mark = f"{workplace} {os.urandom(4).hex()}"
     run = subprocess.Popen(
-        [sys.executable, "-m", "evomerge", "run", "genome.yml", *RAY],
+        [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out", *settings],
         cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "EVOMERGE_TEST_RAY": mark},
+        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, **environment},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    assert comes(lambda: any("TrialActor" in "".join(one.cmdline()) for one in of_run(mark)))
+    return run, mark
+
+
+def comes_late(condition):
+    return any(comes(condition) for _ in range(4))
+
+
+def n_trials(workplace):
+    ledger = workplace / "out" / "ledger.jsonl"
+    return ledger.read_text().count('"kind":"trial"') if ledger.exists() else 0
+
+
+def test_nobody_is_left_of_a_run_whose_controller_is_killed_and_it_goes_on(workplace, evomerge):
+    many = (*TWO, "--set", "optimizer={name: random, budget: 40}")
+    run, mark = begun(workplace, *many)
+    assert comes_late(lambda: n_trials(workplace) > 5), run.stderr.read()
     processes = of_run(mark)
+    assert any("TrialActor" in "".join(one.cmdline()) for one in processes)
     run.kill()
     run.wait(60)
+    before = lines(workplace / "out")
+    evomerge("run", "genome.yml", "--run-dir", "out", *many)  # while the old workers may live
     assert psutil.wait_procs(processes, timeout=60)[1] == []
     assert of_run(mark) == []
+    assert lines(workplace / "out")[: len(before)] == before
+    assert sorted(trials(workplace / "out")) == list(range(44))
+
+
+def test_ctrl_c_lets_the_running_trials_finish_and_leaves_nobody(workplace, evomerge):
+    many = (*TWO, "--set", "optimizer={name: random, budget: 400}")
+    run, mark = begun(workplace, *many)
+    assert comes_late(lambda: n_trials(workplace) > 5), run.stderr.read()
+    processes, before = of_run(mark), n_trials(workplace)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+    said = run.communicate(timeout=120)[1]
+    assert run.returncode == 130
+    assert "stopping when" in said
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert before <= len(trials(workplace / "out")) < 404
+    assert not re.search("Traceback|SIGINT|Error", said)
+
+
+@contextmanager
+def started_cluster(folder, port="0"):
+    """What `ray start --head` starts; the address it says."""
+    log = folder / "ray.txt"
+    with log.open("w") as out:
+        head = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+                *(f"--port={port}", "--num-cpus=2", "--include-dashboard=false"),
+                *("--disable-usage-stats", "--ray-client-server-port=0"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        told = re.compile(r"--address='([\d.]+:\d+)'")
+        assert comes_late(lambda: told.search(log.read_text())), log.read_text()
+        yield told.search(log.read_text())[1]
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def test_auto_is_the_cluster_that_was_started_here(workplace, evomerge, tmp_path):
+    auto = ("--set", "execution={executor: ray, num_cpus: 1}")
+    with started_cluster(tmp_path) as address:
+        evomerge("run", "genome.yml", "--run-dir", "here", *TPE, OMP_NUM_THREADS="1")
+        evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
+        assert lines(workplace / "here") == lines(workplace / "there")
+        # The cluster is still there for the next one.
+        evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
+    told = evomerge(
+        "run", "genome.yml", "--run-dir", "none", *auto, RAY_ADDRESS=address, exit_code=1
+    )
+    assert f"execution.address: nothing answers at '{address}'" in told.stderr
+
+
+JUDGE = """
+import os
+
+def here(model, *rest):
+    return {"acc": float("runtime_resources" in __file__)}
+"""
+
+
+def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge):
+    """No node sees the folder of the run: what judges is what Ray brought there."""
+    (workplace / "mine.py").write_text(JUDGE)
+    models = {name: str(workplace / "models" / name) for name in ("model_1", "model_2", "base")}
+    genome = {
+        "genome": {
+            "models": [models["model_1"], models["model_2"]],
+            "base_model": models["base"],
+            "merge_method": "task_arithmetic",
+        },
+        "tasks": [{"python": {"run": "mine:here"}}, {"name": "tiny_search", "limit": 4}],
+        "task_search_path": ["tasks"],
+        "optimizer": {"name": "random", "budget": 2},
+        "execution": {
+            "executor": "ray",
+            "address": "local",
+            "num_cpus": 1,
+            "runtime_env": {"working_dir": ".", "excludes": ["models", "out"]},
+        },
+    }
+    (workplace / "code.yml").write_text(json.dumps(genome))
+    told = evomerge("run", "code.yml", "--run-dir", "out", exit_code=2)
+    assert "execution.runtime_env: would bring code to the workers" in told.stderr
+    evomerge("run", "code.yml", "--run-dir", "out", "--allow-code")
+    for line in (line for line in lines(workplace / "out") if line["kind"] == "trial"):
+        assert line["state"] == "complete"
+        assert [m["value"] for m in line["metrics"] if "mine" in str(m)] == [1.0]

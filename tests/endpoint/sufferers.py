@@ -74,7 +74,7 @@ def _impatient(seconds: float) -> Iterator[None]:
     """Nobody waits between two requests, and a check's probe waits no longer than the others."""
     with (
         mock.patch.object(Llm, "clock", Clock(wait=lambda _: None)),
-        mock.patch("evomerge.optimizers.llm.llm_settings.PROBE_SECONDS", seconds),
+        mock.patch("evomerge.endpoint.endpoint_settings.PROBE_SECONDS", seconds),
     ):
         yield
 

@@ -9,6 +9,7 @@ import pytest
 
 from evomerge.checks import search_size as search
 from evomerge.checks.context import CheckContext
+from evomerge.checks.optimizer_notes import untold_losses
 from evomerge.compiler.make_optimizer import choice_of, chosen_optimizer, optimizer_for
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
@@ -45,7 +46,7 @@ def sentences(rule, *arguments):
     ],
 )
 def test_scores_that_the_next_link_is_not_told_are_noted(chain, n_notes):
-    found = sentences(search.untold_losses, "", f"optimizer: {{chain: {chain}, budget: 9}}")
+    found = sentences(untold_losses, "", f"optimizer: {{chain: {chain}, budget: 9}}")
     assert len(found) == n_notes
     for sentence in found:
         assert sentence.startswith("optimizer.chain[0].granularity: what it learns per ")

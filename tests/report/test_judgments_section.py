@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
+from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Metric, MetricKey
 from evomerge.report.judgments_section import judgments_section
@@ -34,7 +34,7 @@ def test_a_run_without_a_judge_has_no_such_section(tmp_path):
 
 def test_what_judgments_took_and_what_is_missing_is_told(tmp_path):
     run = judged(record_run(tmp_path / "run"), prompt_price=1, completion_price=10)
-    kept = KeptJudgments(run.ledger.folder.judgments)
+    kept = KeptJudgments(run.ledger.folder.path / FOLDER)
     kept.keep("a", Remark("[[7]]", "", 1000, 50))
     kept.keep("b", Remark("", "refusal", 500, 0))
     section = judgments_section(run)
@@ -65,7 +65,7 @@ def test_judgments_of_all_splits_count(tmp_path):
 
 def test_damaged_judgments_are_told_and_the_rest_is(tmp_path):
     run = judged(record_run(tmp_path / "run"))
-    folder = run.ledger.folder.judgments
+    folder = run.ledger.folder.path / FOLDER
     folder.mkdir()
     (folder / "1-a.jsonl").write_text("{\n")
     section = judgments_section(run)

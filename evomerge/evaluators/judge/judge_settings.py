@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from evomerge.endpoint.chat import Endpoint
-from evomerge.endpoint.exchange import NoAnswerError
-from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
-from evomerge.endpoint.presence import PROBE_SECONDS
+from evomerge.endpoint.endpoint_settings import EndpointSettings
+from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable
 from evomerge.evaluators.kind_of_task import Languages, TaskSettings
 from evomerge.genome.block import Number, Whole, fits
 from evomerge.genome.misfit import MisfitError
@@ -35,7 +32,7 @@ REFERENCED = ("math", "reasoning", "coding", "arena-hard-200")
 Temperature = Annotated[Number, Field(ge=0, le=2)]
 
 
-class JudgeSettings(TaskSettings):
+class JudgeSettings(EndpointSettings, TaskSettings):
     """What stands under ``judge:``."""
 
     questions: str = Field(
@@ -166,34 +163,10 @@ class JudgeSettings(TaskSettings):
         return f"{self.model} at {self.base_url}"
 
     @property
-    def is_local(self) -> bool:
-        """Whether the server is on this machine or in its own network, where no key is due."""
-        return is_local(self.base_url)
-
-    @property
-    def is_overheard(self) -> bool:
-        """Whether a key would cross other networks for anyone to read."""
-        return is_overheard(self.base_url)
-
-    @property
     def body(self) -> dict[str, Any]:
         """Fields of every request beside model and messages."""
         given = {} if self.temperature is None else {"temperature": self.temperature}
         return {**self.extra_body, **given}
-
-    @cached_property
-    def sign_of_life(self) -> tuple[str, ...] | NoAnswerError:
-        """The models that the server lists, or why it does not answer; asked once."""
-        try:
-            return self.connect().probe(PROBE_SECONDS)
-        except NoAnswerError as error:
-            return error
-
-    def connect(self) -> Endpoint:
-        """The judge behind its endpoint; nothing is sent yet."""
-        return Endpoint(
-            self.base_url, self.api_key_env, self.model or "", self.body, is_local=self.is_local
-        )
 
     def temperature_of(self, category: str) -> float:
         """At which the questions of a category are answered."""

@@ -236,7 +236,7 @@ class LmEval(InRounds):
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:
         template = self._chat_template(tokenizer)
         name = template if isinstance(template, str) else None
-        engine = self.engine(tokenizer, self.settings.batch_size, self.settings.engine)
+        engine = self.engine(tokenizer, self.settings.batch_size, self.settings.exactness)
         return LiveLanguageModel(engine, name)
 
     def _build_requests(

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from evomerge.genome.misfit import MisfitError
-from evomerge.optimizers.base import OptimizerSettings
+from evomerge.optimizers.base import OptimizerSettings, TrainingSettings
 
 _OF_PROMPTS = ("kl", "mse", "entropy")
 
@@ -75,7 +75,7 @@ class Prompts(OptimizerSettings):
         return self
 
 
-class GradientSettings(OptimizerSettings):
+class GradientSettings(TrainingSettings):
     """Settings of ``gradient``.
 
     Attributes:
@@ -122,3 +122,13 @@ class GradientSettings(OptimizerSettings):
     temperature: float = Field(default=2.0, gt=0)
     teacher_top_k: int | None = Field(default=128, ge=2)
     cache_teachers: bool = True
+
+    @property
+    def is_by_tensor(self) -> bool:
+        """See :class:`TrainingSettings`."""
+        return self.granularity == "tensor"
+
+    def n_checkpoints(self, n_trials: int | None) -> int:
+        """One per epoch, where every column has a number."""
+        n_epochs = min(self.epochs, n_trials or self.epochs)
+        return n_epochs if self.granularity == "column" else 0

@@ -37,6 +37,7 @@ from evomerge.optimizers.gradient.lessons import from_bytes, name_of, to_bytes
 from evomerge.optimizers.search_context import Lesson, Trainer
 
 Array = NDArray[np.float64]
+_OWN_RECIPES = {"column": "a checkpoint", "tensor": "a recipe with a filter per tensor"}
 _NEAR = 1e-9  # a coordinate that was a value in between is as good as the same
 
 
@@ -84,6 +85,15 @@ class Gradient(Optimizer):
         """Epochs that nobody waits for, steps that leave every range, prompts nobody reads."""
         yield from super().oddities(space, link, settings, n_before)
         yield from all_oddities(space, link, settings)
+
+    @classmethod
+    def unmeant(cls, settings: GradientSettings) -> Problem | None:
+        """Finer weights than those of the space."""
+        finer = settings.granularity
+        if finer not in _OWN_RECIPES:
+            return None
+        what = f"what it learns per {finer} is scored as {_OWN_RECIPES[finer]}"
+        return Problem(what, "granularity")
 
     def _start(self) -> None:
         self._n_asked = 0  # epochs

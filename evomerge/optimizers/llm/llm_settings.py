@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from evomerge.endpoint.chat import ChatModel, Endpoint
-from evomerge.endpoint.exchange import NoAnswerError
-from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable, is_local, is_overheard
-from evomerge.endpoint.presence import PROBE_SECONDS
+from evomerge.endpoint.endpoint_settings import EndpointSettings
+from evomerge.endpoint.fields import BaseUrl, ExtraBody, KeyVariable
 from evomerge.genome.misfit import MisfitError
 from evomerge.optimizers.base import OptimizerSettings
 
 
-class LlmSettings(OptimizerSettings):
+class LlmSettings(EndpointSettings, OptimizerSettings):
     """Settings of ``llm``; those that the paper has, with its defaults.
 
     Attributes:
@@ -77,24 +74,6 @@ class LlmSettings(OptimizerSettings):
         return self
 
     @property
-    def is_local(self) -> bool:
-        """Whether the server is on this machine or in its own network, where no key is due."""
-        return is_local(self.base_url)
-
-    @property
-    def is_overheard(self) -> bool:
-        """Whether a key would cross other networks for anyone to read."""
-        return is_overheard(self.base_url)
-
-    @cached_property
-    def sign_of_life(self) -> tuple[str, ...] | NoAnswerError:
-        """The models that the server lists, or why it does not answer; asked once."""
-        try:
-            return self.connect().probe(PROBE_SECONDS)
-        except NoAnswerError as error:
-            return error
-
-    @property
     def body(self) -> dict[str, Any]:
         """Fields of every request beside model and messages."""
         body = dict(self.extra_body)
@@ -103,9 +82,3 @@ class LlmSettings(OptimizerSettings):
         if self.response_format != "text":
             body["response_format"] = {"type": self.response_format}
         return body
-
-    def connect(self) -> ChatModel:
-        """The model behind the endpoint; nothing is sent yet."""
-        return Endpoint(
-            self.base_url, self.api_key_env, self.model, self.body, is_local=self.is_local
-        )

@@ -1,4 +1,4 @@
-"""What a language model is told of a search: models, tasks, the best trials, and what to say.
+"""The prompt of the language model: models, tasks, the best trials, and what to say.
 
 Every generation has a prompt of its own; earlier ones are a line each in it, so that a long
 search asks no longer questions than a short one.

@@ -26,16 +26,21 @@ the others begin around the best place.
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.foundations.errors import Problem
 from evomerge.foundations.seeding import stream
 from evomerge.nouns.origin import proposed
+from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer, OptimizerSettings
 from evomerge.optimizers.focus import Focus
+from evomerge.optimizers.search_context import SearchContext
 from evomerge.optimizers.swarm.motion import Pulls, child, has_room, mirrored, moved, shares
+from evomerge.optimizers.swarm.swarm_notes import all_notes
 from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
 
 Array = NDArray[np.float64]
@@ -57,6 +62,11 @@ class Swarm(Optimizer):
     takes_migrants: ClassVar[bool] = True
     min_population_size: ClassVar[int] = 2  # one alone has nobody to move towards
     settings: SwarmSettings
+
+    @classmethod
+    def notes(cls, space: Space, context: SearchContext, settings: Any) -> Iterator[Problem]:
+        """Where its particles are few sums of models, or none."""
+        yield from all_notes(space, context, settings)
 
     @classmethod
     def default_population_size(cls, n_dims: int) -> int:

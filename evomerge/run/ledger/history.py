@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from evomerge.nouns.evaluation import Document, Outcome
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.ledger.kept_documents import read_documents, write_documents
 from evomerge.run.ledger.lines import (
+    Extension,
     KnownOutcome,
     Turn,
     known_line,
@@ -46,6 +47,8 @@ class Ledger:
         finals: (split, trial id) -> evaluation on a split that did not steer.
         order: When the optimizer was asked and told, as far as it does not follow from the rest.
         ended: Why the search proposes no more; empty while it does.
+        extensions: The larger limits that it was given, in order.
+        earlier_finals: The ``finals`` of a search that has gone on since, to be taken up again.
         known: (split, recipe digest) -> what another run found, for a run that was forked.
         lock: Held while this process writes the folder.
         file: Held open for the same time.
@@ -58,6 +61,8 @@ class Ledger:
     finals: dict[tuple[str, int], Outcome] = field(default_factory=dict)
     order: list[Turn] = field(default_factory=list)
     ended: str = ""
+    extensions: list[Extension] = field(default_factory=list)
+    earlier_finals: dict[tuple[str, int], Outcome] = field(default_factory=dict)
     known: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     lock: RunLock | None = None
     file: LedgerFile | None = None
@@ -225,6 +230,39 @@ class Ledger:
         self._write({"kind": "ended", "reason": reason})
         self.ended = reason
 
+    @property
+    def genome_digest(self) -> str:
+        """Of the genome that it goes on with."""
+        first: str = self.header["genome_digest"]
+        return self.extensions[-1].genome_digest if self.extensions else first
+
+    def record_extension(self, extension: Extension, genome: str) -> None:
+        """Notes that the search goes on with larger limits, and writes the genome that has them."""
+        self._write({"kind": "extended", **asdict(extension)})
+        self._extend(extension)
+        self.keep_genome(genome)
+
+    def keep_genome(self, genome: str) -> None:
+        """Writes the folder's genome.yml anew."""
+        write_atomic(self.folder.genome, genome)
+        if self.file is not None:
+            self.file.genome = genome.encode()
+
+    def _extend(self, extension: Extension) -> None:
+        self.extensions.append(extension)
+        self.ended = "" if extension.has_more_time else self.ended
+        self.earlier_finals.update(self.finals)
+        self.finals.clear()
+
+    def final_again(self, split: str, trial_id: int) -> Outcome | None:
+        """Takes up what a finalist did before the search went on; None where it was none."""
+        key = (split, trial_id)
+        outcome = self.earlier_finals.get(key)
+        if outcome is not None and key not in self.finals:  # its documents are there already
+            self._write({"kind": "final", "id": trial_id, "split": split, **outcome_line(outcome)})
+            self.finals[key] = outcome
+        return outcome
+
     def recorded_outcome(self, candidate: Candidate) -> Outcome | None:
         """What came of a candidate; None where it was not tried yet.
 
@@ -292,6 +330,8 @@ class Ledger:
             self.order.append(Turn(kind, tuple(event["ids"])))
         elif kind == "ended":
             self.ended = event["reason"]
+        elif kind == "extended":
+            self._extend(Extension(event["genome_digest"], event["was"], event["now"]))
         elif kind == "known":
             self.known[event["split"], event["digest"]] = outcome_of(event)
 

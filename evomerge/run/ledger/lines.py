@@ -49,6 +49,26 @@ class Turn:
         return self.kind == "asked" and self.trial_ids[:1] == (first,)
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A search was given larger limits.
+
+    Attributes:
+        genome_digest: Of the genome from then on.
+        was: ``budget``, ``patience`` and ``timeout`` until then; None is no limit.
+        now: The same from then on.
+    """
+
+    genome_digest: str
+    was: Mapping[str, Any]
+    now: Mapping[str, Any]
+
+    @property
+    def has_more_time(self) -> bool:
+        """Whether a search whose time was over goes on."""
+        return bool(self.was["timeout"] != self.now["timeout"])
+
+
 def known_line(entry: KnownOutcome) -> dict[str, Any]:
     """The line of an outcome that another run found."""
     return {

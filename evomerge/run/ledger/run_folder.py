@@ -76,11 +76,6 @@ class RunFolder:
         return self.path / "optimizer"
 
     @property
-    def judgments(self) -> Path:
-        """What judges said that cost something."""
-        return self.path / KEEPS["judge"]
-
-    @property
     def paid(self) -> tuple[Path, ...]:
         """Where kinds of tasks keep what was paid for."""
         return tuple(self.path / name for name in KEEPS.values())

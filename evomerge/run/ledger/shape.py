@@ -132,6 +132,20 @@ class _Ended(TypedDict):
     reason: Literal["timeout"]
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class _Limits(TypedDict):
+    budget: Positive
+    patience: Positive | None
+    timeout: Annotated[Finite, Field(gt=0)] | None
+
+
+@with_config(STRICT)
+class _Extension(TypedDict):
+    genome_digest: Name
+    was: _Limits
+    now: _Limits
+
+
 class _Bounded(TypedDict):
     name: Name
 
@@ -213,6 +227,7 @@ _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     "asked": TypeAdapter(_Turn),
     "told": TypeAdapter(_Turn),
     "ended": TypeAdapter(_Ended),
+    "extended": TypeAdapter(_Extension),
 }
 
 

@@ -39,6 +39,9 @@ class LedgerFile:
     Args:
         folder: Of the run; its files are there.
 
+    Attributes:
+        genome: Content of the folder's genome.yml, for a folder that takes its place.
+
     Raises:
         LostFileError: one cannot be opened.
     """
@@ -48,7 +51,7 @@ class LedgerFile:
         with writing(folder.ledger):
             documents = folder.path / "documents"
             documents.mkdir(exist_ok=True)
-            self._genome = read_bytes(folder.genome) if is_file(folder.genome) else b""
+            self.genome = read_bytes(folder.genome) if is_file(folder.genome) else b""
             self._lines = read_bytes(folder.ledger, MAX_BYTES).splitlines(keepends=True)
             self._length = sum(map(len, self._lines))
             self._belongings = Belongings(folder.path)
@@ -147,7 +150,7 @@ class LedgerFile:
             gone = self._belongings.copy(path)
             if outcome is not None:
                 write_documents(path / "documents" / documents, outcome)
-            write_atomic(rescued.genome, self._genome)
+            write_atomic(rescued.genome, self.genome)
             write_atomic(rescued.ledger, b"".join(self._lines))
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
