@@ -76,7 +76,7 @@ def tokens_read(evaluator, model):
 @pytest.mark.parametrize("exactness", ["fast", "reference"])
 def test_a_text_that_two_kinds_have_written_is_written_once(task_folder, live_model, exactness):
     def scored(*tasks):
-        settings = EvaluationBlock(engine=exactness)
+        settings = EvaluationBlock(exactness=exactness)
         given = [Task.model_validate(one) for one in tasks]
         engine = ENGINES["transformers"]
         evaluator = evaluator_for(given, settings, engine, search_path=[str(task_folder)])

@@ -214,20 +214,6 @@ class AskingEvaluator(InRounds):
         known = [task for task in tasks if task.name in recorded]
         return [task.name for task in known if task.identity != recorded[task.name]]
 
-<<<<<<< HEAD
-=======
-    def _respondent_for(self, model: LiveModel, places: tuple[int, ...]) -> EngineRespondent:
-        """Who answers for some tasks; made once for a tokenizer."""
-        known = self._respondents.get(places)
-        if known is None or known.reader.tokenizer is not model.tokenizer:
-            known = self._respondents[places] = self._respondent_of(model)
-        return known
-
-    def _respondent_of(self, model: LiveModel) -> EngineRespondent:
-        engine = self.engine(model.tokenizer, self.settings.batch_size, self.settings.exactness)
-        return EngineRespondent(engine, self.settings, self.seed)
-
->>>>>>> next
 
 def _made(task: Task, around: Around, where: str) -> AskingKind[Any]:
     """A task's kind with its settings.

@@ -115,7 +115,7 @@ class Answering:
         known = self._respondents.get(places)
         if known is None or known.reader.tokenizer is not model.tokenizer:
             settings = self._split.settings
-            engine = self._split.engine(model.tokenizer, settings.batch_size, settings.engine)
+            engine = self._split.engine(model.tokenizer, settings.batch_size, settings.exactness)
             known = EngineRespondent(engine, settings, self._split.seed)
             self._respondents[places] = known
         return known
