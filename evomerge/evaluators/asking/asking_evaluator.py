@@ -16,9 +16,9 @@ from evomerge.evaluators.asking.asking_kind import Around, AskingKind
 from evomerge.evaluators.asking.asking_task import AskingTask, asking_task, placed
 from evomerge.evaluators.asking.in_rounds import InRounds
 from evomerge.evaluators.asking.judged_results import evaluation_of
-from evomerge.evaluators.asking.lessons import questions_of
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.evaluators.asking.rounds import Hearing, hear
+from evomerge.evaluators.asking.what_teaches import questions_of
 from evomerge.evaluators.beside import Room, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
