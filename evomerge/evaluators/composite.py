@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
-from evomerge.evaluators.asking.in_rounds import Answering, InRounds
+from evomerge.evaluators.asking.in_rounds import InRounds, Respondents
 from evomerge.evaluators.base import Evaluator
 from evomerge.evaluators.beside import Room, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
@@ -85,7 +85,7 @@ class Composite(Evaluator):
     ) -> None:
         super().__init__(tasks, *given, **more)
         self.parts = parts
-        self._answering = Answering(self)
+        self._answering = Respondents(self)
         self.means = " with ".join(filter(None, (part.means for part in parts.values())))
 
     def prepare(self) -> tuple[MetricKey, ...]:

@@ -63,7 +63,7 @@ class OptionTexts:
 
 
 @dataclass(frozen=True)
-class TaughtText:
+class TaughtTokens:
     """A text behind every token of which a teacher says what comes next.
 
     Attributes:
@@ -87,7 +87,7 @@ class TaughtText:
         said: tuple[torch.Tensor, torch.Tensor],
         temperature: float,
         share: float,
-    ) -> TaughtText:
+    ) -> TaughtTokens:
         """A text, of which a teacher says something behind each token."""
         return cls(Text((*tokens, tokens[-1])), *said, temperature, share)
 
@@ -97,7 +97,7 @@ class TaughtText:
         return (self.text,)
 
 
-Exercise = Text | OptionTexts | TaughtText  # what one document teaches
+Exercise = Text | OptionTexts | TaughtTokens  # what one document teaches
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from evomerge.training import losses
 from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
-from evomerge.training.passes import Exercise, OptionTexts, Pass, TaughtText, Text, fitting
+from evomerge.training.passes import Exercise, OptionTexts, Pass, TaughtTokens, Text, fitting
 from evomerge.training.teachers import Said, Teachers
 from evomerge.training.written_models import Checkpoints
 
@@ -293,7 +293,7 @@ def _apart(
     exercise: Exercise, likelihoods: torch.Tensor, logits: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """How far the model is from what an exercise wants: from a teacher, or from right answers."""
-    if not isinstance(exercise, TaughtText):
+    if not isinstance(exercise, TaughtTokens):
         return _nll(exercise, likelihoods)
     (own,) = logits
     tokens, teacher = (one.to(own.device) for one in (exercise.tokens, exercise.logits))

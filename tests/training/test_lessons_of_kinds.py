@@ -24,7 +24,7 @@ from evomerge.nouns.events import TrialFinished
 from evomerge.optimizers.gradient.training_section import training_of
 from evomerge.run.recorded_run import load_run
 from evomerge.training import losses
-from evomerge.training.passes import Pass, TaughtText, Text
+from evomerge.training.passes import Pass, TaughtTokens, Text
 from tests.end_to_end.conftest import WORDS
 from tests.tiny_models import tiny_family, tiny_reward_model
 
@@ -93,7 +93,7 @@ def test_a_teacher_is_learned_as_it_is_scored(model):
     documents = evaluator.evaluate(model).documents
     for document, question in zip(documents, evaluator.questions(model), strict=True):
         own = question.taught
-        exercise = TaughtText.of(own.tokens, own.said(own.tokens), own.temperature, 1.0)
+        exercise = TaughtTokens.of(own.tokens, own.said(own.tokens), own.temperature, 1.0)
         batch = Pass.of(exercise.texts, torch.device("cpu"))
         with torch.no_grad():
             logits = batch.logits(model.module)

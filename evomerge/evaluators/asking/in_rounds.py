@@ -25,7 +25,7 @@ class InRounds(Evaluator):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._answering = Answering(self)
+        self._answering = Respondents(self)
 
     @abstractmethod
     def hearings(self, model: LiveModel, engine: Engine, places: Sequence[int]) -> list[Hearing]:
@@ -56,7 +56,7 @@ class InRounds(Evaluator):
         self._answering.let_go()
 
 
-class Answering:
+class Respondents:
     """Who answers the tasks of a split: an engine for each model that has some of them.
 
     Args:
