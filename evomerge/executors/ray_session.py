@@ -15,6 +15,7 @@ from evomerge.executors.ray_connection import connect, temporary_folder
 from evomerge.executors.ray_room import Node, held_now, holders_in, shortfall
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import MissingExtraError, RunError, why
+from evomerge.foundations.versions import scoring_versions
 
 if TYPE_CHECKING:
     from evomerge.executors.base import MakeWorker, Message
@@ -131,7 +132,7 @@ class RaySession:
                 max_task_retries=0,
                 scheduling_strategy="SPREAD",
             )
-            .remote(make_worker, None if has_folder else os.getcwd())
+            .remote(make_worker, None if has_folder else os.getcwd(), scoring_versions())
         )
 
     def ready(self, streams: Sequence[Any], seconds: float) -> list[Any]:

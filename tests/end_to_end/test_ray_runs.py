@@ -46,6 +46,7 @@ def test_two_workers_on_ray_find_what_one_here_finds(workplace, evomerge, name):
     here, there = (trials(workplace / place) for place in ("here", "there"))
     assert here == there
     assert len(here) == 10
+    assert "workers idle" in evomerge("show", "there").stdout
 
 
 def trials(folder):
@@ -70,18 +71,18 @@ def of_run(mark):
     return found
 
 
-def begun(workplace, *settings, **environment):
-    """A run that has its workers, in a session of its own; and its processes."""
+def begun(workplace, *settings):
+    """A run in a session of its own, which says what it says to a file; and its mark."""
     mark = f"{workplace} {os.urandom(4).hex()}"
-    run = subprocess.Popen(
-        [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out", *settings],
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with (workplace / "said.txt").open("w") as said:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out", *settings],
+            cwd=workplace,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), MARK: mark},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
     return run, mark
 
 
@@ -97,7 +98,7 @@ def n_trials(workplace):
 def test_nobody_is_left_of_a_run_whose_controller_is_killed_and_it_goes_on(workplace, evomerge):
     many = (*TWO, "--set", "optimizer={name: random, budget: 40}")
     run, mark = begun(workplace, *many)
-    assert comes_late(lambda: n_trials(workplace) > 5), run.stderr.read()
+    assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
     processes = of_run(mark)
     assert any("TrialActor" in "".join(one.cmdline()) for one in processes)
     run.kill()
@@ -113,11 +114,11 @@ def test_nobody_is_left_of_a_run_whose_controller_is_killed_and_it_goes_on(workp
 def test_ctrl_c_lets_the_running_trials_finish_and_leaves_nobody(workplace, evomerge):
     many = (*TWO, "--set", "optimizer={name: random, budget: 400}")
     run, mark = begun(workplace, *many)
-    assert comes_late(lambda: n_trials(workplace) > 5), run.stderr.read()
+    assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
     processes, before = of_run(mark), n_trials(workplace)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-    said = run.communicate(timeout=120)[1]
-    assert run.returncode == 130
+    assert run.wait(120) == 130
+    said = (workplace / "said.txt").read_text()
     assert "stopping when" in said
     assert psutil.wait_procs(processes, timeout=60)[1] == []
     assert before <= len(trials(workplace / "out")) < 404
@@ -133,7 +134,7 @@ def started_cluster(folder, port="0"):
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
                 *(f"--port={port}", "--num-cpus=2", "--include-dashboard=false"),
-                *("--disable-usage-stats", "--ray-client-server-port=0"),
+                "--disable-usage-stats",
             ],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=out,
@@ -163,31 +164,37 @@ def test_auto_is_the_cluster_that_was_started_here(workplace, evomerge, tmp_path
 
 
 JUDGE = """
-import os
-
-def here(model, *rest):
-    return {"acc": float("runtime_resources" in __file__)}
+def here(model):
+    return float("runtime_resources" in __file__)
 """
+BROUGHT = {
+    "mine:here": {"working_dir": ".", "excludes": ["models", "out", "package"]},
+    "package.mine:here": {"py_modules": ["package"]},
+}
 
 
-def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge):
-    """No node sees the folder of the run: what judges is what Ray brought there."""
-    (workplace / "mine.py").write_text(JUDGE)
-    models = {name: str(workplace / "models" / name) for name in ("model_1", "model_2", "base")}
+@pytest.mark.parametrize("function", sorted(BROUGHT))
+def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge, function):
+    """What judges is not what lies in the folder of the run, but what Ray made of it."""
+    (workplace / "package").mkdir()
+    (workplace / "package" / "__init__.py").touch()
+    for folder in (workplace, workplace / "package"):
+        (folder / "mine.py").write_text(JUDGE)
+    models = [str(workplace / "models" / name) for name in ("model_1", "model_2", "base")]
     genome = {
         "genome": {
-            "models": [models["model_1"], models["model_2"]],
-            "base_model": models["base"],
+            "models": models[:2],
+            "base_model": models[2],
             "merge_method": "task_arithmetic",
         },
-        "tasks": [{"python": {"run": "mine:here"}}, {"name": "tiny_search", "limit": 4}],
+        "tasks": [{"python": {"run": function}}, {"name": "tiny_search", "limit": 4}],
         "task_search_path": ["tasks"],
         "optimizer": {"name": "random", "budget": 2},
         "execution": {
             "executor": "ray",
             "address": "local",
             "num_cpus": 1,
-            "runtime_env": {"working_dir": ".", "excludes": ["models", "out"]},
+            "runtime_env": BROUGHT[function],
         },
     }
     (workplace / "code.yml").write_text(json.dumps(genome))
@@ -196,4 +203,4 @@ def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge):
     evomerge("run", "code.yml", "--run-dir", "out", "--allow-code")
     for line in (line for line in lines(workplace / "out") if line["kind"] == "trial"):
         assert line["state"] == "complete"
-        assert [m["value"] for m in line["metrics"] if "mine" in str(m)] == [1.0]
+        assert [m["value"] for m in line["metrics"] if "python" in m["task"]] == [1.0]
