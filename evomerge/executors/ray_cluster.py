@@ -198,6 +198,7 @@ class RayCluster(Executor):
             for stream in self.session.ready(list(busy), _LOOK):
                 yield from self._heard(busy[stream])
             yield from self._end_overdue()
+            self.session.refuse_lost_head()
             yield from self._who_is_waited_for()
             self._make_room()
 

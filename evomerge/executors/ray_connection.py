@@ -56,6 +56,8 @@ def connect(settings: RaySettings, folder: Path) -> None:
     if address == "local":
         own = {"object_store_memory": _STORE, "_temp_dir": str(folder)}
     _keep_quiet()
+    if known not in ("", "local"):
+        _show_token()
     try:
         with own_children(), _signals_as_they_were(), _inside(folder):
             ray.init(
@@ -69,6 +71,16 @@ def connect(settings: RaySettings, folder: Path) -> None:
             )
     except Exception as error:  # whatever its parts raise: gRPC, sockets, its own
         raise _unusable(address, error) from error
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at ``HOST:PORT``."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER):
+            return True
+    except OSError:
+        return False
 
 
 def _refuse_silent(address: str) -> None:
@@ -117,6 +129,16 @@ def _absolute(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(folder: str) -> str:
     return folder if "://" in folder else os.path.abspath(folder)
+
+
+def _show_token() -> None:
+    """Has Ray show its token, if there is one, also where the address of a cluster is said."""
+    try:
+        from ray._private.authentication import authentication_token_setup as tokens
+
+        tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    except (ImportError, AttributeError):  # a Ray that does so itself, or knows of no tokens
+        return
 
 
 def _keep_quiet() -> None:

@@ -71,14 +71,15 @@ def of_run(mark):
     return found
 
 
-def begun(workplace, *settings):
+def begun(workplace, *settings, **environment):
     """A run in a session of its own, which says what it says to a file; and its mark."""
     mark = f"{workplace} {os.urandom(4).hex()}"
+    own = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), MARK: mark, **environment}
     with (workplace / "said.txt").open("w") as said:
         run = subprocess.Popen(
             [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out", *settings],
             cwd=workplace,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), MARK: mark},
+            env={**os.environ, **own},
             stdout=subprocess.DEVNULL,
             stderr=said,
             start_new_session=True,
@@ -143,7 +144,7 @@ def started_cluster(folder, port="0"):
     try:
         told = re.compile(r"--address='([\d.]+:\d+)'")
         assert comes_late(lambda: told.search(log.read_text())), log.read_text()
-        yield told.search(log.read_text())[1]
+        yield told.search(log.read_text())[1], head.pid
     finally:
         head.terminate()
         head.wait(60)
@@ -151,7 +152,7 @@ def started_cluster(folder, port="0"):
 
 def test_auto_is_the_cluster_that_was_started_here(workplace, evomerge, tmp_path):
     auto = ("--set", "execution={executor: ray, num_cpus: 1}")
-    with started_cluster(tmp_path) as address:
+    with started_cluster(tmp_path) as (address, _):
         evomerge("run", "genome.yml", "--run-dir", "here", *TPE, OMP_NUM_THREADS="1")
         evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
         assert lines(workplace / "here") == lines(workplace / "there")
@@ -161,6 +162,21 @@ def test_auto_is_the_cluster_that_was_started_here(workplace, evomerge, tmp_path
         "run", "genome.yml", "--run-dir", "none", *auto, RAY_ADDRESS=address, exit_code=1
     )
     assert f"execution.address: nothing answers at '{address}'" in told.stderr
+
+
+def test_a_run_whose_cluster_loses_its_head_says_so_and_leaves_nobody(workplace, tmp_path):
+    auto = ("--set", "execution={executor: ray, workers: 2, num_cpus: 1}")
+    many = ("--set", "optimizer={name: random, budget: 400}")
+    with started_cluster(tmp_path) as (address, head):
+        run, mark = begun(workplace, *auto, *many, RAY_ADDRESS=address)
+        assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
+        (store,) = [p for p in psutil.Process(head).children() if p.name() == "gcs_server"]
+        store.kill()
+        assert run.wait(120) == 1
+    said = (workplace / "said.txt").read_text()
+    assert f"execution: the head of the Ray cluster at {address} is gone" in said
+    assert of_run(mark) == []
+    assert 5 < len(trials(workplace / "out")) < 404
 
 
 JUDGE = """
