@@ -13,6 +13,7 @@ from evomerge.compiler.file_mistakes import genome_of
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.processes import Processes
 from evomerge.executors.ray_room import held_now, holders_in, shortfall
+from evomerge.executors.ray_settings import RaySettings
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.source import parse_yaml
@@ -130,6 +131,8 @@ def test_ray_that_is_missing_is_told_with_the_extra(monkeypatch):
 def test_parts_of_a_gpu_add_up():
     assert not shortfall([node(CPU=8.0, GPU=1.0)], {"CPU": 0.1, "GPU": 0.1}, 10)
     assert shortfall([node(CPU=8.0, GPU=1.0)], {"CPU": 0.1, "GPU": 0.1}, 11)
+    given = genome("{executor: ray, num_gpus: 0.5, memory: 24}").execution.settings
+    assert RaySettings(**given).resources == {"CPU": 1, "GPU": 0.5, "memory": 24 << 30}
 
 
 def test_devices_alone_make_a_process_of_one_worker():

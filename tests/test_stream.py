@@ -21,6 +21,7 @@ from evomerge.run.proposer import Proposer
 from evomerge.run.stream import IdleTime
 from tests.fake_executor import Recording
 from tests.test_search import N_BASELINES, Stubborn, final, finished, history, search
+from tests.thinned import thinned
 
 ANY_TIME = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
 BUDGET = 14
@@ -85,7 +86,7 @@ def test_generations_stay_whole_and_are_what_one_worker_makes_of_them(tmp_path, 
     "optimizer",
     [pytest.param(n, marks=[pytest.mark.slow] if n == "gp" else []) for n in ANY_TIME],
 )
-@pytest.mark.parametrize("order", range(3))
+@pytest.mark.parametrize("order", thinned(range(3)))
 def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, order):
     run = stream(tmp_path, optimizer, order=order, fails=(6,), finals=final("worst"))
     list(run.run())
@@ -98,7 +99,7 @@ def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, ord
 
 
 @pytest.mark.parametrize("optimizer", ["tpe", "niches", "random"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", thinned(range(6)))
 def test_a_run_left_anywhere_goes_on_from_what_it_has(tmp_path, optimizer, seed):
     """Left and continued again and again, with any number of workers and in any order."""
     chance, begun = random.Random(seed), Counter()
@@ -209,7 +210,7 @@ def test_patience_counts_trials_that_are_over_and_ends_where_the_replay_does(tmp
     assert len(again.leaderboard.trials) == len(run.leaderboard.trials) == last.n_trials
 
 
-@pytest.mark.parametrize("order", range(12))
+@pytest.mark.parametrize("order", thinned(range(12), of=3))
 def test_patience_forgets_no_trial_of_a_run_that_was_left(tmp_path, order):
     chance = random.Random(order)
     for _ in range(40):

@@ -55,6 +55,12 @@ print(json.dumps({name: asked_digest(asked_by(Case(name)(MIXED, seed=3), 7))
 """
 
 
+# Who asks slowly shows some of it in the slow suite alone; its trace and its replay are shown here.
+QUICK = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("auto", "gp") else []) for name in NAMES
+]
+
+
 @pytest.fixture(params=NAMES)
 def optimizer_class(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
@@ -245,6 +251,7 @@ def test_second_ask_without_tell_is_refused(optimizer_class: Case) -> None:
         optimizer.ask()
 
 
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
 def test_what_was_asked_at_any_time_is_told_in_any_order(optimizer_class: Case) -> None:
     if not optimizer_class.asks_any_time:
         pytest.skip("waits for what it asked")
@@ -315,15 +322,8 @@ def test_only_ranks_matter_where_it_says_so(optimizer_class: Case) -> None:
     np.testing.assert_array_equal(plain, mapped)
 
 
-# auto is made of two that are tried by themselves, and asks as slowly as they.
-@pytest.mark.parametrize(
-    "optimizer_class",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "auto" else []) for n in NAMES],
-    indirect=True,
-)
-def test_adaptive_ones_beat_random_search_on_the_sphere(
-    optimizer_class: Case,
-) -> None:
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
+def test_adaptive_ones_beat_random_search_on_the_sphere(optimizer_class: Case) -> None:
     def median(kind: Case) -> float:
         space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(4)))
         trials = min(optimizer_class.proving_trials, 100)
@@ -366,14 +366,8 @@ def test_the_slopes_that_trainers_are_given_are_those_of_the_formulas(
     np.testing.assert_allclose(slope(at), measured, rtol=1e-5, atol=1e-3)
 
 
-# What is proven in few trials takes long to ask.
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] if Case(n).proving_trials < 100 else [])
-        for n in NAMES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("loss", "slope"),
     [(sphere, slope_of_sphere), ((wide := RotatedEllipsoid(20)), wide.slope)],
@@ -394,6 +388,7 @@ def test_adaptive_ones_beat_random_search_in_20_dimensions(
     assert median(kind.on(slope)) < median(Case("random"))
 
 
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
 def test_others_do_not_look_at_losses(optimizer_class: Case) -> None:
     plain = asked_by(optimizer_class(REAL, seed=0), 12)
     turned = asked_by(optimizer_class(REAL, seed=0), 12, lambda genotypes: -sphere(genotypes))
