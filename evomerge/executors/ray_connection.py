@@ -56,8 +56,6 @@ def connect(settings: RaySettings, folder: Path) -> None:
     if address == "local":
         own = {"object_store_memory": _STORE, "_temp_dir": str(folder)}
     _keep_quiet()
-    if known not in ("", "local"):
-        _show_token()
     try:
         with own_children(), _signals_as_they_were(), _inside(folder):
             ray.init(
@@ -113,7 +111,8 @@ def _unusable(address: str, error: Exception) -> RunError:
     return RunError(
         f"no Ray cluster can be used at {address!r} ({told(error)})",
         where="execution.address",
-        fix="Start one with `ray start --head`, or use address: local.",
+        fix="Start one with `ray start --head`, or use address: local; one that asks for tokens "
+        "needs RAY_AUTH_MODE=token here too.",
     )
 
 
@@ -129,16 +128,6 @@ def _absolute(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(folder: str) -> str:
     return folder if "://" in folder else os.path.abspath(folder)
-
-
-def _show_token() -> None:
-    """Has Ray show its token, if there is one, also where the address of a cluster is said."""
-    try:
-        from ray._private.authentication import authentication_token_setup as tokens
-
-        tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    except (ImportError, AttributeError):  # a Ray that does so itself, or knows of no tokens
-        return
 
 
 def _keep_quiet() -> None:

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 RAY = ("--set", "execution={executor: ray, address: local, num_cpus: 1}")
 TWO = ("--set", "execution={executor: ray, address: local, workers: 2, num_cpus: 0.5}")
 MARK = "EVOMERGE_TEST_RAY"
+# As `ray start` would have it where the user has a token in his home.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def started_cluster(folder, port="0"):
                 *(f"--port={port}", "--num-cpus=2", "--include-dashboard=false"),
                 "--disable-usage-stats",
             ],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **TOKEN, "PYTHONPATH": str(ROOT)},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -154,12 +156,16 @@ def test_auto_is_the_cluster_that_was_started_here(workplace, evomerge, tmp_path
     auto = ("--set", "execution={executor: ray, num_cpus: 1}")
     with started_cluster(tmp_path) as (address, _):
         evomerge("run", "genome.yml", "--run-dir", "here", *TPE, OMP_NUM_THREADS="1")
-        evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
+        evomerge(
+            "run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address, **TOKEN
+        )
         assert lines(workplace / "here") == lines(workplace / "there")
         # The cluster is still there for the next one.
-        evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
+        evomerge(
+            "run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address, **TOKEN
+        )
     told = evomerge(
-        "run", "genome.yml", "--run-dir", "none", *auto, RAY_ADDRESS=address, exit_code=1
+        "run", "genome.yml", "--run-dir", "none", *auto, RAY_ADDRESS=address, exit_code=1, **TOKEN
     )
     assert f"execution.address: nothing answers at '{address}'" in told.stderr
 
@@ -168,7 +174,7 @@ def test_a_run_whose_cluster_loses_its_head_says_so_and_leaves_nobody(workplace,
     auto = ("--set", "execution={executor: ray, workers: 2, num_cpus: 1}")
     many = ("--set", "optimizer={name: random, budget: 400}")
     with started_cluster(tmp_path) as (address, head):
-        run, mark = begun(workplace, *auto, *many, RAY_ADDRESS=address)
+        run, mark = begun(workplace, *auto, *many, RAY_ADDRESS=address, **TOKEN)
         assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
         (store,) = [p for p in psutil.Process(head).children() if p.name() == "gcs_server"]
         store.kill()
