@@ -9,6 +9,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from evomerge.executors import EXECUTORS
+from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
@@ -122,15 +123,20 @@ def obstacles(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Pro
 
 
 def elsewhere(kind: type[Optimizer], genome: Genome) -> Iterator[Problem]:
-    """Who trains the model of the trials, where these run in other processes."""
-    name = genome.execution.chosen_executor
-    is_alone = genome.execution.workers == 1  # of several the optimizer tells itself
-    if kind.trains and is_alone and name in EXECUTORS and not EXECUTORS[name].runs_here:
-        yield Problem(
-            f"models are trained in the process of the run, got execution.executor: {name}",
-            "name",
-            "Leave execution.executor out, or use optimizer: cma_es.",
-        )
+    """Who trains models, where that is done in the process of the run and no place is for it."""
+    name, n_workers = genome.execution.chosen_executor, genome.execution.workers
+    if not kind.trains or name not in EXECUTORS:
+        return
+    executor = EXECUTORS[name]
+    if (executor.runs_here and n_workers == 1) or (executor.lends and n_workers > 1):
+        return
+    yield Problem(
+        f"models are trained in the process of the run, got execution.executor: {name} with "
+        f"{counted(n_workers, 'worker')}",
+        "name",
+        "Use executor: serial for one worker, executor: processes for several, or optimizer: "
+        "cma_es.",
+    )
 
 
 def oddities(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Problem]:

@@ -9,7 +9,9 @@ import pytest
 
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.make_executor import worker_factory_for
+from evomerge.compiler.start import search_for
 from evomerge.genome.load import load_genome
+from evomerge.nouns.events import TrialFinished, TrialStarted
 from tests.backwards import with_backwards
 from tests.end_to_end.conftest import told_in
 
@@ -57,6 +59,39 @@ def test_one_worker_in_a_process_of_its_own_is_the_serial_run(workplace, evomerg
     evomerge("run", "genome.yml", "--run-dir", "here", *TPE)
     evomerge("run", "genome.yml", "--run-dir", "apart", *ONE_APART)
     assert lines(workplace / "here") == lines(workplace / "apart")
+
+
+@pytest.mark.slow
+def test_gradient_trains_in_the_place_of_one_worker_which_is_back_afterwards(
+    workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    links = "[{name: gradient, epochs: 2, budget: 2}, {name: random, budget: 3}]"
+
+    def run(name, n_workers):
+        """Points and scores of all trials, and how many workers there were as each began."""
+        own = [f"optimizer={{chain: {links}}}", f"execution.workers={n_workers}"]
+        compiled = compile_genome(*load_genome(workplace / "genome.yml", own))
+        search = search_for(compiled, workplace / name)
+        there, found = {}, {}
+        for event in search.run():
+            if isinstance(event, TrialStarted):
+                there.setdefault(str(event.candidate.origin), search.executor.n_workers)
+            if isinstance(event, TrialFinished):
+                scores = [score.value for score in event.scores]
+                found[event.candidate.trial_id] = [*event.candidate.genotype, *scores]
+        assert search.executor.n_workers == n_workers
+        return found, there
+
+    one, _ = run("one", 1)
+    two, there = run("two", 2)
+    trained = {who: n for who, n in there.items() if "epoch" in who}
+    assert set(trained.values()) == {1, 2}  # the last is scored by both again
+    assert {n for who, n in there.items() if "random" in who or "uniform" in who} == {2}
+    assert one.keys() == two.keys()
+    for trial_id, values in one.items():
+        assert two[trial_id] == pytest.approx(values, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -151,6 +151,8 @@ class Gradient(Optimizer):
         self._n_asked = epoch = self._n_asked + 1
         self._lesson = lesson
         self.origins = (proposed(f"epoch {epoch}", epoch=epoch, is_taught=True),)
+        if epoch >= min(self._n_epochs, self.context.budget or self._n_epochs):
+            self.context.end_training()
         return np.array(lesson.genotype[None])
 
     def _known_start(self) -> _Place | None:
