@@ -225,8 +225,8 @@ def optimizer_for(
     started = _started(space, genome)
     if not genome.optimizer.parts:
         is_free = choice[0].kind.asks_any_time and choice[0].block.population_size is None
-        size = asked_at_once if is_free else None
-        return _single(choice[0], 0, genome, started, context, size)
+        least = (asked_at_once or 1) if is_free else 1
+        return _single(choice[0], 0, genome, started, context, least)
     links = [
         Link(
             chosen.block.name,
@@ -257,14 +257,14 @@ def _single(
     genome: Genome,
     space: Space,
     context: SearchContext,
-    size: int | None = None,
+    least: int = 1,
 ) -> Optimizer:
     given = genome.optimizer.seed
     names = ("optimizer",) if not index else ("optimizer", "link", index)
     return chosen.kind(
         space,
         seed=given + index if given is not None else stream_seed(genome.seed, *names),
-        population_size=size or _population_size(chosen, genome, space),
+        population_size=max(least, _population_size(chosen, genome, space)),
         n_objectives=n_objectives(genome),
         settings=chosen.settings,
         context=context,
@@ -274,12 +274,13 @@ def _single(
 def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
     """As the genome says, else the optimizer's own, but never less than one per worker.
 
-    Who can be asked at any time is asked for every worker by itself, unless others follow.
+    Who has no generations is asked for every worker by itself, unless others follow.
     """
     given, own = chosen.block.population_size, chosen.kind.default_population_size(space.n_dims)
     if given is not None:
         return given
-    if chosen.kind.asks_any_time and not genome.optimizer.parts:
+    is_free = chosen.kind.asks_any_time and own == 1
+    if is_free and not genome.optimizer.parts:
         return own
     return max(own, genome.execution.workers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 
@@ -12,6 +13,7 @@ from evomerge.compiler.make_executor import worker_factory_for
 from evomerge.compiler.start import search_for
 from evomerge.genome.load import load_genome
 from evomerge.nouns.events import TrialFinished, TrialStarted
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.backwards import with_backwards
 from tests.end_to_end.conftest import told_in
 
@@ -52,6 +54,30 @@ def test_two_workers_are_asked_for_while_trials_are_out_and_the_run_is_replayed(
     shown = json.loads(evomerge("show", "two", "--json").stdout)
     assert 0 <= shown["idle_share"] < 1
     assert "workers idle" in evomerge("show", "two").stdout
+
+
+def by_id(folder):
+    """Trials and finals of a ledger, whichever was over first; and what each answered."""
+    found = {
+        (line["kind"], line.get("split"), line["id"]): line
+        for line in lines(folder)
+        if "id" in line
+    }
+    documents = {p.name: gzip.decompress(p.read_bytes()) for p in folder.glob("documents/*.gz")}
+    return found, documents, RunFolder(folder).best.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["random", "qmc"])
+def test_two_workers_find_what_one_finds_trial_by_trial(workplace, evomerge, name):
+    """Recipes, scores and answers: of baselines, the search, its finalists and the holdout."""
+    settings = ("--set", f"optimizer={{name: {name}, budget: 10}}", "--set", "finalists=3")
+    evomerge("run", "genome.yml", "--run-dir", "one", *settings, OMP_NUM_THREADS="1")
+    evomerge("run", "genome.yml", "--run-dir", "two", *settings, "--set", "execution.workers=2")
+    found, documents, best = by_id(workplace / "one")
+    assert {split for _, split, _ in found} == {None, "validation", "holdout"}
+    assert sum(kind == "trial" for kind, _, _ in found) == 14
+    assert by_id(workplace / "two") == (found, documents, best)
 
 
 @pytest.mark.slow

@@ -67,6 +67,9 @@ class Gradient(Optimizer):
 
     Settings: ClassVar[type[OptimizerSettings]] = GradientSettings
     trains: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = (
+        "nothing, and waits: an epoch goes on from where the score of the one before says"
+    )
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
     needs_tokens: bool = True
