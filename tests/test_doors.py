@@ -38,6 +38,7 @@ ALLOWED = {
     "models/model_folder.py": "looks at folders of models",
     "merging/graft.py: safe_open": "a file of tensors of a folder that was looked at",
     "merging/graft.py: open": "a copy that this process writes",
+    "merging/shared_copies.py: safe_open": "a file of this run's own temporary folder",
     "merging/built.py: safe_open": "a folder that this process built",
     "training/written_models.py: os.open": "a folder, to be synced",
     "training/written_models.py: glob": "folders that this process alone writes",
