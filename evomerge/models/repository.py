@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evomerge.foundations.errors import ModelError, nearest
-from evomerge.foundations.reading import SMALL, is_file, is_folder, listed, opened, read_bytes
+from evomerge.foundations.reading import SMALL, is_file, is_file, is_folder, listed, opened, read_bytes
 from evomerge.models.facts import WEIGHT_INDEX
 from evomerge.models.model_folder import regular_files, shards_in
 
@@ -183,7 +183,7 @@ def open_repository(path: str, revision: str | None = None) -> Repository:
         raise ModelError(
             f"there is no folder {path}{_nearest_folder(folder)}", fix="Name a folder or a Hub id."
         )
-    if folder.is_file():
+    if is_file(folder):
         raise ModelError(f"{path} is a file, expected a model's folder", fix="Name its folder.")
     from huggingface_hub import constants
 
