@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evomerge.foundations.errors import ModelError, nearest
-from evomerge.foundations.reading import SMALL, is_file, is_file, is_folder, listed, opened, read_bytes
+from evomerge.foundations.reading import SMALL, is_file, is_folder, listed, opened, read_bytes
 from evomerge.models.facts import WEIGHT_INDEX
 from evomerge.models.model_folder import regular_files, shards_in
 
