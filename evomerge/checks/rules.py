@@ -128,6 +128,7 @@ RULES = Rules(
     "search_size:idle_parameters",
     "optimizer_notes:in_this_space",
     "adapter_sums:seeds_have_their_adapters",
+    "heads:headless_stacks",
     "tensors_accounted:accounted",
     "kept_rows:kept_rows",
     "tensors_accounted:left_files",

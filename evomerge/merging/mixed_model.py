@@ -130,12 +130,6 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-c
         members: Any = self.members
         return _Heads([member.get_output_embeddings() for member in members])
 
-    def tie_weights(self, *given: Any, **more: Any) -> None:
-        """Those of each member."""
-        members: Any = self.members
-        for member in members:
-            member.tie_weights(*given, **more)
-
 
 def even_rows(logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Logits of several models over as many tokens: of those that one lacks, minus infinity."""

@@ -80,7 +80,5 @@ class WholeModels:
                 dtype=self._resident.dtype or "auto",
                 **own,
             )
-        if self._resident.ties:
-            module.tie_weights()
         refuse_not_finite(module.state_dict().items())
         return LiveModel(module.to(self._resident.device), tokenizer)  # type: ignore[arg-type]  # theirs, untyped

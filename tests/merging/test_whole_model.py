@@ -47,7 +47,7 @@ def logits(folder):
 def test_alone_it_is_what_transformers_loads(strange, known):
     names = [ModelName(path=str(one)) for one in (strange, known)]
     assert [can_be_merged(read_model(one)) for one in names] == [False, True]
-    mergers = Mergers(lambda: ResidentMerger(ties=True))
+    mergers = Mergers(ResidentMerger)
     for folder in (strange, known, strange):  # each takes the place of the one before
         live = mergers.merge(copy_of(folder))
         assert torch.equal(live.module(TOKENS).logits, logits(folder))
