@@ -134,7 +134,7 @@ CASES = {
         {
             "pattern": (
                 {"format": {"file": "prompts.json", "pattern": "("}},
-                r"tasks\[0\].format.pattern: '\(' is no regular expression",
+                r"tasks\[0\].format: .*'\(' is no regular expression",
             ),
         },
     ),
