@@ -9,7 +9,7 @@ RUN := runs/skills
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev experts demo test check lint test-fast test-slow mutants golden docs clean
+.PHONY: help install install-dev experts demo test check lint types style test-fast test-slow mutants golden docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,10 +38,16 @@ demo: experts ## Make experts, search, show the result, export the recipe, build
 	@echo "Built $(RUN)/model from $(RUN)/winner.yml; lm-eval scores it on the holdout documents:"
 	$(BIN)/python examples/skills/score.py $(RUN)/model --run $(RUN) 2> $(RUN)/score.log || (cat $(RUN)/score.log; exit 1)
 
+# Types take most of the time, above all without a cache: in two processes, the rest beside them.
 lint: $(VENV)/installed-dev ## Format, lint, types
+	@$(MAKE) --no-print-directory -j 2 types style
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy --num-workers 2
+
+style: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/python docs/genome_tables.py --check
 	$(BIN)/python docs/optimizer_tables.py --check
 	$(BIN)/python docs/module_pages.py --check

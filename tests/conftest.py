@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from evomerge.cli.garbage import collect_again, collecting_later
 from tests import suite_seed
 
 # The same examples on every machine: a suite that is red by chance tells nobody anything. New ones
@@ -32,6 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     hear_signals()
     suite_seed.SUITE_SEED = config.getoption("--model-seed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What tests import stays: nobody looks for garbage in it, now or in any test."""
+    with collecting_later():
+        found = yield
+    collect_again()
+    gc.set_threshold(20_000, 20, 20)  # tests make much, and little of it in circles
+    return found
 
 
 def hear_signals() -> None:

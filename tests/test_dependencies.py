@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from tests.syntax_trees import trees
 
 ROOT = Path(__file__).parents[1]
 FORMER_NAMES = {"httpcore"}  # of httpcore2, on older Pythons
@@ -27,11 +30,12 @@ def declared():
     return {normalised(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
 
 
+@cache
 def imported():
     """Top-level package -> one of the files that import it."""
     found = {}
-    for file in sorted((ROOT / "evomerge").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for file, tree in trees().items():
+        for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "evomerge"
+from tests.syntax_trees import PACKAGE, tree_of, trees
+
 # Methods of paths and functions that open a file, or raise for a name that no file can have.
 METHODS = {"read_text", "read_bytes", "is_file", "is_dir", "exists", "iterdir", "resolve", "glob"}
 FUNCTIONS = {"open", "io.open", "os.open", "gzip.open", "os.listdir", "os.scandir", "Path.open"}
@@ -36,6 +38,7 @@ ALLOWED = {
     "models/model_folder.py": "looks at folders of models",
     "merging/graft.py: safe_open": "a file of tensors of a folder that was looked at",
     "merging/graft.py: open": "a copy that this process writes",
+    "merging/shared_copies.py: safe_open": "a file of this run's own temporary folder",
     "merging/built.py: safe_open": "a folder that this process built",
     "training/written_models.py: os.open": "a folder, to be synced",
     "training/written_models.py: glob": "folders that this process alone writes",
@@ -43,10 +46,11 @@ ALLOWED = {
 }
 
 
+@cache
 def opens(file: Path) -> set[str]:
     """What a module calls that opens files."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(file)):
         if not isinstance(node, ast.Call):
             continue
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
@@ -63,7 +67,7 @@ def opens(file: Path) -> set[str]:
 
 def test_nothing_but_the_doors_opens_a_file():
     wrong = set()
-    for file in PACKAGE.rglob("*.py"):
+    for file in trees():
         module = file.relative_to(PACKAGE).as_posix()
         if module not in ALLOWED:
             wrong |= {f"{module}: {call}" for call in opens(file)}
@@ -72,7 +76,7 @@ def test_nothing_but_the_doors_opens_a_file():
 
 def test_every_exception_is_still_one():
     used = set()
-    for file in PACKAGE.rglob("*.py"):
+    for file in trees():
         module = file.relative_to(PACKAGE).as_posix()
         used |= {module, *(f"{module}: {call}" for call in opens(file))}
     assert ALLOWED.keys() - used == set()

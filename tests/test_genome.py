@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from evomerge.genome.load import load_genome, to_yaml, validate_genome
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source import MAX_BYTES, parse_yaml
+from tests.thinned import thinned
 
 FULL = """\
 genome:
@@ -650,8 +652,11 @@ def test_any_value_in_any_place_is_data_or_a_genome_error(tmp_path_factory, data
     assert all(problem.startswith(f"{folder}/g.yml:") for problem in found)
 
 
-@pytest.mark.parametrize("value", WRONG, ids=repr)
-@pytest.mark.parametrize("text", [EVOLVE, CHAIN, ISLANDS], ids=["evolve", "chain", "islands"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    thinned(itertools.product((EVOLVE, CHAIN, ISLANDS), WRONG), of=3),
+    ids=repr,
+)
 def test_a_wrong_kind_of_value_is_told_wherever_it_stands(tmp_path, text, value):
     """Before the schema has seen a file, it is read as mergekit-evolve's or as its short form."""
     for path in keys_of(yaml.safe_load(text)):

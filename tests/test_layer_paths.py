@@ -126,6 +126,8 @@ def test_a_mask_scales_the_stream_that_later_layers_find():
     assert text(space.path(space.source_point(1))) == "b0 b1 b2 b3 b4 b5"
     nothing = {name: "out" if name.startswith("run") else value for name, value in point.items()}
     assert text(space.path(nothing)) == "a0 a1 a2 a3 a4 a5"
+    twice = space_of(encoding="mask", repeats=2)
+    assert text(twice.path(twice.source_point(1))) == "b0 b1 b2 b3 b4 b5"
 
 
 def test_slices_have_ends_and_scales_that_vary():
@@ -169,6 +171,7 @@ def test_models_are_tried_first_and_an_average_only_of_models_of_one_depth():
     assert [text(space_of().path(point))[:2] for point in points] == ["a0", "b0"]
 
 
+FIVE = {"model": "org/a", "layer_range": [0, 5]}
 SLICE = "{model: org/a, layer_range: [0, 6]}"
 
 
@@ -209,6 +212,11 @@ def test_settings_that_mean_nothing_are_told_with_their_key(settings, sentence):
         ({}, replace(SIX, name="StrangeForCausalLM"), "nobody has shown"),
         ({}, replace(SIX, lists_layers=True), "lists the kind of every layer"),
         ({"encoding": "mask"}, replace(SIX, lists_layers=True), "lists the kind of every layer"),
+        (
+            {"encoding": "slices", "slices": [{**FIVE, "scale": {"range": [0.5, 2]}}]},
+            replace(SIX, lists_layers=True),
+            "lists the kind of every layer",
+        ),
         ({"models": ["org/a"], "kinds": ["swap"]}, SIX, "take two models or more, got 1"),
         ({"kinds": ["repeat"], "repeats": 1}, SIX, "every layer may run once"),
         ({"longest_edit": 7}, SIX, "expected at most 6"),

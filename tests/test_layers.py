@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
-from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "evomerge"
+from tests.syntax_trees import PACKAGE, trees
+
 # What lives in each, says CONTRIBUTING.md, whose order is meant. A module imports from its own room
 # and from those before it: at the top of its file, inside functions, and for its types alone.
 CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -113,11 +113,10 @@ class Module:
 @cache
 def modules():
     found = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
+    for file, tree in trees().items():
         parts = file.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
-        text = file.read_text(encoding="utf-8")
-        found[name] = Module(name, ast.parse(text), text)
+        found[name] = Module(name, tree, file.read_text(encoding="utf-8"))
     return found
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,10 @@ from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import _template, evomerge, workplace  # noqa: F401  # fixtures
 from tests.evaluators.tiny_tasks import write_tasks
 from tests.recorded_runs import record_run
+from tests.syntax_trees import PACKAGE, trees
 from tests.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "evomerge"
-TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")}
 SMALL = "genome: {models: [a, b], merge_method: linear}\ntasks: [x]\n"
 MEMORY = 2 << 30  # bytes a reader may take for a bomb, Python and numpy included
 
@@ -530,7 +530,11 @@ def calls(tree: ast.AST) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-ALL_CALLS = [call for tree in TREES.values() for call in calls(tree)]
+@cache
+def all_calls() -> list[tuple[ast.Call, str]]:
+    """Of the whole package, each with what is called."""
+    every = (call for tree in trees().values() for call in calls(tree))
+    return [(call, ast.unparse(call.func)) for call in every]
 
 
 def keyword(call: ast.Call, name: str) -> str:
@@ -539,28 +543,28 @@ def keyword(call: ast.Call, name: str) -> str:
 
 def test_nothing_runs_text_as_code():
     wrong = []
-    for call in ALL_CALLS:
-        name, text = ast.unparse(call.func), ast.unparse(call)
+    for call, name in all_calls():
         runs = name in {"eval", "exec", "__import__", "compile", "os.system", "os.popen"}
         runs |= name.startswith(("pickle.", "marshal.", "shelve.", "dill."))
         runs |= name in {"yaml.load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all"}
-        runs |= name.startswith(("subprocess.", "os.exec", "os.spawn")) and "shell=" in text
+        starts = name.startswith(("subprocess.", "os.exec", "os.spawn"))
+        runs |= starts and "shell=" in ast.unparse(call)
         runs |= name == "torch.load" and keyword(call, "weights_only") != "True"
         runs |= name in {"np.load", "numpy.load"} and keyword(call, "allow_pickle") not in (
             "",
             "False",
         )
-        wrong += [text] if runs else []
+        wrong += [ast.unparse(call)] if runs else []
     assert wrong == []
 
 
 def test_remote_code_is_trusted_only_where_a_person_said_so():
     """The value is handed on under its own name, from the flags of the command line down."""
     wrong = []
-    for call in ALL_CALLS:
+    for call, name in all_calls():
         value = keyword(call, "trust_remote_code")
         is_handed_on = not value or value == "False" or value.endswith("trust_remote_code")
-        is_opened = re.match(r"Auto\w+\.from_pretrained$", ast.unparse(call.func))
+        is_opened = re.match(r"Auto\w+\.from_pretrained$", name)
         has_options = any(given.arg is None for given in call.keywords)
         if not is_handed_on or (is_opened and not value and not has_options):
             wrong.append(ast.unparse(call))  # without a value transformers asks on the terminal
@@ -571,7 +575,7 @@ def test_permissions_are_made_of_flags_alone():
     """No module but the one of the command line's arguments makes a permission."""
     with_values = {
         file.relative_to(PACKAGE).as_posix()
-        for file, tree in TREES.items()
+        for file, tree in trees().items()
         for call in calls(tree)
         if ast.unparse(call.func) == "Permissions" and (call.args or call.keywords)
     }

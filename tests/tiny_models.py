@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from tests.suite_seed import of_suite
+from tests.written_once import written_once
 
 ARCHITECTURES = ("llama", "qwen2", "mistral", "gpt_neox", "gemma2")
 VOCAB_SIZE = 96
@@ -102,6 +103,7 @@ def _perturb(model: PreTrainedModel, seed: int, scale: float) -> None:
             parameter += scale * torch.randn(parameter.shape, generator=generator)
 
 
+@written_once
 def tiny_model(
     folder: Path,
     architecture: str = "llama",
@@ -182,6 +184,7 @@ def tiny_family(
     ]
 
 
+@written_once
 def tiny_reward_model(folder: Path, *, num_labels: int = 1, **settings: Any) -> Path:
     """Writes a model that classifies sequences, by default into one number, with tokenizer."""
     config = tiny_config("llama", num_labels=num_labels, **settings)

@@ -13,6 +13,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, PreTr
 
 from tests.suite_seed import of_suite
 from tests.tiny_models import VOCAB_SIZE, tiny_tokenizer
+from tests.written_once import written_once
 
 N_LAYERS = 3
 _TEXT: dict[str, Any] = {
@@ -92,6 +93,7 @@ def tiny_vision_config(kind: str, **settings: Any) -> PreTrainedConfig:
     return AutoConfig.for_model(kind, **{**SETTINGS[kind], **settings})
 
 
+@written_once
 def tiny_vision_model(
     folder: Path,
     kind: str = "qwen2_5_vl",

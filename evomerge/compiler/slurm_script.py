@@ -54,6 +54,7 @@ hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
 export SLURM_JOB_NUM_NODES="${SLURM_JOB_NUM_NODES:-@nodes@}"
 
 export RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
+export RAY_gcs_rpc_server_reconnect_timeout_s=15  # of nodes that wait for a head that is gone
 export RAY_TMPDIR="${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID"
 [ "${#RAY_TMPDIR}" -le 40 ] || RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"  # paths of sockets are short
 mkdir -p "$RAY_TMPDIR"
@@ -70,12 +71,13 @@ export RAY_ADDRESS="$head:$port"
 
 read -r -d '' on_each_node << 'NODE' || true
 mkdir -p "$RAY_TMPDIR"  # there is one on each node
-[ "$SLURM_NODEID" != 0 ] || rm -f "$RAY_TMPDIR.began"
-trap 'rm -rf "$RAY_TMPDIR"; [ "$SLURM_NODEID" != 0 ] || rm -f "$began"' EXIT
-cpus="$1" began="$RAY_TMPDIR.began"
+[ "$SLURM_NODEID" != 0 ] || rm -f "$RAY_TMPDIR.code"
+trap 'rm -rf "$RAY_TMPDIR"; [ "$SLURM_NODEID" != 0 ] || rm -f "$ended"' EXIT
+cpus="$1" ended="$RAY_TMPDIR.code"
 shift
 begin=(--num-cpus="$cpus" --num-gpus=@gpus@ --disable-usage-stats)
-run=(bash -c 'echo > "$0"; exec "$@"' "$began" "$@")
+# Ray may exit with 0 where it did not start, and with 1 after a run that did well.
+run=(bash -c 'code=0; "$@" || code=$?; echo "$code" > "$0"; exit "$code"' "$ended" "$@")
 answers() { (: < "/dev/tcp/${RAY_ADDRESS%:*}/${RAY_ADDRESS##*:}") 2> /dev/null; }
 code=0
 if ray symmetric-run --help > /dev/null 2>&1; then  # from Ray 2.49 on
@@ -98,8 +100,10 @@ else
   kill "$ray" 2> /dev/null || true
   wait "$ray" || true
 fi
-if [ "$SLURM_NODEID" = 0 ] && [ ! -e "$began" ]; then
-  echo "Ray did not start at $RAY_ADDRESS" >&2  # which its own exit code may not tell
+if [ "$SLURM_NODEID" = 0 ] && [ -s "$ended" ]; then
+  code="$(cat "$ended")"
+elif [ "$SLURM_NODEID" = 0 ]; then
+  echo "the run has not ended by itself, if Ray ever started at $RAY_ADDRESS" >&2
   [ "$code" -ne 0 ] || code=1
 fi
 exit "$code"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -182,6 +183,11 @@ class RaySession:
 
     def why_it_died(self, death: Exception) -> str:
         """What Ray says of it, without its advice."""
+        from ray.exceptions import OutOfMemoryError
+
+        if isinstance(death, OutOfMemoryError):  # pages of it
+            place = re.search(r"\(IP: ([^,)]+)", str(death))
+            return f"Ray ended it as memory ran low on node {place[1] if place else 'unknown'}"
         said = why(death).partition("Some common causes")[0]
         return (
             said.rpartition("worker process has died.")[2].strip().rstrip(".") or "it says nothing"

@@ -22,7 +22,7 @@ FAKES = {
     'SLURM_NODEID=0 exec "$@"',
     "ray": '[ "$2" != --help ] || exit "${OLD:-0}"; echo "ray $*" >> calls; '
     'echo "$RAY_ADDRESS ${#RAY_AUTH_TOKEN}" >> calls; [ -z "${BROKEN:-}" ] || exit 0; '
-    'while [ "$1" != -- ]; do shift; done; shift; "$@"',
+    'while [ "$1" != -- ]; do shift; done; shift; "$@" && exit "${RAY_CODE:-0}"',
     "python": 'printf "%s\\n" "$@" > arguments; [ -z "${GATE:-}" ] || { echo > began; '
     'trap "exit 143" TERM; read -r < "$GATE" & wait; wait; }; exit "${CODE:-0}"',
 }
@@ -109,13 +109,16 @@ def test_a_port_that_somebody_listens_at_is_left_to_him(folder):
 
 
 def test_how_the_run_ends_is_how_the_job_ends(folder):
+    """Whatever Ray says of it."""
     write(*TWO)
     assert start(folder, CODE="3")[0] == 3
+    assert start(folder, RAY_CODE="1")[0] == 0
 
 
 def test_a_ray_that_did_not_start_is_a_job_that_failed(folder):
     write(*TWO)
-    assert start(folder, BROKEN="yes") == (1, "Ray did not start at localhost:24711\n")
+    told = "the run has not ended by itself, if Ray ever started at localhost:24711\n"
+    assert start(folder, BROKEN="yes") == (1, told)
     assert not (folder / "arguments").exists()
 
 

@@ -43,7 +43,14 @@ def test_a_sign_that_an_encoding_lacks_ends_nothing(run, encoding):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize(
-    "arguments", [("show",), ("show", "--json"), ("export",), ("list", "methods")], ids=" ".join
+    "arguments",
+    [
+        ("show",),
+        pytest.param(("show", "--json"), marks=pytest.mark.slow),
+        pytest.param(("export",), marks=pytest.mark.slow),
+        ("list", "methods"),
+    ],
+    ids=" ".join,
 )
 def test_a_full_disk_behind_standard_output_is_one_sentence(run, arguments):
     named = () if arguments[0] == "list" else (str(run),)

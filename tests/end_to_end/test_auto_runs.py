@@ -100,6 +100,7 @@ def test_check_says_the_same(place):
     assert "gradient -> gp: 20 trials" in done.output
 
 
+@pytest.mark.slow
 def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
     run = load_run(finished / "run")
     origins = [str(t.candidate.origin) for t in run.leaderboard.trials[N_BASELINES:]]

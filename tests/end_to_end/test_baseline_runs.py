@@ -107,9 +107,8 @@ def test_all_are_scored_outside_the_budget_and_told_where_they_are_points(begin)
     assert summary(run)["searching"][0]["split"] == "holdout"
 
 
-@pytest.mark.parametrize(
-    "n_trials", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 9))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n_trials", [6, 2, 9])
 def test_a_run_killed_between_its_baselines_becomes_the_uninterrupted_one(begin, n_trials):
     search = begin()
     whole = found(search)

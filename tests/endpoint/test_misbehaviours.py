@@ -51,7 +51,7 @@ AS = [name for name in PROMPT if name.startswith("the key as ")]
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if i % 3 or (n in AS and AS.index(n) % 4) else ())
+        pytest.param(n, marks=pytest.mark.slow if i % 6 or (n in AS and AS.index(n) % 4) else ())
         for i, n in enumerate(PROMPT)
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import threading
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.asking.asked import AskLikelihood, AskOther, AskText, Message, Outsider
+from evomerge.evaluators.asking.asking_kind import Judgement
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.asking.rounds import Hearing, hear
@@ -35,15 +37,20 @@ class Watched(ENGINES["transformers"]):
     """Remembers what it was asked."""
 
     asked = ()
+    kinds = ()
 
     def generate(self, asked):
         Watched.asked = (*Watched.asked, list(asked))
         return super().generate(asked)
 
+    def log_likelihoods(self, requests, kind):
+        Watched.kinds = (*Watched.kinds, kind)
+        return super().log_likelihoods(requests, kind)
+
 
 @pytest.fixture
 def watched():
-    Watched.asked = ()
+    Watched.asked = Watched.kinds = ()
     return Watched
 
 
@@ -58,6 +65,7 @@ TWO = ({"echo": {"name": "one"}}, {"echo": {"name": "two", "prompts": "2"}, "met
 def test_equal_requests_of_all_tasks_are_answered_once_and_round_by_round(live_model, watched):
     evaluation = made(*TWO, engine=watched).evaluate(live_model)
     assert [len(asked) for asked in watched.asked] == [3, 3]  # of 4 and 2 documents
+    assert watched.kinds == ("later continuations",)  # what opens a trial stays as it is
     assert [one.key.metric for one in evaluation.metrics[:2]] == ["letters", "surprise"]
     by_task = {}
     for one in evaluation.documents:
@@ -125,8 +133,26 @@ def test_what_is_known_beforehand_follows_from_the_requests(live_model):
     (part,) = greedy.parts
     assert (part.rows_per_document, part.max_new_tokens, part.is_sampled) == (2.0, TOKENS, False)
     assert drawn.parts[0].is_sampled
+    assert (greedy.n_documents, part.name) == (4, "one")
     (finding,) = made(TWO[0]).findings()
     assert str(finding) == "tasks[0].echo.prompts: it only echoes. Ask something."
+
+
+def test_the_first_documents_stand_for_many(live_model, monkeypatch):
+    monkeypatch.setattr(asking_double, "PROMPTS", ("dog",) * 40)
+    (facts,) = made(TWO[0]).facts()
+    assert (facts.n_documents, facts.parts[0].rows_per_document) == (40, 2.0)
+
+
+def test_blanks_and_capitals_make_no_other_question(monkeypatch):
+    found = []
+    for prompt in ("A lazy  dog", "a LAZY dog", "a lazy fox"):
+        monkeypatch.setattr(asking_double, "PROMPTS", (prompt,))
+        (contents,) = made(TWO[0]).contents()
+        found.append(contents.documents[0])
+    (one, *rows), (other, *other_rows), (third, *_) = found
+    assert one == other != third
+    assert rows != other_rows
 
 
 def test_drawn_texts_are_drawn_by_the_seed(live_model):
@@ -134,6 +160,11 @@ def test_drawn_texts_are_drawn_by_the_seed(live_model):
     first, again = made(task).evaluate(live_model), made(task).evaluate(live_model)
     assert first == again
     assert first.documents[0].answer != made(TWO[0]).evaluate(live_model).documents[0].answer
+    respondent = EngineRespondent(
+        ENGINES["transformers"](live_model.tokenizer), EvaluationBlock(), 0
+    )
+    seeds = {respondent.generation(AskText("a", 5, (), 1.0, draw)).seed for draw in range(3)}
+    assert len(seeds) == 3
 
 
 def test_settings_that_no_genome_was_checked_for_are_told_as_a_mistake_of_the_task():
@@ -162,6 +193,13 @@ def test_prompts_too_long_for_the_model_are_told(live_model, monkeypatch):
     monkeypatch.setattr(asking_double, "PROMPTS", ("dog " * 3000, "dog"))
     (told,) = made(TWO[0]).warnings(live_model.tokenizer, live_model.module.config)
     assert "1 of the first 2 documents of task 'one' do not fit the " in told
+    reader = PromptReader(live_model.tokenizer, EvaluationBlock())
+    assert len(reader.prompt(AskText("dog " * 99, 5), 64)) == 59
+    length, config = len(reader.context("dog")) + TOKENS, live_model.module.config
+    monkeypatch.setattr(asking_double, "PROMPTS", ("dog",))
+    for room, is_told in ((length, False), (length - 1, True)):
+        monkeypatch.setattr(config, "max_position_embeddings", room)
+        assert bool(made(TWO[0]).warnings(live_model.tokenizer, config)) == is_told
     monkeypatch.setattr(asking_double, "TOKENS", 9999)
     with pytest.raises(GenomeError, match="9999 tokens of an answer leave no room for a prompt"):
         made(TWO[0]).warnings(live_model.tokenizer, live_model.module.config)
@@ -238,6 +276,27 @@ def test_who_is_given_up_before_having_begun_is_waited_for_no_more():
     def asking():
         yield [AskText("a", 1), AskOther(late, "b")]
 
+    hearing = Hearing("task", (0,), asking())
     with pytest.raises(KeyboardInterrupt):
-        hear([Hearing("task", (0,), asking())], Interrupted(), Deadline())
+        hear([hearing], Interrupted(), Deadline())
     assert late.in_time
+    assert inspect.getgeneratorstate(hearing.asking) == inspect.GEN_CLOSED
+
+
+def test_what_was_answered_is_not_asked_again_in_a_later_round():
+    asked = []
+
+    class Counting:
+        def answers(self, requests, turn):
+            asked.append(list(requests))
+            return [one.prompt for one in requests]
+
+    def asking():
+        first = yield AskText("a", 1)
+        again, other = yield [AskText("a", 1), AskText("b", 1)]
+        return Judgement({"right": float((first, again, other) == ("a", "a", "b"))})
+
+    hearing = Hearing("task", (0,), asking())
+    hear([hearing], Counting(), Deadline())
+    assert [[one.prompt for one in requests] for requests in asked] == [["a"], ["b"]]
+    assert hearing.judgements[0].values == {"right": 1.0}

@@ -20,7 +20,7 @@ from evomerge.inference import ENGINES
 from tests.evaluators.ended_processes import has_gone
 
 JUDGE = """
-import json, os, sys, urllib.request
+import beside, json, os, sys, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 def ask(row):
@@ -43,6 +43,7 @@ PROMPTS = ("one dog", "two", "three jugs", "four")
 @pytest.fixture(autouse=True)
 def _workplace(tmp_path, monkeypatch):
     (tmp_path / "judge.py").write_text(JUDGE)
+    (tmp_path / "beside.py").touch()
     rows = [{"prompt": text} for text in PROMPTS]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
@@ -69,6 +70,7 @@ def test_a_program_asks_the_model_and_its_scores_are_documents(
     live_model, model_folder, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
     evaluator = made({**JUDGED, "samples": [3, 0, 1]})
     (key,) = evaluator.prepare()
     found = evaluator.evaluate(live_model)

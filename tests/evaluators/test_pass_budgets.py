@@ -23,6 +23,7 @@ from tests.evaluators.tiny_requests import (
     questions,
     small_trees,
 )
+from tests.thinned import thinned
 
 GENERATION = {"until": ["e", "ju"], "max_gen_toks": 14}
 
@@ -55,9 +56,13 @@ def passes(monkeypatch):
     return watch
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 @pytest.mark.parametrize(
-    ("batch_size", "divisor"), [("auto", 16), ("auto", 64), (1, 1), (5, 1), (5, 2)]
+    ("architecture", "batch_size", "divisor"),
+    thinned(
+        (architecture, *how)
+        for architecture in ("llama", "gemma2")
+        for how in (("auto", 16), ("auto", 64), (1, 1), (5, 1), (5, 2))
+    ),
 )
 def test_scores_do_not_depend_on_how_much_a_pass_holds(architecture, batch_size, divisor):
     module = build(architecture)

@@ -9,6 +9,7 @@ import pytest
 from evomerge.evaluators.abstain import Abstaining
 from evomerge.evaluators.asking.asked import AskText
 from evomerge.evaluators.asking.asking_kind import Around
+from evomerge.evaluators.asking.asking_task import asking_task
 from evomerge.evaluators.choice import ChoiceQuestions
 from evomerge.evaluators.exact import ExactAnswers
 from evomerge.evaluators.reply_reading import (
@@ -70,6 +71,17 @@ def test_prompts_are_those_of_model_swarms(dataset, first):
     assert judged(own, ["?"])[1] == [AskText(f"Choose.\n{PROMPT}", 3)]
 
 
+def test_who_guesses_is_right_by_the_number_of_options_of_each_question():
+    four = {**ROW, "choices": {"A": "a", "B": "b", "C": "c", "D": "d"}}
+    kind = made(ChoiceQuestions, file=written({"dev": [ROW, four]}))
+    assert kind.guess([*kind.items()]) == (1 / 2 + 1 / 4) / 2
+    assert judged(kind, ["A"])[0].values == {"acc": 0.0, "answered": 1.0}
+    for metric, guess in ((None, 0.375), ("answered", None)):
+        given = {"choice": {"file": "set.json"}, "metric": metric}
+        kind = ChoiceQuestions(Task.model_validate(given), Around())
+        assert asking_task(kind, "tasks[0]").guess == guess
+
+
 def test_an_example_of_the_file_stands_before_each_question():
     written({"icl_prompt": "Such as this.", "dev": [ROW]})
     asked = judged(made(ChoiceQuestions, file="set.json", instruction=""), ["A"])[1]
@@ -104,6 +116,7 @@ OPTIONS = {"A": "By ensuring power", "B": "An old dog", "C": "An old dog barks",
         ("B) An old dog. The other choice is: By ensuring power", "B", "A"),
         ("B. My second choice is A", "B", "B"),
         ("C. The answer isn't D", "C", "C"),
+        ("The answer is A. No, the answer is: B", "B", "B"),
     ],
 )
 def test_a_letter_counts_where_a_person_would_read_it_and_loosely_anywhere(reply, strict, loose):
@@ -177,6 +190,7 @@ def test_loosely_the_last_words_alone_may_be_read():
         (["B", "It is not false"], "loose", 0.0, 1.0),
         (["B", "True, not false"], "strict", 1.0, 0.0),
         (["Actually", "hm"], "strict", -1.0, 0.0),
+        (["B", "True or false? The answer is: false"], "strict", 0.0, 1.0),
     ],
 )
 def test_who_doubts_the_own_answer_is_neither_right_nor_wrong(replies, match, worth, abstains):

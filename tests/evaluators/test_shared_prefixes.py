@@ -27,6 +27,7 @@ from tests.evaluators.tiny_requests import (
     small_trees,
     words,
 )
+from tests.thinned import thinned
 from tests.tiny_models import tiny_config
 
 CASES = [
@@ -94,7 +95,10 @@ def assert_same_texts(module, settings):
     return requests, found
 
 
-@pytest.mark.parametrize(("architecture", "settings"), CASES, ids=label)
+# Tied heads and attention that is computed otherwise change no text that likelihoods do not show.
+@pytest.mark.parametrize(
+    ("architecture", "settings"), thinned(CASES, of=15, kept=(0, 1, 3, 5, 11, 13, 14)), ids=label
+)
 def test_greedy_texts_are_those_of_plain_rows(architecture, settings, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the texts are decoded without transformers' generate")

@@ -136,7 +136,7 @@ def written(workplace: Path, change: dict) -> None:
     (workplace / "genome.yml").write_text(yaml.safe_dump(genome), errors="surrogatepass")
 
 
-@pytest.mark.parametrize(("place", "name"), sampled(WRITTEN, 8), ids=short)
+@pytest.mark.parametrize(("place", "name"), sampled(WRITTEN, 4), ids=short)
 def test_a_name_in_a_genome_is_used_or_told(workplace, place, name):
     written(workplace, SETTINGS[place](name))
     assert_harmless(command("check", "genome.yml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from evomerge.models.alike import alike, hold_equal
 from evomerge.models.fingerprint import fingerprints
 from evomerge.models.inspect import read_model
 from tests.lora_experts import lora_expert
+from tests.thinned import ZIGZAG, thinned
 from tests.tiny_models import tiny_family, tiny_model
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -112,21 +114,21 @@ def test_rows_that_are_permuted_are_equal_for_one_tokenizer_only(family, tmp_pat
     assert not {EMBEDDINGS, HEAD} & set(permuted)
 
 
+LEFT_ALONE = (
+    {"target_modules": ["q_proj"]},
+    {"target_modules": ["k_proj"], "bias": "all"},
+    {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    {"target_modules": ["q_proj", "embed_tokens"]},
+    {"target_modules": ["q_proj"], "use_dora": True},
+    {"target_modules": ["q_proj"], "trainable_token_indices": [5, 6]},
+    {"target_modules": ["q_proj"], "layers_to_transform": [0]},
+)
+
+
 @pytest.mark.filterwarnings("ignore")  # PEFT warns of the embeddings
-@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"target_modules": ["q_proj"]},
-        {"target_modules": ["k_proj"], "bias": "all"},
-        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
-        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
-        {"target_modules": ["q_proj", "embed_tokens"]},
-        {"target_modules": ["q_proj"], "use_dora": True},
-        {"target_modules": ["q_proj"], "trainable_token_indices": [5, 6]},
-        {"target_modules": ["q_proj"], "layers_to_transform": [0]},
-    ],
-    ids=str,
+    ("settings", "tied"), thinned(itertools.product(LEFT_ALONE, (False, True)), **ZIGZAG), ids=str
 )
 def test_what_an_adapter_leaves_alone_is_as_in_the_folder_that_mergekit_folds(
     tmp_path, tied, settings

@@ -20,6 +20,7 @@ from tests.tiny_models import tiny_family, tiny_model
 PLAIN = Recipe({"merge_method": "linear"})
 
 
+@pytest.mark.slow
 def test_the_real_command_builds_the_resident_model(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,11 +78,11 @@ def test_the_written_adapter_is_the_sum_of_the_others_to_the_bit(tmp_path, dtype
     [
         ("float32", "float32", "float32", "float32", {}),
         ("bfloat16", "bfloat16", "float32", "bfloat16", {"use_rslora": True}),
-        ("bfloat16", "float32", "float32", "bfloat16", {}),
-        ("float16", "bfloat16", "float32", "float32", {}),
+        pytest.param("bfloat16", "float32", "float32", "bfloat16", {}, marks=pytest.mark.slow),
+        pytest.param("float16", "bfloat16", "float32", "float32", {}, marks=pytest.mark.slow),
         ("float32", "float16", "float32", "bfloat16", {"target_modules": ["k_proj", "down_proj"]}),
         ("float32", "float32", "bfloat16", "float32", {}),
-        ("bfloat16", "float32", "bfloat16", "float32", {}),
+        pytest.param("bfloat16", "float32", "bfloat16", "float32", {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_model_is_what_mergekit_and_peft_build_with_the_written_adapter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -20,6 +21,7 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, build_in_process, load
 from tests.suite_seed import of_suite
+from tests.thinned import ZIGZAG, thinned
 from tests.tiny_models import tiny_family
 
 PROMPTS = (["the quick brown fox", "a lazy dog"], ["one two three"], ["zebras jump = 7"])
@@ -122,7 +124,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(KINDS))
 def test_the_live_mixture_is_the_folder_merge_after_merge(families, tmp_path, kind):
     architecture, joined = KINDS[kind]
     models = families(architecture)
@@ -135,8 +137,10 @@ def test_the_live_mixture_is_the_folder_merge_after_merge(families, tmp_path, ki
     assert_is(live, built(recipe, tmp_path))
 
 
-@pytest.mark.parametrize("mode", ["hidden", "cheap_embed"])
-@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "ties"),
+    thinned(itertools.product(("hidden", "cheap_embed"), (True, False)), **ZIGZAG),
+)
 def test_a_base_that_is_a_model_gives_its_own_gates(families, tmp_path, mode, ties):
     models = families("llama", tie_word_embeddings=ties)
     recipe = mixture(models, is_base_merged=False, gate_mode=mode)

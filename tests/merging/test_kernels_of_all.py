@@ -66,7 +66,11 @@ def test_more_than_two_opposed_vectors_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("n_sources", "stored", "n_bytes", "threads"),
-    [(2, torch.bfloat16, 0, 1), (4, torch.bfloat16, PLENTY, 2), (3, torch.float32, PLENTY, 1)],
+    [
+        (2, torch.bfloat16, 0, 1),
+        pytest.param(4, torch.bfloat16, PLENTY, 2, marks=pytest.mark.slow),
+        (3, torch.float32, PLENTY, 1),
+    ],
 )
 def test_an_sce_is_mergekits(
     n_sources: int, stored: torch.dtype, n_bytes: int, threads: int

@@ -13,7 +13,7 @@ from evomerge.merging.kernels.row_sums import adds_as_known, lane_columns, max_r
 LENGTHS = [2, 5, 7, 8, 13, 31, 32, 63, 500, 6553, 6555, 16_391, 100_003]
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow), 3])
 def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)

@@ -58,7 +58,16 @@ def assert_writes_the_same(live: LiveModel, folder: Path) -> None:
     assert torch.equal(live_text, load(folder).generate(tokens, **settings))  # type: ignore[operator]  # likewise
 
 
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt_neox", "qwen2", "gemma2"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "llama",
+        pytest.param("mistral", marks=pytest.mark.slow),
+        "gpt_neox",
+        pytest.param("qwen2", marks=pytest.mark.slow),
+        "gemma2",
+    ],
+)
 def test_one_stack_after_the_other_equals_the_build(tmp_path: Path, architecture: str) -> None:
     models = tiny_family(tmp_path, architecture)[1:]
     merger = merger_of()

@@ -16,6 +16,7 @@ from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, assert_equals_folder, build_in_process
 from tests.merging.layouts import LAYOUTS, N_LAYERS, recipe_config
 from tests.pairs import in_pairs
+from tests.thinned import thinned
 from tests.tiny_models import ARCHITECTURES, tiny_family
 
 METHODS = sorted(method.spec.name for method in merge_methods.registered_methods())
@@ -64,7 +65,8 @@ def check(
     assert_equals_folder(live, build_in_process(wanted, out))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+# Kernels are compared in float32, bit by bit, elsewhere.
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_equals_the_build(
     bench: Bench, tmp_path: Path, method: str, precision: str
@@ -73,8 +75,9 @@ def test_every_method_equals_the_build(
     check(bench(dtype=stored), method, "models", precision, tmp_path)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS[1:])
-@pytest.mark.parametrize("method", ["linear", "ties", "slerp"])
+@pytest.mark.parametrize(
+    ("layout", "method"), thinned(product(LAYOUTS[1:], ["linear", "ties", "slerp"]))
+)
 def test_every_layout_equals_the_build(
     bench: Bench, tmp_path: Path, method: str, layout: str
 ) -> None:
@@ -83,7 +86,7 @@ def test_every_layout_equals_the_build(
 
 @pytest.mark.parametrize(
     ("architecture", "method", "tied"),
-    in_pairs(ARCHITECTURES, ["linear", "ties", "dare_ties", "slerp"], [False, True]),
+    in_pairs(ARCHITECTURES, ["dare_ties", "slerp"], [False, True]),
 )
 def test_every_architecture_equals_the_build(
     bench: Bench, tmp_path: Path, architecture: str, method: str, tied: bool

@@ -36,7 +36,14 @@ def family(request, tmp_path_factory) -> list[Path]:
     return folders
 
 
-@pytest.mark.parametrize("method", ["task_arithmetic", "dare_ties", "linear"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "task_arithmetic",
+        pytest.param("dare_ties", marks=pytest.mark.slow),
+        pytest.param("linear", marks=pytest.mark.slow),
+    ],
+)
 def test_scores_are_those_of_lm_eval_on_the_built_folder(family, tmp_path, method):
     merger = ResidentMerger(merge_seed=SEED, ties=True)
     plain = ResidentMerger(merge_seed=SEED)

@@ -36,6 +36,8 @@ from tests.merging.layouts import recipe_config
 from tests.tiny_vision_models import tiny_vision_family
 
 KINDS = ("qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3", "llava")
+# Of every kind the language part is built; all parts of the others in the slow suite.
+_SOME = [pytest.param(k, marks=[] if k in KINDS[::2] else pytest.mark.slow) for k in KINDS]
 Family = Callable[[str], list[Path]]
 
 
@@ -71,7 +73,7 @@ def assert_is_built(recipe: dict[str, Any], merger: ResidentMerger, out: Path) -
         assert torch.equal(live(tokens).logits, built(tokens).logits)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", _SOME)
 def test_all_parts_equal_the_build_and_are_overwritten_in_place(
     family: Family, tmp_path: Path, kind: str
 ) -> None:
@@ -164,10 +166,13 @@ def test_the_language_part_is_merged_and_all_others_are_the_bases(
     assert all(set(other.left_out) == set(kept) for other in others)
 
 
-METHODS = ("linear", "ties", "dare_ties", "della", "slerp", "nearswap", "sce", "ram", "karcher")
+SLOW_METHODS = ("dare_ties", "della", "nearswap", "ram", "karcher")
+METHODS = ("linear", "ties", "slerp", "sce")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [*METHODS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_METHODS)]
+)
 def test_a_part_that_is_not_merged_is_the_same_to_the_bit(family: Family, method: str) -> None:
     models = family("qwen2_5_vl")
     base, one, other = map(str, models)

@@ -237,7 +237,9 @@ def test_each_seed_gives_another_run():
     assert not np.array_equal(first[0][0], second[0][0])
 
 
-@pytest.mark.parametrize("name", ["tpe", "gp", "niches", "swarm"])
+@pytest.mark.parametrize(
+    "name", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "niches", "swarm"]
+)
 def test_who_takes_migrants_asks_other_trials_for_it(name):
     space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(3)))
 

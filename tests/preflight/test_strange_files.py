@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.foundations.errors import ModelError
@@ -121,6 +121,7 @@ def test_a_header_is_read_or_refused(header, values, tmp_path_factory):
     assert sum(tensor.n_bytes for tensor in found.values()) >= 0
 
 
+@settings(max_examples=30)
 @given(content=st.binary(max_size=64))
 def test_any_bytes_are_read_or_refused(content, tmp_path_factory):
     folder: Path = tmp_path_factory.getbasetemp()

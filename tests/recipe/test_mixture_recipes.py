@@ -7,8 +7,10 @@ import yaml
 
 from evomerge.foundations.errors import GenomeError
 from evomerge.recipe.file import documents_of, recipe_of
+from evomerge.recipe.model_mixture import ModelMixture
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.pool import Pool
+from evomerge.recipe.stage_names import stage_name
 
 MERGE = {"merge_method": "linear", "models": [{"model": "c", "parameters": {"weight": 1}}]}
 CONFIG = {
@@ -34,6 +36,9 @@ def test_members_are_merges_of_their_own(tmp_path):
     )
     assert [model.text for model in recipe.models] == ["a", "c"]
     assert recipe.methods == ("passthrough", "linear")
+    merges, mixed = ModelMixture.parts(recipe.config)
+    assert [one["model"] for one in mixed["mixture"]] == ["a", stage_name(0)]
+    assert ModelMixture.whole(merges, mixed) == recipe.config
 
 
 def test_its_text_begins_with_the_members(tmp_path):

@@ -116,6 +116,12 @@ REFUSED = {
         + "  positive_prompts: [x]\n",
         "the prompts of all experts are the same",
     ),
+    "the same experts": (
+        "base_model: org/c\ngate_mode: hidden\nexperts:\n"
+        "- {source_model: org/a, positive_prompts: [x]}\n"
+        "- {source_model: org/a, positive_prompts: [y]}\n",
+        "all experts are org/a, so that a router has nothing to choose",
+    ),
     "prompts that are none": (
         MODELS.replace("random", "hidden").replace(
             "org/a\n- s", "org/a\n  positive_prompts: x\n- s"

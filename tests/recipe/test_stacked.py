@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from mergekit.config import MergeConfiguration
+from mergekit import merge_methods
+from mergekit.common import ModelReference
+from mergekit.config import ConfigReader, MergeConfiguration
+from mergekit.parameter_resolver import resolve_parameters
 
 from evomerge.foundations.errors import EvomergeError
 from evomerge.merging.mergers import Mergers
@@ -23,6 +26,33 @@ def test_numbers_are_read_as_mergekit_reads_them(layer_range):
     config = stack(layer_range)
     read = MergeConfiguration.model_validate(config).slices[0].sources[0].layer_range
     assert [one.layer for one in stacked_layers(Recipe(config))] == [*range(*read)] == [0, 1]
+
+
+def test_a_tensor_is_scaled_by_what_mergekit_finds_first():
+    source = {"model": "org/a", "layer_range": [0, 1]}
+    parts = {
+        "source": [{"filter": "o_proj", "value": 0.5}],
+        "slice": [{"filter": "proj", "value": 2.0}, {"filter": "o_proj", "value": 7.0}],
+        "recipe": [{"filter": "norm", "value": 3.0}, {"value": 1.5}],
+    }
+    scale = {where: {"parameters": {"scale": entries}} for where, entries in parts.items()}
+    slice_ = {"sources": [{**source, **scale["source"]}], **scale["slice"]}
+    config = {"merge_method": "passthrough", "slices": [slice_], **scale["recipe"]}
+    (layer,) = stacked_layers(Recipe(config))
+    read = MergeConfiguration.model_validate(config)
+    sources = ConfigReader(config=read, t=0.0, slice_out=read.slices[0]).parameter_sources
+    spec, model = merge_methods.get("passthrough").spec, ModelReference.parse("org/a")
+    for name, factor in (("o_proj", 0.5), ("q_proj", 2.0), ("norm", 3.0), ("bias", 1.5)):
+        tensor = f"model.layers.0.{name}.weight"
+        _, theirs = resolve_parameters(
+            spec,
+            tensor_name=tensor,
+            inputs={model: tensor},
+            sources=sources,
+            base_model=None,
+            t=0.0,
+        )
+        assert layer.scale_of(tensor) == theirs[model]["scale"] == factor, name
 
 
 WRONG = {

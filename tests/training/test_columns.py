@@ -15,6 +15,7 @@ from evomerge.training.column_mixture import ColumnMixture
 from evomerge.training.columns import tables_of
 from evomerge.training.descent import State
 from evomerge.training.written_models import Checkpoints
+from tests.thinned import thinned
 from tests.training.test_mixture import METHODS, PLACES, Storages, gradient_at, loss_of
 from tests.training.test_trainer import EVERYTHING, trainer_of
 from tests.training.tiny_mixtures import LAYOUTS, mixture_of, order_of_sums, somewhere
@@ -36,7 +37,7 @@ def scattered(mixture, seed=0):
     return columns.settled(moved.astype(np.float32))
 
 
-@pytest.mark.parametrize(("method", "layout", "tied"), PLACES)
+@pytest.mark.parametrize(("method", "layout", "tied"), thinned(PLACES))
 def test_the_model_at_the_start_is_the_merge_of_the_genotype(family, method, layout, tied):
     fields = {**METHODS[method], **LAYOUTS[layout]}
     mixture = columns_of(family.space(tied=tied, **fields))
@@ -55,10 +56,10 @@ def test_the_model_at_the_start_is_the_merge_of_the_genotype(family, method, lay
     [
         ("arithmetic", "llama", False),
         pytest.param("arithmetic", "llama", True, marks=pytest.mark.slow),
-        ("scaled", "qwen2", False),
+        pytest.param("scaled", "qwen2", False, marks=pytest.mark.slow),
         pytest.param("normalized", "llama", False, marks=pytest.mark.slow),
         ("shares", "gpt_neox", False),
-        ("sums", "llama", True),
+        pytest.param("sums", "llama", True, marks=pytest.mark.slow),
     ],
 )
 def test_gradients_are_the_slopes_of_the_loss_by_single_columns(family, method, architecture, tied):

@@ -328,6 +328,7 @@ def test_tensors_are_plain_recipes_that_mergekit_builds_as_they_were_scored(work
     assert "passes forward and backward over" in report_html(load_run(workplace / "run"))
 
 
+@pytest.mark.slow
 def test_a_run_of_tensors_that_was_stopped_becomes_the_one_that_never_was(workplace):
     list(begin(workplace, *TENSORS).run())
     expected = history(workplace / "run")

@@ -10,6 +10,7 @@ from evomerge.foundations.errors import RunError
 from evomerge.merging.resident import ResidentMerger
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.mixture import Mixture
+from tests.thinned import ZIGZAG, thinned
 from tests.training.tiny_mixtures import LAYOUTS, mixture_of, order_of_sums, somewhere
 
 METHODS = {
@@ -56,7 +57,7 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "layout", "tied"), PLACES)
+@pytest.mark.parametrize(("method", "layout", "tied"), thinned(PLACES, **ZIGZAG))
 def test_the_model_at_a_genotype_is_the_model_of_its_recipe(family, method, layout, tied):
     fields = {**METHODS[method], **LAYOUTS[layout]}
     space = family.space(tied=tied, **fields)

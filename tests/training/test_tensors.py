@@ -14,6 +14,7 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from evomerge.training.coefficients import Coefficients
 from evomerge.training.tensor_mixture import TensorMixture
+from tests.thinned import thinned
 from tests.training.test_mixture import METHODS, gradient_at, slopes
 from tests.training.test_trainer import trainer_of
 from tests.training.tiny_mixtures import LAYOUTS, Family
@@ -44,7 +45,7 @@ def moved(mixture, values):
     return mixture.trained.settled(values + steps)
 
 
-@pytest.mark.parametrize(("method", "layout", "tied"), PLACES)
+@pytest.mark.parametrize(("method", "layout", "tied"), thinned(PLACES))
 def test_it_begins_at_the_model_of_a_genotype_and_ends_at_the_nearest_one(
     family, method, layout, tied
 ):
