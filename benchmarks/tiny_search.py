@@ -42,17 +42,17 @@ metric_list:
 _GENOME = """
 genome:
   models: [{models}]
-  base_model: {folder}/base
+{base}
 {space}
 tasks: [{{name: tiny_arc, metric: acc}}]
 task_search_path: [{folder}]
 optimizer: {{name: {optimizer}, budget: {budget}, population_size: {population}}}
 """
 _MERGES = """
-  merge_method: task_arithmetic
+  merge_method: {method}
   granularity: {granularity}
   {layer_granularity}
-  parameters: {{weight: {{range: [0, 1]}}}}
+  {parameters}
 """
 
 
@@ -72,6 +72,8 @@ class Size:
         population: Trials it proposes at once.
         mean: Of probabilities, where mixtures are searched; empty: merges are.
         vocabulary: Rows of embeddings and head; 0: as many as there are tokens.
+        dtype: Of the models' files.
+        method: Merge method.
     """
 
     models: int = 2
@@ -85,16 +87,26 @@ class Size:
     population: int = 1
     mean: str = ""
     vocabulary: int = 0
+    dtype: str = "float32"
+    method: str = "task_arithmetic"
 
 
 @contextmanager
-def tiny_search(folder: Path, size: Size) -> Iterator[Search]:
-    """The search over models and documents that are written into a folder."""
+def tiny_search(folder: Path, size: Size, execution: str = "{}") -> Iterator[Search]:
+    """The search over models and documents that are written into a folder.
+
+    Args:
+        folder: For all of it.
+        size: How large everything is.
+        execution: Where its trials run, as a genome has it.
+    """
     disable_progress_bar()
     before = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = folder / "datasets"
     try:
-        genome, source = load_genome(write(folder, size))
+        file = write(folder, size)
+        file.write_text(f"{file.read_text()}execution: {execution}\n")
+        genome, source = load_genome(file)
         yield search_for(compile_genome(genome, source), folder / "run")
     finally:
         datasets.config.HF_DATASETS_CACHE = before
@@ -116,11 +128,14 @@ def write(folder: Path, size: Size) -> Path:
     (folder / "task.yaml").write_text(_TASK.format(folder=folder))
     step = size.layer_granularity
     merges = _MERGES.format(
+        method=size.method,
+        parameters="" if size.method == "linear" else "parameters: {weight: {range: [0, 1]}}",
         granularity=size.granularity,
         layer_granularity="" if step is None else f"layer_granularity: {step}",
     )
     text = _GENOME.format(
         folder=folder,
+        base="" if size.method == "linear" else f"  base_model: {folder}/base",
         models=", ".join(f"{folder}/model-{index}" for index in range(size.models)),
         space=f"  space: {{name: mixture, mean: {size.mean}}}" if size.mean else merges,
         optimizer=size.optimizer,
@@ -151,7 +166,7 @@ def write_models(folder: Path, size: Size) -> None:
         eos_token_id=2,
     )
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config).to(getattr(torch, size.dtype))
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for name in ("base", *(f"model-{index}" for index in range(size.models))):
         model.save_pretrained(folder / name)

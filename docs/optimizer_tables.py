@@ -17,6 +17,8 @@ from pydantic_core import PydanticUndefined
 
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.chain import Chain
+from evomerge.optimizers.islands import Islands
 
 PAGE = Path(__file__).with_name("optimizers.md")
 
@@ -37,6 +39,15 @@ def overview() -> Iterator[str]:
             "yes" if kind.takes_migrants else "",
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def overlaps() -> Iterator[str]:
+    """What each gives while trials are out; chains and islands are made of the others."""
+    yield "| name | while others are out |"
+    yield "|---|---|"
+    kinds = {f"`{name}`": OPTIMIZERS[name] for name in OPTIMIZERS}
+    for name, kind in {**kinds, "a chain": Chain, "islands": Islands}.items():
+        yield f"| {name} | {kind.with_others_out} |"
 
 
 def settings() -> Iterator[str]:
@@ -75,7 +86,8 @@ def attributes(cls: type[Any]) -> dict[str, str]:
 
 def remade(text: str) -> str:
     """The page with what stands between its markers made anew."""
-    for name, lines in (("overview", overview()), ("settings", settings())):
+    parts = {"overview": overview(), "overlaps": overlaps(), "settings": settings()}
+    for name, lines in parts.items():
         text = between(text, f"<!-- {name} -->\n", f"<!-- end {name} -->", "\n".join(lines))
     return text
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -283,6 +284,25 @@ class Pid:
     def __call__(self) -> FormulaWorker:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
+        return FormulaWorker()
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """A worker factory that starts programs as judges do, and writes down their process ids."""
+
+    path: str
+
+    def __call__(self) -> FormulaWorker:
+        sleep = ["sleep", "1000"]
+        programs = [
+            subprocess.Popen(sleep),
+            subprocess.Popen(sleep, env={}),
+            subprocess.Popen(sleep, start_new_session=True),
+        ]
+        pids = [os.getpid(), *(program.pid for program in programs)]
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("".join(f"{pid} {os.getpgid(pid)}\n" for pid in pids))
         return FormulaWorker()
 
 

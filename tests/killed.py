@@ -61,21 +61,23 @@ def formula_run(folder: Path, optimizer: str) -> None:
     list(run.run())
 
 
-def workers_run(folder: Path, noted: Path) -> None:
-    """A search by two workers of an optimizer that can be asked at any time.
+def workers_run(folder: Path, noted: Path, optimizer: str) -> None:
+    """A search by two workers of an optimizer that can be asked while trials are out.
 
     Args:
         folder: The run folder; continued where it holds a run.
         noted: Where the workers write down what they score.
+        optimizer: Its name.
     """
     from evomerge.executors.processes import Processes
+    from evomerge.optimizers import OPTIMIZERS
     from tests.fake_executor import Noting
     from tests.test_search import search
 
     run = search(
         folder,
-        optimizer="tpe",
-        population=1,
+        optimizer=optimizer,
+        population=OPTIMIZERS[optimizer].min_population_size,
         budget=BUDGET,
         executor=Processes(Noting(str(noted)), 2),
         resume=RunFolder(folder).ledger.is_file(),

@@ -32,6 +32,11 @@ CALLS = {
         "outside of forward passes",
         "the same recipe merged",
     ),
+    "workers.py --trials 3 --documents 4 --width 32 --layers 2": ("workers 1:", "times as many"),
+    "worker_memory.py --workers 2 --trials 3 --width 64 --layers 2 --dtype bfloat16": (
+        "2 workers, sources in bfloat16",
+        "with casts counted",
+    ),
     "identity.py --gigabytes 0": ("first time", "afterwards"),
     "layouts.py --documents 2 --repeats 1 --threads 1": ("packed", "prefix", "zero-shot"),
 }

@@ -148,5 +148,4 @@ def test_memory_and_cores_are_read():
     free, total = machine.memory()
     assert 0 < free <= total
     assert machine._total() == pytest.approx(total, rel=0.05)
-    assert machine.usable_cores() >= 1
     assert Path(machine.hub().cache).name

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.given_to_workers import n_sharing
 from evomerge.checks.unread_settings import executor
 from evomerge.compiler.file_mistakes import genome_of
+from evomerge.executors.base import ExecutorSettings
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.processes import Processes
 from evomerge.executors.ray_room import held_now, holders_in, shortfall
 from evomerge.executors.ray_settings import RaySettings
+from evomerge.executors.slot import _seeing
 from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.machine import gpu_variables, visible_gpus
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.source import parse_yaml
 from tests.contract.test_executors import job
@@ -188,6 +192,50 @@ def test_a_worker_sees_its_own_devices_from_its_start(monkeypatch, tmp_path, set
         executor.close()
     assert sorted((tmp_path / "seen").read_text().split()) == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_a_model_over_several_gpus_is_refused_as_long_as_it_would_use_one(monkeypatch):
+    monkeypatch.setattr("evomerge.executors.processes.visible_gpus", lambda: HERE)
+    asked = genome("{workers: 2, devices: auto, devices_per_worker: 2}")
+    (told,) = [str(finding.problem) for finding in executor(CheckContext(asked))]
+    assert told.startswith("execution.devices_per_worker: got 2, but no model is spread over")
+
+
+def test_a_slot_that_is_lent_has_no_process_and_its_devices_are_nobodys(monkeypatch, tmp_path):
+    monkeypatch.setattr("evomerge.executors.processes.visible_gpus", lambda: HERE)
+    monkeypatch.chdir(tmp_path)
+    executor = Processes(Seeing("seen"), 2, settings=ProcessSettings(devices=[3, 1]))
+    try:
+        list(executor.run([job(0), job(1)]))
+        assert executor.lend() in {"cuda:1", "cuda:3"}
+        assert (executor.n_workers, executor.free, len(executor._slots)) == (1, 1, 1)
+        executor.submit(job(2))
+        with pytest.raises(RuntimeError, match="while none was free"):
+            executor.lend()
+        list(executor.next())
+        executor.take_back()
+        list(executor.run([job(3), job(4)]))
+        assert {slot.devices for slot in executor._slots} == {"7", "5"}
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize("is_rocm", [False, True])
+def test_gpus_are_named_as_the_library_of_torch_reads_them(monkeypatch, is_rocm):
+    monkeypatch.setattr(torch.version, "hip", "6.2" if is_rocm else None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "6,7")
+    assert visible_gpus() == (("6", "7") if is_rocm else ("4", "5"))
+    with _seeing("5"):
+        assert [os.environ[name] for name in gpu_variables()] == ["5"] * (1 + is_rocm)
+    assert os.environ["HIP_VISIBLE_DEVICES"] == "6,7"
+
+
+def test_workers_share_the_cores_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr("evomerge.executors.base.usable_cores", lambda: 16)
+    threads = [ExecutorSettings().threads(n) for n in (1, 2, 3, 8, 64)]
+    assert threads == [None, 8, 5, 2, 1]
 
 
 def test_without_gpus_check_refuses_devices_and_a_device_beside_them(monkeypatch):

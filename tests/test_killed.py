@@ -52,15 +52,18 @@ def test_a_run_killed_at_many_random_moments_becomes_the_uninterrupted_run(tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_of_two_workers_killed_at_random_moments_loses_and_repeats_nothing(tmp_path):
+@pytest.mark.parametrize("optimizer", ["tpe", "cma_es", "swarm"])
+def test_a_run_of_two_workers_killed_at_random_moments_loses_and_repeats_nothing(
+    tmp_path, optimizer
+):
     """Which trial is over first is chance: what the ledger had stays, and is not scored again."""
-    n_calls = whole_run(workers_run, tmp_path / "whole", tmp_path / "noted-whole")
+    n_calls = whole_run(workers_run, tmp_path / "whole", tmp_path / "noted-whole", optimizer)
     rng, folder, n_killed, n_amid = random.Random(0), tmp_path / "run-0", 0, 0
     while n_killed < 12 or folder.exists():
         before, noted = whole_lines(folder), tmp_path / f"noted-{n_killed}"
         known = {line["digest"] for line in map(json.loads, before) if line["kind"] == "trial"}
         number = rng.randrange(1, n_calls) if n_killed < 12 else 10 * n_calls
-        is_killed = killed_run(number, workers_run, folder, noted)
+        is_killed = killed_run(number, workers_run, folder, noted, optimizer)
         scored = noted.read_text().split() if noted.exists() else []
         assert whole_lines(folder)[: len(before)] == before
         assert not known & {*scored}

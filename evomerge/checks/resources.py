@@ -157,7 +157,8 @@ def memory_needs(
         free: Bytes that are free before the run.
         tokens_per_pass: Tokens of the largest forward pass.
         workers: Trials at once.
-        shared: Whether workers share the sources: files that are mapped, not copied.
+        shared: Whether workers share the sources and what they make of them: files that are
+            mapped, not copied.
         in_blocks: Whether a merge holds blocks of a tensor, never a whole one.
     """
     copies = 1 if shared else workers
@@ -165,7 +166,8 @@ def memory_needs(
     whole = sizes.largest * COMPUTED_BYTES * (sizes.n_sources + 2)
     merging = min(whole, WORKSPACE_BYTES) if in_blocks else whole
     logits = tokens_per_pass * sizes.vocabulary * sizes.item
-    kept = min(sizes.copies, free // SHARE_OF_COPIES)
+    # What is free is divided among workers, on a GPU and here.
+    kept = min(copies * sizes.copies, free // SHARE_OF_COPIES)
     scored = min(tokens_per_pass, SCORED_AT_ONCE) * sizes.vocabulary * COMPUTED_BYTES
     each = "" if workers == 1 else f", {workers} workers"
     mixed = [Need(f"live models of a mixture{each}", workers * sizes.n_mixed * live)]
@@ -181,7 +183,7 @@ def memory_needs(
             f"merging {'block by block' if in_blocks else 'its largest tensor'}{each}",
             workers * merging,
         ),
-        Need(f"copies of sources, cast{each}", workers * kept, False),
+        Need("copies of sources, cast" + ("" if shared else each), kept, False),
         Need(f"logits of one pass, at most{each}", workers * (logits + scored), False),
     ]
 
@@ -229,6 +231,7 @@ def stores_of(
     methods: Collection[str] = (),
     training: Training | None = None,
     others: Iterable[Need] = (),
+    in_memory: Iterable[Need] = (),
     n_sharing: int | None = None,
 ) -> tuple[Storage, ...]:
     """Where a run takes memory and disk on this machine, and how much there is.
@@ -242,6 +245,7 @@ def stores_of(
         methods: Merge methods of the run.
         training: What the optimizers train.
         others: What else is where the live model is.
+        in_memory: What else is in main memory, wherever the live model is.
         n_sharing: Workers on one device; None: all of them.
     """
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
@@ -258,19 +262,30 @@ def stores_of(
         in_blocks=not is_gpu and bool(methods) and set(methods) <= {*IN_BLOCKS},
     )
     needs += [*others, *(training.memory if training is not None else ())]
-    processes = Need("Python and its libraries", workers * PROCESS_BYTES, False)
+    processes = Need("Python and its libraries", _n_processes(workers) * PROCESS_BYTES, False)
     if is_gpu:
-        loading = Need("a model on its way to the GPU", sizes.n_values * sizes.item)
+        each = "" if workers == 1 else f", {workers} workers"
+        loading = Need(
+            f"a model on its way to the GPU{each}", workers * sizes.n_values * sizes.item
+        )
         stores = [
-            Storage("RAM", (processes, loading), ram),
+            Storage("RAM", (processes, loading, *in_memory), ram),
             Storage("GPU memory", tuple(needs), gpu),
         ]
     else:
-        stores = [Storage("RAM", (processes, *needs), ram)]
-    return (*stores, *_disks(sizes, run_dir, training))
+        stores = [Storage("RAM", (processes, *needs, *in_memory), ram)]
+    copies = min(sizes.copies, free // SHARE_OF_COPIES) if workers > 1 and not is_gpu else 0
+    return (*stores, *_disks(sizes, run_dir, training, copies))
 
 
-def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Iterator[Storage]:
+def _n_processes(workers: int) -> int:
+    """Of several workers each has its own beside the controller's."""
+    return workers if workers == 1 else workers + 1
+
+
+def _disks(
+    sizes: Sizes, run_dir: Path | None, training: Training | None, shared_copies: int
+) -> Iterator[Storage]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from evomerge.foundations.machine import disk
@@ -282,6 +297,7 @@ def _disks(sizes: Sizes, run_dir: Path | None, training: Training | None) -> Ite
             (
                 Need("models with their adapters", sizes.adapted),
                 Need("models that several merges make on the way", sizes.staged),
+                Need("copies of sources that workers share", shared_copies),
             ),
         ),
     ]

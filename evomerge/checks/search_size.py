@@ -97,11 +97,11 @@ def picked(context: CheckContext) -> Iterator[Finding]:
 
 
 def idle_workers(context: CheckContext) -> Iterator[Finding]:
-    """More workers than there are trials in a generation."""
+    """More workers than there are trials that can be out at once."""
     workers, optimizer = context.genome.execution.workers, context.optimizer
-    if optimizer is None or optimizer.asks_any_time or workers <= optimizer.population_size:
+    size = None if optimizer is None else optimizer.most_out
+    if size is None or workers <= size:
         return
-    size = optimizer.population_size
     yield warning(
         f"{workers} workers share generations of {size} trials; {workers - size} of them wait",
         "execution.workers",

@@ -11,7 +11,7 @@ from evomerge.compiler.identity import Header
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.evaluators.base import Evaluator
 from evomerge.executors import EXECUTORS
-from evomerge.executors.base import Executor
+from evomerge.executors.base import Executor, built
 from evomerge.executors.own_settings import executor_settings
 from evomerge.executors.worker import Worker
 from evomerge.executors.worker_factory import WorkerFactory
@@ -30,8 +30,20 @@ def executor_for(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
     return kind(make_worker, execution.workers, execution.trial_timeout, settings)
 
 
+def worker_here(compiled: Compiled, header: Header, run_dir: Path, device: str | None) -> Worker:
+    """A worker in this process beside those of the executor; device None: that of the run.
+
+    Raises:
+        RunError: it cannot be built.
+    """
+    factory = worker_factory_for(compiled, header, run_dir)
+    factory = replace(factory, device=device or factory.device)
+    return built(FirstWith(factory, compiled.tasks.evaluators))
+
+
 def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> WorkerFactory:
     """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
+    execution = compiled.genome.execution
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
     return replace(
         compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
@@ -40,6 +52,7 @@ def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> Wor
         run_dir=run_dir.absolute(),  # workers may be in other folders
         made=dict(compiled.context.made),  # it is pickled for worker processes
         identities=header["tasks"],
+        n_sharing=executor_settings(execution).sharing(execution.workers),
     )
 
 

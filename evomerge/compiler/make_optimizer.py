@@ -9,6 +9,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from evomerge.executors import EXECUTORS
+from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem
 from evomerge.foundations.seeding import stream, stream_seed
 from evomerge.genome.load import problems_of
@@ -122,15 +123,20 @@ def obstacles(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Pro
 
 
 def elsewhere(kind: type[Optimizer], genome: Genome) -> Iterator[Problem]:
-    """Who trains the model of the trials, where these run in other processes."""
-    name = genome.execution.chosen_executor
-    is_alone = genome.execution.workers == 1  # of several the optimizer tells itself
-    if kind.trains and is_alone and name in EXECUTORS and not EXECUTORS[name].runs_here:
-        yield Problem(
-            f"models are trained in the process of the run, got execution.executor: {name}",
-            "name",
-            "Leave execution.executor out, or use optimizer: cma_es.",
-        )
+    """Who trains models, where that is done in the process of the run and no place is for it."""
+    name, n_workers = genome.execution.chosen_executor, genome.execution.workers
+    if not kind.trains or name not in EXECUTORS:
+        return
+    executor = EXECUTORS[name]
+    if (executor.runs_here and n_workers == 1) or (executor.lends and n_workers > 1):
+        return
+    yield Problem(
+        f"models are trained in the process of the run, got execution.executor: {name} with "
+        f"{counted(n_workers, 'worker')}",
+        "name",
+        "Use executor: serial for one worker, executor: processes for several, or optimizer: "
+        "cma_es.",
+    )
 
 
 def oddities(choice: OptimizerChoice, genome: Genome, space: Space) -> list[Problem]:
@@ -219,8 +225,8 @@ def optimizer_for(
     started = _started(space, genome)
     if not genome.optimizer.parts:
         is_free = choice[0].kind.asks_any_time and choice[0].block.population_size is None
-        size = asked_at_once if is_free else None
-        return _single(choice[0], 0, genome, started, context, size)
+        least = (asked_at_once or 1) if is_free else 1
+        return _single(choice[0], 0, genome, started, context, least)
     links = [
         Link(
             chosen.block.name,
@@ -251,14 +257,14 @@ def _single(
     genome: Genome,
     space: Space,
     context: SearchContext,
-    size: int | None = None,
+    least: int = 1,
 ) -> Optimizer:
     given = genome.optimizer.seed
     names = ("optimizer",) if not index else ("optimizer", "link", index)
     return chosen.kind(
         space,
         seed=given + index if given is not None else stream_seed(genome.seed, *names),
-        population_size=size or _population_size(chosen, genome, space),
+        population_size=max(least, _population_size(chosen, genome, space)),
         n_objectives=n_objectives(genome),
         settings=chosen.settings,
         context=context,
@@ -268,12 +274,13 @@ def _single(
 def _population_size(chosen: ChosenLink, genome: Genome, space: Space) -> int:
     """As the genome says, else the optimizer's own, but never less than one per worker.
 
-    Who can be asked at any time is asked for every worker by itself, unless others follow.
+    Who has no generations is asked for every worker by itself, unless others follow.
     """
     given, own = chosen.block.population_size, chosen.kind.default_population_size(space.n_dims)
     if given is not None:
         return given
-    if chosen.kind.asks_any_time and not genome.optimizer.parts:
+    is_free = chosen.kind.asks_any_time and own == 1
+    if is_free and not genome.optimizer.parts:
         return own
     return max(own, genome.execution.workers)
 

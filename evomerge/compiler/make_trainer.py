@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evomerge.compiler.compiled import Compiled
+from evomerge.compiler.trained_worker import TrainedWorker, WorkerBeside, WorkerOfTrials
 from evomerge.executors.base import Executor
 from evomerge.executors.worker import Worker
 from evomerge.foundations.errors import LostFileError, RunError
@@ -31,30 +32,41 @@ if TYPE_CHECKING:
 def trainer_maker(
     compiled: Compiled,
     executor: Executor,
+    worker_here: Callable[[str | None], Worker],
     ledger: Ledger,
     history: Callable[[], Sequence[Trial]],
     hear: Callable[[Proposing | Notice | Warned], None],
-) -> Callable[[Any], Trainer] | None:
-    """Makes trainers that share the model of the trials; None where trials run elsewhere.
+) -> TrainerMaker | None:
+    """Makes trainers that share the model of the trials, or take the place of one of the workers.
 
     Args:
         compiled: What is searched.
         executor: Where trials run.
+        worker_here: Builds a worker in this process, on a device; None: on that of the run.
         ledger: Holds their documents, and what trainers keep.
         history: The trials that are over.
         hear: Takes what a trainer tells people.
+
+    Returns:
+        None where no weights can be learned, or nobody can train here.
     """
     learnable = compiled.merge_space.learnable()
-    if learnable is None or not executor.runs_here:
+    can_train = executor.runs_here or (executor.lends and executor.n_workers > 1)
+    if learnable is None or not can_train:
         return None
-    return _TrainerMaker(compiled, learnable, executor, ledger, history, hear)
+    worker: TrainedWorker = WorkerOfTrials(executor)
+    if not executor.runs_here:
+        worker = WorkerBeside(executor, worker_here)
+    return TrainerMaker(compiled, learnable, worker, ledger, history, hear)
 
 
 @dataclass(frozen=True)
-class _TrainerMaker:
+class TrainerMaker:
+    """Called with an optimizer's settings it gives the trainer for them."""
+
     compiled: Compiled
     learnable: Learnable
-    executor: Executor
+    worker: TrainedWorker
     ledger: Ledger
     history: Callable[[], Sequence[Trial]]
     hear: Callable[[Proposing | Notice | Warned], None]
@@ -62,9 +74,14 @@ class _TrainerMaker:
     _made: list[tuple[Worker, GradientSettings, Trainer]] = field(default_factory=list)
     _right: list[RightTargets] = field(default_factory=list)  # one for all, once it is asked for
 
+    def end(self) -> None:
+        """Nothing is trained any more."""
+        self._made.clear()
+        self.worker.end()
+
     def __call__(self, settings: GradientSettings) -> Trainer:
         """The trainer of an optimizer; a new one where the worker of the trials is another now."""
-        worker = self.executor.worker
+        worker = self.worker()
         self._made[:] = [made for made in self._made if made[0] is worker]
         for _, own, trainer in self._made:
             if own is settings:
@@ -83,7 +100,7 @@ class _TrainerMaker:
         from evomerge.training.written_models import Checkpoints  # loads torch, as those below
 
         coefficients = Coefficients(self.learnable)
-        mergers = self.executor.worker.merger
+        mergers = self.worker().merger
         if not isinstance(mergers, Mergers):
             raise RunError(
                 f"weights can be trained in a merge held in memory, got {type(mergers).__name__}",
@@ -159,7 +176,7 @@ class _TrainerMaker:
         if not self._right:
             self._right.append(RightTargets(ArtifactStore(self.ledger.folder), tell))
         return Exercises(
-            self.executor.worker.evaluators["tasks"].questions(model),
+            self.worker().evaluators["tasks"].questions(model),
             {task.name: task.weight for task in self.compiled.genome.tasks},
             History(self._readable, self._documents),
             lambda recipe: mixture.of(folded(recipe, self.compiled.context.made)).module,

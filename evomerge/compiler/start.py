@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,12 @@ from evomerge.compiler.first_scored import first_documents, settled
 from evomerge.compiler.fork import carried, fork
 from evomerge.compiler.identity import Header, header_of, other_run, what_changed
 from evomerge.compiler.larger_limits import larger_limits
-from evomerge.compiler.make_executor import FirstWith, executor_for, worker_factory_for
+from evomerge.compiler.make_executor import (
+    FirstWith,
+    executor_for,
+    worker_factory_for,
+    worker_here,
+)
 from evomerge.compiler.make_optimizer import optimizer_for
 from evomerge.compiler.make_trainer import trainer_maker
 from evomerge.compiler.recorded_genome import (
@@ -179,18 +186,21 @@ def _context(
     )
     artifacts = ArtifactStore(ledger.folder)
     begun = [seed.genotype for seed in seeds if seed.genotype is not None]
-    return SearchContext(
+    here = partial(worker_here, compiled, ledger.header, ledger.folder.path)
+    trainers = trainer_maker(compiled, executor, here, ledger, history, hear)
+    context = SearchContext(
         experts=merge_space.experts(),
         seeds=np.stack(begun) if begun else None,
         places=merge_space.places(),
         has_shares=merge_space.has_shares(),
         brief=brief,
         artifacts=artifacts,
-        trainer=trainer_maker(compiled, executor, ledger, history, hear),
+        trainer=trainers,
         folder=ledger.folder.path,
         say=say,
         notify=lambda message: hear(Notice(message)),
     )
+    return context if trainers is None else replace(context, end_training=trainers.end)
 
 
 def shown_models(definition: MergeDefinition) -> tuple[tuple[str, ...], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,6 +20,7 @@ from evomerge.foundations.errors import (
     SearchTimeoutError,
     told,
 )
+from evomerge.foundations.machine import usable_cores
 from evomerge.genome.block import Block
 from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
@@ -98,7 +98,7 @@ class ExecutorSettings(Block):
 
     def threads(self, n_workers: int) -> int | None:
         """Threads of the arithmetic of each worker, which share the cores; None: torch's choice."""
-        return None if n_workers == 1 else max((os.cpu_count() or 1) // n_workers, 1)
+        return None if n_workers == 1 else max(usable_cores() // n_workers, 1)
 
 
 class Executor(ABC):
@@ -122,6 +122,7 @@ class Executor(ABC):
     most_workers: ClassVar[int | None] = None  # None: as many as one likes
     runs_here: ClassVar[bool] = False  # its worker lives in this process, see :attr:`worker`
     is_on_this_machine: ClassVar[bool] = True  # whose memory and devices its workers take
+    lends: ClassVar[bool] = False  # a slot of several can be given to work in this process
 
     def __init__(
         self,
@@ -173,6 +174,20 @@ class Executor(ABC):
             RunError: it cannot be built.
         """
         raise RuntimeError(f"the workers of {type(self).__name__} live in processes of their own")
+
+    def lend(self) -> str | None:
+        """Has a slot less from now on: work in this process takes its place.
+
+        Returns:
+            The device of the slot, as this process names it; None: the one that all are on.
+
+        Raises:
+            RuntimeError: it never ``lends``, or no slot is free.
+        """
+        raise RuntimeError(f"{type(self).__name__} has no slot to lend")
+
+    def take_back(self) -> None:  # noqa: B027  # most never lend one
+        """Has the slot again; what worked in its place holds nothing any more."""
 
     def submit(self, job: Job) -> TrialStarted | JobGivenUp:
         """Begins a job in a free slot, unless its search is over.

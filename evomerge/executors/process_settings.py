@@ -25,7 +25,9 @@ class ProcessSettings(ExecutorSettings):
         "ones. Each worker sees its own alone. Absent: all workers share one device.",
     )
     devices_per_worker: Annotated[Whole, Field(ge=1)] = Field(
-        1, description="GPUs of each worker; `backend: transformers` uses the first of them."
+        1,
+        description="GPUs of each worker; more than one is refused so far: no engine spreads a "
+        "model over several.",
     )
 
     @fits("devices")

@@ -36,9 +36,11 @@ class Processes(Executor):
     """Runs up to ``n_workers`` jobs at once; the worker factory must be picklable."""
 
     Settings: ClassVar[type[ExecutorSettings]] = ProcessSettings
+    lends: ClassVar[bool] = True
 
     def _start(self) -> None:
         self._slots: list[Slot] = []
+        self._lent: str | None = None  # devices of a slot that this process uses
         self._has_killed: set[tuple[int, str]] = set()  # trial and split that ended a worker
 
     @classmethod
@@ -48,6 +50,14 @@ class Processes(Executor):
         if settings.devices is None:
             return
         yield from settings.misfits_of(genome.execution.workers, visible_gpus())
+        if settings.devices_per_worker > 1:
+            yield Problem(
+                f"got {settings.devices_per_worker}, but no model is spread over several GPUs yet: "
+                "layers would have to be merged and run on the GPU that each is on",
+                "devices_per_worker",
+                "Leave it out; a model that one GPU cannot hold may fit with evaluation.dtype: "
+                "bfloat16.",
+            )
         given = genome.evaluation.device
         if given not in ("auto", "cuda"):
             yield Problem(
@@ -81,10 +91,34 @@ class Processes(Executor):
             if slot.process.is_alive():
                 return slot
             self._slots.remove(slot)
-        taken = {slot.devices for slot in self._slots}
-        devices = next((one for one in self._devices if one not in taken), None)
-        self._slots.append(Slot(self.make_worker, devices))
+            slot.kill()  # what it left behind
+        self._slots.append(Slot(self.make_worker, self._untaken))
         return self._slots[-1]
+
+    @property
+    def _untaken(self) -> str | None:
+        """The devices of a slot without a process; None where all see all."""
+        taken = {self._lent, *(slot.devices for slot in self._slots)}
+        return next((one for one in self._devices if one not in taken), None)
+
+    def lend(self) -> str | None:
+        """See :meth:`Executor.lend`: the process of a free slot ends."""
+        _ = self._devices  # of all slots, this one too
+        if not self.free:
+            raise RuntimeError("a slot was to be lent while none was free")
+        if len(self._slots) == self.n_workers:
+            idle = next(slot for slot in self._slots if slot.job is None)
+            self._slots.remove(idle)
+            idle.kill()
+        self.n_workers -= 1
+        self._lent = self._untaken
+        if self._lent is None:
+            return None
+        return f"cuda:{visible_gpus().index(self._lent.split(',')[0])}"
+
+    def take_back(self) -> None:
+        """See :meth:`Executor.take_back`."""
+        self.n_workers, self._lent = self.n_workers + 1, None
 
     def next(self) -> Iterator[ExecutorEvent]:
         """See :meth:`Executor.next`."""
@@ -123,7 +157,7 @@ class Processes(Executor):
 
     def _may_try_again(self, slot: Slot, job: Job) -> bool:
         """Buries a worker; whether its trial deserves another one."""
-        slot.process.join()
+        slot.kill()
         self._slots.remove(slot)
         key = (job.candidate.trial_id, job.split)
         is_first = key not in self._has_killed

@@ -78,6 +78,10 @@ class RaySettings(ExecutorSettings):
         """See :attr:`ExecutorSettings.device`: a worker sees its own GPUs alone."""
         return "cuda" if self.num_gpus else "cpu"
 
+    def sharing(self, n_workers: int) -> int:
+        """See :meth:`ExecutorSettings.sharing`: as many as a part of a GPU has others."""
+        return min(n_workers, max(int(1 / self.num_gpus), 1)) if self.num_gpus else n_workers
+
     def threads(self, n_workers: int) -> int:
         """See :meth:`ExecutorSettings.threads`: as many as cores were asked for."""
         return max(int(self.num_cpus), 1)

@@ -13,20 +13,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from uuid import uuid4
 
 from evomerge.executors.base import LOADING, Job, MakeWorker, Message, answers, built
 from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.guardian import end_marked
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
-from evomerge.foundations.scratch import scratch_root, share_root
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+from evomerge.foundations.machine import gpu_variables
+from evomerge.foundations.scratch import lend_root, share_root
 
 
 class Slot:
-    """One worker process, and the job it has in hand.
+    """One worker process with all that it starts, and the job it has in hand.
+
+    It has a session of its own: a signal to the controller's group does not reach it, and one to
+    its own group does reach the programs that judge for it.
 
     Args:
         make_worker: Called in the process.
@@ -40,11 +45,15 @@ class Slot:
 
     def __init__(self, make_worker: MakeWorker, devices: str | None = None) -> None:
         self.devices = devices
+        self._token = uuid4().hex  # of all that is started there, whatever session it has
+        if os.name == "posix":
+            with own_children():  # one for all workers, which goes with none of them
+                resource_tracker.ensure_running()
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
-        arguments = (child, make_worker, scratch_root(), parent_to_be())
+        arguments = (child, make_worker, lend_root(), parent_to_be())
         self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
-        with own_children(), _seeing(devices):
+        with own_children(self._token), _seeing(devices):
             self.process.start()
         child.close()
         self.job: Job | None = None
@@ -78,43 +87,50 @@ class Slot:
 
     def dismiss(self) -> None:
         """Asks the process to leave; one at work would not hear."""
-        self.connection.close()
         if self.job is not None:
-            self.process.kill()
+            self.kill()
+        self.connection.close()
 
     def kill(self) -> None:
-        """Ends the process at once; what it has to say is not heard."""
+        """Ends the process and all that it started; what it has to say is not heard."""
+        # Of one that was waited for, the number may be another's by now.
+        if self.process.is_alive() and self.process.pid is not None and hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):  # it has no group yet
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
+        end_marked(self._token)
         self.connection.close()
 
     def end(self, moment: float) -> None:
-        """Waits for the process until a moment of ``time.monotonic``, then makes it leave."""
+        """Waits for the process until a moment of ``time.monotonic``, then ends what is left."""
         self.process.join(max(moment - time.monotonic(), 0.0))
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        self.kill()
 
 
 @contextmanager
 def _seeing(devices: str | None) -> Iterator[None]:
     """Children see these GPUs alone, from their first line on: before anybody imports torch."""
-    before = os.environ.get(_VISIBLE)
+    wanted: dict[str, str] = {}
     if devices is not None:
-        os.environ[_VISIBLE] = devices
+        wanted = dict.fromkeys(gpu_variables(), devices)
+    before = {name: os.environ[name] for name in wanted if name in os.environ}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if devices is not None:
-            os.environ.pop(_VISIBLE, None)
-            os.environ.update({} if before is None else {_VISIBLE: before})
+        for name in wanted:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _work(connection: Connection, make_worker: MakeWorker, root: Path, controller: int) -> None:
     """The life of a worker process: until the other side is gone.
 
-    Ctrl-C reaches every process of a terminal; whether a trial ends is for the other side to say.
+    Whether a trial ends is for the other side to say, and not for who interrupts every process.
     """
+    if hasattr(os, "setsid"):
+        os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(controller)
     share_root(root)

@@ -13,7 +13,7 @@ from evomerge.evaluators.composite import evaluator_for
 from evomerge.executors.twins import Twins
 from evomerge.executors.worker import Worker
 from evomerge.foundations.permissions import Permissions
-from evomerge.foundations.scratch import scratch_root
+from evomerge.foundations.scratch import scratch_root, shared_root
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from evomerge.recipe.kept_stages import Made
@@ -37,6 +37,7 @@ class WorkerFactory:
         packages: Those that register merge methods with mergekit.
         identities: Split name -> what its scores stand on, as the run began; see
             :meth:`Evaluator.identity`.
+        n_sharing: Workers that have the memory of the device together.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -51,6 +52,7 @@ class WorkerFactory:
     made: Made = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    n_sharing: int = 1
 
     def passing_in(self, dtype: str | None) -> WorkerFactory:
         """The same with forward passes in a dtype; None: in that of the models."""
@@ -84,6 +86,7 @@ class WorkerFactory:
         from evomerge.merging.mergers import Mergers
         from evomerge.merging.registered_methods import register_methods
         from evomerge.merging.resident import ResidentMerger
+        from evomerge.merging.shared_copies import Sharing
         from evomerge.models.quiet import lock_bars_in_this_process
 
         lock_bars_in_this_process()
@@ -101,6 +104,7 @@ class WorkerFactory:
             ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.exactness,
             tokenizers={},
+            sharing=Sharing(self.n_sharing, shared_root()),
         )
         scoring = evaluators or self.evaluators()
         for split, evaluator in scoring.items():

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-MARK = "EVOMERGE_OWNED_BY"  # the variable whose value is the token
+MARK = "EVOMERGE_OWNED_BY"  # the variable with the tokens of all that a process ends with
 SECONDS_TO_LEAVE = 30.0
 LEAVING = bytes(filter(None, (getattr(signal, name, 0) for name in ("SIGHUP", "SIGTERM"))))
 _LOOKS_EVERY = 0.5  # seconds: a child of the owner by fork may hold the pipe open
@@ -97,7 +97,7 @@ def _has(process: object, token: str) -> bool:
     import psutil
 
     try:
-        return bool(process.environ().get(MARK) == token)  # type: ignore[attr-defined]  # psutil has no types
+        return token in process.environ().get(MARK, "").split()  # type: ignore[attr-defined]  # psutil has no types
     except (psutil.Error, OSError):
         return False
 

@@ -127,17 +127,23 @@ def own_process() -> Iterator[None]:
 
 
 @contextmanager
-def own_children() -> Iterator[None]:
-    """Whatever is started inside, by whomever, ends with this process."""
+def own_children(group: str = "") -> Iterator[None]:
+    """Whatever is started inside, by whomever, ends with this process.
+
+    Args:
+        group: A token that they carry beside this process's own, with all that they start, for
+            :func:`evomerge.foundations.guardian.end_marked`; empty: none.
+    """
     guardian().start()
-    with _marked():
+    with _marked(group):
         yield
 
 
 @contextmanager
-def _marked() -> Iterator[None]:
+def _marked(group: str = "") -> Iterator[None]:
     """Children carry the token, and import nothing from the folder that the command is run in."""
-    wanted = {MARK: guardian().token, "PYTHONSAFEPATH": "1"}  # the latter from Python 3.11 on
+    tokens = f"{guardian().token} {group}".strip()
+    wanted = {MARK: tokens, "PYTHONSAFEPATH": "1"}  # the latter from Python 3.11 on
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

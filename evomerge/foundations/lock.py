@@ -1,9 +1,10 @@
-"""One process at a time writes a run folder."""
+"""One process at a time: writes a run folder, or makes what others wait for."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -61,3 +62,18 @@ class RunLock:
             if self._owner_id() == str(os.getpid()):
                 self._owner.unlink()
         self._lock.release()
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Waits until no other process holds a file, which is made, then holds it.
+
+    The system frees it when the process dies. On a file system without locks nobody waits.
+    """
+    lock = FileLock(file)
+    with suppress(NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -68,13 +68,29 @@ def gpu_memory(device: str) -> Capacity | None:
     return Capacity(total, free)
 
 
+def gpu_variables() -> tuple[str, ...]:
+    """Variables of the environment that say which GPUs a process sees; the first one set holds."""
+    import torch
+
+    own = "CUDA_VISIBLE_DEVICES"
+    return ("HIP_VISIBLE_DEVICES", own) if torch.version.hip else (own,)
+
+
 def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """The GPUs that this process sees, as :func:`gpu_variables` name them."""
     import torch
 
     n_gpus = torch.cuda.device_count()  # takes hold of none
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    listed = next(filter(None, map(os.environ.get, gpu_variables())), "")
+    named = [name.strip() for name in listed.split(",")]
     return tuple(named[:n_gpus] if any(named) else map(str, range(n_gpus)))
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: a batch system can hold it to some of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gpu_holders(device: str) -> tuple[Holder, ...]:

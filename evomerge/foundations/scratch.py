@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +35,7 @@ class _Root:
     path: Path
     pid: int
     lock: FileLock | None = None
+    is_shared: bool = False
 
     @property
     def is_here(self) -> bool:
@@ -56,7 +57,19 @@ def scratch_root() -> Path:
 
 def share_root(root: Path) -> None:
     """Makes the root of another process, which removes it, this one's too."""
-    _roots.append(_Root(root, os.getpid()))
+    _roots.append(_Root(root, os.getpid(), is_shared=True))
+
+
+def lend_root() -> Path:
+    """The root of this process, which others are going to share."""
+    path = scratch_root()
+    _roots[-1] = replace(_roots[-1], is_shared=True)
+    return path
+
+
+def shared_root() -> Path | None:
+    """The root that processes share, this one among them; None: it has its own alone."""
+    return _roots[-1].path if _roots and _roots[-1].is_here and _roots[-1].is_shared else None
 
 
 def full_scratch(error: BaseException) -> LostFileError | None:

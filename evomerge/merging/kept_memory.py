@@ -16,15 +16,18 @@ class MemoryBudget:
 
     Args:
         n_bytes: All there is; None: an eighth of what is free on the device now, at most
-            8 GiB.
+            8 GiB, or this worker's part of it.
         device: Where the memory is.
+        n_workers: Among whom what is free is divided.
 
     Attributes:
         left: Bytes that may still be granted.
     """
 
-    def __init__(self, n_bytes: int | None, device: torch.device) -> None:
-        self.left = min(free_bytes(device) // 8, CAP) if n_bytes is None else n_bytes
+    def __init__(self, n_bytes: int | None, device: torch.device, n_workers: int = 1) -> None:
+        if n_bytes is None:
+            n_bytes = min(free_bytes(device) // 8, CAP) // n_workers
+        self.left = n_bytes
 
     def grants(self, owner: object, n_bytes: int, *, passing: int = 0) -> bool:
         """Takes bytes until ``owner`` is collected, if there are as many.

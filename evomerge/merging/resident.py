@@ -31,6 +31,7 @@ from evomerge.merging.live_model import LiveModel
 from evomerge.merging.live_weights import Weights
 from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.pickled import refuse_pickles
+from evomerge.merging.shared_copies import ALONE, Sharing
 from evomerge.merging.sources import Sources
 from evomerge.merging.structure import Structure
 from evomerge.merging.window import Window
@@ -57,7 +58,8 @@ class ResidentMerger:
             None: a temporary folder.
         cache_bytes: Memory for what merges share: ranks, random numbers, task vectors, copies
             of sources in the dtype that recipes compute in. None: an eighth of what is free
-            now, at most 8 GiB. Without room a merge computes them as it goes.
+            now, at most 8 GiB, for all workers together. Without room a merge computes them as it
+            goes.
         source_bytes: Of the sources that may stay in memory; the rest is read from its files in
             every merge. None: what is free now, on a GPU five eighths of it. The weights are the
             same.
@@ -68,6 +70,7 @@ class ResidentMerger:
             the same.
         tokenizers: Those read so far, of mergers whose models are scored in turn: an equal one is
             the same object, and requests are not tokenised again. None: its own.
+        sharing: The workers whose memory it is.
 
     Attributes:
         dtype: As given.
@@ -90,6 +93,7 @@ class ResidentMerger:
         ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
         tokenizers: Tokenizers | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
         self._device = device
         self.dtype = dtype
@@ -98,14 +102,16 @@ class ResidentMerger:
         self._folders = tuple(folders)
         self._sums = Sums()
         self.ties = ties
-        budget = MemoryBudget(cache_bytes, torch.device(device))
+        n_workers = sharing.n_workers
+        budget = MemoryBudget(cache_bytes, torch.device(device), n_workers)
         self._engine = TensorMerger(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
         self._sources = Sources(
             device=device,
             trust_remote_code=trust_remote_code,
             lora_cache=lora_cache,
             budget=budget,
-            window=Window(source_bytes, torch.device(device)),
+            window=Window(source_bytes, torch.device(device), n_workers),
+            sharing=sharing,
         )
         self._outputs = Outputs(self._sources.options, tokenizers)
         self._plans: OrderedDict[str, _Plan] = OrderedDict()

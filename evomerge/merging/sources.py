@@ -8,6 +8,7 @@ model once, into a folder.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import shutil
 import weakref
@@ -25,12 +26,14 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
 
+from evomerge.foundations.lock import alone
 from evomerge.foundations.reading import is_there
 from evomerge.foundations.scratch import scratch, scratch_root
 from evomerge.merging.alignment import n_unmoved, settled
 from evomerge.merging.kept_memory import MemoryBudget
 from evomerge.merging.offload import offloaded
 from evomerge.merging.prefetch import Prefetched, Prefetcher
+from evomerge.merging.shared_copies import ALONE, SMALL, Sharing
 from evomerge.merging.window import Window, expect, forget, is_mapped, tells_what_is_mapped
 from evomerge.models.quiet import quiet_transformers
 
@@ -49,19 +52,22 @@ def fold_adapters(
 ) -> None:
     """Merges every ``model+lora`` into a folder of its own, unless it is there.
 
-    The folder appears by rename, so a second worker never reads half of it. Names are
-    mergekit's, so ``mergekit-yaml --lora-merge-cache`` finds it too.
+    One worker does it while the others wait. The folder appears by rename, so nobody reads half
+    of it. Names are mergekit's, so ``mergekit-yaml --lora-merge-cache`` finds it too.
     """
     for model in models:
         if model.lora is None:
             continue
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with scratch(cache) as temporary, quiet_transformers():
-            target = cache / Path(model.model._unique_id() + "_" + model.lora._unique_id())
+        target = cache / Path(model.model._unique_id() + "_" + model.lora._unique_id())
+        if is_there(target):
+            continue
+        folding = alone(scratch_root() / f"{target.name}.lock")
+        with folding, scratch(cache) as temporary, quiet_transformers():
             if is_there(target):
                 continue
             merged = model.merged(cache_dir=str(temporary), trust_remote_code=trust_remote_code)
-            with contextlib.suppress(FileExistsError):  # another worker was faster
+            with contextlib.suppress(FileExistsError):  # another run was faster
                 shutil.move(merged.model.path, target)
 
 
@@ -77,6 +83,7 @@ class Sources:
             every merge; None: nothing is kept.
         window: Which tensors stay on the device; the others are read from their files, or from
             the host's memory where they are in none, in every merge. None: those that fit now.
+        sharing: The workers whose memory it is; what they make of the sources is there once.
     """
 
     def __init__(
@@ -87,8 +94,11 @@ class Sources:
         lora_cache: Path | None = None,
         budget: MemoryBudget | None = None,
         window: Window | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
         self._device = torch.device(device)
+        self._copies, self._n_workers = sharing.copies, sharing.n_workers
+        self._names: dict[int, str] = {}  # ids of tensors -> all that decides what they are
         self._window = window or Window(None, self._device)
         self._prefetcher = Prefetcher(self._device) if self._device.type == "cuda" else None
         self._passing: set[int] = set()  # ids of mapped tensors that do not stay
@@ -96,7 +106,9 @@ class Sources:
         self._views: dict[tuple[int, int], torch.Tensor] = {}  # of first rows
         self._casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
         self._budget = budget or MemoryBudget(0, self._device)
-        if lora_cache is None:
+        if lora_cache is None and self._copies is not None and sharing.folder is not None:
+            lora_cache = sharing.folder / "lora"
+        elif lora_cache is None:
             # Made only when a recipe has an adapter.
             lora_cache = scratch_root() / f"lora-{secrets.token_hex(8)}"
             weakref.finalize(self, shutil.rmtree, lora_cache, ignore_errors=True)
@@ -127,9 +139,7 @@ class Sources:
         n_rows = n_unmoved(gather, tokenizer, {model: t for model, (t, _) in stored.items()})
         if n_rows is None:
             return self._permuted(gather, tokenizer, stored)
-        # mergekit brings all of them to one dtype.
-        dtypes = [dtype or tensor.dtype for tensor, dtype in stored.values()]
-        common = reduce(torch.promote_types, dtypes)
+        common = _common(stored)
         rows = n_rows if gather.vocabulary_axis == 0 else None  # else there are no others
         return self._inputs({m: (self._first(t, rows), common) for m, (t, _) in stored.items()})
 
@@ -137,15 +147,23 @@ class Sources:
         self, gather: PermutedVocabulary, tokenizer: TokenizerInfo, stored: _Entries
     ) -> InputTensors:
         """Rows in the order of the output's tokens, in temporary files; mergekit moves them."""
-        raw = InputTensors({model: (t.to(_CPU), dtype) for model, (t, dtype) in stored.items()})
-        permuted = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
-        entries, passing = {}, []
-        for model in list(permuted):
-            made = permuted.pop(model)
-            tensor = settled(made, stored[model][0].dtype)
-            entries[model] = (tensor, made.dtype)
+        if not stored:
+            return self._inputs(stored)
+        names = {str(model): model for model in stored}
+
+        def make() -> dict[str, torch.Tensor]:
+            raw = InputTensors({model: (t.to(_CPU), dtype) for model, (t, dtype) in stored.items()})
+            moved = gather.execute(tokenizer_info=tokenizer, tensors=raw.cast())
+            of_models = {name: (model, stored[model][0].dtype) for name, model in names.items()}
+            return {name: settled(moved.pop(m), dtype) for name, (m, dtype) in of_models.items()}
+
+        copies = self._copies
+        found = copies.tensors(_told(gather, tokenizer), make) if copies is not None else make()
+        entries, passing, common = {}, [], _common(stored)
+        for name, tensor in found.items():
+            entries[names[name]] = (tensor, common)
             if self._window.holds(tensor):
-                entries[model] = (tensor.to(self._device), made.dtype)
+                entries[names[name]] = (tensor.to(self._device), common)
             elif is_mapped(tensor):
                 passing.append(tensor)
         self._inputs(stored).release()
@@ -174,6 +192,8 @@ class Sources:
         key = (id(tensor), n_rows)
         if key not in self._views:
             self._views[key] = view = tensor[:n_rows]
+            if id(tensor) in self._names:
+                self._names[id(view)] = f"{n_rows} rows of {self._names[id(tensor)]}"
             if id(tensor) in self._passing:
                 self._passing.add(id(view))
         return self._views[key]
@@ -182,27 +202,59 @@ class Sources:
         key = load.model_copy(update={"dtype": None, "device": None})
         if key not in self._tensors:
             read = key.execute()
-            self._tensors[key] = None if read is None else self._settled(read)
+            self._tensors[key] = None if read is None else self._settled(read, repr(key))
         return self._tensors[key]
 
-    def _settled(self, read: torch.Tensor) -> torch.Tensor:
+    def _settled(self, read: torch.Tensor, name: str) -> torch.Tensor:
         """A tensor where it stays: on the device, in its file, or in a temporary one."""
-        if self._window.holds(read):
+        stays = self._window.holds(read)
+        if stays and self._device != _CPU:
             return read.to(self._device)
-        if not is_mapped(read) and tells_what_is_mapped():
-            read = offloaded(read.shape, read.dtype).copy_(read)
-        if is_mapped(read):  # else in the host's memory; to forget it would erase it
+        copies = self._copies if read.nbytes > SMALL else None
+        if (copies or not stays) and tells_what_is_mapped() and not is_mapped(read):
+            if copies is not None:
+                read = copies.tensor(name, lambda: read)
+            else:
+                read = offloaded(read.shape, read.dtype).copy_(read)
+        if not stays and is_mapped(read):  # else in the host's memory; to forget it would erase it
             self._passing.add(id(read))
+        self._names[id(read)] = name
         return read
 
     def _kept(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
         """A resident tensor in another dtype, kept from now on; None: there is no room."""
         key = (id(tensor), dtype)  # resident tensors live as long as this object
-        if key not in self._casts:
-            if not self._budget.grants(self, tensor.numel() * dtype.itemsize):
+        if key in self._casts:
+            return self._casts[key]
+        n_bytes, name = tensor.numel() * dtype.itemsize, self._names.get(id(tensor))
+        copies = self._copies if self._device == _CPU and n_bytes > SMALL else None
+        if copies is not None and name is not None:
+            # Each worker counts its part.
+            if not self._budget.grants(self, n_bytes // self._n_workers):
                 return None
-            self._casts[key] = tensor.to(self._device, dtype)
-        return self._casts[key]
+            made = copies.tensor(f"{dtype} of {name}", lambda: tensor.to(dtype))
+        elif not self._budget.grants(self, n_bytes):
+            return None
+        else:
+            made = tensor.to(self._device, dtype)
+        self._casts[key] = made
+        return made
+
+
+def _common(tensors: _Entries) -> torch.dtype:
+    """The dtype that mergekit brings tensors to whose rows it moves."""
+    dtypes = [dtype or tensor.dtype for tensor, dtype in tensors.values()]
+    return reduce(torch.promote_types, dtypes)
+
+
+def _told(gather: PermutedVocabulary, tokenizer: TokenizerInfo) -> str:
+    """All that decides how rows are moved; mergekit's own text of a task has addresses in it."""
+    read = [repr(load) for _, load in sorted(gather.gather_tensors.arguments().items())]
+    tokens = sorted((token, repr(own)) for token, own in dict(**(gather.tokens or {})).items())
+    asked = [gather.base_model, gather.pad_to_multiple_of, gather.vocabulary_axis]
+    moves = {str(model): sorted(own.items()) for model, own in tokenizer.permutations.items()}
+    names = sorted(tokenizer.tokenizer.get_vocab().items())
+    return json.dumps([read, tokens, list(map(str, asked)), names, moves])
 
 
 class InputTensors:

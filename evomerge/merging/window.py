@@ -32,12 +32,13 @@ class Window:
         n_bytes: That may stay; None: what is free now, on a GPU five eighths of it, which leaves
             room for a live model and what merges share.
         device: Where merges are computed.
+        n_workers: Among whom a GPU is divided; files that are mapped are in memory once.
     """
 
-    def __init__(self, n_bytes: int | None, device: torch.device) -> None:
+    def __init__(self, n_bytes: int | None, device: torch.device, n_workers: int = 1) -> None:
         if n_bytes is None:
             free = free_bytes(device)
-            n_bytes = free if device.type == "cpu" else free * 5 // 8
+            n_bytes = free if device.type == "cpu" else free * 5 // 8 // n_workers
         self._left = n_bytes
 
     def holds(self, tensor: torch.Tensor) -> bool:

@@ -17,6 +17,7 @@ from evomerge.genome.schema import Genome, OptimizerLink
 from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import Origin
 from evomerge.nouns.space import Real, Space
+from evomerge.optimizers.outstanding import Outstanding
 from evomerge.optimizers.search_context import SearchContext
 
 
@@ -83,7 +84,9 @@ class Optimizer(ABC):
     needs_tokens: bool = False  # learns from the tokens of what was written
     continuous_only: ClassVar[bool] = False  # cannot choose, nor count
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
-    asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are not told
+    asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are out, not told
+    is_bounded: ClassVar[bool] = False  # of its population each is out once at most
+    with_others_out: ClassVar[str] = ""  # what it then gives, or what it waits for; for people
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too
     plans_by_budget: bool = False  # with more trials to come the first are others
@@ -116,7 +119,8 @@ class Optimizer(ABC):
         self.settings = settings if settings is not None else self.Settings()
         self.context = context if context is not None else SearchContext()
         self.origins: tuple[Origin, ...] = ()
-        self._asked: list[NDArray[np.float64]] = []  # and not told, in order
+        self._out = Outstanding()
+        self._heard: tuple[int, ...] = ()  # the numbers of the genotypes of a ``_tell``
         self._has_begun = False
         self._before: list[tuple[float, NDArray[np.float64]]] = []
         self._start()
@@ -183,6 +187,21 @@ class Optimizer(ABC):
         return False
 
     @property
+    def can_ask(self) -> bool:
+        """Whether it can be asked now, whatever is out."""
+        return self.asks_any_time or not self._out
+
+    @property
+    def most_out(self) -> int | None:
+        """Genotypes that can be out at once; None: any number."""
+        return None if self.asks_any_time and not self.is_bounded else self.population_size
+
+    @property
+    def hears_apart(self) -> bool:
+        """Whether the genotypes of the last ``ask`` may be told one by one, in any order."""
+        return self.asks_any_time
+
+    @property
     def activity(self) -> str:
         """What the next ``ask`` does where that takes long, for people; else empty."""
         return ""
@@ -205,14 +224,14 @@ class Optimizer(ABC):
         """Next genotypes, shape (k, n_dims), entries in [0, 1], 1 <= k <= population_size.
 
         Raises:
-            RuntimeError: genotypes were not told yet, and it does not ``asks_any_time``.
+            RuntimeError: genotypes are out, and it waits for them.
         """
-        if self._asked and not self.asks_any_time:
+        if not self.can_ask:
             raise RuntimeError("ask() was called twice without tell() in between")
         if not self._has_begun:
             self._begin_at_best()
         asked: NDArray[np.float64] = np.clip(self._ask(), 0.0, 1.0)
-        self._asked.append(asked)
+        self._out.add(asked, is_apart=self.hears_apart)
         return np.array(asked)
 
     def tell(
@@ -221,10 +240,12 @@ class Optimizer(ABC):
         losses: NDArray[np.float64],
         evaluations: Sequence[Evaluation | None] = (),
     ) -> None:
-        """Losses of the asked genotypes, or of trials made elsewhere (before an ``ask``).
+        """Losses of the genotypes of an ask, or of some where it ``hears_apart``.
+
+        With nothing out they are those of trials made elsewhere, see :meth:`learn`.
 
         Args:
-            genotypes: Shape (k, n_dims), all of one ``ask``; not changed.
+            genotypes: Shape (k, n_dims); not changed.
             losses: Shape (k,) or (k, n_objectives); ``inf`` is a failed trial; not changed.
             evaluations: What the losses were made from, None for a failed trial; with
                 documents where ``needs_documents``. Empty where nobody knows.
@@ -232,20 +253,29 @@ class Optimizer(ABC):
         Raises:
             ValueError: shapes differ, or a loss is NaN.
         """
+        if not self._out:
+            self.learn(genotypes, losses, evaluations)
+            return
+        losses = self._checked(genotypes, losses)
+        self._heard = self._out.withdraw(genotypes)
+        if evaluations:
+            self._see(evaluations)
+        self._tell(genotypes.copy(), losses)
+
+    def learn(
+        self,
+        genotypes: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        evaluations: Sequence[Evaluation | None] = (),
+    ) -> None:
+        """Losses of trials made elsewhere, whatever is out; see :meth:`tell`."""
         losses = self._checked(genotypes, losses)
         if evaluations:
             self._see(evaluations)
-        if not self._asked:
-            if not self._has_begun:
-                sums = losses.reshape(len(losses), -1).sum(axis=1)
-                self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
-            self._learn(genotypes.copy(), losses)
-            return
-        equal = (n for n, asked in enumerate(self._asked) if np.array_equal(genotypes, asked))
-        position = next(equal, None)
-        if position is None:
-            raise ValueError("tell() got other genotypes than the ones asked")
-        self._tell(self._asked.pop(position), losses)
+        if not self._has_begun:
+            sums = losses.reshape(len(losses), -1).sum(axis=1)
+            self._before += zip(sums.tolist(), genotypes.copy(), strict=True)
+        self._learn(genotypes.copy(), losses)
 
     def _begin_at_best(self) -> None:
         """Begins at the best trial made before the search; near it where that is a seed.
@@ -301,9 +331,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
-        """Losses of the genotypes of an ``_ask``, (k,) or (k, n_objectives).
+        """Losses of genotypes that are out, (k,) or (k, n_objectives).
 
-        Of the last one, or, where it ``asks_any_time``, of any that was not told yet.
+        They are all of the last ``_ask``, or, where it ``hears_apart``, any, in any order; their
+        numbers are in ``_heard``.
         """
 
     def _learn(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:  # noqa: B027  # nothing to learn is a fine default

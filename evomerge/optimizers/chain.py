@@ -4,7 +4,8 @@ Each link begins at the best trial so far and is told every trial made before it
 one learned the next need not pay for again. What was scored by a recipe that no point of the
 space means says nothing of its genotype, which is the point nearest to it: the links after it are
 not told. Where it is the best so far, that point is a trial of its own before the next link
-begins, so that every link begins at something that was scored.
+begins, so that every link begins at something that was scored. While trials are out, the link says
+whether it can be asked; the next one begins when nothing is out.
 """
 
 from __future__ import annotations
@@ -75,6 +76,19 @@ class ToldGeneration:
         )
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """What is known of a genotype that is out.
+
+    Attributes:
+        is_whole: Whether all that the link asked for with it was handed on; else it is not told.
+        is_meant: Whether its recipe is the genotype's own.
+    """
+
+    is_whole: bool
+    is_meant: bool
+
+
 class CombinedOptimizer(Optimizer):
     """Is made of other optimizers.
 
@@ -128,10 +142,14 @@ class Chain(CombinedOptimizer):
         context: What the links may know and use; each keeps its things apart.
     """
 
+    with_others_out: ClassVar[str] = (
+        "what the present one gives; waits for all before another one begins"
+    )
+
     def _start(self) -> None:
         self._told: list[ToldGeneration] = []
         self._evaluations: Sequence[Evaluation | None] = ()
-        self._is_whole = True
+        self._asks: dict[int, _Ask] = {}  # number of a genotype that is out -> its ask
         self._has_proposed = False
         self._position = 0
         self._left = self._links[0].budget
@@ -159,6 +177,25 @@ class Chain(CombinedOptimizer):
         return self._untried is None and self._is_at_last and self._current.is_finished
 
     @property
+    def can_ask(self) -> bool:
+        """Whether the link can be asked, and has trials left beside those that are out."""
+        if not self._out:
+            return True
+        is_own = self._untried is None and not self._current.is_finished
+        has_room = self._is_at_last or self._left > len(self._asks)
+        return is_own and has_room and self._current.can_ask
+
+    @property
+    def most_out(self) -> int | None:
+        """As many as of the link."""
+        return self._current.most_out
+
+    @property
+    def hears_apart(self) -> bool:
+        """Whether the link does."""
+        return self._untried is None and self._current.hears_apart
+
+    @property
     def activity(self) -> str:
         """What the link does where that takes long."""
         return self._current.activity if self._untried is None else ""
@@ -174,9 +211,10 @@ class Chain(CombinedOptimizer):
 
     def _ask(self) -> Array:
         asked = self._asked_of_link()
-        wanted = asked if self._is_at_last else asked[: self._left]
-        self._is_whole = len(wanted) == len(asked)
-        self._is_meant = np.array([self.recipe_config(row) is None for row in range(len(wanted))])
+        wanted = asked if self._is_at_last else asked[: self._left - len(self._asks)]
+        for row in range(len(wanted)):
+            is_meant, is_whole = self.recipe_config(row) is None, len(wanted) == len(asked)
+            self._asks[self._out.n_asked + row] = _Ask(is_whole, is_meant)
         name = self._links[self._position].name
         origins = self._current.origins if self._untried is None else (proposed("start"),)
         own = (origins or [proposed()] * len(asked))[: len(wanted)]
@@ -223,6 +261,7 @@ class Chain(CombinedOptimizer):
             self._untried is None
             and not self._is_at_last
             and (self._left <= 0 or self._current.is_finished)
+            and not self._out
         ):
             self._go_on()
 
@@ -267,14 +306,15 @@ class Chain(CombinedOptimizer):
         self._move_on()
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
-        told = self._remember(genotypes, losses, self._is_meant)
+        asks = [self._asks.pop(number) for number in self._heard]
+        told = self._remember(genotypes, losses, np.array([ask.is_meant for ask in asks]))
         self._has_proposed = True
         if self._untried is not None:  # none of the link's own trials
             self._untried = None
             self._enter()
         else:
             self._left -= 0 if self._current.is_at_start else len(genotypes)
-            if self._is_whole:
+            if asks[0].is_whole:
                 self._current.tell(told.genotypes, told.losses, told.evaluations)
         self._move_on()
 

@@ -10,7 +10,10 @@ average; a parent that is an optimum of its own then holds the search longer tha
 to the middle would), with a smaller step where that is a seed or what another optimizer of a chain
 found; the first step along a coordinate is the parameter's own, not a share of its range;
 after convergence the search starts again from a mean drawn around the first, with the population
-it had (IPOP would double it); two ordered levels count as a choice.
+it had (IPOP would double it); two ordered levels count as a choice. With several workers
+generations overlap: the distribution is updated by the first ``population_size`` outcomes that
+are in, whichever distribution they were drawn from; what is out when the search starts again says
+nothing of where it is then.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +70,11 @@ class CmaEsSettings(OptimizerSettings):
 class _Strategy(Protocol):
     """One descent, from a mean to convergence."""
 
-    def ask(self) -> NDArray[np.float64]:
-        """A population, shape (population_size, n_dims), in [0, 1]."""
+    def ask(self) -> tuple[NDArray[np.float64], Any]:
+        """A genotype of shape (n_dims,), in [0, 1], and what to tell of it."""
 
-    def tell(self, ranks: Sequence[int]) -> None:
-        """Ranks of the population, 0 the best, each once."""
+    def tell(self, samples: Sequence[Any], ranks: Sequence[int]) -> None:
+        """Ranks of a population of what was asked, 0 the best, each once."""
 
     def should_stop(self) -> bool:
         """Whether it has converged."""
@@ -82,6 +85,11 @@ class CmaEs(Optimizer):
 
     Settings: ClassVar[type[OptimizerSettings]] = CmaEsSettings
     only_ranks_matter: ClassVar[bool] = True
+    asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = (
+        "another sample of the present distribution, which is updated as soon as a population of "
+        "outcomes is in; who comes late counts in the next"
+    )
     min_population_size: ClassVar[int] = 4  # below, the package divides by zero
     settings: CmaEsSettings
 
@@ -94,32 +102,50 @@ class CmaEs(Optimizer):
         self._strategy: _Strategy | None = None
         self._n_starts = 0
         self._n_flat = 0
+        self._drawn: dict[int, Any] = {}  # number of a genotype that is out -> its sample
+        self._in: list[tuple[Any, float]] = []  # samples and losses since the last update
 
     def _ask(self) -> NDArray[np.float64]:
         if self._strategy is None and self.context.begins_at_best:
             self._strategy = self._begin(self.space.initial, _NEARBY, margin=0.0)
         elif self._strategy is None:
             self._strategy = self._begin(self.space.initial)
+        n_wanted = 1 if self._out else self.population_size - len(self._in)
         with one_thread():
-            return self._strategy.ask()
+            asked = [self._strategy.ask() for _ in range(n_wanted)]
+        self._drawn.update(enumerate((sample for _, sample in asked), self._out.n_asked))
+        return np.array([genotype for genotype, _ in asked])
 
     def _tell(self, genotypes: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
+        for number, loss in zip(self._heard, losses.tolist(), strict=True):
+            if number in self._drawn:  # else of a descent that is over
+                self._in.append((self._drawn.pop(number), loss))
+        while len(self._in) >= self.population_size:
+            self._update()
+
+    def _update(self) -> None:
+        """The distribution learns of a population, or the search begins anew."""
+        count = self.population_size
+        generation, self._in = self._in[:count], self._in[count:]
         with one_thread():
-            is_at_its_end = self._update(losses)
+            is_at_its_end = self._learned_all_of(generation)
         if is_at_its_end:
             self._n_flat = 0
+            self._drawn, self._in = {}, []
             random = stream(self.seed, "optimizer", "restart", self._n_starts)
             elsewhere = Focus(self.space).meant(random.random(self.space.n_dims))
             self._strategy = self._begin(elsewhere)
 
-    def _update(self, losses: NDArray[np.float64]) -> bool:
+    def _learned_all_of(self, generation: Sequence[tuple[Any, float]]) -> bool:
         """Tells the strategy; whether it is to begin anew."""
         assert self._strategy is not None  # tell follows ask
+        losses = np.array([loss for _, loss in generation])
         if np.all(losses == losses[0]):
             self._n_flat += 1
         else:
             self._n_flat = 0
-            self._strategy.tell(np.argsort(np.argsort(losses, kind="stable")).tolist())
+            ranks = np.argsort(np.argsort(losses, kind="stable")).tolist()
+            self._strategy.tell([sample for sample, _ in generation], ranks)
         return self._n_flat == _MAX_FLAT or self._strategy.should_stop()
 
     def _begin(
@@ -170,14 +196,13 @@ class _Continuous:
             seed=seed,
             population_size=population_size,
         )
-        self._population: list[NDArray[np.float64]] = []
 
-    def ask(self) -> NDArray[np.float64]:
-        self._population = [self._cma.ask() for _ in range(self._cma.population_size)]
-        return np.array(self._population)
+    def ask(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        sample = self._cma.ask()
+        return sample, sample
 
-    def tell(self, ranks: Sequence[int]) -> None:
-        self._cma.tell(list(zip(self._population, ranks, strict=True)))
+    def tell(self, samples: Sequence[NDArray[np.float64]], ranks: Sequence[int]) -> None:
+        self._cma.tell(list(zip(samples, ranks, strict=True)))
 
     def should_stop(self) -> bool:
         return bool(self._cma.should_stop())
@@ -217,14 +242,13 @@ class _Mixed:
             cov=cov,
             seed=seed,
         )
-        self._population: list[CatCMAwM.Solution] = []
 
-    def ask(self) -> NDArray[np.float64]:
-        self._population = [self._cma.ask() for _ in range(self._cma.population_size)]
-        return np.array([self._genotype(solution) for solution in self._population])
+    def ask(self) -> tuple[NDArray[np.float64], CatCMAwM.Solution]:
+        solution = self._cma.ask()
+        return self._genotype(solution), solution
 
-    def tell(self, ranks: Sequence[int]) -> None:
-        self._cma.tell(list(zip(self._population, map(float, ranks), strict=True)))
+    def tell(self, samples: Sequence[CatCMAwM.Solution], ranks: Sequence[int]) -> None:
+        self._cma.tell(list(zip(samples, map(float, ranks), strict=True)))
 
     def should_stop(self) -> bool:
         # Without a normal part the package has no criterion and warns.

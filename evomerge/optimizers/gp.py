@@ -36,6 +36,7 @@ class GaussianProcess(OptunaOptimizer):
     Settings: ClassVar[type[OptimizerSettings]] = GaussianProcessSettings
     proving_trials: ClassVar[int] = 15
     asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = "another point; those that are out pass for poor ones"
     takes_migrants: ClassVar[bool] = True
     settings: GaussianProcessSettings
 

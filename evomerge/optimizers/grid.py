@@ -38,6 +38,7 @@ class Grid(Optimizer):
     is_adaptive: bool = False
     learns_by_trials: bool = False
     asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = "the next point: no outcome changes it"
     only_ranks_matter: ClassVar[bool] = True
     settings: GridSettings
 

@@ -2,7 +2,8 @@
 
 Source: Tanese, Distributed genetic algorithms (1989), ICGA 3.
 Differs: the islands are optimizers of any kind, and every one sends its best trial to every
-other that can learn from trials made elsewhere in mid-run; they take turns, a generation each.
+other that can learn from trials made elsewhere in mid-run; they take turns, a generation each, or,
+while trials are out, what each of them then gives.
 Each spends its own budget, its last generation cut to what is left of it; where one has no more
 to ask before that, the others share what it leaves by going on in turns.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,7 @@ class _Island:
     Attributes:
         link: What it is.
         optimizer: Who proposes.
+        position: Which of the islands it is.
         n_asked: Trials it proposed.
         best: The best of them, the first of equals; None while all have failed.
         known: Genotypes of the migrants it was told of.
@@ -54,6 +57,7 @@ class _Island:
 
     link: Link
     optimizer: Optimizer
+    position: int
     n_asked: int = 0
     best: _Migrant | None = None
     known: set[bytes] = field(default_factory=set)
@@ -70,6 +74,21 @@ class _Island:
         return self.n_asked / max(self.link.budget, 1)
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """What is known of a genotype that is out.
+
+    Attributes:
+        island: Who asked for it.
+        is_heard: Whether he is told: not where his generation was cut.
+        is_meant: Whether its recipe is the genotype's own.
+    """
+
+    island: _Island
+    is_heard: bool
+    is_meant: bool
+
+
 class Islands(CombinedOptimizer):
     """Asks one optimizer after the other, each over the same space.
 
@@ -81,6 +100,10 @@ class Islands(CombinedOptimizer):
         n_objectives: Columns of the losses; every island can minimise so many.
         context: What the islands may know and use; each keeps its things apart.
     """
+
+    with_others_out: ClassVar[str] = (
+        "what the island gives that spent least of its budget, of those that can be asked"
+    )
 
     def __init__(
         self,
@@ -97,17 +120,37 @@ class Islands(CombinedOptimizer):
 
     def _start(self) -> None:
         self._islands = [
-            _Island(link, self._made(position, self.space, budget=link.budget))
+            _Island(link, self._made(position, self.space, budget=link.budget), position)
             for position, link in enumerate(self._links)
         ]
         self._evaluations: Sequence[Evaluation | None] = ()
         self.population_size = max(one.optimizer.population_size for one in self._islands)
+        self._asking = self._islands[0]
+        self._n_told = 0
+        # Number of a genotype that is out -> whose it is; whether he hears, and a point is meant.
+        self._asked_by: dict[int, _Ask] = {}
 
     @property
-    def _turn(self) -> int:
-        """Whose turn it is: who spent the least of its budget, the first of equals."""
-        shares = [np.inf if one.is_over else one.share for one in self._islands]
-        return int(np.argmin(shares))
+    def _turn(self) -> _Island:
+        """Whose turn it is: of those that can ask who spent the least of his budget."""
+        able = [one for one in self._islands if self._is_able(one)] or self._islands
+        return min(able, key=lambda one: np.inf if one.is_over else one.share)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether one of them can."""
+        return not self._out or any(self._is_able(one) for one in self._islands)
+
+    @property
+    def most_out(self) -> int | None:
+        """As many as of all of them."""
+        counts = [one.optimizer.most_out for one in self._islands]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def hears_apart(self) -> bool:
+        """Whether the island that asked last does."""
+        return self._asking.optimizer.hears_apart
 
     @property
     def is_finished(self) -> bool:
@@ -117,7 +160,7 @@ class Islands(CombinedOptimizer):
     @property
     def activity(self) -> str:
         """What the island whose turn it is does where that takes long."""
-        return self._islands[self._turn].optimizer.activity
+        return self._turn.optimizer.activity
 
     @property
     def is_waiting(self) -> bool:
@@ -126,19 +169,26 @@ class Islands(CombinedOptimizer):
 
     def recipe_config(self, row: int) -> dict[str, object] | None:
         """The configuration of the island's own recipe."""
-        return self._islands[self._asking].optimizer.recipe_config(row)
+        return self._asking.optimizer.recipe_config(row)
 
     def _ask(self) -> Array:
-        self._asking = self._turn
-        island = self._islands[self._asking]
+        self._asking = island = self._turn
         asked = island.optimizer.ask()
         wanted = asked[: self._room_of(island)]
         island.is_cut = len(wanted) < len(asked)
         island.n_asked += len(wanted)
-        name, origins = f"island {self._asking + 1} {island.link.name}", island.optimizer.origins
+        for row in range(len(wanted)):
+            is_meant = self.recipe_config(row) is None  # else its loss is not the genotype's
+            self._asked_by[self._out.n_asked + row] = _Ask(island, not island.is_cut, is_meant)
+        name, origins = f"island {island.position + 1} {island.link.name}", island.optimizer.origins
         own = (origins or [proposed()] * len(asked))[: len(wanted)]
-        self.origins = tuple(origin.of_link(self._asking, name) for origin in own)
+        self.origins = tuple(origin.of_link(island.position, name) for origin in own)
         return wanted
+
+    def _is_able(self, island: _Island) -> bool:
+        """Whether it has something to ask now, and trials left for it."""
+        can_ask = not island.is_over and island.optimizer.can_ask
+        return can_ask and self._room_of(island) != 0
 
     def _room_of(self, island: _Island) -> int | None:
         """Trials left of its budget; None where it may spend what others leave, or is the last."""
@@ -159,18 +209,18 @@ class Islands(CombinedOptimizer):
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         evaluations, self._evaluations = self._evaluations, ()
-        island = self._islands[self._asking]
-        if not island.is_cut:
+        asks = [self._asked_by.pop(number) for number in self._heard]
+        island = asks[0].island  # what is told together was asked for together
+        if asks[0].is_heard:
             island.optimizer.tell(genotypes, losses, evaluations)
         seen = evaluations or [None] * len(genotypes)
         for row, (genotype, own) in enumerate(zip(genotypes, losses, strict=True)):
             one = _Migrant(genotype, np.atleast_1d(own), seen[row])
-            is_meant = island.optimizer.recipe_config(row) is None  # else no loss of the genotype
             is_better = island.best is None or one.loss < island.best.loss
-            if is_meant and is_better and np.isfinite(one.loss):
+            if asks[row].is_meant and is_better and np.isfinite(one.loss):
                 island.best = one
-        n_asked = sum(one.n_asked for one in self._islands)
-        if n_asked // self._migrate_every > (n_asked - len(genotypes)) // self._migrate_every:
+        n_before, self._n_told = self._n_told, self._n_told + len(genotypes)
+        if self._n_told // self._migrate_every > n_before // self._migrate_every:
             self._migrate()
 
     def _migrate(self) -> None:
@@ -180,7 +230,7 @@ class Islands(CombinedOptimizer):
             new = [best for best in bests if best.genotype.tobytes() not in island.known]
             if new and island.optimizer.takes_migrants and not island.is_cut:
                 island.known |= {migrant.genotype.tobytes() for migrant in new}
-                island.optimizer.tell(
+                island.optimizer.learn(
                     np.stack([migrant.genotype for migrant in new]),
                     np.stack([migrant.losses for migrant in new]),
                     [migrant.evaluation for migrant in new],

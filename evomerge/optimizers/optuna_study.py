@@ -51,7 +51,7 @@ class OptunaOptimizer(Optimizer):
     def _start(self) -> None:
         self._levels = self.space.levels
         self._distributions = distributions_of(self.space)
-        self._trials: list[tuple[Array, list[Trial]]] = []  # asked and not told
+        self._trials: dict[int, Trial] = {}  # number of a genotype that is out -> its trial
         self._study: optuna.Study | None = None
         self._learned: list[tuple[Array, Array]] = []  # before the study began
 
@@ -59,11 +59,16 @@ class OptunaOptimizer(Optimizer):
         study = self._study or self._begin()
         with _inside_optuna():
             # A copy: Optuna keeps what it is given.
-            trials = [study.ask(dict(self._distributions)) for _ in range(self.population_size)]
+            trials = [study.ask(dict(self._distributions)) for _ in range(self._n_wanted)]
+        self._trials.update(enumerate(trials, self._out.n_asked))
         places = np.array([self._place(trial.params) for trial in trials])
         asked: Array = np.clip(self._focus.meant(places), 0.0, 1.0)
-        self._trials.append((asked, trials))
         return asked
+
+    @property
+    def _n_wanted(self) -> int:
+        """Genotypes of the next ask."""
+        return self.population_size
 
     def _begin(self) -> optuna.Study:
         self._focus = Focus(self.space)
@@ -79,11 +84,9 @@ class OptunaOptimizer(Optimizer):
     def _tell(self, genotypes: Array, losses: Array) -> None:
         assert self._study is not None  # tell follows ask
         rows = losses.reshape(len(losses), -1).tolist()
-        asked = (n for n, (own, _) in enumerate(self._trials) if np.array_equal(own, genotypes))
-        _, trials = self._trials.pop(next(asked))
         with _inside_optuna():
-            for trial, row in zip(trials, rows, strict=True):
-                self._study.tell(trial, row)
+            for number, row in zip(self._heard, rows, strict=True):
+                self._study.tell(self._trials.pop(number), row)
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
         if self._study is None:

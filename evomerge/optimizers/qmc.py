@@ -19,6 +19,7 @@ class QuasiMonteCarlo(OptunaOptimizer):
 
     is_adaptive: bool = False
     asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = "the next point: no outcome changes it"
     only_ranks_matter: ClassVar[bool] = True
 
     def _sampler(self, seed: int) -> BaseSampler:

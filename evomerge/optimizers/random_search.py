@@ -19,6 +19,7 @@ class RandomSearch(Optimizer):
 
     is_adaptive: bool = False
     asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = "the next point: no outcome changes it"
     only_ranks_matter: ClassVar[bool] = True
 
     def _start(self) -> None:

@@ -140,6 +140,10 @@ def _unheard(activity: str, share: float) -> None:
     """Nobody wants to know."""
 
 
+def _untrained() -> None:
+    """Nobody was."""
+
+
 def _unread(message: str) -> None:
     """Nobody wants to know that either."""
 
@@ -158,6 +162,7 @@ class SearchContext:
         artifacts: Where it keeps what must not be paid for twice.
         trainer: The trainer for the optimizer's settings, the same one while it trains the same
             model; None where there is none.
+        end_training: Is called when nothing is trained any more.
         budget: Trials it will be asked for.
         begins_at_best: Whether the space starts at the best trial of an optimizer before it, or
             at a seed that nothing known is better than.
@@ -175,6 +180,7 @@ class SearchContext:
     brief: Brief = Brief()
     artifacts: Artifacts = field(default_factory=InMemory)
     trainer: Callable[[Any], Trainer] | None = None
+    end_training: Callable[[], None] = _untrained
     budget: int | None = None
     begins_at_best: bool = False
     keeps_start: bool = False

@@ -32,6 +32,7 @@ class Tpe(OptunaOptimizer):
     Settings: ClassVar[type[OptimizerSettings]] = TpeSettings
     only_ranks_matter: ClassVar[bool] = True
     asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = "another point; those that are out pass for poor ones"
     takes_migrants: ClassVar[bool] = True
     settings: TpeSettings
 

@@ -12,6 +12,7 @@ from evomerge.report.lost_section import lost_section
 from evomerge.report.stages_section import stages_section
 from evomerge.report.steering_section import steering_section
 from evomerge.report.tensors_section import tensors_section
+from evomerge.report.workers_section import workers_section
 from evomerge.run.recorded_run import RecordedRun
 
 Make = Callable[[RecordedRun], Section | None]
@@ -34,4 +35,5 @@ def _sections(run: RecordedRun) -> Iterator[Make]:
     searched = {link.name for link in run.genome.optimizer.links}
     yield from (SECTIONS[name] for name in SECTIONS if name in searched)
     yield tensors_section
+    yield workers_section
     yield lost_section  # the last: it tells what the others met

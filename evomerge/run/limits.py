@@ -45,7 +45,8 @@ class Limits:
 
 
 def seconds_spent(ledger: Ledger, n_workers: int) -> float:
-    """On the recorded trials and epochs, so many at once."""
-    outcomes = (trial.outcome for trial in ledger.trials.values())
+    """On the recorded trials and epochs, so many at once, and on waiting for others."""
+    trials = ledger.trials.values()
     between = sum(KEPT_SECONDS[name](ledger.folder.optimizer) for name in KEPT_SECONDS)
-    return between + sum(sum(outcome.seconds.values()) for outcome in outcomes) / n_workers
+    in_slots = sum(sum(trial.outcome.seconds.values()) + trial.idle for trial in trials)
+    return between + in_slots / n_workers

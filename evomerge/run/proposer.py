@@ -38,7 +38,7 @@ class Proposer:
         self._merge_space = merge_space
         self._ledger = ledger
         self._n_turns = 0  # taken so far
-        self._out: set[int] = set()  # first trials of what was asked for and not told
+        self._out: set[int] = set()  # trials that were asked for and not told
         self._last_recorded = max(ledger.trials, default=-1)
 
     @property
@@ -60,13 +60,16 @@ class Proposer:
         """Whether the optimizer can be asked for trial ``first`` now, and was, if it was."""
         if not self._out:
             return True
-        if not self.optimizer.asks_any_time:
+        if not self.optimizer.can_ask:
             return False
         return self._due is None or self._due.is_ask_for(first)
 
-    def may_tell(self, trial_ids: Sequence[int]) -> bool:
-        """Whether the optimizer is to hear of these trials now."""
-        return self._due is None or self._due == Turn("told", tuple(trial_ids))
+    @property
+    def due_to_hear(self) -> tuple[int, ...] | None:
+        """Trials that the optimizer is to hear of now; None: of any that are over."""
+        if self._due is None:
+            return None
+        return self._due.trial_ids if self._due.kind == "told" else ()
 
     def ask(self, first: int) -> list[Candidate]:
         """The next candidates, the first of them trial ``first``.
@@ -78,7 +81,7 @@ class Proposer:
         found = [self._candidate(first + row, row, g) for row, g in enumerate(genotypes)]
         if self._out:
             self._take(Turn("asked", tuple(candidate.trial_id for candidate in found)))
-        self._out.add(first)
+        self._out.update(candidate.trial_id for candidate in found)
         return found
 
     def _candidate(self, trial_id: int, row: int, genotype: Genotype) -> Candidate:
@@ -104,8 +107,9 @@ class Proposer:
         losses = np.stack([objective.losses(outcome) for outcome in outcomes])
         evaluations = [self._seen(c, o) for c, o in zip(candidates, outcomes, strict=True)]
         self.optimizer.tell(genotypes, losses, evaluations)
-        self._take(Turn("told", tuple(candidate.trial_id for candidate in candidates)))
-        self._out.discard(candidates[0].trial_id)
+        told = tuple(candidate.trial_id for candidate in candidates)
+        self._take(Turn("told", told))
+        self._out.difference_update(told)
 
     def _take(self, turn: Turn) -> None:
         """A turn is taken; the first time it is written down."""

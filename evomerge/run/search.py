@@ -37,8 +37,8 @@ from evomerge.run.stream import Generation, OverError, SearchStoppedError, Strea
 class Search:
     """One run: proposes, has it judged, remembers.
 
-    A candidate is handed out whenever a slot is free. An optimizer that can be asked at any time
-    is asked then; others wait until their generation is back.
+    A candidate is handed out whenever a slot is free. An optimizer that can be asked while trials
+    are out is asked then; others wait until their generation is back.
 
     State lives in the ledger; a search over a folder that holds trials already goes through
     the same steps and takes their outcomes from it.
@@ -203,7 +203,8 @@ class Search:
             self.executor.forget_workers()
             self._stream.is_over = True
             return
-        generation = self._stream.begin(asked, self.limits.budget - self._n_proposed)
+        left, is_apart = self.limits.budget - self._n_proposed, self.proposer.optimizer.hears_apart
+        generation = self._stream.begin(asked, left, is_apart=is_apart)
         self._n_proposed += len(generation.candidates)
         yield from self._take(generation)
 
@@ -234,15 +235,14 @@ class Search:
                 yield event
 
     def _tell(self) -> None:
-        """Tells the optimizer of the generations that are over, in the order of the ledger."""
-        may_tell = self.proposer.may_tell
-        while due := next((g for g in self._stream.untold if may_tell(g.trial_ids)), None):
-            self._tell_of(due)
+        """Tells the optimizer of trials that are over, in the order of the ledger."""
+        while due := self._stream.to_tell(self.proposer.due_to_hear):
+            self._tell_of(*due)
 
-    def _tell_of(self, generation: Generation) -> None:
-        """The optimizer hears of a generation; of baselines, those that are points of its space."""
-        self._stream.generations.remove(generation)
-        known = [one for one in generation.candidates if one.genotype is not None]
+    def _tell_of(self, generation: Generation, trial_ids: Sequence[int]) -> None:
+        """The optimizer hears of trials; of baselines, those that are points of its space."""
+        self._stream.note_told(generation, trial_ids)
+        known = [one for one in generation.of(trial_ids) if one.genotype is not None]
         outcomes = [generation.outcomes[one.trial_id] for one in known]
         if known:
             self.proposer.tell(known, outcomes, self.leaderboard.objective)
@@ -283,7 +283,7 @@ class Search:
         self._stream.refuse_unfinished()
         yield from look_at_tasks(self.leaderboard, self.ledger, is_strict=self.is_strict)
         self.leaderboard = self.leaderboard.with_anchors()
-        self._tell_of(generation)
+        self._tell_of(generation, generation.trial_ids)
 
     def _working(self, jobs: Sequence[Job]) -> Iterator[Event | JobFinished]:
         """What the executor does with jobs of finals."""

@@ -25,17 +25,21 @@ class OverError(Exception):
 
 @dataclass
 class Generation:
-    """Candidates that were asked for together, and are told together.
+    """Candidates that were asked for together.
 
     Attributes:
-        candidates: In the order in which they are told.
+        candidates: In the order in which they are told, where they are told together.
         is_whole: Whether all that were asked for are among them; else they are never told.
-        outcomes: Trial id -> what came of it.
+        is_apart: Whether each may be told as soon as it is over.
+        outcomes: Trial id -> what came of it, in the order in which they came.
+        told: Ids of the trials that the optimizer heard of.
     """
 
     candidates: tuple[Candidate, ...]
     is_whole: bool = True
+    is_apart: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
+    told: set[int] = field(default_factory=set)
 
     @property
     def trial_ids(self) -> tuple[int, ...]:
@@ -47,6 +51,21 @@ class Generation:
         """Those without an outcome."""
         return [one for one in self.candidates if one.trial_id not in self.outcomes]
 
+    @property
+    def untold(self) -> tuple[int, ...]:
+        """Ids of the trials that nobody heard of."""
+        return tuple(trial_id for trial_id in self.trial_ids if trial_id not in self.told)
+
+    def of(self, trial_ids: Sequence[int]) -> list[Candidate]:
+        """Some of its candidates."""
+        return [self.candidates[self.trial_ids.index(trial_id)] for trial_id in trial_ids]
+
+    def can_tell(self, trial_ids: Sequence[int]) -> bool:
+        """Whether these are over, nobody heard of them, and they may be told without the others."""
+        is_all = tuple(trial_ids) == self.trial_ids or self.is_apart
+        are_over = set(trial_ids) <= self.outcomes.keys() - self.told
+        return self.is_whole and bool(trial_ids) and is_all and are_over
+
 
 class Stream:
     """The generations that are not over yet, and the slots that their candidates go to.
@@ -57,7 +76,7 @@ class Stream:
     Attributes:
         waiting: Candidates that wait for a slot.
         running: Trials that have one.
-        generations: In the order in which they were asked for, until they are told.
+        generations: In the order in which they were asked for, until all of them is told.
         is_over: Whether something was given up, as the time of the search is over.
         idle: How long slots stood empty.
     """
@@ -77,8 +96,13 @@ class Stream:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more candidate would run at once."""
-        return not self.waiting and self._executor.free > 0 and not self.is_over
+        """Whether one more candidate would run at once, if it is another than those that are out.
+
+        Whoever can only repeat what is out would spend its budget while one trial runs.
+        """
+        n_twins = self.n_left - len(self.running)
+        is_free = self._executor.free > 0 and n_twins < self._executor.n_workers
+        return not self.waiting and is_free and not self.is_over
 
     @property
     def can_hand_out(self) -> bool:
@@ -130,6 +154,7 @@ class Stream:
                 self.running.add(event.candidate.trial_id)
             elif isinstance(event, JobFinished | JobGivenUp):
                 self.running.discard(event.job.candidate.trial_id)
+                self.idle.note(self._executor.free)
             if isinstance(event, JobGivenUp):
                 self.is_over = True
             else:
@@ -140,16 +165,40 @@ class Stream:
         """Candidates without an outcome."""
         return sum(len(generation.left) for generation in self.generations)
 
-    @property
-    def untold(self) -> Iterator[Generation]:
-        """Whole generations that are over."""
-        return (one for one in self.generations if one.is_whole and not one.left)
+    def to_tell(self, due: tuple[int, ...] | None) -> tuple[Generation, tuple[int, ...]] | None:
+        """What the optimizer is to hear now: trials of a generation.
 
-    def begin(self, candidates: Sequence[Candidate], budget: int) -> Generation:
+        One worker's are told when all are over, those of several as they come, where they may.
+
+        Args:
+            due: These and no others; None: any that are over.
+        """
+        for generation in self.generations:
+            for trial_ids in [due] if due is not None else self._told_together(generation):
+                if generation.can_tell(trial_ids):
+                    return generation, trial_ids
+        return None
+
+    def _told_together(self, generation: Generation) -> Iterable[tuple[int, ...]]:
+        """Trials of a generation that are over and untold, as they are to be told."""
+        if generation.is_apart and self._executor.n_workers > 1:
+            return ((one,) for one in generation.outcomes if one not in generation.told)
+        return [] if generation.left else [generation.untold]
+
+    def begin(
+        self, candidates: Sequence[Candidate], budget: int, *, is_apart: bool = False
+    ) -> Generation:
         """A generation of so many candidates at most."""
         kept = tuple(candidates[:budget])
-        self.generations.append(Generation(kept, is_whole=len(kept) == len(candidates)))
+        is_whole = len(kept) == len(candidates)
+        self.generations.append(Generation(kept, is_whole, is_apart))
         return self.generations[-1]
+
+    def note_told(self, generation: Generation, trial_ids: Iterable[int]) -> None:
+        """The optimizer heard of some; a generation of which it heard all is over."""
+        generation.told.update(trial_ids)
+        if not generation.untold:
+            self.generations.remove(generation)
 
     def take(self, candidate: Candidate) -> None:
         """Has a candidate wait for a slot, or for the one with the same recipe before it."""

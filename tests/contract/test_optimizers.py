@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evomerge.nouns.space import Choice, Integer, Real, Space
+from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer, TrainingSettings
 from tests.contract.optimizer_cases import NAMES, Case
 
@@ -242,28 +243,97 @@ def test_nan_is_refused_with_its_index(optimizer_class: Case) -> None:
     optimizer.tell(genotypes, sphere(genotypes))
 
 
-def test_second_ask_without_tell_is_refused(optimizer_class: Case) -> None:
-    if optimizer_class.asks_any_time:
-        pytest.skip("can be asked at any time")
+def test_second_ask_without_tell_is_refused_where_it_waits(optimizer_class: Case) -> None:
     optimizer = optimizer_class(REAL, seed=0)
+    assert optimizer.can_ask
     optimizer.ask()
+    if optimizer.can_ask:
+        pytest.skip("can be asked while others are out")
     with pytest.raises(RuntimeError, match=r"ask\(\) was called twice without tell"):
         optimizer.ask()
 
 
-@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
-def test_what_was_asked_at_any_time_is_told_in_any_order(optimizer_class: Case) -> None:
-    if not optimizer_class.asks_any_time:
-        pytest.skip("waits for what it asked")
-    optimizer = optimizer_class(REAL, seed=0, population_size=2)
-    for _ in range(4):
-        first, second, third = (optimizer.ask() for _ in range(3))
-        assert len({genotype.tobytes() for genotype in np.vstack([first, second, third])}) == 6
-        for genotypes in (second, third, first):
-            optimizer.tell(genotypes, sphere(genotypes))
+Call = tuple[str, Array]  # "ask" and what it gave, or "tell" and what was told
+
+
+def overlapped(
+    optimizer: Optimizer, order: int, n_asked: int, n_out: int = 3
+) -> Iterator[tuple[Call, float]]:
+    """Asks while fewer than so many genotypes are out, tells them in an order drawn.
+
+    One by one where it may be. Yields each call, and the least loss so far.
+    """
+    chance, out, best, n_left = random.Random(order), [], np.inf, n_asked
+    while True:
+        if n_left > 0 and sum(map(len, out)) < n_out and optimizer.can_ask:
+            asked = optimizer.ask()
+            out += list(asked[:, None]) if optimizer.hears_apart else [asked]
+            n_left -= len(asked)
+            yield ("ask", asked), best
+        elif out:
+            genotypes = out.pop(chance.randrange(len(out)))
+            losses = sphere(genotypes)
+            best = min(best, float(losses.min()))
+            optimizer.tell(genotypes, losses)
+            yield ("tell", genotypes), best
+        else:
+            return
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "space"),
+    [
+        pytest.param(n, s, marks=[pytest.mark.slow] if n in ("auto", "gp") else [])
+        for n in NAMES
+        for s in (REAL, MIXED)
+    ],
+    indirect=["optimizer_class"],
+)
+def test_while_some_are_out_more_is_asked_and_the_same_calls_make_the_same_run(
+    optimizer_class: Case, space: Space
+) -> None:
+    n_asked = 40 if optimizer_class.proving_trials >= 100 else 9
+    calls = [call for call, _ in overlapped(optimizer_class(space, seed=2), 5, n_asked)]
+    again = optimizer_class(space, seed=2)
+    n_out = most_out = 0
+    for kind, genotypes in calls:
+        assert np.all((genotypes >= 0) & (genotypes <= 1))
+        n_out += len(genotypes) if kind == "ask" else -len(genotypes)
+        most_out = max(most_out, n_out)
+        if kind == "ask":
+            np.testing.assert_array_equal(again.ask(), genotypes)
+        else:
+            again.tell(genotypes, sphere(genotypes))
+    assert n_out == 0
+    assert again.can_ask
+    if optimizer_class.asks_any_time:
+        assert most_out >= 3
+
+
+def test_who_comes_late_is_told_once(optimizer_class: Case) -> None:
+    optimizer = optimizer_class(REAL, seed=0)
+    asked = optimizer.ask()
+    if not optimizer.hears_apart:
+        pytest.skip("hears of all that it asked for together")
+    last = optimizer.ask() if optimizer.can_ask else asked
+    optimizer.tell(last[-1:], sphere(last[-1:]))
     optimizer.ask()
     with pytest.raises(ValueError, match="other genotypes than the ones asked"):
-        optimizer.tell(first, sphere(first))
+        optimizer.tell(last[-1:], sphere(last[-1:]))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if Case(n).default_population_size(4) > 1])
+def test_generations_that_overlap_beat_random_search_too(name: str) -> None:
+    def median(kind: Case) -> float:
+        space = Space(tuple(Real(f"weight_{index}", 0.0, 1.0) for index in range(4)))
+        found = ([*overlapped(kind(space, seed=s), s, 100, 4)][-1][1] for s in range(3))
+        return float(np.median([*found]))
+
+    assert median(Case(name)) < median(Case("random"))
+
+
+def test_each_says_what_it_gives_while_others_are_out() -> None:
+    assert all(OPTIMIZERS[name].with_others_out for name in OPTIMIZERS)
 
 
 def test_a_larger_budget_asks_the_same_first_where_it_says_so(optimizer_class: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 
@@ -9,7 +10,10 @@ import pytest
 
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.make_executor import worker_factory_for
+from evomerge.compiler.start import search_for
 from evomerge.genome.load import load_genome
+from evomerge.nouns.events import TrialFinished, TrialStarted
+from evomerge.run.ledger.run_folder import RunFolder
 from tests.backwards import with_backwards
 from tests.end_to_end.conftest import told_in
 
@@ -52,11 +56,68 @@ def test_two_workers_are_asked_for_while_trials_are_out_and_the_run_is_replayed(
     assert "workers idle" in evomerge("show", "two").stdout
 
 
+def by_id(folder):
+    """Trials and finals of a ledger, whichever was over first; and what each answered."""
+    found = {
+        (line["kind"], line.get("split"), line["id"]): line
+        for line in lines(folder)
+        if "id" in line
+    }
+    documents = {p.name: gzip.decompress(p.read_bytes()) for p in folder.glob("documents/*.gz")}
+    return found, documents, RunFolder(folder).best.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["random", "qmc"])
+def test_two_workers_find_what_one_finds_trial_by_trial(workplace, evomerge, name):
+    """Recipes, scores and answers: of baselines, the search, its finalists and the holdout."""
+    settings = ("--set", f"optimizer={{name: {name}, budget: 10}}", "--set", "finalists=3")
+    evomerge("run", "genome.yml", "--run-dir", "one", *settings, OMP_NUM_THREADS="1")
+    evomerge("run", "genome.yml", "--run-dir", "two", *settings, "--set", "execution.workers=2")
+    found, documents, best = by_id(workplace / "one")
+    assert {split for _, split, _ in found} == {None, "validation", "holdout"}
+    assert sum(kind == "trial" for kind, _, _ in found) == 14
+    assert by_id(workplace / "two") == (found, documents, best)
+
+
 @pytest.mark.slow
 def test_one_worker_in_a_process_of_its_own_is_the_serial_run(workplace, evomerge):
     evomerge("run", "genome.yml", "--run-dir", "here", *TPE)
     evomerge("run", "genome.yml", "--run-dir", "apart", *ONE_APART)
     assert lines(workplace / "here") == lines(workplace / "apart")
+
+
+@pytest.mark.slow
+def test_gradient_trains_in_the_place_of_one_worker_which_is_back_afterwards(
+    workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    links = "[{name: gradient, epochs: 2, budget: 2}, {name: random, budget: 3}]"
+
+    def run(name, n_workers):
+        """Points and scores of all trials, and how many workers there were as each began."""
+        own = [f"optimizer={{chain: {links}}}", f"execution.workers={n_workers}"]
+        compiled = compile_genome(*load_genome(workplace / "genome.yml", own))
+        search = search_for(compiled, workplace / name)
+        there, found = {}, {}
+        for event in search.run():
+            if isinstance(event, TrialStarted):
+                there.setdefault(str(event.candidate.origin), search.executor.n_workers)
+            if isinstance(event, TrialFinished):
+                scores = [score.value for score in event.scores]
+                found[event.candidate.trial_id] = [*event.candidate.genotype, *scores]
+        assert search.executor.n_workers == n_workers
+        return found, there
+
+    one, _ = run("one", 1)
+    two, there = run("two", 2)
+    trained = {who: n for who, n in there.items() if "epoch" in who}
+    assert set(trained.values()) == {1, 2}  # the last is scored by both again
+    assert {n for who, n in there.items() if "random" in who or "uniform" in who} == {2}
+    assert one.keys() == two.keys()
+    for trial_id, values in one.items():
+        assert two[trial_id] == pytest.approx(values, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def first_weights(name, low, high):
     optimizer = OPTIMIZERS[name](space, seed=0, context=SearchContext(budget=60))
     asked = [list(space.decode(genotype).values()) for genotype in optimizer.ask()]
     while len(asked) < 20:
-        (open_,) = optimizer._asked
+        (open_,) = [ask.genotypes for ask in optimizer._out._asks]
         optimizer.tell(open_, np.linspace(1, 2, len(open_)))
         asked += [list(space.decode(genotype).values()) for genotype in optimizer.ask()]
     return np.array(asked[:20], dtype=float)

@@ -257,7 +257,6 @@ def test_what_it_can_train_meets_no_obstacle():
     ("fields", "said"),
     [
         ({"genome": {"merge_method": "ties"}}, "name: ties has no useful gradient"),
-        ({"execution": {"workers": 2}}, "one after the other, got 2 workers. Use execution"),
         ({"settings": {"losses": {"kl": 1}}}, "prompts: kl, mse and entropy read prompts of each"),
         ({"settings": {"losses": {"nll": 0}}}, "losses: every loss is 0"),
         (

@@ -283,7 +283,7 @@ def test_why_a_model_is_not_used_is_told_once(failure, advised):
     optimizer = llm(failure, max_retries=1)
     optimizer.context = replace(optimizer.context, notify=told.append)
     second(optimizer)
-    (asked,) = optimizer._asked
+    (asked,) = [ask.genotypes for ask in optimizer._out._asks]
     optimizer.tell(asked, sphere(asked))
     optimizer.ask()
     (message,) = told

@@ -143,15 +143,16 @@ def test_one_source_is_one():
     assert memory_needs(sizes, GB, 4096, 1, shared=True)[0].what == "1 source"
 
 
-def test_workers_share_files_that_are_mapped_and_nothing_else():
+def test_workers_share_files_that_are_mapped_and_what_is_made_of_them():
     sizes = sizes_of(context([]).genome, [facts("a"), facts("b")], "bfloat16")
     one, four = (
         [need.n_bytes for need in memory_needs(sizes, GB, 4096, workers, shared=True)]
         for workers in (1, 4)
     )
-    assert four == [one[0], *(4 * n_bytes for n_bytes in one[1:])]
+    assert four == [one[0], 4 * one[1], 4 * one[2], one[3], 4 * one[4]]
     on_gpu = memory_needs(sizes, GB, 4096, 4, shared=False)
     assert on_gpu[0].n_bytes == 4 * one[0]
+    assert on_gpu[3].n_bytes == one[3]  # the same eighth of what is free
     assert one[3] == GB // 8  # less than both models in float32
     assert one[4] == 4096 * VOCABULARY * 2 + 2048 * VOCABULARY * 4
 

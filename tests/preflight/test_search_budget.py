@@ -109,15 +109,13 @@ def test_a_patience_shorter_than_a_generation_is_told():
 
 
 def test_workers_that_wait_are_told():
-    found = sentences(
-        search.idle_workers, "", "optimizer: {population_size: 4}\nexecution: {workers: 9}"
-    )
-    assert found == [
+    swarm = "optimizer: {name: swarm, population_size: 4}\nexecution: {workers: 9}"
+    assert sentences(search.idle_workers, "", swarm) == [
         "execution.workers: 9 workers share generations of 4 trials; 5 of them wait. "
         "Use 4 workers, or population_size: 9."
     ]
-    anytime = "optimizer: {name: tpe, population_size: 4}\nexecution: {workers: 9}"
-    assert sentences(search.idle_workers, "", anytime) == []
+    for name in ("tpe", "cma_es"):
+        assert sentences(search.idle_workers, "", swarm.replace("swarm", name)) == []
 
 
 @pytest.mark.parametrize(
@@ -127,10 +125,11 @@ def test_workers_that_wait_are_told():
         ("random", 1),
         ("{name: tpe, population_size: 2}", 2),
         ("cma_es", 30),
+        ("swarm", 30),
         ("{chain: [{name: tpe, budget: 9}, niches], budget: 99}", 30),
     ],
 )
-def test_who_can_be_asked_at_any_time_is_asked_for_every_worker_by_itself(block, size):
+def test_who_has_no_generations_is_asked_for_every_worker_by_itself(block, size):
     one = context("", f"optimizer: {block}\nexecution: {{workers: 30}}")
     assert one.optimizer.population_size == size
 
@@ -140,6 +139,15 @@ def test_a_run_that_was_begun_with_trials_asked_at_once_goes_on_so(block, size):
     genome = context("", f"optimizer: {block}\nexecution: {{workers: 3}}").genome
     space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16").space
     optimizer = optimizer_for(choice_of(genome), genome, space, asked_at_once=3)
+    assert optimizer.population_size == size
+
+
+@pytest.mark.parametrize(("workers", "at_once", "size"), [(1, 7, 7), (9, 1, 9), (9, 9, 9)])
+def test_a_generation_is_as_large_as_when_the_run_began(workers, at_once, size):
+    """Of one worker it is told at once, of several trial by trial."""
+    genome = context("", f"optimizer: cma_es\nexecution: {{workers: {workers}}}").genome
+    space = merge_space_for(genome.genome)(genome.genome, DEEP, "bfloat16").space
+    optimizer = optimizer_for(choice_of(genome), genome, space, asked_at_once=at_once)
     assert optimizer.population_size == size
 
 

@@ -11,6 +11,7 @@ from evomerge.report.curve import curve_of, text_plot
 from evomerge.report.summary import headline, summary
 from evomerge.report.trial_names import short_origins
 from evomerge.report.trial_table import final_tables
+from evomerge.report.workers_section import workers_section
 from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.recorded_run import load_run
 from tests.recorded_runs import BASELINES, FAILED_TRIAL, SPACE, record_run
@@ -128,3 +129,15 @@ def test_the_idle_share_of_workers_is_told_where_there_are_several(run):
     share = 2 * len(trials) / (2 * len(trials) + busy)
     assert summary(several)["idle_share"] == pytest.approx(share)
     assert headline(several).endswith(f"workers idle {share:.0%} of the time")
+    assert workers_section(run) is None
+    found = workers_section(several)
+    assert [row[0] for row in found.rows] == ["baselines", "cma_es"]
+    assert sum(float(row[2]) for row in found.rows) == pytest.approx(2 * len(trials))
+    assert found.notes[1].startswith("cma_es, while others are out: another sample of the present")
+    little = replace(
+        several,
+        leaderboard=Leaderboard(
+            run.leaderboard.objective, [replace(trial, idle=0.001) for trial in trials]
+        ),
+    )
+    assert workers_section(little).notes == ()

@@ -22,7 +22,7 @@ from evomerge.checks.doctor.packages import (
     versions_of,
 )
 from evomerge.foundations.findings import Finding, Severity, note, warning
-from evomerge.foundations.machine import Holder, all_gpu_holders
+from evomerge.foundations.machine import Holder, all_gpu_holders, usable_cores
 
 _LITTLE = 5 << 30  # bytes; one small model and its merge
 # In this order: what needs torch comes after it, so that torch's own fault is told as torch's.
@@ -106,7 +106,7 @@ def examine(run_folder: Path = Path("runs")) -> Diagnosis:
         packages=(python(), *map(tried, packages)),
         extras=tuple(map(tried, beside)),
         devices=devices,
-        cores=(machine.usable_cores(), os.cpu_count() or 1),
+        cores=(usable_cores(), os.cpu_count() or 1),
         memory=machine.memory(),
         holders=holders,
         disks=tuple(machine.disks(run_folder, hub.cache)),

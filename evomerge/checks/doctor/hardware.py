@@ -60,13 +60,6 @@ def _total() -> int:
         return 0
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def disks(run_folder: Path, cache: str) -> list[Disk]:
     """Room where runs, downloads and temporary builds go."""
     places = {"runs": run_folder, "Hub cache": Path(cache), "builds": Path(tempfile.gettempdir())}

@@ -29,7 +29,7 @@ def all_obstacles(space: Space, genome: Genome, settings: GradientSettings) -> I
 
 
 def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
-    """Merges that are no sum of weighted models, and workers."""
+    """Merges that are no sum of weighted models."""
     definition, kind = genome.genome, merge_space_for(genome.genome)
     if definition.merge_method not in TRAINABLE:
         yield Problem(
@@ -50,12 +50,6 @@ def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
             f"{', '.join(others)} cannot vary here: gradient learns weights only",
             "name",
             f"Fix the value, or {_INSTEAD}",
-        )
-    if genome.execution.workers > 1:
-        yield Problem(
-            f"models are trained one after the other, got {genome.execution.workers} workers",
-            "name",
-            f"Use execution.workers: 1, or {_INSTEAD}",
         )
 
 

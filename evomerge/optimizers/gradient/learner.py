@@ -67,6 +67,9 @@ class Gradient(Optimizer):
 
     Settings: ClassVar[type[OptimizerSettings]] = GradientSettings
     trains: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = (
+        "nothing, and waits: an epoch goes on from where the score of the one before says"
+    )
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
     needs_tokens: bool = True
@@ -151,6 +154,8 @@ class Gradient(Optimizer):
         self._n_asked = epoch = self._n_asked + 1
         self._lesson = lesson
         self.origins = (proposed(f"epoch {epoch}", epoch=epoch, is_taught=True),)
+        if epoch >= min(self._n_epochs, self.context.budget or self._n_epochs):
+            self.context.end_training()
         return np.array(lesson.genotype[None])
 
     def _known_start(self) -> _Place | None:

@@ -60,6 +60,9 @@ class Llm(Optimizer):
 
     Settings: ClassVar[type[OptimizerSettings]] = LlmSettings
     clock: ClassVar[Clock] = Clock()
+    with_others_out: ClassVar[str] = (
+        "nothing, and waits: a generation is one reply, which follows from all of the one before"
+    )
     takes_migrants: ClassVar[bool] = True
     settings: LlmSettings
 

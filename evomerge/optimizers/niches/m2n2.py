@@ -80,6 +80,7 @@ class Niches(Optimizer):
     Settings: ClassVar[type[OptimizerSettings]] = NichesSettings
     needs_documents: bool = True
     asks_any_time: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = "another child of the archive as it is"
     takes_migrants: ClassVar[bool] = True
     settings: NichesSettings
 

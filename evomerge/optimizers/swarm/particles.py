@@ -20,7 +20,11 @@ loss, where their code books the last one again, and an iteration without any sh
 and tries no patience.
 A failed trial is never the worst place. Ties keep the earlier place. Seeds are the first
 particles; where one of them is the best trial known, or another optimizer of a chain came before,
-the others begin around the best place.
+the others begin around the best place. With several workers it is asynchronous, as in Koh et al.,
+Parallel asynchronous particle swarm optimization (2006), IJNME 67(4): a particle moves by itself
+once its own outcome is in, by the best and worst places known then, those that moved least first;
+an iteration, for what counts iterations, is as many outcomes as there are particles, and a dropout
+of an iteration is each particle's own.
 """
 
 from __future__ import annotations
@@ -37,9 +41,9 @@ from evomerge.foundations.seeding import stream
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer, OptimizerSettings
-from evomerge.optimizers.focus import Focus
 from evomerge.optimizers.search_context import SearchContext
-from evomerge.optimizers.swarm.motion import Pulls, child, has_room, mirrored, moved, shares
+from evomerge.optimizers.swarm.first_places import FirstPlaces, anywhere
+from evomerge.optimizers.swarm.motion import Pulls, has_room, moved, shares
 from evomerge.optimizers.swarm.swarm_notes import all_notes
 from evomerge.optimizers.swarm.swarm_settings import SwarmSettings
 
@@ -47,9 +51,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 START = "swarm-start.json"  # the artifact that says which particles began at known trials
-_SAME = 1e-12  # coordinates this near are the same place
-_NEARBY = 1 / 20  # of the way between models: deviation of first places around a known one
-_NEARBY_STEPS = 0.3  # steps, where there is no such way
+_UNPLACED = -1
 
 
 class Swarm(Optimizer):
@@ -60,6 +62,12 @@ class Swarm(Optimizer):
     continuous_only: ClassVar[bool] = True
     looks_beyond_models: ClassVar[bool] = True
     takes_migrants: ClassVar[bool] = True
+    asks_any_time: ClassVar[bool] = True
+    is_bounded: ClassVar[bool] = True
+    with_others_out: ClassVar[str] = (
+        "a move of the particle that moved least of those whose own outcomes are in, by the best "
+        "and worst places known then; waits where all particles are out"
+    )
     min_population_size: ClassVar[int] = 2  # one alone has nobody to move towards
     settings: SwarmSettings
 
@@ -77,7 +85,10 @@ class Swarm(Optimizer):
         self._rng = stream(self.seed, "optimizer")
         self._middle = self.space.initial  # also once the space starts at a known trial
         self._drawn_alike = self._groups()
-        self._iteration = -1
+        self._moves = np.full(self.population_size, _UNPLACED)  # of each particle
+        self._row_of: dict[int, int] = {}  # number of a genotype that is out -> its particle
+        self._n_in = 0  # outcomes of this iteration
+        self._has_improved = False  # in this iteration
         self._step = self.settings.step_length
         self._n_stale = 0
         self._n_looked_at = 1  # iterations, with the one before the first move
@@ -94,7 +105,22 @@ class Swarm(Optimizer):
         # As the authors count: of so many iterations the first may be the one that found the
         # best, and one more than these has been looked at.
         is_stale = stale is not None and self._n_stale + 1 >= stale and self._n_looked_at > stale
-        return is_stale or (moves is not None and self._iteration >= moves)
+        return is_stale or (moves is not None and int(self._moves.min()) >= moves)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a particle to move."""
+        return not self._out or len(self._movable) > 0
+
+    @property
+    def _movable(self) -> Rows:
+        """Particles whose outcomes are in, and that have moves left."""
+        is_movable = np.full(len(self._moves), True)
+        is_movable[list(self._row_of.values())] = False
+        if self.settings.max_iterations is not None:
+            is_movable &= self._moves < self.settings.max_iterations
+        rows: Rows = np.flatnonzero(is_movable)
+        return rows
 
     def _learn(self, genotypes: Array, losses: Array) -> None:
         finite = np.isfinite(losses)
@@ -103,124 +129,66 @@ class Swarm(Optimizer):
         self._rank(genotypes, losses)
 
     def _ask(self) -> Array:
-        rows = self._settle() if self._iteration < 0 else np.empty(0, dtype=int)
+        rows = self._settle() if self._moves[0] == _UNPLACED else np.empty(0, dtype=int)
         while not len(rows):
-            self._move()
-            rows = self._evaluated()
-        self._rows = rows
+            moving = self._next()
+            self._move(moving)
+            rows = self._evaluated(moving)
+        self._row_of.update(enumerate(rows.tolist(), self._out.n_asked))
         self.origins = tuple(
-            proposed(
-                f"particle {row}, iteration {self._iteration}",
-                particle=int(row),
-                iteration=self._iteration,
-            )
-            for row in rows
+            proposed(f"particle {row}, iteration {iteration}", particle=row, iteration=iteration)
+            for row, iteration in zip(rows.tolist(), self._moves[rows].tolist(), strict=True)
         )
         asked: Array = self._places[rows]
         return asked
 
+    def _next(self) -> Rows:
+        """Who moves: those that moved least; while others are out, the first of these."""
+        if not self._out:
+            everybody: Rows = np.flatnonzero(self._moves == self._moves.min())
+            return everybody
+        movable = self._movable
+        return movable[[int(np.argmin(self._moves[movable]))]]
+
     def _tell(self, genotypes: Array, losses: Array) -> None:
+        rows = np.array([self._row_of.pop(number) for number in self._heard])
         has_improved = self._rank(genotypes, losses)
-        self._remember(self._rows, losses)
-        if self._iteration:
+        self._remember(rows, losses)
+        n_moved = int((self._moves[rows] > 0).sum())
+        self._n_in += n_moved
+        self._has_improved |= has_improved and n_moved > 0
+        if self._n_in >= len(self._moves):
+            self._n_in -= len(self._moves)
             self._step *= self.settings.step_length_factor
             self._step = max(self._step, self.settings.minimum_step_length)
-            self._n_stale = 0 if has_improved else self._n_stale + 1
+            self._n_stale = 0 if self._has_improved else self._n_stale + 1
+            self._has_improved = False
             self._n_looked_at += 1
 
     # The first particles
 
     def _settle(self) -> Rows:
         """Places the particles; those whose losses nobody has told are to be asked for."""
-        self._iteration = 0
-        self._places = self._first_places()
+        self._moves[:] = 0
+        first = FirstPlaces(
+            self.space,
+            self._middle,
+            self.context,
+            self._known_places,
+            self._known_losses,
+            self._drawn_alike,
+            self._rng,
+        )
+        self._places = first.of(len(self._moves))
         count = len(self._places)
         self._own, self._own_losses = self._places.copy(), np.full(count, np.inf)
         self._n_since = np.zeros(count, dtype=int)  # evaluations since the last better one
-        known = [self._loss_known_of(place) for place in self._places]
+        known = [first.loss_known_of(place) for place in self._places]
         rows = np.array([row for row, loss in enumerate(known) if loss is not None], dtype=int)
         self._remember(rows, np.array([loss for loss in known if loss is not None]))
         self._keep(rows)
         self._velocities = self._first_velocities()
         return np.array([row for row, loss in enumerate(known) if loss is None], dtype=int)
-
-    def _first_places(self) -> Array:
-        """Seeds, experts, other known trials, then children; random places without two."""
-        count = self.population_size
-        if self.context.begins_at_best:
-            return self._places_nearby(count)
-        seeds = self._seeds()
-        experts = [one for one in self._experts() if not any(_is_same(one, s) for s in seeds)]
-        places = [*seeds, *experts][:count]
-        for index in np.argsort(self._known_losses, kind="stable"):
-            is_new = not any(_is_same(self._known_places[index], place) for place in places)
-            if is_new and len(places) < max(count // 2, 1):
-                places.append(self._known_places[index])
-        if len(places) < 2:
-            start = self._middle
-            places += [] if any(_is_same(start, place) for place in places) else [start]
-            return np.vstack([*places, self._anywhere(count - len(places))])
-        while len(places) < count:
-            first, second = self._rng.choice(len(places), size=2, replace=False)
-            draws = self._rng.random(self._width)
-            places.append(child(places[first], places[second], draws, self._drawn_alike))
-        return np.stack(places)
-
-    def _places_nearby(self, count: int) -> Array:
-        """The best place so far, and others around it: to leave what was found is to lose it.
-
-        Where it is a seed, the other seeds are the next particles.
-        """
-        centre = self.space.initial if self._best is None else self._best[1]
-        steps = self._nearby() * self._rng.standard_normal((count, self.space.n_dims))
-        steps[0] = 0.0
-        places = mirrored(centre + steps)
-        seeds = self._seeds()
-        others = [one for one in seeds if not _is_same(one, centre)][: count - 1]
-        if others and len(others) < len(seeds):
-            places[1 : 1 + len(others)] = others
-        return places
-
-    def _anywhere(self, count: int) -> Array:
-        """Random places, more of them near the start; shape (count, n_dims)."""
-        return Focus(self.space).meant(self._rng.random((count, self.space.n_dims)))
-
-    def _nearby(self) -> Array:
-        """How far places lie around one, shape (n_dims,): a share of the way between models."""
-        steps = _NEARBY_STEPS * self.space.steps
-        experts = self._experts()
-        if len(experts) < 2:
-            return steps
-        ways = np.ptp(experts, axis=0)
-        return np.where(ways > 0, _NEARBY * ways, steps)
-
-    def _seeds(self) -> list[Array]:
-        """The seeds whose losses are known, the best first, each place once."""
-        found: list[Array] = []
-        seeds = () if self.context.seeds is None else self.context.seeds
-        for place in self._known_places[np.argsort(self._known_losses, kind="stable")]:
-            is_new = not any(_is_same(place, one) for one in found)
-            if is_new and any(_is_same(place, seed) for seed in seeds):
-                found.append(place)
-        return found
-
-    def _experts(self) -> Array:
-        """The parents; the best first where there are more than particles."""
-        experts = self.context.experts
-        if experts is None:
-            return np.empty((0, self.space.n_dims))
-        if len(experts) <= self.population_size:
-            return experts
-        losses = [self._loss_known_of(expert) for expert in experts]
-        order = np.argsort([np.inf if loss is None else loss for loss in losses], kind="stable")
-        best: Array = experts[order]
-        return best
-
-    def _loss_known_of(self, place: Array) -> float | None:
-        for known, loss in zip(self._known_places, self._known_losses, strict=True):
-            if _is_same(known, place):
-                return float(loss)
-        return None
 
     def _keep(self, rows: Rows) -> None:
         """Keeps which particles began at known trials: no trial of their own says it."""
@@ -256,51 +224,56 @@ class Swarm(Optimizer):
         """How many numbers one draw has."""
         return int(self._drawn_alike.max()) + 1
 
-    def _move(self) -> None:
-        """Moves every particle by what was known when the iteration began."""
-        if self._iteration == 0 and self.settings.initial_velocity == "best" and self._best:
-            self._velocities = self._best[1] - self._places
-        self._iteration += 1
-        self._restart()
-        places, count = self._places, len(self._places)
+    def _move(self, rows: Rows) -> None:
+        """Moves particles by what is known."""
+        if self.settings.initial_velocity == "best" and self._best:
+            first = rows[self._moves[rows] == 0]
+            self._velocities[first] = self._best[1] - self._places[first]
+        self._moves[rows] += 1
+        self._restart(rows)
+        places = self._places[rows]
         pulls = Pulls(
-            self._own,
+            self._own[rows],
             places if self._best is None else self._best[1],
             places if self._worst is None else self._worst[1],
         )
-        settings, shape = self.settings, (4, count, self._width)
+        settings, shape = self.settings, (4, len(rows), self._width)
         strengths = np.array(
             [settings.inertia, settings.cognitive, settings.social, settings.repel]
         )
         draws = 1.0 - self._rng.random(shape) if settings.randomness else np.ones(shape)
         portions = shares(strengths, draws)[..., self._drawn_alike]
-        self._places, self._velocities = moved(
-            places, self._velocities, pulls, portions, self._step, self._drawn_alike
+        self._places[rows], self._velocities[rows] = moved(
+            places, self._velocities[rows], pulls, portions, self._step, self._drawn_alike
         )
-        unproven = ~np.isfinite(self._own_losses)
+        unproven = rows[~np.isfinite(self._own_losses[rows])]
         self._own[unproven] = self._places[unproven]
 
-    def _restart(self) -> None:
+    def _restart(self, rows: Rows) -> None:
         """Puts stray particles back where they were best, at rest; anywhere without such."""
         if not self.settings.restart:
             return
-        stray = self._n_since + 1 >= self.settings.restart_patience  # its best one counts, too
-        lost = stray & ~np.isfinite(self._own_losses)
-        self._own[lost] = self._anywhere(int(lost.sum()))
+        # Its best one counts, too.
+        stray = rows[self._n_since[rows] + 1 >= self.settings.restart_patience]
+        lost = stray[~np.isfinite(self._own_losses[stray])]
+        self._own[lost] = anywhere(self.space, len(lost), self._rng)
         self._places[stray] = self._own[stray]
         self._velocities[stray] = 0.0
         self._n_since[stray] = 0
 
-    def _evaluated(self) -> Rows:
+    def _evaluated(self, rows: Rows) -> Rows:
         """Which particles are asked for; none where the whole iteration is dropped."""
         settings = self.settings
-        draws = self._rng.random(len(self._places) + 1)
-        if self.is_finished:  # the last move is looked at
-            return np.arange(len(self._places))
+        draws, moves = self._rng.random(len(rows) + 1), settings.max_iterations
+        is_last = moves is not None and int(self._moves[rows].min()) >= moves
+        if self.is_finished or is_last:  # the last move is looked at
+            return rows
         if draws[0] < settings.iteration_dropout:
             return np.empty(0, dtype=int)
-        rows: Rows = np.flatnonzero(draws[1:] >= settings.particle_dropout)
-        return rows
+        kept: Rows = rows[draws[1:] >= settings.particle_dropout]
+        if len(kept):
+            self._n_in += len(rows) - len(kept)  # of an iteration that somebody is asked for
+        return kept
 
     def _remember(self, rows: Rows, losses: Array) -> None:
         """Each particle's best place, and how long ago it found it."""
@@ -323,7 +296,3 @@ class Swarm(Optimizer):
         if self._worst is None or losses[high] > self._worst[0]:
             self._worst = float(losses[high]), genotypes[high].copy()
         return has_improved
-
-
-def _is_same(place: Array, other: Array) -> bool:
-    return bool(np.abs(place - other).max() <= _SAME)

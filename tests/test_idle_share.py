@@ -1,0 +1,117 @@
+"""How long slots stand empty where trials take unequally long; time is a number here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evomerge.executors.base import ExecutorEvent, Job
+from evomerge.nouns.evaluation import Outcome
+from evomerge.nouns.events import RunFinished, TrialStarted
+from evomerge.optimizers import OPTIMIZERS
+from evomerge.run.stream import IdleTime
+from tests.fake_executor import Recording
+from tests.test_search import N_BASELINES, final, search
+
+BUDGET = 100
+SLOW = ("gp",)  # to ask
+OVERLAPPING = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
+
+
+class Timed(Recording):
+    """Trials take as long as a function of their ids says; the one that ends first is over first.
+
+    Attributes:
+        now: What the clock shows.
+    """
+
+    def __init__(self, seconds: Callable[[int], float], n_workers: int = 2) -> None:
+        super().__init__((), n_workers)
+        self.now = 0.0
+        self._seconds = seconds
+        self._ends: dict[int, float] = {}
+
+    def _begin(self, job: Job) -> None:
+        super()._begin(job)
+        trial_id = job.candidate.trial_id
+        self._ends[trial_id] = self.now + self._seconds(trial_id)
+
+    def next(self) -> Iterator[ExecutorEvent]:
+        if self._out:
+            ends = [self._ends[job.candidate.trial_id] for job in self._out]
+            self.choose = lambda n_out: int(np.argmin(ends))
+            self.now = min(ends)
+        yield from super().next()
+
+    def _changed(self, job: Job, outcome: Outcome) -> Outcome:
+        seconds = {"evaluate": self._seconds(job.candidate.trial_id)}
+        return replace(super()._changed(job, outcome), seconds=seconds)
+
+
+def uneven(trial_id: int) -> float:
+    """From 1 to 4 seconds."""
+    return random.Random(trial_id).uniform(1.0, 4.0)
+
+
+def timed_run(path, optimizer, executor, **settings):
+    population = settings.pop("population", max(OPTIMIZERS[optimizer].min_population_size, 1))
+    run = search(path, optimizer=optimizer, population=population, executor=executor, **settings)
+    run._stream.idle = IdleTime(lambda: executor.now)
+    return run
+
+
+def idle_share(run):
+    """Of the time of all slots, as the summary of a run counts it."""
+    trials = run.ledger.trials.values()
+    idle = sum(trial.idle for trial in trials)
+    return idle / (idle + sum(sum(trial.outcome.seconds.values()) for trial in trials))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in OVERLAPPING],
+)
+def test_two_slots_are_idle_for_less_than_a_twentieth_of_the_time(tmp_path, optimizer):
+    population = 8 if OPTIMIZERS[optimizer].min_population_size > 1 else 1
+    run = timed_run(tmp_path, optimizer, Timed(uneven), population=population, budget=BUDGET)
+    *_, last = run.run()
+    assert last == RunFinished("budget", N_BASELINES + BUDGET)
+    assert 0 < idle_share(run) < 0.05
+
+
+def test_who_waits_for_its_generation_is_idle_for_longer(tmp_path):
+    """What the clock of these tests can tell."""
+    run = timed_run(tmp_path, "llm", Timed(uneven), population=4, budget=BUDGET)
+    list(run.run())
+    assert idle_share(run) > 0.1
+
+
+@pytest.mark.parametrize("optimizer", ["cma_es", "swarm", "nsga2", "niches"])
+def test_a_trial_that_takes_twenty_times_as_long_holds_up_nobody(tmp_path, optimizer):
+    slow = N_BASELINES + 2
+    executor = Timed(lambda trial_id: 20.0 if trial_id == slow else 1.0)
+    run = timed_run(tmp_path, optimizer, executor, population=4, budget=40)
+    n_out = {}
+    for event in run.run():
+        if isinstance(event, TrialStarted):
+            n_out[event.candidate.trial_id] = executor.now
+    begun_beside = [i for i, at in n_out.items() if n_out[slow] < at < n_out[slow] + 20.0]
+    assert len(begun_beside) == 19  # one after the other in the other slot
+    assert idle_share(run) < 0.05
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_the_splits_that_follow_the_search_use_all_slots(tmp_path, workers):
+    executor = Timed(lambda trial_id: 1.0, workers)
+    run = timed_run(tmp_path, "cma_es", executor, population=4, finals=final("worst"))
+    begun = 0.0
+    for event in run.run():
+        if isinstance(event, TrialStarted) and len(run.ledger.trials) < N_BASELINES + 12:
+            begun = executor.now
+    n_finals = sum(split != "tasks" for _, split in executor.jobs)
+    assert n_finals >= 2
+    assert executor.now - begun - 1.0 <= 2 * -(-n_finals // workers)
