@@ -18,6 +18,7 @@ from evomerge.executors.base import JobFinished
 from evomerge.executors.ray_cluster import RayCluster
 from evomerge.executors.ray_settings import RaySettings
 from evomerge.foundations.errors import RunError
+from evomerge.foundations.versions import scoring_versions
 from evomerge.nouns.evaluation import TrialState
 from evomerge.nouns.events import Notice
 from tests.contract.executor_cases import ROOT
@@ -142,6 +143,16 @@ def test_other_versions_on_the_cluster_are_told_with_both(cluster, executor, mon
         f" and here are Ray 2.41.7 and Python {python}. Install the same on every node, and start "
         "the cluster and the run with that."
     )
+
+
+def test_a_node_whose_packages_are_others_scores_nothing(cluster, executor, monkeypatch):
+    here = {**scoring_versions(), "transformers": "4.0.1"}
+    monkeypatch.setattr("evomerge.executors.ray_session.scoring_versions", lambda: here)
+    cluster.add_node(num_cpus=1)
+    there = scoring_versions()["transformers"]
+    told = rf"node \S+ has transformers {re.escape(there)}, the controller has transformers 4.0.1\."
+    with pytest.raises(RunError, match=told):
+        list(executor(formula_worker, num_cpus=FEW_CPUS).run([job(0)]))
 
 
 def ray_version():

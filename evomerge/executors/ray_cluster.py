@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -38,6 +38,7 @@ from evomerge.executors.ray_settings import RaySettings
 from evomerge.foundations.alarm import GRACE
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import Problem, RunError, why
+from evomerge.foundations.versions import scoring_versions
 from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.events import Notice
@@ -54,9 +55,27 @@ class TrialActor:
     Args:
         make_worker: Builds it.
         folder: Where the controller runs: relative paths are meant from there.
+        versions: Of what scores stand on, where the controller runs.
+
+    Raises:
+        RunError: the node lacks the folder, or has other versions.
     """
 
-    def __init__(self, make_worker: MakeWorker, folder: str | None) -> None:
+    def __init__(
+        self, make_worker: MakeWorker, folder: str | None, versions: Mapping[str, str]
+    ) -> None:
+        own = scoring_versions()
+        others = [name for name, version in versions.items() if own.get(name) != version]
+        if others:
+            there, here = (
+                ", ".join(f"{name} {known.get(name)}" for name in others)
+                for known in (own, versions)
+            )
+            raise RunError(
+                f"node {os.uname().nodename} has {there}, the controller has {here}",
+                where="execution.executor",
+                fix="Install the same on every node: scores would not be of one kind.",
+            )
         if folder is not None:
             try:
                 os.chdir(folder)
@@ -179,6 +198,7 @@ class RayCluster(Executor):
             for stream in self.session.ready(list(busy), _LOOK):
                 yield from self._heard(busy[stream])
             yield from self._end_overdue()
+            self.session.refuse_lost_head()
             yield from self._who_is_waited_for()
             self._make_room()
 

@@ -71,6 +71,16 @@ def connect(settings: RaySettings, folder: Path) -> None:
         raise _unusable(address, error) from error
 
 
+def answers(address: str) -> bool:
+    """Whether somebody listens at ``HOST:PORT``."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER):
+            return True
+    except OSError:
+        return False
+
+
 def _refuse_silent(address: str) -> None:
     """Says within seconds what Ray takes a minute for."""
     host, _, port = address.rpartition(":")
@@ -101,7 +111,8 @@ def _unusable(address: str, error: Exception) -> RunError:
     return RunError(
         f"no Ray cluster can be used at {address!r} ({told(error)})",
         where="execution.address",
-        fix="Start one with `ray start --head`, or use address: local.",
+        fix="Start one with `ray start --head`, or use address: local; one that asks for tokens "
+        "needs RAY_AUTH_MODE=token here too.",
     )
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from evomerge.executors.ray_connection import connect, temporary_folder
+from evomerge.executors.ray_connection import answers, connect, temporary_folder
 from evomerge.executors.ray_room import Node, held_now, holders_in, shortfall
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import MissingExtraError, RunError, why
+from evomerge.foundations.versions import scoring_versions
 
 if TYPE_CHECKING:
     from evomerge.executors.base import MakeWorker, Message
     from evomerge.executors.ray_settings import RaySettings
 
+_LOOKS_EVERY = 5.0  # seconds
+_SECONDS_OF_SILENCE = 15.0  # of a head that is restarting
 _SECONDS_TO_TELL = 30.0  # until a cluster knows that a node is gone
 
 
@@ -35,6 +38,7 @@ class RaySession:
         self._is_open = False
         self._is_own = False  # the connection: whoever made it before goes on with it
         self._folder: Path | None = None  # where it was made, and of a local cluster
+        self._looked = self._heard = 0.0  # when the head was asked, and when it answered
 
     def open(self, n_workers: int) -> None:
         """Connects, and sees that there is room for all workers.
@@ -63,6 +67,7 @@ class RaySession:
                 raise
             self._is_own = True
         self._is_open = True
+        self._looked = self._heard = monotonic()
         try:
             self._await_room(n_workers)
         except BaseException:
@@ -100,6 +105,28 @@ class RaySession:
         found = ray.nodes()  # type: ignore[no-untyped-call]  # ray types a part of itself
         return [node for node in found if node["Alive"]]
 
+    def refuse_lost_head(self) -> None:
+        """Does nothing while the head of the cluster answers; Ray itself ends this process then.
+
+        Raises:
+            RunError: it has been silent for a while.
+        """
+        import ray
+
+        now = monotonic()
+        if now - self._looked < _LOOKS_EVERY:
+            return
+        self._looked = now
+        address = ray.get_runtime_context().gcs_address
+        if answers(address):
+            self._heard = now
+        elif now - self._heard > _SECONDS_OF_SILENCE:
+            raise RunError(
+                f"the head of the Ray cluster at {address} is gone",
+                where="execution",
+                fix="Start the cluster again; the same command continues.",
+            )
+
     def queue(self, n_waiting: int) -> str:
         """Who keeps workers waiting that the cluster could hold; empty where nobody does.
 
@@ -131,7 +158,7 @@ class RaySession:
                 max_task_retries=0,
                 scheduling_strategy="SPREAD",
             )
-            .remote(make_worker, None if has_folder else os.getcwd())
+            .remote(make_worker, None if has_folder else os.getcwd(), scoring_versions())
         )
 
     def ready(self, streams: Sequence[Any], seconds: float) -> list[Any]:

@@ -20,3 +20,9 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def scoring_versions() -> dict[str, str]:
+    """Of what scores stand on, without what a build is for: CPUs and GPUs have one version."""
+    found = versions()
+    return {name: found[name].partition("+")[0] for name in ("evomerge", *SCORING_PACKAGES)}

@@ -170,8 +170,6 @@ class Engine(ABC):
             deadline: Looked at before each forward pass; None for no limit.
             batch_divisor: What the batch is divided by, because memory ran out before.
         """
-        if module is not getattr(self, "module", None):
-            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
         self.module = module
         self.deadline = deadline or Deadline()
         self.max_length = context_length(module.config, self.tokenizer)
@@ -217,6 +215,8 @@ class Engine(ABC):
     @abstractmethod
     def generate(self, asked: Sequence[Prompt]) -> list[Written]:
         """The text of each prompt, cut before its first stop text; greedy equal ones once.
+
+        An engine may take a greedy text for the beginning of another one of the same prompt.
 
         Raises:
             TrialTimeoutError: the deadline is over.

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 RAY = ("--set", "execution={executor: ray, address: local, num_cpus: 1}")
 TWO = ("--set", "execution={executor: ray, address: local, workers: 2, num_cpus: 0.5}")
 MARK = "EVOMERGE_TEST_RAY"
+# As `ray start` would have it where the user has a token in his home.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,7 @@ def test_two_workers_on_ray_find_what_one_here_finds(workplace, evomerge, name):
     here, there = (trials(workplace / place) for place in ("here", "there"))
     assert here == there
     assert len(here) == 10
+    assert "workers idle" in evomerge("show", "there").stdout
 
 
 def trials(folder):
@@ -71,17 +74,18 @@ def of_run(mark):
 
 
 def begun(workplace, *settings, **environment):
-    """A run that has its workers, in a session of its own; and its processes."""
+    """A run in a session of its own, which says what it says to a file; and its mark."""
     mark = f"{workplace} {os.urandom(4).hex()}"
-    run = subprocess.Popen(
-        [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out", *settings],
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    own = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), MARK: mark, **environment}
+    with (workplace / "said.txt").open("w") as said:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "evomerge", "run", "genome.yml", "--run-dir", "out", *settings],
+            cwd=workplace,
+            env={**os.environ, **own},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
     return run, mark
 
 
@@ -97,7 +101,7 @@ def n_trials(workplace):
 def test_nobody_is_left_of_a_run_whose_controller_is_killed_and_it_goes_on(workplace, evomerge):
     many = (*TWO, "--set", "optimizer={name: random, budget: 40}")
     run, mark = begun(workplace, *many)
-    assert comes_late(lambda: n_trials(workplace) > 5), run.stderr.read()
+    assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
     processes = of_run(mark)
     assert any("TrialActor" in "".join(one.cmdline()) for one in processes)
     run.kill()
@@ -113,11 +117,11 @@ def test_nobody_is_left_of_a_run_whose_controller_is_killed_and_it_goes_on(workp
 def test_ctrl_c_lets_the_running_trials_finish_and_leaves_nobody(workplace, evomerge):
     many = (*TWO, "--set", "optimizer={name: random, budget: 400}")
     run, mark = begun(workplace, *many)
-    assert comes_late(lambda: n_trials(workplace) > 5), run.stderr.read()
+    assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
     processes, before = of_run(mark), n_trials(workplace)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-    said = run.communicate(timeout=120)[1]
-    assert run.returncode == 130
+    assert run.wait(120) == 130
+    said = (workplace / "said.txt").read_text()
     assert "stopping when" in said
     assert psutil.wait_procs(processes, timeout=60)[1] == []
     assert before <= len(trials(workplace / "out")) < 404
@@ -133,16 +137,16 @@ def started_cluster(folder, port="0"):
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
                 *(f"--port={port}", "--num-cpus=2", "--include-dashboard=false"),
-                *("--disable-usage-stats", "--ray-client-server-port=0"),
+                "--disable-usage-stats",
             ],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **TOKEN, "PYTHONPATH": str(ROOT)},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
     try:
         told = re.compile(r"--address='([\d.]+:\d+)'")
         assert comes_late(lambda: told.search(log.read_text())), log.read_text()
-        yield told.search(log.read_text())[1]
+        yield told.search(log.read_text())[1], head.pid
     finally:
         head.terminate()
         head.wait(60)
@@ -150,44 +154,69 @@ def started_cluster(folder, port="0"):
 
 def test_auto_is_the_cluster_that_was_started_here(workplace, evomerge, tmp_path):
     auto = ("--set", "execution={executor: ray, num_cpus: 1}")
-    with started_cluster(tmp_path) as address:
+    with started_cluster(tmp_path) as (address, _):
         evomerge("run", "genome.yml", "--run-dir", "here", *TPE, OMP_NUM_THREADS="1")
-        evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
+        evomerge(
+            "run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address, **TOKEN
+        )
         assert lines(workplace / "here") == lines(workplace / "there")
         # The cluster is still there for the next one.
-        evomerge("run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address)
+        evomerge(
+            "run", "genome.yml", "--run-dir", "there", *TPE, *auto, RAY_ADDRESS=address, **TOKEN
+        )
     told = evomerge(
-        "run", "genome.yml", "--run-dir", "none", *auto, RAY_ADDRESS=address, exit_code=1
+        "run", "genome.yml", "--run-dir", "none", *auto, RAY_ADDRESS=address, exit_code=1, **TOKEN
     )
     assert f"execution.address: nothing answers at '{address}'" in told.stderr
 
 
+def test_a_run_whose_cluster_loses_its_head_says_so_and_leaves_nobody(workplace, tmp_path):
+    auto = ("--set", "execution={executor: ray, workers: 2, num_cpus: 1}")
+    many = ("--set", "optimizer={name: random, budget: 400}")
+    with started_cluster(tmp_path) as (address, head):
+        run, mark = begun(workplace, *auto, *many, RAY_ADDRESS=address, **TOKEN)
+        assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
+        (store,) = [p for p in psutil.Process(head).children() if p.name() == "gcs_server"]
+        store.kill()
+        assert run.wait(120) == 1
+    said = (workplace / "said.txt").read_text()
+    assert f"execution: the head of the Ray cluster at {address} is gone" in said
+    assert of_run(mark) == []
+    assert 5 < len(trials(workplace / "out")) < 404
+
+
 JUDGE = """
-import os
-
-def here(model, *rest):
-    return {"acc": float("runtime_resources" in __file__)}
+def here(model):
+    return float("runtime_resources" in __file__)
 """
+BROUGHT = {
+    "mine:here": {"working_dir": ".", "excludes": ["models", "out", "package"]},
+    "package.mine:here": {"py_modules": ["package"]},
+}
 
 
-def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge):
-    """No node sees the folder of the run: what judges is what Ray brought there."""
-    (workplace / "mine.py").write_text(JUDGE)
-    models = {name: str(workplace / "models" / name) for name in ("model_1", "model_2", "base")}
+@pytest.mark.parametrize("function", sorted(BROUGHT))
+def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge, function):
+    """What judges is not what lies in the folder of the run, but what Ray made of it."""
+    (workplace / "package").mkdir()
+    (workplace / "package" / "__init__.py").touch()
+    for folder in (workplace, workplace / "package"):
+        (folder / "mine.py").write_text(JUDGE)
+    models = [str(workplace / "models" / name) for name in ("model_1", "model_2", "base")]
     genome = {
         "genome": {
-            "models": [models["model_1"], models["model_2"]],
-            "base_model": models["base"],
+            "models": models[:2],
+            "base_model": models[2],
             "merge_method": "task_arithmetic",
         },
-        "tasks": [{"python": {"run": "mine:here"}}, {"name": "tiny_search", "limit": 4}],
+        "tasks": [{"python": {"run": function}}, {"name": "tiny_search", "limit": 4}],
         "task_search_path": ["tasks"],
         "optimizer": {"name": "random", "budget": 2},
         "execution": {
             "executor": "ray",
             "address": "local",
             "num_cpus": 1,
-            "runtime_env": {"working_dir": ".", "excludes": ["models", "out"]},
+            "runtime_env": BROUGHT[function],
         },
     }
     (workplace / "code.yml").write_text(json.dumps(genome))
@@ -196,4 +225,4 @@ def test_code_of_the_genome_comes_with_runtime_env(workplace, evomerge):
     evomerge("run", "code.yml", "--run-dir", "out", "--allow-code")
     for line in (line for line in lines(workplace / "out") if line["kind"] == "trial"):
         assert line["state"] == "complete"
-        assert [m["value"] for m in line["metrics"] if "mine" in str(m)] == [1.0]
+        assert [m["value"] for m in line["metrics"] if "python" in m["task"]] == [1.0]

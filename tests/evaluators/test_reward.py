@@ -137,6 +137,13 @@ def test_passes_are_halved_where_memory_runs_out_and_the_deadline_is_looked_at(f
         judge.answers(PAIRS, Deadline(-1.0))
 
 
+def test_a_pass_reads_no_more_tokens_than_it_may():
+    judge = RewardModel(SideModel(ModelName(path="none")))
+    judge._tokens = 20
+    rows = [{"input_ids": [1] * length} for length in (3, 10, 5, 30, 5)]
+    assert list(judge._batches(rows)) == [[3], [1, 2], [4, 0]]
+
+
 @pytest.mark.parametrize(
     ("settings", "score"),
     [
@@ -177,7 +184,8 @@ def test_a_task_is_scored_by_it_and_splits_share_the_model(folder, live_model):
     assert one.values == two.values
     wanted = alone(folder, [(PAIRS[0][0], one.answer)], 3)[0]
     assert one.values["reward,none"] == pytest.approx(wanted, rel=1e-4)
-    assert evaluator.room() == {f"reward model {folder}": pytest.approx(80_000, rel=0.5)}
+    ((what, held),) = evaluator.room().items()
+    assert (what, held.n_bytes) == (f"reward model {folder}", pytest.approx(80_000, rel=0.5))
     assert list(evaluator.findings()) == []
 
 

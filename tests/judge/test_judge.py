@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from evomerge.evaluators.asking import language_gate
 from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.judge import remote_judge
 from evomerge.foundations.deadline import Deadline
@@ -93,6 +94,20 @@ def test_a_rating_that_cannot_be_had_is_missing_and_too_many_fail_the_trial(fold
     assert "rating,none" not in found.documents[1].values
     assert "[judgment: a rating outside [1, 10]]\nRating: [[11]]" in found.documents[1].answer
     assert "[judgment: refusal]" in found.documents[2].answer
+
+
+def test_half_of_the_ratings_may_be_missing_where_half_may_be_and_one_of_two_turns_is_none(
+    folder, live_model
+):
+    def says(text):
+        return "so so" if "a lazy dog" in text else letters(text)
+
+    with served(Script(says)) as url:
+        task = judge_task(folder, url, most_missing=0.5)
+        found = judge_evaluator({**task, "samples": [0, 2]}).evaluate(live_model)
+    assert found.metrics[0].n == 1
+    assert "rating,none" not in found.documents[0].values
+    assert "rating,none" in found.documents[1].values
 
 
 def test_failures_that_pass_are_asked_again_as_the_server_wishes(folder, live_model):
@@ -242,3 +257,17 @@ def test_a_judge_that_is_too_slow_for_one_answer_costs_that_rating_alone(folder,
         found = judge_evaluator(task).evaluate(live_model)
     assert [len(one.values) > 2 for one in found.documents] == [True, False, True]
     assert "[judgment: time-out]" in found.documents[1].answer
+
+
+def test_an_answer_in_another_language_is_paid_for_by_nobody(folder, live_model, monkeypatch):
+    tell = lambda text, wanted: "en"  # noqa: E731
+    monkeypatch.setattr(language_gate, "other_language", tell)
+    script = Script(letters)
+    with served(script) as url:
+        evaluator = judge_evaluator(judge_task(folder, url, language="ja"))
+        found = evaluator.evaluate(live_model)
+    assert script.asked == []
+    assert [one.values["rating,none"] for one in found.documents] == [1.0] * 3
+    assert [one.values["in_language,none"] for one in found.documents] == [0.0] * 3
+    assert all(one.answer.endswith(" (in en, expected ja)") for one in found.documents)
+    assert found.samples[0].prompt == QUESTIONS[0]["turns"][0]
