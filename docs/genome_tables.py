@@ -120,6 +120,7 @@ BLOCKS: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
             "limit": "limit: 200",
             "num_fewshot": "num_fewshot: 4",
             "samples": "samples: 200",
+            "language": "language: ja",
         },
     ),
     "optimizer": (

@@ -26,6 +26,7 @@ PRELOADED = [
     "evomerge.compiler",
     "evomerge.evaluators.lm_eval.evaluator",
     "evomerge.merging.resident",
+    "cmaes",
     "evomerge.optimizers.cma_es",
     "evomerge.optimizers.tpe",
 ]

@@ -71,7 +71,7 @@ def test_tasks_of_several_kinds_stand_in_one_split():
         ),
         (
             "{formula: wave, other: 3}",
-            "g.yml:4: tasks[1].other: unknown key 'other' (known: limit,",
+            "g.yml:4: tasks[1].other: unknown key 'other' (known: language, limit,",
         ),
         (
             "{name: x, formula: wave}",

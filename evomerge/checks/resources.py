@@ -231,6 +231,7 @@ def stores_of(
     methods: Collection[str] = (),
     training: Training | None = None,
     others: Iterable[Need] = (),
+    in_memory: Iterable[Need] = (),
     n_sharing: int | None = None,
 ) -> tuple[Storage, ...]:
     """Where a run takes memory and disk on this machine, and how much there is.
@@ -244,6 +245,7 @@ def stores_of(
         methods: Merge methods of the run.
         training: What the optimizers train.
         others: What else is where the live model is.
+        in_memory: What else is in main memory, wherever the live model is.
         n_sharing: Workers on one device; None: all of them.
     """
     from evomerge.foundations import machine as resources  # loads torch; a wrong genome must not
@@ -267,11 +269,11 @@ def stores_of(
             f"a model on its way to the GPU{each}", workers * sizes.n_values * sizes.item
         )
         stores = [
-            Storage("RAM", (processes, loading), ram),
+            Storage("RAM", (processes, loading, *in_memory), ram),
             Storage("GPU memory", tuple(needs), gpu),
         ]
     else:
-        stores = [Storage("RAM", (processes, *needs), ram)]
+        stores = [Storage("RAM", (processes, *needs, *in_memory), ram)]
     copies = min(sizes.copies, free // SHARE_OF_COPIES) if workers > 1 and not is_gpu else 0
     return (*stores, *_disks(sizes, run_dir, training, copies))
 

@@ -88,6 +88,8 @@ RULES = Rules(
     "task_rules:told_by_kinds",
     "task_rules:worked_examples",
     "task_rules:directions",
+    "task_rules:lessons",
+    "task_rules:folders_of_mixtures",
     "task_rules:unnamed_metrics",
     "task_rules:groups",
     "task_rules:chat_template",

@@ -11,7 +11,7 @@ from evomerge.checks.gate_room import gate_needs
 from evomerge.checks.need import Need
 from evomerge.checks.path_room import path_needs
 from evomerge.checks.resources import Sizes, Storage, Training, sizes_of, stores_of, training_of
-from evomerge.evaluators.base import shared_room
+from evomerge.evaluators.beside import Room, largest_in_turn, shared_room
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.merge_spaces.baselines import baselines
 from evomerge.optimizers import OPTIMIZERS
@@ -133,18 +133,33 @@ def storage_of(context: CheckContext) -> tuple[Storage, ...]:
         context.run_dir,
         _methods(context),
         _training(context, sizes),
-        (*path_needs(context, most), *gate_needs(context), *_judges(context)),
+        (*path_needs(context, most), *gate_needs(context), *_judges_running(context)),
+        _judges_waiting(context),
         n_sharing=n_sharing(context.genome),
     )
 
 
-def _judges(context: CheckContext) -> Iterator[Need]:
-    """What judges of any split hold beside the model, in each worker."""
+def _judges_running(context: CheckContext) -> Iterator[Need]:
+    """What judges of any split hold where the live model is, where that is a GPU."""
     workers = n_sharing(context.genome)
-    each = "" if workers == 1 else f", {workers} workers"
-    held = shared_room(one.room() for one in context.evaluators.values())
-    for what, n_bytes in held.items():
-        yield Need(f"{what}{each}", workers * n_bytes)
+    for what, n_bytes in largest_in_turn(_held(context), context.device).items():
+        yield Need(f"{what}{_each(workers)}", workers * n_bytes)
+
+
+def _judges_waiting(context: CheckContext) -> Iterator[Need]:
+    """What they hold in main memory."""
+    workers = context.genome.execution.workers
+    for what, one in _held(context).items():
+        if one.n_waiting:
+            yield Need(f"{what}{_each(workers)}", workers * one.n_waiting)
+
+
+def _held(context: CheckContext) -> Room:
+    return shared_room(one.room() for one in context.evaluators.values())
+
+
+def _each(workers: int) -> str:
+    return "" if workers == 1 else f", {workers} workers"
 
 
 def _n_staged(context: CheckContext) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
 from evomerge.evaluators.task_facts import TaskFacts
-from evomerge.foundations.findings import Finding, note, warning
+from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.genome.task_blocks import Task
-from evomerge.genome.words import SPLITS, Split, limit_key
+from evomerge.genome.words import SIDE_BY_SIDE, SPLITS, Split, limit_key
+from evomerge.merge_spaces import merge_space_for
+from evomerge.optimizers import OPTIMIZERS
 
 Entry = tuple[str, Task, TaskFacts]  # key path, as the genome has it, what is known
 
@@ -70,6 +72,39 @@ def directions(context: CheckContext) -> Iterator[Finding]:
             )
         elif not facts.higher_is_better:
             yield note(f"lower {metric} is better; its score is {metric} with a minus sign", where)
+
+
+def lessons(context: CheckContext) -> Iterator[Finding]:
+    """Search tasks that a search by gradient is scored on and cannot learn from."""
+    names = [one.name for one in context.genome.optimizer.links]
+    links = [name for name in names if name in OPTIMIZERS and OPTIMIZERS[name].trains]
+    entries = [entry for entry in _of_split(context, "tasks") if entry[1].weight > 0]
+    silent = [(where, facts) for where, _, facts in entries if not facts.teaches]
+    if not links:
+        return
+    for where, facts in silent:
+        yield note(
+            f"{facts.key.task} is scored and teaches nothing: what would be right of it is not "
+            "known, and {links[0]} learns from the other tasks and its prompts alone",
+            where,
+        )
+
+
+def folders_of_mixtures(context: CheckContext) -> Iterator[Finding]:
+    """Tasks that are given a folder with the model, where candidates are several models."""
+    genome = context.genome
+    is_searched = merge_space_for(genome.genome).mixes
+    if not (is_searched or SIDE_BY_SIDE in genome.baselines):
+        return
+    for where, task, facts in _entries(context):
+        if facts.wants_folder:
+            tell = error if is_searched else warning
+            yield tell(
+                f"{facts.key.task} wants the model in one folder, and a mixture is several models",
+                f"{where}.{task.kind}.model",
+                "Have it ask the server (model: server)"
+                + (", or search another space." if is_searched else ", or drop that baseline."),
+            )
 
 
 def unnamed_metrics(context: CheckContext) -> Iterator[Finding]:

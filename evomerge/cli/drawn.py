@@ -87,11 +87,14 @@ def _draw(console: Console, title: str, table: SplitTable, start: int = 0) -> No
     columns = range(start, len(table.columns))
     names = [plain(_label(row.name)) for row in table.rows]
     winners = [row.is_winner for row in table.rows]
-    draw_columns(console, title, names, winners, [_scores(table, column) for column in columns])
+    scores = [_scores(table, column, columns) for column in columns]
+    draw_columns(console, title, names, winners, scores)
     gained = [c for c in columns if table.columns[c].is_objective and table.parents[c] is not None]
     if gained:
         against = "difference to the best parent"
-        draw_columns(console, against, names, winners, [_gains(table, column) for column in gained])
+        draw_columns(
+            console, against, names, winners, [_gains(table, column, gained) for column in gained]
+        )
 
 
 def draw_columns(
@@ -129,7 +132,7 @@ def _pieces(
     yield columns[start:]
 
 
-def _scores(table: SplitTable, column: int) -> CellColumn:
+def _scores(table: SplitTable, column: int, columns: Sequence[int]) -> CellColumn:
     best, sizes = table.best_in(column), {score.n for score in table.scores(column)}
     shown = with_error if len(sizes) == 1 else score_text
 
@@ -139,10 +142,10 @@ def _scores(table: SplitTable, column: int) -> CellColumn:
             return plain(_NOT_SCORED, style="dim")
         return plain(shown(score), style="green" if score.value == best else "")
 
-    return CellColumn(_head(table, column, [], sizes), tuple(map(cell, table.rows)))
+    return CellColumn(_head(table, column, columns, [], sizes), tuple(map(cell, table.rows)))
 
 
-def _gains(table: SplitTable, column: int) -> CellColumn:
+def _gains(table: SplitTable, column: int, columns: Sequence[int]) -> CellColumn:
     gains = [gain for row in table.rows if (gain := row.gains[column]) is not None]
     parent = shortened(f"to {table.parents[column]}", _HEAD_WIDTH)
 
@@ -154,13 +157,19 @@ def _gains(table: SplitTable, column: int) -> CellColumn:
         return plain(gain_text(gain), style="green" if is_gain else "")
 
     sizes = {gain.n for gain in gains if gain.stderr is not None}
-    return CellColumn(_head(table, column, [parent], sizes), tuple(map(cell, table.rows)))
+    return CellColumn(_head(table, column, columns, [parent], sizes), tuple(map(cell, table.rows)))
 
 
-def _head(table: SplitTable, column: int, beside: Sequence[str], sizes: Collection[int]) -> str:
-    """Name, metric, what stands beside it, and n where it is the same in every row."""
+def _head(
+    table: SplitTable,
+    column: int,
+    columns: Sequence[int],
+    beside: Sequence[str],
+    sizes: Collection[int],
+) -> str:
+    """Name, metric where one of the columns drawn has one, what stands beside it, one n of all."""
     lines = [shortened(table.columns[column].name, _HEAD_WIDTH)]
-    if any(each.metric for each in table.columns):
+    if any(table.columns[each].metric for each in columns):
         lines.append(shortened(table.columns[column].metric, _HEAD_WIDTH))
     lines += beside
     lines += [f"n={size}" for size in sizes] if len(sizes) == 1 else []

@@ -30,7 +30,7 @@ class LineView:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self._told_tenth = 0
+        self._told_activity, self._told_tenth = "", 0
 
     def __enter__(self) -> LineView:
         return self
@@ -63,9 +63,12 @@ class LineView:
     def _work(self, event: Preparing | Proposing) -> None:
         """A line when something begins, and one per tenth of it at most."""
         tenth = int(10 * event.share)
-        if not event.share or tenth != self._told_tenth:
+        if not event.share:
             say(event.activity)
-        self._told_tenth = tenth
+        elif tenth != self._told_tenth:
+            is_new = event.activity != self._told_activity  # says itself how far it is
+            say(event.activity if is_new else f"{event.activity}: {10 * tenth} %")
+        self._told_activity, self._told_tenth = event.activity, tenth
 
 
 def _opening(event: RunStarted) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,17 @@ class EvolveOptions:
             yield f"{flags}: of no meaning here; {reason}"
 
 
+_unseen = partial(click.option, hidden=True)
+
+
 def evolve_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds them, unseen in help; passed as ``evolve``."""
 
-    @click.option("--strategy", "-s", type=click.Choice(["pool", "buffered", "serial"]))
-    @click.option("--num-gpus", type=click.IntRange(min=0))
-    @click.option("--storage-path", type=click.Path(path_type=Path, file_okay=False))
-    @click.option("--sigma0", type=float)
-    @click.option("--task-search-path", multiple=True)
+    @_unseen("--strategy", "-s", type=click.Choice(["pool", "buffered", "serial"]))
+    @_unseen("--num-gpus", type=click.IntRange(min=0))
+    @_unseen("--storage-path", type=click.Path(path_type=Path, file_okay=False))
+    @_unseen("--sigma0", type=float)
+    @_unseen("--task-search-path", multiple=True)
     @wraps(command)
     def with_evolve(
         *args: Any,
@@ -131,23 +134,17 @@ def evolve_options(command: Callable[..., Any]) -> Callable[..., Any]:
         evolve = EvolveOptions(strategy, num_gpus, storage_path, tuple(settings), tuple(idle))
         return command(*args, evolve=evolve, **options)
 
-    return reduce(lambda to, add: add(to), _plain_options(), _hidden(with_evolve))
+    return reduce(lambda to, add: add(to), _plain_options(), with_evolve)
 
 
 def _plain_options() -> Iterator[Callable[..., Any]]:
     for flag, (_, kind) in _KEYS.items():
-        yield click.option(flag, _name(flag), type=kind, hidden=True)
+        yield _unseen(flag, _name(flag), type=kind)
     for flags in _IDLE:
         if flags in _WITH_TEXT:
-            yield click.option(flags, _name(flags), hidden=True)
+            yield _unseen(flags, _name(flags))
         else:
-            yield click.option(flags, _name(flags), is_flag=True, default=None, hidden=True)
-
-
-def _hidden(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in getattr(command, "__click_params__", ()):
-        option.hidden = True
-    return command
+            yield _unseen(flags, _name(flags), is_flag=True, default=None)
 
 
 def _name(flags: str) -> str:

@@ -14,7 +14,7 @@ from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.written import say
 from evomerge.foundations.counted import counted
 from evomerge.foundations.permissions import Permissions
-from evomerge.foundations.text_safety import one_name
+from evomerge.foundations.text_safety import argument, one_name
 
 if TYPE_CHECKING:
     from evomerge.compiler.starter import Answers
@@ -108,7 +108,7 @@ def init(
     write_result(starter.text, file, force=force)
     n_dims = starter.examination.compiled.merge_space.space.n_dims
     say(f"{counted(n_dims, 'parameter')} for {counted(answers.budget, 'trial')}", err=False)
-    say(f"next    evomerge run {one_name(file)}", err=False)
+    say(f"next    evomerge run {argument(file)}", err=False)
 
 
 def _tell(findings: Sequence[Finding]) -> None:

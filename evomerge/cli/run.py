@@ -21,7 +21,7 @@ from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.cli.written import say
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file
-from evomerge.foundations.text_safety import one_name
+from evomerge.foundations.text_safety import argument, one_name
 
 if TYPE_CHECKING:
     from evomerge.cli.event_lines import LineView
@@ -186,12 +186,12 @@ def _refuse_without_scores(folder: Path) -> None:
         raise RunError(
             f"none of {len(searched)} merges could be scored, the last: {failures[-1]}",
             where=str(folder),
-            fix=f"`evomerge show {folder} --failed` lists them; {retry(folder)}.",
+            fix=f"`evomerge show {argument(folder)} --failed` lists them; {retry(folder)}.",
         )
 
 
 def _how_to_continue(folder: Path) -> str:
-    again = one_name(folder / "genome.yml")
+    again = argument(folder / "genome.yml")
     return f"The same command continues it, and so does `evomerge run {again}`."
 
 
@@ -234,7 +234,7 @@ def _tell(folder: Path, ending: str, as_json: bool) -> None:
     say(ending)
     failed = failures_of(recorded)
     if failed:
-        say(f"{failed}: `evomerge show {one_name(folder)} --failed` says why; {retry(folder)}")
+        say(f"{failed}: `evomerge show {argument(folder)} --failed` says why; {retry(folder)}")
     draw_result(recorded)
 
 
@@ -250,4 +250,4 @@ def draw_result(recorded: RecordedRun) -> None:
     say(f"\nwinner  {one_name(best)}\nreport  {one_name(folder.report)}", err=False)
     n_files = max((len(one.candidate.recipe.files("")) for one in recorded.winners), default=1)
     name = "recipe.yml" if n_files == 1 else "recipe"
-    say(f"next    evomerge export {one_name(folder.path)} -o {name}", err=False)
+    say(f"next    evomerge export {argument(folder.path)} -o {name}", err=False)

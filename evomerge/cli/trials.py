@@ -9,7 +9,7 @@ from rich.console import Console
 
 from evomerge.cli.drawn import empty_table
 from evomerge.cli.plain_text import plain
-from evomerge.foundations.text_safety import one_name
+from evomerge.foundations.text_safety import argument
 from evomerge.nouns.score_text import score_text
 from evomerge.nouns.trial import Trial
 from evomerge.report.combined import combined_name
@@ -46,5 +46,5 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
 
 def retry(folder: Path) -> str:
     """How failed trials are tried again: a run that goes on keeps what it knows of them."""
-    again = one_name(whole_folder(folder) / "genome.yml")
+    again = argument(whole_folder(folder) / "genome.yml")
     return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"

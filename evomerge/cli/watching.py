@@ -43,16 +43,16 @@ def watching() -> Iterator[Watch]:
 
 
 def lines() -> Watch:
-    """A line for each thing that begins, and for each tenth of it that is done."""
+    """A line for each thing that begins, and for each quarter of it that is done."""
     told: tuple[str, int] = ("", 0)
 
     def watch(what: str, share: float) -> None:
         nonlocal told
-        now = (what, int(10 * share))
+        now = (what, int(4 * share))
         if what != told[0]:
             say(what)
-        elif told[1] < now[1] < 10:
-            say(f"{what}: {10 * now[1]} %")
+        elif told[1] < now[1] < 4:
+            say(f"{what}: {25 * now[1]} %")
         told = now
 
     return watch

@@ -66,7 +66,8 @@ def read_genomes(path: Path, overrides: Sequence[str] = ()) -> GenomeFile:
             continue
         stages.append(Stage(one.name, genome, one.source, one.uses))
     wrong += [problem for one in read.stages[:-1] for problem in _without_a_winner(one)]
-    wrong += _merges_of_merges(stages)
+    if not wrong:  # names that stand twice would be taken for one another
+        wrong += _merges_of_merges(stages)
     if wrong:
         raise GenomeError.of(in_order(dict.fromkeys(wrong)))
     return GenomeFile(read.whole, tuple(stages))

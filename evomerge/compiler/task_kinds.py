@@ -17,7 +17,7 @@ from evomerge.genome.words import SPLITS
 from evomerge.genome.yaml_file import YamlFile
 
 # Keys of a task that not every kind has a use for.
-_FOR_SOME = ("metric", "limit", "num_fewshot", "samples")
+_FOR_SOME = ("metric", "limit", "num_fewshot", "samples", "language")
 
 
 def task_problems(source: YamlFile) -> list[Problem]:
@@ -66,4 +66,6 @@ def _of_task(given: object, path: KeyPath, source: YamlFile) -> Iterator[Problem
     for key in _FOR_SOME:
         if key not in evaluator.reads and getattr(task, key) is not None:
             what = f"a task of {task.kind!r} has no {key}"
-            yield Problem(what, source.where((*path, key)), "Leave it out.")
+            has_own = key in evaluator.Settings.model_fields
+            fix = f"Write it under {task.kind}." if has_own else "Leave it out."
+            yield Problem(what, source.where((*path, key)), fix)

@@ -13,7 +13,14 @@ import re
 from collections.abc import Sequence
 
 from evomerge.evaluators.asking.asked import AskText
-from evomerge.evaluators.asking.asking_kind import Asking, Item, Judgement, Shown
+from evomerge.evaluators.asking.asking_kind import (
+    Asking,
+    Item,
+    Judgement,
+    Lesson,
+    RightOption,
+    Shown,
+)
 from evomerge.evaluators.choice import ChoiceQuestion, ChoiceQuestions, ChoiceSettings
 from evomerge.evaluators.kind_of_task import Measure
 from evomerge.evaluators.reply_reading import final_part
@@ -46,7 +53,7 @@ class Abstaining(ChoiceQuestions):
     def judge(self, item: Item[ChoiceQuestion]) -> Asking:
         """See :meth:`AskingKind.judge`."""
         question = item.content
-        reply = yield AskText(question.prompt, self.max_new_tokens)
+        reply = yield self._asked(item)
         check = question.prompt + _CHECK.format(answer=str(reply).strip())
         doubt = yield AskText(check, self.max_new_tokens, is_answer=False)
         chosen, abstains = self.read(reply, question), self._abstains(doubt)
@@ -63,6 +70,11 @@ class Abstaining(ChoiceQuestions):
             "(abstains)" if abstains else chosen or str(reply).strip(),
             Shown(question.prompt, said, question.answer),
         )
+
+    def lesson(self, item: Item[ChoiceQuestion]) -> Lesson:
+        """See :meth:`AskingKind.lesson`: the right option; whom to doubt, nobody knows."""
+        options = tuple(item.content.options)
+        return RightOption(self._asked(item), options, options.index(item.content.answer))
 
     def guess(self, items: Sequence[Item[ChoiceQuestion]]) -> float | None:
         """Nobody knows how often whoever guesses would abstain."""

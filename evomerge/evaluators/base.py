@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.evaluators.beside import Room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.evaluators.questions import Question
@@ -174,8 +174,8 @@ class Evaluator(KindOfTask, ABC):
         """
         return iter(())
 
-    def room(self) -> Mapping[str, int]:
-        """What it holds in memory beside the model that is scored: in words -> bytes."""
+    def room(self) -> Room:
+        """What it holds in memory beside the model that is scored."""
         return {}
 
     def warnings(
@@ -206,14 +206,6 @@ class Evaluator(KindOfTask, ABC):
     def unverifiable(self) -> frozenset[str]:
         """Tasks that it cannot score apart from a run, by name."""
         return frozenset() if self.means else frozenset(task.name for task in self.tasks)
-
-
-def shared_room(rooms: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """What several hold in memory: what goes by one name they share, the largest of it."""
-    found: dict[str, int] = {}
-    for what, n_bytes in chain.from_iterable(one.items() for one in rooms):
-        found[what] = max(found.get(what, 0), n_bytes)
-    return found
 
 
 def problems_of_split(error: EvomergeError, split: str) -> Iterator[Problem]:

@@ -3,7 +3,9 @@
 A row is ``{"question": ..., "choices": {"A": ..., "B": ...}, "answer": "A"}``.
 
 Source: Feng et al., Model Swarms (2024), arXiv:2410.11163; their prompt.
-Differs: a reply counts as a person would read it; ``match: loose`` reads it as theirs does.
+Differs: a reply counts as a person would read it; ``match: loose`` reads it as theirs does. An
+``icl_prompt`` stands before the questions of any file that has one, theirs before those of
+``knowledge_crosswords`` alone. A chat template is applied where the tokenizer has one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
@@ -103,10 +107,17 @@ class ChoiceQuestions(AskingKind[ChoiceQuestion]):
 
     def judge(self, item: Item[ChoiceQuestion]) -> Asking:
         """See :meth:`AskingKind.judge`."""
-        reply = yield AskText(item.content.prompt, self.max_new_tokens)
+        reply = yield self._asked(item)
         chosen = self.read(reply, item.content)
         values = {"acc": float(chosen == item.content.answer), "answered": float(bool(chosen))}
         return Judgement(values, chosen or str(reply).strip(), self.shown(item.content, reply))
+
+    def lesson(self, item: Item[ChoiceQuestion]) -> Lesson | None:
+        """See :meth:`AskingKind.lesson`."""
+        return RightReply(self._asked(item), item.content.answer)
+
+    def _asked(self, item: Item[ChoiceQuestion]) -> AskText:
+        return AskText(item.content.prompt, self.max_new_tokens)
 
     def read(self, reply: str, question: ChoiceQuestion) -> str | None:
         """The key that a reply chooses."""

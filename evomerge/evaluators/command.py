@@ -16,11 +16,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from evomerge.evaluators.asking.asking_kind import Around
 from evomerge.evaluators.outside.command_conversation import CommandConversation
 from evomerge.evaluators.outside.conversation import Conversation
 from evomerge.evaluators.outside.outside_kind import OutsideKind, OutsideSettings
 from evomerge.foundations.errors import EvomergeError, Problem, RunError
 from evomerge.foundations.reading import is_file, is_there, read_bytes
+from evomerge.genome.task_blocks import Task
 
 _MOST_BYTES = 1 << 28  # of a file that is digested
 
@@ -51,6 +53,10 @@ class CommandTask(OutsideKind):
     """``command: [python, judge.py]``: prints a number, or a list with one for each document."""
 
     Settings = CommandSettings
+
+    def __init__(self, task: Task, around: Around) -> None:
+        super().__init__(task, around)
+        self.wants_folder = self.settings.model == "folder"
 
     @property
     def called(self) -> str:
@@ -90,7 +96,7 @@ class CommandTask(OutsideKind):
         return CommandConversation(
             self.settings.run,
             documents,
-            wants_folder=self.settings.model == "folder",
+            wants_folder=self.wants_folder,
             sets_openai=self.settings.sets_openai,
             check=self._check,
         )

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.evaluators import EVALUATORS
-from evomerge.evaluators.base import Evaluator, shared_room
+from evomerge.evaluators.asking.in_rounds import InRounds, Respondents
+from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.beside import Room, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
@@ -83,6 +85,7 @@ class Composite(Evaluator):
     ) -> None:
         super().__init__(tasks, *given, **more)
         self.parts = parts
+        self._answering = Respondents(self)
         self.means = " with ".join(filter(None, (part.means for part in parts.values())))
 
     def prepare(self) -> tuple[MetricKey, ...]:
@@ -96,9 +99,14 @@ class Composite(Evaluator):
     def evaluate(
         self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
     ) -> Evaluation:
-        """See :meth:`Evaluator.evaluate`; kind after kind."""
+        """See :meth:`Evaluator.evaluate`; what kinds ask in rounds is answered together."""
+        asking = {own: part for own, part in self.parts.items() if isinstance(part, InRounds)}
+        names = [task.name for task in self.tasks]
+        answered = self._answering.together(asking, names, model, deadline, batch_divisor)
         found = {
-            places: part.evaluate(model, deadline, batch_divisor)
+            places: answered[places]
+            if places in answered
+            else part.evaluate(model, deadline, batch_divisor)
             for places, part in self.parts.items()
         }
         own = self._sorted({places: one.metrics[: len(places)] for places, one in found.items()})
@@ -119,6 +127,7 @@ class Composite(Evaluator):
 
     def let_go(self) -> None:
         """See :meth:`Evaluator.let_go`."""
+        self._answering.let_go()
         for part in self.parts.values():
             part.let_go()
 
@@ -166,7 +175,7 @@ class Composite(Evaluator):
             for one in part.findings():
                 yield replace(one, problem=_placed(one.problem, places))
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`Evaluator.room`."""
         return shared_room(part.room() for part in self.parts.values())
 

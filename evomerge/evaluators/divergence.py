@@ -10,7 +10,7 @@ length; the teachers' documents come in turns, as DAM zips them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -26,12 +26,17 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
     Shown,
+    TaughtText,
 )
+from evomerge.evaluators.beside import Beside, Room
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.evaluators.side_model import SideModel
 from evomerge.evaluators.task_files import json_rows, text_under
+from evomerge.evaluators.teacher_fit import mismatch
 from evomerge.foundations.canonical import digest
+from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError, Problem
 from evomerge.foundations.findings import Finding
 from evomerge.genome.block import Number, Whole, fits
@@ -40,9 +45,13 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.task_blocks import Task
 
 if TYPE_CHECKING:
+    import torch
+
+    from evomerge.evaluators.asking.prompt_reader import PromptReader
     from evomerge.evaluators.teacher_logits import Teacher, TeacherLogits
 
 DIVERGENCE = "divergence"
+_TEXTS_LOOKED_AT = 8  # of each teacher, before a run
 _BYTES_OF_A_LOGIT = 8  # its value, and which token it is of
 
 
@@ -134,12 +143,12 @@ class Divergence(AskingKind[tuple[str, str]]):
 
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""
-        from evomerge.evaluators.teacher_logits import TaughtText
+        from evomerge.evaluators.teacher_logits import ReadText
 
         name, text = item.content
         read, longest = yield AskTokens(text, is_plain=True)
         tokens = tuple(read[: min(longest, self.settings.max_tokens)])
-        said = yield AskOther(self._teachers[name], TaughtText(text, tokens))
+        said = yield AskOther(self._teachers[name], ReadText(text, tokens))
         reader = _Comparison(said, self.settings.temperature)
         value = yield AskPlaces(Tokens(tokens), reader, is_whole=True)
         values = {DIVERGENCE: value}
@@ -147,17 +156,46 @@ class Divergence(AskingKind[tuple[str, str]]):
             values[_of(name)] = value
         return Judgement(values, None, Shown(text, f"{value:.4g} from what {name} says"))
 
+    def lesson(self, item: Item[tuple[str, str]]) -> Lesson | None:
+        """See :meth:`AskingKind.lesson`; of one teacher's texts where its measure is read."""
+        (name, text), own = item.content, self.settings
+        metric = (self.task.metric or DIVERGENCE).partition(",")[0]
+        if metric not in (DIVERGENCE, _of(name)):
+            return None
+
+        def said(tokens: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+            from evomerge.evaluators.teacher_logits import ReadText  # it loads torch
+
+            (found,) = self._teachers[name].answers([ReadText(text, tokens)], Deadline())
+            return found.values, found.tokens
+
+        return TaughtText(text, own.max_tokens, own.temperature, said)
+
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""
         for name, place in self._places.items():
             yield from place.findings(f"teachers.{name}")
 
-    def room(self) -> Mapping[str, int]:
+    def misfits(
+        self, items: Sequence[Item[tuple[str, str]]], reader: PromptReader, longest: int
+    ) -> Iterator[Problem]:
+        """See :meth:`AskingKind.misfits`: a teacher of other tokens, or that reads less."""
+        most = min(longest, self.settings.max_tokens)
+        for name, place in self._places.items():
+            texts = [text for owner, text in (item.content for item in items) if owner == name]
+            found = mismatch(place, texts[:_TEXTS_LOOKED_AT], reader, most)
+            if found is not None:
+                yield Problem(f"{name} {found.what}", f"teachers.{name}", found.fix)
+
+    def room(self) -> Room:
         """See :meth:`AskingKind.room`; one teacher at a time, and what all of them say."""
-        largest = max(place.n_bytes for place in self._places.values())
+        largest = max(self._places.values(), key=lambda place: place.n_bytes)
         kept = self._n_places * self.settings.top_k * _BYTES_OF_A_LOGIT
-        held = {"the largest teacher": largest, f"what teachers say in {self.task.name}": kept}
-        return {what: n_bytes for what, n_bytes in held.items() if n_bytes}
+        held = {
+            "the largest teacher": largest.beside(by_turns=True),
+            f"what teachers say in {self.task.name}": Beside(kept),
+        }
+        return {what: one for what, one in held.items() if one.n_bytes}
 
     def keep_in(self, run_dir: Path | None) -> None:
         """See :meth:`AskingKind.keep_in`."""
@@ -169,11 +207,9 @@ class Divergence(AskingKind[tuple[str, str]]):
         own = self.settings
         return [self._prints, own.max_tokens, own.temperature, own.top_k, own.dtype]
 
-    @cached_property
+    @property
     def _prints(self) -> dict[str, str]:
-        from evomerge.models.fingerprint import fingerprint  # it loads mergekit
-
-        return {name: fingerprint(one.name.in_recipe) for name, one in self._places.items()}
+        return {name: one.fingerprint for name, one in self._places.items()}
 
     @cached_property
     def _teachers(self) -> dict[str, Teacher]:

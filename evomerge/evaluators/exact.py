@@ -3,7 +3,8 @@
 A row is ``{"question": ..., "answer": "150"}``.
 
 Source: Feng et al., Model Swarms (2024), arXiv:2410.11163.
-Differs: the answer must stand where a reply ends on it; ``match: loose`` takes it anywhere.
+Differs: the answer must stand where a reply ends on it; ``match: loose`` takes it anywhere. A reply
+to data of neither of their names may have 200 tokens instead of 10; an ``icl_prompt`` is read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
@@ -28,12 +31,17 @@ from evomerge.evaluators.reply_reading import says_exactly, says_loosely
 from evomerge.genome.block import Whole
 from evomerge.genome.task_blocks import Task
 
+MANY = 200  # tokens of a reply that works its answer out
+TOKENS = {"nlgraph": 10}  # by the name of the data
+
 
 class ExactSettings(QuestionSetSettings):
     """What stands under ``exact:``."""
 
-    max_tokens: Annotated[Whole, Field(ge=1)] = Field(
-        200, description="Tokens of a reply; 10 are enough where a word answers."
+    max_tokens: Annotated[Whole, Field(ge=1)] | None = Field(
+        None,
+        description="Tokens of a reply. Default: 200, and 10 for the data set NLGraph, as in Model "
+        "Swarms, which has 10 for all but GSM8K.",
     )
     stops: list[str] = Field(default_factory=list, description="Texts that end a reply.")
     match: Literal["strict", "loose"] = Field(
@@ -57,11 +65,13 @@ class ExactAnswers(AskingKind[tuple[str, str]]):
 
     def __init__(self, task: Task, around: Around) -> None:
         super().__init__(task, around)
-        self.max_new_tokens = self.settings.max_tokens
+        self.max_new_tokens = self.settings.max_tokens or MANY  # until the data set is known
 
     def items(self) -> Iterator[Item[tuple[str, str]]]:
         """See :meth:`AskingKind.items`."""
         questions = question_set(self.settings)
+        if self.settings.max_tokens is None:
+            self.max_new_tokens = TOKENS.get(questions.dataset.casefold(), MANY)
         for row in questions.rows:
             question, answer = row.text("question"), row.text("answer")
             prompt = f"{questions.before}\n{question}" if questions.before else question
@@ -70,7 +80,7 @@ class ExactAnswers(AskingKind[tuple[str, str]]):
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""
         prompt, answer = item.content
-        reply = yield AskText(prompt, self.max_new_tokens, tuple(self.settings.stops))
+        reply = yield self._asked(item)
         if self.settings.match == "strict":
             is_right = says_exactly(reply, answer)
         else:
@@ -78,7 +88,14 @@ class ExactAnswers(AskingKind[tuple[str, str]]):
         values = {"exact_match": float(is_right)}
         return Judgement(values, str(reply).strip(), Shown(prompt, reply, answer))
 
+    def lesson(self, item: Item[tuple[str, str]]) -> Lesson:
+        """See :meth:`AskingKind.lesson`."""
+        return RightReply(self._asked(item), item.content[1])
+
+    def _asked(self, item: Item[tuple[str, str]]) -> AskText:
+        return AskText(item.content[0], self.max_new_tokens, tuple(self.settings.stops))
+
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`."""
         own = self.settings
-        return [own.match, own.last_words, own.max_tokens, own.stops]
+        return [own.match, own.last_words, self.max_new_tokens, own.stops]

@@ -16,7 +16,14 @@ from typing import Annotated
 from pydantic import Field
 
 from evomerge.evaluators.asking.asked import AskTextLikelihood
-from evomerge.evaluators.asking.asking_kind import Asking, AskingKind, Item, Judgement
+from evomerge.evaluators.asking.asking_kind import (
+    Asking,
+    AskingKind,
+    Item,
+    Judgement,
+    Lesson,
+    LikelyText,
+)
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.evaluators.task_files import rows_in, task_text, text_under
 from evomerge.foundations.errors import GenomeError
@@ -62,6 +69,10 @@ class Perplexity(AskingKind[str]):
             perplexity = math.inf
         bits = -likelihood / math.log(2) / len(item.content.encode())
         return Judgement({"bits_per_byte": bits, "word_perplexity": perplexity})
+
+    def lesson(self, item: Item[str]) -> Lesson:
+        """See :meth:`AskingKind.lesson`."""
+        return LikelyText(item.content)
 
 
 def texts_of(settings: PerplexitySettings) -> list[str]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 Tokens = tuple[int, ...]
+DELIMITERS = ("", " ", "\n")  # what models write before an answer, whatever a task says
 PERFECT = {True: 1.0, False: 0.0}  # higher is better: a share of right ones; lower: an error
 
 
@@ -15,6 +20,12 @@ class Answer:
 
     context: Tokens
     tokens: Tokens
+
+    def cut(self, max_length: int) -> Answer:
+        """As much of its end as a model reads."""
+        kept = self.tokens[:max_length]
+        room = max(max_length + 1 - len(kept), 1)
+        return Answer(self.context[-room:], kept)
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """A text whose continuations a teacher knows, at every place.
+
+    Attributes:
+        tokens: Of the text, as the model that learns reads it.
+        temperature: What the logits of both are divided by.
+        said: The teacher's best logits behind each of these tokens, (tokens, k), and which they
+            are of.
+    """
+
+    tokens: Tokens
+    temperature: float
+    said: Callable[[Tokens], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
 class Question:
     """One document of a task.
 
@@ -51,6 +78,7 @@ class Question:
         max_tokens: At which a text that is written is cut; None where none is.
         is_repeated: Whether several texts are written, of which a value is no one's alone.
         target: What the task says is right of a text that is written; None where it says nothing.
+        taught: What a teacher says of a text; there is nothing else then.
     """
 
     task: str
@@ -65,3 +93,4 @@ class Question:
     max_tokens: int | None = None
     is_repeated: bool = False
     target: Target | None = None
+    taught: Taught | None = None

@@ -11,7 +11,7 @@ one model stands in the code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -23,8 +23,11 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
+from evomerge.evaluators.beside import Room
 from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionSetSettings, question_set
 from evomerge.evaluators.reward_model import Reward, reward_model
@@ -119,7 +122,7 @@ class Rewarded(AskingKind[str]):
 
     def judge(self, item: Item[str]) -> Asking:
         """See :meth:`AskingKind.judge`."""
-        reply = yield AskText(item.content, self.max_new_tokens)
+        reply = yield self._asked(item)
         said = str(reply).strip()
         reward = yield AskOther(reward_model(self._judge), (item.content, said))
         values = {"reward": reward.value, "tokens": float(reward.n_tokens)}
@@ -129,18 +132,23 @@ class Rewarded(AskingKind[str]):
         shown = f"{said} (reward {reward.value:.3g}, {tokens})"
         return Judgement(values, said, Shown(item.content, shown))
 
+    def lesson(self, item: Item[str]) -> Lesson:
+        """See :meth:`AskingKind.lesson`."""
+        return RightReply(self._asked(item))
+
+    def _asked(self, item: Item[str]) -> AskText:
+        return AskText(item.content, self.max_new_tokens)
+
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`; every byte of the reward model."""
-        from evomerge.models.fingerprint import fingerprint  # it loads mergekit
-
         own = self.settings
         scale = [own.shape, own.reward_range, own.length_range, own.max_tokens, own.dtype]
-        return [fingerprint(own.model.in_recipe), *scale]
+        return [self._judge.fingerprint, *scale]
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`AskingKind.room`."""
-        n_bytes = self._judge.n_bytes
-        return {f"reward model {self.settings.model.text}": n_bytes} if n_bytes else {}
+        held = self._judge.beside(by_turns=False)
+        return {f"reward model {self.settings.model.text}": held} if held.n_bytes else {}
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`: whether the reward model is one."""

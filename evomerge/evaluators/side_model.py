@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from evomerge.evaluators.beside import Beside
 from evomerge.foundations.errors import EvaluationError, EvomergeError, RunError, why
 from evomerge.foundations.findings import Finding, error, note
 from evomerge.foundations.permissions import Permissions
@@ -51,6 +52,13 @@ class SideModel:
         """Folder or Hub id."""
         return str(self.name.path)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of every byte that is loaded of it, as it was when it was first asked for."""
+        from evomerge.models import fingerprint  # it loads mergekit
+
+        return fingerprint.fingerprint(self.name.in_recipe)
+
     @property
     def torch_device(self) -> str:
         """Where it runs."""
@@ -89,6 +97,37 @@ class SideModel:
         if isinstance(self.facts, EvomergeError):
             return 0
         return sum(one.n_bytes for one in self.facts.tensors.values())
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its own.
+
+        Raises:
+            RunError: it cannot be loaded.
+        """
+        from transformers import AutoTokenizer
+
+        from evomerge.models.quiet import quiet_transformers
+
+        try:
+            with quiet_transformers():
+                found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                    self.path, **self.source
+                )
+        except (*_FAILURES, MemoryError) as failure:
+            what = f"the tokenizer cannot be loaded ({why(failure)})"
+            raise RunError(what, where=self.path) from failure
+        return found
+
+    def beside(self, *, by_turns: bool) -> Beside:
+        """The memory that it takes.
+
+        Args:
+            by_turns: Whether it waits in main memory until it is asked.
+        """
+        device, n_bytes = self.torch_device, self.n_bytes
+        if device.startswith("cpu"):
+            return Beside(n_bytes)
+        return Beside(n_bytes if by_turns else 0, n_bytes, device, by_turns)
 
     def findings(self, where: str) -> Iterator[Finding]:
         """What keeps it from being loaded.

@@ -59,6 +59,8 @@ class TaskFacts:
         is_pooled: Whether it is a group without a score of its own.
         is_known: Whether metric and direction are known; else its first document tells them.
         groups: Of a group: itself, then those inside it, outer ones first; empty for one task.
+        teaches: Whether a model can learn from any document, beside being scored on it.
+        wants_folder: Whether it is scored on a folder, which a mixture is not.
     """
 
     key: MetricKey
@@ -67,6 +69,8 @@ class TaskFacts:
     is_pooled: bool = False
     is_known: bool = True
     groups: tuple[GroupFacts, ...] = ()
+    teaches: bool = True
+    wants_folder: bool = False
 
     @property
     def n_documents(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,11 @@ from evomerge.evaluators import KEEPS
 from evomerge.evaluators.asking.asked import Outsider
 from evomerge.evaluators.asking.prompt_reader import PromptReader
 from evomerge.evaluators.side_model import SideModel, loaded_writer, put_on
+from evomerge.evaluators.teacher_fit import unlike
 from evomerge.foundations.canonical import digest
+from evomerge.foundations.claims import Claims
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import EvaluationError, RunError
+from evomerge.foundations.errors import RunError
 from evomerge.foundations.files import write_atomic
 from evomerge.foundations.reading import is_folder, listed, read_bytes
 from evomerge.genome.task_blocks import EvaluationBlock
@@ -32,7 +35,7 @@ _MOST_BYTES = 1 << 34  # of a file
 
 
 @dataclass(frozen=True)
-class TaughtText:
+class ReadText:
     """A text that a teacher is asked about.
 
     Attributes:
@@ -75,30 +78,45 @@ class Teacher(Outsider):
         self._place, self._key, self._top_k = place, key, top_k
         self._known: dict[str, TeacherLogits] = {}
         self._folder: Path | None = None
+        self._read: set[str] = set()  # files of it
 
     def keep_in(self, run_dir: Path | None) -> None:
         """Finds what was kept in a run folder, and keeps there what is new."""
         self._folder = None if run_dir is None else run_dir / FOLDER / self._key
-        there: dict[str, TeacherLogits] = {}
-        if self._folder is not None and is_folder(self._folder):
-            for file in listed(self._folder):
-                if file.suffix == ".safetensors":
-                    there |= _kept(read_bytes(file, _MOST_BYTES, follow=False))
+        self._read = set()
+        there = self._new()
         self._keep({key: one for key, one in self._known.items() if key not in there})
         self._known = there | self._known
 
-    def answers(self, asked: Sequence[TaughtText], deadline: Deadline) -> Sequence[TeacherLogits]:
-        """See :meth:`Outsider.answers`.
+    def answers(self, asked: Sequence[ReadText], deadline: Deadline) -> Sequence[TeacherLogits]:
+        """See :meth:`Outsider.answers`; what another process has it say is waited for.
 
         Raises:
             RunError: it cannot be loaded, or reads other tokens than the model that is scored.
         """
-        missing = {one.key: one for one in asked if one.key not in self._known}
-        if missing:
-            said = self._said(missing, deadline)
-            self._keep(said)
-            self._known |= said
+        if self._missing(asked):
+            folder = self._folder
+            claim = nullcontext() if folder is None else _claims_in(folder).held("all", deadline)
+            with claim:
+                self._known |= self._new()
+                if missing := self._missing(asked):
+                    said = self._said(missing, deadline)
+                    self._keep(said)
+                    self._known |= said
         return [self._known[one.key] for one in asked]
+
+    def _missing(self, asked: Sequence[ReadText]) -> dict[str, ReadText]:
+        return {one.key: one for one in asked if one.key not in self._known}
+
+    def _new(self) -> dict[str, TeacherLogits]:
+        """What was written into the run folder since it was last looked at."""
+        found: dict[str, TeacherLogits] = {}
+        if self._folder is not None and is_folder(self._folder):
+            for file in listed(self._folder):
+                if file.suffix == ".safetensors" and file.name not in self._read:
+                    found |= _kept(read_bytes(file, _MOST_BYTES, follow=False))
+                    self._read.add(file.name)
+        return found
 
     def _keep(self, said: Mapping[str, TeacherLogits]) -> None:
         """Writes what is new into the run folder, where there is one."""
@@ -108,7 +126,7 @@ class Teacher(Outsider):
             write_atomic(self._folder / f"{digest([*said])}.safetensors", save(tensors))
 
     def _said(
-        self, missing: Mapping[str, TaughtText], deadline: Deadline
+        self, missing: Mapping[str, ReadText], deadline: Deadline
     ) -> dict[str, TeacherLogits]:
         module, tokenizer = loaded_writer(self._place, "teacher")
         put_on(module, self._place.torch_device, "teacher")
@@ -117,18 +135,11 @@ class Teacher(Outsider):
         found = {}
         for key, one in missing.items():
             deadline.check()
-            own = tuple(reader.context(one.text, is_plain=True)[: len(one.tokens)])
-            if own != one.tokens:
-                raise RunError(
-                    f"reads {one.text[:40]!r} as other tokens than the model that is scored, and "
-                    "what they say cannot be compared",
-                    where=f"teacher {self._place.name.text}",
-                    fix="Name a teacher with the tokenizer of the merge.",
-                )
-            if len(own) > longest:
-                what = f"teacher {self._place.name.text} reads {longest} tokens, got {len(own)}"
-                raise EvaluationError(what, fix="Lower max_tokens.")
-            found[key] = self._best(module, own)
+            problem = unlike(one.text, one.tokens, reader, longest)
+            if problem is not None:
+                where = f"teacher {self._place.name.text}"
+                raise RunError(problem.what, where=where, fix=problem.fix)
+            found[key] = self._best(module, one.tokens)
         return found
 
     @torch.no_grad()
@@ -137,6 +148,12 @@ class Teacher(Outsider):
         logits = module(input_ids=row, use_cache=False).logits[0].float()
         values, best = logits.topk(min(self._top_k, logits.shape[-1]))
         return TeacherLogits(values.cpu(), best.int().cpu())
+
+
+@cache
+def _claims_in(folder: Path) -> Claims:
+    """The ones of this process."""
+    return Claims(folder / "claims")
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 # C0 and C1 controls, line separators, marks that turn text round or are not seen, halves of
 # characters. The two joiners stay: Persian, Hindi and emoji are written with them.
@@ -38,6 +39,11 @@ def one_line(text: str) -> str:
 def one_name(name: object) -> str:
     """A name as part of a line: harmless, its line breaks and tabs visible too."""
     return _BREAKS.sub(_picture, harmless(str(name)))
+
+
+def argument(name: object) -> str:
+    """A name as an argument of a command that a shell is given: quoted where that is needed."""
+    return one_name(shlex.quote(str(name)))
 
 
 def escaped(json_text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.execution_block import Execution
@@ -23,6 +23,11 @@ from evomerge.genome.words import (
 )
 
 Objective = Literal["weighted_sum", "normalized", "worst", "harmonic_mean", "per_task"]
+
+
+def _with_the_models(baselines: list[Baseline]) -> list[Baseline]:
+    """The models are always scored: they say what each task can tell."""
+    return baselines if "models" in baselines else ["models", *baselines]
 
 
 class OptimizerLink(Block):
@@ -194,14 +199,14 @@ class Genome(Block):
         description="`weighted_sum`; `normalized`: each task scaled between base (0) and best "
         "parent (1); `worst`; `harmonic_mean`; `per_task`: one objective per task (nsga2).",
     )
-    baselines: list[Baseline] = Field(
+    baselines: Annotated[list[Baseline], AfterValidator(_with_the_models)] = Field(
         default_factory=lambda: list(USUAL_BASELINES),
         description="What is scored before the search and has to be beaten: `models`, `base`, "
         "`average`, and what one would have tried, where models and base allow it: "
         "`task_arithmetic` (0.3, 0.5, 0.7, 1 for every model), `ties`, `slerp` (half way). The "
-        "models always stay. `mixture`, unless named, is none of them: the mean of the models' "
-        "probabilities, which costs what all of them cost and stands beside the merges: it never "
-        "wins.",
+        "models always are among them. `mixture`, unless named, is none of them: the mean of the "
+        "models' probabilities, which costs what all of them cost and stands beside the merges: it "
+        "never wins.",
     )
     optimizer: OptimizerBlock = Field(
         default_factory=OptimizerBlock, description="Who searches, and for how long."
@@ -250,14 +255,7 @@ class Genome(Block):
     )
 
     @fits("baselines")
-    def _baselines_hold_the_models(self) -> Iterator[MisfitError]:
-        if "models" not in self.baselines:
-            yield MisfitError(
-                f"got {self.baselines}, expected models among them: they say what each task can "
-                "tell",
-                "baselines",
-                fix="Add models.",
-            )
+    def _baselines_stand_once(self) -> Iterator[MisfitError]:
         twice = sorted({kind for kind in self.baselines if self.baselines.count(kind) > 1})
         if twice:
             yield MisfitError(f"baselines stand twice: {', '.join(twice)}", "baselines")

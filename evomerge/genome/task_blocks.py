@@ -66,6 +66,13 @@ class Task(Block):
         None,
         description="So many documents drawn at random (seeded), or the list of their indices.",
     )
+    language: str | list[str] | None = Field(
+        None,
+        description="Languages by their codes, e.g. `ja`, for the replies of an lm-eval task that "
+        "has texts written: one in none of them is scored as if nothing had been said, and "
+        "`in_language` is the share of the others. Needs the extra `language`. Tasks of other "
+        "kinds that have texts written have it under their own key.",
+    )
 
     @property
     def kind(self) -> str:

@@ -216,6 +216,8 @@ class Engine(ABC):
     def generate(self, asked: Sequence[Prompt]) -> list[Written]:
         """The text of each prompt, cut before its first stop text; greedy equal ones once.
 
+        An engine may take a greedy text for the beginning of another one of the same prompt.
+
         Raises:
             TrialTimeoutError: the deadline is over.
         """

@@ -183,6 +183,8 @@ def open_repository(path: str, revision: str | None = None) -> Repository:
         raise ModelError(
             f"there is no folder {path}{_nearest_folder(folder)}", fix="Name a folder or a Hub id."
         )
+    if is_file(folder):
+        raise ModelError(f"{path} is a file, expected a model's folder", fix="Name its folder.")
     from huggingface_hub import constants
 
     cached = cached_snapshot(path, revision)

@@ -158,11 +158,14 @@ class Optimizer(ABC):
         """
         n_startup = getattr(settings, "n_startup_trials", 0) - n_before
         if link.budget is not None and n_startup >= link.budget:
+            is_given = "n_startup_trials" in settings.model_fields_set
             yield Problem(
                 f"the first {settings.n_startup_trials} trials are drawn at random, the budget is "
                 f"{link.budget}: nothing is learned from any",
-                "n_startup_trials",
-                "Make it smaller, or raise budget.",
+                "n_startup_trials" if is_given else "budget",
+                "Make it smaller, or raise budget."
+                if is_given
+                else f"Raise it above {settings.n_startup_trials}.",
             )
 
     @classmethod

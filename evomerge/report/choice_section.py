@@ -48,7 +48,7 @@ class WinnerFacts:
 
     def _expected(self) -> Iterator[str]:
         found = self.expectation
-        if found is not None:
+        if found is not None and found.looks:  # a model as it is was chosen by nobody
             expected = with_error(Score(found.expected, found.stderr, 0))
             yield (
                 f"Search score {number(found.searched)}, of {found.looks} looks: about {expected} "
@@ -62,8 +62,8 @@ class WinnerFacts:
                 first, *more = names
                 which = f"{first} and {len(more)} more" if more else first
                 yield (
-                    f"On the {documents} documents the winner cannot be told from {which} of the "
-                    f"{self.n_candidates} that could win."
+                    f"On the {documents} documents the winner cannot be told from {which}; "
+                    f"{self.n_candidates} could win."
                 )
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from evomerge.foundations.errors import LedgerError, RunError
+from evomerge.foundations.text_safety import argument
 from evomerge.genome.load import load_genome
 from evomerge.genome.schema import Genome
 from evomerge.genome.words import FINAL_SPLITS, Split
@@ -69,7 +70,7 @@ class RecordedRun:
             raise RunError(
                 f"no trial {trial_id}, the last one is {max(self.ledger.trials, default=None)}",
                 where=where,
-                fix=f"Run `evomerge show {where}`.",
+                fix=f"Run `evomerge show {argument(where)}`.",
             )
         if trial.outcome.evaluation is None:
             raise RunError(f"trial {trial_id} failed: {trial.outcome.failure}", where=where)

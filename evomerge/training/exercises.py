@@ -21,7 +21,7 @@ from evomerge.nouns.parents import is_parent
 from evomerge.nouns.trial import Trial
 from evomerge.recipe.plain import Recipe
 from evomerge.training.best_answers import BestAnswers
-from evomerge.training.passes import Exercise, OptionTexts, Text
+from evomerge.training.passes import Exercise, OptionTexts, TaughtTokens, Text
 from evomerge.training.right_targets import RightTargets
 from evomerge.training.target_forms import N_LOOKED_AT, Opinion, is_foreign, likeliest, opinion_of
 
@@ -120,6 +120,9 @@ class Exercises:
 
     def _exercise(self, question: Question) -> Exercise | None:
         share = self._shares.get(question.task, 1.0)
+        if (taught := question.taught) is not None:
+            said = taught.said(taught.tokens)
+            return TaughtTokens.of(taught.tokens, said, taught.temperature, share)
         if question.prompt is None:
             if len(question.answers) == 1:
                 return _text(question.answers[0], share)

@@ -62,7 +62,42 @@ class OptionTexts:
         return (*self.options, *self.against)
 
 
-Exercise = Text | OptionTexts  # what one document teaches
+@dataclass(frozen=True)
+class TaughtTokens:
+    """A text behind every token of which a teacher says what comes next.
+
+    Attributes:
+        text: With a last token that nobody reads: its place is behind all others.
+        logits: The teacher's best, shape (places, k).
+        tokens: Which they are of, same shape.
+        temperature: What the logits of both are divided by.
+        share: What it counts beside others.
+    """
+
+    text: Text
+    logits: torch.Tensor
+    tokens: torch.Tensor
+    temperature: float
+    share: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        tokens: Sequence[int],
+        said: tuple[torch.Tensor, torch.Tensor],
+        temperature: float,
+        share: float,
+    ) -> TaughtTokens:
+        """A text, of which a teacher says something behind each token."""
+        return cls(Text((*tokens, tokens[-1])), *said, temperature, share)
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """What is read of it."""
+        return (self.text,)
+
+
+Exercise = Text | OptionTexts | TaughtTokens  # what one document teaches
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from evomerge.training import losses
 from evomerge.training.coefficients import Numbers
 from evomerge.training.descent import Descent, State
 from evomerge.training.mixture import Mixture
-from evomerge.training.passes import Exercise, Pass, Text, fitting
+from evomerge.training.passes import Exercise, OptionTexts, Pass, TaughtTokens, Text, fitting
 from evomerge.training.teachers import Said, Teachers
 from evomerge.training.written_models import Checkpoints
 
@@ -232,11 +232,13 @@ class GradientTrainer:
         self.n_documents += len(exercises)
         batch = self._read(texts)
         logits = batch.logits(module)  # type: ignore[arg-type]  # a causal language model
-        found = losses.likelihoods(logits, batch.wanted, [text.n_read for text in texts])
-        each = torch.split(found, [len(exercise.texts) for exercise in exercises])
+        lengths = [text.n_read for text in texts]
+        found = losses.likelihoods(logits, batch.wanted, lengths)
+        n_each = [len(exercise.texts) for exercise in exercises]
+        places = iter(torch.split(logits, lengths))
         terms = [
-            exercise.share * _nll(exercise, own)
-            for exercise, own in zip(exercises, each, strict=True)
+            exercise.share * _apart(exercise, own, [next(places) for _ in range(n)])
+            for exercise, own, n in zip(exercises, torch.split(found, n_each), n_each, strict=True)
         ]
         return {"nll": torch.stack(terms).sum() / n_exercises}
 
@@ -287,7 +289,19 @@ def _unheard(activity: str, share: float) -> None:
     """Nobody wants to know."""
 
 
-def _nll(exercise: Exercise, likelihoods: torch.Tensor) -> torch.Tensor:
+def _apart(
+    exercise: Exercise, likelihoods: torch.Tensor, logits: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """How far the model is from what an exercise wants: from a teacher, or from right answers."""
+    if not isinstance(exercise, TaughtTokens):
+        return _nll(exercise, likelihoods)
+    (own,) = logits
+    tokens, teacher = (one.to(own.device) for one in (exercise.tokens, exercise.logits))
+    student = own.gather(1, tokens.long())
+    return losses.divergence(student, teacher, exercise.temperature) / len(own)
+
+
+def _nll(exercise: Text | OptionTexts, likelihoods: torch.Tensor) -> torch.Tensor:
     """Of a text the mean over its tokens, of a choice that of what is right among the options."""
     if isinstance(exercise, Text):
         return -likelihoods[0] / exercise.n_read

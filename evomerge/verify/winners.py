@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.foundations.errors import LedgerError, LostFileError, NoRunError, RunError
 from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.foundations.text_safety import argument
 from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.genome.words import FINAL_SPLITS, Split
@@ -137,7 +138,7 @@ def _trial_in(run: RecordedRun, best: Path) -> Trial:
 
 
 def _fix(run: RecordedRun) -> str:
-    return f"`evomerge export {run.ledger.folder.path}` writes what the ledger holds."
+    return f"`evomerge export {argument(run.ledger.folder.path)}` writes what the ledger holds."
 
 
 def _recorded(run: RecordedRun, trial: Trial) -> Recorded:

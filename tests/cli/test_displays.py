@@ -15,6 +15,7 @@ from evomerge.cli.run import _running
 from evomerge.foundations.counted import counted, failures
 from evomerge.nouns.events import (
     FinalScored,
+    Preparing,
     Proposing,
     RunFinished,
     RunStarted,
@@ -204,3 +205,14 @@ def test_lines_tell_a_tenth_of_what_an_optimizer_does_and_the_picture_all(capsys
         assert picture.progress.stage == event.activity
     told = capsys.readouterr().err.splitlines()
     assert told == [f"step {step} of 100" for step in range(0, 101, 10)]
+
+
+def test_what_keeps_its_name_is_told_with_how_far_it_is(capsys):
+    lines = LineView(Progress(("score",)))
+    for share in (0.0, 0.33, 0.34, 0.66):
+        lines.show(Preparing("mergekit-yaml builds sums", share))
+    assert capsys.readouterr().err.splitlines() == [
+        "mergekit-yaml builds sums",
+        "mergekit-yaml builds sums: 30 %",
+        "mergekit-yaml builds sums: 60 %",
+    ]

@@ -39,13 +39,13 @@ def test_the_first_differing_documents_are_listed(capsys, monkeypatch, is_golden
     is_golden("cli/verify.txt", tell(capsys, monkeypatch, *others, *many))
 
 
-def test_progress_without_a_terminal_is_a_line_per_tenth(capsys):
+def test_progress_without_a_terminal_is_a_line_per_quarter(capsys):
     watch = lines()
     for share in range(201):
         watch("lm-eval scores search tasks", share / 200)
     said = capsys.readouterr().err.splitlines()
-    assert said[:2] == ["lm-eval scores search tasks", "lm-eval scores search tasks: 10 %"]
-    assert len(said) == 10
+    assert said[:2] == ["lm-eval scores search tasks", "lm-eval scores search tasks: 25 %"]
+    assert len(said) == 4
 
 
 def test_bad_input_ends_with_exit_code_2(capsys):

@@ -132,10 +132,14 @@ def test_the_genome_chooses_and_the_order_stays():
         assert len(baselines(merge_space, ["models", *kinds])) < len(whole)
 
 
+def test_the_models_are_among_them_whatever_is_named():
+    text = "genome: {models: [a, b], merge_method: linear}\ntasks: [x]\nbaselines: [mixture]\n"
+    assert validate_genome(parse_yaml(text, "g.yml")).baselines == ["models", "mixture"]
+
+
 @pytest.mark.parametrize(
     ("block", "what"),
     [
-        ("[average]", "expected models among them"),
         ("[models, tis]", "did you mean 'ties'"),
         ("[models, ties, ties]", "stand twice: ties"),
         ("ties", "expected a list"),

@@ -7,12 +7,14 @@ import math
 import weakref
 from difflib import get_close_matches
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.asking.asking_kind import AskingKind
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import Composite, evaluator_for
 from evomerge.foundations.errors import GenomeError
@@ -109,6 +111,26 @@ def test_metrics_are_numbers_with_direction_and_count(case, model):
         assert type(metric.higher_is_better) is bool
         assert metric.n == case.n_documents
     assert tuple(metric.higher_is_better for metric in own) == case.upwards
+
+
+def test_values_lie_in_the_range_of_their_measure_and_have_a_standard_error(case, model):
+    kind = kind_of(case)
+    if not issubclass(kind, AskingKind):
+        pytest.skip("others say what its numbers are")
+    evaluator = made(*case.tasks)
+    evaluator.prepare()
+    found = evaluator.evaluate(model)
+    for task in evaluator._loaded():
+        for measure in task.measures:
+            key = MetricKey(task.name, measure.name, "none")
+            (metric,) = (one for one in found.metrics if one.key == key)
+            own = [one.values for one in found.documents if one.task == task.name]
+            values = [one[f"{measure.name},none"] for one in own]
+            assert all(measure.low <= value <= measure.high for value in (metric.value, *values))
+            assert metric.higher_is_better is measure.higher_is_better
+            assert metric.value == pytest.approx(sum(values) / len(values))
+            spread = stdev(values) / math.sqrt(len(values))
+            assert metric.stderr == pytest.approx(spread, rel=1e-9, abs=1e-12)
 
 
 def test_every_document_is_reported_with_its_values(case, model):

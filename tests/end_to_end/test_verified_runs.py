@@ -59,7 +59,7 @@ def test_a_recorded_run_answers_as_recorded(verify):
     assert said[1].startswith("mergekit-yaml builds trial ")
     assert [said[0], *said[2:]] == [
         "reads the run, its models and tasks",
-        "lm-eval loads the model",
+        "loads the model that was built",
         "lm-eval scores search tasks",
         "lm-eval scores validation tasks",
         "lm-eval scores holdout tasks",

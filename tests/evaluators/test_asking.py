@@ -102,7 +102,7 @@ def test_what_no_trial_opens_with_any_more_is_forgotten(live_model):
     respondent.bind(live_model.module, None, 1)
     first, second = AskLikelihood("the quick", " fox"), AskLikelihood("the lazy", " dog")
     (one, _), (two, _) = [respondent.answers([asked], 0)[0] for asked in (first, second)]
-    assert list(respondent._opening[AskLikelihood]) == [(second, respondent._engine.max_length)]
+    assert list(respondent._opening[AskLikelihood]) == [(second, respondent.engine.max_length)]
     again = [likelihood for likelihood, _ in respondent.answers([second, first], 0)]
     assert again == pytest.approx([two, one], rel=1e-4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -194,3 +195,31 @@ def test_the_files_of_a_command_are_part_of_what_scores_stand_on(live_model, tmp
     assert before.identity() != after.identity()
     with pytest.raises(RunError, match=r"judge.py is not what it was when the run began"):
         before.evaluate(live_model)
+
+
+REACHES = """
+import os, socket
+from urllib.parse import urlsplit
+place = urlsplit(os.environ["EVOMERGE_URL"])
+open("where", "w").write(f"{place.hostname} {place.port}")
+socket.create_connection(("127.0.0.1", place.port), 5).close()
+try:
+    socket.create_connection(("127.0.0.2", place.port), 5)
+except ConnectionRefusedError:
+    print(1)
+else:
+    print(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.0/8 is this machine on Linux")
+def test_the_server_is_on_loopback_alone_and_nobody_listens_once_the_trial_is_over(
+    live_model, tmp_path
+):
+    task = {"command": {"run": [sys.executable, "-c", REACHES]}}
+    found = made(task).evaluate(live_model)
+    assert found.metrics[0].value == 1.0
+    host, port = (tmp_path / "where").read_text().split()
+    assert host == "127.0.0.1"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), 5)

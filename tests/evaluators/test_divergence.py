@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,10 @@ from evomerge.evaluators import teacher_logits
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.evaluators.divergence import DivergenceSettings
-from evomerge.foundations.errors import EvaluationError, RunError
+from evomerge.foundations.errors import EvaluationError, GenomeError, RunError
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
-from tests.tiny_models import VOCAB_SIZE, tiny_model
+from tests.tiny_models import VOCAB_SIZE, tiny_model, tiny_tokenizer
 
 TEXTS = {"a": ["the quick brown fox", "a lazy dog"], "b": ["pack my box with five dozen jugs"]}
 
@@ -164,7 +167,7 @@ def test_what_is_known_before_there_is_a_run_folder_is_kept_there(live_model, lo
 
 def test_the_memory_of_teachers_is_that_of_the_largest_and_of_all_they_say(tmp_path):
     small = made(teachers={"a": "a.jsonl"}, top_k=4, max_tokens=3).room()
-    assert small["what teachers say in divergence"] == 2 * 3 * 4 * 8
+    assert small["what teachers say in divergence"].n_bytes == 2 * 3 * 4 * 8
     tiny_model(tmp_path / "large", hidden_size=64)
     given = [
         {"divergence": {"teachers": {name: "a.jsonl"}, "name": name}} for name in ("large", "a")
@@ -174,7 +177,7 @@ def test_the_memory_of_teachers_is_that_of_the_largest_and_of_all_they_say(tmp_p
     both.prepare()
     (large,) = (one.room() for one in [made(teachers={"large": "a.jsonl"})])
     assert both.room()["the largest teacher"] == large["the largest teacher"]
-    assert large["the largest teacher"] > small["the largest teacher"]
+    assert large["the largest teacher"].n_bytes > small["the largest teacher"].n_bytes
 
 
 def test_a_device_without_room_for_a_teacher_is_told(live_model, monkeypatch):
@@ -185,3 +188,49 @@ def test_a_device_without_room_for_a_teacher_is_told(live_model, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "to", short)
     with pytest.raises(EvaluationError, match=r"the teacher cannot be moved to cuda .*none left"):
         evaluator.evaluate(live_model)
+
+
+def test_a_teacher_of_other_tokens_or_that_reads_less_is_told_before_a_run(live_model, tmp_path):
+    config, tokenizer = live_model.module.config, live_model.tokenizer
+    assert made().warnings(tokenizer, config) == ()
+    tiny_model(tmp_path / "short", max_position_embeddings=3)
+    short = made(teachers={"short": "a.jsonl", "b": "b.jsonl"})
+    with pytest.raises(GenomeError) as raised:
+        short.warnings(tokenizer, config)
+    (problem,) = raised.value.problems
+    assert problem.where == "tasks[0].divergence.teachers.short"
+    assert problem.what == "short reads 3 tokens at most, and a text has 9 that are read"
+    assert made(teachers={"short": "a.jsonl"}, max_tokens=3).warnings(tokenizer, config) == ()
+    other = tiny_tokenizer()
+    other.add_tokens(["quick"])
+    (tmp_path / "b").unlink()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    other.save_pretrained(tmp_path / "b")
+    with pytest.raises(GenomeError, match="b reads 'the quick brown fox' as other tokens"):
+        made(teachers={"b": "a.jsonl"}).warnings(tokenizer, config)
+
+
+def test_of_several_processes_one_has_a_teacher_read_and_the_others_find_it(
+    live_model, loads, tmp_path
+):
+    evaluator, run = made(), tmp_path / "run"
+    evaluator.keep_in(run)
+    folder = next(iter(evaluator._kinds[0]._teachers.values()))._folder
+    claimed = subprocess.run(
+        [sys.executable, "-c", CLAIMED, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert claimed.stdout == "True\n"
+    first = evaluator.evaluate(live_model)
+    teacher_logits.teacher.cache_clear()  # another process, which looked before there was anything
+    again = made()
+    for teacher in again._kinds[0]._teachers.values():
+        teacher._folder = run / teacher_logits.FOLDER / teacher._key
+    assert (again.evaluate(live_model), len(loads)) == (first, 2)
+
+
+CLAIMED = """
+import sys
+from pathlib import Path
+from evomerge.foundations.claims import Claims
+print(Claims(Path(sys.argv[1]) / "claims").take(["all"]) == {"all"})
+"""

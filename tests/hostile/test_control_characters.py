@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from evomerge.cli.event_lines import LineView
 from evomerge.cli.progress import Progress
 from evomerge.foundations.library_log import kept_log, log_to
-from evomerge.foundations.text_safety import escaped, harmless, one_name
+from evomerge.foundations.text_safety import argument, escaped, harmless, one_name
 from evomerge.nouns.events import Notice, Proposing, RunStarted
 from evomerge.optimizers.gradient.lessons import to_bytes
 from evomerge.optimizers.search_context import Lesson
@@ -148,3 +149,10 @@ def test_a_name_stays_on_its_line_and_keeps_its_letters():
     assert one_name("a\nb\tc  d ü 模") == "a␊b␉c  d ü 模"
     assert harmless("a\nb") == "a\nb"
     assert json.loads(escaped(json.dumps(EVIL, ensure_ascii=False))) == EVIL
+
+
+def test_a_shell_takes_a_name_in_a_printed_command_as_it_is():
+    names = ["runs/plain", "mine's [x] {y} #1", '"q" é $HOME % ', "a;b", "*"]
+    assert shlex.split(" ".join(map(argument, names))) == names
+    assert argument("runs/plain") == "runs/plain"
+    assert argument("a\x1b[31m\nb") == "'a␛[31m␊b'"

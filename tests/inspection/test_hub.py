@@ -124,6 +124,13 @@ def test_what_the_hub_does_not_have_is_said_at_the_key(hub, name, message):
         facts(name)
 
 
+def test_a_file_is_no_name_on_the_hub(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("a page")
+    with pytest.raises(ModelError, match=r"README\.md is a file, expected a model's folder"):
+        facts("README.md")
+
+
 def test_a_gated_model_is_told_with_its_page(hub):
     hub.gated.add(MODEL)
     with pytest.raises(ModelError, match=rf"is gated on the Hub.*{hub.endpoint}/{MODEL}"):

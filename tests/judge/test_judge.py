@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from evomerge.evaluators.asking import language_gate
 from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.judge import remote_judge
 from evomerge.foundations.deadline import Deadline
@@ -242,3 +243,17 @@ def test_a_judge_that_is_too_slow_for_one_answer_costs_that_rating_alone(folder,
         found = judge_evaluator(task).evaluate(live_model)
     assert [len(one.values) > 2 for one in found.documents] == [True, False, True]
     assert "[judgment: time-out]" in found.documents[1].answer
+
+
+def test_an_answer_in_another_language_is_paid_for_by_nobody(folder, live_model, monkeypatch):
+    tell = lambda text, wanted: "en"  # noqa: E731
+    monkeypatch.setattr(language_gate, "other_language", tell)
+    script = Script(letters)
+    with served(script) as url:
+        evaluator = judge_evaluator(judge_task(folder, url, language="ja"))
+        found = evaluator.evaluate(live_model)
+    assert script.asked == []
+    assert [one.values["rating,none"] for one in found.documents] == [1.0] * 3
+    assert [one.values["in_language,none"] for one in found.documents] == [0.0] * 3
+    assert all(one.answer.endswith(" (in en, expected ja)") for one in found.documents)
+    assert found.samples[0].prompt == QUESTIONS[0]["turns"][0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.asking.respondent import EngineRespondent
+from evomerge.evaluators.beside import Beside, largest_in_turn
 from evomerge.evaluators.judge import local_judge
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
 from evomerge.foundations.deadline import Deadline
@@ -60,9 +63,9 @@ def test_a_model_of_this_machine_judges(folder, live_model, tmp_path):
     assert found.documents[1].values["prompt_tokens,none"] > 10
     assert "[judgment: 7]\n[[7]]" in found.documents[1].answer
     assert [one.severity.value for one in evaluator.findings()] == ["note"]
-    ((what, n_bytes),) = evaluator.room().items()
+    ((what, held),) = evaluator.room().items()
     assert what == f"judge {tmp_path / 'judge'}"
-    assert n_bytes > 1000
+    assert held.n_bytes > 1000
     again = judge_evaluator(given, run_dir=tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_judge, "_said", None)  # nobody is asked
@@ -165,3 +168,28 @@ def test_a_judge_for_which_its_device_has_no_room_leaves_nothing_there(
     with pytest.raises(EvaluationError, match=r"cannot be moved to cuda \(.*none left\)"):
         evaluator.evaluate(live_model)
     assert moved == ["cuda", "cpu"]
+
+
+def test_a_judge_whose_files_were_changed_is_another_judge(folder, live_model, tmp_path):
+    given = task(folder, opinionated(tmp_path / "judge"), name="a")
+    first = judge_evaluator(given, run_dir=tmp_path / "run").evaluate(live_model)
+    opinionated(tmp_path / "judge", "[[3]]")
+    second = judge_evaluator(given, run_dir=tmp_path / "run").evaluate(live_model)
+    assert (first.metrics[0].value, second.metrics[0].value) == (7.0, 3.0)
+
+
+def test_what_a_judge_holds_is_counted_where_it_is(folder, tmp_path):
+    model = opinionated(tmp_path / "judge")
+    (here,) = judge_evaluator(task(folder, model, device="cpu")).room().values()
+    (there,) = judge_evaluator(task(folder, model, device="cuda:1")).room().values()
+    assert (here.n_running, here.by_turns) == (0, False)
+    assert (there.n_waiting, there.n_running) == (here.n_bytes, here.n_bytes)
+    larger = replace(there, n_running=2 * there.n_running)
+    stays = Beside(0, 5, "cuda")
+    held = {"judge": there, "teacher": larger, "reward model": stays, "cpu": here}
+    assert largest_in_turn(held, "cuda:1") == {
+        "reward model": 5,
+        "teacher, in its turn": larger.n_running,
+    }
+    assert largest_in_turn(held, "cuda:0") == {"reward model": 5}
+    assert largest_in_turn(held, "cpu") == {}

@@ -6,9 +6,12 @@ import errno
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from threading import Lock
+from threading import Event, Lock
 
 import pytest
 
@@ -20,7 +23,7 @@ from evomerge.evaluators.judge.asked_once import Request
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark, copy_judgments, kept_in
 from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import LedgerError, LostFileError, RunError
+from evomerge.foundations.errors import EvaluationError, LedgerError, LostFileError, RunError
 from tests.scripted_llm import Script, completion, served
 
 ASKED = [Request((Message("user", f"rate {number}"),)) for number in range(3)]
@@ -76,7 +79,7 @@ def test_a_line_that_a_kill_cut_off_is_asked_for_again_and_no_other(tmp_path):
     first, later = KeptJudgments(tmp_path), KeptJudgments(tmp_path)
     first.keep("a", Remark("one", "", 1, 2))
     first.keep("b", Remark("two\u2028\n"))
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.jsonl")
     whole = file.read_bytes()
     file.write_bytes(whole[:-5])
     later.refresh()
@@ -199,3 +202,65 @@ def test_a_run_stops_where_nobody_judges_any_more(failure, asked, answered):
 def test_what_answers_may_have_caused_ends_no_run(failure, asked, answered):
     found = judging(failure, answered).answers(asked, Deadline())
     assert found == [Remark("", failure.cause)] * len(asked)
+
+
+ASKS = """
+import sys
+from pathlib import Path
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments
+from evomerge.foundations.deadline import Deadline
+from tests.judge.test_many_judgments import ASKED, judge_at
+judge = judge_at(sys.argv[1], KeptJudgments(Path(sys.argv[2])))
+print([one.text for one in judge.answers(ASKED, Deadline())])
+"""
+
+
+class Slow:
+    """Counts what it is asked, and answers when it may."""
+
+    def __init__(self):
+        self.asked, self.may_answer = Counter(), Event()
+        self._lock = Lock()
+
+    def __call__(self, text):
+        with self._lock:
+            self.asked[text] += 1
+        assert self.may_answer.wait(60)
+        return (200, completion("[[7]]"))
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_another_process_is_asking_is_waited_for_and_taken_over_if_it_dies(
+    tmp_path, is_killed
+):
+    slow = Slow()
+    with served(Script(slow)) as url:
+        command = [sys.executable, "-c", ASKS, url, str(tmp_path)]
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        while slow.asked.total() < len(ASKED):
+            assert other.poll() is None
+        judge = judge_at(url, KeptJudgments(tmp_path))
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(judge.answers, ASKED, Deadline())
+            assert not wait([found], 0.3).done  # it has asked nobody
+            assert slow.asked.total() == len(ASKED)
+            if is_killed:
+                other.kill()
+                while slow.asked.total() < 2 * len(ASKED):
+                    assert not found.done()
+            slow.may_answer.set()
+            assert [one.text for one in found.result()] == ["[[7]]"] * len(ASKED)
+        told, _ = other.communicate()
+    assert set(slow.asked.values()) == {2 if is_killed else 1}
+    assert told == ("" if is_killed else f"{['[[7]]'] * len(ASKED)}\n")
+
+
+def test_who_waits_for_another_process_can_be_given_up(tmp_path):
+    kept = KeptJudgments(tmp_path)
+    judge = judge_at("http://127.0.0.1:9/v1", kept)
+    kept.claim = lambda keys: set()
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(judge.answers, ASKED, Deadline())
+        while not found.done():
+            judge.give_up()
+    assert isinstance(found.exception(), EvaluationError)

@@ -66,6 +66,11 @@ def said(block):
             "100: nothing is learned from any. Make it smaller, or raise budget.",
         ),
         (
+            "{name: tpe, budget: 8}",
+            "optimizer.budget: the first 10 trials are drawn at random, the budget is 8: nothing "
+            "is learned from any. Raise it above 10.",
+        ),
+        (
             "{chain: [random, {name: swarm, budget: 20}]}",
             "optimizer.chain[1].budget: 20 trials are one generation of swarm (20), which learns "
             "nothing from them. Raise it to 100 or more, or make population_size smaller.",

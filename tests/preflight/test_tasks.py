@@ -356,3 +356,25 @@ def test_what_a_kind_knows_of_its_own_is_told_where_it_stands(examine):
         _, context = examine(f"[{{{TEXT}}}]", "holdout: [tiny_choice, {echo: {prompts: '2'}}]")
         (found,) = rules.told_by_kinds(context)
     assert str(found) == "holdout[1].echo.prompts: it only echoes. Ask something."
+
+
+def test_tasks_that_teach_nothing_are_named_to_who_searches_by_gradient(examine, tmp_path):
+    (tmp_path / "a.txt").write_text("the quick brown fox")
+    tasks = f"[{{echo: all, weight: 2}}, tiny_choice, {{perplexity: {tmp_path / 'a.txt'}}}]"
+    with with_echo():
+        _, context = examine(tasks, "optimizer: {chain: [gradient, cma_es]}")
+        (found,) = rules.lessons(context)
+        assert (found.severity, found.problem.where) == (Severity.NOTE, "tasks[0]")
+        assert "all is scored and teaches nothing" in found.problem.what
+        _, context = examine(tasks, "optimizer: cma_es")
+        assert [*rules.lessons(context)] == []
+
+
+def test_a_mixture_is_no_folder_for_a_command(examine):
+    task = "[{command: {run: [sh], model: folder, name: mine}}]"
+    context = examine(task, "baselines: [models, mixture]", Permissions(code=True))[1]
+    (found,) = rules.folders_of_mixtures(context)
+    assert (found.severity, found.problem.where) == (Severity.WARNING, "tasks[0].command.model")
+    assert "a mixture is several models" in found.problem.what
+    context = examine(task.replace("folder", "server"), "baselines: [models, mixture]")[1]
+    assert [*rules.folders_of_mixtures(context)] == []

@@ -61,7 +61,7 @@ def test_who_cannot_be_told_from_the_winner_is_named(tmp_path):
     first, n_more = found.cannot_be_told_from[0], len(found.cannot_be_told_from) - 1
     assert found.sentences[1] == (
         f"On the search and validation documents the winner cannot be told from {first} and "
-        f"{n_more} more of the {found.n_candidates} that could win."
+        f"{n_more} more; {found.n_candidates} could win."
     )
 
 
@@ -114,12 +114,12 @@ def test_sentences_read_as_they_should():
     assert known.sentences == [
         "Search score 0.8230, of 60 looks: about 0.8010 ± 0.0120 is to be expected on fresh "
         "documents.",
-        "On the search and validation documents the winner cannot be told from trial 41 and 2 more "
-        "of the 9 that could win.",
+        "On the search and validation documents the winner cannot be told from trial 41 and 2 "
+        "more; 9 could win.",
     ]
     (alone,) = WinnerFacts(7, "validation", 2, ("ties",), None).sentences
     assert alone == (
-        "On the validation documents the winner cannot be told from ties of the 2 that could win."
+        "On the validation documents the winner cannot be told from ties; 2 could win."
     )
 
 

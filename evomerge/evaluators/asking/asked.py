@@ -213,6 +213,22 @@ class AskFolder:
     folder: str
 
 
+@dataclass(frozen=True, eq=False)
+class AskInTokens:
+    """Many requests that somebody has read already; the answer is a list, one answer to each.
+
+    Attributes:
+        like: Which of the requests above they are.
+        requests: As an engine takes them: prompts, continuations, or whole texts in tokens; the
+            same objects from trial to trial, by which the engine knows them.
+        seed: What texts are drawn by that have no seed of their own; None where all have.
+    """
+
+    like: type[AskText | AskLikelihood | AskTextLikelihood]
+    requests: Sequence[Any]
+    seed: int | None = None
+
+
 class Outsider(ABC):
     """Somebody else than the model, who answers in batches: an endpoint, a program, a reward model.
 
@@ -261,6 +277,13 @@ class AskOther:
 
 
 AskModel = (
-    AskText | AskLikelihood | AskTextLikelihood | AskNextTokens | AskPlaces | AskTokens | AskFolder
+    AskText
+    | AskLikelihood
+    | AskTextLikelihood
+    | AskNextTokens
+    | AskPlaces
+    | AskTokens
+    | AskFolder
+    | AskInTokens
 )
 Asked = AskModel | AskOther

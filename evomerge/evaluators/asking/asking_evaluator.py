@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,12 +14,14 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.asking.asked import AskLikelihood, AskText, AskTextLikelihood
 from evomerge.evaluators.asking.asking_kind import Around, AskingKind
 from evomerge.evaluators.asking.asking_task import AskingTask, asking_task, placed
+from evomerge.evaluators.asking.in_rounds import InRounds
 from evomerge.evaluators.asking.judged_results import evaluation_of
 from evomerge.evaluators.asking.prompt_reader import PromptReader
-from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.asking.rounds import Hearing, hear
-from evomerge.evaluators.base import Evaluator, shared_room
+from evomerge.evaluators.asking.what_teaches import questions_of
+from evomerge.evaluators.beside import Room, shared_room
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
+from evomerge.evaluators.questions import Question
 from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.deadline import Deadline
@@ -31,26 +33,20 @@ from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+    from evomerge.inference.base import Engine
     from evomerge.merging.live_model import LiveModel
 
 # Whatever torch and transformers raise on a model that they cannot load or run.
 _FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
-class AskingEvaluator(Evaluator):
-    """Scores tasks of kinds that ask; see :class:`AskingKind`.
-
-    Requests of all tasks go to the model together, round by round, equal ones once. Of a mixture
-    by task, those of the tasks that one model answers.
-    """
+class AskingEvaluator(InRounds):
+    """Scores tasks of kinds that ask; see :class:`AskingKind`."""
 
     _tasks: tuple[AskingTask, ...] | None = None
-    # Places of tasks that one model answers -> who answers for it.
-    _respondents: dict[tuple[int, ...], EngineRespondent]
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._respondents = {}
         self._recorded: Mapping[str, str] = {}
         around = Around(self.seed, self.search_path, self.permissions)
         self._kinds = [_made(task, around, f"tasks[{i}]") for i, task in enumerate(self.tasks)]
@@ -73,19 +69,17 @@ class AskingEvaluator(Evaluator):
         self._tasks = tuple(one for one in found if isinstance(one, AskingTask))
         return tuple(task.key for task in self._tasks)
 
-    def evaluate(
-        self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
-    ) -> Evaluation:
-        """See :meth:`Evaluator.evaluate`."""
-        deadline, tasks = deadline or Deadline(), self._loaded()
-        found: dict[int, list[Hearing]] = {}
-        for module, places in model.shared_out([task.name for task in tasks]):
-            respondent = self._respondent_for(model, tuple(places))
-            respondent.bind(module, deadline, batch_divisor)
-            own = {place: tasks[place].hearings() for place in places}
-            hear(list(chain.from_iterable(own.values())), respondent, deadline)
-            found |= own
-        return evaluation_of([(task, found[place]) for place, task in enumerate(tasks)])
+    def hearings(self, model: LiveModel, engine: Engine, places: Sequence[int]) -> list[Hearing]:
+        """See :meth:`InRounds.hearings`: a hearing per document."""
+        tasks = self._loaded()
+        return [one for place in places for one in tasks[place].hearings()]
+
+    def evaluation(self, heard: Sequence[Hearing]) -> Evaluation:
+        """See :meth:`InRounds.evaluation`."""
+        of_task: dict[str, list[Hearing]] = defaultdict(list)
+        for one in heard:
+            of_task[one.task].append(one)
+        return evaluation_of([(task, of_task[task.name]) for task in self._loaded()])
 
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
@@ -130,17 +124,36 @@ class AskingEvaluator(Evaluator):
             for one in task.kind.findings():
                 yield replace(one, problem=placed(one.problem, where))
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`Evaluator.room`; what two tasks share once."""
         return shared_room(kind.room() for kind in self._kinds)
+
+    def questions(self, model: LiveModel) -> tuple[Question, ...]:
+        """See :meth:`Evaluator.questions`."""
+        from evomerge.inference.base import context_length
+
+        longest = context_length(model.module.config, model.tokenizer)
+        reader = PromptReader(model.tokenizer, self.settings)
+        return tuple(one for task in self._loaded() for one in questions_of(task, reader, longest))
 
     def warnings(
         self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
     ) -> tuple[str, ...]:
-        """One sentence for each task whose prompts are longer than what the model reads."""
+        """One sentence for each task whose prompts are longer than what the model reads.
+
+        Raises:
+            GenomeError: models with this tokenizer cannot be judged by a task.
+        """
         from evomerge.inference.base import context_length
 
         reader, longest = PromptReader(tokenizer, self.settings), context_length(config, tokenizer)
+        problems = [
+            placed(problem, f"tasks[{index}].{task.kind.task.kind}")
+            for index, task in enumerate(self._loaded())
+            for problem in task.kind.misfits(task.items, reader, longest)
+        ]
+        if problems:
+            raise GenomeError.of(problems)
         told = (_told_of_length(task, reader, longest) for task in self._loaded())
         return tuple(filter(None, told))
 
@@ -176,10 +189,6 @@ class AskingEvaluator(Evaluator):
         """See :meth:`Evaluator.unverifiable`."""
         return frozenset(kind.task.name for kind in self._kinds if not kind.is_verifiable)
 
-    def let_go(self) -> None:
-        """See :meth:`Evaluator.let_go`."""
-        self._respondents = {}
-
     def _loaded(self) -> tuple[AskingTask, ...]:
         """The tasks with their documents, read when they are first asked for.
 
@@ -204,17 +213,6 @@ class AskingEvaluator(Evaluator):
         recorded = self._recorded
         known = [task for task in tasks if task.name in recorded]
         return [task.name for task in known if task.identity != recorded[task.name]]
-
-    def _respondent_for(self, model: LiveModel, places: tuple[int, ...]) -> EngineRespondent:
-        """Who answers for some tasks; made once for a tokenizer."""
-        known = self._respondents.get(places)
-        if known is None or known.reader.tokenizer is not model.tokenizer:
-            known = self._respondents[places] = self._respondent_of(model)
-        return known
-
-    def _respondent_of(self, model: LiveModel) -> EngineRespondent:
-        engine = self.engine(model.tokenizer, self.settings.batch_size, self.settings.exactness)
-        return EngineRespondent(engine, self.settings, self.seed)
 
 
 def _made(task: Task, around: Around, where: str) -> AskingKind[Any]:

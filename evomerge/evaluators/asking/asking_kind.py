@@ -25,16 +25,23 @@ samples for people, mixtures and ``verify`` are one evaluator's for all of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from evomerge.evaluators.asking.asked import Asked
+from evomerge.evaluators.asking.asked import Asked, AskText
+from evomerge.evaluators.beside import Room
 from evomerge.evaluators.kind_of_task import KindOfTask
+from evomerge.foundations.errors import Problem
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.evaluators.asking.prompt_reader import PromptReader
 
 C = TypeVar("C")
 
@@ -93,6 +100,61 @@ class Judgement:
     lacks: str = ""
 
 
+@dataclass(frozen=True)
+class RightReply:
+    """A document that is answered by one text, from which a model can learn.
+
+    Attributes:
+        asked: What the model is asked, the only thing.
+        right: What would be right; None where only the values of replies tell, the best of which
+            are learned.
+    """
+
+    asked: AskText
+    right: str | None = None
+
+
+@dataclass(frozen=True)
+class RightOption:
+    """A document whose first reply is one of several, and more than that decides its value.
+
+    Attributes:
+        asked: What the model is asked first.
+        options: The replies that there are.
+        right: Which of them is right.
+    """
+
+    asked: AskText
+    options: tuple[str, ...]
+    right: int
+
+
+@dataclass(frozen=True)
+class LikelyText:
+    """A document that is the likelier text, the better."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TaughtText:
+    """A document on which the model is the better, the more it says what a teacher says.
+
+    Attributes:
+        text: What both read.
+        max_tokens: Tokens of it that are read: its beginning.
+        temperature: See :class:`~evomerge.evaluators.questions.Taught`.
+        said: Likewise.
+    """
+
+    text: str
+    max_tokens: int
+    temperature: float
+    said: Callable[[tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]]
+
+
+Lesson = RightReply | RightOption | LikelyText | TaughtText
+
 # Requests go out, one or several at a time; their answers come in, one or as many.
 Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
 # The same of several documents; judgements in their order.
@@ -132,6 +194,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
+        wants_folder: Whether it asks for the model as one folder, which a mixture is not.
         hears_all: Whether all its documents are heard together where they are judged one by one
             elsewhere: somebody whom they ask takes long to begin.
         too_long: What becomes of prompts that do not fit the model, and what to do: two sentences.
@@ -143,6 +206,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
     most_missing: float = 1.0
     is_verifiable: bool = True
     hears_all: bool = False
+    wants_folder: bool = False
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
     def __init__(self, task: Task, around: Around) -> None:
@@ -188,6 +252,10 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         for number, item in zip(numbers, items, strict=True):
             yield (number,), self.judge(item)
 
+    def lesson(self, item: Item[C]) -> Lesson | None:
+        """What a model can learn from a document; None: nothing, only its score is known."""
+        return None
+
     def findings(self) -> Iterator[Finding]:
         """What can be known before a run, beyond the files: an endpoint, a key, a format, room.
 
@@ -195,12 +263,24 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         """
         return iter(())
 
-    def room(self) -> Mapping[str, int]:
-        """What it holds in memory beside the model that is scored: in words -> bytes."""
+    def room(self) -> Room:
+        """What it holds in memory beside the model that is scored."""
         return {}
 
     def keep_in(self, run_dir: Path | None) -> None:  # most keep nothing
         """Has what was paid for kept in a run folder, to be found there again; None: nowhere."""
+
+    def misfits(
+        self, items: Sequence[Item[C]], reader: PromptReader, longest: int
+    ) -> Iterator[Problem]:
+        """What keeps models from being judged by it, which only their tokenizer tells.
+
+        Args:
+            items: The documents that are scored.
+            reader: Reads as these models do.
+            longest: Tokens that they read at most.
+        """
+        return iter(())
 
     def stands_on(self) -> Sequence[Any]:
         """What scores stand on beside metric and documents, JSON: settings that change them."""

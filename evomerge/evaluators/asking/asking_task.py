@@ -104,7 +104,14 @@ class AskingTask:
                 isinstance(one, AskText) and one.temperature > 0 for one in self.opening
             ),
         )
-        return TaskFacts(self.key, self.measures[0].higher_is_better, (part,))
+        teaches = any(self.kind.lesson(item) is not None for item in self.items)
+        return TaskFacts(
+            self.key,
+            self.measures[0].higher_is_better,
+            (part,),
+            teaches=teaches,
+            wants_folder=self.kind.wants_folder,
+        )
 
     @cached_property
     def guess(self) -> float | None:

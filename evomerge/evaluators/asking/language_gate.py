@@ -18,8 +18,13 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from evomerge.evaluators.asking.asked import Asked, AskText
-from evomerge.evaluators.asking.asking_kind import Asking, AskingTogether, Judgement
+from evomerge.evaluators.asking.asked import Asked, AskOther, AskText
+from evomerge.evaluators.asking.asking_kind import (
+    Asking,
+    AskingTogether,
+    Judgement,
+    Shown,
+)
 from evomerge.evaluators.kind_of_task import Measure
 from evomerge.foundations.errors import Problem, nearest
 
@@ -56,12 +61,8 @@ class LanguageGate:
         """What it decides by."""
         return [PACKAGE, version(PACKAGE), _SURE, sorted(self.languages)]
 
-    def problems(self, read: Measure) -> Iterator[Problem]:
-        """What keeps it from being used.
-
-        Args:
-            read: The measure that the genome reads.
-        """
+    def unknown(self) -> Iterator[Problem]:
+        """What keeps languages from being told; ``where`` is the key that names them."""
         if find_spec(PACKAGE) is None:
             what = "language needs a package that is not installed"
             yield Problem(what, "language", "Run `pip install 'evomerge[language]'`.")
@@ -73,7 +74,16 @@ class LanguageGate:
                     f"got {name!r}, expected a code of ISO 639 such as 'ja'{nearest(name, known)}"
                 )
                 yield Problem(what, "language")
-        if not math.isfinite(read.worst):
+
+    def problems(self, read: Measure) -> Iterator[Problem]:
+        """What keeps it from being used.
+
+        Args:
+            read: The measure that the genome reads.
+        """
+        unknown = list(self.unknown())
+        yield from unknown
+        if not unknown and not math.isfinite(read.worst):
             yield Problem(
                 f"a reply in another language gets the worst {read.name} there is, which has no "
                 "such end",
@@ -86,17 +96,24 @@ class LanguageGate:
     ) -> AskingTogether:
         """The judging of documents, of which nothing counts where a text is in another language.
 
+        Nobody else is asked about such a text any more.
+
         Args:
-            asking: The judging.
+            asking: The judging; of one document, where it asks somebody else.
             measures: What it gives.
         """
         answer: Any = None
         others: dict[str, None] = {}
+        told = Shown("", "")
         try:
             while True:
                 asked = asking.send(answer)
+                if others and any(isinstance(one, AskOther) for one in _several(asked)):
+                    unheard = _unheard(told, measures)  # whom it would ask may cost something
+                    return [self._counted(unheard, others, measures)]
                 answer = yield asked
                 others |= dict.fromkeys(self._others(asked, answer))
+                told = _last_text(asked, answer) or told
         except StopIteration as over:
             found = over.value
         finally:
@@ -123,14 +140,36 @@ class LanguageGate:
 
     def _others(self, asked: Asked | Sequence[Asked], answer: Any) -> Iterator[str]:
         """The other languages among the texts that answer a document."""
-        pairs = (
-            zip(asked, answer, strict=True) if isinstance(asked, Sequence) else ((asked, answer),)
-        )
-        for one, text in pairs:
+        for one, text in _pairs(asked, answer):
             if isinstance(one, AskText) and one.is_answer:
                 found = other_language(text, self.languages)
                 if found is not None:
                     yield found
+
+
+def _several(asked: Asked | Sequence[Asked]) -> Sequence[Asked]:
+    return asked if isinstance(asked, Sequence) else (asked,)
+
+
+def _pairs(asked: Asked | Sequence[Asked], answer: Any) -> Iterator[tuple[Asked, Any]]:
+    """Each request with its answer."""
+    answers = answer if isinstance(asked, Sequence) else (answer,)
+    return zip(_several(asked), answers, strict=True)
+
+
+def _last_text(asked: Asked | Sequence[Asked], answer: Any) -> Shown | None:
+    """What was written last, and what for; None where nothing was."""
+    for one, text in reversed([*_pairs(asked, answer)]):
+        if isinstance(one, AskText):
+            prompt = one.prompt[-1].content if isinstance(one.prompt, tuple) else str(one.prompt)
+            return Shown(prompt, str(text).strip())
+    return None
+
+
+def _unheard(told: Shown, measures: Sequence[Measure]) -> Judgement:
+    """A document that nobody judged: the worst of all that has a worst."""
+    worst = {one.name: one.worst for one in measures if math.isfinite(one.worst)}
+    return Judgement(worst, told.answer, told)
 
 
 def other_language(text: str, wanted: Collection[str]) -> str | None:

@@ -117,6 +117,13 @@ class PromptReader:
             )
         return tokens[:n_before] or [self._begin()], own
 
+    def after(self, asked: AskText, text: str) -> tuple[int, ...]:
+        """The tokens that a model writes a text in, once it has read the prompt."""
+        before = self.text(asked.prompt, is_plain=asked.is_plain)
+        read, whole = self._encoded(before), self._encoded(before + text)
+        is_same = whole[: len(read)] == read
+        return tuple(whole[len(read) :] if is_same else self._bare(text))
+
     def places(self, asked: AskPlaces, max_length: int) -> tuple[tuple[int, ...], int]:
         """A text whole, and how many of its tokens stand before the first place.
 

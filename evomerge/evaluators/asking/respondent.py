@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluators.asking.asked import (
     AskFolder,
+    AskInTokens,
     AskLikelihood,
     AskModel,
     AskNextTokens,
@@ -86,20 +88,20 @@ class EngineRespondent(Respondent):
     same objects, by which the engine knows them.
 
     Args:
-        engine: Runs the models.
+        engine: Runs the models; its ``engine``.
         settings: How they are run.
         seed: Root seed of drawn texts.
     """
 
     def __init__(self, engine: Engine, settings: EvaluationBlock, seed: int) -> None:
         super().__init__(engine.tokenizer, settings, seed)
-        self._engine = engine
+        self.engine = engine
         # Kind of request -> those that opened the last trial, for a context length, in tokens.
         self._opening: dict[type[AskModel], dict[tuple[AskModel, int], Any]] = {}
 
     def bind(self, module: PreTrainedModel, deadline: Deadline | None, batch_divisor: int) -> None:
         """Sets the model that answers; see :meth:`Engine.bind`."""
-        self._engine.bind(module, deadline, batch_divisor)
+        self.engine.bind(module, deadline, batch_divisor)
 
     def answers(self, asked: Sequence[AskModel], turn: int) -> list[Any]:
         """See :meth:`Respondent.answers`.
@@ -109,6 +111,7 @@ class EngineRespondent(Respondent):
             EvaluationError: it failed.
         """
         from evomerge.inference.shortage import freed_on_shortage, told_of_passes  # loads torch
+        from evomerge.inference.texts import drawn_by  # likewise
 
         ways: Mapping[type[AskModel], Callable[[Sequence[Any], bool], Sequence[Any]]] = {
             AskText: self._texts,
@@ -123,17 +126,29 @@ class EngineRespondent(Respondent):
         with freed_on_shortage():
             for kind, way in ways.items():
                 places = [place for place, one in enumerate(asked) if type(one) is kind]
-                if places:
-                    read = self._read([asked[place] for place in places], is_opening=turn == 0)
-                    with told_of_passes():
-                        given = way(read, turn == 0)
-                    for place, one in zip(places, given, strict=True):
-                        found[place] = one
+                many = {
+                    place: one
+                    for place, one in enumerate(asked)
+                    if isinstance(one, AskInTokens) and one.like is kind
+                }
+                if not places and not many:
+                    continue
+                read = self._read([asked[place] for place in places], is_opening=turn == 0)
+                read += chain.from_iterable(one.requests for one in many.values())
+                seed = next((one.seed for one in many.values() if one.seed is not None), None)
+                with told_of_passes(), drawn_by(seed):
+                    given = iter(way(read, turn == 0))
+                for place in places:
+                    found[place] = next(given)
+                for place, one in many.items():
+                    found[place] = list(islice(given, len(one.requests)))
         return found
 
     def _read(self, asked: Sequence[AskModel], *, is_opening: bool) -> list[Any]:
         """Requests in tokens; those that open a trial once."""
-        longest = self._engine.max_length
+        longest = self.engine.max_length
+        if not asked:
+            return []
         if not is_opening:
             return [self._tokens(one, longest) for one in asked]
         known = self._opening.get(type(asked[0]), {})
@@ -154,30 +169,30 @@ class EngineRespondent(Respondent):
             return Continuation(*reader.continuation(asked, longest))
         if isinstance(asked, AskPlaces):
             return asked, reader.places(asked, longest)
-        if isinstance(asked, AskFolder):
-            return asked
         if isinstance(asked, AskTokens):
             return tuple(reader.context(asked.prompt, is_plain=asked.is_plain))
-        return reader.whole(asked.text) if isinstance(asked, AskTextLikelihood) else asked.tokens
+        if isinstance(asked, AskTextLikelihood):
+            return reader.whole(asked.text)
+        return asked.tokens if isinstance(asked, AskNextTokens) else asked
 
     def _texts(self, asked: Sequence[Prompt], is_opening: bool) -> Sequence[Any]:
-        return self._engine.generate(asked)
+        return self.engine.generate(asked)
 
     def _likelihoods(self, asked: Sequence[Continuation], is_opening: bool) -> Sequence[Any]:
         # What follows depends on answers: it must not drive out what is kept of the opening.
         kind = "continuations" if is_opening else "later continuations"
-        return self._engine.log_likelihoods(asked, kind)
+        return self.engine.log_likelihoods(asked, kind)
 
     def _text_likelihoods(self, asked: Sequence[list[int]], is_opening: bool) -> Sequence[Any]:
-        return self._engine.text_log_likelihoods(asked)
+        return self.engine.text_log_likelihoods(asked)
 
     def _next_tokens(self, asked: Sequence[tuple[int, ...]], is_opening: bool) -> Sequence[Any]:
-        return list(self._engine.next_token_log_probabilities(asked))
+        return list(self.engine.next_token_log_probabilities(asked))
 
     def _places(self, asked: Sequence[Any], is_opening: bool) -> Sequence[Any]:
         rows = [row for _, row in asked]
         found: list[Any] = [None] * len(asked)
-        for index, log_probabilities in self._engine.log_probabilities_along(rows):
+        for index, log_probabilities in self.engine.log_probabilities_along(rows):
             one, (tokens, first) = asked[index]
             tokenizer = self.reader.tokenizer
             found[index] = one.read(Places(tokens, first, log_probabilities, tokenizer))
@@ -186,11 +201,11 @@ class EngineRespondent(Respondent):
     def _written_down(self, asked: Sequence[AskFolder], is_opening: bool) -> Sequence[Any]:
         from evomerge.merging.mixed_model import MixedModel  # loads torch
 
-        if isinstance(self._engine.module, MixedModel):
+        if isinstance(self.engine.module, MixedModel):
             raise no_one_folder()
         for one in asked:
-            write_down(self._engine.module, self.reader.tokenizer, one)
+            write_down(self.engine.module, self.reader.tokenizer, one)
         return [None] * len(asked)
 
     def _read_tokens(self, asked: Sequence[tuple[int, ...]], is_opening: bool) -> Sequence[Any]:
-        return [(tokens, self._engine.max_length) for tokens in asked]
+        return [(tokens, self.engine.max_length) for tokens in asked]

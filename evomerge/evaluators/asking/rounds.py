@@ -57,7 +57,8 @@ class Hearing:
         except (
             Exception
         ) as error:  # whatever code judges: a stranger's, or a reply it did not foresee
-            what = f"document {self.numbers[0]} of {self.task!r} cannot be judged: {told(error)}"
+            of = f"document {self.numbers[0]} of " if self.numbers else ""
+            what = f"{of}{self.task!r} cannot be judged: {told(error)}"
             raise EvaluationError(what) from error
         else:
             self._is_several = isinstance(asked, Sequence)

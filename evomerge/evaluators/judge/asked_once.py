@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from evomerge.evaluators.asking.asked import Message, Outsider
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
 from evomerge.foundations.canonical import digest
+from evomerge.foundations.claims import LOOKS_EVERY
 from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvaluationError
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class AskedOnce(Outsider):
     """A judge; two with the same name are one.
 
     Args:
-        name: What its judgments stand on, JSON: the model, and how it is asked.
+        name: Gives what its judgments stand on, JSON: the model, and how it is asked. Asked for
+            when it is first heard: every byte of a model is read for it.
     """
 
-    def __init__(self, name: Sequence[Any]) -> None:
-        self._name = digest(list(name))
+    def __init__(self, name: Callable[[], Sequence[Any]]) -> None:
+        self._told_name = name
         self._kept = KeptJudgments()
+        self._is_given_up = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AskedOnce) and self._name == other._name
@@ -50,12 +56,24 @@ class AskedOnce(Outsider):
             TrialTimeoutError: the deadline is over.
             RunError: nobody judges.
         """
-        self._kept.refresh()
-        keys = [self._key(one) for one in asked]
-        pairs = zip(keys, asked, strict=True)
-        open_ones = {key: one for key, one in pairs if self._kept.get(key) is None}
-        lacking = self._judge(open_ones, deadline) if open_ones else {}
-        return [self._kept.get(key) or Remark("", lacking[key]) for key in keys]
+        self._is_given_up = False
+        by_key = {self._key(one): one for one in asked}
+        lacking: dict[str, str] = {}
+        while open_ones := self._open(by_key.keys() - lacking.keys()):
+            claimed = self._kept.claim(open_ones)
+            try:  # who had claimed them before may have been told
+                missing = self._open(claimed)
+                own = {key: one for key, one in by_key.items() if key in missing}
+                lacking |= self._judge(own, deadline) if own else {}
+            finally:
+                self._kept.give_back(claimed)
+            if not claimed:
+                self._wait(deadline)
+        return [self._kept.get(key) or Remark("", lacking[key]) for key in by_key]
+
+    def give_up(self) -> None:
+        """See :meth:`Outsider.give_up`."""
+        self._is_given_up = True
 
     def keep_in(self, kept: KeptJudgments) -> None:
         """Has what it said, and will say, kept elsewhere too."""
@@ -74,6 +92,27 @@ class AskedOnce(Outsider):
         Returns:
             Why there is no judgment, for those that have none.
         """
+
+    @cached_property
+    def _name(self) -> str:
+        return digest(list(self._told_name()))
+
+    def _open(self, keys: Collection[str]) -> set[str]:
+        """Those that nobody was told yet, in any process."""
+        self._kept.refresh()
+        return {key for key in keys if self._kept.get(key) is None}
+
+    def _wait(self, deadline: Deadline) -> None:
+        """Leaves others time to be told.
+
+        Raises:
+            TrialTimeoutError: the deadline is over.
+            EvaluationError: nobody waits for it any more.
+        """
+        if self._is_given_up:
+            raise EvaluationError("nobody waits for the judgments any more")
+        deadline.check()
+        time.sleep(LOOKS_EVERY)
 
     def _key(self, one: Request) -> str:
         return digest([self._name, [list(turn) for turn in one.messages], one.repeat])

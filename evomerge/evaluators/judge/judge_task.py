@@ -23,8 +23,11 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingKind,
     Item,
     Judgement,
+    Lesson,
+    RightReply,
     Shown,
 )
+from evomerge.evaluators.beside import Room
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.judge_findings import findings_of
 from evomerge.evaluators.judge.judge_measures import (
@@ -123,6 +126,14 @@ class Judge(AskingKind[JudgedQuestion]):
         remarks.append((yield asked))
         return self._judged(question, answers, remarks)
 
+    def lesson(self, item: Item[JudgedQuestion]) -> Lesson | None:
+        """See :meth:`AskingKind.lesson`: of one turn, the answer that was rated best."""
+        question = item.content
+        if len(question.turns) > 1:
+            return None
+        temperature = self.settings.temperature_of(question.category)
+        return RightReply(AskText(question.turns[0], self.max_new_tokens, temperature=temperature))
+
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""
         n_asked = sum(
@@ -134,10 +145,10 @@ class Judge(AskingKind[JudgedQuestion]):
         if self._beside is not None:
             yield from self._beside.findings("local_model")
 
-    def room(self) -> Mapping[str, int]:
+    def room(self) -> Room:
         """See :meth:`AskingKind.room`."""
-        n_bytes = 0 if self._beside is None else self._beside.n_bytes
-        return {f"judge {self.settings.judge_name}": n_bytes} if n_bytes else {}
+        held = None if self._beside is None else self._beside.beside(by_turns=True)
+        return {f"judge {self.settings.judge_name}": held} if held and held.n_bytes else {}
 
     def stands_on(self) -> list[object]:
         """See :meth:`AskingKind.stands_on`; not where the judge is reached, or how patiently."""
@@ -155,12 +166,9 @@ class Judge(AskingKind[JudgedQuestion]):
     def _who(self) -> list[Any]:
         """What tells one judge from another: of a local one every byte."""
         own = self.settings
-        if own.local_model is None:
+        if self._beside is None:
             return [own.model, own.body]
-        from evomerge.models.fingerprint import fingerprint  # it loads mergekit
-
-        name = fingerprint(own.local_model.in_recipe)
-        return [name, own.dtype, own.judge_tokens, own.temperature]
+        return [self._beside.fingerprint, own.dtype, own.judge_tokens, own.temperature]
 
     def _remote(self) -> AskedOnce:
         own = self.settings

@@ -1,7 +1,8 @@
 """What judges said, kept in the run folder: no judgment is asked for twice in a run.
 
 Every process writes a file of its own, a line for each judgment as soon as it is there, and reads
-those of all others. Nothing in a file is changed; what a kill cut off is its last line.
+those of all others. Nothing in a file is changed; what a kill cut off is its last line. What one
+process asks, the others wait for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import json
 import os
 import threading
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evomerge.evaluators import KEEPS
 from evomerge.foundations.canonical import canonical_json
+from evomerge.foundations.claims import Claims
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.files import writing
 from evomerge.foundations.reading import is_folder, listed, opened
@@ -55,6 +58,20 @@ class KeptJudgments:
         self._lock = threading.Lock()
         self._own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._handle: int | None = None
+        self._claims = None if folder is None else Claims(folder / "claims")
+
+    def claim(self, keys: Collection[str]) -> set[str]:
+        """Of some requests those that this process may ask, as no other one is asking them.
+
+        Raises:
+            LostFileError: the folder cannot be written.
+        """
+        return {*keys} if self._claims is None else self._claims.take(keys)
+
+    def give_back(self, keys: Collection[str]) -> None:
+        """Ends a claim, whatever came of it."""
+        if self._claims is not None:
+            self._claims.give_back(keys)
 
     def refresh(self) -> None:
         """Reads what others have written since.
@@ -83,6 +100,8 @@ class KeptJudgments:
             if self._handle is not None:
                 os.close(self._handle)
                 self._handle = None
+            if self._claims is not None:
+                self._claims.close()
 
     @property
     def remarks(self) -> list[Remark]:

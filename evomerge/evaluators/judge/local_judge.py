@@ -41,14 +41,14 @@ class LocalJudge(AskedOnce):
 
     def __init__(self, model: SideModel, max_tokens: int, temperature: float, seed: int) -> None:
         drawn = [temperature, seed] if temperature else []
-        super().__init__(["local", model.name.text, model.dtype, max_tokens, *drawn])
+        super().__init__(lambda: ["local", model.fingerprint, model.dtype, max_tokens, *drawn])
         self._model = model
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._seed = seed
 
     def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
-        module, respondent = _loaded(self._model, self._seed)
+        module, respondent = _loaded(self._model, self._model.fingerprint, self._seed)
         prompts = {key: self._prompt(respondent.reader, one) for key, one in asked.items()}
         n_read = {key: len(respondent.reader.context(one.prompt)) for key, one in prompts.items()}
         room = context_length(module.config, respondent.reader.tokenizer) - self._max_tokens
@@ -99,8 +99,12 @@ def _moved(module: PreTrainedModel, device: str) -> Iterator[None]:
 
 
 @cache
-def _loaded(model: SideModel, seed: int) -> tuple[PreTrainedModel, EngineRespondent]:
+def _loaded(
+    model: SideModel, _fingerprint: str, seed: int
+) -> tuple[PreTrainedModel, EngineRespondent]:
     """The model, and who answers with it; one in a process, whichever tasks name it.
+
+    Another one where its files are others.
 
     Raises:
         RunError: it cannot be loaded.

@@ -75,7 +75,7 @@ class RemoteJudge(AskedOnce):
         limits: RequestLimits,
         where: str,
     ) -> None:
-        super().__init__(name)
+        super().__init__(lambda: name)
         self._connect = connect
         self._limits = limits
         self._where = where
@@ -83,6 +83,7 @@ class RemoteJudge(AskedOnce):
 
     def give_up(self) -> None:
         """See :meth:`Outsider.give_up`."""
+        super().give_up()
         if self._call is not None:
             self._call.end()
 

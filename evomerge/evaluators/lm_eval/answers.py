@@ -13,7 +13,7 @@ from evomerge.evaluators.lm_eval.blame import blamed
 from evomerge.evaluators.lm_eval.choices import DIVISORS
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
 from evomerge.evaluators.lm_eval.lm_eval_tasks import Leaf, TaskEntry
-from evomerge.evaluators.lm_eval.targets import cut, target_of
+from evomerge.evaluators.lm_eval.targets import target_of
 from evomerge.evaluators.questions import Answer, Question
 
 
@@ -135,4 +135,4 @@ def _read(language_model: LiveLanguageModel, request: Instance) -> Iterator[Answ
     pairs = language_model.windows(request) if is_whole else [language_model.pair(request)]
     for context, tokens in pairs:
         if tokens:
-            yield cut(Answer(tuple(context), tuple(tokens)), language_model.max_length)
+            yield Answer(tuple(context), tuple(tokens)).cut(language_model.max_length)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 
-from evomerge.evaluators.base import Evaluator
+from evomerge.evaluators.asking.asking_kind import AskingTogether
+from evomerge.evaluators.asking.in_rounds import InRounds
+from evomerge.evaluators.asking.rounds import Hearing
 from evomerge.evaluators.built_model import BuiltModel, Report, Scored
 from evomerge.evaluators.chat_prompts import template_for
 from evomerge.evaluators.lm_eval import sanity
@@ -29,20 +32,22 @@ from evomerge.evaluators.task_contents import TaskContents
 from evomerge.evaluators.task_facts import TaskFacts
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.seeding import stream_seed
+from evomerge.genome.task_blocks import Task
 from evomerge.inference.base import context_length
 from evomerge.inference.shortage import freed_on_shortage, told_of_passes
 from evomerge.nouns.evaluation import Evaluation, Metric, MetricKey
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
     from evomerge.foundations.deadline import Deadline
+    from evomerge.inference.base import Engine
     from evomerge.merging.live_model import LiveModel
 
 TEXTS_CHECKED = 8  # per task, by `sanity_warnings`
 
 
-class LmEval(Evaluator):
+class LmEval(InRounds):
     """Scores as `lm_eval.simple_evaluate` with its Hugging Face model does.
 
     Tasks are built once, requests once per tokenizer, texts tokenised once. Each evaluation then
@@ -50,12 +55,12 @@ class LmEval(Evaluator):
     own default seed, so that scores equal those of its command line.
     """
 
-    reads = Evaluator.reads | {"num_fewshot"}
+    reads = InRounds.reads | {"num_fewshot", "language"}
     means = "lm-eval"
     _entries: tuple[TaskEntry, ...] | None = None
     _language_model: LiveLanguageModel | None = None
-    _requests: Requests  # of that language model
-    _parts: dict[tuple[int, ...], tuple[LiveLanguageModel, Requests]]  # likewise, of some tasks
+    # Places of tasks -> what they ask, and who reads it with that one's tokenizer.
+    _parts: dict[tuple[int, ...], tuple[LiveLanguageModel, Requests]]
     _contents: tuple[TaskContents, ...] | None = None
     _facts: tuple[TaskFacts, ...] | None = None
 
@@ -67,33 +72,27 @@ class LmEval(Evaluator):
         """
         return tuple(entry.key for entry in self.loaded())
 
-    def evaluate(
-        self, model: LiveModel, deadline: Deadline | None = None, batch_divisor: int = 1
-    ) -> Evaluation:
-        """Scores one model.
-
-        Args:
-            model: What to score.
-            deadline: Looked at between forward passes; None for no limit.
-            batch_divisor: What the batch is divided by to fit the memory.
-
-        Returns:
-            The metric of each task, in their order, then all others with a direction.
+    def hearings(self, model: LiveModel, engine: Engine, places: Sequence[int]) -> list[Hearing]:
+        """See :meth:`InRounds.hearings`: one of all the documents of these tasks.
 
         Raises:
-            OutOfMemoryError: a forward pass did not fit the memory.
-            TrialTimeoutError: the deadline is over.
-            EvaluationError: the forward pass failed or gave no numbers.
             GenomeError: the settings fit no model with this tokenizer.
         """
-        entries = self.loaded()
-        asked = self._shared_out(model)
-        with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
-            responses: dict[Any, Sequence[Any]] = {}
-            for module, language_model, requests in asked:
-                language_model.bind(module, deadline, batch_divisor)
-                responses |= _responses(requests, language_model)
-            return score(entries, responses)
+        language_model, requests = self._part_for(model, tuple(places))
+        language_model.engine = engine
+        return [_Documents.of(requests.asking(language_model, self._generation_seed), self.tasks)]
+
+    def evaluation(self, heard: Sequence[Hearing]) -> Evaluation:
+        """See :meth:`InRounds.evaluation`; all other metrics with a direction follow.
+
+        Raises:
+            EvaluationError: the forward passes gave no numbers, or code of a task failed.
+        """
+        responses: dict[Any, Sequence[Any]] = {}
+        for one in heard:
+            responses |= cast(_Documents, one).responses
+        with self.inside(self._generation_seed):
+            return score(self.loaded(), responses)
 
     def first_documents(
         self, model: LiveModel, deadline: Deadline | None = None
@@ -107,7 +106,7 @@ class LmEval(Evaluator):
             self._build_requests(language_model, n_documents)
             return _responses(Requests(self._leaves()), language_model)
 
-        with self.inside(stream_seed(self.seed, "generation")), freed_on_shortage():
+        with self.inside(self._generation_seed), freed_on_shortage():
             found = settled(self.loaded(), ask)
         self._entries = tuple(entry for entry, _ in found)
         return tuple(metric for _, metric in found)
@@ -196,7 +195,12 @@ class LmEval(Evaluator):
 
     def let_go(self) -> None:
         """See :meth:`Evaluator.let_go`."""
+        super().let_go()
         self._language_model, self._parts = None, {}
+
+    @property
+    def _generation_seed(self) -> int:
+        return stream_seed(self.seed, "generation")
 
     def _leaves(self) -> Iterator[Leaf]:
         return (leaf for entry in self.loaded() for leaf in entry.leaves)
@@ -214,24 +218,20 @@ class LmEval(Evaluator):
             self._language_model = None  # its requests are gone, whatever comes of these
             with self.inside():
                 self._build_requests(language_model)
-            self._language_model, self._requests = language_model, Requests(self._leaves())
-            self._parts = {}
+            self._language_model, self._parts = language_model, {}
         return language_model
 
-    def _shared_out(
-        self, model: LiveModel
-    ) -> list[tuple[PreTrainedModel, LiveLanguageModel, Requests]]:
-        """Each model that answers, and what it is asked: all by one but for a mixture by task."""
+    def _part_for(
+        self, model: LiveModel, places: tuple[int, ...]
+    ) -> tuple[LiveLanguageModel, Requests]:
+        """What some tasks ask, and who reads it: all by one but for a mixture by task."""
         language_model, entries = self.language_model_for(model), self.loaded()
-        parts = model.shared_out([entry.key.task for entry in entries])
-        if len(parts) == 1:
-            return [(parts[0][0], language_model, self._requests)]
-        for _, places in parts:
-            if tuple(places) not in self._parts:
-                leaves = [leaf for place in places for leaf in entries[place].leaves]
-                own = self._language_model_of(model.tokenizer)
-                self._parts[tuple(places)] = own, Requests(leaves)
-        return [(module, *self._parts[tuple(places)]) for module, places in parts]
+        if places not in self._parts:
+            leaves = [leaf for place in places for leaf in entries[place].leaves]
+            is_all = len(places) == len(entries)
+            own = language_model if is_all else self._language_model_of(model.tokenizer)
+            self._parts[places] = own, Requests(leaves)
+        return self._parts[places]
 
     def _language_model_of(self, tokenizer: PreTrainedTokenizerBase) -> LiveLanguageModel:
         template = self._chat_template(tokenizer)
@@ -265,6 +265,24 @@ class LmEval(Evaluator):
     def _chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:
         """Whether a chat template is applied; its name where the genome names one."""
         return template_for(tokenizer, self.settings.apply_chat_template)
+
+
+@dataclass
+class _Documents(Hearing):
+    """Documents of lm-eval's, which its own code judges once all are answered."""
+
+    responses: Responses = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, asking: Generator[Any, Any, Responses], tasks: Sequence[Task]) -> _Documents:
+        """What some tasks ask."""
+
+        def heard() -> AskingTogether:
+            made.responses = yield from asking
+            return ()
+
+        made = cls(", ".join(task.name for task in tasks), (), heard())
+        return made
 
 
 def _responses(requests: Requests, language_model: LiveLanguageModel) -> Responses:

@@ -110,26 +110,47 @@ class LiveLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval ships no t
         self, requests: list[Instance], disable_tqdm: bool = True
     ) -> list[LogLikelihood]:
         """Log-likelihood of each continuation, and whether greedy decoding gives it."""
-        pairs = self._once(("pairs", self.max_length), requests, lambda: self._pairs(requests))
-        return self.engine.log_likelihoods(pairs)
+        return self.engine.log_likelihoods(self.pairs(requests))
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = True
     ) -> list[float]:
         """Log-likelihood of each whole text, in windows of the model's length."""
-        texts = self._once(
-            ("whole",), requests, lambda: [self.tok_encode(one.args[0]) for one in requests]
-        )
-        return self.engine.text_log_likelihoods(texts)
+        return self.engine.text_log_likelihoods(self.wholes(requests))
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         """The text generated for each ``(context, settings)`` request."""
-        prompts = self._once(
+        return list(self.engine.generate(self.prompts(requests)))
+
+    def pairs(self, requests: Sequence[Instance]) -> Sequence[Continuation]:
+        """What :meth:`loglikelihood` is asked, in tokens; made once for the same requests.
+
+        Raises:
+            GenomeError: a continuation has no token, or more than the model reads.
+        """
+        key = ("pairs", self.max_length)
+        pairs: list[Continuation] = self._once(key, requests, lambda: self._pairs(requests))
+        return pairs
+
+    def wholes(self, requests: Sequence[Instance]) -> Sequence[list[int]]:
+        """What :meth:`loglikelihood_rolling` is asked, likewise."""
+        texts: list[list[int]] = self._once(
+            ("whole",), requests, lambda: [self.tok_encode(one.args[0]) for one in requests]
+        )
+        return texts
+
+    def prompts(self, requests: Sequence[Instance]) -> Sequence[Prompt]:
+        """What :meth:`generate_until` is asked, likewise.
+
+        Raises:
+            GenomeError: the settings of a text leave no room for it, or for its prompt.
+        """
+        prompts: list[Prompt] = self._once(
             ("prompts", self.max_length),
             requests,
             lambda: [self.prompt(*request.args) for request in requests],
         )
-        return list(self.engine.generate(prompts))
+        return prompts
 
     def pair(self, request: Instance) -> Continuation:
         """Context and continuation, encoded as one text.

@@ -178,6 +178,10 @@ def _metrics(
         for label, value in results.get(theirs, {}).items():
             if "," in label and isinstance(value, (int, float)):
                 yield f"{ours}/{label}", float(value)
+    for leaf in entry.leaves:
+        if leaf.language is not None:
+            share = leaf.language.metric(leaf.name)
+            yield str(share.key), share.value
 
 
 @contextmanager

@@ -14,6 +14,12 @@ from evomerge.evaluators.lm_eval import metrics
 from evomerge.evaluators.lm_eval.failures import problem_of
 from evomerge.evaluators.lm_eval.folders import missing, unreadable
 from evomerge.evaluators.lm_eval.index import TaskIndex
+from evomerge.evaluators.lm_eval.reply_language import (
+    ReplyLanguage,
+    put_first,
+    reply_language_of,
+    unfit,
+)
 from evomerge.foundations.errors import GenomeError, Problem, nearest
 from evomerge.foundations.reading import is_file, is_folder
 from evomerge.genome.task_blocks import Task
@@ -29,12 +35,14 @@ class Leaf:
         task: lm-eval's task object.
         limit: First so many documents, None for all.
         samples: Indices of the documents, ascending; None for all or the first.
+        language: What replies have to be in; the first of the task's filters.
     """
 
     name: str
     task: Any
     limit: int | None = None
     samples: list[int] | None = None
+    language: ReplyLanguage | None = None
 
     def number(self, position: int) -> int:
         """Of a document, which lm-eval counts by its place among those chosen by ``samples``."""
@@ -144,6 +152,8 @@ def _load_one(
     objects, group = built
     is_pooled = group is not None and not group.has_aggregation
     problems = [*_unusable(objects, where, unsafe_code)]
+    if (language := reply_language_of(task)) is not None:
+        problems += unfit(language, objects, where)
     if problems:
         return problems
     chosen = _choose_metric(task, list(objects.values()), group, where)
@@ -157,7 +167,10 @@ def _load_one(
         samples = sampled_documents(task, name, len(item.eval_docs), seed, where)
         if isinstance(samples, Problem):
             return [samples]
-        leaves.append(Leaf(name, item, task.limit, samples))
+        language = reply_language_of(task)  # it keeps what it saw: each task has its own
+        if language is not None:
+            put_first(language, item)
+        leaves.append(Leaf(name, item, task.limit, samples, language))
     key = MetricKey(task.name, metric, filter_name)
     is_open = any(map(metrics.is_open, objects.values()))
     return TaskEntry(

@@ -106,6 +106,9 @@ def results_of(
         given.append(list(raw))
         counts = {pair: len(values) for pair, values in raw.items()}
         found |= _metrics(leaf.name, [leaf.task], results[leaf.name], counts)
+        if leaf.language is not None:
+            share = leaf.language.metric(leaf.name)
+            found[share.key] = share
     if entry.group is None:
         return Results(found, tuple(given[0]))
     if entry.is_pooled and entry.is_open:  # its tasks' YAML does not name what they have in common

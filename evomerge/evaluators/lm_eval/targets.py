@@ -15,9 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from evomerge.evaluators.lm_eval.language_model import LiveLanguageModel
-from evomerge.evaluators.questions import PERFECT, Answer, Target, Tokens
-
-_DELIMITERS = ("", " ", "\n")  # what models write before an answer, whatever the task says
+from evomerge.evaluators.questions import DELIMITERS, PERFECT, Answer, Target, Tokens
 
 
 def target_of(
@@ -42,26 +40,19 @@ def target_of(
     context, asked = request.args
     prompt, settings = model.prompt(context, asked)
     own = task.get_config("target_delimiter") or ""
-    forms = [*product(dict.fromkeys((own, *_DELIMITERS)), settings.stops or ("",))]
+    forms = [*product(dict.fromkeys((own, *DELIMITERS)), settings.stops or ("",))]
 
     def form(index: int) -> Answer:
         delimiter, stop = forms[index]
         written = text if text.startswith(delimiter) else f"{delimiter}{text}"
         tokens = _after(model, context, written, stop)
-        return cut(Answer(prompt, tokens), model.max_length)
+        return Answer(prompt, tokens).cut(model.max_length)
 
     def is_right() -> bool:
         with inside():
             return _is_right(task, request, text, metric)
 
     return Target(len(forms), form, is_right, _is_judged(task, metric))
-
-
-def cut(answer: Answer, max_length: int) -> Answer:
-    """As much of the end as the model reads."""
-    kept = answer.tokens[:max_length]
-    room = max(max_length + 1 - len(kept), 1)
-    return Answer(answer.context[-room:], kept)
 
 
 def _after(model: LiveLanguageModel, context: str, text: str, stop: str) -> Tokens:

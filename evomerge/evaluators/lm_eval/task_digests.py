@@ -42,6 +42,7 @@ def _leaf(leaf: Leaf) -> dict[str, Any]:
         "settings": {k: v for k, v in leaf.task.dump_config().items() if k not in _WHEREABOUTS},
         "documents": used_documents(leaf),
         "examples": _examples(leaf.task),
+        **({} if leaf.language is None else {"language": leaf.language.gate.stands_on}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -45,12 +45,14 @@ class TextRequests:
         stops: Finds their stop texts.
         rows: What is read, by falling length.
         askers: Positions of the requests that each row answers.
+        sooner: Those of them that ask for a beginning of the text alone -> how it ends.
     """
 
     settings: GenerationRequest
     stops: StopTexts
     rows: list[Row]
     askers: list[list[int]]
+    sooner: Mapping[int, tuple[GenerationRequest, StopTexts]]
 
     @cached_property
     def stems(self) -> list[tuple[Row, list[Row]]]:
@@ -62,13 +64,21 @@ class TextRequests:
 
 
 def group(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]) -> list[TextRequests]:
-    """Prompts that are continued in the same way; greedy ones that are equal are answered once."""
-    alike: dict[str, list[int]] = {}
-    for position, prompt in enumerate(asked):
-        alike.setdefault(prompt.generation.key, []).append(position)
+    """Prompts that are continued in the same way; greedy ones that are equal are answered once.
+
+    A greedy text that is the beginning of another one is that one's, cut.
+    """
+    written, alike = _longest_texts(asked), dict[str, list[int]]()
+    for position, settings in enumerate(written):
+        alike.setdefault(settings.key, []).append(position)
+    stops_of = {
+        one.generation.key: StopTexts(tokenizer, one.generation.stops)
+        for one, settings in zip(asked, written, strict=True)
+        if one.generation.key != settings.key
+    }
     groups = []
     for positions in alike.values():
-        settings = asked[positions[0]].generation
+        settings = written[positions[0]]
         askers: dict[tuple[Row, int], list[int]] = {}
         for position in positions:
             # Sampled texts differ: each asker gets its own.
@@ -77,8 +87,38 @@ def group(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]) -> list[T
         order = sorted(askers, key=lambda key: (-len(key[0]), key))
         stops = StopTexts(tokenizer, settings.stops)
         rows = [row for row, _ in order]
-        groups.append(TextRequests(settings, stops, rows, [askers[key] for key in order]))
+        sooner = {
+            position: (shorter, stops_of[shorter.key])
+            for position in positions
+            if (shorter := asked[position].generation).key != settings.key
+        }
+        groups.append(TextRequests(settings, stops, rows, [askers[key] for key in order], sooner))
     return groups
+
+
+def _longest_texts(asked: Sequence[Prompt]) -> list[GenerationRequest]:
+    """Of each prompt the settings, among all that it is asked with, by which its text is written.
+
+    Greedy tokens are the same whatever ends them: fewer stop texts and a later limit write all
+    that the others do.
+    """
+    several: dict[Row, dict[str, GenerationRequest]] = {}
+    for tokens, settings in asked:
+        if _is_likeliest(settings):
+            several.setdefault(tokens, {})[settings.key] = settings
+    found = []
+    for tokens, settings in asked:
+        for other in several.get(tokens, {}).values() if _is_likeliest(settings) else ():
+            is_as_long = other.max_tokens >= settings.max_tokens
+            if is_as_long and set(other.stops) <= set(settings.stops):
+                settings = other
+        found.append(settings)
+    return found
+
+
+def _is_likeliest(settings: GenerationRequest) -> bool:
+    """Whether nothing but the model has a say in what comes next."""
+    return not settings.is_sampled and settings.sampling.keys() <= WITHOUT_SAY
 
 
 @dataclass(frozen=True)
@@ -115,6 +155,10 @@ class Writer:
             for positions, tokens in zip(asked.askers, decoded, strict=True):
                 text = text_of(tokens, asked.settings, self.tokenizer, ends)
                 texts |= dict.fromkeys(positions, text)
+                for position in asked.sooner.keys() & {*positions}:
+                    settings, stops = asked.sooner[position]
+                    own = _up_to_stop(tokens[: settings.max_tokens], {self.eot, *ends}, stops)
+                    texts[position] = text_of(own, settings, self.tokenizer, ends)
         return [texts[position] for position in range(len(texts))]
 
     def _is_plain(self, settings: GenerationRequest) -> bool:
