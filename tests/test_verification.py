@@ -277,7 +277,8 @@ def test_another_model_is_told_where_it_is_scored_or_built(record, place):
 
 
 @pytest.mark.slow  # mergekit builds it in a process of its own
-def test_a_build_of_other_files_says_so(record, place, capsys):
+def test_a_build_of_other_files_says_so(record, place, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # for no card
     alone = {key: value for key, value in RECIPE.items() if key != "base_model"}
     record(alone, models={"models/model_1": "0" * 64})
     with pytest.raises(SystemExit, match="0"):
