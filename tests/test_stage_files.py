@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from evomerge.cli.run import default_run_dir
 from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.staged_run import _with_models
 from evomerge.foundations.errors import GenomeError
@@ -75,6 +78,12 @@ def test_a_stage_is_a_genome_and_the_top_of_the_file_says_the_rest(read):
     assert [source.model.text for source in pairs.genome.genome.models] == ["stage sums", "c"]
     sums, pairs = read(FILE, "stages[1].optimizer.budget=5", "optimizer.budget=2").stages
     assert [stage.genome.optimizer.budget for stage in (sums, pairs)] == [2, 5]
+
+
+def test_where_the_run_is_kept_is_said_of_all_stages_at_once(read):
+    file = read(f"run_dir: out\n{FILE}")
+    assert [stage.genome.run_dir for stage in file.stages] == ["out", "out"]
+    assert default_run_dir(Path("g.yml"), file.genome) == Path("out")
 
 
 def test_a_file_without_stages_is_one_search(read):

@@ -1,7 +1,7 @@
 """Whether configuration and files agree on a head that is tied to the embeddings.
 
 Where they do not, programs decide differently: transformers keeps a head that differs, lm-eval
-ties it after loading. Scores are lm-eval's.
+ties it after loading. Scores are of what transformers loads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.checks.tensor_names import weights_of
-from evomerge.foundations.findings import Finding, warning
+from evomerge.foundations.findings import Finding, error, warning
 from evomerge.models.alike import hold_equal
 from evomerge.models.facts import AdapterFacts, FileFacts, ModelFacts
 from evomerge.models.families import family_of
@@ -69,18 +69,39 @@ def untied_heads(context: CheckContext) -> Iterator[Finding]:
             continue
         if is_tied(model):
             yield warning(
-                f"{where}, which config.json ties to the embeddings: lm-eval, and so every score"
-                " here, takes the embeddings, transformers the head",
+                f"{where}, which config.json ties to the embeddings: transformers, and so every"
+                " score here, takes the head, lm-eval by itself the embeddings",
                 model.key,
                 "Set tie_word_embeddings: false in its config.json if the head was trained on its"
                 " own, else save the model tied.",
             )
         elif reference is not None and is_tied(reference):
             yield warning(
-                f"{where}, which merges lose: config.json of {reference.name}, which they take,"
-                " ties it to the embeddings",
+                f"{where}, and config.json of {reference.name}, which merges take, ties it to the"
+                " embeddings: transformers, and so every score here, takes the merged head, lm-eval"
+                " by itself the embeddings",
                 model.key,
-                f"Set tie_word_embeddings: false in config.json of {reference.name} to keep it.",
+                f"Set tie_word_embeddings: false in config.json of {reference.name}, so that all"
+                " programs take the head.",
+            )
+
+
+def headless_stacks(context: CheckContext) -> Iterator[Finding]:
+    """Stacks whose last layer is of a model without a head, under a configuration with one."""
+    reference = reference_of(context)
+    if context.merge_space is None or reference is None or is_tied(reference):
+        return
+    tops = {name.text for name in context.merge_space.tops}
+    for model in context.models:
+        if model.name in tops and _has_own_head(model) is False:
+            yield error(
+                f"mergekit writes no head where the last layer is of {model.name}, which has none"
+                f" of its own, and config.json of {reference.name}, which merges take, ties none"
+                " to the embeddings: transformers would draw one at random",
+                model.key,
+                f"Set base_model: {model.name}, whose configuration ties it."
+                if is_tied(model)
+                else f"Save {model.name} with its head.",
             )
 
 

@@ -103,6 +103,7 @@ RULES = Rules(
     "search_size:idle_parameters",
     "optimizer_notes:in_this_space",
     "adapter_sums:seeds_have_their_adapters",
+    "heads:headless_stacks",
     "tensors_accounted:accounted",
     "tensors_accounted:left_files",
     "machine_room:device_is_there",

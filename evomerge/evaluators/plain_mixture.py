@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
+from evomerge.models.own_heads import keep_own_heads
 from evomerge.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -98,4 +99,5 @@ def _loaded(built: BuiltModel, folder: str) -> PreTrainedModel:
             trust_remote_code=built.trust_remote_code,
         )
     loaded: PreTrainedModel = module.to(torch.device(built.device)).eval()
+    keep_own_heads(loaded)
     return loaded

@@ -101,7 +101,6 @@ class WorkerFactory:
             trust_remote_code=self.permissions.trust_remote_code,
             allow_pickle=self.permissions.pickle,
             folders=self.folders,
-            ties=True,  # as a built model is loaded by those who verify it
             engine=self.settings.exactness,
             tokenizers={},
             sharing=Sharing(self.n_sharing, shared_root()),

@@ -60,7 +60,7 @@ def stage_files(source: YamlFile) -> tuple[list[StageFile], list[Problem]]:
 
 def _stage(source: YamlFile, index: int, block: Mapping[str, Any]) -> StageFile:
     own = {key: value for key, value in block.items() if key not in ("name", *OF_ALL)}
-    data = {k: v for k, v in source.data.items() if k not in (*OF_ALL, *own)} | own
+    data = {k: v for k, v in source.data.items() if k not in (KEY, *own)} | own
     here = replace(
         source, data=data, stage=(KEY, index), shared=frozenset(data.keys() - own.keys())
     )

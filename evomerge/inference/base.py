@@ -170,8 +170,6 @@ class Engine(ABC):
             deadline: Looked at before each forward pass; None for no limit.
             batch_divisor: What the batch is divided by, because memory ran out before.
         """
-        if module is not getattr(self, "module", None):
-            module.tie_weights()  # as lm-eval's own does, whatever heads the files held
         self.module = module
         self.deadline = deadline or Deadline()
         self.max_length = context_length(module.config, self.tokenizer)

@@ -59,6 +59,7 @@ class MergeSpace(ABC):
         made: Of its models those that earlier stages made, by folder, and how.
         conditional: Names of coordinates that act only where others say so.
         longest_path: Layers of the deepest model it makes, where that is its own to say.
+        tops: Models of which one alone gives final norm and head, where it is never a merge.
         scaled_tensors: Names of the tensors of a layer that it may scale; see `Architecture`.
         reads_prompts: Whether a merge of it reads prompts before a candidate is whole.
 
@@ -80,6 +81,7 @@ class MergeSpace(ABC):
     made: Made = MappingProxyType({})
     conditional: Collection[str] = ()
     longest_path: int | None = None
+    tops: tuple[ModelName, ...] = ()
     scaled_tensors: tuple[str, ...] = ()
     reads_prompts: bool = False
 

@@ -55,7 +55,7 @@ class JoinedMerger:
             self._resident.keep(len(parts))
             with failures_told():
                 frame = JoinedFrame.of(recipe, parts, self._resident)
-                self._live = _Live.of(frame, parts, self._resident.ties)
+                self._live = _Live.of(frame, parts)
             self._key = recipe.structure_key
         live = self._live
         for part in parts:
@@ -92,14 +92,13 @@ class _Live:
     _routed: str = ""  # digest of the base whose gates it has
 
     @classmethod
-    def of(cls, frame: JoinedFrame, parts: Sequence[Part], ties: bool) -> _Live:
+    def of(cls, frame: JoinedFrame, parts: Sequence[Part]) -> _Live:
         """A mixture of zeros, to be filled."""
         weights = Weights.load(
             frame.config,
             frame.zeros(),
             device=str(frame.device),
             dtype=frame.live_dtype,
-            ties=ties,
         )
         if not weights.in_place:
             raise MergeError(

@@ -1,4 +1,4 @@
-"""A live model bound to the tensors of a built checkpoint, heads tied or untied as it says."""
+"""A live model bound to the tensors of a built checkpoint, heads tied or not as it is loaded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from transformers.core_model_loading import WeightRenaming
 
 from evomerge.foundations.errors import MergeError, ModelError
 from evomerge.merging.kernels.engine import Merged, TensorOrigin
+from evomerge.models.own_heads import keep_own_heads
 from evomerge.models.quiet import quiet_transformers
 
 
@@ -29,22 +30,17 @@ class Weights:
     Args:
         module: The model, just loaded from ``tensors``.
         tensors: Checkpoint name -> tensor, as a built folder would hold them.
-        ties: Whether what the configuration ties is tied whatever the tensors are, as lm-eval
-            does with a model that it has loaded.
 
     Attributes:
         bound: The model's tensors by the names they have in the checkpoint.
         in_place: Whether ``write`` may be used.
     """
 
-    def __init__(
-        self, module: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, ties: bool = False
-    ) -> None:
+    def __init__(self, module: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
         self.module = module
         homes = _homes(module, tensors)
-        if ties:
-            homes = _tied(module, homes)
         _untie(module, set(homes.values()))
+        keep_own_heads(module)
         own = module.state_dict(keep_vars=True)
         refuse_not_finite(own.items())
         self.bound = {name: own[home] for name, home in homes.items()}
@@ -62,7 +58,6 @@ class Weights:
         *,
         device: str,
         dtype: str | None,
-        ties: bool = False,
     ) -> Weights:
         """What ``from_pretrained`` makes of a folder with these tensors, without the folder.
 
@@ -71,7 +66,6 @@ class Weights:
             tensors: Checkpoint name -> tensor; may become the model's own storage.
             device: Where the model goes.
             dtype: Of the model; None: the configuration's, as transformers does by itself.
-            ties: As for the object.
 
         Raises:
             ModelError: tensors that the model needs are missing.
@@ -94,7 +88,7 @@ class Weights:
                 fix="Save the models with the transformers class they were trained with.",
             )
         module.requires_grad_(False)
-        return cls(module.to(device), tensors, ties=ties)
+        return cls(module.to(device), tensors)
 
     def copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Overwrites every parameter with the tensors of a checkpoint.
@@ -170,17 +164,6 @@ def _renamed(module: PreTrainedModel, name: str) -> str:
 
 def _same(home: torch.Tensor, tensor: torch.Tensor) -> bool:
     return home.shape == tensor.shape and torch.equal(home, tensor.to(home))
-
-
-def _tied(module: PreTrainedModel, homes: Mapping[str, str]) -> dict[str, str]:
-    """Ties what the configuration ties; a tensor of the checkpoint that is lost then has no home.
-
-    transformers leaves a head alone that differs from the embeddings in the checkpoint.
-    """
-    module.tie_weights()
-    sources = module.get_expanded_tied_weights_keys(all_submodels=True)
-    taken = set(homes.values())
-    return {name: home for name, home in homes.items() if sources.get(home) not in taken}
 
 
 def _untie(module: PreTrainedModel, homes: set[str]) -> None:

@@ -128,12 +128,6 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-c
         members: Any = self.members
         return _Heads([member.get_output_embeddings() for member in members])
 
-    def tie_weights(self, *given: Any, **more: Any) -> None:
-        """Those of each member."""
-        members: Any = self.members
-        for member in members:
-            member.tie_weights(*given, **more)
-
 
 def mix(weights: Sequence[float], logits: Sequence[torch.Tensor], mean: Mean) -> torch.Tensor:
     """Log-probabilities of a mixture, float32, from its members' logits, all of them above 0."""

@@ -64,8 +64,6 @@ class ResidentMerger:
             every merge. None: what is free now, on a GPU five eighths of it. The weights are the
             same.
         folders: Folders of local models; one that vanishes must not be taken for a Hub id.
-        ties: Whether a head that the configuration ties is tied even where the built folder holds
-            another one: lm-eval does so, transformers does not.
         engine: ``"fast"``, or ``"reference"`` for mergekit's kernels only. The weights are
             the same.
         tokenizers: Those read so far, of mergers whose models are scored in turn: an equal one is
@@ -75,7 +73,6 @@ class ResidentMerger:
     Attributes:
         dtype: As given.
         merge_seed: As given.
-        ties: As given.
     """
 
     def __init__(
@@ -90,7 +87,6 @@ class ResidentMerger:
         cache_bytes: int | None = None,
         source_bytes: int | None = None,
         folders: Sequence[Path] = (),
-        ties: bool = False,
         engine: Literal["fast", "reference"] = "fast",
         tokenizers: Tokenizers | None = None,
         sharing: Sharing = ALONE,
@@ -101,7 +97,6 @@ class ResidentMerger:
         self._allow_pickle = allow_pickle
         self._folders = tuple(folders)
         self._sums = Sums()
-        self.ties = ties
         n_workers = sharing.n_workers
         budget = MemoryBudget(cache_bytes, torch.device(device), n_workers)
         self._engine = TensorMerger(fast=engine == "fast", merge_seed=merge_seed, budget=budget)
@@ -171,7 +166,7 @@ class ResidentMerger:
 
     def load(self, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]) -> Weights:
         """A model beside its own, as a folder with these tensors loads."""
-        return Weights.load(config, tensors, device=self._device, dtype=self.dtype, ties=self.ties)
+        return Weights.load(config, tensors, device=self._device, dtype=self.dtype)
 
     def write_frame(self, recipe: Recipe, folder: Path) -> None:
         """Writes what a built folder holds beside the weights: configuration and tokenizer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -228,6 +229,18 @@ def test_the_base_is_the_adapters_then_the_recipes(base, experts, tmp_path):
     wide = tiny_model(tmp_path / "wide", "qwen2", hidden_size=64)
     with pytest.raises(MergeError, match="are others than in its base"):
         adapter(recipe, rank=2, base=ModelName(path=str(wide)))
+
+
+def test_an_adapter_of_another_model_is_none_of_this_one(base, experts, tmp_path):
+    twin = ModelName(path=str(shutil.copytree(base, tmp_path / "twin")))  # of the same weights
+    with pytest.raises(RunError, match="more than a sum of its adapters"):
+        adapter(recipe_of(base, experts[:2]), base=twin)
+
+
+def test_one_adapter_that_is_passed_through_is_itself(base, experts):
+    models = [{"model": f"{base}+{experts[0]}"}]
+    recipe = Recipe({"merge_method": "passthrough", "models": models, "dtype": "float32"})
+    assert adapter(recipe).rank == 2
 
 
 def test_what_is_no_merge_is_no_adapter(base, experts):

@@ -88,7 +88,7 @@ def test_bfloat16_is_rounded_where_a_build_rounds(tmp_path: Path, tied: bool) ->
     settings = {"dtype": "bfloat16", "tie_word_embeddings": tied}
     models = tiny_family(tmp_path, **settings)[1:]
     recipe = recipe_of(models, PATHS["longer"], out_dtype="bfloat16")
-    merger = merger_of(ties=True)
+    merger = merger_of()
     live = merger.merge(recipe)
     assert_equals_folder(live, build_in_process(recipe.config, tmp_path / "built"))
     swapped = recipe_of(models[::-1], PATHS["longer"], out_dtype="bfloat16")

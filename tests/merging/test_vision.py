@@ -33,11 +33,10 @@ from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, build_in_process
 from tests.merging.layouts import recipe_config
+from tests.thinned import thinned
 from tests.tiny_vision_models import tiny_vision_family
 
 KINDS = ("qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3", "llava")
-# Of every kind the language part is built; all parts of the others in the slow suite.
-_SOME = [pytest.param(k, marks=[] if k in KINDS[::2] else pytest.mark.slow) for k in KINDS]
 Family = Callable[[str], list[Path]]
 
 
@@ -73,7 +72,8 @@ def assert_is_built(recipe: dict[str, Any], merger: ResidentMerger, out: Path) -
         assert torch.equal(live(tokens).logits, built(tokens).logits)
 
 
-@pytest.mark.parametrize("kind", _SOME)
+# Of each kind all parts are built here, or the language part; the other in the slow suite.
+@pytest.mark.parametrize("kind", thinned(("gemma3", "llava", "mistral3", "qwen3_vl", "qwen2_5_vl")))
 def test_all_parts_equal_the_build_and_are_overwritten_in_place(
     family: Family, tmp_path: Path, kind: str
 ) -> None:
@@ -144,7 +144,7 @@ def recipe_at(space: MergeSpace, seed: int) -> dict[str, Any]:
     return dict(space.recipe(space.space.decode(genotype)).config)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(("llava", "mistral3", "qwen2_5_vl", "gemma3", "qwen3_vl")))
 def test_the_language_part_is_merged_and_all_others_are_the_bases(
     family: Family, tmp_path: Path, kind: str
 ) -> None:

@@ -26,16 +26,18 @@ def test_a_head_beside_a_configuration_that_ties_it_is_told_with_its_file(base, 
     (line,) = warnings([base, odd])
     assert (
         f"genome.models[1]: model.safetensors of {odd} has a head of its own ({HEAD}), which "
-        "config.json ties to the embeddings: lm-eval, and so every score here, takes the "
-        "embeddings, transformers the head. Set tie_word_embeddings: false in its config.json"
+        "config.json ties to the embeddings: transformers, and so every score here, takes the "
+        "head, lm-eval by itself the embeddings. Set tie_word_embeddings: false in its config.json"
     ) in line
 
 
-def test_a_head_that_merges_lose_is_told_with_whose_configuration_they_take(base, tuned, tmp_path):
+def test_a_head_under_a_tied_configuration_is_told_with_whose_configuration_they_take(
+    base, tuned, tmp_path
+):
     tied = variant(base, tmp_path / "tied", TIED, NONE)
     (line,) = warnings([tied, tuned])
-    assert f"model.safetensors of {tuned} has a head of its own ({HEAD}), which merges lose" in line
-    assert f"config.json of {tied}, which they take" in line
+    assert f"model.safetensors of {tuned} has a head of its own ({HEAD}), and" in line
+    assert f"and config.json of {tied}, which merges take, ties it" in line
 
 
 @pytest.mark.parametrize("changes", [(TIED, EQUAL), (TIED, NONE), ()], ids=["equal", "none", "own"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from evomerge.checks import fitting_models
+from evomerge.checks import fitting_models, heads
 from evomerge.checks.context import CheckContext
 from evomerge.checks.machine_room import memory_and_disk
 from evomerge.foundations import machine as resources
@@ -93,3 +95,36 @@ def test_a_path_too_long_for_memory_is_refused(monkeypatch, space, is_too_long):
     assert is_too_long == any("the run takes" in one and "at least" in one for one in found)
     if is_too_long:  # 512 layers that each scale o_proj and down_proj: 5 * 2048 ** 2 numbers
         assert any("scaled tensors of the longest path, 512 layers 21.5 GB" in one for one in found)
+
+
+LAST_OF_B = (
+    "{name: layers, encoding: slices, slices: [{model: a, layer_range: [0, {integer: [1, 2]}]},"
+    " {model: b, layer_range: [2, 4]}]}"
+)
+LAST_OF_A = LAST_OF_B.replace("model: b", "model: a")
+
+
+@pytest.mark.parametrize(
+    ("tied", "space", "where"),
+    [
+        ("b", "{name: layers}", "genome.models[1]"),
+        ("b", "{name: layers, encoding: mask}", "genome.models[1]"),
+        ("b", LAST_OF_B, "genome.models[1]"),
+        ("b", LAST_OF_A, ""),
+        ("a", "{name: layers}", ""),
+        ("", "{name: layers}", ""),
+    ],
+)
+def test_stacks_that_would_have_no_head_are_refused(tied, space, where):
+    models = [facts(name) for name in "ab"]
+    for index, model in enumerate(models):
+        if model.name == tied:
+            held = {k: v for k, v in model.tensors.items() if k != "lm_head.weight"}
+            config = {**model.config, "tie_word_embeddings": True}
+            models[index] = replace(model, tensors=held, config=config)
+    checked = subject(*models, space=space)
+    definition = checked.genome.genome
+    made = merge_space_for(definition)(definition, describe(models), "bfloat16")
+    found = [*heads.headless_stacks(replace(checked, merge_space=made))]
+    assert [one.problem.where for one in found] == ([where] if where else [])
+    assert all("Set base_model: b, whose configuration ties it." in str(one) for one in found)

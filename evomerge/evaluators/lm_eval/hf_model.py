@@ -20,6 +20,7 @@ from evomerge.evaluators.lm_eval.isolation import inside_lm_eval
 from evomerge.evaluators.lm_eval.language_model import DEFAULT_MAX_GEN_TOKS
 from evomerge.evaluators.plain_mixture import PlainMixture, image_door_for, module_of
 from evomerge.foundations.errors import RunError, why
+from evomerge.models.own_heads import keep_own_heads
 from evomerge.models.quiet import quiet_transformers
 
 # Bytes of logits in one pass under batch_size "auto": lm-eval keeps those of every position, and
@@ -56,6 +57,11 @@ class ReferenceModel(huggingface.HFLM):  # type: ignore[misc]  # lm_eval ships n
         """See lm-eval, which would load a model that sees as one that does not."""
         self.AUTO_MODEL_CLASS = image_door_for(config)
         super()._get_backend(config, *arguments, **others)
+
+    def _create_model(self, *arguments: Any, **others: Any) -> None:
+        """See lm-eval, which then ties what transformers has loaded apart."""
+        super()._create_model(*arguments, **others)
+        keep_own_heads(self._model)
 
     def answer_for(self, task: str) -> None:
         """Has a mixture answer with the weights of a task from now on."""

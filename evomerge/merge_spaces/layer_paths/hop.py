@@ -104,6 +104,7 @@ class Encoding(ABC):
         keeps_length: Whether all paths have as many layers as the first model.
         conditional: Names of those that act only where others say so.
         has_scales: Whether any layer may weigh more or less than its model has it.
+        last: Indices of the models whose layers may be the last.
     """
 
     parameters: tuple[Parameter, ...]
@@ -115,6 +116,7 @@ class Encoding(ABC):
     def __init__(self, settings: LayerSettings, models: PathModels) -> None:
         self.settings, self.models = settings, models
         self.names, self.depths = models.names, models.depths
+        self.last = frozenset(range(len(models.names)))
 
     @classmethod
     def problems(cls, settings: LayerSettings, models: PathModels) -> list[Problem]:

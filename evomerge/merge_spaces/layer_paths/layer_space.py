@@ -70,6 +70,7 @@ class LayerSpace(MergeSpace):
             raise GenomeError.of(found)
         self.conditional = self.encoding.conditional
         self.longest_path = self.encoding.longest
+        self.tops = tuple(models[index] for index in sorted(self.encoding.last))
         adds = ADDS.get(self.architecture.name, ()) if self.encoding.has_scales else ()
         names = self.architecture.layer_tensors
         self.scaled_tensors = tuple(name for name in names if any(text in name for text in adds))

@@ -25,6 +25,7 @@ class Stack(Encoding):
         self.longest = sum(end.ends[1] - start.ends[0] for start, end in bounds)
         shortest = sum(end.ends[0] - start.ends[1] for start, end in bounds)
         self.keeps_length = self.longest == shortest == self.depths[0]
+        self.last = frozenset({models.texts.index(settings.slices[-1].model.text)})
         scales = [one.scale for one in settings.slices if one.scale is not None]
         self.has_scales = any(scale.value != 1 for scale in scales)
 
