@@ -12,6 +12,7 @@ from evomerge.foundations.findings import Finding, Severity, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
+from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.adapter_sum import bases_of
@@ -80,7 +81,8 @@ def _context(
         permissions: What the user allows.
         is_mixed: Whether they answer as they are, and are not merged.
     """
-    space = {"space": "mixture"} if is_mixed else {"merge_method": "linear"}
+    mixing = next(name for name in MERGE_SPACES if MERGE_SPACES[name].mixes)
+    space = {"space": mixing} if is_mixed else {"merge_method": "linear"}
     block = {"models": [model.in_recipe for model in models], **space}
     genome = Genome.model_validate({"genome": block, "tasks": ["any"]})
     return CheckContext(genome, permissions, facts)
