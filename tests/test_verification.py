@@ -12,7 +12,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from evomerge.cli.main import entry_point
 from evomerge.compiler.compiled import all_models
+from evomerge.compiler.entrants import named_recipes
 from evomerge.foundations.errors import (
     GenomeError,
     LedgerError,
@@ -30,7 +32,9 @@ from evomerge.nouns.evaluation import Document, Evaluation, Metric, MetricKey, O
 from evomerge.nouns.space import Real, Space, to_data
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.recipe.plain import Recipe
+from evomerge.report.exporting import exports, with_changes
 from evomerge.run.best import write_best
+from evomerge.run.chosen import winners_of
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
@@ -250,6 +254,38 @@ def test_another_model_is_told_before(record):
         "models/model_1: the model's files are others than when the run began, so answers will "
         "differ. Put the old files back to verify that run."
     ]
+
+
+def test_another_model_is_told_where_it_is_scored_or_built(record, place):
+    record(models={"models/model_1": "0" * 64})
+    heard: list[str] = []
+
+    def hear(finding):
+        heard.append(str(finding))
+
+    named_recipes(["run"], Permissions(), hear)
+    (export,) = with_changes(exports(winners_of(Path("run"))), hear)
+    of_scores, of_builds = heard
+    said = "models/model_1: the model's files are others than when the run began, so answers will"
+    assert of_scores.startswith(said)
+    assert of_builds == f"{said} differ. Put the old files back to build what that run scored."
+    header = export.to_yaml().replace("\n#  ", "")
+    assert "These scores are of other weights: files are others since then" in header
+    record()
+    assert with_changes(exports(winners_of(Path("run"))), hear)[0].changed == ()
+    assert len(heard) == 2
+
+
+@pytest.mark.slow  # mergekit builds it in a process of its own
+def test_a_build_of_other_files_says_so(record, place, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # for no card
+    alone = {key: value for key, value in RECIPE.items() if key != "base_model"}
+    record(alone, models={"models/model_1": "0" * 64})
+    with pytest.raises(SystemExit, match="0"):
+        entry_point(["export", "run", "--build", "built"])
+    said = capsys.readouterr()
+    assert "warning: models/model_1: the model's files are others" in said.err
+    assert "These scores are of other weights" in said.out
 
 
 def test_other_tasks_are_told_before(record):

@@ -86,7 +86,7 @@ def _write_recipes(
     permissions: Permissions,
     may_be_one: bool,
 ) -> None:
-    from evomerge.cli.written import write_result
+    from evomerge.cli.written import say, write_result
     from evomerge.foundations.creating import (
         refuse_inside_needed,
         refuse_occupied,
@@ -103,6 +103,10 @@ def _write_recipes(
         raise click.UsageError(f"--build has nothing to build: {unbuilt}. Leave it out.")
     if output is None and build is None and exports[0].needs_folder:
         raise click.UsageError("The recipe is several files, which need a folder; name it with -o.")
+    if build is not None:  # a recipe alone may be for models elsewhere
+        from evomerge.report.exporting import with_changes
+
+        exports = with_changes(exports, lambda finding: say(f"warning: {finding}"))
     jobs = [_job(one, output, build, is_one) for one in exports]
     for job in jobs:  # all of them before any work
         for place in filter(None, (job.file, job.folder)):

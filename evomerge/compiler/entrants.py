@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from evomerge.models.merge_dtype import common_dtype
 from evomerge.recipe.base import Hear
 from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.plain import Recipe
+from evomerge.run.changed_models import changed, changed_of
 from evomerge.run.chosen import ChosenTrial, winners_of
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.staged_folder import result_folder
@@ -55,7 +57,8 @@ def named_recipes(
         names: Folders, Hub ids, recipes, best.yml files, run folders; of a run with several
             objectives each point of its front counts.
         permissions: What the user allows models.
-        hear: Takes a finding about every key of a recipe that mergekit ignores.
+        hear: Takes a finding about every key of a recipe that mergekit ignores, and about every
+            model of a run that has changed since.
     """
     found: list[NamedRecipe] = []
     wrong: list[Problem] = []
@@ -107,7 +110,7 @@ def _meant(name: str, permissions: Permissions, hear: Hear) -> Iterator[NamedRec
     path = Path(name)
     if is_folder(path):
         if is_there(RunFolder(result_folder(path)).ledger):
-            yield from _winners(name, winners_of(path), permissions)
+            yield from _winners(name, winners_of(path), permissions, hear)
         else:
             _refuse_recipes(path)
             yield NamedRecipe(name, _of_model(name))
@@ -116,7 +119,7 @@ def _meant(name: str, permissions: Permissions, hear: Hear) -> Iterator[NamedRec
             raise GenomeError("there is no such file", fix="Name a recipe, or a folder or Hub id.")
         documents = documents_of(path)
         if isinstance(documents[-1].data, dict) and "evomerge_best" in documents[-1].data:
-            yield from _winners(name, winners_of(path), permissions)
+            yield from _winners(name, winners_of(path), permissions, hear)
         else:
             yield NamedRecipe(name, recipe_of(documents, hear))
     else:
@@ -134,8 +137,10 @@ def _refuse_recipes(folder: Path) -> None:
 
 
 def _winners(
-    name: str, chosen: Sequence[ChosenTrial], permissions: Permissions
+    name: str, chosen: Sequence[ChosenTrial], permissions: Permissions, hear: Hear
 ) -> Iterator[NamedRecipe]:
+    for model in dict.fromkeys(chain.from_iterable(changed_of(chosen))):
+        hear(changed(model, "score what that run found"))
     for one in chosen:
         register_methods(one.packages, permissions)
         own = name if len(chosen) == 1 else f"{name} trial {one.trial_id}"

@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from evomerge.merging.build import mergekit_commands, stages_of
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
 from evomerge.recipe.adapter_sum import sum_in, sums_in
+from evomerge.recipe.base import Hear
 from evomerge.recipe.plain import Recipe
 from evomerge.report.unmerged_tensors import tensor_sentences
+from evomerge.run.changed_models import changed, changed_of
 from evomerge.run.chosen import ChosenTrial
 
 _WIDTH = 98
@@ -32,9 +35,11 @@ class Export(ChosenTrial):
 
     Attributes:
         adapters: The folders of the adapters that were written for it.
+        changed: Its models whose files are known to be others than when it was scored.
     """
 
     adapters: tuple[Path, ...] = ()
+    changed: tuple[str, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -106,6 +111,9 @@ class Export(ChosenTrial):
         for split in ("search", "validation", "holdout"):
             for name, metric in _own_metrics(content.get(split, {})):
                 yield f"  {split} {name}: {_text(metric['value'], metric)}"
+        if self.changed:
+            yield "  These scores are of other weights: files are others since then, of"
+            yield f"  {', '.join(self.changed)}."
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield from textwrap.wrap(f"Versions: {named}", _WIDTH, subsequent_indent="  ")
         done = "Scored" if self.recipe.unbuilt else "Merged"
@@ -164,6 +172,19 @@ class Export(ChosenTrial):
 def exports(chosen: Iterable[ChosenTrial]) -> list[Export]:
     """The same trials, to be written."""
     return [Export(one.content, one.run_dir) for one in chosen]
+
+
+def with_changes(chosen: Sequence[Export], hear: Hear) -> list[Export]:
+    """The same with those of their models that have changed since they were scored.
+
+    Args:
+        chosen: What is to be written.
+        hear: Takes a warning about each of these models.
+    """
+    found = changed_of(chosen)
+    for model in dict.fromkeys(chain.from_iterable(found)):
+        hear(changed(model, "build what that run scored"))
+    return [replace(one, changed=models) for one, models in zip(chosen, found, strict=True)]
 
 
 def _comment(line: str) -> str:

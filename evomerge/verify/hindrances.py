@@ -9,7 +9,6 @@ from typing import Any
 from evomerge.checks.context import CheckContext
 from evomerge.checks.rules import MODEL_RULES
 from evomerge.evaluators.base import Evaluator
-from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.findings import Finding, Severity, error, warning
 from evomerge.foundations.permissions import Permissions
@@ -20,6 +19,7 @@ from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.plain import Recipe
+from evomerge.run.changed_models import changed, is_changed
 
 # Parallel sums of these methods depend on how many parts they are split into.
 THREADED = (
@@ -111,22 +111,12 @@ def _names(genome: Genome) -> Iterator[ModelName]:
 
 def _changed(recorded: Mapping[str, str], models: Sequence[ModelFacts]) -> Iterator[Finding]:
     """Models whose files are others than line 1 of the ledger says."""
-    from evomerge.models.fingerprint import fingerprint
-
     for model in models:
-        reference = model.reference
-        key = reference if isinstance(reference, str) else digest(reference)
         try:
-            now = fingerprint(reference)
+            if is_changed(recorded, model.reference):
+                yield changed(model.name, "verify that run")
         except (EvomergeError, OSError, ValueError) as why:
             yield error(" ".join(str(why).split()), model.name, _BACK)
-            continue
-        if recorded.get(key, now) != now:
-            yield warning(
-                "the model's files are others than when the run began, so answers will differ",
-                model.name,
-                "Put the old files back to verify that run.",
-            )
 
 
 def of_tasks(header: Header, split: str, identity: Mapping[str, str]) -> Iterator[Finding]:
