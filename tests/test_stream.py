@@ -150,10 +150,13 @@ def test_more_budget_and_another_number_of_workers_continue_the_same_run(tmp_pat
     )
 
 
-def test_when_the_time_is_over_nobody_is_asked_for_though_slots_are_free():
+def test_nobody_is_asked_for_while_others_wait_or_when_the_time_is_over(tmp_path):
     candidates = Stream(lambda: Recording((), 2))
     assert candidates.has_room
+    candidates.take(stream(tmp_path).baselines[0])
+    assert not candidates.has_room
     candidates.give_up()
+    assert not candidates.waiting
     assert not candidates.has_room
 
 
