@@ -16,7 +16,6 @@ from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.adapter_sum import bases_of
-from evomerge.recipe.copied import whole_models
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.pool import models_mixed
 from evomerge.recipe.walk import merged_in
@@ -100,7 +99,7 @@ def models_of(
     """The facts of its models, and what is wrong with each of them by itself."""
     facts: list[ModelFacts] = []
     wrong: list[Problem] = []
-    whole = whole_models(recipe)
+    whole = recipe.whole_models
     for model in bases_of(recipe).named:  # no folder holds a sum
         key = model, model in whole
         if key not in known:

@@ -18,7 +18,6 @@ from evomerge.merging.resident import ResidentMerger
 from evomerge.models.completeness import can_be_merged
 from evomerge.models.inspect import read_model
 from evomerge.models.quiet import quiet_transformers
-from evomerge.recipe.copied import copied
 from evomerge.recipe.plain import Recipe
 
 
@@ -39,7 +38,7 @@ class WholeModels:
 
         One with an adapter is mergekit's: it folds them.
         """
-        model = copied(recipe)
+        model = recipe.copied
         if model is None or model.lora is not None:
             return False
         if recipe.digest not in self._are_whole:

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from evomerge.foundations.canonical import digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.base import Document
-from evomerge.recipe.copied import copied
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.stage_names import stage_name
 from evomerge.recipe.walk import named_in, with_models
@@ -35,7 +34,7 @@ def unfolded(recipe: Recipe, made: Made) -> Recipe:
     used = [model.path for model in recipe.named if model.path in made]
     if not used:
         return recipe
-    model = copied(recipe)
+    model = recipe.copied
     whole = None if model is None else made.get(model.path)
     if whole is not None and _is_exact(recipe, whole):
         return whole

@@ -12,7 +12,9 @@ from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe import RECIPE_KINDS, walk
 from evomerge.recipe.base import Command, Document, RecipeKind, Use
+from evomerge.recipe.pool import models_mixed
 
+_OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
 PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
 
@@ -103,6 +105,26 @@ class Recipe:
     def _given(self, models: list[ModelName]) -> tuple[ModelName, ...]:
         made = self.made
         return tuple(model for model in models if model.path not in made)
+
+    @property
+    def copied(self) -> ModelName | None:
+        """The model that it gives back as it is; None where it does something to it."""
+        before, last = self.parts
+        is_copy = not before and last.get("merge_method") == "passthrough"
+        if not is_copy or set(last) - _OF_A_COPY:
+            return None
+        entries = last.get("models") or []
+        return walk.merged_in(entries)[0] if [*map(set, entries)] == [{"model"}] else None
+
+    @property
+    def whole_models(self) -> frozenset[ModelName]:
+        """The models that answer as they are, of which no merge in it takes anything."""
+        alone = self.copied
+        if alone is not None:
+            return frozenset((alone,))
+        of_merges = {model for part in self.parts[0] for model in walk.merged_in(part)}
+        mixed = [{"model": one} for one in models_mixed(self.config)]
+        return frozenset(walk.merged_in(mixed)) - of_merges
 
     @property
     def methods(self) -> tuple[str, ...]:
