@@ -15,7 +15,7 @@ from tests import suite_seed
 
 # The same examples on every machine: a suite that is red by chance tells nobody anything. New ones
 # are looked for with --hypothesis-profile new.
-hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.register_profile("new", deadline=None)
 hypothesis.settings.load_profile("fixed")
 

@@ -17,7 +17,9 @@ SUM = "adapters/factors-0123456789abcdef"
 
 def taken_over(config, changed):
     trial = Trial(Candidate(0, "optimizer", Recipe(config)), Outcome(TrialState.COMPLETE, None))
-    ledger = SimpleNamespace(trials={0: trial}, finals={}, documents=lambda *_: ())
+    ledger = SimpleNamespace(
+        trials={0: trial}, finals={}, earlier_finals={}, documents=lambda *_: ()
+    )
     return len(list(_own(ledger, {model.key for model in changed})))
 
 

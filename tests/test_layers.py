@@ -49,7 +49,7 @@ TABLES = (
 # Names of their entries that are words for something else too, most often keys of a YAML.
 WORDS = {
     *("name", "auto", "choice", "parameters", "layers", "modules", "merge", "random", "reference"),
-    *("transformers", "python", "command", "csv", "log", "exact"),
+    *("transformers", "python", "command", "csv", "log", "exact", "format"),
 }
 # Module -> entries of tables in other rooms that it knows all the same, each for its reason.
 TRAINER = ("optimizers.gradient",)  # `training/` is what this optimizer does between its trials

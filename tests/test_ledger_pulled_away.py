@@ -22,6 +22,7 @@ from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from tests.test_ledger import HEADER
 from tests.test_search import final, history, search
+from tests.thinned import thinned
 
 AT = 8  # the trial during which it happens
 
@@ -105,7 +106,7 @@ def folder_in(fix):
     return Path(fix.partition("--run-dir ")[2].partition(" to continue")[0])
 
 
-@pytest.mark.parametrize("pull", PULLS.values(), ids=PULLS)
+@pytest.mark.parametrize("pull", thinned(PULLS.values()), ids=PULLS)
 def test_what_was_found_is_in_a_new_folder_where_the_run_goes_on(tmp_path, whole, pull):
     error = pulled_away(tmp_path / "above" / "run", pull)
     assert "pulled away while the run was writing" in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from evomerge.foundations.scratch import scratch, scratch_root, share_root, sweep
+from tests.thinned import thinned
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 30.0  # seconds, on a busy machine
@@ -99,8 +101,9 @@ DEATHS = {
 }
 
 
-@pytest.mark.parametrize("death", sorted(DEATHS))
-@pytest.mark.parametrize("child", sorted(CHILDREN))
+@pytest.mark.parametrize(
+    ("death", "child"), thinned(itertools.product(sorted(DEATHS), sorted(CHILDREN)))
+)
 def test_what_an_owner_started_and_made_goes_with_it(owner, child, death):
     process, root, pids = owner(f"""
         with own_children(), scratch() as folder:

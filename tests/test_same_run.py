@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from evomerge.compiler.identity import other_run, what_changed
@@ -26,9 +28,14 @@ def begun(tmp_path_factory):
     return ledger, genome.data
 
 
+def of_today(genome):
+    """A compiled genome, as far as it is read here."""
+    return SimpleNamespace(source=SimpleNamespace(data=genome), context=None)
+
+
 def changes(begun, space, **header):
     ledger, genome = begun
-    return what_changed(ledger, {**ledger.header, **header, "space": space}, genome)
+    return what_changed(ledger, {**ledger.header, **header, "space": space}, of_today(genome))
 
 
 def numbered(space, n):
@@ -64,7 +71,7 @@ def test_another_space_is_told_with_its_reason(begun, more, why):
 def test_of_another_genome_the_space_is_no_further_change(begun):
     ledger, genome = begun
     now = {**ledger.header, "space": numbered(ledger.header["space"], 7)}
-    (line,) = what_changed(ledger, now, {**genome, "seed": 99})
+    (line,) = what_changed(ledger, now, of_today({**genome, "seed": 99}))
     assert line.startswith("genome seed")
 
 
@@ -72,7 +79,7 @@ def test_a_ledger_that_says_no_space_is_compared_without(begun):
     ledger, genome = begun
     now = dict(ledger.header)
     for unreadable in ([{"kind": "real", "depth": 3}], None):
-        assert what_changed(ledger, {**now, "space": unreadable}, genome) == []
+        assert what_changed(ledger, {**now, "space": unreadable}, of_today(genome)) == []
 
 
 def test_a_task_whose_digest_is_another_is_told_with_who_recorded_it(begun):
@@ -80,10 +87,12 @@ def test_a_task_whose_digest_is_another_is_told_with_who_recorded_it(begun):
     now = {**ledger.header, "tasks": {"tasks": {"mapped": "another digest"}}}
     ledger.header = {**ledger.header, "tasks": {"tasks": {"mapped": "a digest"}}}
     told = "task mapped (tasks): other documents, prompts or metric"
-    assert what_changed(ledger, now, genome) == [told]
+    assert what_changed(ledger, now, of_today(genome)) == [told]
     before = ledger.header["versions"].get("evomerge")
     line, version = what_changed(
-        ledger, {**now, "versions": {**ledger.header["versions"], "evomerge": "99"}}, genome
+        ledger,
+        {**now, "versions": {**ledger.header["versions"], "evomerge": "99"}},
+        of_today(genome),
     )
     assert line == f"{told}, or recorded by evomerge {before}, whose digests of tasks may be others"
     assert version == f"version of evomerge: was {before}, now 99"

@@ -37,6 +37,7 @@ from evomerge.run.best import recipe_of
 from evomerge.run.leaderboard import Leaderboard
 from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.ledger.history import Ledger
+from evomerge.run.ledger.lines import Extension
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.limits import Limits
@@ -634,6 +635,20 @@ def test_a_run_that_ended_by_its_timeout_has_ended(tmp_path):
     *_, last = again.run()
     assert last == RunFinished("timeout", N_BASELINES)
     assert again.executor.jobs == []
+
+
+def test_a_run_that_ended_by_its_timeout_goes_on_with_more_time(tmp_path):
+    list(cut_search(tmp_path / "cut", range(N_BASELINES + 2, 50)).run())
+    longer = search(tmp_path / "cut", budget=8, timeout=1e9, resume=True)
+    was = {"budget": 8, "patience": None, "timeout": 1000.0}
+    longer.ledger.record_extension(Extension("digest", was, {**was, "timeout": 1e9}), "genome")
+    *_, last = longer.run()
+    assert last == RunFinished("budget", N_BASELINES + 8)
+    whole = search(tmp_path / "whole", budget=8)
+    list(whole.run())
+    assert history(longer.ledger) == history(whole.ledger)
+    read = Ledger.open(RunFolder(tmp_path / "cut"), read_only=True)
+    assert (read.ended, read.genome_digest, len(read.extensions)) == ("", "digest", 1)
 
 
 def test_time_spent_before_a_break_counts(tmp_path):

@@ -16,7 +16,7 @@ from evomerge.optimizers import OPTIMIZERS
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.proposer import Proposer
-from evomerge.run.stream import IdleTime
+from evomerge.run.stream import IdleTime, OverError, SearchStoppedError, Stream
 from tests.fake_executor import Recording
 from tests.test_search import N_BASELINES, Stubborn, final, finished, history, search
 from tests.thinned import thinned
@@ -148,6 +148,28 @@ def test_more_budget_and_another_number_of_workers_continue_the_same_run(tmp_pat
     assert sorted(i for ids in longer.ledger.told[1:] for i in ids) == list(
         range(N_BASELINES, N_BASELINES + BUDGET)
     )
+
+
+def test_nobody_is_asked_for_while_others_wait_or_when_the_time_is_over(tmp_path):
+    candidates = Stream(lambda: Recording((), 2))
+    assert candidates.has_room
+    candidates.take(stream(tmp_path).baselines[0])
+    assert not candidates.has_room
+    candidates.give_up()
+    assert not candidates.waiting
+    assert not candidates.has_room
+
+
+def test_who_stopped_a_run_is_told_so_and_not_that_its_time_is_over(tmp_path):
+    executor = Recording((), 2)
+    candidates = Stream(lambda: executor)
+    candidates.refuse_unfinished()
+    candidates.begin(stream(tmp_path).baselines, budget=2)
+    with pytest.raises(OverError):
+        candidates.refuse_unfinished()
+    executor.stop()
+    with pytest.raises(SearchStoppedError):
+        candidates.refuse_unfinished()
 
 
 def test_one_worker_leaves_no_turn_but_what_is_told_and_no_idle_time(tmp_path):

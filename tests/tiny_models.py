@@ -45,6 +45,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "gemma2": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
     "qwen3": {**_GATED, "head_dim": 8},  # asked for by name only, as is:
     "granite": _GATED,
+    "qwen2_moe": {  # of which mergekit has no definition
+        **_GATED,
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 64,
+    },
     "gemma3_text": {**_GATED, "head_dim": 8, "query_pre_attn_scalar": 8},
 }
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
-from evomerge.foundations.findings import Finding, note
+from evomerge.foundations.findings import Finding, error, note
 from evomerge.genome.methods import METHODS
 
 
 def adapter_output(context: CheckContext) -> Iterator[Finding]:
-    """Winners that are no sum of LoRA adapters of one base are only approximated by one."""
+    """Winners that are no sum of LoRA adapters of one base are approximated by one, if at all."""
     genome = context.genome
     if genome.output != "adapter":
         return
     block, space = genome.genome, context.merge_space
+    if space is not None and space.unadapted:
+        what = f"no winner of space {space.name} is an adapter: {space.unadapted}"
+        yield error(what, "output", "Remove it: the winner is exported as a recipe.")
+        return
     names = [source.model for source in block.models]
     method = block.merge_method or (space.method.name if space is not None else "")
     why = ""
@@ -28,5 +32,6 @@ def adapter_output(context: CheckContext) -> Iterator[Finding]:
         yield note(
             f"{why}: the winner is written as the nearest adapter of a rank, with its error",
             "output",
-            "Give that rank to `evomerge export --rank`.",
+            "Give that rank to `evomerge export --rank`, and to --base the base where the merge "
+            "names none.",
         )

@@ -7,10 +7,10 @@ from typing import Any
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
-from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.foundations.reading import real_path
 from evomerge.merge_spaces import merge_space_for
+from evomerge.models.completeness import weights_of
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.family import COMPUTED, ModelPart

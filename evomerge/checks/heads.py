@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
-from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.models.alike import hold_equal
+from evomerge.models.completeness import weights_of
 from evomerge.models.facts import AdapterFacts, FileFacts, ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.native import is_native, ties_as_read, ties_by_default

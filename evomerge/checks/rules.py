@@ -7,11 +7,14 @@ there. One line here adds one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from typing import cast
 
 from evomerge.checks.context import CheckContext
 from evomerge.foundations.findings import Finding
+from evomerge.merge_spaces import merge_space_for
 
 Rule = Callable[[CheckContext], Iterator[Finding]]
 
@@ -70,6 +73,28 @@ MODEL_RULES = Rules(
     "cards:licences",
     "cards:ancestors",
 )
+# Rules of models that answer as they are: mergekit need know nothing of them.
+WHOLE_RULES = Rules(
+    "single_models:checkpoint",
+    "single_models:weight_files",
+    "single_models:quantization",
+    "single_models:own_code",
+    "fitting_models:one_folder_each",
+    "token_ids:has_tokenizer",
+    "token_ids:vocabularies",
+    "token_ids:added_tokens",
+    "token_ids:tokenizer_kinds",
+    "token_ids:text_ends",
+    "token_ids:chat_templates",
+    "adapter_shapes:adapter_files",
+    "adapter_shapes:adapter_bases",
+    "adapter_shapes:adapter_shapes",
+    "adapter_output:adapter_output",
+    "cards:licences",
+    "cards:ancestors",
+)
+# Rules of those among them that have an adapter, which mergekit folds.
+FOLDED_RULES = Rules("single_models:known_architecture", "tensor_names:complete")
 # Rules of everything together.
 RULES = Rules(
     "fit:tokenizer_and_texts",
@@ -105,6 +130,7 @@ RULES = Rules(
     "adapter_sums:seeds_have_their_adapters",
     "heads:headless_stacks",
     "tensors_accounted:accounted",
+    "kept_rows:kept_rows",
     "tensors_accounted:left_files",
     "machine_room:device_is_there",
     "machine_room:passes",
@@ -112,3 +138,17 @@ RULES = Rules(
     "machine_room:gpu_shared",
     "machine_room:run_folder",
 )
+
+
+def of_models(context: CheckContext) -> Iterator[Finding]:
+    """What files show of the models of a genome, by themselves and side by side."""
+    if not merge_space_for(context.genome.genome).mixes:
+        yield from _found(MODEL_RULES, context)
+        return
+    yield from _found(WHOLE_RULES, context)
+    folded = [model for model in context.models if model.adapter is not None]
+    yield from _found(FOLDED_RULES, replace(context, models=folded))
+
+
+def _found(rules: Rules, context: CheckContext) -> Iterator[Finding]:
+    return chain.from_iterable(rule(context) for rule in rules)

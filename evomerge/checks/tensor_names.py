@@ -8,10 +8,10 @@ from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import some
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, error
+from evomerge.models.completeness import can_be_merged, unmatched, weights_of
 from evomerge.models.conversion import unconvertible
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
-from evomerge.models.family import COMPUTED, Weight
 from evomerge.models.inferred import DEFAULT
 
 # Where a configuration says how many experts a layer has, and what their tensors' names hold.
@@ -23,24 +23,19 @@ _OLD_BUFFERS = (".attention.bias", ".masked_bias", ".rotary_emb.inv_freq")
 def complete(context: CheckContext) -> Iterator[Finding]:
     """Tensors that mergekit needs and the model lacks, or that it has and mergekit would drop."""
     for model in context.models:
-        weights = weights_of(model)
-        if not weights:
+        if not weights_of(model):
             continue
-        lacking = [
-            w.name for w in weights if not w.is_optional and not set(w.names) & model.tensors.keys()
-        ]
-        known = {name for weight in weights for name in weight.names}
-        unknown = [n for n in model.tensors if n not in known and not n.endswith(COMPUTED)]
-        needed = unconvertible(model, lacking)
-        renaming = _renaming(needed, unknown)
+        found = unmatched(model)
+        needed = unconvertible(model, found.lacking)
+        renaming = _renaming(needed, found.unknown)
         if renaming:
             yield _other_names(model, *renaming)
         elif needed:
             yield _lacks(model, needed)
-        elif unknown and not lacking:  # a conversion takes unknown tensors for lacking ones
+        elif not can_be_merged(model):
             yield error(
-                f"mergekit knows no tensors {some(sorted(unknown))} in {model.architecture} and"
-                " would leave them out",
+                f"mergekit knows no tensors {some(sorted(found.unknown))} in"
+                f" {model.architecture} and would leave them out",
                 model.key,
                 "Use a model whose tensors mergekit knows all.",
             )
@@ -62,14 +57,6 @@ def _other_names(model: ModelFacts, got: str, expected: str) -> Finding:
         model.key,
         fix,
     )
-
-
-def weights_of(model: ModelFacts) -> Sequence[Weight]:
-    """The tensors mergekit expects in a model; none where its files or family are not known."""
-    if not model.tensors or model.missing or model.broken:
-        return ()
-    family = family_of(model)
-    return () if family is None else tuple(family.weights(family.n_layers(model)))
 
 
 def _lacks(model: ModelFacts, needed: Sequence[str]) -> Finding:

@@ -7,11 +7,11 @@ from typing import Any
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
-from evomerge.checks.tensor_names import weights_of
 from evomerge.foundations.counted import counted
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.genome.words import SIDE_BY_SIDE
 from evomerge.merge_spaces import merge_space_for
+from evomerge.models.completeness import weights_of
 from evomerge.models.facts import ModelFacts, TokenizerFacts
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -33,8 +33,9 @@ def vocabularies(context: CheckContext) -> Iterator[Finding]:
     reference = reference_of(context)
     if reference is None or chosen_tokenizer(context):
         return
+    is_mixed = merge_space_for(context.genome.genome).mixes
     for model in others_of(context):
-        what = _difference(reference, model)
+        what = _difference(reference, model, rows_count=not is_mixed)
         if what:
             yield error(what, model.key, _choose(context, reference))
         elif _cannot_compare(reference.tokenizer, model.tokenizer):
@@ -62,9 +63,16 @@ def chosen_tokenizer(context: CheckContext) -> str:
     return definition.tokenizer_source or ""
 
 
-def _difference(reference: ModelFacts, model: ModelFacts) -> str:
+def _difference(reference: ModelFacts, model: ModelFacts, *, rows_count: bool = True) -> str:
+    """What keeps tokens of two models apart.
+
+    Args:
+        reference: One model.
+        model: The other.
+        rows_count: Whether their embeddings have to have equally many rows.
+    """
     expected, got = rows(reference), rows(model)
-    if expected != got and expected is not None and got is not None:
+    if rows_count and expected != got and expected is not None and got is not None:
         return (
             f"{model.name} has vocab_size {got}, expected {expected} as {reference.name}:"
             " their embeddings have other numbers of rows"
@@ -104,7 +112,7 @@ def mixed_vocabularies(context: CheckContext) -> Iterator[Finding]:
     if SIDE_BY_SIDE not in context.genome.baselines or reference is None:
         return
     for model in others_of(context) if chosen_tokenizer(context) else ():
-        what = _difference(reference, model)
+        what = _difference(reference, model, rows_count=False)
         if what:
             yield error(
                 f"a mixture adds probabilities token by token, and {what}",

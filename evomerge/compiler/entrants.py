@@ -9,14 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from evomerge.compiler.recipe_models import misfits, models_of
+from evomerge.compiler.recipe_models import Known, misfits, models_of
 from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, nearest
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder, is_there, listed
 from evomerge.genome.methods import METHODS
 from evomerge.genome.model_names import ModelName
 from evomerge.merging.registered_methods import register_methods
-from evomerge.models.facts import ModelFacts
 from evomerge.models.merge_dtype import common_dtype
 from evomerge.recipe.base import Hear
 from evomerge.recipe.file import documents_of, recipe_of
@@ -74,15 +73,16 @@ def named_recipes(
 
 
 def looked_at(
-    recipes: Sequence[NamedRecipe], permissions: Permissions
+    recipes: Sequence[NamedRecipe], permissions: Permissions, known: Known | None = None
 ) -> tuple[list[NamedRecipe], list[Problem]]:
     """The same with their dtypes, and what is wrong with their models, alone and together.
 
     Args:
         recipes: What will be merged.
         permissions: What the user allows models.
+        known: What was found of models; more is added.
     """
-    known: dict[ModelName, ModelFacts | list[Problem]] = {}
+    known = {} if known is None else known
     found: list[NamedRecipe] = []
     wrong: list[Problem] = []
     for one in recipes:

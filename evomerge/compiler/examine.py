@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import reference_of
-from evomerge.checks.rules import MODEL_RULES, RULES
+from evomerge.checks.rules import RULES, of_models
 from evomerge.compiler.auto_choice import with_auto
 from evomerge.compiler.chosen_space import with_space
 from evomerge.compiler.compiled import Compiled, Examination, named_models, tasks_together
@@ -48,7 +48,7 @@ from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.models.merge_dtype import common_dtype
 from evomerge.models.pass_dtype import pass_dtype
-from evomerge.models.shared_layers import describe
+from evomerge.models.shared_layers import describe, describe_apart
 from evomerge.nouns.trial import Candidate
 from evomerge.optimizers.base import Optimizer
 from evomerge.recipe.kept_stages import Made
@@ -80,7 +80,7 @@ def examine(
     permissions: Permissions,
     run_dir: Path | None = None,
     made: Made = MappingProxyType({}),
-    foreseen: Mapping[ModelName, ModelFacts] = MappingProxyType({}),
+    foreseen: Mapping[ModelName, ModelFacts | None] = MappingProxyType({}),
 ) -> Examination:
     """Finds everything that files can show; raises nothing for a user's mistake.
 
@@ -239,22 +239,22 @@ def _models(
     genome: Genome,
     permissions: Permissions,
     found: _Findings,
-    foreseen: Mapping[ModelName, ModelFacts],
+    foreseen: Mapping[ModelName, ModelFacts | None],
 ) -> tuple[tuple[ModelFacts, ...], bool]:
     """The models that could be read, and whether any of them cannot be merged."""
-    of_models = _Findings(found.source)
+    told = _Findings(found.source)
     read: list[ModelFacts | None] = []
     for name, key in named_models(genome):
-        if name.is_stage:  # where nothing is foreseen of it, the stage has mistakes of its own
-            read.append(replace(foreseen[name], key=key) if name in foreseen else None)
+        if name in foreseen or name.is_stage:
+            like = foreseen.get(name)  # where nothing is, what makes it has mistakes of its own
+            read.append(like and replace(like, key=key))
             continue
         is_allowed = name.text in permissions.pickle
-        read.append(of_models.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
+        read.append(told.attempt(partial(read_model, name, key, may_unpickle=is_allowed)))
     models = tuple(model for model in read if model is not None)
-    for rule in MODEL_RULES:
-        of_models.add(rule(CheckContext(genome, permissions, models)))
-    found.take(of_models)
-    return models, of_models.has_errors or len(models) < len(read)
+    told.add(of_models(CheckContext(genome, permissions, models)))
+    found.take(told)
+    return models, told.has_errors or len(models) < len(read)
 
 
 def merge_space_of(
@@ -270,7 +270,8 @@ def merge_space_of(
     Where a run has begun, the space that it began with.
     """
     definition, dtype = genome.genome, common_dtype(models)
-    kind, architecture = merge_space_for(definition), describe(models)
+    kind = merge_space_for(definition)
+    architecture = describe_apart(models) if kind.mixes else describe(models)
 
     def space_with(alike_in: Architecture) -> MergeSpace:
         space = kind(definition, alike_in, dtype, tasks_together(genome))

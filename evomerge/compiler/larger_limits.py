@@ -40,21 +40,14 @@ class LargerLimits:
     now: Mapping[str, Any]
     obstacles: tuple[str, ...] = ()
 
-    @property
-    def changed(self) -> list[str]:
-        """The limits that are others."""
-        return [name for name in LIMITS if self.was[name] != self.now[name]]
-
     def record(self, ledger: Ledger, source: YamlFile) -> str:
         """Has the ledger and the folder's genome.yml say it; what the user should know."""
         is_seen = bool(ledger.finals)
-        digest = genome_digest(source.data)
-        ledger.record_extension(Extension(digest, self.was, self.now), to_yaml(source))
-        told = ", ".join(_told(name, self.was[name], self.now[name]) for name in self.changed)
+        extension = Extension(genome_digest(source.data), self.was, self.now)
+        ledger.record_extension(extension, to_yaml(source))
+        told = ", ".join(_told(name, self.was[name], self.now[name]) for name in extension.raised)
         seen = (
-            "; its final scores were seen before, which makes holdout scores steer"
-            if is_seen
-            else ""
+            "; its final scores were known: where they are why, holdout steers" if is_seen else ""
         )
         return f"the run goes on: {told}{seen}"
 

@@ -6,22 +6,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.rules import MODEL_RULES, Rules
+from evomerge.checks.rules import Rules, of_models
 from evomerge.foundations.errors import EvomergeError, Problem
-from evomerge.foundations.findings import Severity, problems
+from evomerge.foundations.findings import Finding, Severity, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
+from evomerge.merge_spaces import MERGE_SPACES
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.adapter_sum import bases_of
 from evomerge.recipe.plain import Recipe
+from evomerge.recipe.pool import models_mixed
 from evomerge.recipe.walk import merged_in
 
 _SHAPES = Rules("fitting_models:architectures", "fitting_models:depths", "fitting_models:widths")
 _SHAPES_OF_LAYERS = Rules("fitting_models:architectures", "fitting_models:widths")
 _TOKENS = Rules("token_ids:vocabularies")
 _NONE = Permissions()
+# Model, and whether nothing merges it -> what its files say, or what is wrong with them.
+Known = dict[tuple[ModelName, bool], ModelFacts | list[Problem]]
 _TOKENIZER = ("tokenizer_source", "tokenizer")
 _ONE_TOKENIZER = "Take models with one tokenizer; a merge may set tokenizer_source: union instead."
 
@@ -37,11 +41,13 @@ def misfits(where: str, recipe: Recipe, facts: Sequence[ModelFacts]) -> list[Pro
         facts: Of its models, all of which are sound by themselves.
     """
     by_name = {one.name: one for one in facts}
+    is_mixed = bool(models_mixed(recipe.config))
 
     def beside(names: Iterable[ModelName], rules: Rules) -> Iterator[Problem]:
         models = [name for name in dict.fromkeys(names) if name.text in by_name]
         if len(models) > 1:
-            for problem in _broken(models, [by_name[name.text] for name in models], rules):
+            context = _context(models, [by_name[name.text] for name in models], is_mixed=is_mixed)
+            for problem in _errors(one for rule in rules for one in rule(context)):
                 fix = _ONE_TOKENIZER if rules is _TOKENS else problem.fix
                 yield Problem(problem.what, where, fix)
 
@@ -59,31 +65,46 @@ def _base_first(document: Any) -> list[ModelName]:
     return [*merged_in({"base_model": document.get("base_model")}), *merged_in(document)]
 
 
-def _broken(
+def _context(
     models: Sequence[ModelName],
     facts: Sequence[ModelFacts],
-    rules: Rules,
     permissions: Permissions = _NONE,
-) -> list[Problem]:
-    """What rules of the models of a genome find wrong with these, held against the first."""
-    block = {"models": [model.in_recipe for model in models], "merge_method": "linear"}
+    *,
+    is_mixed: bool,
+) -> CheckContext:
+    """What rules of the models of a genome look at, for models of which none is its base.
+
+    Args:
+        models: As the recipe names them.
+        facts: What their files say; they are held against the first.
+        permissions: What the user allows.
+        is_mixed: Whether they answer as they are, and are not merged.
+    """
+    mixing = next(name for name in MERGE_SPACES if MERGE_SPACES[name].mixes)
+    space = {"space": mixing} if is_mixed else {"merge_method": "linear"}
+    block = {"models": [model.in_recipe for model in models], **space}
     genome = Genome.model_validate({"genome": block, "tasks": ["any"]})
-    context = CheckContext(genome, permissions, facts)
-    return problems([one for rule in rules for one in rule(context)], Severity.ERROR)
+    return CheckContext(genome, permissions, facts)
+
+
+def _errors(findings: Iterable[Finding]) -> list[Problem]:
+    return problems([*findings], Severity.ERROR)
 
 
 def models_of(
     recipe: Recipe,
     permissions: Permissions,
-    known: dict[ModelName, ModelFacts | list[Problem]],
+    known: Known,
 ) -> tuple[list[ModelFacts], list[Problem]]:
     """The facts of its models, and what is wrong with each of them by itself."""
     facts: list[ModelFacts] = []
     wrong: list[Problem] = []
+    whole = recipe.whole_models
     for model in bases_of(recipe).named:  # no folder holds a sum
-        if model not in known:
-            known[model] = _facts_of(model, permissions)
-        one = known[model]
+        key = model, model in whole
+        if key not in known:
+            known[key] = _facts_of(model, permissions, is_whole=key[1])
+        one = known[key]
         if isinstance(one, ModelFacts):
             facts.append(one)
         else:
@@ -91,10 +112,13 @@ def models_of(
     return facts, wrong
 
 
-def _facts_of(model: ModelName, permissions: Permissions) -> ModelFacts | list[Problem]:
+def _facts_of(
+    model: ModelName, permissions: Permissions, *, is_whole: bool
+) -> ModelFacts | list[Problem]:
     try:
         facts = read_model(model, may_unpickle=model.text in permissions.pickle)
     except EvomergeError as error:
         return list(error.problems)
     # The rules of models alone look at the models of a genome; each of these has one of its own.
-    return _broken([model], [facts], MODEL_RULES, permissions) or facts
+    context = _context([model], [facts], permissions, is_mixed=is_whole)
+    return _errors(of_models(context)) or facts

@@ -7,7 +7,7 @@ disk to those after it, while their ledgers hold the whole recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from evomerge.compiler.compiled import Compiled, Examination
 from evomerge.compiler.examine import examine
 from evomerge.compiler.genome_file import GenomeFile, Stage
 from evomerge.compiler.identity import refusal
+from evomerge.compiler.recipe_sources import RecipeSource, RecipeSources, recipe_sources
 from evomerge.foundations.errors import GenomeError, LedgerError, NoRunError
 from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions
@@ -27,6 +28,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.genome.source_blocks import Source
 from evomerge.models.facts import ModelFacts
+from evomerge.models.foreseen import foreseen
 from evomerge.nouns.events import Preparing
 from evomerge.recipe.kept_stages import Made, folded
 from evomerge.recipe.own_names import from_beside, located
@@ -88,9 +90,14 @@ class StagedRun:
         return is_there(RunFolder(self.run_dir(stage)).ledger)
 
     @cached_property
+    def _recipes(self) -> Mapping[str, RecipeSources]:
+        """For each stage the recipes that it names for models."""
+        return {one.name: recipe_sources(one.genome, self._permissions) for one in self.stages}
+
+    @cached_property
     def examinations(self) -> tuple[Examination, ...]:
         """What files can show of each stage; of models that are yet to be made what is foreseen."""
-        found, foreseen = [], dict[ModelName, ModelFacts]()
+        found, foreseen = [], dict[ModelName, ModelFacts | None]()
         for stage in self.stages:
             # One that is not over may find another winner yet: what it found so far is no model.
             over = [one.name for one in self.stages if one.name in stage.uses and self.is_over(one)]
@@ -129,7 +136,7 @@ class StagedRun:
             GenomeError: what was built cannot be searched.
         """
         known = self.examinations[self.stages.index(stage)].sound
-        if not stage.uses:
+        if not stage.uses and not self._recipes[stage.name].sound:
             return known
         return self._examination(stage, self._made(stage.uses), {}).sound
 
@@ -160,7 +167,9 @@ class StagedRun:
             self.folder.begin(to_yaml(self._source))
 
     def keep_for(self, stage: Stage, hear: Hear) -> None:
-        """Builds what earlier stages found and a stage merges, where it is not there yet.
+        """Builds what earlier stages found and recipes make, where a stage merges it.
+
+        What is there already stays.
 
         Raises:
             RunError: mergekit stopped, or what it built is no sound model.
@@ -169,11 +178,15 @@ class StagedRun:
         for one in self.stages:
             if one.name in stage.uses:
                 self._keep(one, hear)
+        factory = self.examinations[self.stages.index(stage)].sound.tasks.worker_factory
+        for source in self._recipes[stage.name].sound:
+            folder = self._folder_of(source)
+            if not is_folder(folder):
+                what = f"{source.recipe.program} builds {source.name}, once"
+                own = BuildSettings(factory.seed, factory.threads, factory.device)
+                self._build(source.recipe, folder, own, what, hear)
 
     def _keep(self, stage: Stage, hear: Hear) -> None:
-        from evomerge.merging.built import build_into  # loads torch; most files have no stages
-        from evomerge.merging.factors import placed
-
         (winner,) = winners_of(self.run_dir(stage))
         found = from_beside(winner.own_recipe, stage.name)
         folder = self.folder.model(stage.name, found)
@@ -181,6 +194,19 @@ class StagedRun:
             return
         recipe = located(folded(found, self._made(stage.uses)), self.run_dir(stage))
         what = f"{recipe.program} builds what stage {stage.name} found, once"
+        content = winner.content
+        own = BuildSettings(
+            int(content["merge_seed"]), int(content["threads"]), str(content["device"])
+        )
+        self._build(recipe, folder, own, what, hear)
+
+    def _build(
+        self, recipe: Recipe, folder: Path, settings: BuildSettings, what: str, hear: Hear
+    ) -> None:
+        import torch  # heavy; most files build nothing
+
+        from evomerge.merging.built import build_into
+        from evomerge.merging.factors import placed
 
         def report(share: float) -> None:
             if share:
@@ -191,24 +217,35 @@ class StagedRun:
             build_into(
                 placed(recipe, beside),
                 folder,
-                merge_seed=int(winner.content["merge_seed"]),
-                threads=int(winner.content["threads"]),
-                device=str(winner.content["device"]),
+                merge_seed=settings.merge_seed,
+                threads=settings.threads or torch.get_num_threads(),
+                device=settings.device,
                 trust_remote_code=self._permissions.trust_remote_code,
                 allow_pickle=self._permissions.pickle,
                 report=report,
             )
 
     def _examination(
-        self, stage: Stage, made: Made, foreseen: Mapping[ModelName, ModelFacts]
+        self, stage: Stage, made: Made, foreseen: Mapping[ModelName, ModelFacts | None]
     ) -> Examination:
-        own = self.run_dir(stage)
+        own, recipes = self.run_dir(stage), self._recipes[stage.name]
         there = {
             ModelName(path=Path(path).name, is_stage=True): ModelName(path=path) for path in made
         }
+        for one in recipes.sound:
+            path = str(self._folder_of(one))
+            if is_folder(path):
+                there[one.name] = ModelName(path=path)
+                made = {**made, path: one.recipe}
         genome = _with_models(stage.genome, there)
+        foreseen = {**foreseen, **recipes.foreseen}
         found = examine(genome, stage.source, self._permissions, own, made, foreseen)
-        return replace(found, stage=stage.name)
+        told = [replace(f, problem=stage.source.locate(f.problem)) for f in recipes.findings]
+        return replace(found, stage=stage.name, findings=(*told, *found.findings))
+
+    def _folder_of(self, source: RecipeSource) -> Path:
+        """Where what a recipe makes is kept: by the name of its file, as no stage is called."""
+        return self.folder.model(Path(source.name.path).name, source.recipe)
 
     def _made(self, names: Collection[str]) -> Made:
         """What the stages of some names found: where it is built already, and how."""
@@ -264,11 +301,12 @@ def _renamed(settings: Any, names: Mapping[ModelName, ModelName]) -> Any:
     """Settings of a space, as a file writes them, that name other models."""
     if isinstance(settings, list):
         return [_renamed(one, names) for one in settings]
+    if isinstance(settings, str) or (isinstance(settings, dict) and settings.keys() == {"stage"}):
+        return next(
+            (new.in_recipe for old, new in names.items() if old.in_recipe == settings), settings
+        )
     if not isinstance(settings, dict):
         return settings
-    if settings.keys() == {"stage"}:
-        name = ModelName.model_validate(settings)
-        return names.get(name, name).in_recipe
     return {key: _renamed(one, names) for key, one in settings.items()}
 
 
@@ -276,13 +314,19 @@ def _like_its_models(stage: Stage, compiled: Compiled) -> ModelFacts:
     """What the model that a stage is to find will be like: its base, or its first model."""
     like = reference_of(compiled.context)
     assert like is not None  # it was compiled
-    files = {name: size for name, size in like.files.items() if name not in like.pickles}
-    return replace(
-        like,
-        folder=None,
-        files={**files, "model.safetensors": 0} if like.pickles else files,
-        name=f"stage {stage.name}",
-        adapter=None,
-        card={},
-        is_foreseen=True,
-    )
+    return foreseen(like, ModelName(path=stage.name, is_stage=True))
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What decides the bits of a model that mergekit builds, beside its recipe.
+
+    Attributes:
+        merge_seed: Of methods that draw.
+        threads: Of the arithmetic; None: as many as torch takes by itself.
+        device: Where it is merged.
+    """
+
+    merge_seed: int
+    threads: int | None
+    device: str

@@ -14,6 +14,7 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "choice": "evomerge.evaluators.choice:ChoiceQuestions",
         "divergence": "evomerge.evaluators.divergence:Divergence",
         "exact": "evomerge.evaluators.exact:ExactAnswers",
+        "format": "evomerge.evaluators.well_formed:WellFormed",
         "judge": "evomerge.evaluators.judge.judge_task:Judge",
         "perplexity": "evomerge.evaluators.perplexity:Perplexity",
         "command": "evomerge.evaluators.command:CommandTask",

@@ -58,12 +58,18 @@ class PlainMixture(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped
     ) -> CausalLMOutput:
         """Log-probabilities of the next token at every position, float32."""
         positions = None if attention_mask is None else (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        given = {"attention_mask": attention_mask, "position_ids": positions}
+        logs = [
+            (weight, member(input_ids, **given).logits.double().log_softmax(-1))
+            for weight, member in zip(self._weights, self.members, strict=True)
+            if weight > 0
+        ]
+        most = max(log.shape[-1] for _, log in logs)
         total: Any = 0.0
-        for weight, member in zip(self._weights, self.members, strict=True):
-            if weight > 0:
-                given = {"attention_mask": attention_mask, "position_ids": positions}
-                log = member(input_ids, **given).logits.double().log_softmax(-1)
-                total = total + weight * (log if self._pool.mean == "geometric" else log.exp())
+        for weight, log in logs:
+            # Whoever has no row for a token gives it the probability 0.
+            log = torch.nn.functional.pad(log, (0, most - log.shape[-1]), value=-torch.inf)
+            total = total + weight * (log if self._pool.mean == "geometric" else log.exp())
         found = total.log_softmax(-1) if self._pool.mean == "geometric" else total.log()
         return CausalLMOutput(logits=found.float())
 

@@ -11,12 +11,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticKnownError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError
 from typing_extensions import Self
 
 from evomerge.genome.misfit import MisfitError
@@ -37,6 +38,22 @@ def _no_boolean(kind: Literal["float_type", "int_type"]) -> BeforeValidator:
 
 Number = Annotated[float, _no_boolean("float_type")]
 Whole = Annotated[int, _no_boolean("int_type")]
+
+
+@dataclass(frozen=True)
+class ShortForm:
+    """Stands beside the type of a field: how its block may be written in short, for editors.
+
+    Attributes:
+        type: As JSON schema calls it; the block itself takes it.
+    """
+
+    type: str
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": self.type}, handler(core)]}
 
 
 @dataclass(frozen=True)

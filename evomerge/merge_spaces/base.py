@@ -52,6 +52,7 @@ class MergeSpace(ABC):
         folds_adapters: Whether LoRA adapters are folded into their bases before anything else.
         mixes: Whether its recipes are mixtures: all models answer, token by token.
         unlearned: Why it has no weights that could be learned; empty where it has.
+        unadapted: Why no adapter of a base makes any model of it; empty where one may.
         reads_modules: Whether its recipes merge parts of models, each with models of its own.
         writes_slices: Whether its recipes always have slices, which mergekit cuts of one part only.
         mixes_depths: Whether its models may have different numbers of layers.
@@ -74,6 +75,7 @@ class MergeSpace(ABC):
     folds_adapters: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
     unlearned: ClassVar[str] = ""
+    unadapted: str = ""
     reads_modules: ClassVar[bool] = False
     mixes_depths: ClassVar[bool] = False
     writes_slices: ClassVar[bool] = False

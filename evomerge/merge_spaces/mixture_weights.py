@@ -21,7 +21,7 @@ from evomerge.merge_spaces.names import short_names
 from evomerge.merge_spaces.unit_weights import Shares
 from evomerge.nouns.space import Point, Space
 from evomerge.recipe.plain import Recipe, rounded
-from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, Mean, Pool, models_mixed
+from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, UNMERGED, Mean, Pool, models_mixed
 
 # What a mixture takes from its first model, or leaves as each model has it.
 _OF_MERGES = ("tokenizer", "tokenizer_source", "chat_template", "out_dtype")
@@ -58,6 +58,7 @@ class MixtureWeights(MergeSpace):
     merge_method: ClassVar[str] = "linear"  # what its models have to fit; no recipe names it
     reads: ClassVar[frozenset[str]] = frozenset()
     unlearned: ClassVar[str] = "a mixture merges no weights"
+    unadapted: str = UNMERGED
     mixes: ClassVar[bool] = True
 
     @classmethod

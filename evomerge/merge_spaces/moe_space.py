@@ -24,7 +24,7 @@ from evomerge.merge_spaces.base import MergeSpace, SpaceSettings
 from evomerge.merge_spaces.moe_expert import SearchedExpert, definition_of, prompts_of
 from evomerge.merge_spaces.moe_settings import MoeExpert, MoeSettings
 from evomerge.nouns.space import Point, Space
-from evomerge.recipe.moe import OF_STATES, joined_in
+from evomerge.recipe.moe import OF_STATES, Moe, joined_in
 from evomerge.recipe.moe_outputs import OUTPUTS, lacks_biases, left_out, output_of
 from evomerge.recipe.plain import Recipe
 
@@ -38,6 +38,7 @@ class MoeSpace(MergeSpace):
     name: ClassVar[str] = "moe"
     Settings: ClassVar[type[SpaceSettings]] = MoeSettings
     unlearned: ClassVar[str] = "experts are reached through a router"
+    unadapted: str = Moe.unadapted
     settings: MoeSettings
 
     @classmethod

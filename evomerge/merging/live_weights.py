@@ -72,23 +72,14 @@ class Weights:
             MergeError: a weight is not finite.
         """
         with quiet_transformers():
-            loaded: Any = model_class(config).from_pretrained(
+            module = loaded(
+                model_class(config),
                 None,
                 config=config,
                 state_dict=dict(tensors),
                 dtype=dtype or "auto",
-                output_loading_info=True,
             )
-        module, report = loaded
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise ModelError(
-                f"the models hold no {missing[0]!r} (and {len(missing) - 1} more), which"
-                f" {type(module).__name__} needs",
-                fix="Save the models with the transformers class they were trained with.",
-            )
-        module.requires_grad_(False)
-        return cls(module.to(device), tensors)
+        return cls(module.to(device), tensors)  # type: ignore[arg-type]  # theirs
 
     def copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Overwrites every parameter with the tensors of a checkpoint.
@@ -117,6 +108,31 @@ class Weights:
             if not merged.write(home):
                 refuse_not_finite([(name, home)])
             self._held[name] = merged.origin
+
+
+def loaded(kind: type[PreTrainedModel], source: str | None, **given: Any) -> PreTrainedModel:
+    """A model of a class as ``from_pretrained`` makes it, with everything that the class needs.
+
+    Args:
+        kind: Its class.
+        source: Where it is loaded from; None: of tensors that are given.
+        given: As ``from_pretrained`` takes it.
+
+    Raises:
+        ModelError: tensors that the model needs are missing.
+    """
+    found: Any = kind.from_pretrained(source, output_loading_info=True, **given)
+    module, report = found
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the models hold no {missing[0]!r} (and {len(missing) - 1} more), which"
+            f" {kind.__name__} needs",
+            fix="Save the models with the transformers class they were trained with.",
+        )
+    module.requires_grad_(False)
+    own: PreTrainedModel = module
+    return own
 
 
 def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:

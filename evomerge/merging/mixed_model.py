@@ -5,7 +5,8 @@ With members m of weights w_m, which sum to 1::
     arithmetic:  log p = log sum_m w_m p_m
     geometric:   log p = sum_m w_m log p_m - log sum_v exp(sum_m w_m log p_m(v))
 
-each p_m a softmax in float32, whatever the members' dtypes.
+each p_m a softmax in float32, whatever the members' dtypes. Rows of a head are tokens; where a
+member has fewer than another, the probability of those it lacks is 0.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-c
     is not run.
 
     Args:
-        members: With one vocabulary, on one device.
+        members: Whose tokens mean the same, on one device.
 
     Attributes:
         members: All of them.
@@ -117,6 +118,7 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-c
             ).logits
             for member, cache in zip(run, _caches(run, past_key_values), strict=True)
         ]
+        logits = even_rows(logits)
         if self._is_apart:
             mixed = torch.stack(logits, dim=-2)
         else:
@@ -127,6 +129,17 @@ class MixedModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-c
         """What stands for a head: it is hooked where those of the members are."""
         members: Any = self.members
         return _Heads([member.get_output_embeddings() for member in members])
+
+
+def even_rows(logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Logits of several models over as many tokens: of those that one lacks, minus infinity."""
+    most = max((one.shape[-1] for one in logits), default=0)
+    return [
+        torch.nn.functional.pad(one, (0, most - one.shape[-1]), value=-math.inf)
+        if one.shape[-1] < most
+        else one
+        for one in logits
+    ]
 
 
 def mix(weights: Sequence[float], logits: Sequence[torch.Tensor], mean: Mean) -> torch.Tensor:
@@ -167,6 +180,9 @@ def _config_of(members: Sequence[PreTrainedModel]) -> Any:
     lengths = [getattr(m.config, _LENGTH, None) for m in members]
     if all(lengths):
         setattr(config, _LENGTH, min(filter(None, lengths)))
+    config.get_text_config(decoder=True).vocab_size = max(
+        member.config.get_text_config(decoder=True).vocab_size for member in members
+    )
     told = {
         str([m.dtype, *(getattr(m.config, name, None) for name in _PASS_SETTINGS)]) for m in members
     }

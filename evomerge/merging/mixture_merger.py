@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
-
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.counted import counted
 from evomerge.foundations.deadline import Deadline
@@ -54,7 +52,7 @@ class MixtureMerger:
 
     def _brought_to_life(self, recipe: Recipe, key: str, deadline: Deadline | None) -> _Members:
         documents = map(Recipe, recipe.documents)
-        live = [self._mergers.make().merge(one, deadline) for one in documents]
+        live = [Mergers(self._mergers.make).merge(one, deadline) for one in documents]
         for number, other in enumerate(live[1:], 2):
             for what in _differences(live[0], other):
                 raise MergeError(f"members 1 and {number} differ: {what}", where="merge")
@@ -106,12 +104,3 @@ def _differences(one: LiveModel, other: LiveModel) -> Iterator[str]:
             f"{counted(len(changed), 'token')} of their tokenizers, first {first!r} with id "
             f"{ids.get(first)} and {others.get(first)}"
         )
-    rows, others_rows = _n_rows(one), _n_rows(other)
-    if rows != others_rows:
-        yield f"their heads have {rows} and {others_rows} rows"
-
-
-def _n_rows(model: LiveModel) -> int:
-    head: torch.nn.Module = model.module.get_output_embeddings()  # type: ignore[no-untyped-call]  # theirs
-    weight = head.weight
-    return int(weight.shape[0]) if isinstance(weight, torch.Tensor) else 0

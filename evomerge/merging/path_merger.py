@@ -24,6 +24,7 @@ from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.resident_layers import ResidentTensors, SingleModel, Wanted, module_of
 from evomerge.merging.structure import Structure
+from evomerge.merging.whole_model import WholeModels
 from evomerge.recipe.adapter_sum import sum_in
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.stacked import StackedLayer, ends_of, n_slices, one_model, stacked_layers
@@ -40,6 +41,7 @@ class PathMerger:
 
     def __init__(self, mergers: Mergers) -> None:
         self._resident = mergers.resident
+        self._whole = WholeModels(mergers.resident)
         self._models: dict[str, SingleModel] = {}
         self._ends: dict[str, _Ends] = {}
         self._longest = 0  # layers of a stack that needed a model of its own
@@ -49,6 +51,12 @@ class PathMerger:
 
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
         """See :class:`evomerge.merging.base.Merger`."""
+        with failures_told():
+            if self._whole.takes(recipe):
+                self._shells = self._tensors = None
+                self._resident.drop_live()
+                return self._whole.live(recipe)
+        self._whole.drop()
         layers = stacked_layers(recipe)
         is_stack = n_slices(recipe) > 1 or self._shells is not None
         if layers and is_stack and not self._impossible & {repr(one.model) for one in layers}:
@@ -62,6 +70,7 @@ class PathMerger:
     def drop_live(self) -> None:
         """See :class:`evomerge.merging.base.KindMerger`."""
         self._shells = self._tensors = None
+        self._whole.drop()
         self._resident.drop_live()
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
@@ -69,6 +78,7 @@ class PathMerger:
         self._models.clear()
         self._ends.clear()
         self._shells = self._tensors = None
+        self._whole.drop()
         self._resident.forget_structures()
 
     def _run(

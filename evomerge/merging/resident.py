@@ -73,6 +73,7 @@ class ResidentMerger:
     Attributes:
         dtype: As given.
         merge_seed: As given.
+        allow_pickle: As given.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class ResidentMerger:
         self._device = device
         self.dtype = dtype
         self.merge_seed = merge_seed
-        self._allow_pickle = allow_pickle
+        self.allow_pickle = allow_pickle
         self._folders = tuple(folders)
         self._sums = Sums()
         n_workers = sharing.n_workers
@@ -236,8 +237,7 @@ class ResidentMerger:
         """The plan of a recipe, which ``named`` is with its models as the user named them."""
         key = recipe.structure_key
         if key not in self._plans:
-            self._check_folders()
-            refuse_pickles(named, self._allow_pickle)
+            self.refuse(named)
             with quiet_transformers():
                 structure = Structure.of(recipe, self._sources)
                 self._plans[key] = _Plan(
@@ -264,10 +264,17 @@ class ResidentMerger:
         what = f"{problem.what}: NaN or infinity stands there in {', '.join(broken)}"
         return MergeError(what, where=problem.where)
 
-    def _check_folders(self) -> None:
+    def refuse(self, recipe: Recipe) -> None:
+        """Does nothing where the models of a recipe are there and may be read.
+
+        Raises:
+            FileNotFoundError: a folder is gone.
+            ModelError: one has pickle files, and is not allowed to.
+        """
         for folder in self._folders:
             if not is_folder(folder):
                 raise FileNotFoundError(f"there is no folder {folder}")
+        refuse_pickles(recipe, self.allow_pickle)
 
     def _written(self, plan: _Plan, merged: Iterator[Merged]) -> PreTrainedModel:
         weights = self._weights

@@ -113,7 +113,7 @@ class ModelFacts(FileFacts):
         tokenizer: None where it has no tokenizer files.
         adapter: What stands behind ``+`` in its name.
         card: The header of its ``README.md``.
-        is_foreseen: Whether it is yet to be made: these are the facts of a model like it.
+        like: Where it is yet to be made: the model, as a recipe names it, whose facts these are.
     """
 
     name: str = ""
@@ -124,7 +124,12 @@ class ModelFacts(FileFacts):
     tokenizer: TokenizerFacts | None = None
     adapter: AdapterFacts | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
-    is_foreseen: bool = False
+    like: str | dict[str, Any] | None = None
+
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether it is yet to be made."""
+        return self.like is not None
 
     @property
     def is_on_hub(self) -> bool:

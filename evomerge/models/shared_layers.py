@@ -9,6 +9,7 @@ from typing import Any
 from evomerge.foundations.errors import ModelError
 from evomerge.genome.model_names import ModelName
 from evomerge.models.architecture import Architecture
+from evomerge.models.completeness import can_be_merged
 from evomerge.models.facts import ModelFacts
 from evomerge.models.families import family_of
 from evomerge.models.family import COMPUTED, ModelPart, Weight
@@ -44,6 +45,22 @@ def describe(models: Sequence[ModelFacts]) -> Architecture:
         beside=tuple(_stored(family.beside(n_layers), present)),
         parts={name: _of_part(part, present) for name, part in family.parts.items()},
     )
+
+
+def describe_apart(models: Sequence[ModelFacts]) -> Architecture:
+    """What models that answer side by side have in common: maybe no more than names of tensors.
+
+    Args:
+        models: Models that transformers loads, of any architectures.
+    """
+    first = models[0]
+    if can_be_merged(first) and all(
+        (one.architecture, one.tensors.keys()) == (first.architecture, first.tensors.keys())
+        for one in models
+    ):
+        return describe(models)
+    names = tuple(sorted({name for model in models for name in model.tensors}))
+    return Architecture(first.architecture, 0, (), (), (), (), beside=names)
 
 
 def _of_part(part: ModelPart, present: Collection[str]) -> Architecture:

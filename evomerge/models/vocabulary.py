@@ -37,7 +37,7 @@ def load_tokenizer(
     Raises:
         ModelError: it has no readable tokenizer.
     """
-    name = ModelName.model_validate(model.reference)
+    name = ModelName.model_validate(model.like or model.reference)
     path = name.path if model.folder is None else str(model.folder)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if model.folder is None and name.revision is not None:

@@ -58,12 +58,14 @@ class RecipeKind(ABC):
     Attributes:
         key: What configurations of this kind, and of no other, have at their top.
         unbuilt: Why no command of mergekit builds it; empty where one does.
+        unadapted: Why no adapter of a base makes its model; empty where one may.
         program: The command of mergekit that makes its model; empty where none does.
         is_stage: Whether mergekit-multi makes it for other merges.
     """
 
     key: ClassVar[str]
     unbuilt: ClassVar[str] = ""
+    unadapted: ClassVar[str] = ""
     program: ClassVar[str] = ""
     is_stage: ClassVar[bool] = True
 

@@ -10,7 +10,8 @@ from typing import Any
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.foundations.findings import Finding, note, warning
-from evomerge.foundations.reading import is_file
+from evomerge.foundations.reading import is_file, is_folder
+from evomerge.genome.model_names import ModelName
 from evomerge.genome.source import read_documents
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe import RECIPE_KINDS
@@ -20,6 +21,12 @@ from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import models_in, named_in
 
 _RECIPE_FILES = (".yml", ".yaml")
+
+
+def stands_for_recipe(model: ModelName) -> bool:
+    """Whether what stands in a model's place is the name of a recipe's file, be it there or not."""
+    is_alone = model.lora is None and model.revision is None and not model.is_stage
+    return is_alone and model.path.endswith(_RECIPE_FILES) and not is_folder(model.path)
 
 
 def documents_of(path: Path) -> list[YamlFile]:

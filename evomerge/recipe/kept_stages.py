@@ -18,12 +18,12 @@ from evomerge.recipe.stage_names import stage_name
 from evomerge.recipe.walk import named_in, with_models
 
 Made = Mapping[str, Recipe]  # folder of a built model -> what it was built from
-_OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
 
 
 def stage_in(folder: str) -> str:
-    """What people call a model that a stage made, wherever the run folder is."""
-    return f"stage {PurePath(folder).name}"
+    """What people call a model that was made before, wherever the run folder is."""
+    name = PurePath(folder).name
+    return f"recipe {name}" if "." in name else f"stage {name}"  # no stage has a point in its name
 
 
 def unfolded(recipe: Recipe, made: Made) -> Recipe:
@@ -34,7 +34,8 @@ def unfolded(recipe: Recipe, made: Made) -> Recipe:
     used = [model.path for model in recipe.named if model.path in made]
     if not used:
         return recipe
-    whole = made.get(_copied(recipe) or "")
+    model = recipe.copied
+    whole = None if model is None else made.get(model.path)
     if whole is not None and _is_exact(recipe, whole):
         return whole
     stages: list[Document] = []
@@ -70,15 +71,6 @@ def folded(recipe: Recipe, made: Made) -> Recipe:
     stages: list[Document] = []
     last = _renamed(recipe, {}, stages, there)
     return recipe.of_parts(stages, last)
-
-
-def _copied(recipe: Recipe) -> str | None:
-    """The folder that a recipe gives back as it is; None where it does something to it."""
-    before, last = recipe.parts
-    if before or last.get("merge_method") != "passthrough" or set(last) - _OF_A_COPY:
-        return None
-    entries = last.get("models") or []
-    return recipe.models[0].path if [*map(set, entries)] == [{"model"}] else None
 
 
 def _is_exact(copy: Recipe, made: Recipe) -> bool:

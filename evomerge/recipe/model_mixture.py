@@ -29,7 +29,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind, Use
 from evomerge.recipe.file import recipe_config
-from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS
+from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, UNMERGED
 from evomerge.recipe.stage_names import stage_name
 from evomerge.recipe.walk import merged_in
 
@@ -40,7 +40,8 @@ class ModelMixture(RecipeKind):
     """Members, each a model or a merge, and their weights."""
 
     key = MEMBERS
-    unbuilt: ClassVar[str] = "a mixture is several models side by side, and no merge of them"
+    unbuilt: ClassVar[str] = UNMERGED
+    unadapted: ClassVar[str] = UNMERGED
     is_stage: ClassVar[bool] = False
 
     @classmethod

@@ -50,6 +50,7 @@ class Moe(RecipeKind):
     key = "moe"
     program = "mergekit-moe"
     is_stage = False
+    unadapted = "a mixture of experts has other tensors than any of its models"
 
     @classmethod
     def takes(cls, documents: Sequence[YamlFile]) -> bool:

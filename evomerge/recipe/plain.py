@@ -12,7 +12,9 @@ from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe import RECIPE_KINDS, walk
 from evomerge.recipe.base import Command, Document, RecipeKind, Use
+from evomerge.recipe.pool import models_mixed
 
+_OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
 PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
 
@@ -105,6 +107,26 @@ class Recipe:
         return tuple(model for model in models if model.path not in made)
 
     @property
+    def copied(self) -> ModelName | None:
+        """The model that it gives back as it is; None where it does something to it."""
+        before, last = self.parts
+        is_copy = not before and last.get("merge_method") == "passthrough"
+        if not is_copy or set(last) - _OF_A_COPY:
+            return None
+        entries = last.get("models") or []
+        return walk.merged_in(entries)[0] if [*map(set, entries)] == [{"model"}] else None
+
+    @property
+    def whole_models(self) -> frozenset[ModelName]:
+        """The models that answer as they are, of which no merge in it takes anything."""
+        alone = self.copied
+        if alone is not None:
+            return frozenset((alone,))
+        of_merges = {model for part in self.parts[0] for model in walk.merged_in(part)}
+        mixed = [{"model": one} for one in models_mixed(self.config)]
+        return frozenset(walk.merged_in(mixed)) - of_merges
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """The merge methods it names."""
         return tuple(dict.fromkeys(str(one.get("merge_method", "")) for one in self.documents))
@@ -146,6 +168,11 @@ class Recipe:
     def unbuilt(self) -> str:
         """Why no command of mergekit builds it; empty where one does."""
         return self._kind.unbuilt
+
+    @property
+    def unadapted(self) -> str:
+        """Why no adapter of a base makes its model; empty where one may."""
+        return self._kind.unadapted
 
     @property
     def program(self) -> str:

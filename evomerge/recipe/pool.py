@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args
 
 Mean = Literal["arithmetic", "geometric"]
 MEANS: tuple[Mean, ...] = get_args(Mean)
+UNMERGED = "a mixture is several models side by side, and no merge of them"
 MEMBERS, MEAN, TASKS = "mixture", "mean", "tasks"
+ROWS_BYTES = 1 << 30  # of rows kept for geometric means; beyond it each trial runs the models
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from evomerge.genome.model_names import ModelName
 _MODEL = ("model", "base_model", "source_model")
 _DONOR = ("tokenizer_source", "source")  # of tokens; or how they are found:
 _NO_DONOR = ("base", "union")
-_PARTS = ("models", "slices", "sources", "stages", "merges")
 _SETTINGS = "parameters"
 
 Change = Callable[[ModelName], ModelName]
@@ -70,15 +69,24 @@ def with_models(part: Any, change: Change) -> Any:
 
 def with_settings(part: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
     """A recipe with other settings in every block of parameters; without it where None."""
-    changed = dict(part)
+    changed = {}
     for key, value in part.items():
         if key == _SETTINGS:
             changed[key] = change(value)
-        elif key in _PARTS and value:
-            changed[key] = [with_settings(entry, change) for entry in value]
-        elif key == "modules" and value:
+        elif key == "modules" and value:  # by names, whatever these are
             changed[key] = {name: with_settings(entry, change) for name, entry in value.items()}
+        else:
+            changed[key] = value if key == "tokenizer" else _below(value, change)
     return {key: value for key, value in changed.items() if key != _SETTINGS or value is not None}
+
+
+def _below(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same of what stands at any other key: kinds of recipes have keys of their own."""
+    if isinstance(value, Mapping):
+        return with_settings(value, change)
+    if isinstance(value, (list, tuple)):
+        return [_below(entry, change) for entry in value]
+    return value
 
 
 def filters_in(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:

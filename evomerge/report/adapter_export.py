@@ -49,8 +49,11 @@ def base_of(recipe: Recipe, given: ModelName | None = None) -> ModelName:
         given: What the user names; None: the base of its adapters, else its ``base_model``.
 
     Raises:
-        RunError: it names none, or its adapters have several, or what is given has an adapter.
+        RunError: no adapter makes its model, it names none, or one that an earlier merge makes,
+            or its adapters have several, or what is given has an adapter.
     """
+    if recipe.unadapted:
+        raise RunError(recipe.unadapted, where="--adapter", fix="Export it as a recipe.")
     if given is not None and given.lora is not None:
         raise RunError(
             f"{given} is a model with an adapter, of which no other can be one",
@@ -62,7 +65,7 @@ def base_of(recipe: Recipe, given: ModelName | None = None) -> ModelName:
     bases = {_without_adapter(model) for model in recipe.models if model.lora}
     named = recipe.documents[-1].get("base_model")
     if not bases and named is not None:
-        bases = {_without_adapter(ModelName.model_validate(named))}
+        bases = {_without_adapter(ModelName.model_validate(named))} & {*recipe.models}
     if len(bases) == 1:
         return bases.pop()
     listed = ", ".join(sorted(map(str, bases)))
@@ -110,8 +113,6 @@ def adapter_of(
             allow_pickle=permissions.pickle,
         )
     )
-    if chosen.recipe.unbuilt:
-        raise RunError(chosen.recipe.unbuilt, where="--adapter", fix="Export its file.")
     with scratch() as beside:
         recipe = placed(chosen.recipe, beside)
         if rank is None:

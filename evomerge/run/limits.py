@@ -40,7 +40,7 @@ class Limits:
         return RunError(
             f"the search was over after {self.timeout:g} seconds, before a single model was scored",
             where="optimizer.timeout",
-            fix="Allow more, and give another --run-dir.",
+            fix="Allow more: the same folder goes on.",
         )
 
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.checks import rules
 from evomerge.checks.context import CheckContext
-from evomerge.checks.rules import MODEL_RULES
 from evomerge.evaluators.base import Evaluator
 from evomerge.foundations.errors import EvomergeError, ModelError
 from evomerge.foundations.findings import Finding, Severity, error, warning
@@ -18,6 +18,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
+from evomerge.recipe.file import stands_for_recipe
 from evomerge.recipe.plain import Recipe
 from evomerge.run.changed_models import changed, is_changed
 
@@ -98,15 +99,17 @@ def of_models(header: Header, genome: Genome, permissions: Permissions) -> Itera
             yield error(f"the model cannot be read: {why.problems[0].what}", name.text, _BACK)
     if are_all_there:
         context = CheckContext(genome, permissions, models)
-        for rule in MODEL_RULES:
-            yield from (found for found in rule(context) if found.severity is Severity.ERROR)
+        found = rules.of_models(context)
+        yield from (one for one in found if one.severity is Severity.ERROR)
     yield from _changed(header.get("models", {}), models)
 
 
 def _names(genome: Genome) -> Iterator[ModelName]:
     base = genome.genome.base_model
     named = (*(source.model for source in genome.genome.models), *([base] if base else []))
-    yield from (name for name in dict.fromkeys(named) if not name.is_stage)
+    yield from (
+        name for name in dict.fromkeys(named) if not (name.is_stage or stands_for_recipe(name))
+    )
 
 
 def _changed(recorded: Mapping[str, str], models: Sequence[ModelFacts]) -> Iterator[Finding]:

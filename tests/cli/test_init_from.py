@@ -11,6 +11,7 @@ from evomerge.compiler.examine import compile_genome
 from evomerge.foundations.counted import counted
 from evomerge.genome.load import load_genome
 from tests.evaluators.tiny_tasks import write_tasks
+from tests.thinned import thinned
 from tests.tiny_models import tiny_family
 
 M1, M2, BASE = "models/model_1", "models/model_2", "models/base"
@@ -243,7 +244,7 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", thinned(RECIPES))
 def test_a_recipe_becomes_a_search_that_begins_at_it(opened, name):
     recipe, n_dims = RECIPES[name]
     said, compiled = opened(recipe)

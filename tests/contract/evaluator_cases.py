@@ -124,6 +124,20 @@ CASES = {
         N_TEXTS,
         {"file": ({"exact": "rows.jsonl"}, r"line 1 of 'rows.jsonl' has no text under 'question'")},
     ),
+    "format": Case(
+        (
+            {"format": {"file": "prompts.json", "pattern": "[a-z ]*", "max_tokens": 4}},
+            {"format": {"file": "prompts.json", "name": "json", "max_tokens": 4}},
+        ),
+        (True, True),
+        N_TEXTS,
+        {
+            "pattern": (
+                {"format": {"file": "prompts.json", "pattern": "("}},
+                r"tasks\[0\].format: .*'\(' is no regular expression",
+            ),
+        },
+    ),
     "abstain": Case(
         (
             {"abstain": "options.json"},

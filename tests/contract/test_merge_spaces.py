@@ -140,6 +140,11 @@ def test_recipes_name_a_base_or_a_tokenizer_and_both_dtypes(merge_space):
         assert (config["dtype"], config["out_dtype"]) == ("float32", "bfloat16")
 
 
+def test_what_a_kind_of_recipe_cannot_be_written_as_its_space_says(merge_space):
+    recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    assert recipe.unadapted in ("", merge_space.unadapted)
+
+
 def test_a_point_that_is_encoded_and_decoded_is_the_same_recipe(merge_space):
     space = merge_space.space
     point = space.decode(np.random.default_rng(3).random(space.n_dims))

@@ -40,7 +40,7 @@ CHOICES = Space((Choice("method", ("linear", "ties", "slerp")), Choice("normaliz
 SPACES = [
     pytest.param(REAL, id="real"),
     pytest.param(MIXED, id="mixed"),
-    pytest.param(DISCRETE, id="discrete"),
+    pytest.param(DISCRETE, id="discrete", marks=pytest.mark.slow),
     pytest.param(CHOICES, id="choices"),
     pytest.param(Space((Real("weight", 0.0, 1.0),)), id="one-real"),
 ]

@@ -127,6 +127,7 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     assert mine[2].replace(str(place), "") == whole[2].replace(str(finished), "")
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(
     finished, tmp_path, monkeypatch
 ):

@@ -13,6 +13,7 @@ from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import load_genome
 from evomerge.nouns.events import TrialStarted
+from evomerge.report.limits_section import limits_section
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import load_run
@@ -81,13 +82,18 @@ def begun(folder, place, *others):
 def test_a_larger_budget_goes_on_and_is_the_run_that_had_it_at_once(place, short):
     search = search_for(compiled(place, short, 5), short)
     assert "the run goes on: budget: was 2, now 5" in search.notes[0]
-    assert "makes holdout scores steer" in search.notes[0]
+    assert "where they are why, holdout steers" in search.notes[0]
     started = [e.candidate.trial_id for e in search.run() if isinstance(e, TrialStarted)]
     n_trials = len(search.ledger.trials)
     assert [i for i in started if i >= n_trials - 3] == [n_trials - 3, n_trials - 2, n_trials - 1]
     assert len(started) == len(set(started))
     assert found(short) == found(place / "whole")
-    assert load_run(short).genome.optimizer.budget == 5
+    run = load_run(short)
+    assert run.genome.optimizer.budget == 5
+    section = limits_section(run)
+    assert section.rows == (("budget", "2", "5"),)
+    assert "Final scores were known" in section.notes[0]
+    assert limits_section(load_run(place / "whole")) is None
     again = search_for(compiled(place, short, 5), short)
     assert [e for e in again.run() if isinstance(e, TrialStarted)] == []
 

@@ -81,3 +81,51 @@ def test_a_mixture_stands_beside_the_merges_and_never_wins(workplace, evomerge):
     trial_id = mixture.candidate.trial_id
     assert run.ledger.finals["holdout", trial_id].evaluation is not None
     assert "answer as recorded" in evomerge("verify", "out", "--trial", str(trial_id)).stdout
+
+
+TWO = ["models/model_1", "models/model_2"]
+SEARCHES = {
+    "layers": {"genome": {"models": TWO, "space": {"name": "layers", "edits": 2}}},
+    "moe": {
+        "genome": {
+            "models": TWO,
+            "merge_method": "linear",
+            "space": {
+                "name": "moe",
+                "gate_mode": "random",
+                "experts": [{"models": TWO}, {"models": TWO}],
+            },
+        }
+    },
+    "objectives": {"objective": "per_task", "optimizer": {"name": "nsga2", "budget": 4}},
+    "stages": {
+        "stages": [
+            {"name": "one", "genome": {"models": TWO, "merge_method": "linear"}},
+            {
+                "name": "two",
+                "genome": {"models": [{"stage": "one"}, "models/base"], "merge_method": "slerp"},
+            },
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_mixture_stands_beside_every_search_and_is_verified(workplace, evomerge, search):
+    common = {"tasks": tasks_of_all_kinds(workplace), "task_search_path": ["tasks", "more"]}
+    random = {"baselines": ["models", "mixture"], "optimizer": {"name": "random", "budget": 2}}
+    with_genome(workplace, **common, **{**random, **SEARCHES[search]})
+    if search == "stages":
+        genome = yaml.safe_load((workplace / "genome.yml").read_text())
+        del genome["genome"]
+        (workplace / "genome.yml").write_text(yaml.safe_dump(genome))
+    evomerge("run", "genome.yml", "--run-dir", "out")
+    run = load_run(workplace / "out")
+    assert {trial.outcome.state.value for trial in run.leaderboard.trials} == {"complete"}
+    [mixture] = [t for t in run.leaderboard.trials if not t.candidate.origin.may_win]
+    assert mixture not in run.winners
+    trial_id = mixture.candidate.trial_id
+    assert run.ledger.finals["holdout", trial_id].evaluation is not None
+    told = evomerge("verify", "out", "--trial", str(trial_id)).stdout
+    assert f"trial {trial_id}: all " in told
+    assert "answer as recorded" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -79,6 +80,15 @@ def test_mergekits_commands_build_what_was_scored(place):
     assert built.keys() == by_hand.keys() == kept.keys()
     assert all((built[name] == by_hand[name]).all() for name in built)
     assert all((built[name] == kept[name]).all() for name in built)
+
+
+def test_the_built_folder_is_scored_as_any_model(place):
+    run = command_in(place)
+    run("export", "out", "--trial", str(TRIAL), "-o", "winner", "--build", "built")
+    told = run("eval", "built", "--genome", "genome.yml", "--split", "tasks", "--json").stdout
+    (row,) = json.loads(told)["rows"]
+    recorded = load_run(place / "out").evaluation("tasks", TRIAL)
+    assert row["models"]["built"]["score"] == pytest.approx(recorded.metrics[0].value)
 
 
 def test_several_files_need_a_folder(place):

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import constants
+from safetensors.torch import load_file
 
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import GENOME, told_in
 from tests.end_to_end.conftest import make_workplace as placed
-from tests.tiny_vision_models import PROCESSOR, tiny_vision_family
+from tests.tiny_models import tiny_model
+from tests.tiny_vision_models import N_LAYERS, PROCESSOR, tiny_vision_family
 
 TRIAL = "5"  # one that the optimizer proposed
 MODULES = """
@@ -97,3 +99,28 @@ def test_parts_of_what_an_earlier_stage_found_are_merged(tmp_path):
     trials = load_run(place / "out" / "stages" / "second").leaderboard.trials
     searched = [one.outcome for one in trials if not one.candidate.is_baseline]
     assert [one.failure for one in searched] == [""]
+
+
+@pytest.mark.slow
+def test_text_models_are_grafted_searched_with_one_that_sees_built_and_scored_the_same(tmp_path):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    own = {"num_hidden_layers": N_LAYERS, "intermediate_size": 48, "num_key_value_heads": 2}
+    for seed, name in enumerate(("writer", "coder"), 3):
+        settings = {**own, "head_dim": 8, "rms_norm_eps": 1e-5, "dtype": "bfloat16"}
+        tiny_model(place / name, "qwen2", seed=seed, **settings)
+        told_in(place, "graft", name, "models/base", "-o", f"seeing-{name}")
+    models = ["seeing-writer", "seeing-coder"]
+    genome = yaml.safe_load((place / "genome.yml").read_text())
+    genome["genome"]["models"] = models
+    genome["genome"]["merge_method"] = "linear"
+    (place / "genome.yml").write_text(yaml.safe_dump(genome))
+    told_in(place, "run", "genome.yml", "--run-dir", "out")
+    trials = load_run(place / "out").leaderboard.trials
+    assert {trial.outcome.state.value for trial in trials} == {"complete"}
+    number = [str(t.candidate.trial_id) for t in trials if not t.candidate.is_baseline][-1]
+    told_in(place, "export", "out", "--trial", number, "-o", "recipe.yml", "--build", "built")
+    assert "answer as recorded" in told_in(place, "verify", "out", "--trial", number)
+    merged, *parts = (load_file(place / one / "model.safetensors") for one in ("built", *models))
+    moved = {name for name in merged if any(not merged[name].equal(p[name]) for p in parts)}
+    assert moved
+    assert not any("visual" in name for name in moved)  # what sees is that of all of them

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.asking.asked import AskLikelihood, AskOther, AskText, Message, Outsider
@@ -245,6 +246,18 @@ def test_prompts_and_continuations_are_in_tokens_what_lm_eval_makes_of_them(chat
             ask = AskLikelihood(context, continuation, is_plain=True)
             request = type("Request", (), {"args": (context, continuation)})
             assert reader.continuation(ask, 64) == tuple(theirs.pair(request)), context
+
+
+def test_a_text_begins_with_one_bos_whoever_writes_it(live_model):
+    tokenizer = live_model.tokenizer
+    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos[0]} $A", special_tokens=[bos]
+    )
+    reader = PromptReader(tokenizer, EvaluationBlock())
+    for text in ("the dog", f"{bos[0]}the dog"):
+        found = reader.context(text, is_plain=True)
+        assert (found[0], found.count(bos[1])) == (bos[1], 1), text
 
 
 class Late(Outsider):

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.outside.command_conversation import CommandConversation
+from evomerge.evaluators.outside.model_server import Inquiry
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, TrialTimeoutError
 from evomerge.foundations.permissions import Permissions
@@ -87,6 +89,16 @@ def test_a_program_asks_the_model_and_its_scores_are_documents(
     assert evaluator.evaluate(live_model) == found
     built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
     assert evaluator.score_folder(built, lambda share: None)[0] == found.documents
+
+
+def test_clients_that_ask_at_a_time_get_their_own_answers():
+    conversation = CommandConversation(
+        ["true"], None, wants_folder=False, sets_openai=True, check=list
+    )
+    conversation._waiting = [Inquiry(("a", "b")), Inquiry(("c",)), Inquiry(("d", "e"))]
+    waiting = [*conversation._waiting]
+    conversation._answer("ABCDE")
+    assert [one.answers.result(0) for one in waiting] == ["AB", "C", "DE"]
 
 
 def test_a_model_is_written_down_for_a_program_that_wants_its_folder(live_model, tmp_path):

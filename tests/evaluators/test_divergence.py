@@ -178,6 +178,8 @@ def test_the_memory_of_teachers_is_that_of_the_largest_and_of_all_they_say(tmp_p
     (large,) = (one.room() for one in [made(teachers={"large": "a.jsonl"})])
     assert both.room()["the largest teacher"] == large["the largest teacher"]
     assert large["the largest teacher"].n_bytes > small["the largest teacher"].n_bytes
+    two = made(teachers={"large": "a.jsonl", "a": "a.jsonl"}).room()
+    assert two["the largest teacher"].n_bytes == large["the largest teacher"].n_bytes
 
 
 def test_a_device_without_room_for_a_teacher_is_told(live_model, monkeypatch):

@@ -61,6 +61,8 @@ def test_texts_are_read_as_they_stand_and_end_at_a_stop(client, respondent):
     found = client.completions.create(model="any", prompt=[PROMPT, PROMPT], max_tokens=6)
     assert [one.text for one in found.choices] == [str(expected)] * 2
     assert found.choices[0].finish_reason == "length"
+    long = client.completions.create(model="any", prompt=[5] * 250)  # who says nothing has room
+    assert 0 < long.usage.completion_tokens <= 6
     stop = str(expected).split()[1]
     cut = client.completions.create(model="any", prompt=PROMPT, max_tokens=6, stop=stop)
     assert str(expected).startswith(cut.choices[0].text)

@@ -116,6 +116,7 @@ OPTIONS = {"A": "By ensuring power", "B": "An old dog", "C": "An old dog barks",
         ("B) An old dog. The other choice is: By ensuring power", "B", "A"),
         ("B. My second choice is A", "B", "B"),
         ("C. The answer isn't D", "C", "C"),
+        ("An old dog barks", None, "A"),  # begins as two of the options
         ("The answer is A. No, the answer is: B", "B", "B"),
     ],
 )

@@ -137,6 +137,13 @@ def test_passes_are_halved_where_memory_runs_out_and_the_deadline_is_looked_at(f
         judge.answers(PAIRS, Deadline(-1.0))
 
 
+def test_a_pass_reads_no_more_tokens_than_it_may():
+    judge = RewardModel(SideModel(ModelName(path="none")))
+    judge._tokens = 20
+    rows = [{"input_ids": [1] * length} for length in (3, 10, 5, 30, 5)]
+    assert list(judge._batches(rows)) == [[3], [1, 2], [4, 0]]
+
+
 @pytest.mark.parametrize(
     ("settings", "score"),
     [

@@ -96,6 +96,20 @@ def test_a_rating_that_cannot_be_had_is_missing_and_too_many_fail_the_trial(fold
     assert "[judgment: refusal]" in found.documents[2].answer
 
 
+def test_half_of_the_ratings_may_be_missing_where_half_may_be_and_one_of_two_turns_is_none(
+    folder, live_model
+):
+    def says(text):
+        return "so so" if "a lazy dog" in text else letters(text)
+
+    with served(Script(says)) as url:
+        task = judge_task(folder, url, most_missing=0.5)
+        found = judge_evaluator({**task, "samples": [0, 2]}).evaluate(live_model)
+    assert found.metrics[0].n == 1
+    assert "rating,none" not in found.documents[0].values
+    assert "rating,none" in found.documents[1].values
+
+
 def test_failures_that_pass_are_asked_again_as_the_server_wishes(folder, live_model):
     script = Script((429, {"error": "slow"}), None, (503, {}), letters)
     script.extra["Retry-After"] = "0"

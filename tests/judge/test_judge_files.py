@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from evomerge.evaluators.asking.asking_kind import Around
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
+from evomerge.evaluators.judge.judge_task import Judge
 from evomerge.evaluators.judge.prompt_file import prompts_in
 from evomerge.evaluators.judge.question_file import questions_in
 from evomerge.evaluators.judge.rating import UnreadableReplyError, rating_in, share_in
 from evomerge.foundations.errors import GenomeError
+from evomerge.genome.task_blocks import Task
 from tests.judge.judge_files import (
     PROMPTS,
     QUESTIONS,
@@ -106,6 +109,13 @@ def test_all_that_is_wrong_with_files_is_told_at_once(tmp_path):
         judge_evaluator(task)
     places = [one.where.rpartition(".")[2] for one in raised.value.problems]
     assert places == ["questions", "prompts", "references", "opponent"]
+
+
+def test_references_are_those_of_categories_that_are_judged_by_them(tmp_path):
+    rows = [{**QUESTIONS[0], "reference": ["one", "two"]}, QUESTIONS[1]]
+    task = Task.model_validate(judge_task(write_judge_files(tmp_path, questions=rows)))
+    found = [item.content.references for item in Judge(task, Around()).items()]
+    assert found == [(), ("sixty",)]
 
 
 def test_an_opponent_has_an_answer_to_every_turn(tmp_path):

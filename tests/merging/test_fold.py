@@ -28,8 +28,16 @@ MODELS: dict[str, dict[str, Any]] = {
 SCALES = (0.7, 1.6, 0.9)  # of the stream, before each layer
 
 
-def model_of(model_type: str) -> Any:
-    """Three layers with every parameter random, in float64, and epsilons next to nothing."""
+EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+
+
+def model_of(model_type: str, epsilon: float | None = 1e-12) -> Any:
+    """Three layers with every parameter random, in float64.
+
+    Args:
+        model_type: Of the architecture.
+        epsilon: Of its norms; None: the architecture's own.
+    """
     config = AutoConfig.for_model(
         model_type,
         vocab_size=64,
@@ -39,8 +47,8 @@ def model_of(model_type: str) -> Any:
         attn_implementation="eager",
         **MODELS[model_type],
     )
-    for epsilon in {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"} & {*vars(config)}:
-        setattr(config, epsilon, 1e-12)
+    for name in {*EPSILONS} & {*vars(config)} if epsilon is not None else ():
+        setattr(config, name, epsilon)
     torch.manual_seed(of_suite(3))
     model = AutoModelForCausalLM.from_config(config).double().eval()
     with torch.no_grad():
@@ -95,6 +103,63 @@ def test_the_fold_is_exact_where_it_is_offered_and_only_there(model_type: str) -
         assert difference > 1e-3
     else:
         assert difference < 1e-5  # norms are computed in float32
+
+
+BLOCKS = ("self_attn", "attention", "attn", "mlp")  # of a layer: each adds once to the stream
+
+
+def with_weighted_layers(model: Any) -> Any:
+    """What every layer adds is multiplied as it is added, without a look at any weight."""
+    model = copy.deepcopy(model)
+    for layer, scale in zip(layers_of(model), SCALES, strict=True):
+
+        def weighted(_: Any, given: Any, found: Any, scale: float = scale) -> Any:
+            return (found[0] * scale, *found[1:]) if isinstance(found, tuple) else found * scale
+
+        blocks = [getattr(layer, name) for name in BLOCKS if hasattr(layer, name)]
+        assert len(blocks) == 2
+        for block in blocks:
+            block.register_forward_hook(weighted)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", [one for one in MODELS if one not in ("gemma2", "olmo2")])
+def test_what_a_layer_adds_is_weighted_exactly_at_the_architectures_own_epsilon(
+    model_type: str,
+) -> None:
+    model = model_of(model_type, None)
+    adds = ADDS[type(model).__name__]
+    folded = copy.deepcopy(model)
+    for layer, scale in zip(layers_of(folded), SCALES, strict=True):
+        for name, parameter in layer.named_parameters():
+            if any(text in f"layer.{name}" for text in adds):
+                parameter.data *= scale
+    tokens = torch.arange(5, 25)[None]
+    plain, found = model(tokens).logits, folded(tokens).logits
+    expected = with_weighted_layers(model)(tokens).logits
+    assert (expected - plain).abs().max() > 1e-2
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()  # norms are in float32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "mistral"])
+@pytest.mark.parametrize("epsilon", [None, 1e-5])  # the architecture's own, and that of Llama 3
+def test_a_scaled_stream_differs_by_the_epsilon_of_the_norms(
+    model_type: str, epsilon: float | None
+) -> None:
+    """To first order a norm sees h where it had s h, as if its epsilon were s² times as large."""
+    model = model_of(model_type, epsilon)
+    tokens = torch.arange(5, 25)[None]
+    states = model(tokens, output_hidden_states=True).hidden_states
+    least = min(float(state.square().mean(-1).min()) for state in states)
+    found = with_folded_scales(model, ADDS[type(model).__name__])(tokens).logits
+    expected = with_scaled_stream(model)(tokens).logits
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    share = model.config.rms_norm_eps / least  # of what a norm divides by, at its smallest
+    n_norms = 2 * len(SCALES) + 1
+    assert difference < 1e-5 + n_norms * share
+    assert n_norms * share < 0.02
 
 
 def test_every_architecture_that_may_be_scaled_is_tested() -> None:

@@ -186,7 +186,10 @@ ODD_SHAPES = [(6,), (31,), (9, 5), (411, 37), (64, 48)]
 
 @pytest.mark.parametrize(
     ("method", "n_sources"),
-    thinned((method, n) for method in ("task_arithmetic", "ties") for n in (5, 6, 7, 8, 9)),
+    [
+        *thinned(("task_arithmetic", n) for n in (5, 6, 7, 8, 9)),
+        *(("ties", n) for n in range(5, 10)),
+    ],
 )
 def test_many_sources_are_added_as_mergekit_adds_them(method: str, n_sources: int) -> None:
     plan = Plan(method, n_sources, shapes=ODD_SHAPES)

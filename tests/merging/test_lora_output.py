@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -222,12 +223,30 @@ def test_the_base_is_the_adapters_then_the_recipes(base, experts, tmp_path):
     soup = Recipe({"merge_method": "linear", "models": [{"model": "a"}, {"model": "b"}]})
     with pytest.raises(RunError, match="names no base"):
         base_of(soup)
+    first = {"name": "stage-1", "merge_method": "linear", "models": [{"model": "a"}]}
+    second = {"merge_method": "passthrough", "base_model": "stage-1", "models": [{"model": "b"}]}
+    with pytest.raises(RunError, match="names no base"):
+        base_of(Recipe({"stages": [first, second]}))
+    with pytest.raises(RunError, match="several models side by side"):
+        base_of(Recipe({"mixture": [{"model": "a", "weight": 1.0}]}))
     mixed = Recipe({"merge_method": "linear", "models": [{"model": "a+x"}, {"model": "b+y"}]})
     with pytest.raises(RunError, match="several bases: a, b"):
         base_of(mixed)
     wide = tiny_model(tmp_path / "wide", "qwen2", hidden_size=64)
     with pytest.raises(MergeError, match="are others than in its base"):
         adapter(recipe, rank=2, base=ModelName(path=str(wide)))
+
+
+def test_an_adapter_of_another_model_is_none_of_this_one(base, experts, tmp_path):
+    twin = ModelName(path=str(shutil.copytree(base, tmp_path / "twin")))  # of the same weights
+    with pytest.raises(RunError, match="more than a sum of its adapters"):
+        adapter(recipe_of(base, experts[:2]), base=twin)
+
+
+def test_one_adapter_that_is_passed_through_is_itself(base, experts):
+    models = [{"model": f"{base}+{experts[0]}"}]
+    recipe = Recipe({"merge_method": "passthrough", "models": models, "dtype": "float32"})
+    assert adapter(recipe).rank == 2
 
 
 def test_what_is_no_merge_is_no_adapter(base, experts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 
@@ -28,6 +29,7 @@ from tests.evaluators.tiny_requests import (
     questions,
     small_trees,
 )
+from tests.thinned import ZIGZAG, thinned
 from tests.tiny_models import tiny_family, tiny_model, tiny_tokenizer
 
 WEIGHTS = (0.6, 0.3, 0.1)
@@ -89,8 +91,9 @@ SAME = ("llama", "llama", "llama")
 MANY = ("llama", "gemma2", "gpt_neox")
 
 
-@pytest.mark.parametrize("architectures", [SAME, MANY])
-@pytest.mark.parametrize("mean", MEANS)
+@pytest.mark.parametrize(
+    ("mean", "architectures"), thinned(itertools.product(MEANS, (MANY, SAME)), **ZIGZAG)
+)
 def test_texts_are_written_with_the_caches_of_all_members(mean, architectures, monkeypatch):
     small_trees(monkeypatch)
     mixed = MixedModel(members(*architectures)).mix(WEIGHTS, mean)
@@ -229,8 +232,9 @@ def test_next_tokens_have_the_mixtures_probabilities():
 # What the members say, read once
 
 
-@pytest.mark.parametrize("mean", MEANS)
-@pytest.mark.parametrize("architectures", [SAME, MANY])
+@pytest.mark.parametrize(
+    ("mean", "architectures"), thinned(itertools.product(MEANS, (SAME, MANY)), **ZIGZAG)
+)
 def test_a_table_answers_as_passes_do_for_any_weights(mean, architectures, monkeypatch):
     small_trees(monkeypatch)
     mixed = MixedModel(members(*architectures))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mergekit.options import MergeOptions
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.errors import GenomeError, ModelError
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.methods import METHODS as METHODS_KNOWN
 from evomerge.genome.model_names import ModelName
@@ -33,11 +34,10 @@ from evomerge.recipe.accounting import accounts_of
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import SEED, build_in_process
 from tests.merging.layouts import recipe_config
-from tests.tiny_vision_models import tiny_vision_family
+from tests.thinned import thinned
+from tests.tiny_vision_models import tiny_vision_family, tiny_vision_model
 
 KINDS = ("qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3", "llava")
-# Of every kind the language part is built; all parts of the others in the slow suite.
-_SOME = [pytest.param(k, marks=[] if k in KINDS[::2] else pytest.mark.slow) for k in KINDS]
 Family = Callable[[str], list[Path]]
 
 
@@ -73,7 +73,8 @@ def assert_is_built(recipe: dict[str, Any], merger: ResidentMerger, out: Path) -
         assert torch.equal(live(tokens).logits, built(tokens).logits)
 
 
-@pytest.mark.parametrize("kind", _SOME)
+# Of each kind all parts are built here, or the language part; the other in the slow suite.
+@pytest.mark.parametrize("kind", thinned(("gemma3", "llava", "mistral3", "qwen3_vl", "qwen2_5_vl")))
 def test_all_parts_equal_the_build_and_are_overwritten_in_place(
     family: Family, tmp_path: Path, kind: str
 ) -> None:
@@ -144,7 +145,7 @@ def recipe_at(space: MergeSpace, seed: int) -> dict[str, Any]:
     return dict(space.recipe(space.space.decode(genotype)).config)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(("llava", "mistral3", "qwen2_5_vl", "gemma3", "qwen3_vl")))
 def test_the_language_part_is_merged_and_all_others_are_the_bases(
     family: Family, tmp_path: Path, kind: str
 ) -> None:
@@ -272,3 +273,74 @@ def test_a_recipe_that_leaves_a_part_out_is_refused(family: Family) -> None:
     assert found == [
         "it names no multi_modal_projector and no vision_tower, whose tensors would be left out"
     ]
+
+
+def _mergekits_own() -> dict[str, dict[str, Any]]:
+    """The merges of mergekit's tests of LLaVA: method, base, parameters, weights of the models."""
+    found: dict[str, dict[str, Any]] = {
+        "linear": {"merge_method": "linear"},
+        "slerp": {"merge_method": "slerp", "base": 1, "shared": {"t": 0.35}},
+        "task_arithmetic": {"merge_method": "task_arithmetic", "base": 0},
+        "breadcrumbs": {"merge_method": "breadcrumbs", "base": 0},
+        "ties": {"merge_method": "ties", "base": 0, "own": {"density": 0.3}},
+        "dare_ties": {"merge_method": "dare_ties", "base": 0, "own": {"density": 0.66}},
+        "model_stock": {"merge_method": "model_stock", "base": 0},
+        "model_stock by filter": {
+            "merge_method": "model_stock",
+            "base": 0,
+            "shared": {"filter_wise": True},
+        },
+    }
+    for base, row_wise, flatten in product((None, 0), (False, True), (False, True)):
+        shared = {"nuslerp_row_wise": row_wise, "nuslerp_flatten": flatten}
+        found[f"nuslerp {base} {row_wise} {flatten}"] = {
+            "merge_method": "nuslerp",
+            "base": base,
+            "shared": shared,
+        }
+    opposed = {"merge_method": "nuslerp", "base": 0, "weights": (-0.5, 0.5)}
+    found["nuslerp of opposed weights"] = opposed
+    return found
+
+
+MERGEKITS_OWN = _mergekits_own()
+
+
+@pytest.mark.slow  # seventeen builds by mergekit
+@pytest.mark.parametrize("case", MERGEKITS_OWN)
+def test_what_mergekit_writes_of_hub_names_is_merged_alike_and_makes_no_model(
+    tmp_path: Path, case: str
+) -> None:
+    given = MERGEKITS_OWN[case]
+    family = [
+        tiny_vision_model(tmp_path / str(seed), "llava", seed=seed, save_original_format=True)
+        for seed in range(3)
+    ]
+    base, weights = given.get("base"), given.get("weights", (0.6, 0.4))
+    models = [
+        {"model": str(one), "parameters": {"weight": weight, **given.get("own", {})}}
+        for one, weight in zip(family[1:], weights, strict=True)
+    ]
+    config = {
+        "merge_method": given["merge_method"],
+        "models": models,
+        "dtype": "bfloat16",
+        **({"parameters": given["shared"]} if "shared" in given else {}),
+        **({} if base is None else {"base_model": str(family[base])}),
+    }
+    found: dict[str, torch.Tensor] = {}
+
+    def take(merged: Any) -> None:
+        for one in merged:
+            tensor = one.tensor()
+            if tensor is not None:
+                found[one.name] = tensor.clone()
+
+    merger = ResidentMerger(merge_seed=SEED)
+    merger.send(Recipe(config), take, None)
+    built = load_file(build_in_process(config, tmp_path / "out") / "model.safetensors")
+    assert found.keys() == built.keys()
+    assert [name for name in built if not torch.equal(found[name], built[name])] == []
+    assert not any("language_model" in name for name in built)  # mergekit leaves it out
+    with pytest.raises(ModelError, match="the models hold no"):
+        merger.merge(Recipe(config))

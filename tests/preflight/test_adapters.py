@@ -12,7 +12,9 @@ from evomerge.checks.adapter_output import adapter_output
 from evomerge.checks.context import CheckContext
 from evomerge.foundations.findings import Severity
 from evomerge.foundations.permissions import Permissions
+from evomerge.genome.merge_block import SpaceBlock
 from evomerge.genome.schema import Genome
+from tests.contract.merge_space_cases import CASES, build
 from tests.preflight.variants import (
     adapter,
     check,
@@ -23,6 +25,8 @@ from tests.preflight.variants import (
     without,
     written,
 )
+
+SWAPS = SpaceBlock.model_validate({"name": "layers", "kinds": ["swap"], "longest_edit": 1})
 
 
 def test_an_adapter_that_fits_gives_no_finding(base, tuned, tmp_path):
@@ -136,3 +140,24 @@ def test_a_winner_that_is_no_adapter_is_told_before_the_run(models, method, why)
         found = [*adapter_output(CheckContext(Genome.model_validate(given)))]
         assert len(found) == bool(why and output == "adapter")
         assert all(str(one).startswith(f"output: {why}") for one in found)
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (CASES["moe-parameter"], "a mixture of experts has other tensors"),
+        (CASES["mixture"], "several models side by side"),
+        (CASES["layers-path"], "a path has other layers than its base"),
+        (CASES["layers-path"].model_copy(update={"space": SWAPS}), ""),
+    ],
+)
+def test_a_space_whose_winners_are_no_adapters_is_refused(case, why):
+    space = build(case)
+    for output in ("adapter", "recipe"):
+        genome = Genome(genome=space.definition, tasks=["any"], output=output)
+        found = [*adapter_output(CheckContext(genome, merge_space=space))]
+        assert len(found) == (output == "adapter")
+        for one in found:
+            assert one.severity is (Severity.ERROR if why else Severity.NOTE)
+            assert str(one).startswith("output: ")
+            assert (why or "is written as the nearest adapter") in str(one)

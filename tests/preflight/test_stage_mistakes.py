@@ -85,6 +85,13 @@ def test_a_model_that_cannot_be_merged_with_what_a_stage_finds_is_told_before_an
     ), found
 
 
+def test_what_nobody_can_build_for_a_later_stage_is_no_stage(examine):
+    text = FILE.replace("merge_method: linear,", "space: mixture,")
+    sums, _ = examine(text.replace("LAST", "models/base"))
+    told = "mergekit-multi cannot make what space mixture finds for a later stage"
+    assert any(told in one for one in errors(sums)), errors(sums)
+
+
 def test_mistakes_of_several_stages_are_told_together(examine):
     text = FILE.replace("models/model_2]", "models/gone]").replace("LAST", "models/lost")
     sums, between = examine(text)

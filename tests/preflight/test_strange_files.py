@@ -17,6 +17,7 @@ from evomerge.models.inspect import read_model
 from evomerge.models.repository import Folder
 from evomerge.models.vocabulary import load_tokenizer
 from tests.preflight.variants import adapter, check, in_json, variant
+from tests.thinned import thinned
 
 VALUES = [True, -1, 10**40, 0, 1.5, "x", "", [], [1, "x"], [[]], {}, {"x": []}, [None]]
 KEYS = {
@@ -38,7 +39,7 @@ KEYS = {
 PLACES = [(file, key) for file, keys in KEYS.items() for key in keys]
 
 
-@pytest.mark.parametrize(("file", "key"), PLACES)
+@pytest.mark.parametrize(("file", "key"), thinned(PLACES))
 def test_a_strange_value_ends_in_findings(file, key, base, tuned, tmp_path):
     other = variant(tuned, tmp_path / "other")
     kept = (other / file).read_text() if (other / file).exists() else "{}"

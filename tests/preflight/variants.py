@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from evomerge.checks.context import CheckContext
-from evomerge.checks.rules import MODEL_RULES
+from evomerge.checks.rules import of_models
 from evomerge.foundations.errors import ModelError
 from evomerge.foundations.findings import Finding, Severity
 from evomerge.foundations.findings import error as error_finding
@@ -136,7 +136,7 @@ def check(
         except ModelError as error:
             found += [error_finding(p.what, p.where, p.fix) for p in error.problems]
     context = CheckContext(genome, allowed, tuple(read))
-    return found + [finding for rule in MODEL_RULES for finding in rule(context)]
+    return [*found, *of_models(context)]
 
 
 def lines(findings: Sequence[Finding], severity: Severity | None = None) -> str:

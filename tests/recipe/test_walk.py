@@ -80,6 +80,8 @@ def test_recipes_of_one_structure_differ_in_settings_only():
     assert Recipe(other).structure_key == key
     assert Recipe({**CONFIG, "dtype": "float32"}).structure_key != key
     assert with_settings({"parameters": {}}, lambda settings: None) == {}
+    own = {"of_a_new_kind": [{"model": "a", "parameters": {"weight": 1}}]}
+    assert with_settings(own, lambda settings: None) == {"of_a_new_kind": [{"model": "a"}]}
 
 
 def test_filters_are_found_with_their_places():

@@ -70,10 +70,9 @@ def judged(leaf: Leaf, responses: Sequence[Any]) -> Judged | None:
         dict(zip(labels, one * len(choices.filters), strict=True))
         for one in product((0.0, 1.0), repeat=len(hits))
     ]
-    at = map(leaf.number, choices.positions)
     places = reduce(lambda place, hit: 2 * place + hit, hits.values()).tolist()
     values = map(mappings.__getitem__, places)
-    told = zip(repeat(leaf.name), at, values, chosen(likelihoods), repeat(None))
+    told = zip(repeat(leaf.name), choices.numbers, values, chosen(likelihoods), repeat(None))
     documents = map(Document._make, told)
     lists = {metric: hit.astype(float).tolist() for metric, hit in hits.items()}
     return Judged({(metric, name): lists[metric] for metric, name in pairs}, list(documents))
@@ -84,7 +83,7 @@ class Choices:
     """The documents of a multiple-choice task, as its metrics see them.
 
     Attributes:
-        positions: lm-eval's number of each document, in the order of the requests.
+        numbers: That of each document, in the order of the requests.
         order: Numbers of the requests, one per option, document by document.
         filters: Names of the task's filters, all of which take the first response.
         right: The right option of each document, shape (documents,).
@@ -92,7 +91,7 @@ class Choices:
         divisors: Metric -> shape (documents, options), 1 beyond a document's own options.
     """
 
-    positions: list[int]
+    numbers: list[int]
     order: NDArray[np.int64]
     filters: list[str]
     right: NDArray[np.int64]
@@ -128,7 +127,7 @@ class Choices:
             lengths = [DIVISORS[metric](option) for own in options for option in own]
             divisors[metric].flat[places] = lengths
         return cls(
-            list(asked),
+            list(map(leaf.number, asked)),
             np.array([number for group in groups for number, _ in group]),
             [ensemble.name for ensemble in task._filters],
             np.array(right),

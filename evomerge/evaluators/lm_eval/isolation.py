@@ -79,10 +79,38 @@ def _quiet() -> Iterator[None]:
 
 
 def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> None:
-    """As ``setLevel`` does, with one walk through all loggers of the process instead of several."""
+    """As ``setLevel`` does, which walks through all loggers of the process for each of them."""
     for logger, level in zip(loggers, levels, strict=True):
         logger.level = level
-    logging.root.manager._clear_cache()  # type: ignore[attr-defined]  # no public name
+    for one in _HEIRS.loggers():
+        one._cache.clear()  # type: ignore[attr-defined]  # no public name
+
+
+class _Heirs:
+    """The loud loggers and all below them, whose levels follow theirs.
+
+    They are found once, as long as no other logger comes.
+    """
+
+    def __init__(self) -> None:
+        self._n_known = -1
+        self._found: list[logging.Logger] = []
+        self._places: list[str] = []  # names that are no loggers yet
+
+    def loggers(self) -> Sequence[logging.Logger]:
+        """Them."""
+        known = logging.root.manager.loggerDict
+        if len(known) != self._n_known or any(
+            isinstance(known.get(name), logging.Logger) for name in self._places
+        ):
+            own = {n: one for n, one in [*known.items()] if n.partition(".")[0] in LOUD_LOGGERS}
+            self._found = [one for one in own.values() if isinstance(one, logging.Logger)]
+            self._places = [n for n, one in own.items() if not isinstance(one, logging.Logger)]
+            self._n_known = len(known)
+        return self._found
+
+
+_HEIRS = _Heirs()
 
 
 @contextmanager

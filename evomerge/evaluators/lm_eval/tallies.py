@@ -34,7 +34,8 @@ def plain(responses: Responses) -> Responses:
 
 
 def _tally(entry: TaskEntry, responses: Responses) -> Tally:
-    given = chain.from_iterable(responses[leaf.task] for leaf in entry.leaves)
+    writing = (leaf.task for leaf in entry.leaves if _may_write(leaf.task))
+    given = chain.from_iterable(map(responses.__getitem__, writing))
     texts = [response for response in given if isinstance(response, str)]
     return Tally(
         entry.key.task,
@@ -43,6 +44,11 @@ def _tally(entry: TaskEntry, responses: Responses) -> Tally:
         sum(not text.strip() for text in texts),
         _guess(entry),
     )
+
+
+def _may_write(task: Any) -> bool:
+    """Whether any response may be a text; nobody need look at those of likelihoods alone."""
+    return not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE == "generate_until"
 
 
 def _guess(entry: TaskEntry) -> float | None:

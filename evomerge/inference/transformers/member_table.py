@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 
 from evomerge.inference.base import LogLikelihood
 from evomerge.inference.transformers.likelihoods import SCORED_AT_ONCE, ScoringPass
-from evomerge.recipe.pool import Mean
+from evomerge.recipe.pool import ROWS_BYTES, Mean
 
-ROWS_BYTES = 1 << 30  # of rows kept for geometric means; beyond it each trial runs the models
 SMALLEST = 1e-290  # of a sum of probabilities that still has all of its digits
 
 

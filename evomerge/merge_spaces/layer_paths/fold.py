@@ -1,7 +1,11 @@
 """Where a scale of the residual stream may stand in a model's own weights.
 
-A block that norms the stream before it reads it does not see the stream's scale: RMSNorm and
-LayerNorm of s*h are those of h, up to their epsilon. So only what is added to the stream matters
+What a layer adds to the stream is weighted exactly: its blocks end in a product with a tensor, and
+that times w is w times the product. Encodings `path` and `slices` ask for nothing else.
+
+A scale of the whole stream, of encoding `mask`, is exact up to the epsilon of the norms: a block
+that norms the stream before it reads it does not see the stream's scale, RMSNorm and LayerNorm of
+s*h are those of h with an epsilon s^2 times as large. So only what is added to the stream matters
 beside what is in it, and a scale of the stream is the same as another weight of what the layers
 behind it add, which the tensors that write to the stream hold: `passthrough` scales them. Parallel
 blocks, as GPT-NeoX's, add two terms at once, and are no exception.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from evomerge.genome.block import Block, Number, Whole, fits
+from evomerge.genome.block import Block, Number, ShortForm, Whole, fits
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.parameter_values import Setting
@@ -44,14 +44,17 @@ class LayerBound(Block):
         return self.integer or (self.value or 0, self.value or 0)
 
 
+_Bound = Annotated[LayerBound, ShortForm("integer")]
+
+
 class SliceSettings(Block):
     """Consecutive layers of one model."""
 
     model: ModelName = Field(description="One of `genome.models`.")
-    layer_range: tuple[LayerBound, LayerBound] = Field(
+    layer_range: tuple[_Bound, _Bound] = Field(
         description="First layer, and the layer after the last."
     )
-    scale: Setting | None = Field(
+    scale: Annotated[Setting, ShortForm("number")] | None = Field(
         None, description="What its layers add to the stream is multiplied by: a value or a range."
     )
 

@@ -70,6 +70,8 @@ class LayerSpace(MergeSpace):
             raise GenomeError.of(found)
         self.conditional = self.encoding.conditional
         self.longest_path = self.encoding.longest
+        if not self.encoding.keeps_length:
+            self.unadapted = "a path has other layers than its base, by their number"
         self.tops = tuple(models[index] for index in sorted(self.encoding.last))
         adds = ADDS.get(self.architecture.name, ()) if self.encoding.has_scales else ()
         names = self.architecture.layer_tensors

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,7 @@ class Ledger:
 
     def record_extension(self, extension: Extension, genome: str) -> None:
         """Notes that the search goes on with larger limits, and writes the genome that has them."""
-        self._write({"kind": "extended", **asdict(extension)})
+        self._write(extension.line)
         self._extend(extension)
         self.keep_genome(genome)
 
@@ -249,7 +249,7 @@ class Ledger:
             self.file.genome = genome.encode()
 
     def _extend(self, extension: Extension) -> None:
-        self.extensions.append(extension)
+        self.extensions.append(replace(extension, knew_finals=bool(self.finals)))
         self.ended = "" if extension.has_more_time else self.ended
         self.earlier_finals.update(self.finals)
         self.finals.clear()

@@ -57,16 +57,33 @@ class Extension:
         genome_digest: Of the genome from then on.
         was: ``budget``, ``patience`` and ``timeout`` until then; None is no limit.
         now: The same from then on.
+        knew_finals: Whether it was over by then, and its final scores known.
     """
 
     genome_digest: str
     was: Mapping[str, Any]
     now: Mapping[str, Any]
+    knew_finals: bool = False
+
+    @property
+    def raised(self) -> list[str]:
+        """The limits that are others."""
+        return [name for name, limit in self.now.items() if limit != self.was[name]]
 
     @property
     def has_more_time(self) -> bool:
         """Whether a search whose time was over goes on."""
-        return bool(self.was["timeout"] != self.now["timeout"])
+        return "timeout" in self.raised
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """It as a line of a ledger."""
+        return {
+            "kind": "extended",
+            "genome_digest": self.genome_digest,
+            "was": dict(self.was),
+            "now": dict(self.now),
+        }
 
 
 def known_line(entry: KnownOutcome) -> dict[str, Any]:

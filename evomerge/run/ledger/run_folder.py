@@ -28,7 +28,7 @@ class RunFolder:
 
     @property
     def genome(self) -> Path:
-        """Exact copy of the genome the run was started with, overrides included."""
+        """Exact copy of the genome that the run has, overrides included."""
         return self.path / "genome.yml"
 
     @property
