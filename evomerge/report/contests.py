@@ -57,7 +57,7 @@ def contests(
         name = f"trial {_id(winner)}" if run.leaderboard.is_multi else WINNER
         is_compared = rival is not None and rival is not winner
         gain = gains.of(_id(winner))[column] if is_compared else None
-        untold = ()
+        untold: tuple[str, ...] = ()
         if rival is not None and gain is not None and gain.is_distinguishable:
             others = [t for t in _before(run, run.leaderboard.trials) if t is not rival]
             found = ((t, beside.of(_id(t))[column]) for t in others)
