@@ -79,14 +79,15 @@ class EvolveOptions:
 
         own: dict[str, Any]
         if self.strategy == "serial":
-            name, own = "serial", {"executor": "serial", "workers": 1}
+            own = {"executor": "serial", "workers": 1}
         elif not self.num_gpus:
             return ()
         elif "RAY_ADDRESS" in os.environ:
-            name, own = "ray", {"executor": "ray", "workers": self.num_gpus, "num_gpus": 1}
+            own = {"executor": "ray", "workers": self.num_gpus, "num_gpus": 1}
         else:
-            name, own = "processes", {"workers": self.num_gpus, "devices": "auto"}
-        kept = dict(given.settings) if given.chosen_executor == name else {}
+            own = {"workers": self.num_gpus, "devices": "auto"}
+        is_same = given.chosen_executor == type(given).model_validate(own).chosen_executor
+        kept = dict(given.settings) if is_same else {}
         if given.trial_timeout is not None:
             kept["trial_timeout"] = given.trial_timeout
         return (f"execution={in_a_line({**kept, **own})}",)
