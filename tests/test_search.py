@@ -184,6 +184,20 @@ def test_a_run_is_baselines_then_exactly_its_budget(tmp_path):
     assert run.executor.is_closed
 
 
+@pytest.mark.parametrize("optimizer", ["random", "cma_es", "tpe"])
+def test_a_run_ends_when_everything_that_its_space_holds_was_tried(tmp_path, optimizer):
+    soups = space_of(space="soup", merge_method="linear")
+    settings = {"merge_space": soups, "optimizer": optimizer}
+    run = search(tmp_path, budget=500, **settings)
+    last = list(run.run())[-1]
+    recipes = {trial.candidate.recipe.digest for trial in run.ledger.trials.values()}
+    assert (last.reason, len(recipes)) == ("exhausted", 7 + 4)  # soups; models and base, copied
+    assert len(run.executor.jobs) == 11  # what is known is not scored again
+    again = search(tmp_path, budget=501, resume=True, **settings)
+    assert list(again.run())[-1] == last
+    assert not again.executor.jobs
+
+
 def test_the_optimizer_hears_the_baselines_and_every_whole_generation(tmp_path):
     run = search(tmp_path, budget=10, population=4)
     list(run.run())

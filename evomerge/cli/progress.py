@@ -27,6 +27,7 @@ _ENDINGS = {
     "budget": "the budget is spent",
     "patience": "no better trial for long enough",
     "timeout": "timeout reached",
+    "exhausted": "everything that the space holds has been tried",
     "converged": "the optimizer has nothing more to try",
     "stopped": "stopped on request",
 }

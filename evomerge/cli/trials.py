@@ -13,7 +13,7 @@ from evomerge.foundations.text_safety import argument
 from evomerge.nouns.score_text import score_text
 from evomerge.nouns.trial import Trial
 from evomerge.report.combined import combined_name
-from evomerge.report.trial_names import short_origins
+from evomerge.report.trial_names import trial_notes
 from evomerge.run.ledger.staged_folder import whole_folder
 from evomerge.run.recorded_run import RecordedRun
 
@@ -23,7 +23,7 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
     console.print(plain(f"\n{title}", style="bold"))
     if not trials:
         return
-    names = short_origins(run.leaderboard.trials)
+    names = trial_notes(run.leaderboard.trials)
     objective = run.leaderboard.objective
     labels = objective.labels if run.leaderboard.is_multi else (combined_name(objective),)
     table = empty_table()

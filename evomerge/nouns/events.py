@@ -120,7 +120,8 @@ class RunFinished:
     """Nothing is left to do.
 
     Attributes:
-        reason: ``"budget"``, ``"patience"``, ``"timeout"``, ``"converged"`` or ``"stopped"``.
+        reason: ``"budget"``, ``"patience"``, ``"timeout"``, ``"converged"``,
+            ``"exhausted"`` or ``"stopped"``.
         n_trials: Trials in the ledger, baselines included.
     """
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from evomerge.nouns.comparison import Comparison
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.objective import Objective, Score
-from evomerge.nouns.trial import Trial
+from evomerge.nouns.trial import Candidate, Trial
 from evomerge.report.gains import Gains
 from evomerge.report.split_table import WINNER, Contest
 from evomerge.report.trial_names import short_origins
@@ -42,23 +43,52 @@ def contests(
             best.append(None)
             continue
         rank = _rank(run, split, objective, n_objectives)
-        baselines = [t for t in scored if t.candidate.is_baseline and t.candidate.origin.may_win]
-        best.append((min(winners, key=rank), min(baselines, key=rank, default=None)))
+        best.append((min(winners, key=rank), min(_before(run, scored), key=rank, default=None)))
     rivals = [None if pair is None or pair[1] is None else _id(pair[1]) for pair in best]
     gains, names = Gains(run, split, rules, rivals), short_origins(run.leaderboard.trials)
+    beside = Gains(run, split, rules, [None if pair is None else _id(pair[0]) for pair in best])
 
     def contest(column: int, pair: tuple[Trial, Trial | None] | None) -> Contest | None:
         if pair is None:
             return None
         winner, rival = pair
-        if winner.candidate.is_baseline:
+        if _before(run, [winner]):
             rival = winner
         name = f"trial {_id(winner)}" if run.leaderboard.is_multi else WINNER
         is_compared = rival is not None and rival is not winner
         gain = gains.of(_id(winner))[column] if is_compared else None
-        return Contest(name, None if rival is None else names[_id(rival)], gain)
+        untold: tuple[str, ...] = ()
+        if rival is not None and gain is not None and gain.is_distinguishable:
+            others = [t for t in _before(run, run.leaderboard.trials) if t is not rival]
+            found = ((t, beside.of(_id(t))[column]) for t in others)
+            untold = tuple(names[_id(t)] for t, one in found if one and not _is_told(one))
+        return Contest(name, None if rival is None else names[_id(rival)], gain, untold)
 
     return tuple(contest(column, pair) for column, pair in enumerate(best))
+
+
+def _before(run: RecordedRun, trials: Sequence[Trial]) -> list[Trial]:
+    """Those that were there before anything was searched, by an earlier stage neither."""
+    definition = run.genome.genome
+    models = [source.model for source in definition.models]
+    if definition.base_model is not None:
+        models.append(definition.base_model)
+    found = {model.text for model in models if model.is_stage}
+
+    def was_there(candidate: Candidate) -> bool:
+        origin = candidate.origin
+        if not origin.is_baseline or not origin.may_win:
+            return False
+        if not found or candidate.is_seed:
+            return True
+        return origin.is_unmerged and origin.name not in found  # averages merge what was found
+
+    return [trial for trial in trials if was_there(trial.candidate)]
+
+
+def _is_told(gain: Comparison) -> bool:
+    """Whether documents tell two models apart; of those without errors nobody knows."""
+    return gain.stderr is None or gain.is_distinguishable
 
 
 def _rank(

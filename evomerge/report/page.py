@@ -19,7 +19,7 @@ from evomerge.report.sections import sections_of
 from evomerge.report.split_table import Column, Row, SplitTable, side_by_side
 from evomerge.report.summary import headline
 from evomerge.report.svg import curve_svg
-from evomerge.report.trial_names import short_origins
+from evomerge.report.trial_names import trial_notes
 from evomerge.report.trial_table import final_tables
 from evomerge.report.verdict import LEGEND, verdict
 from evomerge.run.recorded_run import RecordedRun
@@ -153,7 +153,7 @@ def _recipe(trial: Trial) -> str:
 def _trials(run: RecordedRun) -> str:
     objective = run.leaderboard.objective
     head = ["trial", combined_name(objective), *(t.name for t in objective.tasks), "seconds"]
-    names = short_origins(run.leaderboard.trials)
+    names = trial_notes(run.leaderboard.trials)
     return _table([*head, ""], _trial_rows(run, names))
 
 

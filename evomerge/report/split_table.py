@@ -19,11 +19,13 @@ class Contest:
         winner: ``winner``, or which point of the front.
         baseline: The best baseline; None where none has a score.
         gain: What the winner has over it; None where it is a baseline itself.
+        untold: Other baselines that the documents cannot tell from the winner.
     """
 
     winner: str
     baseline: str | None
     gain: Comparison | None
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

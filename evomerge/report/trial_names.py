@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from evomerge.nouns.origin import OriginKind
 from evomerge.nouns.trial import Trial
+from evomerge.recipe.path_text import path_text
 
 
 def short_origins(trials: Iterable[Trial]) -> dict[int, str]:
@@ -22,3 +23,10 @@ def short_origins(trials: Iterable[Trial]) -> dict[int, str]:
         else origin.short
         for trial_id, origin in origins.items()
     }
+
+
+def trial_notes(trials: Iterable[Trial]) -> dict[int, str]:
+    """Trial id -> what stands beside it: where a baseline comes from, which layers a stack runs."""
+    listed = list(trials)
+    paths = {t.candidate.trial_id: path_text(t.candidate.recipe) for t in listed}
+    return {**paths, **short_origins(listed)}

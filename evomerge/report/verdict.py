@@ -31,6 +31,7 @@ class Verdict:
         winner: ``winner``, or which point of the front.
         baseline: The best baseline, chosen as the winner was; None where none has a score.
         gain: What the winner has over it; None where it is a baseline itself.
+        untold: Other baselines that the documents cannot tell from the winner.
     """
 
     answer: Answer
@@ -39,6 +40,7 @@ class Verdict:
     winner: str
     baseline: str | None
     gain: Comparison | None
+    untold: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -63,6 +65,12 @@ class Verdict:
             difference = with_sign(self.gain.difference)
             return f"{difference} {over} the {self.split} tasks, but {self.gain.reason}."
         found = f"{gain_text(self.gain)} {over} {self.gain.n:,} {self.split} documents"
+        if self.answer == "cannot be told" and self.untold:
+            first, *more = self.untold
+            which = f"{first} and {len(more)} more" if more else first
+            found += f", more than {SURE} standard errors"
+            were = "were" if more else "was"
+            return f"{found}, but they cannot tell {which} from it, which {were} there before, too."
         return f"{found}, {_certainty(self.gain)}"
 
 
@@ -70,7 +78,7 @@ def verdicts(tables: Sequence[SplitTable]) -> list[Verdict]:
     """One per objective; nothing where there is no winner yet.
 
     Read from holdout if the winner was scored there, else from validation, else from the search
-    tasks. The rule: a difference of more than 1.96 standard errors.
+    tasks. The rule: a difference of more than 1.96 standard errors, from every baseline.
     """
     return next(filter(None, (list(_of(table)) for table in reversed(tables))), [])
 
@@ -87,7 +95,13 @@ def _of(table: SplitTable) -> Iterator[Verdict]:
         if contest is not None:
             name = column.name if n_objectives > 1 else ""
             yield Verdict(
-                _answer(contest), name, table.title, contest.winner, contest.baseline, contest.gain
+                _answer(contest),
+                name,
+                table.title,
+                contest.winner,
+                contest.baseline,
+                contest.gain,
+                contest.untold,
             )
 
 
@@ -96,7 +110,9 @@ def _answer(contest: Contest) -> Answer:
         return "cannot be told" if contest.baseline is None else "does not pay"
     if not contest.gain.is_distinguishable:
         return "cannot be told"
-    return "pays" if contest.gain.difference > 0 else "does not pay"
+    if contest.gain.difference <= 0:
+        return "does not pay"
+    return "cannot be told" if contest.untold else "pays"
 
 
 def _certainty(gain: Comparison) -> str:

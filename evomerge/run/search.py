@@ -32,6 +32,7 @@ from evomerge.run.limits import Limits
 from evomerge.run.proposer import Proposer
 from evomerge.run.steering import look_at_tasks
 from evomerge.run.stream import Generation, OverError, SearchStoppedError, Stream, Working
+from evomerge.run.untried import Untried
 
 
 class Search:
@@ -88,6 +89,7 @@ class Search:
         self.leaderboard = Leaderboard(objective)
         self._stream = Stream(lambda: self.executor)
         self._n_proposed = 0
+        self._untried = Untried(merge_space, self.baselines)
         self._n_recorded = len(ledger.trials)
         self._deadline = Deadline()  # of the search; its time begins with the run
         self._is_winner_written = True
@@ -206,6 +208,7 @@ class Search:
         left, is_apart = self.limits.budget - self._n_proposed, self.proposer.optimizer.hears_apart
         generation = self._stream.begin(asked, left, is_apart=is_apart)
         self._n_proposed += len(generation.candidates)
+        self._untried.take(generation.candidates)
         yield from self._take(generation)
 
     def _take(self, generation: Generation) -> Iterator[Event]:
@@ -253,10 +256,10 @@ class Search:
         if self._n_proposed >= limits.budget:
             return "budget"
         if not self._is_replaying:
-            if self.ledger.ended:
-                return self.ledger.ended
-            if self._deadline.left <= 0:
-                return "timeout"
+            if self.ledger.ended or self._deadline.left <= 0:
+                return self.ledger.ended or "timeout"
+            if self._untried.is_empty:
+                return "exhausted"
         # With trials out it was asked all the same, or it was not: the ledger has it.
         n_over = self._n_proposed - self._stream.n_left
         is_known = limits.patience is not None and not self.proposer.is_replaying_stream

@@ -180,19 +180,21 @@ def test_a_list_that_says_nothing_is_no_finding(monkeypatch, answer):
     [
         ("", []),
         ("execution: {executor: serial}", []),
+        ("execution: {workers: 2}", []),
         (
             "execution: {executor: processes}",
             [
                 "optimizer.name: models are trained in the process of the run, got "
-                "execution.executor: processes. Leave execution.executor out, or use optimizer: "
-                "cma_es."
+                "execution.executor: processes with 1 worker. Use executor: serial for one worker, "
+                "executor: processes for several, or optimizer: cma_es."
             ],
         ),
         (
-            "execution: {workers: 2}",
+            "execution: {executor: ray, workers: 2}",
             [
-                "optimizer.name: models are trained one after the other, got 2 workers. Use "
-                "execution.workers: 1, or use optimizer: cma_es."
+                "optimizer.name: models are trained in the process of the run, got "
+                "execution.executor: ray with 2 workers. Use executor: serial for one worker, "
+                "executor: processes for several, or optimizer: cma_es."
             ],
         ),
     ],

@@ -17,7 +17,7 @@ from evomerge.merge_spaces.base import MergeSpace
 from evomerge.models.inspect import read_model
 from evomerge.nouns.space import Real
 from evomerge.optimizers.search_context import SearchContext
-from evomerge.optimizers.swarm import particles as swarm_module
+from evomerge.optimizers.swarm import first_places
 from evomerge.optimizers.swarm.motion import Array, child
 from evomerge.optimizers.swarm.particles import Swarm
 from tests.contract.merge_space_cases import LLAMA, build
@@ -111,7 +111,7 @@ def test_a_third_or_more_of_the_children_lie_beyond_their_parents(
         shares.append(float((born - second) @ way / (way @ way)))
         return born
 
-    monkeypatch.setattr(swarm_module, "child", watched)
+    monkeypatch.setattr(first_places, "child", watched)
     for seed in range(10):
         swarm_in(merge_space, seed=seed).ask()
     assert len(shares) == 170
@@ -200,7 +200,7 @@ def test_beside_others_children_of_a_swarm_go_beyond_the_models_too(
         born.append(child(*arguments))
         return born[-1]
 
-    monkeypatch.setattr(swarm_module, "child", watched)
+    monkeypatch.setattr(first_places, "child", watched)
     for _ in range(3):
         asked = made.ask()
         made.tell(asked, slope(asked))

@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from evomerge.genome.model_names import ModelName
 from evomerge.nouns.comparison import FEW, LEAST_DIFFERING, Comparison
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.nouns.objective import Score
+from evomerge.nouns.origin import Origin, OriginKind
 from evomerge.nouns.score_text import gain_text, score_text, with_error
 from evomerge.report.split_table import WINNER, Column, Contest, SplitTable, side_by_side
 from evomerge.report.summary import summary
@@ -84,6 +86,20 @@ def test_it_is_said_in_words_whether_searching_pays(gain, answer, sentence):
         sentence,
         "Scores on the search tasks are biased upward: they made the choice.",
     ]
+
+
+def test_a_winner_that_one_baseline_may_equal_does_not_pay_over_another():
+    table_of = table("search", SURE)
+    (contest,) = table_of.contests
+    found = replace(table_of, contests=(replace(contest, untold=("slerp 0.5", "average")),))
+    assert [one.answer for one in verdicts([found])] == ["cannot be told"]
+    assert verdict([found])[0] == (
+        "Whether searching pays cannot be told: +0.0400 ± 0.0100 over ties, the best baseline, on "
+        "300 search documents, more than 1.96 standard errors, but they cannot tell slerp 0.5 and "
+        "1 more from it, which were there before, too."
+    )
+    lost = replace(contest, gain=LOST, untold=("slerp 0.5",))
+    assert [one.answer for one in verdicts([replace(found, contests=(lost,))])] == ["does not pay"]
 
 
 def test_few_documents_make_the_rule_rough():
@@ -175,6 +191,28 @@ def test_a_baseline_that_wins_is_named(tmp_path):
     (one,) = verdicts(final_tables(run))
     assert (one.answer, one.gain) == ("does not pay", None)
     assert run.winners[0].candidate.origin.name.endswith(one.baseline)
+
+
+def test_what_an_earlier_stage_found_was_not_there_before_the_search(tmp_path):
+    run = record_run(tmp_path / "run", n_trials=1, has_finals=False)
+    winner, stage = run.winners[0].candidate, ModelName(path="sums", is_stage=True)
+    found = replace(winner, origin=Origin(OriginKind.MODEL, stage.text))
+    run.ledger.trials[winner.trial_id] = replace(run.winners[0], candidate=found)
+    definition = run.genome.genome
+    sources = [definition.models[0].model_copy(update={"model": stage}), *definition.models[1:]]
+    definition = definition.model_copy(update={"models": sources})
+    staged = recorded_run(run.ledger, run.genome.model_copy(update={"genome": definition}))
+    (one,) = verdicts(final_tables(staged))
+    assert staged.winners[0].candidate is found
+    assert one.baseline == "sort"
+    assert one.gain is not None
+    assert "it was there before the search" not in one.sentence
+
+
+def test_the_best_baseline_alone_does_not_make_a_search_pay(run):
+    (contest, *_) = final_tables(run)[0].contests
+    told = verdicts(final_tables(run)[:1])[0]
+    assert (told.answer == "pays") == (contest.gain.is_distinguishable and not contest.untold)
 
 
 def test_numbers_are_read_with_their_error_and_their_documents():

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from evomerge.cli.main import main
 from evomerge.compiler.examine import compile_genome
-from evomerge.compiler.make_trainer import _TrainerMaker
+from evomerge.compiler.make_trainer import TrainerMaker
 from evomerge.compiler.start import search_for
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.permissions import Permissions
@@ -155,7 +155,7 @@ def test_of_models_with_another_vocabulary_than_the_merges_nothing_is_read():
     def read(**definition):
         genome = MergeDefinition.model_validate({**BLOCK, **definition})
         compiled = SimpleNamespace(genome=SimpleNamespace(genome=genome))
-        maker = _TrainerMaker(compiled, Mock(), Mock(), Mock(), lambda: trials, Mock())
+        maker = TrainerMaker(compiled, Mock(), Mock(), Mock(), lambda: trials, Mock())
         return [str(trial.candidate.origin) for trial in maker._readable()]
 
     assert read() == list(origins)
