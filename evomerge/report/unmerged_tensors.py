@@ -48,7 +48,7 @@ class Accounts:
             yield from account.sentences
         for why in dict.fromkeys(self.unknown.values()):
             names = [name for name, its in self.unknown.items() if its == why]
-            yield f"the tensors of {', '.join(names)} are not counted: {why}"
+            yield f"tensors of {', '.join(names)} are not counted: {why}"
 
 
 def tensor_sentences(recipe: Recipe) -> Iterator[str]:
