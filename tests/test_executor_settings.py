@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from evomerge.compiler.file_mistakes import genome_of
 from evomerge.executors.base import ExecutorSettings
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.processes import Processes
+from evomerge.executors.ray_connection import _refuse_silent, answers
 from evomerge.executors.ray_room import held_now, holders_in, shortfall
 from evomerge.executors.ray_settings import RaySettings
 from evomerge.executors.slot import _seeing
-from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.errors import GenomeError, RunError
 from evomerge.foundations.machine import gpu_variables, visible_gpus
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.source import parse_yaml
@@ -250,3 +252,22 @@ def test_without_gpus_check_refuses_devices_and_a_device_beside_them(monkeypatch
         "Leave evaluation.device out.",
     ]
     assert (n_sharing(context.genome), n_sharing(genome("{workers: 2}"))) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_whether_a_cluster_answers_is_found_in_one_way(family, host):
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"there is no {host} here")
+    shown = f"[{host}]" if family == socket.AF_INET6 else host
+    address = f"{shown}:{server.getsockname()[1]}"
+    with server:
+        _refuse_silent(address)
+        assert answers(address)
+    for silent in (address, "nowhere", f"{shown}:99999"):
+        assert not answers(silent)
+        with pytest.raises(RunError, match="nothing answers at"):
+            _refuse_silent(silent)

@@ -65,7 +65,7 @@ KNOWN = {
     "merging.router_gates": ("recipe.moe",),
     "report.judgments_section": ("evaluators.judge",),  # theirs alone, as the run kept them
     "cli.show": ("optimizers.swarm",),  # its option --swarm
-    "cli.evolve_options": ("serial",),  # what options of mergekit-evolve mean here
+    "cli.evolve_options": ("serial", "ray"),  # what options of mergekit-evolve mean here
     "genome.evolve_form": ("cma_es",),  # what its files mean here
     "compiler.slurm_script": ("ray",),  # what such a job starts
     "genome.execution_block": ("serial", "processes"),  # defaults

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, reduce, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from evomerge.genome.execution_block import Execution
 
 _KEYS: dict[str, tuple[str, Any]] = {  # key of the genome, type
     "--max-fevals": ("optimizer.budget", int),
@@ -62,30 +65,42 @@ class EvolveOptions:
     settings: tuple[str, ...] = ()
     idle: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """All of it as ``--set`` takes it."""
-        return (*self._execution, *self.settings)
+    def overrides(self, given: Execution) -> tuple[str, ...]:
+        """All of it as ``--set`` takes it.
 
-    @property
-    def _execution(self) -> tuple[str, ...]:
-        """A GPU for each worker, of this machine or a cluster."""
-        if self.strategy is None and self.num_gpus is None:
-            return ()
+        Args:
+            given: Of the genome.
+        """
+        return (*self._execution(given), *self.settings)
+
+    def _execution(self, given: Execution) -> tuple[str, ...]:
+        """A GPU for each worker, of this machine or a cluster; the genome's other keys stay."""
+        from evomerge.genome.load import in_a_line  # parses YAML; help needs none
+
+        own: dict[str, Any]
         if self.strategy == "serial":
-            return ("execution={executor: serial, workers: 1}",)
-        if not self.num_gpus:
+            own = {"executor": "serial", "workers": 1}
+        elif not self.num_gpus:
             return ()
-        if "RAY_ADDRESS" in os.environ:
-            return (f"execution={{executor: ray, workers: {self.num_gpus}, num_gpus: 1}}",)
-        return (f"execution={{workers: {self.num_gpus}, devices: auto}}",)
+        elif "RAY_ADDRESS" in os.environ:
+            own = {"executor": "ray", "workers": self.num_gpus, "num_gpus": 1}
+        else:
+            own = {"workers": self.num_gpus, "devices": "auto"}
+        is_same = given.chosen_executor == type(given).model_validate(own).chosen_executor
+        kept = dict(given.settings) if is_same else {}
+        if given.trial_timeout is not None:
+            kept["trial_timeout"] = given.trial_timeout
+        return (f"execution={in_a_line({**kept, **own})}",)
 
-    @property
-    def notes(self) -> Iterator[str]:
-        """What each means here, or why nothing."""
-        for override in self.overrides:
+    def notes(self, given: Execution) -> Iterator[str]:
+        """What each means here, or why nothing.
+
+        Args:
+            given: `execution:` of the genome.
+        """
+        for override in self.overrides(given):
             yield f"as mergekit-evolve's options have it: --set {shlex.quote(override)}"
-        if self.strategy is not None and not self._execution:
+        if self.strategy is not None and not self._execution(given):
             yield (
                 f"--strategy {self.strategy}: trials run as `execution:` says; for N workers add "
                 "--num-gpus N"

@@ -76,8 +76,11 @@ def run(
     """Searches for the best merge; a run that was stopped is continued."""
     from evomerge.compiler.genome_file import read_genomes
 
-    file = read_genomes(genome, (*evolve.overrides, *overrides))
-    for line in evolve.notes:
+    file = read_genomes(genome, overrides)
+    given = file.genome.execution
+    if own := evolve.overrides(given):
+        file = read_genomes(genome, (*own, *overrides))
+    for line in evolve.notes(given):
         say(line)
     run_dir = run_dir or evolve.storage_path
     folder = run_dir or default_run_dir(genome, file.genome)

@@ -24,7 +24,7 @@ from evomerge.cli.arguments import genome_argument
 @click.option(
     "--cpus-per-node",
     type=click.IntRange(min=1),
-    help="Cores of each node. Default: all that Slurm gives.",
+    help="Cores of each node. Default: all that it has, for this job alone.",
 )
 @click.option(
     "--sbatch",

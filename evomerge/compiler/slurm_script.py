@@ -124,7 +124,8 @@ class SlurmJob:
     Attributes:
         nodes: How many.
         gpus_per_node: Of each, a worker for each; 0: one worker per node.
-        cpus_per_node: Cores of each node, shared by its workers; None: all that Slurm gives.
+        cpus_per_node: Cores of each node, shared by its workers; None: all that they have,
+            for this job alone.
         options: Further options of ``sbatch``, as they are: ``--time=4:00:00``.
         setup: Lines of shell before the run is started.
     """
@@ -224,8 +225,9 @@ def _directives(job: SlurmJob, genome: Path, execution: Execution) -> Iterator[s
     yield f"--job-name=evomerge-{re.sub(r'[^A-Za-z0-9_.-]', '_', genome.stem)}"
     yield f"--nodes={job.nodes}"
     yield "--ntasks-per-node=1"
-    if job.needs_ray(execution):
-        yield "--exclusive"  # `ray symmetric-run` wants no other Ray beside its own
+    # Who says nothing is given one core; `ray symmetric-run` wants no other Ray beside its own.
+    if job.cpus_per_node is None or job.needs_ray(execution):
+        yield "--exclusive"
     if job.gpus_per_node:
         yield f"--gpus-per-node={job.gpus_per_node}"
     if job.cpus_per_node:

@@ -88,7 +88,7 @@ class Processes(Executor):
     def _idle_slot(self) -> Slot:
         """A living slot without a job; a new one where there is none."""
         for slot in [slot for slot in self._slots if slot.job is None]:
-            if slot.process.is_alive():
+            if slot.is_alive:
                 return slot
             self._slots.remove(slot)
             slot.kill()  # what it left behind

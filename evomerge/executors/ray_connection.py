@@ -73,26 +73,28 @@ def connect(settings: RaySettings, folder: Path) -> None:
 
 def answers(address: str) -> bool:
     """Whether somebody listens at ``HOST:PORT``."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER):
-            return True
-    except OSError:
-        return False
+    return _why_silent(address) is None
 
 
 def _refuse_silent(address: str) -> None:
     """Says within seconds what Ray takes a minute for."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER):
-            return
-    except (OSError, ValueError, OverflowError) as error:
+    error = _why_silent(address)
+    if error is not None:
         raise RunError(
             f"nothing answers at {address!r} ({told(error)})",
             where="execution.address",
             fix="Give HOST:PORT of `ray start --head`, or use address: local.",
         ) from error
+
+
+def _why_silent(address: str) -> Exception | None:
+    """What keeps one from connecting to ``HOST:PORT``; None where somebody listens."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER):
+            return None
+    except (OSError, ValueError, OverflowError) as error:
+        return error
 
 
 def _unusable(address: str, error: Exception) -> RunError:

@@ -12,9 +12,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from functools import cache, partial
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +26,14 @@ from evomerge.foundations.guardian import end_marked
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.foundations.machine import gpu_variables
 from evomerge.foundations.scratch import lend_root, share_root
+
+
+class _State(Enum):
+    """Of a process: one that ended has its number until somebody waits for it."""
+
+    RUNS = "runs"
+    ENDED = "ended"
+    WAITED_FOR = "waited for"
 
 
 class Slot:
@@ -85,6 +94,21 @@ class Slot:
                 self.deadline = Deadline(trial_timeout, search_end=self.job.search_end)
         return message
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs; one that is gone is not waited for by asking."""
+        return self._state is _State.RUNS
+
+    @property
+    def _state(self) -> _State:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return _State.RUNS if self.process.is_alive() else _State.WAITED_FOR
+        try:
+            ended = os.waitid(os.P_PID, self.process.pid or 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return _State.WAITED_FOR
+        return _State.RUNS if ended is None else _State.ENDED
+
     def dismiss(self) -> None:
         """Asks the process to leave; one at work would not hear."""
         if self.job is not None:
@@ -93,10 +117,11 @@ class Slot:
 
     def kill(self) -> None:
         """Ends the process and all that it started; what it has to say is not heard."""
-        # Of one that was waited for, the number may be another's by now.
-        if self.process.is_alive() and self.process.pid is not None and hasattr(os, "killpg"):
+        pid = self.process.pid
+        # Before anybody waits for it: then its number, that of the group too, may be another's.
+        if pid is not None and self._state is not _State.WAITED_FOR and hasattr(os, "killpg"):
             with suppress(ProcessLookupError):  # it has no group yet
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         end_marked(self._token)
@@ -104,7 +129,7 @@ class Slot:
 
     def end(self, moment: float) -> None:
         """Waits for the process until a moment of ``time.monotonic``, then ends what is left."""
-        self.process.join(max(moment - time.monotonic(), 0.0))
+        wait([self.process.sentinel], max(moment - time.monotonic(), 0.0))
         self.kill()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -299,3 +300,11 @@ def _index(target: list[Any], part: str, override: str) -> int:
 def to_yaml(source: YamlFile) -> str:
     """The effective genome as YAML, overrides included."""
     return yaml.safe_dump(source.data, sort_keys=False, allow_unicode=True)
+
+
+def in_a_line(block: Mapping[str, Any]) -> str:
+    """A block as the value of an override."""
+    text: str = yaml.safe_dump(
+        dict(block), default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return text.strip()

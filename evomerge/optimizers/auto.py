@@ -2,8 +2,9 @@
 
 Where training has a gradient to follow and nothing else wants its trials, it comes first: a few
 epochs find what a search needs a hundred trials for, and the search goes on from the best of them.
-Of the searches, a Gaussian process finds most with few trials and few dimensions, but makes its
-proposals one after the other, and takes longer for each; CMA-ES does neither.
+Of the searches, a Gaussian process finds most with few trials and few dimensions, but takes longer
+for each proposal, for which workers that are free wait, and what is out passes for poor to it;
+CMA-ES draws another sample at once.
 What was picked is kept in the ledger: a run that goes on, with more memory or less, keeps to it.
 """
 
@@ -80,7 +81,7 @@ def _searcher(facts: Facts) -> tuple[str, list[str]]:
     if facts.n_conditional:
         return "nsga2", [f"{facts.n_conditional} of them act only where others say so"]
     if facts.workers > 1:
-        return "cma_es", [f"{facts.workers} workers are kept busy by a population"]
+        return "cma_es", [f"{facts.workers} workers, which wait for each proposal of gp"]
     if facts.space.n_dims > MOST_DIMENSIONS:
         return "cma_es", [f"more than {MOST_DIMENSIONS}"]
     if facts.budget > MOST_TRIALS:

@@ -14,12 +14,14 @@ from click.testing import CliRunner
 from evomerge.cli.evolve_options import EvolveOptions, evolve_options
 from evomerge.cli.run import run
 from evomerge.compiler.genome_file import read_genomes
+from evomerge.genome.execution_block import Execution
 
 
 @click.command()
 @evolve_options
 def shown(evolve):
-    click.echo("\n".join((*evolve.overrides, *evolve.notes)))
+    given = Execution()
+    click.echo("\n".join((*evolve.overrides(given), *evolve.notes(given))))
 
 
 def told(*arguments):
@@ -45,6 +47,43 @@ def test_a_pool_has_a_worker_for_each_gpu_here_or_on_the_cluster(strategy, monke
 def test_serial_is_serial_and_a_pool_of_nobody_knows_how_many_is_told():
     assert told("--strategy", "serial")[0] == "execution={executor: serial, workers: 1}"
     assert told("--strategy", "pool")[0].startswith("--strategy pool: trials run as `execution:`")
+
+
+@pytest.mark.parametrize(
+    ("options", "address", "given", "means"),
+    [
+        (EvolveOptions("serial"), "", {"workers": 4, "devices": "auto"}, {"executor": "serial"}),
+        (EvolveOptions("serial"), "", {"executor": "serial"}, {"executor": "serial"}),
+        (
+            EvolveOptions("pool", 4),
+            "",
+            {"workers": 2, "devices": [0, 1]},
+            {"workers": 4, "devices": "auto"},
+        ),
+        (
+            EvolveOptions("buffered", 4),
+            "head:6379",
+            {"executor": "ray", "wait": 9.0, "runtime_env": {"py_modules": ["my mod"]}},
+            {"executor": "ray", "wait": 9.0, "runtime_env": {"py_modules": ["my mod"]}},
+        ),
+    ],
+)
+def test_what_else_the_genome_says_of_execution_stays(
+    options, address, given, means, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    known = Execution(trial_timeout=60, **given)
+    genome = tmp_path / "g.yml"
+    genome.write_text("genome: {models: [a/b, c/d], merge_method: linear}\ntasks: [x]\n")
+    found = read_genomes(genome, options.overrides(known)).genome.execution
+    assert found.trial_timeout == 60
+    assert found.model_dump(exclude_unset=True).items() >= means.items()
+    serial = Execution(executor="serial")
+    assert (options.strategy != "serial") or found == serial.model_copy(
+        update={"trial_timeout": 60}
+    )
 
 
 def test_what_has_no_meaning_here_is_taken_and_told_with_its_reason():
@@ -83,7 +122,7 @@ def test_what_is_a_key_of_the_genome_becomes_it(arguments, overrides, tmp_path):
 
 
 def test_the_storage_path_is_where_the_run_goes():
-    assert EvolveOptions(storage_path=Path("x")).overrides == ()
+    assert EvolveOptions(storage_path=Path("x")).overrides(Execution()) == ()
 
 
 def theirs():

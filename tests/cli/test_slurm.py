@@ -131,7 +131,15 @@ def test_one_node_needs_no_ray(folder, options, override):
     assert start(folder, CODE="3") == (3, "")
     assert (folder / "arguments").read_text().splitlines() == [*COMMAND, *override]
     assert not (folder / "calls").exists()
-    assert "--exclusive" not in (folder / "job.sh").read_text()
+    # Slurm's default is one core, and not all of them.
+    assert "\n#SBATCH --exclusive\n" in (folder / "job.sh").read_text()
+
+
+def test_a_part_of_a_node_is_asked_for_by_its_cores(folder):
+    write("--nodes", "1", "--cpus-per-node", "8")
+    text = (folder / "job.sh").read_text()
+    assert "\n#SBATCH --cpus-per-task=8\n" in text
+    assert "--exclusive" not in text
 
 
 @pytest.mark.parametrize("nodes", ["1", "2"])
