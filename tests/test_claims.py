@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
 import pytest
 
+from evomerge.foundations import claims as claims_module
 from evomerge.foundations.claims import Claims
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LostFileError, TrialTimeoutError
@@ -64,3 +67,15 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LostFileError, match="cannot be written"):
         Claims(tmp_path / "file" / "claims").take(["a"])
+
+
+@pytest.mark.parametrize(
+    ("code", "is_busy"),
+    [(errno.EACCES, True), (errno.EAGAIN, True), (errno.EPERM, False), (errno.ENOLCK, False)],
+)
+def test_only_a_lock_of_somebody_else_keeps_one_waiting(tmp_path, monkeypatch, code, is_busy):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(claims_module.fcntl, "lockf", refuse)
+    assert Claims(tmp_path / "claims").take(["a"]) == (set() if is_busy else {"a"})

@@ -85,7 +85,7 @@ def lessons(context: CheckContext) -> Iterator[Finding]:
     for where, facts in silent:
         yield note(
             f"{facts.key.task} is scored and teaches nothing: what would be right of it is not "
-            "known, and {links[0]} learns from the other tasks and its prompts alone",
+            f"known, and {links[0]} learns from the other tasks and its prompts alone",
             where,
         )
 

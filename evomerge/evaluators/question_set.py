@@ -7,12 +7,14 @@ A ``.json`` file holds ``{"dataset": ..., "dev": [...], "test": [...]}``, and pe
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from evomerge.evaluators.asking.asking_kind import Item
 from evomerge.evaluators.kind_of_task import TaskSettings
 from evomerge.evaluators.task_files import rows_in, task_text
 from evomerge.foundations.errors import GenomeError, nearest, why
@@ -116,3 +118,14 @@ def question_set(settings: QuestionSetSettings) -> QuestionSet:
         tuple(QuestionRow(f"{settings.split}[{i}]", row, file) for i, row in enumerate(rows)),
         QuestionRow("icl_prompt", content, file).whole(before) if isinstance(before, str) else "",
     )
+
+
+def prompt_items(settings: QuestionSetSettings) -> Iterator[Item[str]]:
+    """The documents of a task whose rows are prompts alone: ``{"prompt": ...}``.
+
+    Raises:
+        GenomeError: as of :func:`question_set`, or a row has no prompt.
+    """
+    for row in question_set(settings).rows:
+        prompt = row.text("prompt")
+        yield Item(prompt, prompt)

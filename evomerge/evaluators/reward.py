@@ -29,7 +29,7 @@ from evomerge.evaluators.asking.asking_kind import (
 )
 from evomerge.evaluators.beside import Room
 from evomerge.evaluators.kind_of_task import Languages, Measure
-from evomerge.evaluators.question_set import QuestionSetSettings, question_set
+from evomerge.evaluators.question_set import QuestionSetSettings, prompt_items
 from evomerge.evaluators.reward_model import Reward, reward_model
 from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.errors import EvomergeError
@@ -116,9 +116,7 @@ class Rewarded(AskingKind[str]):
 
     def items(self) -> Iterator[Item[str]]:
         """See :meth:`AskingKind.items`."""
-        for row in question_set(self.settings).rows:
-            prompt = row.text("prompt")
-            yield Item(prompt, prompt)
+        return prompt_items(self.settings)
 
     def judge(self, item: Item[str]) -> Asking:
         """See :meth:`AskingKind.judge`."""

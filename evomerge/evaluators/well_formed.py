@@ -7,10 +7,10 @@ what stands around it would be in the way of a program that reads it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+import regex  # type: ignore[import-untyped]  # it has no types
 from pydantic import Field
 
 from evomerge.evaluators.asking.asked import AskText
@@ -25,10 +25,12 @@ from evomerge.evaluators.asking.asking_kind import (
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
-from evomerge.evaluators.question_set import QuestionSetSettings, question_set
+from evomerge.evaluators.question_set import QuestionSetSettings, prompt_items
 from evomerge.genome.block import Whole, fits
 from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import Task
+
+PATTERN_SECONDS = 1.0  # what a reply is given to match; honest patterns take milliseconds
 
 
 class FormatSettings(QuestionSetSettings):
@@ -40,7 +42,9 @@ class FormatSettings(QuestionSetSettings):
         "JSON, where there is no `pattern`.",
     )
     pattern: str | None = Field(
-        None, description="In place of JSON a regular expression that all of the reply matches."
+        None,
+        description="In place of JSON a regular expression that all of the reply matches, as the "
+        "package `regex` reads it. A reply that it takes more than a second for does not.",
     )
     max_tokens: Annotated[Whole, Field(ge=1)] = Field(200, description="Tokens of a reply.")
     stops: list[str] = Field(default_factory=list, description="Texts that end a reply.")
@@ -54,9 +58,14 @@ class FormatSettings(QuestionSetSettings):
     @fits("pattern")
     def _a_pattern(self) -> Iterator[MisfitError]:
         try:
-            re.compile(self.pattern or "")
-        except re.error as error:
+            regex.compile(self.pattern or "")
+        except regex.error as error:
             yield MisfitError(f"{self.pattern!r} is no regular expression ({error})")
+        except RecursionError:
+            n = len(self.pattern or "")
+            yield MisfitError(
+                f"a pattern of {n} characters is nested too deeply", fix="Shorten it."
+            )
 
 
 class WellFormed(AskingKind[str]):
@@ -71,15 +80,17 @@ class WellFormed(AskingKind[str]):
 
     def items(self) -> Iterator[Item[str]]:
         """See :meth:`AskingKind.items`."""
-        for row in question_set(self.settings).rows:
-            prompt = row.text("prompt")
-            yield Item(prompt, prompt)
+        return prompt_items(self.settings)
 
     def judge(self, item: Item[str]) -> Asking:
         """See :meth:`AskingKind.judge`."""
         reply = yield self._asked(item)
         said = str(reply).strip()
-        return Judgement({"well_formed": float(self._fits(said))}, said, Shown(item.content, said))
+        try:
+            fits, told = self._fits(said), said
+        except TimeoutError:  # a pattern that tries too many ways to match
+            fits, told = False, f"{said} (the pattern takes more than {PATTERN_SECONDS:g} s)"
+        return Judgement({"well_formed": float(fits)}, told, Shown(item.content, told))
 
     def lesson(self, item: Item[str]) -> Lesson:
         """See :meth:`AskingKind.lesson`: a reply of that form, once a model has given one."""
@@ -94,11 +105,22 @@ class WellFormed(AskingKind[str]):
         return AskText(item.content, self.max_new_tokens, tuple(self.settings.stops))
 
     def _fits(self, reply: str) -> bool:
+        """Whether a reply is of the form.
+
+        Raises:
+            TimeoutError: the pattern takes too long.
+        """
         own = self.settings
         if own.pattern is not None:
-            return re.fullmatch(own.pattern, reply, re.DOTALL) is not None
+            found = regex.fullmatch(own.pattern, reply, regex.DOTALL, timeout=PATTERN_SECONDS)
+            return found is not None
         try:
-            found = json.loads(reply)
+            found = json.loads(reply, parse_constant=_no_json)
         except (ValueError, RecursionError):
             return False
         return own.keys is None or (isinstance(found, dict) and found.keys() >= {*own.keys})
+
+
+def _no_json(name: str) -> NoReturn:
+    """Refuses ``NaN`` and ``Infinity``, which Python reads and JSON has not (RFC 8259, 6)."""
+    raise ValueError(name)

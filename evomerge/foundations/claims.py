@@ -6,6 +6,7 @@ of machines that share no locks know nothing of one another, and may do the same
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ except ImportError:  # on Windows, where nobody is kept from anything
     fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 LOOKS_EVERY = 0.1  # seconds, whoever waits for others
-_BUSY = (BlockingIOError, PermissionError)
+_BUSY = (errno.EACCES, errno.EAGAIN)  # POSIX leaves systems the choice
 
 
 class Claims:
@@ -86,10 +87,8 @@ class Claims:
                 self._handle = os.open(self._file, flags, 0o644)
         try:
             fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
-        except _BUSY:
-            return False
-        except OSError:  # the file system has no locks: nobody can be told
-            return True
+        except OSError as error:
+            return error.errno not in _BUSY  # else there are no locks: nobody can be told
         return True
 
 

@@ -70,8 +70,9 @@ class Task(Block):
         None,
         description="Languages by their codes, e.g. `ja`, for the replies of an lm-eval task that "
         "has texts written: one in none of them is scored as if nothing had been said, and "
-        "`in_language` is the share of the others. Needs the extra `language`. Tasks of other "
-        "kinds that have texts written have it under their own key.",
+        "`in_language` is the share of the others. Needs the extra `language`. Other kinds "
+        "that have texts written have it under their own key, but for those where code or a "
+        "program of yours judges: it sees the replies, and has to look itself.",
     )
 
     @property

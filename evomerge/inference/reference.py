@@ -97,7 +97,7 @@ class ReferenceEngine(Engine):
                 **others,
             )
         new = output[0, len(tokens) :].tolist()
-        return text_of(new, generation, self.tokenizer, ends_of(self.module))
+        return text_of(new, generation, self.tokenizer, ends_of(self.module, generation))
 
 
 class _Stopped(StoppingCriteria):

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def ends_of(module: PreTrainedModel) -> set[int | None]:
-    """Tokens after which transformers generates no more."""
-    eos = getattr(module.generation_config, "eos_token_id", None)
+def ends_of(module: PreTrainedModel, generation: GenerationRequest) -> set[int | None]:
+    """Tokens after which transformers generates no more: the request's own, else the model's."""
+    eos = generation.sampling.get("eos_token_id")
+    if eos is None:
+        eos = getattr(module.generation_config, "eos_token_id", None)
     return set(eos if isinstance(eos, list) else [eos])
 
 

@@ -68,11 +68,21 @@ def possible_accounts(models: Iterable[ModelFacts]) -> Iterator[TensorAccount]:
             yield replace(account, is_by_trial=True)
 
 
+def unaccounted(model: ModelFacts) -> str:
+    """Why there is no account of a model; empty where there is one."""
+    family = family_of(model)
+    if family is None or not family.layer:
+        return f"mergekit has no definition of {model.architecture or 'its architecture'}"
+    if model.missing:
+        return f"{', '.join(model.missing)} is missing"
+    return "" if model.tensors else "it has no safetensors files"
+
+
 def _known(models: Iterable[ModelFacts]) -> Iterator[tuple[ModelFacts, Sequence[_ReadPart]]]:
     """Models with the parts of their family."""
     for model in models:
         family = family_of(model)
-        if family is None or not family.layer or not model.tensors or model.missing:
+        if family is None or unaccounted(model):
             continue
         whole = ModelPart(family.before, family.layer, family.after, family.n_layers(model))
         parts = family.parts or {"": whole}

@@ -56,7 +56,8 @@ def _trials(run: RecordedRun) -> Iterator[dict[str, Any]]:
             keys = [key for key in [*metrics][: len(run.genome.split(split))] if key.task in judged]
             for key in keys:
                 taken = {name: metrics.get(MetricKey(key.task, name)) for name in _TAKEN}
-                n_documents = max((one.n for one in taken.values() if one), default=metrics[key].n)
+                # What a judge takes, and whether a gate lets through, every document has.
+                n_documents = max(one.n for one in metrics.values() if one.key.task == key.task)
                 yield {
                     "trial": trial_id,
                     "split": split,

@@ -140,6 +140,27 @@ def test_a_text_ends_before_its_stop_text(make, modules):
     assert not isinstance(text, CutText)
 
 
+def test_end_tokens_of_a_request_end_its_own_texts_and_no_others(make, modules):
+    expected = greedy_after(modules[0], PROMPTS[0], 8)
+    end = expected[2]
+    ended, own = expected[: expected.index(end) + 1], {"eos_token_id": end}
+    several = [GenerationRequest(8), GenerationRequest(6, (), own), GenerationRequest(12, (), own)]
+    found = make(modules[0]).generate([Prompt(PROMPTS[0], one) for one in several])
+    assert [list(text.tokens) for text in found] == [expected, ended, ended]
+    assert not any(isinstance(text, CutText) for text in found[1:])
+
+
+@pytest.mark.parametrize("own", [{"forced_eos_token_id": 9}, {"num_beams": 3}])
+def test_where_a_model_has_a_say_no_text_is_the_beginning_of_another(make, own):
+    module = build("llama")
+    module.generation_config.update(**own)
+    short, long = ([Prompt(one, GenerationRequest(n)) for one in PROMPTS] for n in (3, 8))
+    alone = [make(module).generate(several) for several in (short, long)]
+    assert make(module).generate([*short, *long]) == [*alone[0], *alone[1]]
+    cut = [text.tokens[:3] for text in alone[1]]
+    assert [text.tokens for text in alone[0]] != cut
+
+
 def test_a_seed_is_of_one_request_and_disturbs_no_other(make, modules):
     sampling = {"do_sample": True, "temperature": 5.0, "top_k": 0}
 

@@ -45,7 +45,8 @@ def fickle(model):
     """Is another one after some calls, and takes the worker with it."""
     n = sum(1 for _ in HERE.glob("call-*"))
     (HERE / f"call-{n}-{os.getpid()}").touch()
-    if n == N_BEFORE:
+    if n >= N_BEFORE and not (HERE / "changed").exists():  # two may have counted alike
+        (HERE / "changed").touch()
         Path(__file__).write_text("fickle = lambda model: 1.0")
         os.kill(os.getppid(), 9)
     return model.loglikelihoods([("the quick", " fox"), ("a lazy", " dog")])

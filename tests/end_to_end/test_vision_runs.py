@@ -111,8 +111,9 @@ def test_text_models_are_grafted_searched_with_one_that_sees_built_and_scored_th
         told_in(place, "graft", name, "models/base", "-o", f"seeing-{name}")
     models = ["seeing-writer", "seeing-coder"]
     genome = yaml.safe_load((place / "genome.yml").read_text())
-    genome["genome"]["models"] = models
-    genome["genome"]["merge_method"] = "linear"
+    block = genome["genome"]  # without ranges: linear divides by the sum of the weights
+    block.update(models=models, merge_method="linear", modules={"text_decoder": {}})
+    genome["optimizer"] = {"name": "random", "budget": 1}
     (place / "genome.yml").write_text(yaml.safe_dump(genome))
     told_in(place, "run", "genome.yml", "--run-dir", "out")
     trials = load_run(place / "out").leaderboard.trials

@@ -38,6 +38,9 @@ def test_a_reply_in_another_language_is_scored_as_none_at_all(make, live_model):
     assert (share.value, share.n, share.higher_is_better) == (0.75, 4, True)
     assert [one.values["exact_match,first-letter"] for one in found.documents] == [1, 0, 1, 0]
     assert [one.values["exact_match,whole"] for one in found.documents] == [0, 0, 1, 0]
+    assert [one.values["in_language,none"] for one in found.documents] == [1, 0, 1, 1]
+    assert found.documents[1].answer == f"{replies[1]} (in en, expected ja)"
+    assert not any("expected ja" in found.documents[place].answer for place in (0, 2, 3))
 
 
 def test_lm_eval_itself_scores_a_folder_with_the_same_gate(
@@ -51,6 +54,10 @@ def test_lm_eval_itself_scores_a_folder_with_the_same_gate(
         one.doc_id: one.values for one in ours.documents
     }
     assert [one.answer for one in documents] == [one.answer for one in ours.documents]
+    foreign = [one.answer for one in documents if not one.values["in_language,none"]]
+    assert foreign
+    assert all(len(one) > len(" (in en, expected ja)") for one in foreign)
+    assert all(one.endswith(" (in en, expected ja)") for one in foreign)
     assert 0 < metrics["tiny_text/in_language,none"] < 1
     for metric in ours.metrics:
         assert metrics[str(metric.key)] == pytest.approx(metric.value)

@@ -271,3 +271,30 @@ def test_an_answer_in_another_language_is_paid_for_by_nobody(folder, live_model,
     assert [one.values["in_language,none"] for one in found.documents] == [0.0] * 3
     assert all(one.answer.endswith(" (in en, expected ja)") for one in found.documents)
     assert found.samples[0].prompt == QUESTIONS[0]["turns"][0]
+
+
+def test_what_was_paid_for_before_an_answer_in_another_language_stays(
+    folder, live_model, monkeypatch
+):
+    script = Script(letters)
+    with served(script) as url:
+        plain = judge_evaluator(judge_task(folder, url)).evaluate(live_model)
+    first, second = plain.documents[0].answer.split("\n\n[answer 2]\n")
+    foreign = second.partition("\n\n[judgment: ")[0]
+    calls = itertools.count(1)  # three first answers are looked at, then the second of the first
+    tell = lambda text, wanted: "en" if next(calls) == 4 else None  # noqa: E731
+    monkeypatch.setattr(language_gate, "other_language", tell)
+    script = Script(letters)
+    priced = {"prompt_price": 1, "completion_price": 10}
+    with served(script) as url:
+        task = judge_task(folder, url, language="ja", **priced)
+        found = judge_evaluator(task).evaluate(live_model)
+    assert len(script.asked) == 3
+    values, others = found.documents[0].values, found.documents[1].values
+    assert found.documents[0].answer == (f"{first}\n\n[answer 2]\n{foreign} (in en, expected ja)")
+    assert (values["in_language,none"], others["in_language,none"]) == (0.0, 1.0)
+    assert (values["rating,none"], values["second_turn,none"]) == (1.0, 1.0)
+    assert values["first_turn,none"] == plain.documents[0].values["first_turn,none"] > 1
+    for name in ("prompt_tokens,none", "completion_tokens,none", "cost,none"):
+        assert values[name] == others[name] > 0
+    assert {one.n for one in found.metrics if one.key.metric != "second_turn"} == {3}

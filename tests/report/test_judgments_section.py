@@ -71,3 +71,16 @@ def test_damaged_judgments_are_told_and_the_rest_is(tmp_path):
     section = judgments_section(run)
     assert section.rows[0][0] == "sort_search"
     assert "1-a.jsonl: holds a line that is no judgment" in section.notes[0]
+
+
+def test_verdicts_of_documents_that_took_nothing_are_not_missing(tmp_path):
+    run = judged(record_run(tmp_path / "run"))
+    for trial in run.leaderboard.trials:
+        found = trial.outcome.evaluation
+        if found is not None:  # of 120 documents, 20 are in another language and none was judged
+            rating = replace(found.metrics[0], n=120)
+            gate = Metric(MetricKey("sort_search", "in_language"), 0.8, None, 120, True)
+            object.__setattr__(found, "metrics", (rating, *found.metrics[1:], gate))
+    section = judgments_section(run)
+    assert section.rows[0][2] == ""
+    assert {one["n_missing"] for one in section.data["trials"]} == {0}

@@ -155,6 +155,14 @@ class TaughtText:
 
 Lesson = RightReply | RightOption | LikelyText | TaughtText
 
+
+class NotAskedError(Exception):
+    """Raised in a judging that asks somebody else about a text that counts for nothing.
+
+    Whoever has paid for something before returns what there is; all others let it pass.
+    """
+
+
 # Requests go out, one or several at a time; their answers come in, one or as many.
 Asking = Generator[Asked | Sequence[Asked], Any, Judgement]
 # The same of several documents; judgements in their order.

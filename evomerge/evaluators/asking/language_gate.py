@@ -23,6 +23,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Asking,
     AskingTogether,
     Judgement,
+    NotAskedError,
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Measure
@@ -96,7 +97,7 @@ class LanguageGate:
     ) -> AskingTogether:
         """The judging of documents, of which nothing counts where a text is in another language.
 
-        Nobody else is asked about such a text any more.
+        Nobody else is asked about such a text any more; what was found before stays.
 
         Args:
             asking: The judging; of one document, where it asks somebody else.
@@ -109,8 +110,8 @@ class LanguageGate:
             while True:
                 asked = asking.send(answer)
                 if others and any(isinstance(one, AskOther) for one in _several(asked)):
-                    unheard = _unheard(told, measures)  # whom it would ask may cost something
-                    return [self._counted(unheard, others, measures)]
+                    # Whom it would ask may cost something.
+                    return [self._marked(_so_far(asking, told, measures), others)]
                 answer = yield asked
                 others |= dict.fromkeys(self._others(asked, answer))
                 told = _last_text(asked, answer) or told
@@ -119,22 +120,31 @@ class LanguageGate:
         finally:
             asking.close()
         own = (found,) if isinstance(found, Judgement) else found
-        return [self._counted(one, others, measures) for one in own]
+        worst = _worst(measures) if others else {}
+        return [
+            self._marked(
+                replace(one, values={name: worst.get(name, v) for name, v in one.values.items()}),
+                others,
+            )
+            for one in own
+        ]
 
-    def _counted(
-        self, judgement: Judgement, others: Collection[str], measures: Sequence[Measure]
-    ) -> Judgement:
-        """What counts of a document, where texts are in other languages."""
-        values = {**judgement.values, IN_LANGUAGE.name: float(not others)}
-        if not others:
-            return replace(judgement, values=values)
-        worst = {one.name: one.worst for one in measures if math.isfinite(one.worst)}
-        note = f" (in {', '.join(others)}, expected {' or '.join(self.languages)})"
-        shown = judgement.shown
+    def note(self, others: Collection[str]) -> str:
+        """What is told behind an answer; nothing where it counts.
+
+        Args:
+            others: The other languages that it is in.
+        """
+        expected = " or ".join(self.languages)
+        return f" (in {', '.join(others)}, expected {expected})" if others else ""
+
+    def _marked(self, judgement: Judgement, others: Collection[str]) -> Judgement:
+        """A judgement that says whether its texts were in the language, and which others not."""
+        note, answer, shown = self.note(others), judgement.answer, judgement.shown
         return replace(
             judgement,
-            values={name: worst.get(name, value) for name, value in values.items()},
-            answer=judgement.answer if judgement.answer is None else f"{judgement.answer}{note}",
+            values={**judgement.values, IN_LANGUAGE.name: float(not others)},
+            answer=f"{answer}{note}" if note and answer is not None else answer,
             shown=None if shown is None else replace(shown, answer=f"{shown.answer}{note}"),
         )
 
@@ -166,10 +176,24 @@ def _last_text(asked: Asked | Sequence[Asked], answer: Any) -> Shown | None:
     return None
 
 
-def _unheard(told: Shown, measures: Sequence[Measure]) -> Judgement:
-    """A document that nobody judged: the worst of all that has a worst."""
-    worst = {one.name: one.worst for one in measures if math.isfinite(one.worst)}
-    return Judgement(worst, told.answer, told)
+def _so_far(asking: Asking | AskingTogether, told: Shown, measures: Sequence[Measure]) -> Judgement:
+    """What there is of a document about which nobody is asked any more.
+
+    The worst of all that has a worst, but for what its kind found before.
+    """
+    try:
+        asking.throw(NotAskedError())
+    except NotAskedError:
+        return Judgement(_worst(measures), told.answer, told)
+    except StopIteration as over:
+        had: Judgement = over.value
+        return replace(had, values={**_worst(measures), **had.values}, lacks="")
+    raise RuntimeError("a kind goes on asking about a text that counts for nothing")
+
+
+def _worst(measures: Sequence[Measure]) -> dict[str, float]:
+    """The worst of all measures that have one."""
+    return {one.name: one.worst for one in measures if math.isfinite(one.worst)}
 
 
 def other_language(text: str, wanted: Collection[str]) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from evomerge.evaluators.asking.asking_kind import (
     Item,
     Judgement,
     Lesson,
+    NotAskedError,
     RightReply,
     Shown,
 )
@@ -115,15 +117,18 @@ class Judge(AskingKind[JudgedQuestion]):
         answers: list[str] = []
         remarks: list[list[Remark]] = []  # of each turn
         asked: list[AskOther] = []
-        for turn, text in enumerate(question.turns):
-            chat = (*chat, Message("user", text))
-            ask = AskText(chat if turn else text, self.max_new_tokens, temperature=temperature)
-            reply, *heard = yield [ask, *asked]
-            remarks += [heard] if turn else []
-            answers.append(str(reply).strip())
-            chat = (*chat, Message("assistant", answers[-1]))
-            asked = self._asked(question, turn, answers)
-        remarks.append((yield asked))
+        try:
+            for turn, text in enumerate(question.turns):
+                chat = (*chat, Message("user", text))
+                ask = AskText(chat if turn else text, self.max_new_tokens, temperature=temperature)
+                reply, *heard = yield [ask, *asked]
+                remarks += [heard] if turn else []
+                answers.append(str(reply).strip())
+                chat = (*chat, Message("assistant", answers[-1]))
+                asked = self._asked(question, turn, answers)
+            remarks.append((yield asked))
+        except NotAskedError:  # judgments of the answers before the last one are paid for
+            pass
         return self._judged(question, answers, remarks)
 
     def lesson(self, item: Item[JudgedQuestion]) -> Lesson | None:
@@ -224,6 +229,7 @@ class Judge(AskingKind[JudgedQuestion]):
     def _judged(
         self, question: JudgedQuestion, answers: Sequence[str], remarks: Sequence[Sequence[Remark]]
     ) -> Judgement:
+        """What came of a question; nobody may have been asked about its last answer."""
         by_repeat = [self._read(own) for own in remarks]
         by_turn = [[one for one in own if isinstance(one, float)] for own in by_repeat]
         lacks = [one for own in by_repeat for one in own if isinstance(one, str)]
@@ -232,16 +238,18 @@ class Judge(AskingKind[JudgedQuestion]):
         is_whole = len(means) == len(answers)
         if is_whole:
             values[self._ruling.measure.name] = sum(means) / len(means)
-            values |= {turn.name: one for turn, one in zip(TURNS, means, strict=False)}
             values |= spread_values(by_turn, self.settings.repeats)
+        if is_whole or len(remarks) < len(answers):
+            values |= {turn.name: one for turn, one in zip(TURNS, means, strict=False)}
         told = "\n\n".join(
-            f"[answer {turn}]\n{answer}\n\n{self._told(own, found)}"
-            for turn, (answer, own, found) in enumerate(
-                zip(answers, remarks, by_repeat, strict=True), 1
+            f"[answer {turn}]\n{answer}" + (f"\n\n{self._told(*judged)}" if judged else "")
+            for turn, (answer, judged) in enumerate(
+                zip_longest(answers, zip(remarks, by_repeat, strict=True)), 1
             )
         )
-        shown = Shown("\n\n".join(question.turns), told, "\n\n".join(question.references))
-        return Judgement(values, told, shown, "" if is_whole else lacks[0])
+        turns = question.turns[: len(answers)]
+        shown = Shown("\n\n".join(turns), told, "\n\n".join(question.references))
+        return Judgement(values, told, shown, "" if is_whole else next(iter(lacks), ""))
 
     def _read(self, remarks: Sequence[Remark]) -> list[float | str]:
         """The value of each repeat, or why it has none."""

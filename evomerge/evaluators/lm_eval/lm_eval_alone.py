@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import lm_eval.api.model
@@ -149,7 +150,10 @@ def _documents(leaf: Leaf, samples: Iterable[Mapping[str, Any]]) -> Iterator[Doc
                 number = per_document(sample[metric], aggregations.get(metric, mean))
                 if number is not None:
                     values[f"{metric},{sample['filter']}"] = number
-        yield Document(leaf.name, doc_id, values, _answer(filtered[0]))
+        document = Document(leaf.name, doc_id, values, _answer(filtered[0]))
+        if leaf.language is not None:
+            document = leaf.language.marked(document, [*chain(*filtered[0]["resps"])])
+        yield document
 
 
 def _answer(sample: Mapping[str, Any]) -> int | str | None:

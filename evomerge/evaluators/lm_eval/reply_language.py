@@ -15,7 +15,7 @@ from lm_eval.api.filter import Filter
 from evomerge.evaluators.asking.language_gate import IN_LANGUAGE, LanguageGate, other_language
 from evomerge.foundations.errors import Problem
 from evomerge.genome.task_blocks import Task
-from evomerge.nouns.evaluation import Metric, MetricKey
+from evomerge.nouns.evaluation import Document, Metric, MetricKey
 
 
 class ReplyLanguage(Filter):  # type: ignore[misc]  # lm_eval ships no types
@@ -25,12 +25,14 @@ class ReplyLanguage(Filter):  # type: ignore[misc]  # lm_eval ships no types
         gate: The languages that are wanted.
 
     Attributes:
-        were_in: Of each reply that was looked at last, whether it counted.
+        others: Each reply that was looked at last -> the language it is in; None: it counts.
+        were_in: Of each of these, whether it counts.
     """
 
     def __init__(self, gate: LanguageGate) -> None:
         super().__init__()
         self.gate = gate
+        self.others: dict[str, str | None] = {}
         self.were_in: list[bool] = []
 
     def __call__(self) -> ReplyLanguage:
@@ -39,13 +41,26 @@ class ReplyLanguage(Filter):  # type: ignore[misc]  # lm_eval ships no types
 
     def apply(self, resps: Sequence[Sequence[str]], docs: Sequence[Any]) -> list[list[str]]:
         """See lm-eval."""
-        wanted = self.gate.languages
-        found = [[other_language(reply, wanted) is None for reply in own] for own in resps]
-        self.were_in = [is_in for own in found for is_in in own]
-        return [
-            [reply if is_in else "" for reply, is_in in zip(own, those, strict=True)]
-            for own, those in zip(resps, found, strict=True)
-        ]
+        replies, wanted = [reply for own in resps for reply in own], self.gate.languages
+        self.others = {reply: other_language(reply, wanted) for reply in dict.fromkeys(replies)}
+        self.were_in = [self.others[reply] is None for reply in replies]
+        return [["" if self.others[reply] else reply for reply in own] for own in resps]
+
+    def marked(self, document: Document, replies: Sequence[str]) -> Document:
+        """A document that says whether its replies counted, and keeps what was written if not.
+
+        Args:
+            document: As it was scored.
+            replies: To it, before any filter; they were looked at last.
+        """
+        others = [self.others[reply] for reply in replies]
+        share = others.count(None) / len(others)
+        answer = document.answer if share else replies[0].strip()
+        note = self.gate.note([*dict.fromkeys(one for one in others if one is not None)])
+        return document._replace(
+            values={**document.values, f"{IN_LANGUAGE.name},none": share},
+            answer=f"{answer}{note}" if note else answer,
+        )
 
     def metric(self, task: str) -> Metric:
         """The share of replies that counted.

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Real
 from typing import Any
 
@@ -201,7 +202,10 @@ def _process(
                 if number is not None:
                     values[f"{metric},{name}"] = number
         answer = _answer(task, requests)
-        documents.append(Document(leaf.name, doc_id, values, answer, written.get(position)))
+        document = Document(leaf.name, doc_id, values, answer, written.get(position))
+        if leaf.language is not None:
+            document = leaf.language.marked(document, [*chain(*(one.resps for one in requests))])
+        documents.append(document)
     return raw
 
 

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 # A generated token costs a row one position, not a whole row: more rows fit than in scoring.
 GENERATION_BUDGET = 4
 
+_EOS = "eos_token_id"
 # Settings that greedy decoding does not heed, or that it heeds by itself.
 WITHOUT_SAY = {
-    *("bos_token_id", "eos_token_id", "pad_token_id", "use_cache"),
+    *("bos_token_id", _EOS, "pad_token_id", "use_cache"),
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
     *("output_attentions", "output_hidden_states", "cache_implementation"),
     *("_from_model_config", "transformers_version"),
@@ -63,12 +64,20 @@ class TextRequests:
         ]
 
 
-def group(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]) -> list[TextRequests]:
+def group(
+    tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt], *, plain: bool
+) -> list[TextRequests]:
     """Prompts that are continued in the same way; greedy ones that are equal are answered once.
 
     A greedy text that is the beginning of another one is that one's, cut.
+
+    Args:
+        tokenizer: Of the model.
+        asked: The prompts.
+        plain: See :func:`is_plain`: elsewhere no text is the beginning of another one.
     """
-    written, alike = _longest_texts(asked), dict[str, list[int]]()
+    written = _longest_texts(asked) if plain else [one.generation for one in asked]
+    alike: dict[str, list[int]] = {}
     for position, settings in enumerate(written):
         alike.setdefault(settings.key, []).append(position)
     stops_of = {
@@ -96,11 +105,18 @@ def group(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt]) -> list[T
     return groups
 
 
+def is_plain(module: PreTrainedModel) -> bool:
+    """Whether a model's own generation settings leave greedy tokens to its likelihoods alone."""
+    config = module.generation_config
+    given = set() if config is None else {*config.to_diff_dict()} - {"max_length"}
+    return given <= WITHOUT_SAY
+
+
 def _longest_texts(asked: Sequence[Prompt]) -> list[GenerationRequest]:
     """Of each prompt the settings, among all that it is asked with, by which its text is written.
 
     Greedy tokens are the same whatever ends them: fewer stop texts and a later limit write all
-    that the others do.
+    that the others do, up to the same end tokens.
     """
     several: dict[Row, dict[str, GenerationRequest]] = {}
     for tokens, settings in asked:
@@ -110,7 +126,8 @@ def _longest_texts(asked: Sequence[Prompt]) -> list[GenerationRequest]:
     for tokens, settings in asked:
         for other in several.get(tokens, {}).values() if _is_likeliest(settings) else ():
             is_as_long = other.max_tokens >= settings.max_tokens
-            if is_as_long and set(other.stops) <= set(settings.stops):
+            ends_alike = other.sampling.get(_EOS) == settings.sampling.get(_EOS)
+            if is_as_long and ends_alike and set(other.stops) <= set(settings.stops):
                 settings = other
         found.append(settings)
     return found
@@ -146,8 +163,8 @@ class Writer:
     def write(self, groups: Sequence[TextRequests]) -> list[Written]:
         """The text of each prompt, cut before its first stop text."""
         texts: dict[int, Written] = {}
-        ends = ends_of(self.module)
         for asked in groups:
+            ends = ends_of(self.module, asked.settings)
             if self.shares and self._is_plain(asked.settings):
                 decoded = self._decode_greedily(asked)
             else:
@@ -163,17 +180,13 @@ class Writer:
 
     def _is_plain(self, settings: GenerationRequest) -> bool:
         """Whether the most likely token always comes next, and nothing else has a say."""
-        if settings.is_sampled:
-            return False
-        config = self.module.generation_config
-        given = set() if config is None else {*config.to_diff_dict()} - {"max_length"}
-        return set(settings.sampling) | given <= WITHOUT_SAY
+        return _is_likeliest(settings) and is_plain(self.module)
 
     @torch.no_grad()
     def _decode_greedily(self, asked: TextRequests) -> list[list[int]]:
         """New tokens of each row."""
         rows, settings = asked.rows, asked.settings
-        ends = ends_of(self.module)
+        ends = ends_of(self.module, settings)
 
         def are_done(new: list[list[int]]) -> list[bool]:
             return [
@@ -241,7 +254,7 @@ class Writer:
                     use_cache=True,
                     **others,
                 )
-            ends = {self.eot, *ends_of(self.module)}
+            ends = {self.eot, *ends_of(self.module, settings)}
             new = output[:, width:].tolist()
             decoded += [_up_to_stop(tokens, ends, asked.stops) for tokens in new]
         return decoded

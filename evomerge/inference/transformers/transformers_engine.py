@@ -16,7 +16,7 @@ from evomerge.inference.base import (
     Prompt,
     Written,
 )
-from evomerge.inference.transformers.generation import Writer, group
+from evomerge.inference.transformers.generation import Writer, group, is_plain
 from evomerge.inference.transformers.greedy import SlotMemory
 from evomerge.inference.transformers.likelihoods import (
     ScoringPass,
@@ -131,7 +131,9 @@ class TransformersEngine(Engine):
 
     def generate(self, asked: Sequence[Prompt]) -> list[Written]:
         """See :meth:`Engine.generate`."""
-        groups = self._once(("texts",), asked, lambda: group(self.tokenizer, asked))
+        plain = is_plain(self.module)
+        key = ("texts", plain)
+        groups = self._once(key, asked, lambda: group(self.tokenizer, asked, plain=plain))
         writer = Writer(
             self.module,
             self.tokenizer,
