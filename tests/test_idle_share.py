@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from evomerge.compiler.trained_worker import WorkerBeside
 from evomerge.executors.base import ExecutorEvent, Job
+from evomerge.foundations.alarm import OverdueError
+from evomerge.foundations.errors import RunError
 from evomerge.nouns.evaluation import Outcome
-from evomerge.nouns.events import RunFinished, TrialStarted
+from evomerge.nouns.events import RunFinished, TrialFinished, TrialStarted
 from evomerge.optimizers import OPTIMIZERS
+from evomerge.run.limits import seconds_spent
 from evomerge.run.stream import IdleTime
 from tests.fake_executor import Recording
+from tests.optimizers.toy_trainer import ToyTrainer
 from tests.test_search import N_BASELINES, final, search
 
 BUDGET = 100
@@ -115,3 +121,120 @@ def test_the_splits_that_follow_the_search_use_all_slots(tmp_path, workers):
     n_finals = sum(split != "tasks" for _, split in executor.jobs)
     assert n_finals >= 2
     assert executor.now - begun - 1.0 <= 2 * -(-n_finals // workers)
+
+
+class Lending(Timed):
+    """Trials of a second; an epoch of five in the place of one slot."""
+
+    EPOCH = 5.0
+
+    def __init__(self, n_workers, breaks=False):
+        super().__init__(lambda trial_id: 1.0, n_workers)
+        self.is_lent, self.trainer, self.breaks = False, ToyTrainer(), breaks
+        self.free_at_finals = []
+
+    def __call__(self, settings):
+        """As a trainer's context."""
+        if not self.is_lent:
+            self.is_lent, self.n_workers = True, self.n_workers - 1
+        return self
+
+    def epoch(self, *arguments):
+        self.now += self.EPOCH
+        if self.breaks:
+            raise OverdueError
+        return self.trainer.epoch(*arguments)
+
+    def end(self):
+        if self.is_lent:
+            self.is_lent, self.n_workers = False, self.n_workers + 1
+
+    def _begin(self, job):
+        if job.split != "tasks":
+            self.free_at_finals.append(self.n_workers)
+        super()._begin(job)
+
+
+def trained_run(path, executor, **settings):
+    run = timed_run(path, "gradient", executor, finals=final("worst"), **settings)
+    context = run.proposer.optimizer.context
+    run.proposer.optimizer.context = replace(context, trainer=executor, end_training=executor.end)
+    return run
+
+
+N_EPOCHS = 3
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_while_a_slot_is_lent_the_others_wait_and_the_time_counts_once(tmp_path, workers):
+    executor = Lending(workers)
+    run = trained_run(tmp_path, executor, budget=N_EPOCHS)
+    list(run.run())
+    searched = [t for i, t in sorted(run.ledger.trials.items()) if t.candidate.origin.is_taught]
+    assert len(searched) == N_EPOCHS
+    waiting = workers - 1  # while one is trained on, and while its epoch is scored
+    idle = [trial.idle for trial in searched]
+    assert idle == [waiting * Lending.EPOCH + (waiting - 1) * 1.0] * N_EPOCHS
+    n_finals = len(executor.free_at_finals)
+    assert seconds_spent(run.ledger, 1) == executor.now - -(-n_finals // workers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"budget": N_EPOCHS}, "budget"),
+        ({"budget": 50, "patience": 1}, "patience"),
+        ({"budget": 50, "breaks": True, "timeout": 1000.0}, "timeout"),
+    ],
+)
+def test_finals_have_all_slots_however_the_training_ended(tmp_path, settings, reason):
+    executor = Lending(2, settings.pop("breaks", False))
+    *_, last = trained_run(tmp_path, executor, **settings).run()
+    assert last.reason == reason
+    assert set(executor.free_at_finals) == {2}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_time_that_was_spent_is_that_of_the_workers_who_spent_it(tmp_path, workers):
+    executor = Timed(lambda trial_id: 100.0)
+    run = timed_run(tmp_path, "random", executor, budget=21)
+    list(run.run())
+    assert executor.now == 100.0 * (-(-N_BASELINES // 2) + 11)
+    assert seconds_spent(run.ledger, workers) == executor.now
+
+
+class Broken(Lending):
+    """Lends a slot, in which no worker can be built."""
+
+    def lend(self):
+        self.n_workers -= 1
+        return None
+
+    def take_back(self):
+        self.n_workers += 1
+
+
+def test_a_slot_in_which_no_worker_can_be_built_is_given_back():
+    executor = Broken(2)
+
+    def make(device):
+        raise RunError("no such device")
+
+    worker = WorkerBeside(executor, make)
+    for _ in range(2):
+        with pytest.raises(RunError):
+            worker()
+        assert executor.n_workers == 1
+    for _ in range(2):
+        worker.end()
+        assert executor.n_workers == 2
+
+
+def test_what_the_optimizer_needs_is_imported_while_the_baselines_run(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "cmaes", raising=False)
+    executor = Timed(uneven)
+    for event in timed_run(tmp_path, "cma_es", executor, population=4).run():
+        if isinstance(event, TrialFinished):
+            break
+        assert "cmaes" not in sys.modules or len(executor.jobs) == 2
+    assert "cmaes" in sys.modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,24 +56,27 @@ class WorkerBeside:
 
     executor: Executor
     make: Callable[[str | None], Worker]
+    _is_lent: bool = False
+    _device: str | None = None
     _worker: Worker | None = None
 
     def __call__(self) -> Worker:
         """See :class:`TrainedWorker`."""
+        if not self._is_lent:
+            self._device, self._is_lent = self.executor.lend(), True
         if self._worker is None:
-            device = self.executor.lend()
             lend_root()  # of what workers make of the sources it is one of the users
-            self._worker = self.make(device)
+            self._worker = self.make(self._device)
         return self._worker
 
     def end(self) -> None:
         """Gives back its memory, then its place."""
-        if self._worker is None:
+        if not self._is_lent:
             return
         self._worker = None
         gc.collect()
-        import torch  # it is there by now
-
-        if torch.cuda.is_available():
+        torch = sys.modules.get("torch")  # not there where no worker could be built
+        if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
+        self._is_lent = False
         self.executor.take_back()

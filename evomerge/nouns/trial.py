@@ -65,8 +65,11 @@ class Trial:
         outcome: What came of it.
         idle: Seconds that slots stood without a job, all together, since the trial before it was
             recorded; of runs with several workers.
+        elapsed: Seconds of the search since the trial before it was recorded, or since the run
+            went on; of runs with several workers, where those of trials overlap.
     """
 
     candidate: Candidate
     outcome: Outcome
     idle: float = 0.0
+    elapsed: float | None = None

@@ -219,6 +219,9 @@ class Optimizer(ABC):
         """Whether the last ``ask`` was only for the place it begins at, which nobody scored."""
         return False
 
+    def prepare(self) -> None:  # noqa: B027  # most have it from their first line on
+        """Imports what the first ``ask`` needs; called while other trials run."""
+
     def recipe_config(self, row: int) -> dict[str, Any] | None:
         """The mergekit configuration of a genotype of the last ``ask`` that no point can mean."""
         return None

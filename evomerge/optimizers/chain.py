@@ -22,7 +22,7 @@ from evomerge.nouns.evaluation import Evaluation
 from evomerge.nouns.origin import proposed
 from evomerge.nouns.space import Space
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.search_context import Artifacts, SearchContext
+from evomerge.optimizers.search_context import LinkArtifacts, SearchContext
 
 _ENDED = "ended.txt"  # says after how many tells a link could not go on
 _NEAR = 1e-9  # a coordinate that was a value in between is as good as the same
@@ -205,6 +205,10 @@ class Chain(CombinedOptimizer):
         """Whether the link waits for somebody else."""
         return self._untried is None and self._current.is_waiting
 
+    def prepare(self) -> None:
+        """As the link does."""
+        self._current.prepare()
+
     def recipe_config(self, row: int) -> dict[str, object] | None:
         """The configuration of the link's own recipe."""
         return self._current.recipe_config(row) if self._untried is None else None
@@ -266,6 +270,7 @@ class Chain(CombinedOptimizer):
             self._go_on()
 
     def _go_on(self) -> None:
+        self.context.end_training()
         self._position += 1
         self._left = max(self._left, 0) + self._links[self._position].budget
         best = self._best(self._told)
@@ -325,24 +330,3 @@ class Chain(CombinedOptimizer):
         self._evaluations = ()
         self._told.append(told)
         return told
-
-
-@dataclass(frozen=True)
-class LinkArtifacts:
-    """The artifacts of one of several optimizers.
-
-    Attributes:
-        artifacts: Of all of them.
-        prefix: A folder for its own.
-    """
-
-    artifacts: Artifacts
-    prefix: str
-
-    def recall(self, name: str) -> bytes | None:
-        """See :class:`evomerge.optimizers.search_context.Artifacts`."""
-        return self.artifacts.recall(f"{self.prefix}/{name}")
-
-    def keep(self, name: str, content: bytes) -> None:
-        """See :class:`evomerge.optimizers.search_context.Artifacts`."""
-        self.artifacts.keep(f"{self.prefix}/{name}", content)

@@ -105,6 +105,10 @@ class CmaEs(Optimizer):
         self._drawn: dict[int, Any] = {}  # number of a genotype that is out -> its sample
         self._in: list[tuple[Any, float]] = []  # samples and losses since the last update
 
+    def prepare(self) -> None:
+        """See :meth:`Optimizer.prepare`."""
+        import cmaes  # noqa: F401  # loads scipy, which takes a second
+
     def _ask(self) -> NDArray[np.float64]:
         if self._strategy is None and self.context.begins_at_best:
             self._strategy = self._begin(self.space.initial, _NEARBY, margin=0.0)

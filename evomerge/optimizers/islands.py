@@ -167,6 +167,11 @@ class Islands(CombinedOptimizer):
         """Whether an island waits for somebody else."""
         return any(one.optimizer.is_waiting for one in self._islands)
 
+    def prepare(self) -> None:
+        """As all of them do."""
+        for one in self._islands:
+            one.optimizer.prepare()
+
     def recipe_config(self, row: int) -> dict[str, object] | None:
         """The configuration of the island's own recipe."""
         return self._asking.optimizer.recipe_config(row)

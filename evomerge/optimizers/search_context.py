@@ -37,6 +37,27 @@ class InMemory:
 
 
 @dataclass(frozen=True)
+class LinkArtifacts:
+    """The artifacts of one of several optimizers.
+
+    Attributes:
+        artifacts: Of all of them.
+        prefix: A folder for its own.
+    """
+
+    artifacts: Artifacts
+    prefix: str
+
+    def recall(self, name: str) -> bytes | None:
+        """See :class:`Artifacts`."""
+        return self.artifacts.recall(f"{self.prefix}/{name}")
+
+    def keep(self, name: str, content: bytes) -> None:
+        """See :class:`Artifacts`."""
+        self.artifacts.keep(f"{self.prefix}/{name}", content)
+
+
+@dataclass(frozen=True)
 class Effort:
     """What an epoch of training took.
 
@@ -162,7 +183,8 @@ class SearchContext:
         artifacts: Where it keeps what must not be paid for twice.
         trainer: The trainer for the optimizer's settings, the same one while it trains the same
             model; None where there is none.
-        end_training: Is called when nothing is trained any more.
+        end_training: Is called when nothing is trained any more, or not by who trained; again and
+            again, as it may be.
         budget: Trials it will be asked for.
         begins_at_best: Whether the space starts at the best trial of an optimizer before it, or
             at a seed that nothing known is better than.

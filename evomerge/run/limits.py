@@ -45,8 +45,23 @@ class Limits:
 
 
 def seconds_spent(ledger: Ledger, n_workers: int) -> float:
-    """On the recorded trials and epochs, so many at once, and on waiting for others."""
-    trials = ledger.trials.values()
-    between = sum(KEPT_SECONDS[name](ledger.folder.optimizer) for name in KEPT_SECONDS)
-    in_slots = sum(sum(trial.outcome.seconds.values()) + trial.idle for trial in trials)
-    return between + in_slots / n_workers
+    """On the recorded trials and epochs, and on waiting for others.
+
+    Trials of several workers tell how long the search took with all that it did; those of one
+    worker took their own time, and the epochs between them theirs.
+
+    Args:
+        ledger: What is recorded.
+        n_workers: Trials at once, where that is all that is known: of ledgers that tell how long
+            workers waited, and not how long the search took.
+    """
+    timed = [trial for trial in ledger.trials.values() if trial.elapsed is not None]
+    others = [trial for trial in ledger.trials.values() if trial.elapsed is None]
+    at_once = n_workers if any(trial.idle for trial in others) else 1
+    alone = sum(sum(trial.outcome.seconds.values()) + trial.idle for trial in others) / at_once
+    n_timed, n_others = (
+        sum(trial.candidate.origin.is_taught for trial in some) for some in (timed, others)
+    )
+    kept = sum(KEPT_SECONDS[name](ledger.folder.optimizer) for name in KEPT_SECONDS)
+    apart = n_others / (n_timed + n_others) if n_timed else 1.0  # share of epochs not in `timed`
+    return sum(trial.elapsed or 0.0 for trial in timed) + alone + apart * kept

@@ -84,6 +84,10 @@ class Proposer:
         self._out.update(candidate.trial_id for candidate in found)
         return found
 
+    def leave(self) -> None:
+        """Asks for nothing more: what was trained gives back its memory and its place."""
+        self.optimizer.context.end_training()
+
     def _candidate(self, trial_id: int, row: int, genotype: Genotype) -> Candidate:
         origins = self.optimizer.origins
         origin = origins[row] if origins else proposed()

@@ -90,7 +90,6 @@ class Search:
         self._stream = Stream(lambda: self.executor)
         self._n_proposed = 0
         self._untried = Untried(merge_space, self.baselines)
-        self._n_recorded = len(ledger.trials)
         self._deadline = Deadline()  # of the search; its time begins with the run
         self._is_winner_written = True
 
@@ -123,12 +122,13 @@ class Search:
                 yield from hear(event)
 
     def _run(self) -> Generator[Event, None, None]:
+        self._stream.start()
         self._deadline = self.limits.deadline(self.ledger, self.executor.n_workers)
         yield RunStarted(
             str(self.ledger.folder.path),
             self.limits.budget,
             self.merge_space.space.n_dims,
-            self._n_recorded,
+            len(self.ledger.trials),
             self.warnings,
             self.notes,
         )
@@ -139,6 +139,7 @@ class Search:
             reason = self._time_is_over()
         if reason == "timeout" and not self.ledger.ended:  # the others follow from the trials
             self.ledger.record_end(reason)
+        self.proposer.leave()
         yield from self._run_finals()
         yield RunFinished(reason, len(self.ledger.trials))
 
@@ -171,6 +172,7 @@ class Search:
             elif stream.can_hand_out:
                 yield from self._hand_out()
             elif stream.running:
+                self.proposer.optimizer.prepare()
                 yield from self._heard_of(stream.listen())
             else:
                 return
@@ -316,8 +318,7 @@ class Search:
         if not self.proposer.optimizer.needs_tokens:  # they nearly double what is kept
             outcome = outcome.without_tokens()
         if not was_recorded:
-            idle = self._stream.idle.taken() if self.executor.n_workers > 1 else 0.0
-            self.ledger.record_trial(Trial(candidate, outcome, idle))
+            self.ledger.record_trial(Trial(candidate, outcome, *self._stream.times()))
         trial = Trial(candidate, outcome.without_documents())
         self._stream.finish(candidate, outcome)
         self.leaderboard = self.leaderboard.with_trial(trial)

@@ -88,11 +88,22 @@ class Stream:
         self.generations: list[Generation] = []
         self.is_over = False
         self.idle = IdleTime()
+        self._n_slots = 1
         self._first: dict[str, int] = {}  # recipe digest -> trial: none is evaluated twice
 
     @property
     def _executor(self) -> Executor:
         return self._who()
+
+    def start(self) -> None:
+        """The run begins; a slot that is lent from then on is one of its slots all the same."""
+        self._n_slots = self._executor.n_workers
+        self.idle.lasted()
+
+    def times(self) -> tuple[float, float] | tuple[()]:
+        """``idle`` and ``elapsed`` of a trial that is recorded now; of several slots."""
+        idle, elapsed = self.idle.taken(), self.idle.lasted()
+        return (idle, elapsed) if self._n_slots > 1 else ()
 
     @property
     def has_room(self) -> bool:
@@ -191,6 +202,7 @@ class Stream:
         """A generation of so many candidates at most."""
         kept = tuple(candidates[:budget])
         is_whole = len(kept) == len(candidates)
+        self.idle.note_at_most(self._executor.free)  # who asked may have been lent one meanwhile
         self.generations.append(Generation(kept, is_whole, is_apart))
         return self.generations[-1]
 
@@ -239,12 +251,22 @@ class IdleTime:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since, self._n_free, self._seconds = clock(), 0, 0.0
+        self._began = self._since
 
     def note(self, n_free: int) -> None:
         """So many slots have no job from now on."""
         now = self._clock()
         self._seconds += self._n_free * (now - self._since)
         self._since, self._n_free = now, n_free
+
+    def note_at_most(self, n_free: int) -> None:
+        """No more than so many were without a job since the last note."""
+        self._n_free = min(self._n_free, n_free)
+
+    def lasted(self) -> float:
+        """Seconds since this was asked last, or since the beginning."""
+        began, self._began = self._began, self._clock()
+        return self._began - began
 
     def taken(self) -> float:
         """Seconds of all slots together since this was asked last."""

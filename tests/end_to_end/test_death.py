@@ -62,6 +62,7 @@ def found(folder):
     for line in lines:
         line.pop("seconds", None)
         line.pop("idle", None)
+        line.pop("elapsed", None)
     documents = {p.name: gzip.decompress(p.read_bytes()) for p in folder.glob("documents/*.gz")}
     best = RunFolder(folder).best.read_text()
     return sorted(json.dumps(line, sort_keys=True) for line in lines), documents, best

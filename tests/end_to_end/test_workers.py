@@ -26,7 +26,9 @@ def lines(folder):
     """Of its ledger, without the seconds."""
     text = (folder / "ledger.jsonl").read_text()
     found = [json.loads(line) for line in text.splitlines()][1:]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "idle")} for line in found]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "idle", "elapsed")} for line in found
+    ]
 
 
 def test_what_builds_the_workers_of_a_run_begun_in_python_can_be_sent_to_them(

@@ -197,6 +197,38 @@ def test_where_training_cannot_go_on_the_search_does(until):
     assert run(auto(ToyTrainer(), artifacts), 9)[0].tobytes() == whole.tobytes()
 
 
+class Workplace:
+    """Somebody to train, whose place is taken and given back as that of a worker is."""
+
+    def __init__(self, trainer):
+        self.trainer, self.said = trainer, []
+
+    def __call__(self, settings):
+        if self.said[-1:] != ["lent"]:
+            self.said.append("lent")
+        return self.trainer
+
+    def end(self):
+        if self.said[-1:] == ["lent"]:
+            self.said.append("back")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "n_told"), [(Refusing(until=0), 0), (Refusing(until=2), 2), (ToyTrainer(), 5)]
+)
+def test_whoever_leaves_the_training_gives_its_place_back(trainer, n_told):
+    place = Workplace(trainer)
+    context = SearchContext(trainer=place, end_training=place.end, budget=60)
+    optimizer = Auto(reals(3), seed=1, context=context)
+    optimizer.tell(KNOWN, sphere(KNOWN))
+    for _ in range(n_told):
+        genotypes = optimizer.ask()
+        optimizer.tell(genotypes, sphere(genotypes))
+    assert place.said == ["lent"] * (n_told > 0)
+    optimizer.ask()
+    assert place.said == ["lent", "back"]
+
+
 def test_a_broken_run_folder_is_no_reason_to_go_on():
     trainer = Refusing()
     trainer.error = LedgerError("broken")

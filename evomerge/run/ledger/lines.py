@@ -110,6 +110,7 @@ def trial_line(trial: Trial) -> dict[str, Any]:
         "point": dict(candidate.point),
         **outcome_line(trial.outcome),
         **({"idle": round(trial.idle, 4)} if trial.idle else {}),
+        **({} if trial.elapsed is None else {"elapsed": round(trial.elapsed, 4)}),
         **(_answers(trial.outcome) if candidate.is_baseline else {}),
     }
 
@@ -130,7 +131,7 @@ def trial_of(event: Mapping[str, Any]) -> Trial:
     )
     if candidate.recipe.digest != event["digest"]:
         raise ValueError(f"the recipe of trial {event['id']} does not have the digest beside it")
-    return Trial(candidate, outcome_of(event), event.get("idle", 0.0))
+    return Trial(candidate, outcome_of(event), event.get("idle", 0.0), event.get("elapsed"))
 
 
 def _origin_of(line: Mapping[str, Any]) -> Origin:

@@ -107,6 +107,7 @@ class _Trial(_Outcome):
     genotype: list[Annotated[float, Field(ge=0, le=1)]] | None
     point: dict[Name, Value]
     idle: NotRequired[Annotated[Finite, Field(ge=0)]]
+    elapsed: NotRequired[Annotated[Finite, Field(ge=0)]]
 
 
 @with_config(STRICT)
