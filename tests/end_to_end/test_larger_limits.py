@@ -134,7 +134,9 @@ def test_after_a_timeout_the_timeout_is_what_must_be_raised(place, short):
     ledger.record_end("timeout")
     ledger.close()
     lines = (timed / "ledger.jsonl").read_text()
-    with pytest.raises(LedgerError, match=r"by its timeout: raise optimizer.timeout \(4.*\) with it"):
+    with pytest.raises(
+        LedgerError, match=r"by its timeout: raise optimizer.timeout \(4.*\) with it"
+    ):
         search_for(compiled(place, timed, 5, "optimizer.timeout=4"), timed)
     assert (timed / "ledger.jsonl").read_text() == lines
     assert refusals(place, timed, 5, "optimizer.timeout=8") == ()
