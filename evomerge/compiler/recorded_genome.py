@@ -157,7 +157,8 @@ def is_left_of(ledger: Ledger, genome: Any) -> bool:
 
     A kill may come between the ledger's word of larger limits and the file that has them.
     """
-    return not _digests(genome).isdisjoint(ledger.genome_digests[-2:])
+    later = [extension.genome_digest for extension in ledger.extensions]
+    return not _digests(genome).isdisjoint([ledger.header["genome_digest"], *later][-2:])
 
 
 def _digests(genome: Any) -> set[str]:

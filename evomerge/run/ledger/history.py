@@ -233,13 +233,8 @@ class Ledger:
     @property
     def genome_digest(self) -> str:
         """Of the genome that it goes on with."""
-        return self.genome_digests[-1]
-
-    @property
-    def genome_digests(self) -> list[str]:
-        """Of the genome that it began with, and of those with larger limits, in order."""
-        later = [extension.genome_digest for extension in self.extensions]
-        return [self.header["genome_digest"], *later]
+        first: str = self.header["genome_digest"]
+        return self.extensions[-1].genome_digest if self.extensions else first
 
     def record_extension(self, extension: Extension, genome: str) -> None:
         """Notes that the search goes on with larger limits, and writes the genome that has them."""
