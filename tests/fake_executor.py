@@ -255,11 +255,16 @@ class SlowToArrive(SlowToLoad):
 
 @dataclass(frozen=True)
 class Noting:
-    """A worker factory whose workers write down the digest of each recipe before they score it."""
+    """A worker factory whose workers write down the digest of each recipe before they score it.
+
+    Their processes are in a file beside it, ``.pids``.
+    """
 
     path: str
 
     def __call__(self) -> FormulaWorker:
+        with open(f"{self.path}.pids", "a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
         return _NotingWorker(self.path)
 
 

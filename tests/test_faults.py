@@ -16,7 +16,7 @@ import pytest
 
 from evomerge.executors.base import JobFinished
 from evomerge.nouns.evaluation import TrialState
-from evomerge.nouns.events import TrialFinished
+from evomerge.nouns.events import StageStarted, TrialFinished
 from tests.contract.executor_cases import ray_cluster
 from tests.contract.test_executors import job
 from tests.faulty_runs import (
@@ -78,6 +78,12 @@ def run_of(addresses, way, tmp_path):
         executor.close()
 
 
+def pid_in(event):
+    """The process of a worker that says where it is; of other events none."""
+    is_told = isinstance(event, StageStarted) and event.stage.startswith("at ")
+    return event.stage.split()[1] if is_told else ""
+
+
 def living(pids):
     found = []
     for pid in map(int, pids):
@@ -114,7 +120,7 @@ def test_three_of_eight_workers_that_are_killed_lose_no_trial(run_of, tmp_path):
 
 def test_a_trial_that_hangs_or_kills_its_workers_has_failed_alone(run_of, tmp_path):
     faults = {N_BASELINES + 1: {"hangs": "evaluate"}, N_BASELINES + 3: {"killed": True}}
-    list(run_of(Gated(str(tmp_path), (), faults), trial_timeout=15).run())
+    pids = {*map(pid_in, run_of(Gated(str(tmp_path), (), faults), trial_timeout=15).run())} - {""}
     trials = {line["id"]: line for line in trials_in(tmp_path / "run")}
     assert sorted(trials) == list(range(N_TRIALS))
     failed = {n: line["failure"] for n, line in trials.items() if line["state"] == "failed"}
@@ -124,6 +130,8 @@ def test_a_trial_that_hangs_or_kills_its_workers_has_failed_alone(run_of, tmp_pa
     assert not failed
     done = Counter((tmp_path / "done").read_text().split())
     assert done == EACH_ONCE - Counter(map(str, faults))
+    assert len(pids) > 2  # one took the place of each that ended
+    assert gone(pids)
 
 
 def test_a_trial_for_which_there_is_no_memory_has_failed_and_its_worker_lives(
@@ -140,8 +148,9 @@ def test_a_trial_for_which_there_is_no_memory_has_failed_and_its_worker_lives(
 
 def test_a_slow_worker_keeps_nobody_waiting(run_of, tmp_path):
     slow, gate = N_BASELINES + 1, Gate(tmp_path)
-    finished = []
+    finished, pids = [], set()
     for event in run_of(Gated(str(tmp_path), [slow])).run():
+        pids |= {pid_in(event)} - {""}
         if isinstance(event, TrialFinished):
             finished.append(event.candidate.trial_id)
             if len(finished) == N_TRIALS - 1:
@@ -151,6 +160,8 @@ def test_a_slow_worker_keeps_nobody_waiting(run_of, tmp_path):
     assert [line["id"] for line in trials] == finished
     assert gate.done == EACH_ONCE
     assert trials[-1]["idle"] > 0  # of the other worker
+    assert len(pids) == 2
+    assert gone(pids)
 
 
 @pytest.mark.parametrize("n_bytes", [3000, 6000])
@@ -163,6 +174,9 @@ def test_a_full_disk_under_the_ledger_loses_nothing_and_leaves_nobody(
     assert "cannot be written (File too large). Make room" in (tmp_path / "said").read_text()
     before = {line["id"]: line["digest"] for line in trials_in(folder)}
     assert len(before) < N_TRIALS
+    pids = noted.with_suffix(".pids").read_text().split()
+    assert pids
+    assert gone(pids)
     noted.unlink(missing_ok=True)
     assert in_process(crowded_run, *place, 1 << 30) == 0
     assert sorted(line["id"] for line in trials_in(folder)) == list(range(N_TRIALS))

@@ -161,6 +161,21 @@ def test_where_a_model_has_a_say_no_text_is_the_beginning_of_another(make, own):
     assert [text.tokens for text in alone[0]] != cut
 
 
+def test_beams_that_the_model_asks_for_are_ended_by_stop_texts_as_those_of_a_request(make):
+    plain, own = build("llama"), build("llama")
+    own.generation_config.update(num_beams=3)
+    stops = [
+        (text[3:5] or "s",)
+        for text in make(plain).generate([Prompt(p, GenerationRequest(8)) for p in PROMPTS])
+    ]
+
+    def written(module, sampling):
+        several = [GenerationRequest(8, stop, sampling) for stop in stops]
+        return make(module).generate([*map(Prompt, PROMPTS, several)])
+
+    assert written(own, {}) == written(plain, {"num_beams": 3})
+
+
 def test_a_seed_is_of_one_request_and_disturbs_no_other(make, modules):
     sampling = {"do_sample": True, "temperature": 5.0, "top_k": 0}
 

@@ -235,14 +235,15 @@ class Writer:
         )
         decoded: list[list[int]] = []
         alone = [[row] for row in asked.rows]
-        for batch in alone if _is_read_alone(settings) else self._batches(asked.rows, settings):
+        is_alone = _is_read_alone(self.module, settings)
+        for batch in alone if is_alone else self._batches(asked.rows, settings):
             self.deadline.check()
             width = max(map(len, batch))
             # Padding on the left, masked: transformers derives positions from the mask.
             inputs = torch.tensor([[*[pad] * (width - len(row)), *row] for row in batch])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
             stop: StoppingCriteria = StopAtText(asked.stops, width, self.deadline)
-            if settings.n_beams > 1:  # a row of the pass is no text
+            if _n_beams(self.module, settings) > 1:  # a row of the pass is no text
                 stop = StopBeams(tokenizer, settings.stops, width, self.deadline)
             others = {"max_length": width + settings.max_tokens, **settings.sampling}
             with drawn_by(settings.seed):
@@ -260,10 +261,17 @@ class Writer:
         return decoded
 
 
-def _is_read_alone(settings: GenerationRequest) -> bool:
+def _n_beams(module: PreTrainedModel, settings: GenerationRequest) -> int:
+    """Texts followed at once: as the request says, else as the model's own settings do."""
+    if settings.sampling.get("num_beams"):
+        return settings.n_beams
+    return int(getattr(module.generation_config, "num_beams", None) or 1)
+
+
+def _is_read_alone(module: PreTrainedModel, settings: GenerationRequest) -> bool:
     """Whether padding, or another row, would have a say, so that each row is a batch of its own."""
     has_length = "max_length" in settings.sampling
-    return settings.n_beams > 1 or has_length or settings.seed is not None
+    return _n_beams(module, settings) > 1 or has_length or settings.seed is not None
 
 
 def _up_to_stop(tokens: list[int], ends: set[int | None], stops: StopTexts) -> list[int]:
