@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -80,6 +81,16 @@ def test_a_ledger_that_says_no_space_is_compared_without(begun):
     now = dict(ledger.header)
     for unreadable in ([{"kind": "real", "depth": 3}], None):
         assert what_changed(ledger, {**now, "space": unreadable}, of_today(genome)) == []
+
+
+def test_a_model_inside_a_source_that_changed_is_told_and_older_ledgers_go_on(begun):
+    ledger, genome = begun
+    now = {**ledger.header, "inside": {"models/a": "2", "models/b": "2"}}
+    assert what_changed(ledger, now, of_today(genome)) == []
+    then = {**ledger.header, "inside": {"models/a": "1", "models/b": "2"}}
+    ledger = replace(ledger, header=then)
+    line = "model models/a: its files are others than when the run began"
+    assert what_changed(ledger, now, of_today(genome)) == [line]
 
 
 def test_a_task_whose_digest_is_another_is_told_with_who_recorded_it(begun):

@@ -22,6 +22,7 @@ from evomerge.recipe.own_names import names_sum
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.lines import KnownOutcome
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.shape import models_in
 from evomerge.trackers.feed import targets_of
 
 
@@ -110,9 +111,10 @@ def _obstacles(compiled: Compiled, source: Ledger, now: Header) -> list[str]:
 def _valid(source: Ledger, now: Header) -> Iterator[KnownOutcome]:
     then = source.header
     splits = [s for s in SPLITS if s in now["tasks"] and then["tasks"].get(s) == now["tasks"][s]]
-    changed = {
-        name for name, found in then["models"].items() if found != now["models"].get(name, found)
-    }
+    here = models_in(now)
+    changed = {name for name, was in models_in(then).items() if was != here.get(name, was)}
+    if changed and now.get("inside") and "inside" not in then:
+        return  # of an older version, which did not say what its sources were built from
     seen = set()
     for entry in chain(_own(source, changed), [] if changed else _inherited(source)):
         key = (entry.split, entry.digest)

@@ -18,8 +18,10 @@ from evomerge.foundations.versions import versions
 from evomerge.genome.methods import METHODS
 from evomerge.nouns.space import to_data
 from evomerge.recipe.kept_stages import stage_in
+from evomerge.recipe.own_names import without_own
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.shape import models_in
 
 Header = Mapping[str, Any]
 Hear = Callable[[str, float], None]
@@ -43,6 +45,7 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
 
     worker_factory, auto = compiled.tasks.worker_factory, compiled.context.auto
     own, made = compiled.genome.genome.merge_method_packages, compiled.context.made
+    models, inside = _fingerprints(compiled, hear)
     methods = [method for recipe in made.values() for method in recipe.methods]
     packages = dict.fromkeys((*own, *METHODS.packages(methods)))
     return {
@@ -58,7 +61,8 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
         "machine": machine_of(worker_factory.device),
         "versions": versions(),
         **({"method_packages": package_digests(packages)} if packages else {}),
-        "models": _fingerprints(compiled, hear),
+        "models": models,
+        "inside": inside,
         "tasks": {split: dict(e.identity()) for split, e in compiled.tasks.evaluators.items()},
         "members": {
             split: members_of(e.contents()) for split, e in compiled.tasks.evaluators.items()
@@ -71,7 +75,8 @@ def header_of(compiled: Compiled, hear: Hear | None = None) -> dict[str, Any]:
     }
 
 
-def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
+def _fingerprints(compiled: Compiled, hear: Hear | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the models that are merged, and of those that some of them were built from."""
     from evomerge.models.fingerprint import fingerprints
 
     def tell(share: float) -> None:
@@ -84,8 +89,17 @@ def _fingerprints(compiled: Compiled, hear: Hear | None) -> dict[str, str]:
         stage_in(name.path) if name.path in made else name.key
         for name, _ in named_models(compiled.genome)
     ]
+    built_from = {
+        model.key: model.in_recipe
+        for recipe in made.values()
+        for model in map(without_own, recipe.named)
+        if model is not None and model.key not in names
+    }
     try:
-        return dict(zip(names, fingerprints(models, tell), strict=True))
+        found = fingerprints([*models, *built_from.values()], tell)
+        n_models = len(models)
+        merged = dict(zip(names, found[:n_models], strict=True))
+        return merged, dict(zip(built_from, found[n_models:], strict=True))
     except (OSError, ValueError) as error:
         raise ModelError(" ".join(str(error).split()), where="genome.models") from error
 
@@ -102,7 +116,9 @@ def what_changed(ledger: Ledger, now: Header, compiled: Compiled) -> list[str]:
     limits = larger_limits(ledger, compiled.source, compiled.context)
     found = [*limits.obstacles] if limits else genome_changes(ledger, compiled.source.data)
     found += [] if found else _other_space(then, now)  # of another genome it is another
-    for name in _changed(then["models"], now["models"]):
+    inside = then.get("inside", {})  # absent in ledgers of older versions
+    others = (name for name, was in inside.items() if models_in(now).get(name, was) != was)
+    for name in (*_changed(then["models"], now["models"]), *others):
         found.append(f"model {name}: its files are others than when the run began")
     for split in dict.fromkeys((*then["tasks"], *now["tasks"])):
         for name in _changed(then["tasks"].get(split, {}), now["tasks"].get(split, {})):

@@ -60,6 +60,18 @@ def place(name: str, run_dir: Path) -> str:
     return os.path.normpath(run_dir.absolute() / name) if _OWN.fullmatch(name) else name
 
 
+def without_own(model: ModelName) -> ModelName | None:
+    """A model without an adapter that is of the run's own; None where it is so itself.
+
+    What such a name holds is in its digest.
+    """
+    if _OWN.fullmatch(model.path):
+        return None
+    if model.lora is None or not _OWN.fullmatch(model.lora):
+        return model
+    return model.model_copy(update={"lora": None, "lora_revision": None})
+
+
 def of_trained(name: str) -> Recipe:
     """The recipe that gives back a trained model."""
     models = [{"model": ModelName(path=name).in_recipe}]

@@ -14,6 +14,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.models.fingerprint import fingerprint
 from evomerge.run.chosen import ChosenTrial
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.shape import models_in
 from evomerge.run.recorded_run import earlier_stages, load_run
 
 
@@ -79,7 +80,7 @@ def _recorded(run_dir: Path | None) -> dict[str, str]:
         return {}
     run = load_run(run_dir)
     runs = [*earlier_stages(run), run]
-    return {key: value for one in runs for key, value in one.ledger.header["models"].items()}
+    return {key: value for one in runs for key, value in models_in(one.ledger.header).items()}
 
 
 def _key(reference: Any) -> str:

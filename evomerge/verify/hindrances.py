@@ -16,7 +16,6 @@ from evomerge.foundations.python_packages import package_digests
 from evomerge.foundations.versions import SCORING_PACKAGES, versions
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.schema import Genome
-from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.file import stands_for_recipe
 from evomerge.recipe.plain import Recipe
@@ -101,7 +100,17 @@ def of_models(header: Header, genome: Genome, permissions: Permissions) -> Itera
         context = CheckContext(genome, permissions, models)
         found = rules.of_models(context)
         yield from (one for one in found if one.severity is Severity.ERROR)
-    yield from _changed(header.get("models", {}), models)
+    recorded = header.get("models", {})
+    yield from _changed(recorded, [(model.name, model.reference) for model in models])
+
+
+def of_sources(header: Header, recipes: Sequence[Recipe]) -> Iterator[Finding]:
+    """Models that what is merged was built from, and that are not what they were."""
+    named = dict.fromkeys(model for recipe in recipes for model in recipe.named)
+    recorded = header.get("inside", {})
+    yield from _changed(
+        recorded, [(one.text, one.in_recipe) for one in named if one.key in recorded]
+    )
 
 
 def _names(genome: Genome) -> Iterator[ModelName]:
@@ -112,14 +121,14 @@ def _names(genome: Genome) -> Iterator[ModelName]:
     )
 
 
-def _changed(recorded: Mapping[str, str], models: Sequence[ModelFacts]) -> Iterator[Finding]:
-    """Models whose files are others than line 1 of the ledger says."""
-    for model in models:
+def _changed(recorded: Mapping[str, str], models: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
+    """Models, each with its reference, whose files are others than line 1 of the ledger says."""
+    for name, reference in models:
         try:
-            if is_changed(recorded, model.reference):
-                yield changed(model.name, "verify that run")
+            if is_changed(recorded, reference):
+                yield changed(name, "verify that run")
         except (EvomergeError, OSError, ValueError) as why:
-            yield error(" ".join(str(why).split()), model.name, _BACK)
+            yield error(" ".join(str(why).split()), name, _BACK)
 
 
 def of_tasks(header: Header, split: str, identity: Mapping[str, str]) -> Iterator[Finding]:

@@ -193,11 +193,15 @@ def prepare(
     recipes = [winner.trial.candidate.recipe for winner in winners]
     if not all(METHODS.is_own(method) for recipe in recipes for method in recipe.methods):
         register_methods(tuple(header.get("method_packages", ())), permissions)
-    findings = [
-        *chain.from_iterable(
+    of_models = chain(
+        *(
             obstacles.of_models(one.ledger.header, one.genome, permissions)
             for one in (run, *earlier_stages(run))
         ),
+        obstacles.of_sources(header, recipes),
+    )
+    findings = [
+        *dict.fromkeys(of_models),  # stages may share a model
         *obstacles.of_versions(header, permissions),
         *obstacles.of_machine(header, recipes),
     ]

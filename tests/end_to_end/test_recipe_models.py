@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import command_in, make_workplace, told_in
@@ -129,3 +130,33 @@ def test_recipes_of_recipes_and_deeper_models_are_searched_by_layers_too(place):
     trial = merged_of(place / "stacked")[-1]
     done = evomerge("verify", "stacked", "--trial", str(trial.candidate.trial_id))
     assert "answer as recorded" in done.stdout
+
+
+def change(folder):
+    """Gives a model other weights."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: value * 1.5 for name, value in tensors.items()}, file, {"format": "pt"})
+
+
+def test_a_model_inside_a_recipe_that_changes_is_told_and_nothing_of_it_holds(place):
+    assert set(load_run(place / "out").ledger.header["inside"]) == {"models/base", "models/model_1"}
+    change(place / "models/model_1")
+    evomerge = command_in(place)
+    done = evomerge("run", "genome.yml", "--run-dir", "out", exit_code=1)
+    told = "model models/model_1: its files are others than when the run began"
+    assert told in done.stderr
+    assert "model models/base" not in done.stderr
+    number = str(merged_of(place / "out")[-1].candidate.trial_id)
+    done = evomerge("verify", "out", "--trial", number, exit_code=1)
+    assert "models/model_1" in done.stderr
+    assert "files are others than when the run began" in done.stderr
+    done = evomerge("run", "genome.yml", "--run-dir", "out", "--fork", "new")
+    old, new = load_run(place / "out").ledger, load_run(place / "new").ledger
+    held = {digest for _, digest in new.known}
+    named = {
+        trial.candidate.recipe.digest: {model.text for model in trial.candidate.recipe.named}
+        for trial in old.trials.values()
+    }
+    assert held == {digest for digest, names in named.items() if "models/model_1" not in names}
+    assert held

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from evomerge.run.ledger.staged_folder import begun_stages, result_folder
 from evomerge.run.recorded_run import load_run
@@ -203,3 +204,19 @@ def test_a_fork_takes_over_what_holds_and_searches_later_stages_again(finished):
     assert "none is repeated" in done.stderr
     assert len(load_run(finished / "new/stages/sums").ledger.trials) == 3 + 5
     assert load_run(finished / "new").ledger.folder.path.name == "all"
+
+
+def test_a_fork_repeats_what_is_made_of_a_model_inside_an_earlier_stage_that_changed(place):
+    file = place / "models/model_1/model.safetensors"
+    save_file({name: t * 1.5 for name, t in load_file(file).items()}, file, {"format": "pt"})
+    evomerge = command_in(place)
+    evomerge("run", "stages.yml", "--run-dir", "out", "--fork", "new")
+    old, new = (load_run(place / f"{name}/stages/between").ledger for name in ("out", "new"))
+    changed = {
+        trial.candidate.recipe.digest
+        for trial in old.trials.values()
+        if "models/model_1" in {model.text for model in trial.candidate.recipe.named}
+    }
+    assert changed
+    assert not changed & {digest for _, digest in new.known}
+    assert new.known  # of the base

@@ -210,6 +210,7 @@ class _Header(TypedDict):
     versions: dict[Name, Name]
     method_packages: NotRequired[dict[Module, Name]]
     models: dict[Name, Name]
+    inside: NotRequired[dict[Name, Name]]
     tasks: dict[Split, dict[Name, Name]]
     metrics: NotRequired[dict[Split, dict[Name, Name]]]
     members: NotRequired[dict[Split, dict[Name, list[Name]]]]
@@ -253,3 +254,8 @@ def event_in(line: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(kind, str) or kind not in _EVENTS:
         raise ValueError(f"kind {kind!r}, expected {', '.join(_EVENTS)}")
     return checked(_EVENTS[kind], line)
+
+
+def models_in(header: Mapping[str, Any]) -> dict[str, str]:
+    """Name of each model -> its fingerprint, those that recipes and stages were built from too."""
+    return {**header.get("inside", {}), **header["models"]}  # absent in older ledgers
