@@ -22,7 +22,6 @@ CALLS = {
         "render",
         "all the rest",
     ),
-    "mixture.py --trials 3 --documents 10": ("arithmetic", "geometric", "the bar of 10 ms"),
     "merge.py --size 25m --rounds 1 --methods linear --no-memory": ("linear",),
     "scoring.py --documents 2 --prompts 2 --repeats 1 --threads 1 --settings defaults": (
         "own few-shot",
@@ -75,6 +74,17 @@ def test_a_benchmark_prints_its_table(call, tmp_path):
     assert all(text in table for text in CALLS[call])
     for drawing in tmp_path.glob("*.svg"):
         assert drawing.read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_a_mixture_has_a_row_of_numbers_for_each_mean():
+    _, header, *rows = printed_by("mixture.py --trials 3 --documents 10").splitlines()
+    table = [dict(zip(header.split(), row.split(), strict=False)) for row in rows]
+    assert [row["mean"] for row in table] == ["arithmetic", "geometric"]
+    for row in table:
+        assert 0 < float(row["least"]) <= float(row["median"])
+        assert float(row["processor"]) > 0
+        assert int(row["passes"]) == 0  # no trial runs a model
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from evomerge.checks.context import CheckContext
 from evomerge.checks.reference_model import others_of, reference_of, some
 from evomerge.foundations.findings import Finding, error, warning
+from evomerge.genome.load import in_a_line
 from evomerge.models.alike import hold_equal
 from evomerge.models.completeness import weights_of
 from evomerge.models.facts import AdapterFacts, FileFacts, ModelFacts
@@ -25,8 +26,8 @@ _PREFIX = "base_model.model."
 def tied_heads(context: CheckContext) -> Iterator[Finding]:
     """A head that is tied to the embeddings in some models and a tensor of its own in others."""
     reference = reference_of(context)
-    if reference is None:
-        return
+    if reference is None or (context.merge_space is not None and context.merge_space.tops):
+        return  # one model alone gives the head of a stack
     tied = _has_own_head(reference)
     for model in others_of(context):
         other = _has_own_head(model)
@@ -99,10 +100,17 @@ def headless_stacks(context: CheckContext) -> Iterator[Finding]:
                 f" of its own, and config.json of {reference.name}, which merges take, ties none"
                 " to the embeddings: transformers would draw one at random",
                 model.key,
-                f"Set base_model: {model.name}, whose configuration ties it."
+                f"Set base_model: {_written(model)}, whose configuration ties it."
                 if is_tied(model)
                 else f"Save {model.name} with its head.",
             )
+
+
+def _written(model: ModelFacts) -> str:
+    """A model as a genome's file names it."""
+    if isinstance(model.reference, str):
+        return model.reference
+    return in_a_line(model.reference)
 
 
 def is_tied(model: ModelFacts) -> bool:

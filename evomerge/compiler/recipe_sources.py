@@ -119,7 +119,7 @@ def _foreseen(name: ModelName, recipe: Recipe, facts: Sequence[ModelFacts]) -> M
     last = recipe.documents[-1]
     donors = [*merged_in({"base_model": last.get("base_model")}), *merged_in(last), *recipe.models]
     like = next(by_name[model.text] for model in donors if model.text in by_name)
-    return foreseen(like, name, _n_layers(recipe))
+    return foreseen(like, name, _n_layers(recipe), facts)
 
 
 def _n_layers(recipe: Recipe) -> int | None:

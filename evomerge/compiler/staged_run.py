@@ -314,7 +314,8 @@ def _like_its_models(stage: Stage, compiled: Compiled) -> ModelFacts:
     """What the model that a stage is to find will be like: its base, or its first model."""
     like = reference_of(compiled.context)
     assert like is not None  # it was compiled
-    return foreseen(like, ModelName(path=stage.name, is_stage=True))
+    name = ModelName(path=stage.name, is_stage=True)
+    return foreseen(like, name, donors=compiled.context.models)
 
 
 @dataclass(frozen=True)

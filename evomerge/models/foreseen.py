@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,21 @@ from evomerge.models.facts import ModelFacts, TensorFacts
 from evomerge.models.families import family_of
 
 
-def foreseen(like: ModelFacts, name: ModelName, n_layers: int | None = None) -> ModelFacts:
+def foreseen(
+    like: ModelFacts,
+    name: ModelName,
+    n_layers: int | None = None,
+    donors: Sequence[ModelFacts] = (),
+) -> ModelFacts:
     """The facts of a model that mergekit is to build.
 
     Args:
         like: The model that gives it configuration and tokenizer.
         name: What it is called.
         n_layers: How many layers it will have; None: as many.
+        donors: All that it is made of: where one has a head of its own, so will it.
     """
+    like = _with_head(like, donors)
     family = family_of(like)
     depth = 0 if family is None else family.n_layers(like)
     if family is not None and n_layers is not None and n_layers != depth:
@@ -36,6 +43,23 @@ def foreseen(like: ModelFacts, name: ModelName, n_layers: int | None = None) -> 
         card={},
         like=like.reference if like.like is None else like.like,
     )
+
+
+def _with_head(like: ModelFacts, donors: Sequence[ModelFacts]) -> ModelFacts:
+    """The same with a head, which is as large as the embeddings, where any donor has one."""
+    family = family_of(like)
+    if family is None:
+        return like
+    heads, embeddings = (
+        [weight.name for weight in weights if weight.vocabulary_axis is not None]
+        for weights in (family.after, family.before)
+    )
+    found = {
+        head: like.tensors[inner]
+        for head, inner in zip(heads, embeddings, strict=False)
+        if inner in like.tensors and any(head in donor.tensors for donor in donors)
+    }
+    return replace(like, tensors={**found, **like.tensors})
 
 
 def _with(config: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:

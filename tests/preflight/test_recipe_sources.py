@@ -7,7 +7,7 @@ import pytest
 from evomerge.compiler.recipe_sources import recipe_sources
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.schema import Genome
-from tests.tiny_models import tiny_family
+from tests.tiny_models import tiny_family, tiny_model
 
 MERGE = """
 merge_method: linear
@@ -51,6 +51,14 @@ def test_what_a_recipe_makes_is_foreseen_with_its_depth(family, tmp_path):
     assert "model.layers.2.mlp.up_proj.weight" in one.like.tensors
     assert "model.layers.3.mlp.up_proj.weight" not in one.like.tensors
     assert len(found(TWO, family, tmp_path).sound) == 1
+
+
+def test_what_a_recipe_makes_has_a_head_where_any_of_its_models_has_one(family, tmp_path):
+    tied = tiny_model(tmp_path / "tied", tie_word_embeddings=True)
+    [one] = found(MERGE, (tied, *family[1:]), tmp_path).sound
+    assert one.like.tensors["lm_head.weight"] == one.like.tensors["model.embed_tokens.weight"]
+    [one] = found(MERGE, (tied, tied, family[2]), tmp_path).sound
+    assert "lm_head.weight" not in one.like.tensors
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from evomerge.foundations.findings import Severity, problems
 from evomerge.models.facts import ModelFacts
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.run_folder import RunFolder
-from tests.tiny_models import tiny_family
+from tests.tiny_models import tiny_family, tiny_model
 
 FILE = """\
 tasks: [{perplexity: text.txt}]
@@ -30,6 +30,7 @@ stages:
   - name: between
     genome: {merge_method: slerp, models: [{stage: sums}, LAST]}
 """
+STACK = "models: [untied, {stage: sums}], space: {name: layers, edits: 1}"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,21 @@ def examine(template, monkeypatch):
 
 def errors(examination):
     return [str(problem) for problem in problems(examination.findings, Severity.ERROR)]
+
+
+@pytest.mark.parametrize("other", ["untied", "tied_too"])
+def test_a_stage_has_a_head_where_any_of_its_models_has_one(examine, template, other):
+    for seed, name in enumerate(("tied", other, "untied")):
+        if not (template / name).exists():
+            tiny_model(template / name, seed=seed, tie_word_embeddings=name != "untied")
+    text = FILE.replace("models/model_1, models/model_2", f"tied, {other}")
+    stack = text.replace("merge_method: slerp, models: [{stage: sums}, LAST]", STACK)
+    told = errors(examine(stack)[1])
+    if other == "untied":
+        assert told == []
+    else:
+        assert "the last layer is of stage sums, which has none of its own" in told[0]
+        assert "Set base_model: {stage: sums}, whose configuration ties it." in told[0]
 
 
 def test_a_stage_is_planned_though_the_model_it_merges_is_yet_to_be_found(examine):
