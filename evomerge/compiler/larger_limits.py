@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.checks.context import CheckContext
 from evomerge.compiler.recorded_genome import (
     LIMITS,
     genome_digest,
+    is_left_of,
     is_of,
     stored_genome,
     without_limits,
@@ -61,7 +62,7 @@ def larger_limits(ledger: Ledger, source: YamlFile, context: CheckContext) -> La
         context: The same, and who proposes.
     """
     stored, now = stored_genome(ledger), source.data
-    if stored is None or is_of(ledger, now) or not is_of(ledger, stored):
+    if stored is None or is_of(ledger, now) or not is_left_of(ledger, stored):
         return None
     if [*differences(without_limits(stored), without_limits(now))]:
         return None
@@ -71,7 +72,22 @@ def larger_limits(ledger: Ledger, source: YamlFile, context: CheckContext) -> La
         return None
     own = context.genome.optimizer
     was, new = ({name: getattr(one, name) for name in LIMITS} for one in (then, own))
-    return LargerLimits(was, new, tuple(_obstacles(then, was, new, context)))
+    if ledger.extensions:  # a kill may have left a genome.yml that has those before
+        was = {name: ledger.extensions[-1].now[name] for name in LIMITS}
+    found = LargerLimits(was, new, tuple(_obstacles(then, was, new, context)))
+    return found if found.obstacles else replace(found, obstacles=tuple(_ended(ledger, found)))
+
+
+def _ended(ledger: Ledger, limits: LargerLimits) -> Iterator[str]:
+    """Larger limits that add no trial, as another one ended the search."""
+    raised = [name for name in LIMITS if limits.now[name] != limits.was[name]]
+    if ledger.ended == "timeout" and "timeout" not in raised:
+        for name in raised:
+            yield (
+                f"genome optimizer.{_told(name, limits.was[name], limits.now[name])}, and the "
+                f"search ended by its timeout: raise optimizer.timeout ({limits.now['timeout']}) "
+                "with it"
+            )
 
 
 def _obstacles(

@@ -148,9 +148,22 @@ def workers_of(ledger: Ledger) -> int:
 
 
 def is_of(ledger: Ledger, genome: Any) -> bool:
-    """Whether a run goes on with this very genome; older versions made other digests."""
-    digests = genome_digest(genome), digest(_without(genome, _BESIDE)), digest(genome)
-    return ledger.genome_digest in digests
+    """Whether a run goes on with this very genome."""
+    return ledger.genome_digest in _digests(genome)
+
+
+def is_left_of(ledger: Ledger, genome: Any) -> bool:
+    """Whether a run wrote this very genome into its folder: its own, or the one before.
+
+    A kill may come between the ledger's word of larger limits and the file that has them.
+    """
+    later = [extension.genome_digest for extension in ledger.extensions]
+    return not _digests(genome).isdisjoint([ledger.header["genome_digest"], *later][-2:])
+
+
+def _digests(genome: Any) -> set[str]:
+    """That of today, and those that older versions made."""
+    return {genome_digest(genome), digest(_without(genome, _BESIDE)), digest(genome)}
 
 
 def _itself(genome: Any) -> Any:

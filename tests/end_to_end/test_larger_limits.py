@@ -107,6 +107,41 @@ def test_a_kill_before_its_genome_is_written_loses_nothing(place, short):
     assert load_run(short).genome.optimizer.budget == 5
 
 
+def test_after_such_a_kill_limits_are_compared_with_those_it_was_given(place, short):
+    genome = (short / "genome.yml").read_text()
+    search_for(compiled(place, short, 4), short).ledger.close()
+    (short / "genome.yml").write_text(genome)
+    assert refusals(place, short, 2) == ("genome optimizer.budget: was 4, now 2",)
+    search = search_for(compiled(place, short, 5), short)
+    search.ledger.close()
+    assert "the run goes on: budget: was 4, now 5" in search.notes[0]
+    assert load_run(short).genome.optimizer.budget == 5
+
+
+def test_a_larger_patience_goes_on_and_is_the_run_that_had_it_at_once(place, tmp_path):
+    *_, over = search_for(compiled(place, tmp_path, 5, "optimizer.patience=1"), tmp_path).run()
+    assert over.reason == "patience"
+    assert over.n_trials < len(load_run(place / "whole").ledger.trials)
+    search = search_for(compiled(place, tmp_path, 5, "optimizer.patience=5"), tmp_path)
+    assert "the run goes on: patience: was 1, now 5" in search.notes[0]
+    list(search.run())
+    assert found(tmp_path) == found(place / "whole")
+
+
+def test_after_a_timeout_the_timeout_is_what_must_be_raised(place, short):
+    timed = begun(short.parent / "timed", place, "optimizer.timeout=4")
+    ledger = Ledger.open(RunFolder(timed))
+    ledger.record_end("timeout")
+    ledger.close()
+    lines = (timed / "ledger.jsonl").read_text()
+    with pytest.raises(
+        LedgerError, match=r"by its timeout: raise optimizer.timeout \(4.*\) with it"
+    ):
+        search_for(compiled(place, timed, 5, "optimizer.timeout=4"), timed)
+    assert (timed / "ledger.jsonl").read_text() == lines
+    assert refusals(place, timed, 5, "optimizer.timeout=8") == ()
+
+
 def test_limits_that_are_smaller_or_come_with_more_are_refused(place, short):
     assert refusals(place, short, 1) == ("genome optimizer.budget: was 2, now 1",)
     assert refusals(place, short, 5, "optimizer.patience=9") == (

@@ -105,7 +105,7 @@ def test_a_run_goes_on_in_the_space_it_began_with(trained, monkeypatch):
             search_for(compile_genome(genome, source, run_dir=later), later)
 
 
-def test_a_tied_head_that_an_adapter_parts_is_told_and_scored_as_lm_eval_does(trained):
+def test_a_tied_head_that_an_adapter_parts_is_told_and_scored_as_it_is_built(trained):
     evomerge = genome_of(trained, ["tokens", "a"])
     said = evomerge("check", "experts.yml")
     assert (

@@ -286,7 +286,8 @@ def test_with_several_objectives_each_task_is_one(tmp_path):
 def test_programs_read_the_sentence_too(run):
     content = json.loads(json.dumps(summary(run)))
     assert content["verdict"] == verdict(final_tables(run))
-    assert content["searching"] == [asdict(one) for one in verdicts(final_tables(run))]
+    found = [asdict(one) for one in verdicts(final_tables(run))]
+    assert content["searching"] == json.loads(json.dumps(found))
     assert content["searching"][0]["split"] == "holdout"
     gain = content["tables"][2]["rows"][0]["gains"][0]
     assert set(gain) == {"difference", "stderr", "n", "n_differing", "reason"}
