@@ -73,6 +73,7 @@ def recipe_sources(genome: Genome, permissions: Permissions) -> RecipeSources:
     sound: list[RecipeSource] = []
     broken: list[ModelName] = []
     findings: list[Finding] = []
+    files: dict[str, Path] = {}
     for name, key in named_models(genome):
         if not names_recipe(name):
             continue
@@ -80,7 +81,7 @@ def recipe_sources(genome: Genome, permissions: Permissions) -> RecipeSources:
             recipe = recipe_of(documents_of(Path(name.path)), findings.append)
             known: Known = {}
             _, mistakes = looked_at([NamedRecipe(name.path, recipe)], permissions, known)
-            wrong = [*_unfit(genome, recipe), *mistakes]
+            wrong = [*_unfit(genome, recipe), *_called_alike(Path(name.path), files), *mistakes]
         except EvomergeError as unread:
             wrong = list(unread.problems)
         if wrong:
@@ -104,6 +105,16 @@ def _unfit(genome: Genome, recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             "a mixture holds models and merges, and no merges of merges",
             fix="Name a recipe that merges models alone.",
+        )
+
+
+def _called_alike(file: Path, files: dict[str, Path]) -> Iterator[Problem]:
+    """Another file of the same name, by which a run calls and keeps what it makes."""
+    other = files.setdefault(file.name, file)
+    if other != file:
+        yield Problem(
+            f"{other} has the same file name, and a run tells recipes apart by it",
+            fix="Give one of the two files another name.",
         )
 
 

@@ -80,3 +80,19 @@ def test_one_that_cannot_be_built_is_told(text, block, what, family, tmp_path):
 
 def test_a_mixture_has_a_recipe_of_models_among_its_members(family, tmp_path):
     assert len(found(MERGE, family, tmp_path, space="mixture").sound) == 1
+
+
+def test_two_files_of_one_name_are_told_as_a_run_could_not_tell_them_apart(family, tmp_path):
+    files = [tmp_path / "a" / "half.yml", tmp_path / "b" / "half.yml", tmp_path / "b" / "also.yml"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(MERGE.format(*family))
+    genome = {"merge_method": "linear", "models": [*map(str, files)]}
+    sources = recipe_sources(
+        Genome.model_validate({"genome": genome, "tasks": ["any"]}), Permissions()
+    )
+    assert [name.path for name in sources.broken] == [str(files[1])]
+    [finding] = sources.findings
+    assert finding.problem.where == "genome.models[1]"
+    assert f"{files[0]} has the same file name" in finding.problem.what
+    assert "another name" in finding.problem.fix
