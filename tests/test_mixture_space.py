@@ -131,7 +131,8 @@ def context(tmp_path, extra, **fields):
 def test_members_with_different_tokens_are_refused_and_the_difference_named(tmp_path):
     subject = context(tmp_path, ["<think>"], genome={"space": "mixture"})
     [found] = vocabularies(subject)
-    assert "vocab_size 97, expected 96" in found.problem.what
+    assert "has 1 token not as in" in found.problem.what
+    assert "'<think>': id 96, expected None" in found.problem.what
     assert "take models with one tokenizer" in found.problem.fix
 
 

@@ -59,7 +59,7 @@ def test_every_trial_has_a_row_and_a_mark(run):
     page = Page(report_html(run))
     n_searched = sum(not t.candidate.is_baseline for t in run.leaderboard.trials)
     assert page.tags.count("circle") == n_searched - 1  # one failed
-    assert page.tags.count("table") == 5
+    assert page.tags.count("table") == 6
     assert any("merge_method: task_arithmetic" in text for text in page.texts)
 
 
