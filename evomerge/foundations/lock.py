@@ -71,7 +71,7 @@ def alone(file: Path) -> Iterator[None]:
     The system frees it when the process dies. On a file system without locks nobody waits.
     """
     lock = FileLock(file)
-    with suppress(NotImplementedError):
+    with suppress(NotImplementedError):  # a file system without locks: nobody waits
         lock.acquire()
     try:
         yield

@@ -116,6 +116,7 @@ class OutsideKind(AskingKind[Any]):
 
     def judge(self, item: Item[Any]) -> Asking:
         """See :meth:`AskingKind.judge`; one by one is not how it judges."""
+        # Nobody calls it: ``askings`` is this kind's, and the contract wants a ``judge`` of all.
         raise NotImplementedError(f"{type(self).__name__} judges all documents at once")
 
     def findings(self) -> Iterator[Finding]:
