@@ -54,7 +54,7 @@ def _chosen(context: CheckContext) -> Iterator[Chosen]:
         kind = OPTIMIZERS[link.name]
         try:
             settings = kind.Settings.model_validate(link.settings)
-        except ValidationError:
+        except ValidationError:  # settings that are wrong are told where they are read
             continue
         is_in_file = block.parts and context.auto is None
         yield f"optimizer.{key}[{index}]" if is_in_file else "optimizer", kind, settings

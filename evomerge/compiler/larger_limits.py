@@ -68,7 +68,7 @@ def larger_limits(ledger: Ledger, source: YamlFile, context: CheckContext) -> La
         return None
     try:
         then = load_genome(ledger.folder.genome)[0].optimizer
-    except EvomergeError:
+    except EvomergeError:  # a genome.yml that cannot be read is told as what changed
         return None
     own = context.genome.optimizer
     was, new = ({name: getattr(one, name) for name in LIMITS} for one in (then, own))

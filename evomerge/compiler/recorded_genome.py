@@ -118,7 +118,7 @@ def stored_genome(ledger: Ledger) -> Any:
     """The content of the genome in a run folder; None where it cannot be read."""
     try:
         return read_yaml(ledger.folder.genome).data
-    except EvomergeError:
+    except EvomergeError:  # whoever needs it says so
         return None
 
 

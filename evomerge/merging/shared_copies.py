@@ -90,7 +90,7 @@ def _saved(tensors: Mapping[str, torch.Tensor], file: Path) -> bool:
     try:
         save_file({name: one.contiguous() for name, one in tensors.items()}, unfinished)
         unfinished.rename(file)
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError):  # a full disk: each worker keeps a copy of its own
         unfinished.unlink(missing_ok=True)
         return False
     return True

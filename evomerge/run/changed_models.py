@@ -69,7 +69,7 @@ def _changed(
                 seen[model] = _key(model.in_recipe) in recorded and is_changed(
                     recorded, model.in_recipe
                 )
-            except (EvomergeError, OSError, ValueError):
+            except (EvomergeError, OSError, ValueError):  # who builds or scores it tells that
                 seen[model] = False
         if seen[model]:
             yield model.text
