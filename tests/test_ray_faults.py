@@ -33,8 +33,8 @@ FEW_CPUS = 0.1
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A head that holds no worker, and nodes as tests add them."""
+def head():
+    """A cluster whose head holds no worker."""
     utils = pytest.importorskip("ray.cluster_utils")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
@@ -44,6 +44,14 @@ def cluster():
         )
         yield made
         made.shutdown()
+
+
+@pytest.fixture
+def cluster(head):
+    """The head and the nodes that a test adds, which go with it: the next has only its own."""
+    yield head
+    for node in list(head.worker_nodes):
+        head.remove_node(node)
 
 
 @pytest.fixture
