@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
+from evomerge.evaluators.asking import language_gate
+from evomerge.evaluators.asking.asked import AskText, AskTokens
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.outside import openai_form
 from evomerge.evaluators.outside.command_conversation import CommandConversation
 from evomerge.evaluators.outside.model_server import Inquiry
+from evomerge.evaluators.outside.replies import Withheld
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, TrialTimeoutError
 from evomerge.foundations.permissions import Permissions
@@ -89,6 +93,38 @@ def test_a_program_asks_the_model_and_its_scores_are_documents(
     assert evaluator.evaluate(live_model) == found
     built = BuiltModel(model_folder, EvaluationBlock(), "cpu", 1)
     assert evaluator.score_folder(built, lambda share: None)[0] == found.documents
+
+
+def test_of_a_reply_in_another_language_a_program_is_told_nothing(live_model, monkeypatch):
+    plain = made(JUDGED)
+    plain.prepare()
+    replies = [one.answer for one in plain.evaluate(live_model).documents]
+    monkeypatch.setattr(
+        language_gate, "other_language", lambda text, wanted: "de" if text == replies[2] else None
+    )
+    gated = made({"command": {**JUDGED["command"], "language": "ja"}})
+    gated.prepare()
+    documents = gated.evaluate(live_model).documents
+    assert [one.values["score,none"] for one in documents] == [
+        0 if reply == replies[2] else len(reply) for reply in replies
+    ]
+    assert [one.values["in_language,none"] for one in documents] == [1, 1, 0, 1]
+    assert documents[2].answer == f"{replies[2]} (in de, expected ja)"
+
+
+def test_a_reply_that_is_withheld_says_so_in_the_form_of_the_api():
+    def ask(asked):
+        wanted = {AskTokens: ((1, 2, 3), 100), AskText: Withheld("", ())}
+        return [wanted[type(one)] for one in asked]
+
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+    (choice,) = openai_form.chat(body, ask)["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("", "content_filter")
+
+
+def test_replies_that_nobody_sees_cannot_be_held_to_a_language():
+    with pytest.raises(GenomeError, match=r"language: of a model in a folder the program has"):
+        made({"command": {"run": ["true"], "model": "folder", "language": "ja"}})
 
 
 def test_clients_that_ask_at_a_time_get_their_own_answers():

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from evomerge.evaluators.asking import language_gate
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.deadline import Deadline
@@ -126,6 +127,33 @@ def test_scores_are_metrics_documents_and_samples(live_model):
     assert own.stderr is not None
     assert found.samples[0].prompt == "the quick brown"
     assert found == evaluator.evaluate(live_model)  # in the process that lives on
+
+
+def test_of_a_reply_in_another_language_a_function_is_told_nothing(live_model, monkeypatch):
+    task = {"run": "mine:length", "documents": "rows.jsonl"}
+    plain = made({"python": task})
+    plain.prepare()
+    replies = [one.answer for one in plain.evaluate(live_model).documents]
+    assert len({*replies}) == len(replies)
+    monkeypatch.setattr(
+        language_gate, "other_language", lambda text, wanted: "de" if text == replies[1] else None
+    )
+    gated = made({"python": {**task, "language": "ja"}}, {"python": "mine:everything"})
+    gated.prepare()
+    found = gated.evaluate(live_model)
+    documents = [one for one in found.documents if one.task == "mine:length"]
+    assert [one.values["score,none"] for one in documents] == [
+        0 if reply == replies[1] else len(reply) for reply in replies
+    ]
+    assert [one.values["in_language,none"] for one in documents] == [1, 0, 1, 1]
+    assert documents[1].answer == f"{replies[1]} (in de, expected ja)"
+    assert gated.identity() != plain.identity()
+
+
+def test_replies_that_belong_to_no_document_have_no_language_of_one(live_model):
+    evaluator = made({"python": {"run": "mine:everything", "language": ["en", "ja"]}})
+    evaluator.prepare()
+    assert {*evaluator.evaluate(live_model).documents[0].values} == {"score,none"}
 
 
 def test_a_built_model_is_judged_alike_by_transformers(live_model, model_folder):
