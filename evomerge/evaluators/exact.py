@@ -44,7 +44,9 @@ class ExactSettings(QuestionSetSettings):
         description="Tokens of a reply. Default: 200, and 10 for the data set NLGraph, as in Model "
         "Swarms, which has 10 for all but GSM8K.",
     )
-    stops: list[str] = Field(default_factory=list, description="Texts that end a reply.")
+    stops: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="Texts that end a reply."
+    )
     match: Literal["strict", "loose"] = Field(
         "strict",
         description="`strict`: the last number of the reply, or the words it begins with, or what "

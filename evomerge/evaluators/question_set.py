@@ -7,7 +7,7 @@ A ``.json`` file holds ``{"dataset": ..., "dev": [...], "test": [...]}``, and pe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,12 @@ class QuestionSet:
 
     Attributes:
         dataset: What the file calls itself; else its own name.
-        rows: In its order.
+        rows: In its order; they come once, and a line that is no JSON ends them with an error.
         before: What stands before each question; empty for nothing.
     """
 
     dataset: str
-    rows: tuple[QuestionRow, ...]
+    rows: Iterable[QuestionRow]
     before: str = ""
 
 
@@ -101,9 +101,8 @@ def question_set(settings: QuestionSetSettings) -> QuestionSet:
     file, text = settings.file, task_text(settings.file)
     name = Path(file).stem
     if is_rows(file):
-        return QuestionSet(
-            name, tuple(QuestionRow(f"line {n}", row, file) for n, row in rows_in(file, text))
-        )
+        numbered = rows_in(file, text)
+        return QuestionSet(name, (QuestionRow(f"line {n}", row, file) for n, row in numbered))
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -122,7 +121,7 @@ def question_set(settings: QuestionSetSettings) -> QuestionSet:
         )
     return QuestionSet(
         str(content.get("dataset") or name),
-        tuple(QuestionRow(f"{settings.split}[{i}]", row, file) for i, row in enumerate(rows)),
+        (QuestionRow(f"{settings.split}[{i}]", row, file) for i, row in enumerate(rows)),
         _before(content.get("icl_prompt"), file),
     )
 

@@ -97,14 +97,14 @@ def test_a_text_that_two_kinds_have_written_is_written_once(task_folder, live_mo
         assert values[one.task, one.doc_id] == one
 
 
-class SameSettings(TaskSettings):
+class LikelySettings(TaskSettings):
     file: str
 
 
-class Same(AskingKind[dict]):
+class Likely(AskingKind[dict]):
     """Asks how likely the options are that ``tiny_choice`` has, in the words that it has them."""
 
-    Settings = SameSettings
+    Settings = LikelySettings
     measures = (Measure("nats", higher_is_better=True, high=0.0),)
 
     def items(self):
@@ -123,16 +123,17 @@ class Same(AskingKind[dict]):
 def test_a_text_that_two_kinds_have_scored_is_read_once(
     task_folder, live_model, tmp_path, monkeypatch, theirs, exactness
 ):
-    monkeypatch.setitem(EVALUATORS._targets, "same", f"{__name__}:Same")
+    monkeypatch.setitem(EVALUATORS._targets, "likely", f"{__name__}:Likely")
     documents = [json.loads(row) for row in (task_folder / "test.jsonl").read_text().splitlines()]
     texts = [f"how {one['a']} and {one['b']} then jump over the lazy dog" for one in documents]
     (tmp_path / "texts.jsonl").write_text(
         "".join(f"{json.dumps({'text': one})}\n" for one in texts)
     )
     ours = {
-        CHOICE: {"same": str(task_folder / "test.jsonl")},
+        CHOICE: {"likely": str(task_folder / "test.jsonl")},
         "tiny_rolling": {"perplexity": "texts.jsonl"},
     }[theirs]
+    theirs = {"name": theirs, "metric": {CHOICE: "acc"}.get(theirs, "bits_per_byte")}
 
     def scored(*tasks):
         return tokens_read(made(task_folder, *tasks, exactness=exactness), live_model)

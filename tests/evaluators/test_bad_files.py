@@ -138,7 +138,7 @@ def test_rows_without_their_key_are_told_all_at_once_with_the_keys_they_have(kin
     assert f"line 2 of 'rows.jsonl' has no text under '{key}'; did you mean '{key}s'?" in first
     assert f"{key}s" in first.partition("(it has: ")[2]
     assert len(others) == 9
-    assert "30 more rows of the same file cannot be read either" in last
+    assert "30 more rows of the same file cannot be read either" in last  # one of them no JSON
 
 
 @pytest.mark.parametrize("kind", WITH_TEXTS)

@@ -123,7 +123,7 @@ def test_a_reply_that_is_withheld_says_so_in_the_form_of_the_api():
 
 
 def test_replies_that_nobody_sees_cannot_be_held_to_a_language():
-    with pytest.raises(GenomeError, match=r"language: of a model in a folder the program has"):
+    with pytest.raises(GenomeError, match=r"of a model in a folder the program has replies"):
         made({"command": {"run": ["true"], "model": "folder", "language": "ja"}})
 
 
@@ -169,6 +169,28 @@ def test_a_program_that_fails_is_told(live_model, script, sentence):
     evaluator.prepare()
     with pytest.raises(EvaluationError, match=sentence):
         evaluator.evaluate(live_model)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("echo 1", r"\./judge: it cannot be started \(.*Exec format error: './judge'\)\. Run it"),
+        ("#!/nowhere/python\n", r"\./judge: it cannot be started \(.*No such file"),
+    ],
+)
+def test_a_program_that_cannot_be_started_ends_the_run(live_model, tmp_path, content, sentence):
+    (tmp_path / "judge").write_text(content)
+    (tmp_path / "judge").chmod(0o755)
+    evaluator = made({"command": {"run": ["./judge"]}})
+    evaluator.prepare()
+    with pytest.raises(RunError, match=sentence):
+        evaluator.evaluate(live_model)
+
+
+def test_a_byte_order_mark_and_lines_of_windows_are_no_part_of_what_is_printed(live_model):
+    evaluator = made(shell(r"printf '\357\273\277[0.5]\r\n'"))
+    evaluator.prepare()
+    assert evaluator.evaluate(live_model).metrics[0].value == 0.5
 
 
 @pytest.mark.parametrize("ending", ["sleep 600", "echo 1"])

@@ -35,8 +35,7 @@ def judgements_of(
     rows = result if isinstance(result, list) else [result]
     if not rows or (n_documents is not None and len(rows) != n_documents):
         wanted = "at least one" if n_documents is None else n_documents
-        what = f"{len(rows)} scores came back, expected {wanted}"
-        raise EvaluationError(f"{what}: {_FORMS}" if n_documents is None else what)
+        raise EvaluationError(f"{len(rows)} scores came back, expected {wanted}")
     is_one_each = len(exchange) == len(rows)
     found = []
     for place, row in enumerate(rows):
@@ -53,12 +52,16 @@ def _number(row: Any, place: int, measure: Measure) -> float:
     value = row.get(SCORE) if isinstance(row, Mapping) else row
     if not isinstance(value, (int, float)):  # true and false are 1 and 0
         raise EvaluationError(f"score {place} is {brief(value)}, {_FORMS}")
-    if not math.isfinite(value):
-        raise EvaluationError(f"score {place} is {value}, expected a finite number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise EvaluationError(f"score {place} is {brief(value)}, expected a finite number")
     if not measure.low <= value <= measure.high:
         span = f"[{measure.low:g}, {measure.high:g}]"
         raise EvaluationError(f"score {place} is {value:g}, outside {span}, the range of the task")
-    return float(value)
+    return number
 
 
 def _texts(row: Any) -> dict[str, str]:
