@@ -49,6 +49,7 @@ def ray_cluster() -> Iterator[None]:
 CASES = {
     "serial": ExecutorCase(),
     "processes": ExecutorCase(),
+    "isolated": ExecutorCase(marks=(pytest.mark.slow,), keeps_workers=False),
     "ray": ExecutorCase({"num_cpus": 0.1}, ray_cluster, (pytest.mark.slow,)),
     "backwards": ExecutorCase(),
 }
