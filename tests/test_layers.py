@@ -63,7 +63,6 @@ KNOWN = {
     "merge_spaces.moe_space": ("recipe.moe",),  # the space of these recipes
     "merging.joined_frame": ("recipe.moe",),  # how they come to life
     "merging.router_gates": ("recipe.moe",),
-    "report.judgments_section": ("evaluators.judge",),  # theirs alone, as the run kept them
     "cli.show": ("optimizers.swarm",),  # its option --swarm
     "cli.evolve_options": ("serial",),  # what options of mergekit-evolve mean here
     "genome.evolve_form": ("cma_es",),  # what its files mean here
