@@ -5,6 +5,7 @@ kind       what it is
 ========== ==========================================================
 mixture    several models, their probabilities combined; nothing builds it
 moe        merges that ``mergekit-moe`` joins into a mixture of experts
+transplant a model or merge that ``mergekit-tokensurgeon`` gives the tokens of another model
 multi      several, one after the other, that ``mergekit-multi`` builds
 merge      one merge: a document that ``mergekit-yaml`` builds
 ========== ==========================================================
@@ -22,6 +23,7 @@ RECIPE_KINDS: Registry[Any] = Registry(
     {
         "mixture": "evomerge.recipe.model_mixture:ModelMixture",
         "moe": "evomerge.recipe.moe:Moe",
+        "transplant": "evomerge.recipe.transplant:Transplant",
         "multi": "evomerge.recipe.multi:Multi",
         "merge": "evomerge.recipe.merge:Merge",
     },
