@@ -16,9 +16,9 @@ from evomerge.cli.arguments import (
     set_option,
 )
 from evomerge.cli.evolve_options import EvolveOptions, evolve_options
-from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.cli.written import say
+from evomerge.foundations.garbage import collect_again
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file
 from evomerge.foundations.text_safety import argument, one_name

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from evomerge.evaluators.kind_of_task import KindOfTask
 from evomerge.foundations.registry import Registry
@@ -21,6 +22,12 @@ EVALUATORS: Registry[type[KindOfTask]] = Registry(
         "python": "evomerge.evaluators.python_function:PythonFunction",
         "reward": "evomerge.evaluators.reward:Rewarded",
     },
+)
+
+# Which kinds have something to tell in a report, in its order: from a RunRecord to a Section, on
+# whose modules whoever reads this table would stand.
+SECTIONS: Registry[Callable[..., Any]] = Registry(
+    "section", {"judge": "evomerge.evaluators.judge.judgments_section:judgments_section"}
 )
 
 # Kind -> the folder of a run in which it keeps what was paid for; a run folder looks after it.
