@@ -22,7 +22,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.base import MergeSpace
 from evomerge.merge_spaces.by_tensor import per_tensor
 from evomerge.merge_spaces.learnable_parts import LearnableParts
-from evomerge.merge_spaces.searched_part import SearchedPart, Written
+from evomerge.merge_spaces.searched_part import RecipeWriter, SearchedPart
 from evomerge.nouns.space import Point, Space
 from evomerge.recipe.plain import Recipe
 
@@ -88,7 +88,7 @@ class ModuleSpace(MergeSpace):
         """What a point means: ``modules:`` with every part of the models."""
         return self._written({name: part.space for name, part in self._merged.items()}, point)
 
-    def _written(self, parts: Mapping[str, Written], point: Point) -> Recipe:
+    def _written(self, parts: Mapping[str, RecipeWriter], point: Point) -> Recipe:
         """The recipe of a point, each part that is merged as somebody writes it."""
         modules = {
             name: self._kept[name]

@@ -20,7 +20,7 @@ _OWN = ("models", "slices", "parameters")
 _UNGROUPED = {"granularity": "model", "layer_granularity": 0, "smooth": False}
 
 
-class Written(Protocol):
+class RecipeWriter(Protocol):
     """Who makes recipes of points."""
 
     def recipe(self, point: Point) -> Recipe:
@@ -98,7 +98,7 @@ class SearchedPart:
         space = self.space
         return space.recipe(space.space.decode(space.space.initial)).config
 
-    def module(self, point: Point, written: Written) -> dict[str, Any]:
+    def module(self, point: Point, written: RecipeWriter) -> dict[str, Any]:
         """Its merge, as it stands under ``modules:``.
 
         Args:
