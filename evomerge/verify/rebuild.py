@@ -29,7 +29,6 @@ from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
 from evomerge.merging.registered_methods import register_methods
 from evomerge.recipe.own_names import located
-from evomerge.recipe.pool import Pool
 from evomerge.run.recorded_run import earlier_stages
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
@@ -127,10 +126,10 @@ class Verification:
             "allow_pickle": self._permissions.pickle,
             "report": report,
         }
-        settings, mixture = self._genome.evaluation_settings, None
-        if recipe.unbuilt:
+        settings, mixture, pool = self._genome.evaluation_settings, None, recipe.pool
+        if pool is not None:
             members = member_folders(recipe, folder, **options)
-            mixture, folder = BuiltMixture(tuple(members), Pool.of(recipe.config)), members[0]
+            mixture, folder = BuiltMixture(tuple(members), pool), members[0]
         else:
             report(0.0)
             with scratch() as beside:
