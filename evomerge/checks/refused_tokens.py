@@ -19,11 +19,13 @@ def refused_tokens(context: CheckContext) -> Iterator[Finding]:
     from evomerge.merging.token_refusals import token_refusals  # loads mergekit
 
     recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
-    allowed = context.permissions.trust_remote_code
+    permissions = context.permissions
     refused = [
         why
         for document in folded(recipe, context.made).documents
-        for why in token_refusals(document, context.models, trust_remote_code=allowed)
+        for why in token_refusals(
+            document, context.models, trust_remote_code=permissions.trust_remote_code
+        )
     ]
     is_block = context.genome.genome.tokenizer is not None
     for why in dict.fromkeys(refused):
