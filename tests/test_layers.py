@@ -186,7 +186,8 @@ def _entries():
     """Name of each entry of the tables -> its rooms; module of each -> its room."""
     names, places = {}, {}
     for room in TABLES:
-        for name, target in re.findall(r'"(\w+)": "evomerge\.([\w.]+):\w+"', modules()[room].text):
+        line = r'"(\w+)": (?:_Line\(\s*)?"evomerge\.([\w.]+):\w+"'
+        for name, target in re.findall(line, modules()[room].text):
             names.setdefault(name, set()).add(room)
             parts = target.split(".")  # of one in a folder of its own, whatever is in there
             places[target if len(parts) == 2 else ".".join(parts[:2])] = room
