@@ -14,7 +14,8 @@ from evomerge.recipe import RECIPE_KINDS, walk
 from evomerge.recipe.base import Command, Document, RecipeKind, Use
 from evomerge.recipe.pool import Pool
 
-_OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
+_DTYPES = ("dtype", "out_dtype")
+_OF_A_COPY = {"merge_method", "models", *_DTYPES}
 PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
 
@@ -117,9 +118,15 @@ class Recipe:
         return walk.merged_in(entries)[0] if [*map(set, entries)] == [{"model"}] else None
 
     @property
+    def whole_model(self) -> ModelName | None:
+        """The model that it gives back with every bit; a dtype rounds, which mergekit has to do."""
+        is_rounded = any(self.parts[1].get(key) is not None for key in _DTYPES)
+        return None if is_rounded else self.copied
+
+    @property
     def whole_models(self) -> frozenset[ModelName]:
         """The models that answer as they are, of which no merge in it takes anything."""
-        alone = self.copied
+        alone = self.whole_model
         if alone is not None:
             return frozenset((alone,))
         members = tuple(map(Recipe, self.documents)) if self.pool else ()

@@ -22,6 +22,7 @@ from evomerge.foundations.creating import refuse_occupied_folder
 from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, UnknownNameError
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.reading import is_folder
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
@@ -110,6 +111,8 @@ class Verification:
         from evomerge.merging.built import build_into
         from evomerge.merging.factors import placed
         from evomerge.merging.member_folders import member_folders
+        from evomerge.merging.pickled import refuse_pickles
+        from evomerge.merging.whole_model import unbuildable
 
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
         recipe = located(winner.trial.candidate.recipe, run_dir)
@@ -127,7 +130,11 @@ class Verification:
             "report": report,
         }
         settings, mixture, pool = self._genome.evaluation_settings, None, recipe.pool
-        if pool is not None:
+        as_it_is = unbuildable(recipe, self._permissions.pickle)
+        if as_it_is is not None and is_folder(as_it_is.path):
+            refuse_pickles(recipe, self._permissions.pickle)
+            folder = _given(Path(as_it_is.path), folder, is_kept=self._keep is not None)
+        elif pool is not None:
             members = member_folders(recipe, folder, **options)
             mixture, folder = BuiltMixture(tuple(members), pool), members[0]
         else:
@@ -276,6 +283,14 @@ def _dtype(winner: Recorded) -> str:
     """What the built model runs in."""
     forced = dtype_of(winner.run.ledger.header, winner.run.genome)
     return str(forced or winner.trial.candidate.recipe.dtype)
+
+
+def _given(model: Path, folder: Path, *, is_kept: bool) -> Path:
+    """A model that is no merge, and that no command of mergekit reads: its own folder."""
+    if is_kept:
+        shutil.copytree(model, folder)
+        return folder
+    return model
 
 
 @contextmanager
