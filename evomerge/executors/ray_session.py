@@ -39,6 +39,7 @@ class RaySession:
         self._is_own = False  # the connection: whoever made it before goes on with it
         self._folder: Path | None = None  # where it was made, and of a local cluster
         self._looked = self._heard = 0.0  # when the head was asked, and when it answered
+        self._is_headless = False  # whoever asks a head that is gone waits until Ray ends him
 
     def open(self, n_workers: int) -> None:
         """Connects, and sees that there is room for all workers.
@@ -121,6 +122,7 @@ class RaySession:
         if answers(address):
             self._heard = now
         elif now - self._heard > _SECONDS_OF_SILENCE:
+            self._is_headless = True
             raise RunError(
                 f"the head of the Ray cluster at {address} is gone",
                 where="execution",
@@ -224,6 +226,8 @@ class RaySession:
         """Ends an actor at once; what it has to say is not heard."""
         import ray
 
+        if self._is_headless:  # its node ends it
+            return
         with suppress(Exception):  # it is dead, or its cluster is
             ray.kill(actor, no_restart=True)
 
@@ -236,7 +240,8 @@ class RaySession:
             import ray
 
             self._is_own = False
-            ray.shutdown()
+            if not self._is_headless:  # else at the end of the process, when all is told
+                ray.shutdown()
         self._remove_folder()
 
     def _remove_folder(self) -> None:

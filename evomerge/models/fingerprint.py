@@ -42,7 +42,7 @@ def fingerprints(models: Iterable[Any], hear: Share | None = None) -> list[str]:
     """
     parts = [_parts(model) for model in models]
     folders = dict.fromkeys(Path(p.path) for some in parts for p in some if is_folder(p.path))
-    files = {folder: list(_files(folder)) for folder in folders}
+    files = {folder: list(read_files(folder)) for folder in folders}
     digests = Digests()
     if hear is not None:
         digests.hear = _Progress(digests.unread(chain(*files.values())), hear)
@@ -58,6 +58,11 @@ def fingerprint(model: Any) -> str:
     return fingerprints([model])[0]
 
 
+def folder_digest(folder: Path) -> str:
+    """The digest of a model in a folder; see :func:`fingerprints`."""
+    return _of_files(folder, read_files(folder), Digests())
+
+
 def folders_of(model: Any) -> tuple[Path, ...]:
     """The local folders of a model as a recipe names it: its own and its adapter's."""
     return tuple(Path(part.path) for part in _parts(model) if is_folder(part.path))
@@ -70,7 +75,8 @@ def _parts(model: Any) -> list[ModelPath]:
     return [part for part in (reference.model, reference.lora) if part is not None]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def read_files(folder: Path) -> Iterator[Path]:
+    """Those of a model folder that may be read when it is loaded."""
     for place in (folder, folder / TEMPLATES):
         names = regular_files(place) if is_folder(place) else {}
         files = (place / name for name in names if name != "README.md")
