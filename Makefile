@@ -43,7 +43,7 @@ lint: $(VENV)/installed-dev ## Format, lint, types
 	@$(MAKE) --no-print-directory -j 2 types style
 
 types: $(VENV)/installed-dev
-	$(BIN)/mypy --num-workers 2
+	nice $(BIN)/mypy --num-workers 2
 
 style: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -52,7 +52,9 @@ style: $(VENV)/installed-dev
 	$(BIN)/python docs/optimizer_tables.py --check
 	$(BIN)/python docs/module_pages.py --check
 
-test: lint test-fast ## Lint, types and the whole default test suite
+# Tests wait for processes and servers: types and style take what they leave of two processors.
+test: $(VENV)/installed-dev ## Lint, types and the whole default test suite
+	@$(MAKE) --no-print-directory -j 3 types style test-fast
 
 test-fast: $(VENV)/installed-dev ## The default test suite
 	$(BIN)/pytest -q -n 2 --dist worksteal

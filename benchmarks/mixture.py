@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from tiny_search import Size, tiny_search
 
-from evomerge.cli.garbage import collect_again
+from evomerge.foundations.garbage import collect_again
 from evomerge.merging.mixed_model import MixedModel
 from evomerge.nouns.events import TrialFinished
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from evomerge.cli.garbage import collect_again
+from evomerge.foundations.garbage import collect_again
 from evomerge.nouns.events import TrialFinished
 from evomerge.run.search import Search
 

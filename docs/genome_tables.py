@@ -203,8 +203,11 @@ def executors() -> Iterator[str]:
     yield "|---|---|"
     for name in EXECUTORS:
         yield f"| `{name}` | {EXECUTORS.summary(name)} |"
+    by_settings: dict[type[BaseModel], list[str]] = {}
     for name in EXECUTORS:
-        yield from own_settings(name, EXECUTORS[name].Settings)
+        by_settings.setdefault(EXECUTORS[name].Settings, []).append(name)
+    for settings, names in by_settings.items():
+        yield from own_settings("` and `".join(names), settings)
 
 
 def own_settings(name: str, settings: type[BaseModel]) -> Iterator[str]:

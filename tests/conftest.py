@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from evomerge.cli.garbage import collect_again, collecting_later
+from evomerge.foundations.garbage import collect_again, collecting_later
 from tests import suite_seed
 
 # The same examples on every machine: a suite that is red by chance tells nobody anything. New ones

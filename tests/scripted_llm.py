@@ -43,7 +43,9 @@ class ScriptedModel:
         self.heard: list[list[Message]] = []
         self.seconds: list[float] = []
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
+    def complete(
+        self, messages: Sequence[Message], seconds: float, idempotency_key: str = ""
+    ) -> ChatAnswer:
         self.heard.append([dict(message) for message in messages])
         self.seconds.append(seconds)
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
@@ -80,6 +82,7 @@ class Script:
         self.answers = list(answers) or [recombined]
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.keys: dict[str, list[str]] = {}  # last message -> Idempotency-Key of each request
         self.extra: dict[str, str] = {}  # headers of each answer
         self.is_over = threading.Event()  # what a slow server waits for
 
@@ -123,6 +126,8 @@ def served(script: Script) -> Iterator[str]:
             script.headers.append(dict(self.headers))
             if body is not None:
                 script.asked.append(body)
+                text = str(body["messages"][-1]["content"])
+                script.keys.setdefault(text, []).append(self.headers["Idempotency-Key"] or "")
             answer = script.next()
             if answer is None:
                 return

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
@@ -26,6 +27,10 @@ CALLS = {
     "scoring.py --documents 2 --prompts 2 --repeats 1 --threads 1 --settings defaults": (
         "own few-shot",
         "2 of 2 texts equal",
+    ),
+    "evaluations.py --documents 2 --prompts 2 --repeats 1 --threads 1 --layers 1": (
+        "own few-shot",
+        "the same result",
     ),
     "layer_trials.py --width 32 --layers 3 --documents 4 --trials 6": (
         "outside of forward passes",
@@ -65,6 +70,20 @@ def test_what_a_benchmark_imports_of_evomerge_is_there(script):
             module = importlib.import_module(node.module)
             found = {*dir(module), *(one.name for one in _modules_in(module))}
             assert {one.name for one in node.names} <= found
+
+
+def test_every_fault_of_the_table_has_its_place_in_the_package_and_its_tests():
+    """Else `make mutants` ends before it begins, and nobody hears of it until then."""
+    wrong = []
+    for entry in yaml.safe_load((ROOT / "benchmarks" / "mutants.yml").read_text(encoding="utf-8")):
+        text = (ROOT / "evomerge" / entry["file"]).read_text(encoding="utf-8")
+        faults = entry["mutants"]
+        wrong += [(entry["file"], one["was"]) for one in faults if text.count(one["was"]) != 1]
+        wrong += [(entry["file"], one["now"]) for one in faults if one["now"] == one["was"]]
+        files = [one.partition("::")[0] for one in entry["tests"] if one.startswith("tests/")]
+        wrong += [(entry["file"], one) for one in files if not (ROOT / one).exists()]
+        assert files
+    assert wrong == []
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from graphlib import TopologicalSorter
 
 from tests.syntax_trees import PACKAGE, trees
@@ -46,12 +47,10 @@ TABLES = (
     "executors",
     "trackers",
 )
-# Names of their entries that are words for something else too, most often keys of a YAML.
-WORDS = {
-    *("name", "auto", "choice", "parameters", "layers", "modules", "merge", "random", "reference"),
-    *("transformers", "python", "command", "csv", "log", "exact", "format"),
-}
+# What somebody compares who looks for an entry, beside what its table calls it.
+CHOSEN_BY = {"name", "kind"}
 # Module -> entries of tables in other rooms that it knows all the same, each for its reason.
+MERGEKIT = ("modules", "parameters")  # keys of its documents
 TRAINER = ("optimizers.gradient",)  # `training/` is what this optimizer does between its trials
 KNOWN = {
     "training.descent": TRAINER,
@@ -59,20 +58,27 @@ KNOWN = {
     "training.trainer": TRAINER,
     "compiler.make_trainer": TRAINER,
     "compiler.auto_choice": ("optimizers.auto", *TRAINER),  # the rule says whom it picks
-    "run.ledger.shape": ("cma_es", "gp", "gradient", "nsga2", "mixture"),  # no more is believed
+    "genome.schema": ("auto",),  # which no chain may hold
+    "run.ledger.shape": ("cma_es", "gp", "gradient", "nsga2"),  # no more is believed
     "merge_spaces.moe_space": ("recipe.moe",),  # the space of these recipes
     "merging.joined_frame": ("recipe.moe",),  # how they come to life
     "merging.router_gates": ("recipe.moe",),
-    "report.judgments_section": ("evaluators.judge",),  # theirs alone, as the run kept them
     "cli.show": ("optimizers.swarm",),  # its option --swarm
-    "cli.evolve_options": ("serial", "ray"),  # what options of mergekit-evolve mean here
+    "cli.evolve_options": ("serial",),  # what options of mergekit-evolve mean here
     "genome.evolve_form": ("cma_es",),  # what its files mean here
     "compiler.slurm_script": ("ray",),  # what such a job starts
     "genome.execution_block": ("serial", "processes"),  # defaults
-    "genome.words": ("page", "optuna_journal", "mixture"),  # defaults, and a baseline
-    "nouns.origin": ("mixture",),  # that baseline
+    "genome.words": ("page", "optuna_journal", "log"),  # defaults
     "checks.tensor_names": ("moe",),  # a part of tensors' names
-    "checks.doctor.packages": ("ray",),  # the package
+    "nouns.space": ("choice",),  # a kind of coordinate
+    "compiler.split_tasks": ("auto",),  # a device
+    "genome.merge_block": MERGEKIT,
+    "merging.structure": MERGEKIT,
+    "recipe.recipe_text": ("parameters",),  # likewise
+    "evaluators.judge.local_judge": ("transformers",),  # the package
+    "checks.doctor.examination": ("python",),  # the interpreter
+    "checks.doctor.packages": ("python",),
+    "merging.build": ("python",),
 }
 
 
@@ -102,6 +108,20 @@ class Module:
     @property
     def imports(self):
         return _imports(self.name)
+
+    @cached_property
+    def nodes(self):
+        return tuple(ast.walk(self.tree))
+
+    @property
+    def identifiers(self):
+        """What its code calls variables, attributes, arguments and functions."""
+        kinds = (ast.Name, ast.Attribute, ast.arg, ast.keyword, ast.FunctionDef)
+        return {
+            getattr(node, next(key for key in ("id", "attr", "arg", "name") if hasattr(node, key)))
+            for node in self.nodes
+            if isinstance(node, kinds)
+        }
 
     def own(self, *, late):
         """Modules of the package that it imports, those inside functions with ``late`` alone."""
@@ -163,29 +183,99 @@ def test_a_module_imports_only_what_stands_before_it():
 
 
 def _entries():
-    """Name of each entry of the eight tables -> its room; module of each -> its room."""
+    """Name of each entry of the tables -> its rooms; module of each -> its room."""
     names, places = {}, {}
     for room in TABLES:
-        for name, target in re.findall(r'"(\w+)": "evomerge\.([\w.]+):\w+"', modules()[room].text):
+        line = r'"(\w+)": (?:_Line\(\s*)?"evomerge\.([\w.]+):\w+"'
+        for name, target in re.findall(line, modules()[room].text):
             names.setdefault(name, set()).add(room)
             parts = target.split(".")  # of one in a folder of its own, whatever is in there
             places[target if len(parts) == 2 else ".".join(parts[:2])] = room
     return names, places
 
 
+def _words(names):
+    """Names that are words for something else, too: packages, and what three other rooms call so.
+
+    Nobody lists them, so that an entry may have such a name.
+    """
+    said = {name: set() for name in names}
+    for module in modules().values():
+        for word in module.identifiers & names.keys():
+            said[word] |= {module.room} - names[word]
+    return {
+        name
+        for name, rooms in said.items()
+        if len(rooms) >= 3 or name in HEAVY or name in sys.stdlib_module_names
+    }
+
+
+def _texts(node):
+    parts = (node, *getattr(node, "elts", ()), *getattr(node, "keys", ()))
+    constants = [one.value for one in parts if isinstance(one, ast.Constant)]
+    return {value for value in constants if isinstance(value, str)}
+
+
+def _sides(node):
+    """The two or more expressions of a comparison, of ``a[b]`` and of ``a.get(b)``."""
+    if isinstance(node, ast.Compare):
+        return [node.left, *node.comparators]
+    if isinstance(node, ast.Subscript):
+        return [node.value, node.slice]
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "get":
+        return [node.func.value, *node.args]
+    return []
+
+
+@cache
+def _tables():
+    """Variable of each table -> its room; room -> what an entry of it is chosen by."""
+    variables, called = {}, {}
+    for room in TABLES:
+        text = modules()[room].text
+        variables |= dict.fromkeys(re.findall(r"(?m)^(\w+): Registry\[", text), room)
+        called[room] = CHOSEN_BY | set(re.findall(r'Registry\(\s*"(\w+)', text))
+    return variables, called
+
+
+def _looked_up(nodes, names):
+    """Names that stand where an entry is looked up: as a key of a table, beside another of its
+    entries, or compared with what was chosen.
+    """
+    variables, called = _tables()
+    found = set()
+    for node in nodes:
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set, ast.Dict)):
+            own = _texts(node) & names.keys()
+            counts = Counter(room for name in own for room in names[name])
+            found |= {name for name in own if any(counts[room] > 1 for room in names[name])}
+        sides = _sides(node)
+        texts = {text for side in sides for text in _texts(side)} if sides else set()
+        for name in texts & names.keys():
+            others = {getattr(one, "id", getattr(one, "attr", "")) for one in sides}
+            is_key = any(variables.get(other) in names[name] for other in others)
+            is_chosen = any(others & called[room] for room in names[name])
+            if is_key or (is_chosen and isinstance(node, ast.Compare)):
+                found.add(name)
+    return found
+
+
 def test_nobody_knows_an_entry_of_a_table_but_its_room():
     """So that one more takes its file and its line: others ask what all of its table can do."""
     names, places = _entries()
+    words = _words(names)
+    assert {"name", "format", "csv", "transformers"} <= words
     assert {"grid", "soup", "csv", "ray", "judge", "reference"} <= set(names)
     assert {"optimizers.swarm", "evaluators.judge", "recipe.moe", "executors.serial"} <= set(places)
     wrong, used = [], set()
     for module in modules().values():
         known = {
             node.value
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
-        found = {one for one in known & set(names) - WORDS if module.room not in names[one]}
+        known = (known - words) | (_looked_up(module.nodes, names) & words)
+        found = {one for one in known & set(names) if module.room not in names[one]}
         found |= {
             place
             for other in module.own(late=True)

@@ -37,6 +37,25 @@ except GenomeError:
 else:
     raise AssertionError("the file is wrong")
 """
+EVAL = """
+from click.testing import CliRunner
+from evomerge.cli.main import main
+result = CliRunner().invoke(main, ["eval", "./nosuch", "--tasks", "arc_easy,no=such", "--limit=3"])
+told = str(result.exception)
+assert "there is no folder" in told and "no=such" in told, told
+"""
+HELD = """
+from pathlib import Path
+from click.testing import CliRunner
+from evomerge.cli.main import main
+from evomerge.foundations.lock import RunLock
+Path("out").mkdir()
+lock = RunLock(Path("out"))
+text = Path(sys.argv[1]).read_text().replace("tie", "linear").replace("[]", "[arc_easy]")
+Path("good.yml").write_text(text)
+result = CliRunner().invoke(main, ["run", "good.yml", "--run-dir", "out"])
+assert "is writing this run right now" in str(result.exception), result.exception
+"""
 TABLES = """
 import evomerge.compiler, evomerge.run.search
 from evomerge.optimizers import OPTIMIZERS
@@ -45,7 +64,9 @@ from evomerge.optimizers import OPTIMIZERS
 
 
 @pytest.mark.parametrize(
-    "code", [HELP, BAD_FILE, LOAD, TABLES], ids=["help", "check", "load", "tables"]
+    "code",
+    [HELP, BAD_FILE, LOAD, EVAL, HELD, TABLES],
+    ids=["help", "check", "load", "eval", "held", "tables"],
 )
 def test_nothing_heavy_is_loaded(tmp_path, code):
     path = tmp_path / "bad.yml"
@@ -55,6 +76,7 @@ def test_nothing_heavy_is_loaded(tmp_path, code):
         check=False,
         capture_output=True,
         text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []

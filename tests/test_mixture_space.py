@@ -96,7 +96,8 @@ def refused(settings="", more=""):
 
 def test_what_a_mixture_cannot_do_is_told_before_a_model_is_read():
     nothing = "a mixture merges nothing: each of its models stays as it is"
-    assert refused(more="  tokenizer_source: union\n  out_dtype: float16") == [nothing, nothing]
+    tokens = "a mixture adds probabilities token by token"
+    assert refused(more="  tokenizer_source: union\n  out_dtype: float16") == [tokens, nothing]
     assert refused(more="  merge_method: ties\n  base_model: org/c") == [
         "a mixture merges nothing, got ties"
     ]

@@ -10,6 +10,7 @@ import pytest
 from evomerge.compiler.identity import other_run, what_changed
 from evomerge.compiler.recorded_genome import genome_changes, genome_digest, workers_of
 from evomerge.foundations.canonical import digest
+from evomerge.genome.difference import differences
 from evomerge.genome.source import read_yaml
 from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
@@ -74,6 +75,37 @@ def test_of_another_genome_the_space_is_no_further_change(begun):
     now = {**ledger.header, "space": numbered(ledger.header["space"], 7)}
     (line,) = what_changed(ledger, now, of_today({**genome, "seed": 99}))
     assert line.startswith("genome seed")
+
+
+def test_models_and_tasks_of_another_genome_are_no_files_that_changed(begun):
+    ledger, genome = begun
+    ledger.header = {
+        **ledger.header,
+        "models": {"a": "1", "b": "2"},
+        "tasks": {"tasks": {"x": "1"}},
+    }
+    now = {**ledger.header, "models": {"a": "3", "c": "2"}, "tasks": {"holdout": {"y": "1"}}}
+    seed, *lines = what_changed(ledger, now, of_today({**genome, "seed": 99}))
+    assert seed.startswith("genome seed")
+    assert lines == ["model a: its files are others than when the run began"]
+    assert set(what_changed(ledger, now, of_today(genome))) == {
+        "model a: its files are others than when the run began",
+        "model b: is not there now",
+        "model c: the run began without it",
+        "tasks task x: is not there now",
+        "holdout task y: the run began without it",
+    }
+
+
+def test_of_lists_and_long_texts_what_differs_is_shown():
+    names = [f"a-rather-long-name-of-a-model/{i}" for i in range(9)]
+    assert [*differences({"models": names[:-1]}, {"models": names})] == [
+        f"models[8]: was absent, now {names[8]!r}"
+    ]
+    (line,) = differences({"text": "same " * 99 + "old"}, {"text": "same " * 99 + "new"})
+    assert line.startswith("text: was ...")
+    assert "same old', now ..." in line
+    assert line.endswith("same new'")
 
 
 def test_a_ledger_that_says_no_space_is_compared_without(begun):

@@ -1,5 +1,6 @@
 """Every file in genomes/, recipes/ and tasks/ loads, so that none can rot."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,29 @@ LLAMA_SHAPED = Architecture(
 )
 
 
+# Of models that see, the parts that mergekit infers of a LLaVA.
+SEEING = replace(
+    LLAMA_SHAPED,
+    name="LlavaForConditionalGeneration",
+    parts={
+        "model.language_model.layers": replace(LLAMA_SHAPED, embeddings=(), final_norm=(), head=()),
+        "default": replace(LLAMA_SHAPED, n_layers=0, layer_tensors=()),
+        "model.vision_tower.layers": replace(
+            LLAMA_SHAPED,
+            n_layers=2,
+            embeddings=(),
+            layer_tensors=("model.vision_tower.layers.{layer}.mlp.fc1.weight",),
+            final_norm=(),
+            head=(),
+        ),
+    },
+)
+
+
 def first_recipe(genome):
     """The recipe where a search starts; what a stage is to find has its name for a path."""
-    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    architecture = SEEING if genome.genome.modules else LLAMA_SHAPED
+    merge_space = merge_space_for(genome.genome)(genome.genome, architecture, "bfloat16")
     recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
     return recipe.with_models(lambda model: ModelName(path=model.path) if model.is_stage else model)
 

@@ -176,6 +176,21 @@ def test_who_trains_in_a_slot_that_is_lent_needs_no_free_one(tmp_path):
     assert not candidates.has_room_for("")
 
 
+def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_path):
+    executor = Recording((), 2)
+    candidates, [first, *_] = Stream(lambda: executor), stream(tmp_path).baselines
+    rooms = []
+    for trial_id in range(3):  # one that runs, and two that are the same once more
+        candidate = replace(first, trial_id=trial_id)
+        candidates.begin([candidate], budget=1)
+        candidates.take(candidate)
+        if candidates.can_hand_out:
+            list(candidates.hand_out(None))
+        rooms.append(candidates.has_room)
+    assert executor.free == 1
+    assert rooms == [True, True, False]
+
+
 def test_who_stopped_a_run_is_told_so_and_not_that_its_time_is_over(tmp_path):
     executor = Recording((), 2)
     candidates = Stream(lambda: executor)

@@ -139,7 +139,7 @@ def test_a_run_folder_and_its_best_yml_are_read(record, name):
     ("name", "message"),
     [
         ("nowhere", "^nowhere: does not exist. Name a run folder or the best.yml in it.$"),
-        ("models", "^models: holds no ledger.jsonl. Name"),
+        ("models", "^models: no ledger.jsonl in this folder. Name"),
         ("genome.yml", "^genome.yml: is neither a run folder nor a best.yml. Name"),
         ("run/ledger.jsonl", "is neither a run folder nor a best.yml. Name"),
     ],
@@ -274,6 +274,21 @@ def test_another_model_is_told_where_it_is_scored_or_built(record, place):
     record()
     assert with_changes(exports(winners_of(Path("run"))), hear)[0].changed == ()
     assert len(heard) == 2
+
+
+def test_a_recipe_alone_says_so_and_asks_nobody_but_the_disk(record, capsys, monkeypatch):
+    record(models={"models/model_1": "0" * 64})
+    with pytest.raises(SystemExit, match="0"):
+        entry_point(["export", "run", "-o", "recipe.yml"])
+    assert "warning: models/model_1: the model's files are others" in capsys.readouterr().err
+    assert "These scores are of other weights" in Path("recipe.yml").read_text()
+    models = [{"model": "org/away", "parameters": {"weight": 1.0}}]
+    record({**RECIPE, "models": models}, models={"org/away": "0" * 40})
+    asked: list[str] = []
+    monkeypatch.setattr("evomerge.models.fingerprint.commit_of", lambda *of: asked.append(of))
+    with pytest.raises(SystemExit, match="0"):
+        entry_point(["export", "run", "-o", "away.yml"])
+    assert not asked
 
 
 @pytest.mark.slow  # mergekit builds it in a process of its own

@@ -8,7 +8,7 @@ from evomerge.checks.context import CheckContext
 from evomerge.checks.need import COMPUTED_BYTES
 from evomerge.foundations.findings import Finding, note
 from evomerge.foundations.sizes import size_text
-from evomerge.recipe.pool import ROWS_BYTES, Pool
+from evomerge.recipe.pool import ROWS_BYTES
 
 
 def kept_rows(context: CheckContext) -> Iterator[Finding]:
@@ -18,9 +18,11 @@ def kept_rows(context: CheckContext) -> Iterator[Finding]:
     there is at least one in every row of a pass.
     """
     space, evaluator = context.merge_space, context.evaluators.get("tasks")
-    if space is None or not space.mixes or evaluator is None:
+    if space is None or evaluator is None:
         return
-    pool = Pool.of(space.recipe(space.space.decode(space.space.initial)).config)
+    pool = space.recipe(space.space.decode(space.space.initial)).pool
+    if pool is None:
+        return
     sizes = [model.text_config.get("vocab_size") for model in context.models]
     vocabulary = max((size for size in sizes if isinstance(size, int)), default=0)
     n_rows = sum(task.n_rows for task in evaluator.facts() if not task.max_new_tokens)

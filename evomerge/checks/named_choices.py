@@ -14,8 +14,10 @@ from evomerge.genome.model_names import ModelName
 from evomerge.models.chat_templates import is_template, template_names
 from evomerge.models.repository import open_repository
 from evomerge.models.tokenizer import is_tokenizer_file
+from evomerge.recipe.file import stands_for_recipe
 
 _WORDS = ("union", "base")
+_RECIPE = "it is a recipe, which is built where it is merged, too"
 
 
 def tokenizer_is_there(context: CheckContext) -> Iterator[Finding]:
@@ -25,14 +27,19 @@ def tokenizer_is_there(context: CheckContext) -> Iterator[Finding]:
     names = [model.text for model in (*own, definition.base_model) if model is not None]
     if not chosen or chosen in (*_WORDS, *names):
         return
-    lack = _lack_of_tokenizer(chosen)
+    lack, fix = (
+        _lack_of_tokenizer(chosen),
+        "Name one of these, or a folder or Hub id that is there.",
+    )
+    if lack == _RECIPE:
+        fix = "Have it among genome.models, or name the model whose tokenizer it has."
     if lack:
         is_block = definition.tokenizer is not None
         yield error(
             f"got {chosen!r}, expected union, base, or a model with a tokenizer"
             f"{nearest(chosen, _WORDS) or f' ({lack})'}",
             "genome.tokenizer.source" if is_block else "genome.tokenizer_source",
-            "Name one of these, or a folder or Hub id that is there.",
+            fix,
         )
 
 
@@ -40,6 +47,8 @@ def _lack_of_tokenizer(chosen: str) -> str:
     """Why a model gives no tokenizer; empty where it does."""
     try:
         name = ModelName.model_validate(chosen)
+        if stands_for_recipe(name):
+            return _RECIPE
         files = open_repository(name.path, name.revision).files
     except ModelError as problem:
         return problem.problems[0].what

@@ -107,6 +107,7 @@ RULES = Rules(
     "unread_settings:ignored_parameters",
     "unknown_methods:unknown_method",
     "unknown_methods:refused_merges",
+    "refused_tokens:refused_tokens",
     "unread_settings:unknown_trackers",
     "unread_settings:executor",
     "task_rules:documents",

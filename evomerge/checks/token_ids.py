@@ -48,11 +48,21 @@ def vocabularies(context: CheckContext) -> Iterator[Finding]:
 
 
 def _choose(context: CheckContext, reference: ModelFacts) -> str:
-    if merge_space_for(context.genome.genome).mixes:
-        return "A mixture adds probabilities token by token: take models with one tokenizer."
+    if _one_vocabulary(context):
+        return _one_tokenizer(context)
     has_base = context.genome.genome.base_model is not None
     own = "base (the base's vocabulary)" if has_base else f"{reference.name} (its vocabulary)"
     return f"Set tokenizer_source: {own} or union (all tokens)."
+
+
+def _one_vocabulary(context: CheckContext) -> str:
+    """Why the models have one vocabulary and none is chosen; empty where one may be."""
+    return merge_space_for(context.genome.genome).one_vocabulary
+
+
+def _one_tokenizer(context: CheckContext) -> str:
+    why = _one_vocabulary(context)
+    return f"{why[:1].upper()}{why[1:]}: take models with one tokenizer."
 
 
 def chosen_tokenizer(context: CheckContext) -> str:
@@ -157,8 +167,8 @@ def added_tokens(context: CheckContext) -> Iterator[Finding]:
                 f"{model.name} has {counted(len(clashes), 'added token')} with an id of another"
                 f" meaning in another model: {some(clashes)}",
                 model.key,
-                "Take models with one tokenizer."
-                if is_mixed
+                _one_tokenizer(context)
+                if _one_vocabulary(context)
                 else "Set tokenizer_source: union, which gives every token an id of its own.",
             )
         yield from _without_row(model, added)
@@ -240,7 +250,9 @@ def chat_templates(context: CheckContext) -> Iterator[Finding]:
         yield warning(
             f"the models have {len(found)} chat templates; the merge takes that of its tokenizer",
             "genome.models",
-            "Set chat_template to the one the tasks should use: auto, a name, or a Jinja text.",
+            "Take models with one chat template."
+            if merge_space_for(context.genome.genome).mixes
+            else "Set chat_template to the one the tasks should use: auto, a name, a Jinja text.",
         )
     reference = reference_of(context)
     if found and reference is not None and templates.get(reference.name) == "":
@@ -249,5 +261,15 @@ def chat_templates(context: CheckContext) -> Iterator[Finding]:
             f"{some(with_template)} has a chat template, {reference.name}, whose tokenizer the"
             " merge takes, has none",
             "genome.models",
-            "Set chat_template, or tokenizer_source to a model that has one.",
+            _template_fix(context),
         )
+
+
+def _template_fix(context: CheckContext) -> str:
+    """How the result gets a chat template that one of its models has."""
+    space = merge_space_for(context.genome.genome)
+    if space.mixes:
+        return "Name a model that has one first."
+    if space.one_vocabulary:
+        return "Set chat_template."
+    return "Set chat_template, or tokenizer_source to a model that has one."

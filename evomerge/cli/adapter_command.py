@@ -53,12 +53,16 @@ def export_adapter(
     )
     from evomerge.merging.registered_methods import register_methods
     from evomerge.report.adapter_export import adapter_of, base_of
+    from evomerge.report.exporting import PURPOSE
+    from evomerge.run.changed_models import changed, changed_of
 
     models = [*chosen.recipe.models, *([] if base is None else [base])]
     needed = {Path(place) for model in models for place in model.places}
     refuse_inside_needed(folder, needed)
     refuse_occupied_folder(folder, ADAPTER, force=force, needed=needed)
     register_methods(chosen.packages, permissions)
+    for model in dict.fromkeys(*changed_of([chosen])):
+        say(f"warning: {changed(model, PURPOSE)}")
     of = base_of(chosen.recipe, base)
     with watching() as watch:
         lora = adapter_of(chosen, of, rank, permissions, watch)

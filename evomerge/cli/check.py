@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evomerge.cli.arguments import genome_argument, json_option, permission_options, set_option
-from evomerge.cli.garbage import collect_again
 from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.garbage import collect_again
 from evomerge.foundations.permissions import Permissions
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evomerge.cli.arguments import force_option, json_option, permission_options
-from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.watching import watching
 from evomerge.cli.written import say
+from evomerge.foundations.garbage import collect_again
 from evomerge.foundations.permissions import Permissions
 
 if TYPE_CHECKING:

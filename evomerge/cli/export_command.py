@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 )
 @click.argument("best_or_run", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File, or folder for several files."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File, or folder for several files; an adapter's where the genome has output: adapter.",
 )
 @click.option("--trial", type=click.IntRange(min=0), help="This trial instead of the winner.")
 @click.option("--top", type=click.IntRange(min=1), help="The best so many trials, into a folder.")
@@ -93,6 +96,7 @@ def _write_recipes(
         refuse_occupied_folder,
     )
     from evomerge.merging.registered_methods import register_methods
+    from evomerge.report.exporting import with_changes
     from evomerge.run.ledger.run_folder import refuse_of_run
 
     is_one = may_be_one and len(exports) == 1
@@ -103,10 +107,10 @@ def _write_recipes(
         raise click.UsageError(f"--build has nothing to build: {unbuilt}. Leave it out.")
     if output is None and build is None and exports[0].needs_folder:
         raise click.UsageError("The recipe is several files, which need a folder; name it with -o.")
-    if build is not None:  # a recipe alone may be for models elsewhere
-        from evomerge.report.exporting import with_changes
-
-        exports = with_changes(exports, lambda finding: say(f"warning: {finding}"))
+    # A recipe alone may be for models elsewhere, and is written without a network.
+    exports = with_changes(
+        exports, lambda finding: say(f"warning: {finding}"), asks_hub=build is not None
+    )
     jobs = [_job(one, output, build, is_one) for one in exports]
     for job in jobs:  # all of them before any work
         for place in filter(None, (job.file, job.folder)):

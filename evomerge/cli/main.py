@@ -13,10 +13,10 @@ import click
 
 from evomerge import __version__
 from evomerge.cli.full_disk import is_nameless, is_of_output, problem_of
-from evomerge.cli.garbage import collecting_later
 from evomerge.cli.interrupt import StoppedError, exit_code_of, terminated_by_signals
 from evomerge.cli.written import say
 from evomerge.foundations.errors import EvomergeError, Problem
+from evomerge.foundations.garbage import collecting_later
 
 _EXAMPLES = """\b
 Examples:

@@ -57,7 +57,7 @@ def draw_plan(compiled: Compiled, plan: Plan, measured: Probe | None) -> None:
     for candidate in (*first, *compiled.context.seeds):
         place = "a point of the space" if candidate.genotype is not None else "outside the space"
         say(f"{candidate.origin}  ({place})", err=False)
-    _title("recipe in the middle of the space")
+    _title("recipe with every parameter at its start")
     say(compiled.merge_space.recipe(space.decode(space.initial)).to_yaml().rstrip("\n"), err=False)
 
 

@@ -16,9 +16,9 @@ from evomerge.cli.arguments import (
     set_option,
 )
 from evomerge.cli.evolve_options import EvolveOptions, evolve_options
-from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError, stopped_by_interrupt
 from evomerge.cli.written import say
+from evomerge.foundations.garbage import collect_again
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file
 from evomerge.foundations.text_safety import argument, one_name
@@ -86,6 +86,7 @@ def run(
     folder = run_dir or default_run_dir(genome, file.genome)
     key = "--fork" if fork else "--run-dir" if run_dir else "run_dir"
     _refuse_folder(fork or folder, key, file.source)
+    _refuse_written(fork or folder, file.stages)
     from evomerge.compiler.staged_run import StagedRun
 
     whole, ending = StagedRun(file, folder, permissions, fork), ""
@@ -158,6 +159,15 @@ def _refuse_folder(folder: Path, key: str, source: YamlFile) -> None:
     if obstacle:
         problem = Problem(obstacle, key, ANOTHER_FOLDER)
         raise GenomeError.of([problem if key.startswith("--") else source.locate(problem)])
+
+
+def _refuse_written(folder: Path, stages: Sequence[Stage]) -> None:
+    """Another process in the run folder is told before models and tasks are read."""
+    from evomerge.foundations.lock import refuse_written
+    from evomerge.run.ledger.staged_folder import StagedFolder
+
+    for stage in stages:
+        refuse_written(StagedFolder(folder).stage(stage.name))
 
 
 def _refuse_warnings(findings: Sequence[Finding]) -> None:

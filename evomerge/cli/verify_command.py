@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from evomerge.cli.arguments import permission_options
-from evomerge.cli.garbage import collect_again
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.watching import watching
 from evomerge.cli.written import say
+from evomerge.foundations.garbage import collect_again
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.text_safety import one_name
 

@@ -22,6 +22,7 @@ from evomerge.recipe.file import documents_of, recipe_of
 from evomerge.recipe.plain import Recipe
 from evomerge.run.changed_models import changed, changed_of
 from evomerge.run.chosen import ChosenTrial, winners_of
+from evomerge.run.ledger.no_run import runs_below
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.staged_folder import result_folder
 
@@ -113,6 +114,7 @@ def _meant(name: str, permissions: Permissions, hear: Hear) -> Iterator[NamedRec
             yield from _winners(name, winners_of(path), permissions, hear)
         else:
             _refuse_recipes(path)
+            _refuse_runs(path)
             yield NamedRecipe(name, _of_model(name))
     elif path.suffix in _YAML or is_file(path):
         if not is_there(path):
@@ -134,6 +136,13 @@ def _refuse_recipes(folder: Path) -> None:
             f"it holds no model, but {', '.join(sorted(files))}",
             fix="Name the run they came from, one of the files, or what mergekit built of them.",
         )
+
+
+def _refuse_runs(folder: Path) -> None:
+    """A folder that holds runs is none of them, and no model."""
+    below = "" if is_file(folder / "config.json") else runs_below(folder)
+    if below:
+        raise GenomeError(f"it holds no model, but runs: {below}", fix="Name one of them.")
 
 
 def _winners(

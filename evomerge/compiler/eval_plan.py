@@ -105,10 +105,12 @@ def plan_of(
     """The same for recipes that were looked at, and what was found wrong with them."""
     wrong = list(wrong)
     try:
-        factory, mistakes = _factory(given, permissions)
+        factory, mistakes = _factory(given, permissions, is_sound=not wrong)
     except GenomeError as error:  # of the genome that names the tasks
         raise GenomeError.of([*wrong, *error.problems]) from error
     wrong += mistakes
+    if wrong:  # before lm-eval is loaded
+        raise GenomeError.of(wrong)
     evaluators: dict[str, Evaluator] = {}
     for name in factory.splits:
         try:
@@ -122,8 +124,16 @@ def plan_of(
     return EvalPlan(entrants, evaluators, factory.device)
 
 
-def _factory(given: TasksGiven, permissions: Permissions) -> tuple[WorkerFactory, list[Problem]]:
-    """How workers are built, each task a split of its own; and what is wrong with the tasks."""
+def _factory(
+    given: TasksGiven, permissions: Permissions, *, is_sound: bool
+) -> tuple[WorkerFactory, list[Problem]]:
+    """How workers are built, each task a split of its own; and what is wrong with the tasks.
+
+    Args:
+        given: What was named.
+        permissions: What the user allows.
+        is_sound: Whether nothing else is wrong: then torch and lm-eval are loaded.
+    """
     settings = {key: value for key, value in given.settings.items() if value is not None}
     if given.genome is not None:
         genome = read_genomes(given.genome).stages[-1].genome
@@ -135,13 +145,14 @@ def _factory(given: TasksGiven, permissions: Permissions) -> tuple[WorkerFactory
         block, seed = genome.evaluation_settings, genome.seed
         search_path, wrong = [*given.search_path, *genome.task_search_path], []
     else:
-        found = named_tasks(given.names, settings)
+        found = named_tasks(given.names, settings if is_sound else {})
         tasks, wrong = found.tasks, list(found.problems)
         block, seed = EvaluationBlock(), 0
         search_path = [*found.search_path, *given.search_path]
     update = {key: value for key, value in given.evaluation.items() if value is not None}
     block = block.model_copy(update=update)
-    device, lacks = _device(block.device, given)
+    is_asked = (is_sound and not wrong) or given.evaluation.get("device") is not None
+    device, lacks = _device(block.device, given) if is_asked else ("cpu", [])
     factory = WorkerFactory(
         {task.name: (task,) for task in tasks},
         block,

@@ -11,7 +11,7 @@ from evomerge.compiler.compiled import Compiled
 from evomerge.compiler.identity import Header, changed_packages
 from evomerge.compiler.recorded_genome import dtype_of
 from evomerge.compiler.split_tasks import SPLITS
-from evomerge.evaluators import CARRIED, KEEPS
+from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import GenomeError, LedgerError
 from evomerge.foundations.versions import SCORING_PACKAGES
@@ -55,9 +55,8 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     known = [entry for entry in valid if _may_be_used(compiled, entry)]
     mirrors = targets_of(compiled.genome.trackers)
     ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors)
-    for kind, folder in KEEPS.items():
-        if kind in CARRIED:
-            CARRIED[kind](old.path / folder, new.path / folder)
+    for kind in {task.kind for split in SPLITS for task in compiled.genome.split(split)}:
+        EVALUATORS[kind].carry(old.path, new.path)
     return Fork(ledger, _note(old, known, obstacles))
 
 

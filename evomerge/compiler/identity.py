@@ -115,16 +115,20 @@ def what_changed(ledger: Ledger, now: Header, compiled: Compiled) -> list[str]:
     then = ledger.header
     limits = larger_limits(ledger, compiled.source, compiled.context)
     found = [*limits.obstacles] if limits else genome_changes(ledger, compiled.source.data)
-    found += [] if found else _other_space(then, now)  # of another genome it is another
+    is_other_genome = bool(found)  # which says itself what models, tasks and space are others
+    found += [] if is_other_genome else _other_space(then, now)
     inside = then.get("inside", {})  # absent in ledgers of older versions
     others = (name for name, was in inside.items() if models_in(now).get(name, was) != was)
     for name in (*_changed(then["models"], now["models"]), *others):
         found.append(f"model {name}: its files are others than when the run began")
+    found += [] if is_other_genome else _of_one_time("model", then["models"], now["models"])
     for split in dict.fromkeys((*then["tasks"], *now["tasks"])):
-        for name in _changed(then["tasks"].get(split, {}), now["tasks"].get(split, {})):
+        before, after = then["tasks"].get(split, {}), now["tasks"].get(split, {})
+        for name in _changed(before, after):
             what = f"task {name} ({split}): other documents, prompts or metric"
             found.append(what + _or_other_digest(then, now))
-    for name in _changed(then["versions"], now["versions"]):
+        found += [] if is_other_genome else _of_one_time(f"{split} task", before, after)
+    for name in _unequal(then["versions"], now["versions"]):
         before, after = then["versions"].get(name), now["versions"].get(name)
         found.append(f"version of {name}: was {before}, now {after}")
     found += changed_packages(then, now)
@@ -136,7 +140,7 @@ def what_changed(ledger: Ledger, now: Header, compiled: Compiled) -> list[str]:
 def changed_packages(then: Header, now: Header) -> Iterator[str]:
     """One line for each package with merge methods that is another one now."""
     before, after = then.get("method_packages", {}), now.get("method_packages", {})
-    for name in _changed(before, after):
+    for name in _unequal(before, after):
         yield f"package {name}: was {before.get(name)}, now {after.get(name)}"
 
 
@@ -194,7 +198,17 @@ def _other_space(then: Header, now: Header) -> Iterator[str]:
     yield f"the space: {counted(before.n_dims, 'parameter')} then, {after.n_dims:,} now: {why}"
 
 
-def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _unequal(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name in dict.fromkeys((*then, *now)):
         if then.get(name) != now.get(name):
             yield name
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What is there both times, and is not the same."""
+    yield from (name for name in _unequal(then, now) if name in then and name in now)
+
+
+def _of_one_time(kind: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in then.keys() ^ now.keys():
+        yield f"{kind} {name}: {'the run began without it' if name in now else 'is not there now'}"

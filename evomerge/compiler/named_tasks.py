@@ -98,5 +98,7 @@ def _defined(file: Path) -> Iterator[tuple[str, str]]:
 
 def _read_by(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Those of the settings that tasks of the kind read."""
+    if not settings:  # who asks a kind loads it, and lm-eval with it
+        return {}
     reads = EVALUATORS[next(iter(given))].reads
     return {key: value for key, value in settings.items() if key in reads and value is not None}

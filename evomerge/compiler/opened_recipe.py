@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ from evomerge.models.shared_layers import describe
 from evomerge.recipe.base import Hear
 from evomerge.recipe.effective import Effective, effective, tensors_of
 from evomerge.recipe.file import documents_of, recipe_of
-from evomerge.recipe.opening import frame_of, has_numbers, model_entry, opened_block
+from evomerge.recipe.opening import (
+    frame_of,
+    has_numbers,
+    model_entry,
+    opened_block,
+    opened_modules,
+)
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import filters_in, models_in
 
@@ -44,7 +51,11 @@ def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
         EvomergeError: it is no recipe, mergekit would refuse it, or it cannot be opened yet.
     """
     file = Path(answers.seed_from)
-    recipe = _read(file, permissions, hear)
+    parts, language = _read(file, permissions, hear)
+    recipe = next(iter(parts.values()))
+    if len(parts) > 1:
+        with _told_of(file):
+            return replace(answers, block=tuple(_lines(_of_modules(parts, language, answers))))
     if has_numbers(recipe) and answers.method in ("", recipe.method.name):
         return replace(answers, block=tuple(_lines(opened_block(recipe))))
     base = recipe.base if recipe.names_base else None
@@ -66,7 +77,30 @@ def opened(answers: Answers, permissions: Permissions, hear: Hear) -> Answers:
     return replace(answers, block=tuple(_lines({**block, "granularity": "model"})))
 
 
-def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
+def _of_modules(parts: Mapping[str, Effective], language: str, answers: Answers) -> dict[str, Any]:
+    method = next(iter(parts.values())).method.name
+    if answers.method not in ("", method):
+        raise GenomeError(
+            f"it merges {len(parts)} modules, whose numbers are those of {method}, got method "
+            f"{answers.method}",
+            fix="Leave the method out.",
+        )
+    return opened_modules(parts, language)
+
+
+@contextmanager
+def _told_of(file: Path) -> Iterator[None]:
+    """Says of which file a problem is."""
+    try:
+        yield
+    except EvomergeError as error:
+        raise GenomeError.of(
+            [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
+        ) from error
+
+
+def _read(file: Path, permissions: Permissions, hear: Hear) -> tuple[Mapping[str, Effective], str]:
+    """What a recipe merges, by its modules where it has several; and the one that writes."""
     documents = documents_of(file)
     source = documents[-1]
     if isinstance(source.data, dict) and "evomerge_best" in source.data:
@@ -75,19 +109,22 @@ def _read(file: Path, permissions: Permissions, hear: Hear) -> Effective:
         _refuse_other_kinds(file, source.data)
     found = recipe_of(documents, hear)
     _refuse_other_kinds(file, found.config)
-    try:
+    with _told_of(file):
         architecture = _architecture(found, permissions)
-        recipe = effective(found.config, architecture)
-    except EvomergeError as error:
-        raise GenomeError.of(
-            [Problem(f"{file}: {p.what}", p.where, p.fix) for p in error.problems]
-        ) from error
+        modules = found.config.get("modules") or {}
+        if len(modules) > 1 and modules.keys() <= architecture.parts.keys():
+            parts = {
+                name: effective({**found.config, "modules": {name: own}}, architecture.parts[name])
+                for name, own in modules.items()
+            }
+        else:
+            parts = {"": effective(found.config, architecture)}
     tensors = [*tensors_of(architecture, 0, architecture.n_layers)]
     for path, text in filters_in(found.config):
         if text != "*" and not any(text in name for name in tensors):
             what = f"no tensor of these models has {text!r} in its name; it is left out"
             hear(warning(what, source.where(path)))
-    return recipe
+    return parts, architecture.language
 
 
 def _refuse_other_kinds(file: Path, config: Any) -> None:

@@ -17,7 +17,6 @@ from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.recipe.adapter_sum import bases_of
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.pool import models_mixed
 from evomerge.recipe.walk import merged_in
 
 _SHAPES = Rules("fitting_models:architectures", "fitting_models:depths", "fitting_models:widths")
@@ -41,7 +40,7 @@ def misfits(where: str, recipe: Recipe, facts: Sequence[ModelFacts]) -> list[Pro
         facts: Of its models, all of which are sound by themselves.
     """
     by_name = {one.name: one for one in facts}
-    is_mixed = bool(models_mixed(recipe.config))
+    is_mixed = recipe.pool is not None
 
     def beside(names: Iterable[ModelName], rules: Rules) -> Iterator[Problem]:
         models = [name for name in dict.fromkeys(names) if name.text in by_name]

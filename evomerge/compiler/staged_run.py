@@ -6,17 +6,17 @@ disk to those after it, while their ledgers hold the whole recipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from evomerge.checks.reference_model import reference_of
-from evomerge.compiler.compiled import Compiled, Examination
+from evomerge.compiler.compiled import Compiled, Examination, named_models
 from evomerge.compiler.examine import examine
 from evomerge.compiler.genome_file import GenomeFile, Stage
-from evomerge.compiler.identity import refusal
+from evomerge.compiler.identity import other_run, refusal
+from evomerge.compiler.other_models import with_other_models
 from evomerge.compiler.recipe_sources import RecipeSource, RecipeSources, recipe_sources
 from evomerge.foundations.errors import GenomeError, LedgerError, NoRunError
 from evomerge.foundations.findings import Severity, error, problems
@@ -25,16 +25,17 @@ from evomerge.foundations.reading import is_folder, is_there
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.load import to_yaml
 from evomerge.genome.model_names import ModelName
-from evomerge.genome.schema import Genome
-from evomerge.genome.source_blocks import Source
 from evomerge.models.facts import ModelFacts
 from evomerge.models.foreseen import foreseen
 from evomerge.nouns.events import Preparing
 from evomerge.recipe.kept_stages import Made, folded
 from evomerge.recipe.own_names import from_beside, located
 from evomerge.recipe.plain import Recipe
+from evomerge.run.changed_models import surely_changed
 from evomerge.run.chosen import winners_of
+from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.shape import models_in
 from evomerge.run.ledger.staged_folder import StagedFolder, begun_stages
 
 Hear = Callable[[Preparing], None]
@@ -125,6 +126,7 @@ class StagedRun:
                 refused = refusal(RunFolder(self.run_dir(one)), one.source.data, None)
                 if refused:
                     raise LedgerError.of(refused)
+                self._refuse_changed(one)
         wrong = [p for one in self.examinations for p in problems(one.findings, Severity.ERROR)]
         if wrong:
             raise GenomeError.of(list(dict.fromkeys(wrong)))
@@ -173,10 +175,12 @@ class StagedRun:
 
         Raises:
             RunError: mergekit stopped, or what it built is no sound model.
+            LedgerError: models of an earlier stage have changed since it began.
             LostFileError: the folder cannot be written.
         """
         for one in self.stages:
             if one.name in stage.uses:
+                self._refuse_changed(one)
                 self._keep(one, hear)
         factory = self.examinations[self.stages.index(stage)].sound.tasks.worker_factory
         for source in self._recipes[stage.name].sound:
@@ -185,6 +189,24 @@ class StagedRun:
                 what = f"{source.recipe.program} builds {source.name}, once"
                 own = BuildSettings(factory.seed, factory.threads, factory.device)
                 self._build(source.recipe, folder, own, what, hear)
+
+    def _refuse_changed(self, stage: Stage) -> None:
+        """Does nothing where the models of a stage that has begun are what they were then.
+
+        Raises:
+            LedgerError: which of them are others.
+        """
+        folder = RunFolder(self.run_dir(stage))
+        recorded = models_in(Ledger.open(folder, read_only=True).header)
+        named = [name for name, _ in named_models(stage.genome) if not name.is_stage]
+        inside = [name for one in self._recipes[stage.name].sound for name in one.recipe.named]
+        others = [
+            f"model {name}: its files are others than when stage {stage.name} began"
+            for name in dict.fromkeys([*named, *inside])
+            if surely_changed(recorded, name)
+        ]
+        if others:
+            raise other_run(folder, others)
 
     def _keep(self, stage: Stage, hear: Hear) -> None:
         (winner,) = winners_of(self.run_dir(stage))
@@ -237,7 +259,7 @@ class StagedRun:
             if is_folder(path):
                 there[one.name] = ModelName(path=path)
                 made = {**made, path: one.recipe}
-        genome = _with_models(stage.genome, there)
+        genome = with_other_models(stage.genome, there)
         foreseen = {**foreseen, **recipes.foreseen}
         found = examine(genome, stage.source, self._permissions, own, made, foreseen)
         told = [replace(f, problem=stage.source.locate(f.problem)) for f in recipes.findings]
@@ -271,43 +293,6 @@ def _with_a_winner_to_merge(stage: Stage, found: Examination) -> Examination:
     where = stage.source.where(("genome", "space"))
     wrong = error(what, where, "Put this stage last.")
     return Examination((wrong, *found.findings), stage=found.stage)
-
-
-def _with_models(genome: Genome, names: Mapping[ModelName, ModelName]) -> Genome:
-    """A genome with other models in the place of its own."""
-    if not names:
-        return genome
-    definition = genome.genome
-    modules = {
-        name: block.model_copy(update={"models": _replaced(block.models, names)})
-        for name, block in definition.modules.items()
-    }
-    base = definition.base_model
-    space = definition.space
-    changes = {
-        "models": _replaced(definition.models, names),
-        "modules": modules,
-        "base_model": base and names.get(base, base),
-        "space": space and space.model_copy(update=_renamed(space.settings, names)),
-    }
-    return genome.model_copy(update={"genome": definition.model_copy(update=changes)})
-
-
-def _replaced(models: Sequence[Source], names: Mapping[ModelName, ModelName]) -> list[Source]:
-    return [one.model_copy(update={"model": names.get(one.model, one.model)}) for one in models]
-
-
-def _renamed(settings: Any, names: Mapping[ModelName, ModelName]) -> Any:
-    """Settings of a space, as a file writes them, that name other models."""
-    if isinstance(settings, list):
-        return [_renamed(one, names) for one in settings]
-    if isinstance(settings, str) or (isinstance(settings, dict) and settings.keys() == {"stage"}):
-        return next(
-            (new.in_recipe for old, new in names.items() if old.in_recipe == settings), settings
-        )
-    if not isinstance(settings, dict):
-        return settings
-    return {key: _renamed(one, names) for key, one in settings.items()}
 
 
 def _like_its_models(stage: Stage, compiled: Compiled) -> ModelFacts:

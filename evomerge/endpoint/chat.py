@@ -48,8 +48,15 @@ class ChatAnswer:
 class ChatModel(Protocol):
     """Answers messages."""
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
+    def complete(
+        self, messages: Sequence[Message], seconds: float, idempotency_key: str = ""
+    ) -> ChatAnswer:
         """The answer to messages, within so many seconds.
+
+        Args:
+            messages: What was said so far.
+            seconds: That it may take.
+            idempotency_key: See :func:`~evomerge.endpoint.exchange.exchange`.
 
         Raises:
             NoAnswerError: there is none.
@@ -92,10 +99,12 @@ class Endpoint:
         self._body = dict(body)
         self._is_local = is_local
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
+    def complete(
+        self, messages: Sequence[Message], seconds: float, idempotency_key: str = ""
+    ) -> ChatAnswer:
         """See :class:`ChatModel`."""
         asked = {"model": self._model, "messages": list(messages), "stream": False, **self._body}
-        return _answer(self._reply("chat/completions", seconds, asked))
+        return _answer(self._reply("chat/completions", seconds, asked, idempotency_key))
 
     def probe(self, seconds: float) -> tuple[str, ...]:
         """See :class:`ChatModel`; it asks for the list of models."""
@@ -104,13 +113,26 @@ class Endpoint:
             raise NoAnswerError(f"what came is no list of models{_kind_of(reply)}", cause=NO_MODEL)
         return _listed(reply)
 
-    def _reply(self, path: str, seconds: float, body: Mapping[str, Any] | None = None) -> Reply:
+    def _reply(
+        self,
+        path: str,
+        seconds: float,
+        body: Mapping[str, Any] | None = None,
+        idempotency_key: str = "",
+    ) -> Reply:
         """A reply that is no complaint."""
         flaw = flaw_of_key(self._api_key_env)
         if flaw:
             raise NoAnswerError(flaw, may_pass=False, cause="unusable key")
         url, key = f"{self._base_url}/{path}", key_in(self._api_key_env) or _NO_KEY
-        reply = exchange(url, key, seconds, body=body, is_direct=self._is_local)
+        reply = exchange(
+            url,
+            key,
+            seconds,
+            body=body,
+            is_direct=self._is_local,
+            idempotency_key=idempotency_key,
+        )
         if not 200 <= reply.status < 300:
             raise _complaint(reply)
         return reply

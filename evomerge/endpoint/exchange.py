@@ -89,6 +89,7 @@ def exchange(
     *,
     body: Mapping[str, Any] | None = None,
     is_direct: bool = False,
+    idempotency_key: str = "",
 ) -> Reply:
     """Sends a request and reads the answer to its end, of whatever status.
 
@@ -98,15 +99,26 @@ def exchange(
         seconds: All of it may take together, from the look-up of the name to the last byte.
         body: Sent as JSON by POST; GET without it.
         is_direct: Whether the proxies of the environment are left out.
+        idempotency_key: The same where the same is asked again, of whose answer nothing is known;
+            empty for none.
 
     Raises:
         NoAnswerError: nobody answers, not in time, with too much or with the key in disguise.
     """
     secret = Secret(key)
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # nothing unpacks to more than was counted
+        "Authorization": f"Bearer {key}",
+        "Connection": "close",
+        "User-Agent": "evomerge",
+        **({"Idempotency-Key": idempotency_key} if idempotency_key else {}),
+    }
     try:
         with _hushed():
-            status, headers, raw = _sent(url, key, Allowance(seconds, _MAX_BYTES), body, is_direct)
-        reply = _reply(status, headers, raw, secret)
+            allowance = Allowance(seconds, _MAX_BYTES)
+            status, came, raw = _sent(url, headers, allowance, body, is_direct)
+        reply = _reply(status, came, raw, secret)
     except Exception as error:  # whatever network and packages do, whoever asks goes on
         failure = _failure(error, secret, seconds)
     else:
@@ -117,23 +129,20 @@ def exchange(
 
 
 def _sent(
-    url: str, key: str, allowance: Allowance, body: Mapping[str, Any] | None, is_direct: bool
+    url: str,
+    headers: dict[str, str],
+    allowance: Allowance,
+    body: Mapping[str, Any] | None,
+    is_direct: bool,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """Status, headers by name in lower case, and the whole body."""
     from evomerge.endpoint.network import connections
 
     found = bytearray()
     proxy = None if is_direct else proxy_for(url)
-    headers = {
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",  # nothing unpacks to more than was counted
-        "Authorization": f"Bearer {key}",
-        "Connection": "close",
-        "User-Agent": "evomerge",
-    }
     content = None
     if body is not None:
-        headers["Content-Type"] = "application/json"
+        headers = {**headers, "Content-Type": "application/json"}
         content = json.dumps(body).encode()
     with (
         connections(allowance, proxy) as pool,

@@ -30,6 +30,7 @@ from evomerge.evaluators.asking.asking_kind import (
 from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionRow, QuestionSetSettings, question_set
 from evomerge.evaluators.reply_reading import chosen_option, loosely_chosen_option
+from evomerge.evaluators.task_files import all_read, got
 from evomerge.genome.block import Whole
 from evomerge.genome.task_blocks import Task
 
@@ -93,17 +94,8 @@ class ChoiceQuestions(AskingKind[ChoiceQuestion]):
         questions = question_set(self.settings)
         own = self.settings.instruction
         first = _INSTRUCTIONS.get(questions.dataset, _INSTRUCTION) if own is None else own
-        for row in questions.rows:
-            question, options, answer = row.text("question"), _options(row), row.text("answer")
-            if answer not in options:
-                keys = ", ".join(options)
-                raise row.wrong(f"has the answer {answer!r}, which is none of its choices ({keys})")
-            lines = [f"{key}: {text}" for key, text in options.items()]
-            asked = "\n".join([f"Question: {question}", *lines])
-            before = [part for part in (questions.before, first) if part]
-            prompt = "\n".join([*before, asked, "The answer is"])
-            content = ChoiceQuestion(prompt, options, answer)
-            yield Item(content, asked, [prompt, options, answer])
+        before = [part for part in (questions.before, first) if part]
+        return iter(all_read(questions.rows, lambda row: _item(row, before)))
 
     def judge(self, item: Item[ChoiceQuestion]) -> Asking:
         """See :meth:`AskingKind.judge`."""
@@ -136,6 +128,26 @@ class ChoiceQuestions(AskingKind[ChoiceQuestion]):
         return sum(1 / len(item.content.options) for item in items) / len(items)
 
 
+def _item(row: QuestionRow, before: Sequence[str]) -> Item[ChoiceQuestion]:
+    """A row as it is asked.
+
+    Args:
+        row: As the file has it.
+        before: What stands before it.
+
+    Raises:
+        GenomeError: it is not of its form.
+    """
+    question, options, answer = row.text("question"), _options(row), row.text("answer")
+    if answer not in options:
+        keys = ", ".join(options)
+        raise row.wrong(f"has the answer {answer!r}, which is none of its choices ({keys})")
+    lines = [f"{key}: {text}" for key, text in options.items()]
+    asked = "\n".join([f"Question: {question}", *lines])
+    prompt = "\n".join([*before, asked, "The answer is"])
+    return Item(ChoiceQuestion(prompt, options, answer), asked, [prompt, options, answer])
+
+
 def _options(row: QuestionRow) -> dict[str, str]:
     """The options of a row, two at least.
 
@@ -145,5 +157,6 @@ def _options(row: QuestionRow) -> dict[str, str]:
     given = row.content.get("choices")
     is_right = isinstance(given, dict) and all(isinstance(text, str) for text in given.values())
     if not is_right or len(given) < 2 or not all(given):
-        raise row.wrong('has no choices, expected {"A": text, "B": text, ...}')
+        expected = 'expected {"A": text, "B": text, ...}'
+        raise row.wrong(f"has no choices, got {got(row.content, 'choices')}, {expected}")
     return {row.whole(key): row.whole(text) for key, text in given.items()}

@@ -20,8 +20,11 @@ from evomerge.evaluators.asking.asking_kind import Around
 from evomerge.evaluators.outside.command_conversation import CommandConversation
 from evomerge.evaluators.outside.conversation import Conversation
 from evomerge.evaluators.outside.outside_kind import OutsideKind, OutsideSettings
+from evomerge.evaluators.outside.replies import Exchange
 from evomerge.foundations.errors import EvomergeError, Problem, RunError
 from evomerge.foundations.reading import is_file, is_there, read_bytes
+from evomerge.genome.block import fits
+from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import Task
 
 _MOST_BYTES = 1 << 28  # of a file that is digested
@@ -47,6 +50,15 @@ class CommandSettings(OutsideSettings):
     files: list[str] = Field(
         default_factory=list, description="Further files that the scores stand on."
     )
+
+    @fits("model", "language")
+    def _heard(self) -> Iterator[MisfitError]:
+        if self.model == "folder" and self.language:
+            yield MisfitError(
+                "of a model in a folder the program has replies that nobody else sees",
+                "language",
+                fix="Leave language out, or `model: folder`: the program asks the server then.",
+            )
 
 
 class CommandTask(OutsideKind):
@@ -101,9 +113,7 @@ class CommandTask(OutsideKind):
             check=self._check,
         )
 
-    def exchanged(
-        self, documents: Sequence[Any] | None, exchange: Sequence[tuple[str, str]]
-    ) -> Sequence[tuple[str, str]]:
+    def exchanged(self, documents: Sequence[Any] | None, exchange: Exchange) -> Exchange:
         """See :meth:`OutsideKind.exchanged`; clients ask in any order."""
         replies = dict(sorted(exchange))
         if documents is None:

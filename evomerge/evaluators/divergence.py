@@ -33,7 +33,7 @@ from evomerge.evaluators.asking.asking_kind import (
 from evomerge.evaluators.beside import Beside, Room
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
 from evomerge.evaluators.side_model import SideModel
-from evomerge.evaluators.task_files import json_rows, text_under
+from evomerge.evaluators.task_files import all_read, json_rows, text_under
 from evomerge.evaluators.teacher_fit import mismatch
 from evomerge.foundations.canonical import digest
 from evomerge.foundations.deadline import Deadline
@@ -127,9 +127,7 @@ class Divergence(AskingKind[tuple[str, str]]):
         problems: list[Problem] = []
         for name, file in self.settings.teachers.items():
             try:
-                rows = [*json_rows(file)]
-                texts = [text_under(row, self.settings.field, file, line) for line, row in rows]
-                found.append([(name, text) for text in texts])
+                found.append([(name, text) for text in self._texts(file)])
             except GenomeError as error:
                 problems += (Problem(p.what, f"teachers.{name}", p.fix) for p in error.problems)
         if problems:
@@ -140,6 +138,18 @@ class Divergence(AskingKind[tuple[str, str]]):
         self._n_places = sum(min(length + 1, self.settings.max_tokens) for length in lengths)
         for one in order:
             yield Item(one, one[1], list(one))
+
+    def _texts(self, file: str) -> list[str]:
+        """Those of a teacher.
+
+        Raises:
+            GenomeError: the file cannot be read, or holds none.
+        """
+        own = self.settings.field
+        texts = all_read(json_rows(file), lambda one: text_under(one[1], own, file, one[0]))
+        if not texts:
+            raise GenomeError(f"{file!r} holds no text", fix="Put texts into it.")
+        return texts
 
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""

@@ -26,8 +26,9 @@ from evomerge.evaluators.asking.asking_kind import (
     Shown,
 )
 from evomerge.evaluators.kind_of_task import Languages, Measure
-from evomerge.evaluators.question_set import QuestionSetSettings, question_set
+from evomerge.evaluators.question_set import QuestionRow, QuestionSetSettings, question_set
 from evomerge.evaluators.reply_reading import says_exactly, says_loosely
+from evomerge.evaluators.task_files import all_read
 from evomerge.genome.block import Whole
 from evomerge.genome.task_blocks import Task
 
@@ -43,7 +44,9 @@ class ExactSettings(QuestionSetSettings):
         description="Tokens of a reply. Default: 200, and 10 for the data set NLGraph, as in Model "
         "Swarms, which has 10 for all but GSM8K.",
     )
-    stops: list[str] = Field(default_factory=list, description="Texts that end a reply.")
+    stops: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="Texts that end a reply."
+    )
     match: Literal["strict", "loose"] = Field(
         "strict",
         description="`strict`: the last number of the reply, or the words it begins with, or what "
@@ -72,10 +75,7 @@ class ExactAnswers(AskingKind[tuple[str, str]]):
         questions = question_set(self.settings)
         if self.settings.max_tokens is None:
             self.max_new_tokens = TOKENS.get(questions.dataset.casefold(), MANY)
-        for row in questions.rows:
-            question, answer = row.text("question"), row.text("answer")
-            prompt = f"{questions.before}\n{question}" if questions.before else question
-            yield Item((prompt, answer), question, [prompt, answer])
+        return iter(all_read(questions.rows, lambda row: _item(row, questions.before)))
 
     def judge(self, item: Item[tuple[str, str]]) -> Asking:
         """See :meth:`AskingKind.judge`."""
@@ -99,3 +99,14 @@ class ExactAnswers(AskingKind[tuple[str, str]]):
         """See :meth:`AskingKind.stands_on`."""
         own = self.settings
         return [own.match, own.last_words, self.max_new_tokens, own.stops]
+
+
+def _item(row: QuestionRow, before: str) -> Item[tuple[str, str]]:
+    """A row as it is asked.
+
+    Raises:
+        GenomeError: it is not of its form.
+    """
+    question, answer = row.text("question"), row.text("answer")
+    prompt = f"{before}\n{question}" if before else question
+    return Item((prompt, answer), question, [prompt, answer])

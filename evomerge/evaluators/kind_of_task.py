@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from evomerge.genome.block import Block
 
 # The field `language` of kinds that have texts written; whoever has it, has its replies looked at.
 Languages = Annotated[
-    str | list[str] | None,
+    str | Annotated[list[str], Field(min_length=1)] | None,
     Field(
         description="Languages by their codes, e.g. `ja`: a reply in none of them counts for "
         "nothing, and `in_language` is the share of those that are. A word or two, a number or a "
@@ -75,3 +76,16 @@ class KindOfTask:
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     reads: ClassVar[frozenset[str]] = frozenset({"metric", "limit", "samples"})
     measures: tuple[Measure, ...] = ()
+
+    @classmethod
+    def carry(cls, old: Path, new: Path) -> None:  # most pay for nothing
+        """Has a fork find what another run has paid for by tasks of this kind.
+
+        Args:
+            old: The other's run folder; it may have nothing of this kind.
+            new: The fork's.
+
+        Raises:
+            LedgerError: a file is damaged.
+            LostFileError: the fork's folder cannot be written.
+        """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -25,7 +24,7 @@ from evomerge.evaluators.asking.asking_kind import (
     LikelyText,
 )
 from evomerge.evaluators.kind_of_task import Measure, TaskSettings
-from evomerge.evaluators.task_files import rows_in, task_text, text_under
+from evomerge.evaluators.task_files import all_read, is_rows, rows_in, task_text, text_under
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.block import Whole
 
@@ -82,8 +81,9 @@ def texts_of(settings: PerplexitySettings) -> list[str]:
         GenomeError: it cannot be read, or is not of its form.
     """
     file, text = settings.file, task_text(settings.file)
-    if Path(file).suffix == ".jsonl":
-        found = [text_under(row, settings.field, file, line) for line, row in rows_in(file, text)]
+    if is_rows(file):
+        rows = rows_in(file, text)
+        found = all_read(rows, lambda one: text_under(one[1], settings.field, file, one[0]))
     else:
         found = list(_chunks(text, settings.chunk_bytes))
     if not found:

@@ -7,7 +7,7 @@ A ``.json`` file holds ``{"dataset": ..., "dev": [...], "test": [...]}``, and pe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from pydantic import Field
 
 from evomerge.evaluators.asking.asking_kind import Item
 from evomerge.evaluators.kind_of_task import TaskSettings
-from evomerge.evaluators.task_files import rows_in, task_text
+from evomerge.evaluators.task_files import (
+    all_read,
+    brief,
+    flaw_of,
+    is_rows,
+    is_whole,
+    rows_in,
+    task_text,
+)
 from evomerge.foundations.errors import GenomeError, nearest, why
 
 
@@ -49,10 +57,10 @@ class QuestionRow:
         Raises:
             GenomeError: there is none, or no text that can be written.
         """
-        own = self.content.get(key) if isinstance(self.content, dict) else None
-        if not isinstance(own, str) or not own.strip():
-            raise self.wrong(f"has no text under {key!r}")
-        return self.whole(own)
+        flaw = flaw_of(self.content, key)
+        if flaw:
+            raise self.wrong(flaw)
+        return str(self.content[key])
 
     def whole(self, text: str) -> str:
         """A text of the row, which can be written.
@@ -60,10 +68,8 @@ class QuestionRow:
         Raises:
             GenomeError: it cannot.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise self.wrong("holds half of a character") from error
+        if not is_whole(text):
+            raise self.wrong("holds half of a character")
         return text
 
     def wrong(self, what: str) -> GenomeError:
@@ -77,12 +83,12 @@ class QuestionSet:
 
     Attributes:
         dataset: What the file calls itself; else its own name.
-        rows: In its order.
+        rows: In its order; they come once, and a line that is no JSON ends them with an error.
         before: What stands before each question; empty for nothing.
     """
 
     dataset: str
-    rows: tuple[QuestionRow, ...]
+    rows: Iterable[QuestionRow]
     before: str = ""
 
 
@@ -94,16 +100,16 @@ def question_set(settings: QuestionSetSettings) -> QuestionSet:
     """
     file, text = settings.file, task_text(settings.file)
     name = Path(file).stem
-    if Path(file).suffix == ".jsonl":
-        return QuestionSet(
-            name, tuple(QuestionRow(f"line {n}", row, file) for n, row in rows_in(file, text))
-        )
+    if is_rows(file):
+        numbered = rows_in(file, text)
+        return QuestionSet(name, (QuestionRow(f"line {n}", row, file) for n, row in numbered))
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise GenomeError(f"{file!r} is no JSON ({why(error)})", fix="Mend the file.") from error
     if not isinstance(content, dict):
-        raise GenomeError(f"{file!r} holds no lists under names", fix="Mend the file.")
+        what = f"{file!r} holds {brief(content)}, expected an object with a list for each split"
+        raise GenomeError(what, fix='Write {"dev": [...]}, or a row per line of a .jsonl file.')
     rows = content.get(settings.split)
     if not isinstance(rows, list):
         lists = [key for key, value in content.items() if isinstance(value, list)]
@@ -111,13 +117,25 @@ def question_set(settings: QuestionSetSettings) -> QuestionSet:
             f"{file!r} has no list {settings.split!r}{nearest(settings.split, lists)} "
             f"(it has: {', '.join(lists) or 'none'})",
             where="split",
+            fix="Name one of them.",
         )
-    before = content.get("icl_prompt")
     return QuestionSet(
         str(content.get("dataset") or name),
-        tuple(QuestionRow(f"{settings.split}[{i}]", row, file) for i, row in enumerate(rows)),
-        QuestionRow("icl_prompt", content, file).whole(before) if isinstance(before, str) else "",
+        (QuestionRow(f"{settings.split}[{i}]", row, file) for i, row in enumerate(rows)),
+        _before(content.get("icl_prompt"), file),
     )
+
+
+def _before(given: Any, file: str) -> str:
+    """What stands before each question.
+
+    Raises:
+        GenomeError: it is no text.
+    """
+    row = QuestionRow("icl_prompt", given, file)
+    if given is not None and not isinstance(given, str):
+        raise row.wrong(f"is {brief(given)}, expected a text")
+    return row.whole(given or "")
 
 
 def prompt_items(settings: QuestionSetSettings) -> Iterator[Item[str]]:
@@ -126,6 +144,5 @@ def prompt_items(settings: QuestionSetSettings) -> Iterator[Item[str]]:
     Raises:
         GenomeError: as of :func:`question_set`, or a row has no prompt.
     """
-    for row in question_set(settings).rows:
-        prompt = row.text("prompt")
-        yield Item(prompt, prompt)
+    prompts = all_read(question_set(settings).rows, lambda row: row.text("prompt"))
+    return (Item(prompt, prompt) for prompt in prompts)

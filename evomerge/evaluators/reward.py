@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,7 +31,7 @@ from evomerge.evaluators.asking.asking_kind import (
 from evomerge.evaluators.beside import Room
 from evomerge.evaluators.kind_of_task import Languages, Measure
 from evomerge.evaluators.question_set import QuestionSetSettings, prompt_items
-from evomerge.evaluators.reward_model import Reward, reward_model
+from evomerge.evaluators.reward_model import Reward, RewardModel, reward_model
 from evomerge.evaluators.side_model import SideModel
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.findings import Finding, error, warning
@@ -122,7 +123,7 @@ class Rewarded(AskingKind[str]):
         """See :meth:`AskingKind.judge`."""
         reply = yield self._asked(item)
         said = str(reply).strip()
-        reward = yield AskOther(reward_model(self._judge), (item.content, said))
+        reward = yield AskOther(self._model, (item.content, said))
         values = {"reward": reward.value, "tokens": float(reward.n_tokens)}
         if self._is_scaled:
             values["score"] = self._score(reward)
@@ -133,6 +134,10 @@ class Rewarded(AskingKind[str]):
     def lesson(self, item: Item[str]) -> Lesson:
         """See :meth:`AskingKind.lesson`."""
         return RightReply(self._asked(item))
+
+    @cached_property
+    def _model(self) -> RewardModel:
+        return reward_model(self._judge)
 
     def _asked(self, item: Item[str]) -> AskText:
         return AskText(item.content, self.max_new_tokens)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from evomerge.evaluators.asking.asked import Outsider
 from evomerge.evaluators.side_model import SideModel
@@ -140,15 +140,13 @@ class RewardModel(Outsider):
         return [*self._values(model, rows[:half]), *self._values(model, rows[half:])]
 
 
+# With the fingerprint of its files; no memory is held longer than somebody has it.
+_SHARED: WeakValueDictionary[tuple[SideModel, str], RewardModel] = WeakValueDictionary()
+
+
 def reward_model(place: SideModel) -> RewardModel:
-    """The one of this process: tasks and splits that name the same share it."""
-    return _reward_model(place, place.fingerprint)
-
-
-@cache
-def _reward_model(place: SideModel, _fingerprint: str) -> RewardModel:
-    """Another one where its files are others."""
-    return RewardModel(place)
+    """The one of this process: tasks and splits that name the same share it while they have it."""
+    return _SHARED.setdefault((place, place.fingerprint), RewardModel(place))
 
 
 def _load(place: SideModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from evomerge.foundations.errors import GenomeError, Problem, UnreadableError, why
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import GenomeError, Problem, UnreadableError, nearest, why
 from evomerge.foundations.reading import is_there, read_bytes
 
 MOST_BYTES = 1 << 30  # of a file
+MOST_TOLD = 10  # rows of a file of which it is told what is wrong
+_LONGEST = 60  # characters of a value that is quoted
 
 
 def task_text(file: str) -> str:
@@ -27,7 +30,7 @@ def task_text(file: str) -> str:
     except UnreadableError as error:
         raise GenomeError(f"{file!r}: {error.problems[0].what}", fix="Name a text file.") from error
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # a byte order mark is no part of it
     except UnicodeDecodeError as error:
         n_before = content.count(b"\n", 0, error.start)
         raise wrong_line(file, n_before + 1, "is no text in UTF-8") from error
@@ -35,6 +38,11 @@ def task_text(file: str) -> str:
         n_before = text.count("\n", 0, text.index("\0"))
         raise wrong_line(file, n_before + 1, "holds zero bytes, no text")
     return text
+
+
+def is_rows(file: str) -> bool:
+    """Whether a file has a row of JSON in each line, by its name."""
+    return Path(file).suffix.lower() == ".jsonl"
 
 
 def json_rows(file: str) -> Iterator[tuple[int, Any]]:
@@ -62,6 +70,36 @@ class _Named(Protocol):
 
 
 N = TypeVar("N", bound=_Named)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def all_read(rows: Iterable[R], read: Callable[[R], T]) -> list[T]:
+    """What each of some rows is.
+
+    Args:
+        rows: Of a file, as they come; what ends them early is told beside what is wrong before.
+        read: Makes something of one.
+
+    Raises:
+        GenomeError: rows are none of these: the first few of them, and how many more.
+    """
+    found: list[T] = []
+    problems: list[Problem] = []
+    try:
+        for row in rows:
+            try:
+                found.append(read(row))
+            except GenomeError as error:
+                problems += error.problems
+    except GenomeError as error:
+        problems += error.problems
+    if len(problems) > MOST_TOLD:
+        n_more = counted(len(problems) - MOST_TOLD, "more row")
+        problems[MOST_TOLD:] = [Problem(f"{n_more} of the same file cannot be read either")]
+    if problems:
+        raise GenomeError.of(problems)
+    return found
 
 
 def named_rows(file: str, read: Callable[[Any, str, int], N], key: str) -> dict[str, N]:
@@ -76,17 +114,15 @@ def named_rows(file: str, read: Callable[[Any, str, int], N], key: str) -> dict[
         GenomeError: it cannot be read, a row is none of these, or a name stands twice; all of it.
     """
     found: dict[str, N] = {}
-    problems: list[Problem] = []
-    for line, row in json_rows(file):
-        try:
-            one = read(row, file, line)
-            if one.name in found:
-                raise wrong_line(file, line, f"has the {key} {one.name!r} a second time")
-            found[one.name] = one
-        except GenomeError as error:
-            problems += error.problems
-    if problems:
-        raise GenomeError.of(problems)
+
+    def note(numbered: tuple[int, Any]) -> None:
+        line, row = numbered
+        one = read(row, file, line)
+        if one.name in found:
+            raise wrong_line(file, line, f"has the {key} {one.name!r} a second time")
+        found[one.name] = one
+
+    all_read(json_rows(file), note)
     return found
 
 
@@ -102,14 +138,44 @@ def text_under(row: Any, key: str, file: str, line: int) -> str:
     Raises:
         GenomeError: there is none, or it is no text that can be written.
     """
-    own = row.get(key) if isinstance(row, dict) else None
+    flaw = flaw_of(row, key)
+    if flaw:
+        raise wrong_line(file, line, flaw)
+    return str(row[key])
+
+
+def flaw_of(row: Any, key: str) -> str:
+    """What is wrong with the text under a key of a row of JSON; empty where it can be read."""
+    if not isinstance(row, dict):
+        return f"has no text under {key!r}, got {brief(row)}, expected an object with one"
+    if key not in row:
+        names = [*map(str, row)]
+        has = ", ".join(names[:MOST_TOLD]) or "nothing"
+        return f"has no text under {key!r}{nearest(key, names)} (it has: {has})"
+    own = row[key]
     if not isinstance(own, str) or not own.strip():
-        raise wrong_line(file, line, f"has no text under {key!r}")
+        return f"has no text under {key!r}, got {brief(own)}, expected one that is not blank"
+    return "" if is_whole(own) else "holds half of a character"
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text can be written: no character of it is cut in half."""
     try:
-        own.encode()
-    except UnicodeEncodeError as error:
-        raise wrong_line(file, line, "holds half of a character") from error
-    return own
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def got(row: Any, key: str) -> str:
+    """What a row has under a key, as a message quotes it."""
+    return brief(row[key]) if isinstance(row, dict) and key in row else "nothing"
+
+
+def brief(value: Any) -> str:
+    """A value of JSON, as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def wrong_line(file: str, line: int, what: str) -> GenomeError:

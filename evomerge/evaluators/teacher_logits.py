@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -156,10 +157,12 @@ def _claims_in(folder: Path) -> Claims:
     return Claims(folder / "claims")
 
 
-@cache
+_SHARED: WeakValueDictionary[tuple[SideModel, str, int], Teacher] = WeakValueDictionary()
+
+
 def teacher(place: SideModel, key: str, top_k: int) -> Teacher:
-    """The one of this process: tasks and splits that name the same share it."""
-    return Teacher(place, key, top_k)
+    """The one of this process: tasks and splits that name the same share it while they have it."""
+    return _SHARED.setdefault((place, key, top_k), Teacher(place, key, top_k))
 
 
 def _kept(content: bytes) -> dict[str, TeacherLogits]:

@@ -47,7 +47,9 @@ class FormatSettings(QuestionSetSettings):
         "package `regex` reads it. A reply that it takes more than a second for does not.",
     )
     max_tokens: Annotated[Whole, Field(ge=1)] = Field(200, description="Tokens of a reply.")
-    stops: list[str] = Field(default_factory=list, description="Texts that end a reply.")
+    stops: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="Texts that end a reply."
+    )
     language: Languages = None
 
     @fits("keys", "pattern")

@@ -144,16 +144,20 @@ class Processes(Executor):
         try:
             message = slot.hear(self.trial_timeout)
         except (EOFError, ConnectionError):
-            if self._may_try_again(slot, job):
-                if job.is_over:
-                    yield JobGivenUp(job)
-                else:
-                    self._begin(job)
-                return
-            message = _why_it_died(slot)
+            if not self._may_try_again(slot, job):
+                yield from self.heard(job, _why_it_died(slot))
+            elif job.is_over:
+                yield JobGivenUp(job)
+            else:
+                self._begin(job)
+            return
         if message is not None and not isinstance(message, str):
-            slot.job = None
+            self._set_free(slot)
         yield from self.heard(job, message)
+
+    def _set_free(self, slot: Slot) -> None:
+        """Has no job in a slot any more; its process waits for the next one."""
+        slot.job = None
 
     def _may_try_again(self, slot: Slot, job: Job) -> bool:
         """Buries a worker; whether its trial deserves another one."""

@@ -21,7 +21,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from evomerge.executors.base import LOADING, Job, MakeWorker, Message, answers, built
+from evomerge.executors.worker import Worker
 from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.garbage import collect_again, collecting_later
 from evomerge.foundations.guardian import end_marked
 from evomerge.foundations.lifetime import end_with_parent, own_children, parent_to_be
 from evomerge.foundations.machine import gpu_variables
@@ -166,7 +168,15 @@ def _work(connection: Connection, make_worker: MakeWorker, root: Path, controlle
 def _serve(connection: Connection, make_worker: MakeWorker) -> None:
     """Jobs in, stages and outcomes out."""
     connection.send(None)
-    worker = cache(partial(built, make_worker))
+    worker = cache(partial(_built, make_worker))
     while True:
         for message in answers(worker, *connection.recv()):
             connection.send(message)
+
+
+def _built(make_worker: MakeWorker) -> Worker:
+    """What was imported for it stays as long as the process."""
+    with collecting_later():
+        worker = built(make_worker)
+    collect_again()
+    return worker

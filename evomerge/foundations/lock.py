@@ -11,9 +11,20 @@ from filelock import FileLock, Timeout
 
 from evomerge.foundations.errors import LedgerError, UnreadableError
 from evomerge.foundations.files import writing
-from evomerge.foundations.reading import read_text
+from evomerge.foundations.reading import is_file, read_text
 
+_LOCK = ".lock"
 _LONGEST_ID = 100  # bytes of what names a process
+
+
+def refuse_written(folder: Path) -> None:
+    """Does nothing where no process writes a run folder, or none has ever been there.
+
+    Raises:
+        LedgerError: another process writes it.
+    """
+    if is_file(folder / _LOCK):
+        RunLock(folder).release()
 
 
 class RunLock:
@@ -28,7 +39,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        file = folder / ".lock"
+        file = folder / _LOCK
         self._lock = FileLock(file)
         self._owner = folder / ".lock-owner"
         with writing(file):

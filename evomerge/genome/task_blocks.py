@@ -66,13 +66,12 @@ class Task(Block):
         None,
         description="So many documents drawn at random (seeded), or the list of their indices.",
     )
-    language: str | list[str] | None = Field(
+    language: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
         description="Languages by their codes, e.g. `ja`, for the replies of an lm-eval task that "
         "has texts written: one in none of them is scored as if nothing had been said, and "
         "`in_language` is the share of the others. Needs the extra `language`. Other kinds "
-        "that have texts written have it under their own key, but for those where code or a "
-        "program of yours judges: it sees the replies, and has to look itself.",
+        "that have texts written have it under their own key.",
     )
 
     @property

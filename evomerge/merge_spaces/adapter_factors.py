@@ -32,6 +32,7 @@ class AdapterFactors(MergeSpace):
     reads: ClassVar[frozenset[str]] = SPACE_KEYS - {"layer_granularity", "filters", "smooth"}
     folds_adapters: ClassVar[bool] = False
     unlearned: ClassVar[str] = "A and B of adapters are summed apart"
+    one_vocabulary: ClassVar[str] = "a sum of adapters has the tokenizer of its base"
 
     @classmethod
     def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:

@@ -8,7 +8,6 @@ from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
 
 _OR = "or use space: parameters"
-_OTHERS = {"tokenizer_source": None, "tokenizer": None}
 
 
 def unfit_for_factors(definition: MergeDefinition) -> Iterator[MisfitError]:
@@ -26,11 +25,6 @@ def unfit_for_factors(definition: MergeDefinition) -> Iterator[MisfitError]:
         yield MisfitError(
             "adapter_factors searches coefficients that sum to 1", "normalize", fix="Remove it."
         )
-    for key, absent in _OTHERS.items():
-        if getattr(definition, key) != absent:
-            yield MisfitError(
-                "a sum of adapters has the tokenizer of its base", key, fix=f"Remove it, {_OR}."
-            )
 
 
 def _unfit_models(definition: MergeDefinition) -> Iterator[MisfitError]:

@@ -56,6 +56,7 @@ class MergeSpace(ABC):
         reads_modules: Whether its recipes merge parts of models, each with models of its own.
         writes_slices: Whether its recipes always have slices, which mergekit cuts of one part only.
         mixes_depths: Whether its models may have different numbers of layers.
+        one_vocabulary: Why its models have one and none is chosen; empty where one may be.
         idle: Parameters that are left out because they would change nothing.
         made: Of its models those that earlier stages made, by folder, and how.
         conditional: Names of coordinates that act only where others say so.
@@ -78,6 +79,7 @@ class MergeSpace(ABC):
     unadapted: str = ""
     reads_modules: ClassVar[bool] = False
     mixes_depths: ClassVar[bool] = False
+    one_vocabulary: ClassVar[str] = ""
     writes_slices: ClassVar[bool] = False
     idle: Sequence[IdleParameter] = ()
     made: Made = MappingProxyType({})
@@ -158,6 +160,10 @@ class MergeSpace(ABC):
             yield MisfitError(
                 what, "modules", fix="Name parts with space: modules, and only there."
             )
+        for key in ("tokenizer", "tokenizer_source") if cls.one_vocabulary else ():
+            if getattr(definition, key) is not None:
+                fix = "Remove it, or use space: parameters."
+                yield MisfitError(cls.one_vocabulary, key, fix=fix)
         for key in sorted(SPACE_KEYS - cls.reads - {"merge_method", "adapters"}):
             field = type(definition).model_fields[key]
             if getattr(definition, key) not in (field.get_default(call_default_factory=True), []):

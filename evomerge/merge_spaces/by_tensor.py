@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.parameter_values import ParameterSettings
+from evomerge.genome.source_blocks import Source
 
 
 def per_tensor(own: MergeDefinition) -> MergeDefinition:
@@ -14,7 +15,12 @@ def per_tensor(own: MergeDefinition) -> MergeDefinition:
     What the genome allows at a place holds for its tensors: ranges, fixed values, normalisation.
     Tensors that are equal in all models have none, as anywhere.
     """
-    models = [one.model_copy(update={"parameters": _level(one.parameters)}) for one in own.models]
+    modules = {
+        name: part.model_copy(
+            update={"parameters": _level(part.parameters), "models": _sources(part.models)}
+        )
+        for name, part in own.modules.items()
+    }
     return own.model_copy(
         update={
             "granularity": "tensor",
@@ -22,9 +28,14 @@ def per_tensor(own: MergeDefinition) -> MergeDefinition:
             "smooth": False,
             "filters": None,
             "parameters": _level(own.parameters),
-            "models": models,
+            "models": _sources(own.models),
+            "modules": modules,
         }
     )
+
+
+def _sources(models: Sequence[Source]) -> list[Source]:
+    return [one.model_copy(update={"parameters": _level(one.parameters)}) for one in models]
 
 
 def _level(parameters: Mapping[str, ParameterSettings]) -> dict[str, ParameterSettings]:

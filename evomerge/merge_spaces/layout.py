@@ -97,8 +97,8 @@ def layout(definition: MergeDefinition, architecture: Architecture) -> tuple[Sli
         "tensor": 1,
         None: 0 if definition.smooth else definition.layer_granularity,
     }.get(granularity, 0)
-    step = step or depth
-    starts = list(range(0, depth, step))
+    step = step or depth or 1
+    starts = list(range(0, depth, step)) or [0]  # a part may have no layers
     apart = granularity not in (None, "model")
     if architecture.parts and (apart or len(starts) > 1):
         raise _no_groups(architecture)

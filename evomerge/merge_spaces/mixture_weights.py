@@ -24,7 +24,7 @@ from evomerge.recipe.plain import Recipe, rounded
 from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, UNMERGED, Mean, Pool, models_mixed
 
 # What a mixture takes from its first model, or leaves as each model has it.
-_OF_MERGES = ("tokenizer", "tokenizer_source", "chat_template", "out_dtype")
+_OF_MERGES = ("chat_template", "out_dtype")
 
 
 class MixtureSettings(SpaceSettings):
@@ -60,6 +60,7 @@ class MixtureWeights(MergeSpace):
     unlearned: ClassVar[str] = "a mixture merges no weights"
     unadapted: str = UNMERGED
     mixes: ClassVar[bool] = True
+    one_vocabulary: ClassVar[str] = "a mixture adds probabilities token by token"
 
     @classmethod
     def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
@@ -106,6 +107,10 @@ class MixtureWeights(MergeSpace):
         pairs = zip(self._groups, found, strict=True)
         of_tasks = {task: [*map(rounded, own)] for group, own in pairs for task in group}
         return Recipe({**config, TASKS: of_tasks} if of_tasks else config)
+
+    def model_recipe(self, model: ModelName) -> Recipe:
+        """A model as it is, in its own dtype as among the others: mergekit may not read it."""
+        return Recipe({"merge_method": "passthrough", "models": [{"model": model.in_recipe}]})
 
     def average_recipe(self) -> Recipe:
         """The mixture with equal weights."""

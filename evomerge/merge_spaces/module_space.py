@@ -20,7 +20,9 @@ from evomerge.genome.inputs import inputs_of
 from evomerge.genome.merge_method import Base, Method, Scope
 from evomerge.genome.model_names import ModelName
 from evomerge.merge_spaces.base import MergeSpace
-from evomerge.merge_spaces.searched_part import SearchedPart
+from evomerge.merge_spaces.by_tensor import per_tensor
+from evomerge.merge_spaces.learnable_parts import LearnableParts
+from evomerge.merge_spaces.searched_part import RecipeWriter, SearchedPart
 from evomerge.nouns.space import Point, Space
 from evomerge.recipe.plain import Recipe
 
@@ -33,7 +35,7 @@ class ModuleSpace(MergeSpace):
 
     name: ClassVar[str] = "modules"
     reads_modules: ClassVar[bool] = True
-    unlearned: ClassVar[str] = "parts of models are merged apart"
+    is_beyond: bool = False
 
     def _build(self) -> Space:
         self._refuse_strangers()
@@ -68,7 +70,7 @@ class ModuleSpace(MergeSpace):
             name: replace(part, space=part.space.beyond_models())
             for name, part in self._merged.items()
         }
-        other.space = other._space()
+        other.space, other.is_beyond = other._space(), True
         return other
 
     @property
@@ -84,11 +86,33 @@ class ModuleSpace(MergeSpace):
 
     def recipe(self, point: Point) -> Recipe:
         """What a point means: ``modules:`` with every part of the models."""
+        return self._written({name: part.space for name, part in self._merged.items()}, point)
+
+    def _written(self, parts: Mapping[str, RecipeWriter], point: Point) -> Recipe:
+        """The recipe of a point, each part that is merged as somebody writes it."""
         modules = {
-            name: self._kept[name] if name in self._kept else self._merged[name].module(point)
+            name: self._kept[name]
+            if name in self._kept
+            else self._merged[name].module(point, parts[name])
             for name in self.architecture.parts
         }
         return Recipe({**self._frame, "modules": modules})
+
+    def by_tensor(self) -> ModuleSpace:
+        """See the base class; of the language model's tensors."""
+        finer = type(self)(per_tensor(self.definition), self.architecture, self.out_dtype)
+        return finer.beyond_models() if self.is_beyond else finer
+
+    def learnable(self) -> LearnableParts | None:
+        """See the base class."""
+        parts = {name: part.space.learnable() for name, part in self._merged.items()}
+        known = {name: part for name, part in parts.items() if part is not None}
+        if len(known) < len(parts):
+            return None
+        models = [source.model for source in self.definition.models]
+        inputs = inputs_of(models, self.definition.base_model, self.method)
+        named = {name: part.named for name, part in self._merged.items()}
+        return LearnableParts(self.space, inputs, known, named, self._written)
 
     def _refuse_strangers(self) -> None:
         parts, architecture = self.architecture.parts, self.architecture.name

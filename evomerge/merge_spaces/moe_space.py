@@ -102,10 +102,10 @@ class MoeSpace(MergeSpace):
                 if kinds
                 else f"Use models of {', '.join(listed)}.",
             )
-        if not OUTPUTS[made].is_known:
+        if OUTPUTS[made].unheld:
             raise GenomeError(
                 f"mergekit-moe makes {made} of these models and settings, which transformers does "
-                "not hold: it could not be scored",
+                f"not hold: {OUTPUTS[made].unheld}",
                 where="genome.space.architecture",
                 fix="Use architecture: mixtral without shared experts, or qwen with one.",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from evomerge.foundations.errors import GenomeError, Problem
 from evomerge.genome.merge_block import MergeDefinition
@@ -18,6 +18,13 @@ from evomerge.recipe.plain import Recipe
 
 _OWN = ("models", "slices", "parameters")
 _UNGROUPED = {"granularity": "model", "layer_granularity": 0, "smooth": False}
+
+
+class RecipeWriter(Protocol):
+    """Who makes recipes of points."""
+
+    def recipe(self, point: Point) -> Recipe:
+        """What a point means."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +98,15 @@ class SearchedPart:
         space = self.space
         return space.recipe(space.space.decode(space.space.initial)).config
 
-    def module(self, point: Point) -> dict[str, Any]:
-        """Its merge, as it stands under ``modules:``."""
-        own = {one.name: point[self.named(one.name)] for one in self.space.space}
-        config = self.space.recipe(own).config
+    def module(self, point: Point, written: RecipeWriter) -> dict[str, Any]:
+        """Its merge, as it stands under ``modules:``.
+
+        Args:
+            point: Of all parts; what nobody reads may be missing.
+            written: Who writes it.
+        """
+        names = {one.name: self.named(one.name) for one in self.space.space}
+        config = written.recipe({k: point[n] for k, n in names.items() if n in point}).config
         return {key: config[key] for key in _OWN if key in config}
 
     def point_of(self, recipe: Recipe) -> dict[str, Any] | None:

@@ -29,16 +29,13 @@ class Soup(MergeSpace):
     merge_method: ClassVar[str] = "linear"
     reads: ClassVar[frozenset[str]] = frozenset()
     unlearned: ClassVar[str] = "a model is in a soup or left out of it"
+    one_vocabulary: ClassVar[str] = "models of a soup have one vocabulary, whichever of them are in"
 
     @classmethod
     def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
         yield from super()._unfit(definition)
         if len(definition.models) < 2:
             yield MisfitError("a soup chooses among two models or more, got 1", "models")
-        for key in ("tokenizer", "tokenizer_source"):
-            if getattr(definition, key) is not None:
-                what = "models of a soup have one vocabulary, whichever of them are in"
-                yield MisfitError(what, key, fix="Remove it, or use space: parameters.")
 
     def _build(self) -> Space:
         self.models = tuple(source.model for source in self.definition.models)

@@ -33,6 +33,7 @@ from evomerge.merging.router_gates import drawn_or_of_folder, needs
 from evomerge.models.quiet import quiet_mergekit, quiet_transformers
 from evomerge.recipe.joined_parts import Part
 from evomerge.recipe.moe import joined_in
+from evomerge.recipe.moe_outputs import OUTPUTS
 from evomerge.recipe.plain import Recipe
 from evomerge.recipe.walk import with_models
 
@@ -153,9 +154,9 @@ def _out_config(
         base, num_experts=len(joined.experts), experts_per_token=joined.experts_per_token
     )
     if not isinstance(config, PreTrainedConfig):
+        known = next((o for name, o in OUTPUTS.items() if output.name().lower().startswith(name)))
         raise MergeError(
-            f"transformers holds no {output.name()} of this kind, so it cannot be scored",
-            where="merge",
+            f"transformers holds no {output.name()} of this kind: {known.unheld}", where="merge"
         )
     dtype = select_dtype(joined, base)
     if dtype is not None:

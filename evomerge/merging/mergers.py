@@ -34,11 +34,20 @@ class Mergers:
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
         """See :class:`evomerge.merging.base.Merger`."""
         if recipe.kind not in self._of_kind:
-            self._of_kind[recipe.kind] = MERGERS[recipe.kind](self)
+            self._of_kind[recipe.kind] = self._merger_of(recipe)
         for kind, merger in self._of_kind.items():
             if kind != recipe.kind:
                 merger.drop_live()
         return self._of_kind[recipe.kind].merge(recipe, deadline)
+
+    def _merger_of(self, recipe: Recipe) -> KindMerger:
+        """That of its kind; of a kind without an entry the one that needs none."""
+        from evomerge.merging.built_merger import BuiltMerger  # both stand upon this module
+        from evomerge.merging.mixture_merger import MixtureMerger
+
+        if recipe.kind in MERGERS:
+            return MERGERS[recipe.kind](self)
+        return BuiltMerger(self) if recipe.pool is None else MixtureMerger(self)
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
         """See :class:`evomerge.merging.base.Merger`."""

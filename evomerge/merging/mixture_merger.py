@@ -13,7 +13,6 @@ from evomerge.merging.live_model import LiveModel
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.mixed_model import MixedModel
 from evomerge.recipe.plain import Recipe
-from evomerge.recipe.pool import Pool
 
 
 class MixtureMerger:
@@ -77,7 +76,9 @@ class _Members:
 
     def mixed(self, recipe: Recipe) -> LiveModel:
         """The members, mixed as a recipe says."""
-        pool = Pool.of(recipe.config)
+        pool = recipe.pool
+        if pool is None:
+            raise ValueError(f"a recipe of the kind {recipe.kind} is no mixture")
         for task, weights in pool.of_tasks.items():
             if task not in self.of_tasks:
                 self.of_tasks[task] = self.model.beside()

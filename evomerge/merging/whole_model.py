@@ -6,6 +6,7 @@ definition has: a mixture of experts that mergekit-moe has written, for one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
@@ -19,6 +20,21 @@ from evomerge.models.completeness import can_be_merged
 from evomerge.models.inspect import read_model
 from evomerge.models.quiet import quiet_transformers
 from evomerge.recipe.plain import Recipe
+
+
+def unbuildable(recipe: Recipe, allow_pickle: Collection[str] = ()) -> ModelName | None:
+    """The model that a recipe gives back, where mergekit cannot read it whole.
+
+    Args:
+        recipe: Of any kind.
+        allow_pickle: Models whose weights may be in pickle files.
+    """
+    model = recipe.whole_model
+    if model is None or model.lora is not None:
+        return None
+    (here,) = reachable(recipe).models
+    facts = read_model(here, may_unpickle=model.text in allow_pickle)
+    return here if facts.tensors and not can_be_merged(facts) else None
 
 
 class WholeModels:
@@ -36,16 +52,15 @@ class WholeModels:
     def takes(self, recipe: Recipe) -> bool:
         """Whether a recipe gives back a model that mergekit cannot read whole.
 
-        One with an adapter is mergekit's: it folds them.
+        One with an adapter is mergekit's, which folds it, and so is one of another dtype.
         """
-        model = recipe.copied
+        model = recipe.whole_model
         if model is None or model.lora is not None:
             return False
         if recipe.digest not in self._are_whole:
             self._resident.refuse(recipe)
-            allowed = model.text in self._resident.allow_pickle
-            facts = read_model(reachable(recipe).models[0], may_unpickle=allowed)
-            self._are_whole[recipe.digest] = bool(facts.tensors) and not can_be_merged(facts)
+            found = unbuildable(recipe, self._resident.allow_pickle)
+            self._are_whole[recipe.digest] = found is not None
         return self._are_whole[recipe.digest]
 
     def drop(self) -> None:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evomerge.foundations.reading import is_folder
+from evomerge.genome.model_names import ModelName
 from evomerge.models.digests import Digests
 from evomerge.models.model_folder import TEMPLATES, regular_files
 from evomerge.models.snapshot import commit_of
-
-if TYPE_CHECKING:
-    from mergekit.common import ModelPath
 
 # What transformers, tokenizers and mergekit read of a folder.
 _READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt", ".py")
@@ -41,14 +39,14 @@ def fingerprints(models: Iterable[Any], hear: Share | None = None) -> list[str]:
         ValueError: the Hub does not say which commit it is.
     """
     parts = [_parts(model) for model in models]
-    folders = dict.fromkeys(Path(p.path) for some in parts for p in some if is_folder(p.path))
+    folders = dict.fromkeys(Path(p) for some in parts for p, _ in some if is_folder(p))
     files = {folder: list(read_files(folder)) for folder in folders}
     digests = Digests()
     if hear is not None:
         digests.hear = _Progress(digests.unread(chain(*files.values())), hear)
     known = {folder: _of_files(folder, own, digests) for folder, own in files.items()}
     return [
-        "+".join(known.get(Path(p.path)) or commit_of(p.path, p.revision) for p in some)
+        "+".join(known.get(Path(path)) or commit_of(path, revision) for path, revision in some)
         for some in parts
     ]
 
@@ -65,14 +63,14 @@ def folder_digest(folder: Path) -> str:
 
 def folders_of(model: Any) -> tuple[Path, ...]:
     """The local folders of a model as a recipe names it: its own and its adapter's."""
-    return tuple(Path(part.path) for part in _parts(model) if is_folder(part.path))
+    return tuple(Path(path) for path, _ in _parts(model) if is_folder(path))
 
 
-def _parts(model: Any) -> list[ModelPath]:
-    from mergekit.common import ModelReference  # heavy; a digest of a task needs none of it
-
-    reference = ModelReference.model_validate(model)
-    return [part for part in (reference.model, reference.lora) if part is not None]
+def _parts(model: Any) -> list[tuple[str, str | None]]:
+    """Folder or Hub id of a model and of its adapter, each with its revision."""
+    name = ModelName.model_validate(model)
+    own = [(name.path, name.revision)]
+    return own if name.lora is None else [*own, (name.lora, name.lora_revision)]
 
 
 def read_files(folder: Path) -> Iterator[Path]:

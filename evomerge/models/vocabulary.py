@@ -13,7 +13,7 @@ from evomerge.models.facts import ModelFacts
 from evomerge.models.quiet import quiet_transformers
 
 # Whatever transformers raises on files it cannot use.
-_FAILURES = (
+FAILURES = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -51,7 +51,7 @@ def load_tokenizer(
             else:
                 config = AutoConfig.from_pretrained(path, **options)
             tokenizer = AutoTokenizer.from_pretrained(path, config=config, **options)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ModelError(
             f"no readable tokenizer ({' '.join(str(error).split())})",
             where=model.key,

@@ -22,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evomerge.foundations.registry import Registry
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.section import Section
 from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.run_record import RunRecord
 
 OPTIMIZERS: Registry[type[Optimizer]] = Registry(
     "optimizer",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from evomerge.foundations.findings import Finding
 from evomerge.genome.yaml_file import YamlFile
+from evomerge.recipe.pool import Pool
 from evomerge.recipe.recipe_text import to_text
 from evomerge.recipe.stage_names import with_names
 
@@ -150,6 +151,14 @@ class RecipeKind(ABC):
     def uses(cls, config: Mapping[str, Any]) -> tuple[Use, ...]:
         """The merges that its model is made of; those that are made for these are theirs to say."""
         return (Use(cls.documents(config)[-1]),)
+
+    @classmethod
+    def pool(cls, config: Mapping[str, Any]) -> Pool | None:
+        """How the models of its :meth:`documents` answer together; None: it makes one model.
+
+        Such a recipe comes to life and is verified member by member, and nothing builds it.
+        """
+        return None
 
     @classmethod
     def dtype(cls, config: Mapping[str, Any]) -> str | None:

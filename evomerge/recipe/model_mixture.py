@@ -29,7 +29,7 @@ from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Document, Hear, RecipeKind, Use
 from evomerge.recipe.file import recipe_config
-from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, UNMERGED
+from evomerge.recipe.pool import MEAN, MEANS, MEMBERS, TASKS, UNMERGED, Pool
 from evomerge.recipe.stage_names import stage_name
 from evomerge.recipe.walk import merged_in
 
@@ -84,6 +84,11 @@ class ModelMixture(RecipeKind):
     def uses(cls, config: Mapping[str, Any]) -> tuple[Use, ...]:
         """Each member as a merge: all of them answer."""
         return tuple(map(Use, cls.documents(config)))
+
+    @classmethod
+    def pool(cls, config: Mapping[str, Any]) -> Pool:
+        """The weights of its members, which sum to 1 exactly."""
+        return Pool.of(config)
 
     @classmethod
     def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:

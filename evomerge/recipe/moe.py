@@ -11,24 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
-from evomerge.recipe.base import Command, Document, Hear, RecipeKind, Use
-from evomerge.recipe.file import heard, recipe_config
+from evomerge.recipe.base import Command, Hear, Use
+from evomerge.recipe.file import heard
 from evomerge.recipe.keys import Ignored, entries, unknown_keys
 from evomerge.recipe.moe_outputs import GateMode
+from evomerge.recipe.on_merges import OnMerges
 from evomerge.recipe.recipe_text import to_text
-from evomerge.recipe.stage_names import with_names
-from evomerge.recipe.stages import (
-    check_adapters,
-    check_stages,
-    checked,
-    in_order,
-    multi,
-    nameless,
-    renamed,
-)
-from evomerge.recipe.walk import merged_in, with_models
+from evomerge.recipe.walk import merged_in
 
 JOINED = frozenset(("base_model", "experts", "gate_mode", "dtype", "experts_per_token")) | {
     "shared_experts",
@@ -41,15 +31,14 @@ EXPERT = frozenset(("source_model", "positive_prompts", "negative_prompts")) | {
 GATE_MODES: tuple[str, ...] = get_args(GateMode)
 DRAWN = ("random", "uniform_random")
 OF_STATES = ("hidden", "hidden_avg", "hidden_last")  # of prompts that the base reads
-_MERGES, _JOINED = "merges.yml", "moe.yml"
+_JOINED = "moe.yml"
 
 
-class Moe(RecipeKind):
+class Moe(OnMerges):
     """Experts, each a model or a merge, and how they are joined."""
 
     key = "moe"
     program = "mergekit-moe"
-    is_stage = False
     unadapted = "a mixture of experts has other tensors than any of its models"
 
     @classmethod
@@ -59,34 +48,14 @@ class Moe(RecipeKind):
         return isinstance(data, dict) and "experts" in data and "merge_method" not in data
 
     @classmethod
-    def read(cls, documents: Sequence[YamlFile], hear: Hear) -> dict[str, Any]:
-        """The merges that the last document joins, and it."""
-        *before, last = in_order(documents)
-        ours = renamed(before)
-        merges = [
-            {"name": name, **ours.of(recipe_config(nameless(one), hear))}
-            for name, one in zip(ours.names, before, strict=True)
-        ]
-        config = {"merges": merges, "moe": ours.of(heard(last, _ignored(last.data), hear))}
-        return checked(config, cls.check, last)
+    def said(cls, document: YamlFile, hear: Hear) -> dict[str, Any]:
+        """See :meth:`OnMerges.said`: all that mergekit-moe reads."""
+        return heard(document, _ignored(document.data), hear)
 
     @classmethod
-    def check(cls, config: Mapping[str, Any]) -> None:
-        """Whatever mergekit-moe refuses before it reads a model, and folders outside its own."""
-        merges, joined = config.get("merges"), config["moe"]
-        if not isinstance(merges, list):
-            raise ValueError(f"merges is {merges!r}, expected a list")
-        names = check_stages(merges)
-        if not isinstance(joined, Mapping):
-            raise ValueError(f"moe is {joined!r}, expected a mapping")
-        check_adapters(config, names)
-        for index, merge in enumerate(merges):
-            later = [model.path for model in merged_in(merge) if model.path in names[index:]]
-            if later:
-                raise ValueError(f"{names[index]} merges {', '.join(later)}, made after it")
-        wrong = [*wrong_with(joined)]
-        if wrong:
-            raise ValueError("; ".join(wrong))
+    def flaws(cls, last: Mapping[str, Any]) -> Iterator[str]:
+        """See :meth:`OnMerges.flaws`."""
+        return wrong_with(last)
 
     @classmethod
     def commands(
@@ -94,41 +63,13 @@ class Moe(RecipeKind):
     ) -> tuple[Command, ...]:
         """The merges, where there are some, then what joins them."""
         *merges, joined = files
-        before = [multi(file, stages=stages) for file in merges]
-        return (*before, Command(cls.program, "mergekit.scripts.moe", (joined, out)))
+        joining = Command(cls.program, "mergekit.scripts.moe", (joined, out))
+        return (*cls.built_before(merges, stages), joining)
 
     @classmethod
     def files(cls, config: Mapping[str, Any], stages: str) -> dict[str, str]:
         """The merges, and what joins them from the folders where these are built."""
-        names = cls.made(config)
-
-        def built(model: ModelName) -> ModelName:
-            path = f"{stages}/{model.path}" if model.path in names else model.path
-            return model.model_copy(update={"path": path})
-
-        merges = "---\n".join(map(to_text, config["merges"]))
-        joined = {_JOINED: to_text(with_models(config["moe"], built))}
-        return {_MERGES: merges, **joined} if merges else joined
-
-    @classmethod
-    def documents(cls, config: Mapping[str, Any]) -> tuple[Document, ...]:
-        """The merges without their names."""
-        return tuple({k: v for k, v in one.items() if k != "name"} for one in config["merges"])
-
-    @classmethod
-    def parts(cls, config: Mapping[str, Any]) -> tuple[tuple[Document, ...], Document]:
-        """The merges, and what joins them."""
-        return cls.documents(config), config["moe"]
-
-    @classmethod
-    def whole(cls, before: Sequence[Document], last: Document) -> dict[str, Any]:
-        """Merges and what joins them."""
-        return {"merges": with_names(before), "moe": dict(last)}
-
-    @classmethod
-    def made(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """The names of the merges."""
-        return tuple(merge["name"] for merge in config["merges"])
+        return {**super().files(config, stages), _JOINED: to_text(cls.placed(config, stages))}
 
     @classmethod
     def uses(cls, config: Mapping[str, Any]) -> tuple[Use, ...]:
@@ -138,20 +79,9 @@ class Moe(RecipeKind):
         return uses_of(config)
 
     @classmethod
-    def dtype(cls, config: Mapping[str, Any]) -> str | None:
-        """That of what joins them."""
-        found: str | None = config["moe"].get("dtype")
-        return found
-
-    @classmethod
     def drawn(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The gates, unless prompts make them."""
         return ("gates",) if config["moe"].get("gate_mode") in DRAWN else ()
-
-    @classmethod
-    def text(cls, config: Mapping[str, Any]) -> str:
-        """One document per merge, and the one that joins them."""
-        return "---\n".join(map(to_text, (*config["merges"], config["moe"])))
 
 
 def joined_in(config: Mapping[str, Any]) -> Mapping[str, Any]:

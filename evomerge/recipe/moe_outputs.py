@@ -34,20 +34,24 @@ class Output:
         n_shared: How many shared experts it may have.
         prompts: Whether shared experts have prompts; None: they may.
         takes: Names of the tensors of a layer that it takes.
-        is_known: Whether transformers holds the model that comes of it.
+        unheld: Why transformers holds no model that comes of it; empty where it does.
     """
 
     made_of: tuple[str, ...]
     n_shared: tuple[int, ...]
     takes: frozenset[str]
     prompts: bool | None = None
-    is_known: bool = True
+    unheld: str = ""
 
 
+_CODE_OF_THE_HUB = (
+    "its model_type deepseek is code of deepseek-ai/deepseek-moe-16b-base on the Hub, and "
+    "transformers has deepseek_v2 and later alone, whose attention has other tensors"
+)
 _LLAMAS = ("LlamaForCausalLM", "MistralForCausalLM")
 OUTPUTS: Mapping[str, Output] = {  # in the order in which mergekit takes the first that fits
     "mixtral": Output(_LLAMAS, (0,), _PLAIN),
-    "deepseek": Output(_LLAMAS, (0, 1), _PLAIN, prompts=False, is_known=False),
+    "deepseek": Output(_LLAMAS, (0, 1), _PLAIN, prompts=False, unheld=_CODE_OF_THE_HUB),
     "qwen": Output(
         (*_LLAMAS, "Qwen2ForCausalLM"),
         (1,),

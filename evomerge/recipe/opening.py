@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from evomerge.foundations.errors import GenomeError
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.effective import Effective, Entries, ParameterEntry, Settings
 from evomerge.recipe.ranges import Span, della_bounds, fixed, opened, strongest
@@ -53,6 +54,42 @@ def opened_block(recipe: Effective) -> dict[str, Any]:
     block |= {"parameters": parameters} if parameters else {}
     finely = {"layer_granularity": recipe.step} if recipe.step else {"granularity": "model"}
     return {**block, **frame_of(recipe), **finely}
+
+
+def opened_modules(parts: Mapping[str, Effective], language: str) -> dict[str, Any]:
+    """The same of a recipe of several modules, each with models and numbers of its own.
+
+    A module that is the base's, or for a method without a base the first model's, as it is, is
+    none that is searched.
+
+    Args:
+        parts: Module -> what it merges; more than one of them.
+        language: The one that holds the language model, whose layers may be grouped.
+
+    Raises:
+        GenomeError: another one has groups of layers, too, or every one is that of one model.
+    """
+    first = next(iter(parts.values()))
+    donor = first.base if first.names_base else first.models[0]
+    merged = {name: one for name, one in parts.items() if {*one.models} - {donor}}
+    for name, one in merged.items():
+        if one.step and name != language:
+            raise GenomeError(
+                f"module {name} has values of its own for groups of its layers: a search has them "
+                f"in {language} alone",
+                fix="Name it as optimizer.seed_from of a genome of its models: it is tried as it "
+                "is.",
+            )
+    if not merged:
+        raise GenomeError("every module is that of one model: there is no number to open")
+    blocks = {name: opened_block(one) for name, one in merged.items()}
+    whole = blocks.get(language) or next(iter(blocks.values()))
+    modules = {
+        name: {key: block[key] for key in ("models", "parameters") if key in block}
+        for name, block in blocks.items()
+    }
+    around = {key: v for key, v in whole.items() if key not in ("models", "parameters")}
+    return {"modules": modules, **around}
 
 
 def frame_of(recipe: Effective) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from evomerge.foundations.canonical import canonical_json, digest
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe import RECIPE_KINDS, walk
 from evomerge.recipe.base import Command, Document, RecipeKind, Use
-from evomerge.recipe.pool import models_mixed
+from evomerge.recipe.pool import Pool
 
-_OF_A_COPY = {"merge_method", "models", "dtype", "out_dtype"}
+_DTYPES = ("dtype", "out_dtype")
+_OF_A_COPY = {"merge_method", "models", *_DTYPES}
 PLAIN = "merge"  # the kind whose recipes are one merge
 SIGNIFICANT_DIGITS = 6  # float32, in which recipes compute, resolves seven
 
@@ -117,14 +118,20 @@ class Recipe:
         return walk.merged_in(entries)[0] if [*map(set, entries)] == [{"model"}] else None
 
     @property
+    def whole_model(self) -> ModelName | None:
+        """The model that it gives back with every bit; a dtype rounds, which mergekit has to do."""
+        is_rounded = any(self.parts[1].get(key) is not None for key in _DTYPES)
+        return None if is_rounded else self.copied
+
+    @property
     def whole_models(self) -> frozenset[ModelName]:
         """The models that answer as they are, of which no merge in it takes anything."""
-        alone = self.copied
+        alone = self.whole_model
         if alone is not None:
             return frozenset((alone,))
-        of_merges = {model for part in self.parts[0] for model in walk.merged_in(part)}
-        mixed = [{"model": one} for one in models_mixed(self.config)]
-        return frozenset(walk.merged_in(mixed)) - of_merges
+        members = tuple(map(Recipe, self.documents)) if self.pool else ()
+        merged = {model for one in members if not one.copied for model in one.models}
+        return frozenset(one.copied for one in members if one.copied) - merged
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -140,6 +147,11 @@ class Recipe:
     def uses(self) -> tuple[Use, ...]:
         """The merges that its model is made of; those that are made for these are theirs to say."""
         return self._kind.uses(self.config)
+
+    @property
+    def pool(self) -> Pool | None:
+        """How the models of its documents answer together; None: it makes one model."""
+        return self._kind.pool(self.config)
 
     @property
     def drawn(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from evomerge.run.chosen import ChosenTrial
 
 _WIDTH = 98
 _RECIPE, _OUT = "recipe.yml", "merged"  # stand in the commands where no file is named
+PURPOSE = "build what that run scored"  # of the files of a model that has changed since
 _LORA_CACHE = "lora-cache"  # mergekit asks for a folder where a recipe has adapters
 
 
@@ -174,16 +175,17 @@ def exports(chosen: Iterable[ChosenTrial]) -> list[Export]:
     return [Export(one.content, one.run_dir) for one in chosen]
 
 
-def with_changes(chosen: Sequence[Export], hear: Hear) -> list[Export]:
+def with_changes(chosen: Sequence[Export], hear: Hear, *, asks_hub: bool = True) -> list[Export]:
     """The same with those of their models that have changed since they were scored.
 
     Args:
         chosen: What is to be written.
         hear: Takes a warning about each of these models.
+        asks_hub: Whether models count that are no folders here.
     """
-    found = changed_of(chosen)
+    found = changed_of(chosen, asks_hub=asks_hub)
     for model in dict.fromkeys(chain.from_iterable(found)):
-        hear(changed(model, "build what that run scored"))
+        hear(changed(model, PURPOSE))
     return [replace(one, changed=models) for one, models in zip(chosen, found, strict=True)]
 
 

@@ -27,11 +27,8 @@ def final_tables(run: RecordedRun) -> list[SplitTable]:
     """One table per split that has results."""
     if not run.winners:
         return []
-    searched = {trial.candidate.trial_id: trial.outcome for trial in run.leaderboard.trials}
-    found = [_table(run, "tasks", run.leaderboard.objective, searched)]
-    for split, objective in run.finals.items():
-        found.append(_table(run, split, objective, run.ledger.final_outcomes(split)))
-    return found
+    objectives = {"tasks": run.leaderboard.objective, **run.finals}
+    return [_table(run, split, rule, run.outcomes(split)) for split, rule in objectives.items()]
 
 
 def short_task_names(names: Sequence[str]) -> list[str]:

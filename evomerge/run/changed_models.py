@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.foundations.canonical import digest
 from evomerge.foundations.errors import EvomergeError
 from evomerge.foundations.findings import Finding, warning
-from evomerge.foundations.reading import is_there
+from evomerge.foundations.reading import is_folder, is_there
 from evomerge.genome.model_names import ModelName
 from evomerge.models.fingerprint import fingerprint
 from evomerge.run.chosen import ChosenTrial
@@ -32,7 +31,15 @@ def is_changed(recorded: Mapping[str, str], reference: Any) -> bool:
         ValueError: the Hub does not say which commit it is.
     """
     now = fingerprint(reference)
-    return recorded.get(_key(reference), now) != now
+    return recorded.get(ModelName.model_validate(reference).key, now) != now
+
+
+def surely_changed(recorded: Mapping[str, str], model: ModelName) -> bool:
+    """The same; not where nothing is recorded of it, or it cannot be read: others tell that."""
+    try:
+        return model.key in recorded and is_changed(recorded, model.in_recipe)
+    except (EvomergeError, OSError, ValueError):
+        return False
 
 
 def changed(name: str, purpose: str) -> Finding:
@@ -49,30 +56,28 @@ def changed(name: str, purpose: str) -> Finding:
     )
 
 
-def changed_of(trials: Sequence[ChosenTrial]) -> list[tuple[str, ...]]:
+def changed_of(trials: Sequence[ChosenTrial], *, asks_hub: bool = True) -> list[tuple[str, ...]]:
     """For each trial its models that have changed since its run, or an earlier stage, began.
 
     Nothing is known of a best.yml apart from its run, nor of models that cannot be read: whoever
     merges them says what is wrong.
+
+    Args:
+        trials: What is to be scored, built or written.
+        asks_hub: Whether models count that are no folders here.
     """
     recorded = {one.run_dir: _recorded(one.run_dir) for one in trials}
     seen: dict[ModelName, bool] = {}
-    return [tuple(_changed(one, recorded[one.run_dir], seen)) for one in trials]
 
+    def changed_in(one: ChosenTrial) -> Iterator[str]:
+        for model in one.recipe.named:
+            if model not in seen:
+                is_asked = asks_hub or all(map(is_folder, model.places))
+                seen[model] = is_asked and surely_changed(recorded[one.run_dir], model)
+            if seen[model]:
+                yield model.text
 
-def _changed(
-    one: ChosenTrial, recorded: Mapping[str, str], seen: dict[ModelName, bool]
-) -> Iterator[str]:
-    for model in one.recipe.named:
-        if model not in seen:
-            try:
-                seen[model] = _key(model.in_recipe) in recorded and is_changed(
-                    recorded, model.in_recipe
-                )
-            except (EvomergeError, OSError, ValueError):  # who builds or scores it tells that
-                seen[model] = False
-        if seen[model]:
-            yield model.text
+    return [tuple(changed_in(one)) for one in trials]
 
 
 def _recorded(run_dir: Path | None) -> dict[str, str]:
@@ -81,7 +86,3 @@ def _recorded(run_dir: Path | None) -> dict[str, str]:
     run = load_run(run_dir)
     runs = [*earlier_stages(run), run]
     return {key: value for one in runs for key, value in models_in(one.ledger.header).items()}
-
-
-def _key(reference: Any) -> str:
-    return reference if isinstance(reference, str) else digest(reference)

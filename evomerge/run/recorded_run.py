@@ -49,6 +49,11 @@ class RecordedRun:
         return from_data(self.ledger.header["space"])
 
     @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.ledger.folder.path
+
+    @property
     def winners(self) -> list[Trial]:
         """The front where there are several objectives, else the best trial; best first."""
         return self.choice.winners
@@ -75,6 +80,12 @@ class RecordedRun:
         if trial.outcome.evaluation is None:
             raise RunError(f"trial {trial_id} failed: {trial.outcome.failure}", where=where)
         return trial
+
+    def outcomes(self, split: str) -> Mapping[int, Outcome]:
+        """Trial id -> what came of it on a split."""
+        if split != "tasks":
+            return self.ledger.final_outcomes(split)
+        return {trial.candidate.trial_id: trial.outcome for trial in self.leaderboard.trials}
 
     def evaluation(self, split: str, trial_id: int) -> Evaluation | None:
         """What a trial did on a split, documents included; None where it has no scores there."""

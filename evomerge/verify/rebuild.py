@@ -22,6 +22,7 @@ from evomerge.foundations.creating import refuse_occupied_folder
 from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, UnknownNameError
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
+from evomerge.foundations.reading import is_folder
 from evomerge.foundations.scratch import scratch
 from evomerge.genome.methods import METHODS
 from evomerge.genome.schema import Genome
@@ -29,7 +30,6 @@ from evomerge.genome.words import Split
 from evomerge.inference import ENGINES
 from evomerge.merging.registered_methods import register_methods
 from evomerge.recipe.own_names import located
-from evomerge.recipe.pool import Pool
 from evomerge.run.recorded_run import earlier_stages
 from evomerge.verify import hindrances as obstacles
 from evomerge.verify.differences import (
@@ -111,6 +111,8 @@ class Verification:
         from evomerge.merging.built import build_into
         from evomerge.merging.factors import placed
         from evomerge.merging.member_folders import member_folders
+        from evomerge.merging.pickled import refuse_pickles
+        from evomerge.merging.whole_model import unbuildable
 
         header, run_dir = winner.run.ledger.header, winner.run.ledger.folder.path
         recipe = located(winner.trial.candidate.recipe, run_dir)
@@ -127,10 +129,14 @@ class Verification:
             "allow_pickle": self._permissions.pickle,
             "report": report,
         }
-        settings, mixture = self._genome.evaluation_settings, None
-        if recipe.unbuilt:
+        settings, mixture, pool = self._genome.evaluation_settings, None, recipe.pool
+        as_it_is = unbuildable(recipe, self._permissions.pickle)
+        if as_it_is is not None and is_folder(as_it_is.path):
+            refuse_pickles(recipe, self._permissions.pickle)
+            folder = _given(Path(as_it_is.path), folder, is_kept=self._keep is not None)
+        elif pool is not None:
             members = member_folders(recipe, folder, **options)
-            mixture, folder = BuiltMixture(tuple(members), Pool.of(recipe.config)), members[0]
+            mixture, folder = BuiltMixture(tuple(members), pool), members[0]
         else:
             report(0.0)
             with scratch() as beside:
@@ -277,6 +283,14 @@ def _dtype(winner: Recorded) -> str:
     """What the built model runs in."""
     forced = dtype_of(winner.run.ledger.header, winner.run.genome)
     return str(forced or winner.trial.candidate.recipe.dtype)
+
+
+def _given(model: Path, folder: Path, *, is_kept: bool) -> Path:
+    """A model that is no merge, and that no command of mergekit reads: its own folder."""
+    if is_kept:
+        shutil.copytree(model, folder)
+        return folder
+    return model
 
 
 @contextmanager

@@ -16,10 +16,12 @@ from evomerge.genome.words import FINAL_SPLITS, Split
 from evomerge.nouns.evaluation import Document, Evaluation
 from evomerge.nouns.trial import Trial
 from evomerge.run.best_file import read_best
+from evomerge.run.ledger.no_run import no_run
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.staged_folder import result_folder
 from evomerge.run.recorded_run import RecordedRun, load_run
 
+_FIX = "Name a run folder or the best.yml in it."
 _N_SHOWN = 5  # changed keys of a recipe in a message
 
 
@@ -83,7 +85,7 @@ def _run_folder(best_or_run: Path) -> Path:
     if is_folder(best_or_run):
         folder = result_folder(best_or_run)
         if not is_there(RunFolder(folder).ledger):
-            raise _neither(best_or_run, "holds no ledger.jsonl")
+            raise no_run(best_or_run, _FIX)
         return folder
     return _folder_of(best_or_run)
 
@@ -104,7 +106,7 @@ def _folder_of(best: Path) -> Path:
 
 
 def _neither(path: Path, what: str) -> NoRunError:
-    return NoRunError(what, where=str(path), fix="Name a run folder or the best.yml in it.")
+    return NoRunError(what, where=str(path), fix=_FIX)
 
 
 def _content(best: Path) -> Mapping[str, Any]:

@@ -108,7 +108,7 @@ def test_what_one_would_have_tried_is_listed_and_counted(check):
 
 
 def test_the_recipe_at_the_end_is_one(check):
-    recipe = yaml.safe_load(check()[1].partition("recipe in the middle of the space\n")[2])
+    recipe = yaml.safe_load(check()[1].partition("recipe with every parameter at its start\n")[2])
     assert recipe["merge_method"] == "task_arithmetic"
 
 
@@ -139,7 +139,7 @@ def test_warnings_count_where_they_are_asked_to(check):
     code, out, err = check(*small, "--strict")
     assert code == 1
     assert "warning: g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
-    assert "recipe in the middle of the space" in out
+    assert "recipe with every parameter at its start" in out
 
 
 def test_a_strict_run_does_not_begin_where_there_are_warnings(place, check, capsys):

@@ -69,17 +69,23 @@ def test_everything_that_is_wrong_is_told_at_once(refused, tmp_path, monkeypatch
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "text.yml").write_text("just text\n")
     (tmp_path / "empty").mkdir()
-    told = refused("./gone", "none.yml", "text.yml", "empty", "a+b+c", "--tasks", "arc_eesy,x=y")
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "ledger.jsonl").touch()
+    names = ("./gone", "none.yml", "text.yml", "empty", "runs", "a+b+c")
+    told = refused(*names, "--tasks", "arc_eesy,x=y")
     assert [line.split(": ")[0] for line in told] == [
         "./gone",
         "none.yml",
         "text.yml",
         "empty",
+        "runs",
         "a+b+c",
         "--tasks x=y",
-        "--tasks arc_eesy",
     ]
-    assert "did you mean 'arc_easy'?" in told[-1]
+    assert "it holds no model, but runs: one. Name one of them." in told[4]
+    (told,) = refused(str(tiny_model(tmp_path / "base")), "--tasks", "arc_eesy")
+    assert told.startswith("--tasks arc_eesy: ")
+    assert "did you mean 'arc_easy'?" in told
 
 
 def test_what_is_there_is_not_replaced(refused, tmp_path):

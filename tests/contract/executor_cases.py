@@ -24,11 +24,13 @@ class ExecutorCase:
         settings: Its own.
         ground: Entered once for all tests.
         marks: Of its tests.
+        keeps_workers: Whether a worker is there for the next job, too.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     ground: Callable[[], AbstractContextManager[None]] = nullcontext
     marks: tuple[pytest.MarkDecorator, ...] = ()
+    keeps_workers: bool = True
 
 
 @contextmanager
@@ -47,6 +49,7 @@ def ray_cluster() -> Iterator[None]:
 CASES = {
     "serial": ExecutorCase(),
     "processes": ExecutorCase(),
+    "isolated": ExecutorCase(marks=(pytest.mark.slow,), keeps_workers=False),
     "ray": ExecutorCase({"num_cpus": 0.1}, ray_cluster, (pytest.mark.slow,)),
     "backwards": ExecutorCase(),
 }

@@ -120,9 +120,32 @@ experts_per_token: 2
 """
 
 
+def transplant(models: Models) -> str:
+    """A merge that gets the tokens of a model that it does not merge."""
+    base, one, other = models
+    return f"""
+name: halfway
+merge_method: slerp
+base_model: {base}
+models:
+- model: {one}
+parameters: {{t: 0.25}}
+dtype: float32
+---
+transplant:
+  model: halfway
+  tokenizer_source: {other}
+  approximation_method: subword
+  subword_method: first_last
+  k: 8
+  magikarp: false
+"""
+
+
 CASES: dict[str, Callable[[Models], str]] = {
     "merge": merge,
     "mixture": mixture,
     "moe": moe,
     "multi": multi,
+    "transplant": transplant,
 }

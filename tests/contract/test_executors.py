@@ -54,6 +54,7 @@ def make(request, grounds):
         made.append(kind(make_worker, n_workers, settings=settings))
         return made[-1]
 
+    build.keeps_workers = CASES[request.param].keeps_workers
     with with_backwards():
         yield build
     for executor in made:
@@ -145,11 +146,12 @@ def test_a_metric_that_calls_exit_has_failed_its_trial_alone(make):
     assert [found[n].failure for n in (0, 1)] == ["evaluate: SystemExit: 0"] * 2
 
 
-def test_an_executor_runs_again_with_the_workers_it_has(make, tmp_path):
+def test_an_executor_runs_again_with_the_workers_it_has_or_others(make, tmp_path):
     executor = make(Pid(str(tmp_path / "pids")), n_workers=2)
     assert sorted(outcomes(executor, [job(0), job(1), job(2)])) == [0, 1, 2]
     assert sorted(outcomes(executor, [job(1, "holdout")])) == [1]
-    assert len((tmp_path / "pids").read_text().split()) <= executor.n_workers
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) <= executor.n_workers if make.keeps_workers else len(set(pids)) == 4
 
 
 def test_a_lost_file_ends_the_run(make):

@@ -131,6 +131,7 @@ def test_a_recipe_is_a_pure_function_of_its_point(merge_space):
 
 def test_recipes_name_a_base_or_a_tokenizer_and_both_dtypes(merge_space):
     recipe = merge_space.recipe(merge_space.space.decode(merge_space.space.initial))
+    assert merge_space.mixes == (recipe.pool is not None)
     if merge_space.mixes:  # its models stay as they are
         assert all(one["merge_method"] == "passthrough" for one in recipe.documents)
         return

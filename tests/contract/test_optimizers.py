@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from evomerge.nouns.space import Choice, Integer, Real, Space
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.optimizers.base import Optimizer, TrainingSettings
+from evomerge.optimizers.random_search import RandomSearch
 from tests.contract.optimizer_cases import NAMES, Case
 
 Array = NDArray[np.float64]
@@ -251,6 +252,22 @@ def test_second_ask_without_tell_is_refused_where_it_waits(optimizer_class: Case
         pytest.skip("can be asked while others are out")
     with pytest.raises(RuntimeError, match=r"ask\(\) was called twice without tell"):
         optimizer.ask()
+
+
+class OneAtATime(RandomSearch):
+    """Waits for what it asked for, as those that learn from all of a population do."""
+
+    asks_any_time = False
+
+
+def test_one_that_waits_for_what_it_asked_is_asked_again_when_it_was_told() -> None:
+    optimizer = OneAtATime(REAL, seed=0)
+    asked = optimizer.ask()
+    assert not optimizer.can_ask
+    with pytest.raises(RuntimeError, match=r"ask\(\) was called twice without tell"):
+        optimizer.ask()
+    optimizer.tell(asked, sphere(asked))
+    assert optimizer.can_ask
 
 
 Call = tuple[str, Array]  # "ask" and what it gave, or "tell" and what was told

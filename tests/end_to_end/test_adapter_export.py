@@ -6,6 +6,7 @@ import json
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from tests.end_to_end.conftest import command_in, make_workplace
 from tests.lora_experts import lora_expert
@@ -61,3 +62,12 @@ def test_whole_models_need_a_rank_and_are_scored(place):
     assert "left out" in told
     assert "difference to winner" in told
     assert json.loads((place / "small" / "fit.json").read_text())["rank"] == 4
+
+
+def test_an_adapter_of_models_that_changed_says_so(place):
+    file = place / "models/model_1/model.safetensors"
+    save_file({name: t * 1.5 for name, t in load_file(file).items()}, file, {"format": "pt"})
+    told = command_in(place)(
+        *("export", "whole", "--trial", "4", "--adapter", "other", "--rank", "1", "--no-score")
+    )
+    assert "warning: models/model_1: the model's files are others" in told.stderr

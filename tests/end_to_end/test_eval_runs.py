@@ -85,3 +85,15 @@ def test_a_mixture_of_one_model_answers_like_it(place):
     assert len(rows) == 3
     for models in rows.values():
         assert models["mixture.yml"]["difference_to_first"]["n_differing"] == 0
+
+
+@pytest.mark.slow
+def test_a_model_with_the_tokens_it_has_answers_like_itself(place):
+    said = {"model": "models/model_1", "tokenizer_source": "models/model_2"}
+    (place / "transplant.yml").write_text(yaml.safe_dump({"transplant": said}))
+    run = command_in(place)
+    told = run(*("eval", "models/model_1", "transplant.yml", "--tasks", "tasks", "--json")).stdout
+    data, rows = rows_of(told)
+    assert [one["failures"] for one in data["models"]] == [[], []]
+    for models in rows.values():
+        assert models["transplant.yml"]["difference_to_first"]["n_differing"] == 0

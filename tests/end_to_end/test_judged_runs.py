@@ -95,6 +95,11 @@ def test_a_run_killed_while_it_is_judged_pays_for_no_judgment_twice(workplace):
         judge.most = None
         judge.is_over.set()
         command.run()
+        n_told = judge.answered.total()
+        # Scores do not hold under another batch, judgments of the same answers do.
+        changed = ("--fork", "forked", "--set", "evaluation.batch_size=3")
+        Command(workplace, ("run", "out/genome.yml", *changed)).run()
+        assert judge.answered.total() == n_told
         run(url, "whole").run()
     counts = Counter(judge.answered.values())
     assert set(counts) == {2}  # once in each of both runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import command_in, make_workplace, told_in
@@ -27,6 +28,7 @@ slices:
 - sources: [{model: models/model_2, layer_range: [1, 2]}]
 dtype: float32
 """
+NEW = {"kind": "model_token", "model": "half.yml", "token": "<s>"}
 ALSO = """
 merge_method: slerp
 base_model: deep.yml
@@ -130,6 +132,32 @@ def test_recipes_of_recipes_and_deeper_models_are_searched_by_layers_too(place):
     trial = merged_of(place / "stacked")[-1]
     done = evomerge("verify", "stacked", "--trial", str(trial.candidate.trial_id))
     assert "answer as recorded" in done.stdout
+
+
+def test_a_recipe_gives_tokens_too_as_mergekit_multi_lets_it(place):
+    block = {
+        "source": "half.yml",
+        "tokens": {"<s>": {"source": "half.yml", "force": True}, "<new>": {"source": NEW}},
+    }
+    genome = yaml.safe_load((place / "genome.yml").read_text())
+    genome["genome"]["tokenizer"] = block
+    (place / "tokens.yml").write_text(yaml.safe_dump(genome))
+    evomerge = command_in(place)
+    assert "error" not in evomerge("check", "tokens.yml").stderr
+    evomerge("run", "tokens.yml", "--run-dir", "told")
+    trials = load_run(place / "told").leaderboard.trials
+    assert {trial.outcome.state.value for trial in trials} == {"complete"}
+    number = str(merged_of(place / "told")[-1].candidate.trial_id)
+    assert "answer as recorded" in evomerge("verify", "told", "--trial", number).stdout
+    evomerge("export", "told", "--trial", number, "-o", "tokens-out.yml", "--build", "built")
+    stage, last = yaml.safe_load_all((place / "tokens-out.yml").read_text())
+    assert last["tokenizer"]["source"] == stage["name"]
+    assert last["tokenizer"]["tokens"]["<s>"]["source"] == stage["name"]
+    tokenizer = AutoTokenizer.from_pretrained(place / "built")
+    assert "<new>" in tokenizer.get_vocab()
+    genome["genome"]["tokenizer"] = {"source": "deep.yml"}  # none of the models
+    (place / "tokens.yml").write_text(yaml.safe_dump(genome))
+    assert "it is a recipe" in evomerge("check", "tokens.yml", exit_code=2).stderr
 
 
 def change(folder):

@@ -10,6 +10,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+from evomerge.compiler.genome_file import read_genomes
+from evomerge.compiler.staged_run import StagedRun
+from evomerge.foundations.errors import LedgerError
 from evomerge.run.ledger.staged_folder import begun_stages, result_folder
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import command_in, make_workplace, told_in
@@ -220,3 +223,22 @@ def test_a_fork_repeats_what_is_made_of_a_model_inside_an_earlier_stage_that_cha
     assert changed
     assert not changed & {digest for _, digest in new.known}
     assert new.known  # of the base
+
+
+def test_models_of_a_stage_that_changed_are_told_before_anything_is_built_or_searched(
+    place, monkeypatch
+):
+    monkeypatch.chdir(place)
+    shutil.rmtree(place / "out" / "stages" / "all")
+    shutil.rmtree(place / "out" / "models")
+    file = place / "models/model_2/model.safetensors"
+    save_file({name: t * 1.5 for name, t in load_file(file).items()}, file, {"format": "pt"})
+    told = "model models/model_2: its files are others than when stage sums began"
+    done = command_in(place)("run", "stages.yml", "--run-dir", "out", exit_code=1)
+    assert told in " ".join(done.stderr.split())
+    # The files may change while the run goes on from one stage to the next.
+    shutil.rmtree(place / "out" / "stages" / "between")
+    whole = StagedRun(read_genomes(Path("stages.yml")), Path("out"))
+    with pytest.raises(LedgerError, match=told):
+        whole.keep_for(whole.stages[1], lambda _: None)
+    assert not (place / "out" / "models").exists()

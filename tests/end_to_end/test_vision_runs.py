@@ -10,6 +10,9 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
+from evomerge.compiler.examine import compile_genome
+from evomerge.foundations.errors import GenomeError
+from evomerge.genome.load import load_genome
 from evomerge.run.recorded_run import load_run
 from tests.end_to_end.conftest import GENOME, told_in
 from tests.end_to_end.conftest import make_workplace as placed
@@ -125,3 +128,58 @@ def test_text_models_are_grafted_searched_with_one_that_sees_built_and_scored_th
     moved = {name for name in merged if any(not merged[name].equal(p[name]) for p in parts)}
     assert moved
     assert not any("visual" in name for name in moved)  # what sees is that of all of them
+
+
+def test_a_recipe_of_several_modules_is_opened_and_begins_at_its_numbers(tmp_path, monkeypatch):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    monkeypatch.chdir(place)
+
+    def models(*weights):
+        own = [{"model": f"models/model_{i + 1}"} for i in range(len(weights))]
+        listed = [{**one, "parameters": {"weight": w}} for one, w in zip(own, weights, strict=True)]
+        return {"models": listed}
+
+    modules = {
+        "text_decoder": models(0.3, 0.2),
+        "vision_tower": models(0.1),
+        "multi_modal_projector": {"models": [{"model": "models/base"}]},
+    }
+    recipe = {"merge_method": "task_arithmetic", "base_model": "models/base", "modules": modules}
+    (place / "recipe.yml").write_text(yaml.safe_dump({**recipe, "dtype": "bfloat16"}))
+    tasks = ("--task", "tiny_search", "--task-search-path", "tasks")
+    told_in(place, "init", "first.yml", "--from", "recipe.yml", "--yes", *tasks)
+    block = yaml.safe_load((place / "first.yml").read_text())["genome"]
+    assert list(block["modules"]) == ["text_decoder", "vision_tower"]
+    weight = {"range": [0.0, 0.6], "initial": 0.3}
+    assert block["modules"]["text_decoder"]["models"][0]["parameters"]["weight"] == weight
+    told = told_in(place, "check", "first.yml")
+    assert "space modules" in told
+    compiled = compile_genome(*load_genome(place / "first.yml"))
+    space = compiled.merge_space
+    begun = space.recipe(space.space.decode(space.space.initial)).config["modules"]
+    assert {
+        name: [one["parameters"]["weight"] for one in part["models"] if "parameters" in one]
+        for name, part in begun.items()
+    } == {"text_decoder": [0.3, 0.2], "vision_tower": [0.1], "multi_modal_projector": []}
+
+
+@pytest.mark.slow
+def test_weights_of_a_part_are_learned_by_gradient_and_what_was_learned_is_built(tmp_path):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    text = (place / "genome.yml").read_text()
+    trained = "{name: gradient, epochs: 2, batch_size: 4, budget: 3, granularity: tensor}"
+    (place / "genome.yml").write_text(
+        text.replace("{name: cma_es, budget: 6, population_size: 4}", trained)
+    )
+    told_in(place, "run", "genome.yml")
+    run = load_run(place / "runs" / "genome")
+    epochs = [t for t in run.leaderboard.trials if "epoch" in str(t.candidate.origin)]
+    assert len(epochs) == 2
+    assert len({trial.candidate.recipe.digest for trial in epochs}) == 2
+    last = str(epochs[-1].candidate.trial_id)
+    assert "answer as recorded" in told_in(place, "verify", "runs/genome", "--trial", last)
+    columns = trained.replace("granularity: tensor", "granularity: column")
+    refused = text.replace("{name: cma_es, budget: 6, population_size: 4}", columns)
+    (place / "genome.yml").write_text(refused)
+    with pytest.raises(GenomeError, match="none per column"):
+        compile_genome(*load_genome(place / "genome.yml"))

@@ -18,8 +18,8 @@ from tests.backwards import with_backwards
 from tests.end_to_end.conftest import told_in
 
 TPE = ("--set", "optimizer={name: tpe, budget: 6}")
+SHORT = ("--set", "baselines=[base]", "--set", "validation=[]", "--set", "holdout=[]")
 TWO = (*TPE, "--set", "execution.workers=2")
-ONE_APART = (*TPE, "--set", "execution.executor=processes")
 
 
 def lines(folder):
@@ -83,9 +83,19 @@ def test_two_workers_find_what_one_finds_trial_by_trial(workplace, evomerge, nam
 
 
 @pytest.mark.slow
-def test_one_worker_in_a_process_of_its_own_is_the_serial_run(workplace, evomerge):
-    evomerge("run", "genome.yml", "--run-dir", "here", *TPE)
-    evomerge("run", "genome.yml", "--run-dir", "apart", *ONE_APART)
+@pytest.mark.parametrize(
+    ("executor", "settings"),
+    [
+        ("processes", TPE),
+        ("isolated", (*SHORT, "--set", "optimizer={name: random, budget: 2}")),
+    ],
+)
+def test_one_worker_in_a_process_of_its_own_is_the_serial_run(
+    workplace, evomerge, executor, settings
+):
+    apart = ("--set", f"execution.executor={executor}")
+    evomerge("run", "genome.yml", "--run-dir", "here", *settings)
+    evomerge("run", "genome.yml", "--run-dir", "apart", *settings, *apart)
     assert lines(workplace / "here") == lines(workplace / "apart")
 
 

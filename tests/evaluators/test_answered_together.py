@@ -10,7 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from evomerge.evaluators import EVALUATORS
+from evomerge.evaluators.asking.asked import AskLikelihood
+from evomerge.evaluators.asking.asking_kind import AskingKind, Item, Judgement
 from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.kind_of_task import Measure, TaskSettings
+from evomerge.evaluators.task_files import json_rows
 from evomerge.genome.task_blocks import EvaluationBlock, Task
 from evomerge.inference import ENGINES
 from tests.evaluators.tiny_tasks import N_DOCUMENTS
@@ -90,6 +95,56 @@ def test_a_text_that_two_kinds_have_written_is_written_once(task_folder, live_mo
     assert len(values) == 2 * N_DOCUMENTS
     for one in (*theirs.documents, *ours.documents):
         assert values[one.task, one.doc_id] == one
+
+
+class LikelySettings(TaskSettings):
+    file: str
+
+
+class Likely(AskingKind[dict]):
+    """Asks how likely the options are that ``tiny_choice`` has, in the words that it has them."""
+
+    Settings = LikelySettings
+    measures = (Measure("nats", higher_is_better=True, high=0.0),)
+
+    def items(self):
+        for _, row in json_rows(self.settings.file):
+            yield Item(row, row["a"], row)
+
+    def judge(self, item):
+        prompt = f"the {item.content['a']} and the {item.content['b']} then"
+        asked = [AskLikelihood(prompt, f" {one}", is_plain=True) for one in item.content["options"]]
+        found = yield asked
+        return Judgement({"nats": max(log_likelihood for log_likelihood, _ in found)})
+
+
+@pytest.mark.parametrize("exactness", ["fast", "reference"])
+@pytest.mark.parametrize("theirs", [CHOICE, "tiny_rolling"])
+def test_a_text_that_two_kinds_have_scored_is_read_once(
+    task_folder, live_model, tmp_path, monkeypatch, theirs, exactness
+):
+    monkeypatch.setitem(EVALUATORS._targets, "likely", f"{__name__}:Likely")
+    documents = [json.loads(row) for row in (task_folder / "test.jsonl").read_text().splitlines()]
+    texts = [f"how {one['a']} and {one['b']} then jump over the lazy dog" for one in documents]
+    (tmp_path / "texts.jsonl").write_text(
+        "".join(f"{json.dumps({'text': one})}\n" for one in texts)
+    )
+    ours = {
+        CHOICE: {"likely": str(task_folder / "test.jsonl")},
+        "tiny_rolling": {"perplexity": "texts.jsonl"},
+    }[theirs]
+    theirs = {"name": theirs, "metric": {CHOICE: "acc"}.get(theirs, "bits_per_byte")}
+
+    def scored(*tasks):
+        return tokens_read(made(task_folder, *tasks, exactness=exactness), live_model)
+
+    alone = [scored(theirs), scored(ours)]
+    both, n_both = scored(theirs, ours)
+    assert n_both == max(n for _, n in alone) > 0
+    found = {(one.task, one.doc_id): one for one in both.documents}
+    assert len(found) == 2 * N_DOCUMENTS
+    for evaluation, _ in alone:
+        assert all(found[one.task, one.doc_id] == one for one in evaluation.documents)
 
 
 def test_all_kinds_of_a_split_have_one_engine_that_is_asked_once(task_folder, live_model, counted):

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
+from evomerge.evaluators.asking import language_gate
+from evomerge.evaluators.asking.asked import AskText, AskTokens
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.outside import openai_form
 from evomerge.evaluators.outside.command_conversation import CommandConversation
 from evomerge.evaluators.outside.model_server import Inquiry
+from evomerge.evaluators.outside.replies import Withheld
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, GenomeError, RunError, TrialTimeoutError
 from evomerge.foundations.permissions import Permissions
@@ -91,6 +95,38 @@ def test_a_program_asks_the_model_and_its_scores_are_documents(
     assert evaluator.score_folder(built, lambda share: None)[0] == found.documents
 
 
+def test_of_a_reply_in_another_language_a_program_is_told_nothing(live_model, monkeypatch):
+    plain = made(JUDGED)
+    plain.prepare()
+    replies = [one.answer for one in plain.evaluate(live_model).documents]
+    monkeypatch.setattr(
+        language_gate, "other_language", lambda text, wanted: "de" if text == replies[2] else None
+    )
+    gated = made({"command": {**JUDGED["command"], "language": "ja"}})
+    gated.prepare()
+    documents = gated.evaluate(live_model).documents
+    assert [one.values["score,none"] for one in documents] == [
+        0 if reply == replies[2] else len(reply) for reply in replies
+    ]
+    assert [one.values["in_language,none"] for one in documents] == [1, 1, 0, 1]
+    assert documents[2].answer == f"{replies[2]} (in de, expected ja)"
+
+
+def test_a_reply_that_is_withheld_says_so_in_the_form_of_the_api():
+    def ask(asked):
+        wanted = {AskTokens: ((1, 2, 3), 100), AskText: Withheld("", ())}
+        return [wanted[type(one)] for one in asked]
+
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+    (choice,) = openai_form.chat(body, ask)["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("", "content_filter")
+
+
+def test_replies_that_nobody_sees_cannot_be_held_to_a_language():
+    with pytest.raises(GenomeError, match=r"of a model in a folder the program has replies"):
+        made({"command": {"run": ["true"], "model": "folder", "language": "ja"}})
+
+
 def test_clients_that_ask_at_a_time_get_their_own_answers():
     conversation = CommandConversation(
         ["true"], None, wants_folder=False, sets_openai=True, check=list
@@ -133,6 +169,28 @@ def test_a_program_that_fails_is_told(live_model, script, sentence):
     evaluator.prepare()
     with pytest.raises(EvaluationError, match=sentence):
         evaluator.evaluate(live_model)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("echo 1", r"\./judge: it cannot be started \(.*Exec format error: './judge'\)\. Run it"),
+        ("#!/nowhere/python\n", r"\./judge: it cannot be started \(.*No such file"),
+    ],
+)
+def test_a_program_that_cannot_be_started_ends_the_run(live_model, tmp_path, content, sentence):
+    (tmp_path / "judge").write_text(content)
+    (tmp_path / "judge").chmod(0o755)
+    evaluator = made({"command": {"run": ["./judge"]}})
+    evaluator.prepare()
+    with pytest.raises(RunError, match=sentence):
+        evaluator.evaluate(live_model)
+
+
+def test_a_byte_order_mark_and_lines_of_windows_are_no_part_of_what_is_printed(live_model):
+    evaluator = made(shell(r"printf '\357\273\277[0.5]\r\n'"))
+    evaluator.prepare()
+    assert evaluator.evaluate(live_model).metrics[0].value == 0.5
 
 
 @pytest.mark.parametrize("ending", ["sleep 600", "echo 1"])

@@ -40,7 +40,7 @@ def _workplace(tmp_path, monkeypatch, teachers):
         (tmp_path / f"{name}.jsonl").write_text(rows)
         (tmp_path / name).symlink_to(teachers / name)
     monkeypatch.chdir(tmp_path)
-    teacher_logits.teacher.cache_clear()
+    teacher_logits._SHARED.clear()
 
 
 def made(**settings):
@@ -105,13 +105,13 @@ def test_teachers_are_asked_once_in_a_run_and_found_in_its_folder(live_model, lo
     evaluator.keep_in(tmp_path / "run")
     first = evaluator.evaluate(live_model)
     assert (evaluator.evaluate(live_model), sorted(loads)) == (first, ["a", "b"])
-    teacher_logits.teacher.cache_clear()  # another process
+    teacher_logits._SHARED.clear()  # another process
     again = made()
     again.keep_in(tmp_path / "run")
     assert (again.evaluate(live_model), len(loads)) == (first, 2)
     for file in (tmp_path / "run").rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:99])
-    teacher_logits.teacher.cache_clear()
+    teacher_logits._SHARED.clear()
     damaged = made()
     damaged.keep_in(tmp_path / "run")
     assert (damaged.evaluate(live_model), len(loads)) == (first, 4)
@@ -159,7 +159,7 @@ def test_what_is_known_before_there_is_a_run_folder_is_kept_there(live_model, lo
     evaluator = made()
     first = evaluator.evaluate(live_model)
     evaluator.keep_in(tmp_path / "run")
-    teacher_logits.teacher.cache_clear()  # another process
+    teacher_logits._SHARED.clear()  # another process
     again = made()
     again.keep_in(tmp_path / "run")
     assert (again.evaluate(live_model), len(loads)) == (first, 2)
@@ -223,7 +223,7 @@ def test_of_several_processes_one_has_a_teacher_read_and_the_others_find_it(
     )
     assert claimed.stdout == "True\n"
     first = evaluator.evaluate(live_model)
-    teacher_logits.teacher.cache_clear()  # another process, which looked before there was anything
+    teacher_logits._SHARED.clear()  # another process, which looked before there was anything
     again = made()
     for teacher in again._kinds[0]._teachers.values():
         teacher._folder = run / teacher_logits.FOLDER / teacher._key

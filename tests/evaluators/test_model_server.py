@@ -12,6 +12,7 @@ import torch
 from evomerge.evaluators.asking.asked import AskText, Message
 from evomerge.evaluators.asking.respondent import EngineRespondent
 from evomerge.evaluators.outside.model_server import ModelServer
+from evomerge.evaluators.outside.openai_request import RefusedError, messages_of, prompts_of
 from evomerge.foundations.deadline import Deadline
 from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.inference import ENGINES
@@ -151,6 +152,15 @@ def test_many_clients_at_a_time_get_their_own_answers(client):
 def test_what_is_not_offered_is_refused_and_not_left_out(client, wrong, sentence):
     with pytest.raises(openai.BadRequestError, match=sentence):
         client.chat.completions.create(**{"model": "any", "messages": CHAT, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("read", "given"),
+    [(prompts_of, ["a\ud800"]), (messages_of, [{"role": "user", "content": "\udc00"}])],
+)
+def test_half_of_a_character_is_refused(read, given):
+    with pytest.raises(RefusedError, match="holds half of a character"):
+        read(given)
 
 
 def test_nobody_is_answered_without_the_key_and_nobody_once_it_is_closed(server, client):

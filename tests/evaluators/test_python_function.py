@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from evomerge.evaluators.asking import language_gate
 from evomerge.evaluators.built_model import BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.deadline import Deadline
@@ -82,11 +83,20 @@ FAILING = {
     "dies": lambda: os._exit(4),
     "strange": lambda: {1, 2},
     "beyond": lambda: [0.5, 1.5],
+    "endless": lambda: 10**400,
+}
+ASKING = {
+    "half": lambda model: model.generate(["a\\ud800"]),
+    "half_after": lambda model: model.loglikelihoods([("a", "\\udc00")]),
+    "no_stop": lambda model: model.generate(["a"], stop=["b", ""]),
+    "frost": lambda model: model.generate(["a"], temperature=-1),
+    "nowhere": lambda model: model.generate(["a"], temperature=math.nan),
+    "robot": lambda model: model.generate([[{"role": "robot", "content": "a"}]]),
 }
 
 
 def __getattr__(name):
-    return lambda model: FAILING[name]()
+    return lambda model: ASKING[name](model) if name in ASKING else FAILING[name]()
 """
 
 
@@ -128,6 +138,33 @@ def test_scores_are_metrics_documents_and_samples(live_model):
     assert found == evaluator.evaluate(live_model)  # in the process that lives on
 
 
+def test_of_a_reply_in_another_language_a_function_is_told_nothing(live_model, monkeypatch):
+    task = {"run": "mine:length", "documents": "rows.jsonl", "name": "rows"}
+    plain = made({"python": task})
+    plain.prepare()
+    replies = [one.answer for one in plain.evaluate(live_model).documents]
+    assert len({*replies}) == len(replies)
+    monkeypatch.setattr(
+        language_gate, "other_language", lambda text, wanted: "de" if text == replies[1] else None
+    )
+    gated = made({"python": {**task, "language": "ja"}}, {"python": "mine:everything"})
+    gated.prepare()
+    found = gated.evaluate(live_model)
+    documents = [one for one in found.documents if one.task == "rows"]
+    assert [one.values["score,none"] for one in documents] == [
+        0 if reply == replies[1] else len(reply) for reply in replies
+    ]
+    assert [one.values["in_language,none"] for one in documents] == [1, 0, 1, 1]
+    assert documents[1].answer == f"{replies[1]} (in de, expected ja)"
+    assert gated.identity() != plain.identity()
+
+
+def test_replies_that_belong_to_no_document_have_no_language_of_one(live_model):
+    evaluator = made({"python": {"run": "mine:everything", "language": ["en", "ja"]}})
+    evaluator.prepare()
+    assert {*evaluator.evaluate(live_model).documents[0].values} == {"score,none"}
+
+
 def test_a_built_model_is_judged_alike_by_transformers(live_model, model_folder):
     evaluator = made(
         {"python": "mine:length"}, {"python": {"run": "mine:everything", "repeatable": False}}
@@ -165,6 +202,13 @@ def test_a_function_may_ask_everything(live_model):
         ("dies", r"mine:dies ended with exit status 4 \(imported\)"),
         ("strange", "raised TypeError: it returned a set, expected numbers"),
         ("beyond", r"score 1 is 1.5, outside \[0, 1\]"),
+        ("endless", "score 0 is 1000.*, expected a finite number"),
+        ("half", r"raised UnicodeEncodeError: .*surrogates not allowed \(mine.py, line \d+\)"),
+        ("half_after", "raised UnicodeEncodeError: "),
+        ("no_stop", r"raised ValueError: stop is \['b', ''\], expected texts that are not empty"),
+        ("frost", "raised ValueError: temperature is -1, expected a number from 0"),
+        ("nowhere", "raised ValueError: temperature is nan, expected a number from 0"),
+        ("robot", r"raised ValueError: roles are \['robot'\], expected system, user, assistant"),
     ],
 )
 def test_a_function_that_fails_is_told(live_model, function, sentence):

@@ -214,17 +214,17 @@ def test_rows_may_stand_one_per_line():
     ("content", "sentence"),
     [
         ("{", "'set.json' is no JSON"),
-        ([], "'set.json' holds no lists under names"),
+        ([], "'set.json' holds [], expected an object with a list for each split"),
         ({"test": [ROW]}, "'set.json' has no list 'dev' (it has: test)"),
         ({"dev": [ROW, 3]}, "dev[1] of 'set.json' has no text under 'question'"),
         ({"dev": [{**ROW, "answer": "C"}]}, "has the answer 'C', which is none of its choices"),
         (
             {"dev": [{**ROW, "choices": ["a", "b"]}]},
-            "dev[0] of 'set.json' has no choices, expected",
+            "dev[0] of 'set.json' has no choices, got",
         ),
         (
             {"dev": [{**ROW, "choices": {"A": "a"}}]},
-            "dev[0] of 'set.json' has no choices, expected",
+            "dev[0] of 'set.json' has no choices, got",
         ),
         ({"dev": [{**ROW, "answer": "\ud800"}]}, "dev[0] of 'set.json' holds half of a character"),
         (

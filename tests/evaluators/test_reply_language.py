@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evomerge.compiler.task_kinds import task_problems
+from evomerge.evaluators.asking import language_gate
 from evomerge.evaluators.built_model import BuiltModel
-from evomerge.evaluators.lm_eval import reply_language
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.source import parse_yaml
 from evomerge.genome.task_blocks import EvaluationBlock
@@ -20,7 +20,7 @@ TEXT = {"name": "tiny_text", "metric": "exact_match,first-letter", "language": "
 def odd_texts_are_foreign(monkeypatch):
     """A tiny model's texts are in no language."""
     tell = lambda text, wanted: "en" if len(text) % 2 else None  # noqa: E731
-    monkeypatch.setattr(reply_language, "other_language", tell)
+    monkeypatch.setattr(language_gate, "other_language", tell)
 
 
 def test_a_reply_in_another_language_is_scored_as_none_at_all(make, live_model):

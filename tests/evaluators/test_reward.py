@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -187,6 +189,31 @@ def test_a_task_is_scored_by_it_and_splits_share_the_model(folder, live_model):
     ((what, held),) = evaluator.room().items()
     assert (what, held.n_bytes) == (f"reward model {folder}", pytest.approx(80_000, rel=0.5))
     assert list(evaluator.findings()) == []
+
+
+def test_a_reward_model_whose_files_were_changed_is_another_and_the_former_is_let_go(
+    live_model, tmp_path
+):
+    place = tiny_reward_model(tmp_path / "reward")
+    given = {"reward": {"file": "rm.json", "model": str(place), "max_tokens": 4}}
+
+    def scored():
+        tasks = [Task.model_validate(given)]
+        evaluator = evaluator_for(tasks, EvaluationBlock(), ENGINES["transformers"])
+        return evaluator, evaluator.evaluate(live_model).metrics[0].value
+
+    evaluator, first = scored()
+    (kind,) = evaluator._kinds
+    former = weakref.ref(kind._model._opened()[0])
+    del evaluator, kind
+    model = AutoModelForSequenceClassification.from_pretrained(place)
+    with torch.no_grad():
+        model.score.weight.mul_(-2)
+    model.save_pretrained(place)
+    _, second = scored()
+    assert second == pytest.approx(-2 * first, rel=1e-4)
+    gc.collect()
+    assert former() is None
 
 
 def test_scores_stand_on_every_byte_of_the_reward_model(folder, tmp_path):

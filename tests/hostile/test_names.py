@@ -67,6 +67,7 @@ SETTINGS = {
     "task of a file": lambda name: {"tasks": [{"name": f"tasks/{name}"}]},
 }
 
+LOOKED_FOR = "task of a file"
 
 ENDLESS = {("search path", "/"), ("search path", "//")}  # every file of this machine is read
 
@@ -96,6 +97,16 @@ def sampled(cases: list, n: int) -> list:
     return [
         pytest.param(*case, marks=[] if index % step == 0 else [pytest.mark.slow])
         for index, case in enumerate(cases)
+    ]
+
+
+def in_seconds(cases: list) -> list:
+    """The same but that those which have all tasks of lm-eval looked through are slow."""
+    return [
+        pytest.param(
+            *case.values, marks=pytest.mark.slow if case.values[0] == LOOKED_FOR else case.marks
+        )
+        for case in cases
     ]
 
 
@@ -136,7 +147,7 @@ def written(workplace: Path, change: dict) -> None:
     (workplace / "genome.yml").write_text(yaml.safe_dump(genome), errors="surrogatepass")
 
 
-@pytest.mark.parametrize(("place", "name"), sampled(WRITTEN, 4), ids=short)
+@pytest.mark.parametrize(("place", "name"), in_seconds(sampled(WRITTEN, 4)), ids=short)
 def test_a_name_in_a_genome_is_used_or_told(workplace, place, name):
     written(workplace, SETTINGS[place](name))
     assert_harmless(command("check", "genome.yml"))

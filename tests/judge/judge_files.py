@@ -83,7 +83,7 @@ def letters(text: str) -> str:
 class LettersJudge:
     """A judge without a server."""
 
-    def complete(self, messages, seconds):
+    def complete(self, messages, seconds, idempotency_key):
         said = messages[-1]["content"]
         return ChatAnswer(letters(said), "", len(said), 7)
 

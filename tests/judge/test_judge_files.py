@@ -34,8 +34,11 @@ A, B, C = QUESTIONS
         ({**A, "question_id": None}, "has no 'question_id'"),
         ({**A, "question_id": True}, "has no 'question_id'"),
         ({**B, "question_id": 1}, "has the question_id '1' a second time"),
-        ({**B, "category": " "}, r"has no text under 'category' \(question 2\)"),
-        ({**B, "turns": []}, r"has no 'turns', expected a list of one or two texts \(question 2\)"),
+        ({**B, "category": " "}, "has no text under 'category', got ' ', expected one that"),
+        (
+            {**B, "turns": []},
+            r"has no 'turns', got \[\], expected a list of one or two texts \(question 2\)",
+        ),
         ({**B, "turns": ["a", " "]}, "has no 'turns'"),
         ({**B, "turns": ["a", "b", "c"]}, "has no 'turns'"),
         ({**B, "turns": "a"}, "has no 'turns'"),

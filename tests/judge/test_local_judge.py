@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -170,12 +172,28 @@ def test_a_judge_for_which_its_device_has_no_room_leaves_nothing_there(
     assert moved == ["cuda", "cpu"]
 
 
-def test_a_judge_whose_files_were_changed_is_another_judge(folder, live_model, tmp_path):
+def test_a_judge_whose_files_were_changed_is_another_judge(
+    folder, live_model, tmp_path, monkeypatch
+):
     given = task(folder, opinionated(tmp_path / "judge"), name="a")
-    first = judge_evaluator(given, run_dir=tmp_path / "run").evaluate(live_model)
+    loaded, load = [], local_judge.loaded_writer
+
+    def remember(*asked):
+        module, tokenizer = load(*asked)
+        loaded.append(weakref.ref(module))
+        return module, tokenizer
+
+    monkeypatch.setattr(local_judge, "loaded_writer", remember)
+    one = judge_evaluator(given, {"judge": {**given["judge"], "name": "b", "repeats": 2}})
+    first = one.evaluate(live_model)
+    assert len(loaded) == 1  # for both tasks
     opinionated(tmp_path / "judge", "[[3]]")
     second = judge_evaluator(given, run_dir=tmp_path / "run").evaluate(live_model)
     assert (first.metrics[0].value, second.metrics[0].value) == (7.0, 3.0)
+    assert [one() is None for one in loaded] == [False, False]
+    del one
+    gc.collect()
+    assert all(one() is None for one in loaded)  # nobody has it any more
 
 
 def test_what_a_judge_holds_is_counted_where_it_is(folder, tmp_path):

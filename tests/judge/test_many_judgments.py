@@ -17,10 +17,11 @@ import pytest
 
 from evomerge.endpoint.chat import ChatAnswer, Endpoint
 from evomerge.endpoint.exchange import NoAnswerError
+from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.asking.asked import Message
 from evomerge.evaluators.judge import remote_judge
 from evomerge.evaluators.judge.asked_once import Request
-from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark, copy_judgments, kept_in
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark, kept_in
 from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import EvaluationError, LedgerError, LostFileError, RunError
@@ -51,6 +52,7 @@ class Unreliable:
 
 
 def judge_at(url, kept, parallel=16):
+    """A judge that forgets nothing, with so many requests at a time."""
     endpoint = Endpoint(url, "OPENAI_API_KEY", "m", {}, is_local=True)
     limits = RequestLimits(parallel, 4, 30.0)
     judge = RemoteJudge(["m"], lambda: endpoint, limits, "here")
@@ -73,6 +75,125 @@ def test_of_many_judgments_with_failures_none_is_lost_and_all_are_in_order(
         again = judge_at(url, KeptJudgments(tmp_path)).answers(asked[::-1], Deadline())
     assert again == found[::-1]
     assert set(unreliable.answered.values()) == {1}
+
+
+ASKS_ALL = """
+import sys
+from pathlib import Path
+from evomerge.evaluators.judge.kept_judgments import KeptJudgments
+from evomerge.foundations.deadline import Deadline
+from tests.judge.test_many_judgments import PARALLEL, judge_at, numbered
+judge = judge_at(sys.argv[1], KeptJudgments(Path(sys.argv[2])), PARALLEL)
+judge.answers(numbered(int(sys.argv[3])), Deadline())
+"""
+PARALLEL = 4
+
+
+def numbered(count):
+    return [Request((Message("user", f"rate {number}"),)) for number in range(count)]
+
+
+class Halting:
+    """Answers so many requests, and holds all others until they are let go.
+
+    Attributes:
+        answered: Text -> how often it was answered.
+        most: Answers until it holds.
+    """
+
+    def __init__(self, most):
+        self.answered, self.most, self.may_go = Counter(), most, Event()
+        self._lock = Lock()
+
+    def __call__(self, text):
+        with self._lock:
+            is_held = self.answered.total() >= self.most
+            if not is_held:
+                self.answered[text] += 1
+        if is_held:
+            self.may_go.wait()
+        return (200, completion("[[7]]"))
+
+
+@pytest.mark.parametrize(
+    ("n_kills", "count"), [(1, 40), pytest.param(5, 600, marks=pytest.mark.slow)]
+)
+def test_a_kill_at_any_moment_has_no_judgment_that_came_asked_for_again(tmp_path, n_kills, count):
+    halting, came = Halting(0), {}  # text -> how often it was answered until it came
+    script = Script(halting)
+    with served(script) as url:
+        judge = judge_at(url, KeptJudgments(tmp_path), PARALLEL)
+        texts = {judge._key(one): one.messages[0].content for one in numbered(count)}
+        for number in range(n_kills):
+            halting.most = count * (number + 1) // (n_kills + 1)
+            command = [sys.executable, "-c", ASKS_ALL, url, str(tmp_path), str(count)]
+            other = subprocess.Popen(command)
+            while halting.answered.total() < halting.most:
+                assert other.poll() is None
+            other.kill()  # the last answers may be on their way
+            other.wait()
+            known = KeptJudgments(tmp_path)
+            known.refresh()
+            for key, text in texts.items():
+                if known.get(key) is not None:
+                    came.setdefault(text, halting.answered[text])
+        assert came
+        halting.most = float("inf")
+        found = judge.answers(numbered(count), Deadline())
+        halting.may_go.set()
+    assert [one.text for one in found] == ["[[7]]"] * count
+    assert {text: halting.answered[text] for text in came} == came
+    twice = {text for text, n in halting.answered.items() if n > 1}
+    assert len(twice) <= n_kills * PARALLEL
+    # A server that knows of such keys sees that it has answered these.
+    assert all(len({*keys}) == 1 and all(keys) for keys in script.keys.values())
+    assert any(len(keys) > 1 for keys in script.keys.values())  # which were held
+    assert len({keys[0] for keys in script.keys.values()}) == count
+
+
+@pytest.mark.parametrize(
+    ("failures", "parts"),
+    [
+        ([None, (503, {}), (429, {})], {"0"}),
+        ([(500, {}), (200, {"none": 1}), (504, {})], {"0", "1", "2"}),
+    ],
+)
+def test_a_request_has_another_key_once_its_server_has_failed_it(monkeypatch, failures, parts):
+    monkeypatch.setattr(remote_judge, "FIRST_WAIT", 0.001)
+    script = Script(*failures, (200, completion("[[7]]")))
+    with served(script) as url:
+        judge_at(url, KeptJudgments()).answers(ASKED[:1], Deadline())
+    keys = script.keys["rate 0"]
+    assert len(keys) == 4
+    assert {one.rpartition("-")[2] for one in keys} == parts
+    assert len({one.rpartition("-")[0] for one in keys}) == 1
+
+
+def test_what_is_on_its_way_when_nobody_waits_any_more_is_not_asked_again(tmp_path):
+    slow = Slow()
+    with served(Script(slow)) as url, ThreadPoolExecutor(2) as pool:
+        judge = judge_at(url, KeptJudgments(tmp_path))
+        given_up = pool.submit(judge.answers, ASKED, Deadline())
+        while slow.asked.total() < len(ASKED):
+            assert not given_up.done()
+        while not given_up.done():
+            judge.give_up()
+        again = pool.submit(judge.answers, ASKED, Deadline())
+        assert not wait([again], 0.3).done
+        slow.may_answer.set()
+        assert [one.text for one in again.result()] == ["[[7]]"] * len(ASKED)
+    assert given_up.exception() is not None
+    assert set(slow.asked.values()) == {1}
+
+
+def test_a_judgment_is_on_the_disk_before_anybody_is_told_of_it(tmp_path, monkeypatch):
+    kept, on_disk = KeptJudgments(tmp_path), []
+    monkeypatch.setattr(os, "fsync", lambda handle: on_disk.append(os.fstat(handle).st_size))
+    for key in "ab":
+        kept.keep(key, Remark("one"))
+        (file,) = tmp_path.glob("*.jsonl")
+        assert on_disk[-1] == file.stat().st_size
+    assert len(on_disk) == 2
 
 
 def test_a_line_that_a_kill_cut_off_is_asked_for_again_and_no_other(tmp_path):
@@ -116,8 +237,8 @@ def test_what_is_known_moves_with_the_run_folder_and_to_a_fork(tmp_path):
     shared = kept_in(folder)
     shared.take(kept)
     assert kept_in(folder) is shared
-    copy_judgments(folder, fork)
-    copy_judgments(tmp_path / "none", fork)
+    EVALUATORS["judge"].carry(folder.parent, fork.parent)
+    EVALUATORS["judge"].carry(tmp_path / "none", fork.parent)
     other = KeptJudgments(fork)
     other.refresh()
     assert other.get("a") == Remark("one")
@@ -141,7 +262,7 @@ def test_nobody_asks_a_server_before_it_wishes(monkeypatch):
             return super().wait(0)
 
     class Busy:
-        def complete(self, messages, seconds):
+        def complete(self, messages, seconds, idempotency_key):
             asked_at.append(now[0])
             if len(asked_at) == 1:
                 raise NoAnswerError("busy", wait=7.0)
@@ -160,7 +281,7 @@ def judging(failure, answered=True):
     """A judge that always fails so, once it has answered something."""
 
     class Failing:
-        def complete(self, messages, seconds):
+        def complete(self, messages, seconds, idempotency_key):
             raise failure
 
     judge = RemoteJudge(["m"], Failing, RequestLimits(2, 1, 30.0), "here")
@@ -246,7 +367,7 @@ def test_what_another_process_is_asking_is_waited_for_and_taken_over_if_it_dies(
             assert slow.asked.total() == len(ASKED)
             if is_killed:
                 other.kill()
-                while slow.asked.total() < 2 * len(ASKED):
+                while slow.asked.total() == len(ASKED):  # its claims end one after the other
                     assert not found.done()
             slow.may_answer.set()
             assert [one.text for one in found.result()] == ["[[7]]"] * len(ASKED)

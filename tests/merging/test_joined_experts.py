@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
 import weakref
 
 import pytest
@@ -14,6 +15,7 @@ from mergekit.moe.config import MoEMergeConfig
 from mergekit.options import MergeOptions
 from mergekit.scripts.moe import build as build_moe
 from safetensors.torch import load_file
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from evomerge.foundations.errors import MergeError
 from evomerge.merging.mergers import Mergers
@@ -224,6 +226,28 @@ def test_a_mixture_that_nobody_makes_or_loads_says_so(families, architecture, jo
     mergers = Mergers(lambda: ResidentMerger(merge_seed=SEED))
     with pytest.raises(MergeError, match=sentence):
         mergers.merge(mixture(families(architecture), **joined))
+
+
+def test_what_mergekit_moe_writes_as_deepseek_no_class_of_transformers_loads(families, tmp_path):
+    recipe = mixture(families("llama"), gate_mode="random", architecture="deepseek")
+    folder = built(recipe, tmp_path / "built")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == "deepseek"
+    assert "deepseek" not in CONFIG_MAPPING
+    assert all("deepseek-ai/deepseek-moe-16b-base" in code for code in config["auto_map"].values())
+    with pytest.raises(Exception, match=r"deepseek|trust_remote_code"):
+        AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    held = {name.partition("layers.0.")[2] for name in load_file(folder / "model.safetensors")}
+    assert {"self_attn.k_proj.weight", "self_attn.v_proj.weight"} <= held
+    later = {"deepseek_v2": {"q_lora_rank": None}, "deepseek_v3": {}}
+    for kind, settings in later.items():
+        with torch.device("meta"):
+            own = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(kind, num_hidden_layers=1, **settings)
+            )
+        there = {name.partition("layers.0.")[2] for name in own.state_dict()}
+        assert "self_attn.kv_a_proj_with_mqa.weight" in there
+        assert not {"self_attn.k_proj.weight", "self_attn.v_proj.weight"} & there
 
 
 def test_noise_that_is_drawn_while_writing_is_refused(families):

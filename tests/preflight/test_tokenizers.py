@@ -87,6 +87,7 @@ def test_a_tokenizer_that_is_not_there_is_refused(base, tuned, tmp_path):
         (f"{tmp_path}/none", "there is no folder"),
         (str(bare), "it has no tokenizer files"),
         ("a+b+c", "no name of a model"),
+        ("half.yml", "it is a recipe, which is built where it is merged, too"),
     ):
         for choice, key in (
             ({"tokenizer_source": wrong}, "genome.tokenizer_source"),
@@ -114,3 +115,19 @@ def test_a_chat_template_is_what_mergekit_takes(base, tuned):
     assert "did you mean 'chatml'?" in lines(check([base, tuned], chat_template="chatm"))
     jinja = "{% for message in messages %}{{ message.content }}{% endfor %}"
     assert lines(check([base, tuned], chat_template=jinja)) == ""
+
+
+def test_no_tokenizer_is_advised_where_a_space_takes_none(base, tuned, tmp_path):
+    other = variant(tuned, tmp_path / "other", more_rows(104), token(96, "<tool>"))
+    for space, why in (
+        ("layers", "Models of a path have one vocabulary, whichever layers run"),
+        ("soup", "Models of a soup have one vocabulary, whichever of them are in"),
+        ("mixture", "A mixture adds probabilities token by token"),
+    ):
+        found = lines(check([base, other], space=space, merge_method=""), Severity.ERROR)
+        assert f"{why}: take models with one tokenizer." in found
+        assert "tokenizer_source" not in found
+    templates = [variant(m, tmp_path / f"t{m.name}", written(JINJA, str(m))) for m in (base, tuned)]
+    found = lines(check(templates, space="mixture", merge_method=""))
+    assert "the models have 2 chat templates" in found
+    assert "Set chat_template" not in found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from evomerge.evaluators.judge.judgments_section import judgments_section
 from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Metric, MetricKey
-from evomerge.report.judgments_section import judgments_section
 from tests.recorded_runs import record_run
 
 

@@ -140,13 +140,14 @@ def test_one_that_cannot_be_loaded_is_told_once_and_ends_nothing(run, monkeypatc
 
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_one_that_cannot_write_is_told_once_and_ends_nothing(run, name):
-    feed = Feed(run.ledger, run.genome, ALL)
+    others = [one for one in ("csv", "log") if one != name]  # those that take little time
+    feed = Feed(run.ledger, run.genome, [name, *others])
     file_of(run, name).mkdir()
     (notice,) = feed(RunFinished("budget", len(run.leaderboard.trials)))
     assert notice.message.startswith(f"{TRACKERS[name].target} could not be written (")
     assert list(feed(RunFinished("budget", len(run.leaderboard.trials)))) == []
     feed.close()
-    assert all(file_of(run, other).is_file() for other in TRACKERS if other != name)
+    assert all(file_of(run, other).is_file() for other in others)
 
 
 @pytest.mark.parametrize("name", sorted(TRACKERS))

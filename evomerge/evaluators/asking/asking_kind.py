@@ -202,6 +202,8 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
         most_missing: Share of documents that may lack their value; a trial with more of them fails.
         is_verifiable: Whether ``verify`` may judge its documents a second time: what others say
             may cost, or be another thing tomorrow.
+        gates_itself: Whether it has itself looked at the language of replies, as what a document
+            gets whose reply does not count is not its to say.
         wants_folder: Whether it asks for the model as one folder, which a mixture is not.
         hears_all: Whether all its documents are heard together where they are judged one by one
             elsewhere: somebody whom they ask takes long to begin.
@@ -214,6 +216,7 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
     most_missing: float = 1.0
     is_verifiable: bool = True
     hears_all: bool = False
+    gates_itself: bool = False
     wants_folder: bool = False
     too_long: str = "their beginnings are not read. Shorten the prompts."
 
@@ -228,8 +231,8 @@ class AskingKind(KindOfTask, ABC, Generic[C]):
 
         They stand in the field ``language`` of its settings, of type ``Languages``.
         """
-        given: Any = getattr(self.settings, "language", None) or ()
-        return (given,) if isinstance(given, str) else tuple(given)
+        given: Any = getattr(self.settings, "language", None)
+        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
     @abstractmethod
     def items(self) -> Iterable[Item[C]]:

@@ -66,7 +66,7 @@ class AskingTask:
     def hearings(self) -> list[Hearing]:
         """Its documents, to be judged."""
         askings, gate = self.kind.askings(self.items, self.numbers), self.gate
-        if gate is not None:
+        if gate is not None and not self.kind.gates_itself:
             askings = ((own, gate.passed(asking, self.measures)) for own, asking in askings)
         return [Hearing(self.name, tuple(numbers), asking) for numbers, asking in askings]
 
@@ -149,7 +149,8 @@ def asking_task(kind: AskingKind[Any], where: str) -> AskingTask | list[Problem]
         what = f"got {task.metric!r}{nearest(metric, [*measures])} (it has: {', '.join(measures)})"
         return [Problem(what, f"{where}.metric")]
     if kind.languages:
-        problems = list(LanguageGate(kind.languages).problems(measures[metric]))
+        gate = LanguageGate(kind.languages)
+        problems = list(gate.unknown() if kind.gates_itself else gate.problems(measures[metric]))
         if problems:
             return [placed(one, f"{where}.{task.kind}") for one in problems]
     try:

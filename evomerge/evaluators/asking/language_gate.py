@@ -129,6 +129,10 @@ class LanguageGate:
             for one in own
         ]
 
+    def other(self, text: str) -> str | None:
+        """The other language that a text is in; None where it counts."""
+        return other_language(text, self.languages)
+
     def note(self, others: Collection[str]) -> str:
         """What is told behind an answer; nothing where it counts.
 
@@ -152,7 +156,7 @@ class LanguageGate:
         """The other languages among the texts that answer a document."""
         for one, text in _pairs(asked, answer):
             if isinstance(one, AskText) and one.is_answer:
-                found = other_language(text, self.languages)
+                found = self.other(text)
                 if found is not None:
                     yield found
 

@@ -42,6 +42,9 @@ class AskedOnce(Outsider):
         self._told_name = name
         self._kept = KeptJudgments()
         self._is_given_up = False
+        # Of those that were asked last: nobody waits for them, but they may be answered yet, and
+        # are given back then.
+        self._on_their_way: frozenset[str] = frozenset()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AskedOnce) and self._name == other._name
@@ -66,7 +69,7 @@ class AskedOnce(Outsider):
                 own = {key: one for key, one in by_key.items() if key in missing}
                 lacking |= self._judge(own, deadline) if own else {}
             finally:
-                self._kept.give_back(claimed)
+                self._kept.give_back(claimed - self._on_their_way)
             if not claimed:
                 self._wait(deadline)
         return [self._kept.get(key) or Remark("", lacking[key]) for key in by_key]

@@ -42,7 +42,13 @@ from evomerge.evaluators.judge.judge_measures import (
     token_values,
 )
 from evomerge.evaluators.judge.judge_settings import JudgeSettings
-from evomerge.evaluators.judge.kept_judgments import FOLDER, KeptJudgments, Remark, kept_in
+from evomerge.evaluators.judge.kept_judgments import (
+    FOLDER,
+    KeptJudgments,
+    Remark,
+    copy_judgments,
+    kept_in,
+)
 from evomerge.evaluators.judge.local_judge import LocalJudge
 from evomerge.evaluators.judge.prompt_file import JudgePrompt, prompts_in, unfit
 from evomerge.evaluators.judge.question_file import (
@@ -167,6 +173,11 @@ class Judge(AskingKind[JudgedQuestion]):
     def keep_in(self, run_dir: Path | None) -> None:
         """See :meth:`AskingKind.keep_in`."""
         self._judge.keep_in(KeptJudgments() if run_dir is None else kept_in(run_dir / FOLDER))
+
+    @classmethod
+    def carry(cls, old: Path, new: Path) -> None:
+        """See :meth:`KindOfTask.carry`."""
+        copy_judgments(old / FOLDER, new / FOLDER)
 
     def _who(self) -> list[Any]:
         """What tells one judge from another: of a local one every byte."""

@@ -1,8 +1,8 @@
 """What judges said, kept in the run folder: no judgment is asked for twice in a run.
 
 Every process writes a file of its own, a line for each judgment as soon as it is there, and reads
-those of all others. Nothing in a file is changed; what a kill cut off is its last line. What one
-process asks, the others wait for.
+those of all others. Nothing in a file is changed; what a kill cut off is its last line. What
+somebody asks, all others wait for.
 """
 
 from __future__ import annotations
@@ -59,19 +59,26 @@ class KeptJudgments:
         self._own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._handle: int | None = None
         self._claims = None if folder is None else Claims(folder / "claims")
+        self._claimed: set[str] = set()  # by this process, which the system's locks do not tell
 
     def claim(self, keys: Collection[str]) -> set[str]:
-        """Of some requests those that this process may ask, as no other one is asking them.
+        """Of some requests those that may be asked, as nobody is asking them.
 
         Raises:
             LostFileError: the folder cannot be written.
         """
-        return {*keys} if self._claims is None else self._claims.take(keys)
+        with self._lock:
+            free = {*keys} - self._claimed
+            own = free if self._claims is None else self._claims.take(free)
+            self._claimed |= own
+        return own
 
     def give_back(self, keys: Collection[str]) -> None:
         """Ends a claim, whatever came of it."""
-        if self._claims is not None:
-            self._claims.give_back(keys)
+        with self._lock:
+            self._claimed.difference_update(keys)
+            if self._claims is not None:
+                self._claims.give_back(keys)
 
     def refresh(self) -> None:
         """Reads what others have written since.
@@ -136,6 +143,7 @@ class KeptJudgments:
             try:
                 while line:
                     line = line[os.write(self._handle, line) :]
+                os.fsync(self._handle)
             except OSError:
                 with suppress(OSError):  # else the next line would go on where this one broke off
                     os.ftruncate(self._handle, size)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from evomerge.evaluators.asking.asked import AskText, Message
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
@@ -48,7 +50,7 @@ class LocalJudge(AskedOnce):
         self._seed = seed
 
     def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
-        module, respondent = _loaded(self._model, self._model.fingerprint, self._seed)
+        module, respondent = self._loaded.module, self._loaded.respondent
         prompts = {key: self._prompt(respondent.reader, one) for key, one in asked.items()}
         n_read = {key: len(respondent.reader.context(one.prompt)) for key, one in prompts.items()}
         room = context_length(module.config, respondent.reader.tokenizer) - self._max_tokens
@@ -59,6 +61,10 @@ class LocalJudge(AskedOnce):
             cause = CUT if isinstance(text, CutText) else ""
             self._kept.keep(key, Remark(str(text), cause, n_read[key], len(text.tokens)))
         return {key: TOO_LONG for key in prompts if n_read[key] > room}
+
+    @cached_property
+    def _loaded(self) -> _Loaded:
+        return _loaded(self._model, self._seed)
 
     def _prompt(self, reader: PromptReader, one: Request) -> AskText:
         """In the judge's own template; where that has no system, the user says it all."""
@@ -98,13 +104,20 @@ def _moved(module: PreTrainedModel, device: str) -> Iterator[None]:
         module.to("cpu")  # type: ignore[arg-type]  # transformers' stubs know no names of devices
 
 
-@cache
-def _loaded(
-    model: SideModel, _fingerprint: str, seed: int
-) -> tuple[PreTrainedModel, EngineRespondent]:
-    """The model, and who answers with it; one in a process, whichever tasks name it.
+@dataclass
+class _Loaded:
+    """A model, and who answers with it."""
 
-    Another one where its files are others.
+    module: PreTrainedModel
+    respondent: EngineRespondent
+
+
+# With the fingerprint of its files, and a seed; no memory is held longer than somebody has it.
+_SHARED: WeakValueDictionary[tuple[SideModel, str, int], _Loaded] = WeakValueDictionary()
+
+
+def _loaded(model: SideModel, seed: int) -> _Loaded:
+    """The one of this process, whichever tasks name it, while they have it.
 
     Raises:
         RunError: it cannot be loaded.
@@ -112,6 +125,10 @@ def _loaded(
     from evomerge.evaluators.asking.respondent import EngineRespondent
     from evomerge.inference import ENGINES
 
-    module, tokenizer = loaded_writer(model, "judge")
-    engine = ENGINES["transformers"](tokenizer)
-    return module, EngineRespondent(engine, EvaluationBlock(), seed)
+    key = (model, model.fingerprint, seed)
+    found = _SHARED.get(key)
+    if found is None:
+        module, tokenizer = loaded_writer(model, "judge")
+        engine = ENGINES["transformers"](tokenizer)
+        found = _SHARED[key] = _Loaded(module, EngineRespondent(engine, EvaluationBlock(), seed))
+    return found

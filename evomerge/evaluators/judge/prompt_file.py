@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.evaluators.asking.asked import Message
-from evomerge.evaluators.task_files import named_rows, wrong_line
+from evomerge.evaluators.task_files import is_whole, named_rows, wrong_line
 from evomerge.foundations.errors import nearest
 
 _FIELDS = ("name", "type", "system_prompt", "prompt_template", "output_format")
@@ -90,11 +90,10 @@ def _prompt(row: Any, file: str, line: int) -> JudgePrompt:
     missing = [key for key in _FIELDS if not isinstance(own.get(key), str)]
     if missing:
         raise wrong_line(file, line, f"has no text under {', '.join(map(repr, missing))}")
+    if not is_whole("".join(own[key] for key in _FIELDS)):
+        raise wrong_line(file, line, "holds half of a character")
     try:
-        "".join(own[key] for key in _FIELDS).encode()
         list(_pieces(own["prompt_template"]))
-    except UnicodeEncodeError:
-        raise wrong_line(file, line, "holds half of a character") from None
     except ValueError as error:
         raise wrong_line(file, line, f"has a prompt_template that is none: {error}") from error
     return JudgePrompt(

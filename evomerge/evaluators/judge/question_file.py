@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.evaluators.task_files import json_rows, named_rows, wrong_line
-from evomerge.foundations.errors import GenomeError, Problem
+from evomerge.evaluators.task_files import (
+    all_read,
+    got,
+    is_whole,
+    json_rows,
+    named_rows,
+    text_under,
+    wrong_line,
+)
 
 MOST_TURNS = 2
 Answers = dict[str, tuple[str, ...]]  # question -> a text for each of its turns
@@ -46,41 +53,37 @@ def answers_in(file: str) -> Answers:
         GenomeError: it cannot be read, or lines of it are no answers; all of these.
     """
     found: Answers = {}
-    problems: list[Problem] = []
-    for line, row in json_rows(file):
-        try:
-            name = _name(row, file, line)
-            if name in found:
-                raise wrong_line(file, line, f"answers question {name} a second time")
-            found[name] = _choice(row, file, line)
-        except GenomeError as error:
-            problems += error.problems
-    if problems:
-        raise GenomeError.of(problems)
+
+    def note(numbered: tuple[int, Any]) -> None:
+        line, row = numbered
+        name = _name(row, file, line)
+        if name in found:
+            raise wrong_line(file, line, f"answers question {name} a second time")
+        found[name] = _choice(row, file, line)
+
+    all_read(json_rows(file), note)
     return found
 
 
 def _question(row: Any, file: str, line: int) -> JudgedQuestion:
-    name, category = _name(row, file, line), row.get("category")
-    if not isinstance(category, str) or not category.strip():
-        raise wrong_line(file, line, f"has no text under 'category' (question {name})")
+    name = _name(row, file, line)
+    category = text_under(row, "category", file, line)
     turns = _texts(row.get("turns"))
     if not turns or len(turns) > MOST_TURNS or not all(map(str.strip, turns)):
-        what = f"has no 'turns', expected a list of one or two texts (question {name})"
-        raise wrong_line(file, line, what)
+        expected = f"expected a list of one or two texts (question {name})"
+        raise wrong_line(file, line, f"has no 'turns', got {got(row, 'turns')}, {expected}")
     references = _texts(row.get("reference") or [])
     if references is None or 0 < len(references) < len(turns):
-        what = (
-            f"has no 'reference' for each of its turns, expected a list of texts (question {name})"
-        )
-        raise wrong_line(file, line, what)
+        what = f"has no 'reference' for each of its turns, got {got(row, 'reference')}"
+        raise wrong_line(file, line, f"{what}, expected a list of texts (question {name})")
     return JudgedQuestion(name, category.strip(), turns, references[: len(turns)])
 
 
 def _name(row: Any, file: str, line: int) -> str:
     name = row.get("question_id") if isinstance(row, dict) else None
     if isinstance(name, bool) or not isinstance(name, (int, str)) or not str(name).strip():
-        raise wrong_line(file, line, "has no 'question_id', expected a number or a text")
+        what = f"has no 'question_id', got {got(row, 'question_id')}, expected a number or a text"
+        raise wrong_line(file, line, what)
     return str(name).strip()
 
 
@@ -89,7 +92,8 @@ def _choice(row: Any, file: str, line: int) -> tuple[str, ...]:
     first = choices[0] if isinstance(choices, list) and choices else None
     turns = _texts(first.get("turns")) if isinstance(first, dict) else None
     if not turns:
-        raise wrong_line(file, line, "has no answer under 'choices[0].turns', a list of texts")
+        what = f"has no answer under 'choices[0].turns', got {got(first, 'turns')}"
+        raise wrong_line(file, line, f"{what}, expected a list of texts")
     return turns
 
 
@@ -97,11 +101,7 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     """A list of texts that can be written; None where it is none."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         return None
-    try:
-        "".join(value).encode()
-    except UnicodeEncodeError:  # half of a character
-        return None
-    return tuple(value)
+    return tuple(value) if is_whole("".join(value)) else None
 
 
 def unanswered(questions: list[JudgedQuestion], answers: Answers) -> Iterator[str]:

@@ -1,6 +1,9 @@
 """A judge behind an endpoint: several requests at a time, asked again where one comes to nothing.
 
-A judgment is kept as soon as it is there, whatever becomes of the others.
+A judgment is kept as soon as it is there, whatever becomes of the others. What is on its way when
+nobody waits for it any more, as a trial ended, is kept too, and not asked again meanwhile. A
+request says by its ``Idempotency-Key`` which it is, so that a server that knows of such keys can
+answer a second one, of whose first one no answer came, by what it found before.
 """
 
 from __future__ import annotations
@@ -10,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, ClassVar, Protocol
 
-from evomerge.endpoint.chat import ChatAnswer, Message
+from evomerge.endpoint.chat import NO_MODEL, ChatAnswer, Message
 from evomerge.endpoint.exchange import NoAnswerError
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark
@@ -27,12 +30,16 @@ MOST_PATIENCE = 600.0  # seconds that a server may ask for; who asks for more ha
 _MANY = 4  # requests of which not one is answered: that is no answer's fault
 _LASTING = ("no connection", "key refused", "unusable key", "HTTP status 404")
 _LIMITED = "rate limit"
+# Statuses of requests that may be answered yet, or were not looked at; None: nothing came back.
+_OPEN = (None, 408, 409, 425, 429, 502, 503, 504)
 
 
 class Answering(Protocol):
     """What a judge is asked through: one request, once."""
 
-    def complete(self, messages: Sequence[Message], seconds: float) -> ChatAnswer:
+    def complete(
+        self, messages: Sequence[Message], seconds: float, idempotency_key: str
+    ) -> ChatAnswer:
         """The answer to messages, within so many seconds.
 
         Raises:
@@ -89,13 +96,14 @@ class RemoteJudge(AskedOnce):
 
     def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
         waiting = deque(asked.items())
+        self._on_their_way = frozenset()
         call = self._call = _Call(self._connect(), self._limits, self._kept, deadline, waiting)
         for _ in range(min(self._limits.parallel, len(asked))):
             Thread(target=call.work, daemon=True).start()
         try:
             failures = call.failures(len(asked))
         finally:
-            call.end()
+            self._on_their_way = call.end()
             self._call = None
         prompts = {one.messages for one in asked.values()}  # repeats ask the same
         self._refuse(list(failures.values()), len(prompts), is_all=len(failures) == len(asked))
@@ -136,6 +144,9 @@ class _Call:
     waiting: deque[tuple[str, Request]]
     done: SimpleQueue[tuple[str, Any]] = field(default_factory=SimpleQueue)
     is_over: Event = field(default_factory=lambda: Event())
+    lock: Lock = field(default_factory=Lock)
+    asking: set[str] = field(default_factory=set)  # what is on its way
+    late: frozenset[str] = frozenset()  # what was when it was over
     not_before: float = 0.0  # when the server will hear of requests again
 
     def failures(self, n_asked: int) -> dict[str, NoAnswerError]:
@@ -155,36 +166,53 @@ class _Call:
                 raise came
         return found
 
-    def end(self) -> None:
-        """Those who ask stop as soon as they can; what still comes is kept."""
-        self.is_over.set()
+    def end(self) -> frozenset[str]:
+        """Those who ask stop as soon as they can; what is on its way, which is kept if it comes."""
+        with self.lock:
+            if not self.is_over.is_set():
+                self.late = frozenset(self.asking)
+                self.is_over.set()
         self.done.put(("", _EndedError()))
+        return self.late
 
     def work(self) -> None:
         """Asks one after the other, until there is no more to ask."""
-        while not self.is_over.is_set():
+        while (own := self._next()) is not None:
+            key, request = own
+            came: BaseException | None
             try:
-                key, request = self.waiting.popleft()
-            except IndexError:
-                return
-            try:
-                self.done.put((key, self._asked(key, request)))
+                came = self._asked(key, request)
             except BaseException as error:  # raised again in the thread that waits
-                self.done.put((key, error))
+                came = error
+            with self.lock:
+                self.asking.remove(key)
+            if key in self.late:
+                self.kept.give_back([key])
+            self.done.put((key, came))
+
+    def _next(self) -> tuple[str, Request] | None:
+        """What is asked next; None where nothing is."""
+        with self.lock:
+            if self.is_over.is_set() or not self.waiting:
+                return None
+            own = self.waiting.popleft()
+            self.asking.add(own[0])
+            return own
 
     def _asked(self, key: str, request: Request) -> NoAnswerError | None:
         """Asks until there is an answer; why there is none."""
         failure = NoAnswerError("given up", cause="given up")
         messages = [{"role": one.role, "content": one.content} for one in request.messages]
-        wait = 0.0
+        wait, n_failed = 0.0, 0
         for attempt in range(self.limits.attempts):
             if self._is_over_after(wait):
                 break
             try:
                 seconds = max(min(self.limits.seconds, self.deadline.left), 0.0)
-                answer = self.judge.complete(messages, seconds)
+                answer = self.judge.complete(messages, seconds, f"evomerge-{key}-{n_failed}")
             except NoAnswerError as error:
                 failure, wait = error, self._wait(error, attempt)
+                n_failed += _is_answered(error)  # a server may keep what it said, too
                 if not error.may_pass or wait > MOST_PATIENCE:
                     break
             else:
@@ -207,6 +235,11 @@ class _Call:
             if self.is_over.wait(left):
                 return True
         return self.is_over.is_set()
+
+
+def _is_answered(failure: NoAnswerError) -> bool:
+    """Whether it is the server's own word on a request, so that no other one comes of it."""
+    return failure.cause == NO_MODEL or failure.status not in _OPEN
 
 
 def _remark(answer: ChatAnswer) -> Remark:

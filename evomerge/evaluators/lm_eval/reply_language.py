@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval.api.filter import Filter
 
-from evomerge.evaluators.asking.language_gate import IN_LANGUAGE, LanguageGate, other_language
+from evomerge.evaluators.asking.language_gate import IN_LANGUAGE, LanguageGate
 from evomerge.foundations.errors import Problem
 from evomerge.genome.task_blocks import Task
 from evomerge.nouns.evaluation import Document, Metric, MetricKey
@@ -41,8 +41,8 @@ class ReplyLanguage(Filter):  # type: ignore[misc]  # lm_eval ships no types
 
     def apply(self, resps: Sequence[Sequence[str]], docs: Sequence[Any]) -> list[list[str]]:
         """See lm-eval."""
-        replies, wanted = [reply for own in resps for reply in own], self.gate.languages
-        self.others = {reply: other_language(reply, wanted) for reply in dict.fromkeys(replies)}
+        replies = [reply for own in resps for reply in own]
+        self.others = {reply: self.gate.other(reply) for reply in dict.fromkeys(replies)}
         self.were_in = [self.others[reply] is None for reply in replies]
         return [["" if self.others[reply] else reply for reply in own] for own in resps]
 
@@ -76,8 +76,8 @@ class ReplyLanguage(Filter):  # type: ignore[misc]  # lm_eval ships no types
 
 def reply_language_of(task: Task) -> ReplyLanguage | None:
     """What the replies of a task have to be in; None: in any language."""
-    given = task.language or ()
-    languages = (given,) if isinstance(given, str) else tuple(given)
+    given = task.language
+    languages = () if given is None else (given,) if isinstance(given, str) else tuple(given)
     return ReplyLanguage(LanguageGate(languages)) if languages else None
 
 

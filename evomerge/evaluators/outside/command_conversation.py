@@ -157,7 +157,7 @@ class CommandConversation(Conversation):
             )
         if status:
             raise EvaluationError(self._plain(f"{name} {guest.how_it_ended(status)}"))
-        printed = self._plain(guest.output.kept.decode(errors="replace").strip())
+        printed = self._plain(guest.output.kept.decode("utf-8-sig", "replace").strip())
         for text in (printed, printed.rpartition("\n")[2]):
             try:
                 return json.loads(text)

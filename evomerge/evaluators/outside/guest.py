@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from evomerge.foundations.errors import RunError, why
 from evomerge.foundations.guardian import MARK
 from evomerge.foundations.lifetime import guardian
 
@@ -28,6 +29,9 @@ class Guest:
         folder: Where it runs.
         handles: File descriptors that it inherits.
         most_bytes: Of its standard output that is kept; 0: the end of it, for people.
+
+    Raises:
+        RunError: it cannot be started.
     """
 
     def __init__(
@@ -40,16 +44,23 @@ class Guest:
     ) -> None:
         with _starting:
             guardian().start()
-        self._process = subprocess.Popen(
-            list(command),
-            env={**environment, MARK: guardian().token},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=handles,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                env={**environment, MARK: guardian().token},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=handles,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:  # no interpreter, too long, zero bytes
+            raise RunError(
+                f"it cannot be started ({why(error)})",
+                where=command[0],
+                fix="Run it by hand; a script may need what interprets it: [python, judge.py].",
+            ) from error
         self.output = Drained(self._process.stdout, most_bytes)
         self.errors = Drained(self._process.stderr)
 

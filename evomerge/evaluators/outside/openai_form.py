@@ -24,6 +24,7 @@ from evomerge.evaluators.outside.openai_request import (
     prompts_of,
     wish_of,
 )
+from evomerge.evaluators.outside.replies import Withheld
 from evomerge.inference.base import CutText, Written
 
 MODEL = "candidate"  # as it is called
@@ -167,7 +168,9 @@ def _written(prompts: Sequence[Prompt], wish: Wish, ask: Ask) -> list[_Written]:
 
 
 def _choice(index: int, text: Written) -> dict[str, Any]:
-    reason = "length" if isinstance(text, CutText) or not text.tokens else "stop"
+    is_cut = isinstance(text, CutText) or not text.tokens
+    ending = "length" if is_cut else "stop"
+    reason = "content_filter" if isinstance(text, Withheld) else ending
     return {"index": index, "finish_reason": reason, "logprobs": None}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.evaluators.asking.asked import Message, Prompt, Tokens
+from evomerge.evaluators.task_files import is_whole
 
 Body = Mapping[str, Any]
 
@@ -156,7 +157,7 @@ def _message(given: Any) -> Message:
         raise RefusedError(
             "a message has no text for its content; images and tools are not offered"
         )
-    return Message("system" if role == "developer" else role, content)
+    return Message("system" if role == "developer" else role, _whole(content))
 
 
 def prompts_of(given: Any) -> list[Prompt]:
@@ -164,7 +165,13 @@ def prompts_of(given: Any) -> list[Prompt]:
     several = given if isinstance(given, list) and given and not _is_tokens(given) else [given]
     if not all(isinstance(one, str) or _is_tokens(one) for one in several):
         raise RefusedError("prompt is no text, no list of texts, and no tokens")
-    return [one if isinstance(one, str) else Tokens(tuple(one)) for one in several]
+    return [_whole(one) if isinstance(one, str) else Tokens(tuple(one)) for one in several]
+
+
+def _whole(text: str) -> str:
+    if not is_whole(text):
+        raise RefusedError("a text holds half of a character (a lone surrogate)")
+    return text
 
 
 def _is_tokens(given: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from evomerge.evaluators.asking.asked import AskOther, AskText, Prompt, Tokens
+from evomerge.evaluators.asking.asked import AskOther
 from evomerge.evaluators.asking.asking_kind import (
     Around,
     Asking,
@@ -17,10 +17,11 @@ from evomerge.evaluators.asking.asking_kind import (
     AskingTogether,
     Item,
 )
-from evomerge.evaluators.kind_of_task import Measure, TaskSettings
+from evomerge.evaluators.kind_of_task import Languages, Measure, TaskSettings
 from evomerge.evaluators.outside.conversation import Answered, Conversation, Wants
+from evomerge.evaluators.outside.replies import Exchange, Replies
 from evomerge.evaluators.outside.scores import SCORE, judgements_of
-from evomerge.evaluators.task_files import json_rows, wrong_line
+from evomerge.evaluators.task_files import all_read, json_rows, wrong_line
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.errors import EvaluationError, GenomeError, Problem
 from evomerge.foundations.findings import Finding, note
@@ -44,6 +45,7 @@ class OutsideSettings(TaskSettings):
     repeatable: bool = Field(
         True, description="`false`: `verify` does not have it judge the built model once more."
     )
+    language: Languages = None
 
     @fits("low", "high")
     def _range(self) -> Iterator[MisfitError]:
@@ -56,6 +58,7 @@ class OutsideKind(AskingKind[Any]):
 
     Settings = OutsideSettings
     measures = (Measure(SCORE, higher_is_better=True, what="what it returns"),)
+    gates_itself = True
 
     def __init__(self, task: Task, around: Around) -> None:
         super().__init__(task, around)
@@ -96,7 +99,7 @@ class OutsideKind(AskingKind[Any]):
         rows: list[Item[Any]] = []
         if self.settings.documents is not None:
             try:
-                rows = [*_rows(self.settings.documents)]
+                rows = _rows(self.settings.documents)
             except GenomeError as error:
                 found += (Problem(one.what, "documents", one.fix) for one in error.problems)
         if found:
@@ -134,28 +137,25 @@ class OutsideKind(AskingKind[Any]):
         yield numbers, self._together([one.content for one in items] if has_file else None)
 
     def _together(self, documents: Sequence[Any] | None) -> AskingTogether:
-        talk, exchange = self.conversation(documents), list[tuple[str, str]]()
+        talk, replies = self.conversation(documents), Replies(self.languages)
         try:
             said = yield AskOther(talk, Answered())
             while isinstance(said, Wants):
-                answers = yield said.asked
-                pairs = zip(said.asked, answers, strict=True)
-                exchange += ((_shown(a.prompt), str(b)) for a, b in pairs if isinstance(a, AskText))
-                said = yield AskOther(talk, Answered(answers))
+                told = replies.told(said.asked, (yield said.asked))
+                said = yield AskOther(talk, Answered(told))
         finally:
             talk.end()
-        n_expected, shown = self._expected(documents), self.exchanged(documents, exchange)
+        exchange = self.exchanged(documents, replies.exchange)
+        shown, n_expected = replies.marked(exchange), self._expected(documents)
         try:
             found = judgements_of(said.value, n_expected, self.measures[0], shown)
         except EvaluationError as error:
             raise EvaluationError(error.problems[0].what, where=self.task.name) from error
         if documents is None:
             self._n_scores = len(found)
-        return found
+        return replies.judged(found, exchange)
 
-    def exchanged(
-        self, documents: Sequence[Any] | None, exchange: Sequence[tuple[str, str]]
-    ) -> Sequence[tuple[str, str]]:
+    def exchanged(self, documents: Sequence[Any] | None, exchange: Exchange) -> Exchange:
         """Prompt and reply of each document; none where they are not as many.
 
         Args:
@@ -169,17 +169,12 @@ class OutsideKind(AskingKind[Any]):
         return self._n_scores if documents is None else len(documents)
 
 
-def _rows(file: str) -> Iterator[Item[Any]]:
-    for line, row in json_rows(file):
+def _rows(file: str) -> list[Item[Any]]:
+    def item(numbered: tuple[int, Any]) -> Item[Any]:
+        line, row = numbered
         try:
-            text = canonical_json(row)
+            return Item(row, canonical_json(row), row)
         except ValueError as error:
             raise wrong_line(file, line, "holds NaN or Infinity, which is no JSON") from error
-        yield Item(row, text, row)
 
-
-def _shown(prompt: Prompt) -> str:
-    """The last that was said to the model."""
-    if isinstance(prompt, Tokens):
-        return f"{len(prompt.ids)} tokens"
-    return prompt if isinstance(prompt, str) else str(prompt[-1].content)
+    return all_read(json_rows(file), item)

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _LONGEST = 500  # characters of an error
+_HOTTEST = 1e6  # at which all tokens are alike
+_ROLES = ("system", "user", "assistant")
 
 
 class Model:
@@ -44,13 +46,17 @@ class Model:
         Args:
             prompts: Any number; they are answered together, equal ones once.
             max_tokens: At most, from 1.
-            stop: Texts that end it; it is cut before the first of them.
+            stop: Texts that end it, none of them empty; it is cut before the first of them.
             temperature: 0 for the likeliest tokens; else tokens are drawn, seeded.
             draw: Which of several drawn texts.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens is {max_tokens}, expected at least 1")
+        if not 0.0 <= temperature <= _HOTTEST:
+            raise ValueError(f"temperature is {temperature}, expected a number from 0")
         stops = [stop] if isinstance(stop, str) else list(stop)
+        if not all(isinstance(one, str) and one for one in stops):
+            raise ValueError(f"stop is {stop!r}, expected texts that are not empty")
         how = [int(max_tokens), stops, float(temperature), int(draw)]
         return self._ask([["text", _prompt(one), *how] for one in _several(prompts)])
 
@@ -60,7 +66,7 @@ class Model:
         Args:
             pairs: Prompt and continuation; blanks between them belong to the continuation.
         """
-        return self._ask([["likelihood", _prompt(one), str(after)] for one, after in pairs])
+        return self._ask([["likelihood", _prompt(one), _whole(after)] for one, after in pairs])
 
     def next_token_probabilities(
         self, prompts: Sequence[Any], top: int = 20
@@ -93,10 +99,19 @@ def _several(prompts: Sequence[Any]) -> Sequence[Any]:
 
 def _prompt(given: Any) -> Any:
     if isinstance(given, str):
-        return given
+        return _whole(given)
     if not given or isinstance(given, Mapping):
         raise TypeError(f"a prompt is {given!r}, expected a text or a list of messages")
-    return [[str(one["role"]), str(one["content"])] for one in given]
+    roles = [one["role"] for one in given]
+    if not {*_ROLES}.issuperset(roles):
+        raise ValueError(f"roles are {roles}, expected {', '.join(_ROLES)}")
+    return [[one["role"], _whole(one["content"])] for one in given]
+
+
+def _whole(text: Any) -> str:
+    """A text that can be written; half of a character has no code, and is refused."""
+    str(text).encode()
+    return str(text)
 
 
 def plain(value: Any) -> Any:

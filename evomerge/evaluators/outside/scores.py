@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.evaluators.asking.asking_kind import Judgement, Shown
 from evomerge.evaluators.kind_of_task import Measure
+from evomerge.evaluators.task_files import brief
 from evomerge.foundations.errors import EvaluationError
 
 SCORE = "score"  # the one measure
@@ -34,15 +35,14 @@ def judgements_of(
     rows = result if isinstance(result, list) else [result]
     if not rows or (n_documents is not None and len(rows) != n_documents):
         wanted = "at least one" if n_documents is None else n_documents
-        what = f"{len(rows)} scores came back, expected {wanted}"
-        raise EvaluationError(f"{what}: {_FORMS}" if n_documents is None else what)
+        raise EvaluationError(f"{len(rows)} scores came back, expected {wanted}")
     is_one_each = len(exchange) == len(rows)
     found = []
     for place, row in enumerate(rows):
         texts = _texts(row)
         value = _number(row, place, measure)
         prompt, answer = exchange[place] if is_one_each else ("", "")
-        prompt, answer = texts.get("prompt", prompt), texts.get("answer", answer)
+        prompt, answer = texts.get("prompt") or prompt, texts.get("answer") or answer
         shown = Shown(prompt, answer, texts.get("target", "")) if prompt or answer else None
         found.append(Judgement({SCORE: value}, answer or None, shown))
     return tuple(found)
@@ -51,21 +51,20 @@ def judgements_of(
 def _number(row: Any, place: int, measure: Measure) -> float:
     value = row.get(SCORE) if isinstance(row, Mapping) else row
     if not isinstance(value, (int, float)):  # true and false are 1 and 0
-        raise EvaluationError(f"score {place} is {_brief(value)}, {_FORMS}")
-    if not math.isfinite(value):
-        raise EvaluationError(f"score {place} is {value}, expected a finite number")
+        raise EvaluationError(f"score {place} is {brief(value)}, {_FORMS}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise EvaluationError(f"score {place} is {brief(value)}, expected a finite number")
     if not measure.low <= value <= measure.high:
         span = f"[{measure.low:g}, {measure.high:g}]"
         raise EvaluationError(f"score {place} is {value:g}, outside {span}, the range of the task")
-    return float(value)
+    return number
 
 
 def _texts(row: Any) -> dict[str, str]:
     if not isinstance(row, Mapping):
         return {}
     return {key: str(row[key]) for key in _TEXTS if row.get(key) is not None}
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

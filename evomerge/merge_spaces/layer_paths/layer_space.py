@@ -39,20 +39,13 @@ class LayerSpace(MergeSpace):
     unlearned: ClassVar[str] = "which layer runs next is a choice"
     mixes_depths: ClassVar[bool] = True
     writes_slices: ClassVar[bool] = True
+    one_vocabulary: ClassVar[str] = "models of a path have one vocabulary, whichever layers run"
     settings: LayerSettings
 
     @classmethod
     def misfits(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
         """See the base class; a path has one model in every layer, and may have many in all."""
         yield from cls._unfit(definition)
-
-    @classmethod
-    def _unfit(cls, definition: MergeDefinition) -> Iterator[MisfitError]:
-        yield from super()._unfit(definition)
-        for key in ("tokenizer", "tokenizer_source"):
-            if getattr(definition, key) is not None:
-                what = "models of a path have one vocabulary, whichever layers run"
-                yield MisfitError(what, key, fix="Remove it, or use space: parameters.")
 
     def _build(self) -> Space:
         models = tuple(source.model for source in self.definition.models)

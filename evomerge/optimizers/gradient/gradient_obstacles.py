@@ -22,6 +22,7 @@ _INSTEAD = "use optimizer: cma_es."
 def all_obstacles(space: Space, genome: Genome, settings: GradientSettings) -> Iterator[Problem]:
     """Where there is no gradient, or no one model to train."""
     yield from _untrainable(space, genome)
+    yield from _apart(genome, settings)
     yield from _over_depth(genome, settings)
     yield from _unreasonable(genome, settings)
     yield from _missing_prompts(genome, settings)
@@ -50,6 +51,16 @@ def _untrainable(space: Space, genome: Genome) -> Iterator[Problem]:
             f"{', '.join(others)} cannot vary here: gradient learns weights only",
             "name",
             f"Fix the value, or {_INSTEAD}",
+        )
+
+
+def _apart(genome: Genome, settings: GradientSettings) -> Iterator[Problem]:
+    """Columns of tensors of models with several parts: what is trained is written as one part."""
+    if settings.granularity == "column" and merge_space_for(genome.genome).reads_modules:
+        yield Problem(
+            "space modules has a weight per group of tensors, and none per column",
+            "granularity",
+            "Use granularity: space.",
         )
 
 

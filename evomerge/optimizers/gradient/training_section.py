@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import inf
 
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.score_text import number
 from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.lessons import lessons_in, read_lesson
-from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.search_context import Effort, Lesson
 
 

@@ -12,9 +12,9 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import read_bytes
 from evomerge.foundations.text_safety import one_line
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.section import Section
 from evomerge.optimizers.llm.record import Usage, records_in
-from evomerge.optimizers.run_record import RunRecord
 
 _DAMAGE = (
     ValueError,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.score_text import number, score_content, score_text
 from evomerge.nouns.section import FAILED, Section
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory, swarm_of
 from evomerge.optimizers.swarm.swarm_vote import Vote, vote
 

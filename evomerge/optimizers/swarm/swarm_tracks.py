@@ -18,8 +18,8 @@ from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.reading import is_there, read_bytes
 from evomerge.genome.words import FINAL_SPLITS
 from evomerge.nouns.objective import Score
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.swarm.particles import START
 
 Cells = tuple[tuple[Trial | None, ...], ...]

@@ -16,8 +16,8 @@ import numpy as np
 
 from evomerge.nouns.evaluation import Document, Evaluation
 from evomerge.nouns.objective import Objective, Score
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers.run_record import RunRecord
 from evomerge.optimizers.swarm.swarm_tracks import SwarmHistory
 
 N_VOTERS = 10  # the paper's

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.foundations.canonical import canonical_json
-from evomerge.foundations.errors import LedgerError, NoRunError
+from evomerge.foundations.errors import LedgerError
 from evomerge.foundations.files import remove_unfinished, write_atomic, writing
 from evomerge.foundations.lock import RunLock
-from evomerge.foundations.reading import is_folder, is_there
+from evomerge.foundations.reading import is_there
 from evomerge.nouns.evaluation import Document, Outcome
 from evomerge.nouns.trial import Candidate, Trial
 from evomerge.run.ledger.kept_documents import read_documents, write_documents
@@ -30,6 +30,7 @@ from evomerge.run.ledger.lines import (
     trial_line,
     trial_of,
 )
+from evomerge.run.ledger.no_run import no_run
 from evomerge.run.ledger.old_origins import OldOrigins
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.shape import event_in, header_in
@@ -153,9 +154,7 @@ class Ledger:
                 something in the folder is neither a file nor a folder.
         """
         if not is_there(folder.ledger):
-            raise NoRunError(
-                _why_no_run(folder.path), where=str(folder.path), fix="Name the folder of a run."
-            )
+            raise no_run(folder.path)
         folder.refuse_special()
         if read_only:
             return cls._replayed(folder, salvage)
@@ -339,9 +338,3 @@ class Ledger:
         for trial_id in trial_ids:
             if trial_id not in self.trials:
                 raise ValueError(f"no trial {trial_id} stands above it")
-
-
-def _why_no_run(path: Path) -> str:
-    if is_folder(path):
-        return "no ledger.jsonl in this folder"
-    return "is a file, not a run folder" if is_there(path) else "does not exist"

@@ -1,4 +1,4 @@
-"""What an optimizer's section of the report may ask of a run; ``run/`` stands after this room."""
+"""What sections of the report may ask of a run that stand in a room before ``run/``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evomerge.genome.schema import Genome
-from evomerge.nouns.evaluation import Evaluation
+from evomerge.nouns.evaluation import Evaluation, Outcome
 from evomerge.nouns.objective import Objective, Score
 from evomerge.nouns.trial import Trial
 
@@ -38,6 +38,10 @@ class RunRecord(Protocol):
         """What was searched."""
 
     @property
+    def folder(self) -> Path:
+        """The run folder."""
+
+    @property
     def leaderboard(self) -> TrialsRecord:
         """The trials on the search tasks."""
 
@@ -47,6 +51,9 @@ class RunRecord(Protocol):
 
     def kept_by(self, optimizer: str) -> Iterator[tuple[int, Path]]:
         """Position and folder of each optimizer of a name, where it keeps its things."""
+
+    def outcomes(self, split: str) -> Mapping[int, Outcome]:
+        """Trial id -> what came of it on a split."""
 
     def evaluation(self, split: str, trial_id: int) -> Evaluation | None:
         """What a trial did on a split, documents included; None where it has no scores there."""

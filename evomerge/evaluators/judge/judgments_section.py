@@ -13,14 +13,14 @@ from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import LedgerError
 from evomerge.genome.task_blocks import Task
 from evomerge.genome.words import SPLITS, Split
-from evomerge.nouns.evaluation import MetricKey, Outcome
+from evomerge.nouns.evaluation import MetricKey
+from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.section import Section
-from evomerge.run.recorded_run import RecordedRun
 
 _TAKEN = tuple(one.name for one in (*TOKENS, COST))
 
 
-def judgments_section(run: RecordedRun) -> Section | None:
+def judgments_section(run: RunRecord) -> Section | None:
     """One row per judged task; nothing where no judge has judged.
 
     A row counts what the judgments of all trials took when they were asked for, a sentence below
@@ -45,11 +45,11 @@ def judgments_section(run: RecordedRun) -> Section | None:
     )
 
 
-def _trials(run: RecordedRun) -> Iterator[dict[str, Any]]:
+def _trials(run: RunRecord) -> Iterator[dict[str, Any]]:
     """What the judgments of each trial took, those that were found again too."""
     for split in SPLITS:
         judged = {task.name for task in _judged(run, split)}
-        for trial_id, outcome in _outcomes(run, split).items():
+        for trial_id, outcome in run.outcomes(split).items():
             evaluation = outcome.evaluation
             metrics = {one.key: one for one in (evaluation.metrics if evaluation else ())}
             # An evaluation begins with the tasks' own metrics.
@@ -67,15 +67,9 @@ def _trials(run: RecordedRun) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _judged(run: RecordedRun, split: Split) -> list[Task]:
+def _judged(run: RunRecord, split: Split) -> list[Task]:
     """The tasks of a split that judges judge."""
     return [task for task in run.genome.split(split) if KEEPS.get(task.kind) == FOLDER]
-
-
-def _outcomes(run: RecordedRun, split: Split) -> Mapping[int, Outcome]:
-    if split != "tasks":
-        return run.ledger.final_outcomes(split)
-    return {trial.candidate.trial_id: trial.outcome for trial in run.leaderboard.trials}
 
 
 def _row(name: str, trials: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -91,9 +85,9 @@ def _row(name: str, trials: list[dict[str, Any]]) -> tuple[str, ...]:
     )
 
 
-def _asked(run: RecordedRun) -> dict[str, Any]:
+def _asked(run: RunRecord) -> dict[str, Any]:
     """What was asked for in the whole run, and paid."""
-    kept = KeptJudgments(run.ledger.folder.path / FOLDER)
+    kept = KeptJudgments(run.folder / FOLDER)
     try:
         kept.refresh()
     except LedgerError as error:

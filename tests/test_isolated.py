@@ -1,0 +1,105 @@
+"""A process for each trial: what a trial leaves behind is gone before the next one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+
+import pytest
+
+from evomerge.executors import EXECUTORS
+from evomerge.executors.base import JobFinished
+from evomerge.executors.isolated import Isolated
+from evomerge.executors.process_settings import ProcessSettings
+from evomerge.nouns.evaluation import Outcome, TrialState
+from tests.contract.test_executors import job, outcomes
+from tests.fake_executor import FormulaWorker, Hosting, Seeing, formula_worker
+from tests.test_lifetime import comes, is_gone
+
+LEFT: list[int] = []  # by trials, in the process that they ran in
+
+
+class Leaking(FormulaWorker):
+    """Leaves something in its process, and fails where somebody else did."""
+
+    def _run(self, candidate, batch_divisor, deadline):
+        LEFT.append(candidate.trial_id)
+        if len(LEFT) > 1:
+            yield "merge"
+            return Outcome(TrialState.FAILED, failure="merge: something was left")
+        return (yield from super()._run(candidate, batch_divisor, deadline))
+
+
+class Staying(FormulaWorker):
+    """Leaves a thread that keeps its process from ending."""
+
+    def _run(self, candidate, batch_divisor, deadline):
+        threading.Thread(target=threading.Event().wait).start()
+        return (yield from super()._run(candidate, batch_divisor, deadline))
+
+
+@pytest.fixture
+def isolated():
+    made = []
+
+    def build(make_worker, n_workers=1, **more):
+        made.append(Isolated(make_worker, n_workers, **more))
+        return made[-1]
+
+    yield build
+    for executor in made:
+        executor.close()
+
+
+@pytest.mark.parametrize("name", ["isolated", pytest.param("processes", marks=pytest.mark.slow)])
+def test_what_a_trial_leaves_in_its_process_never_reaches_the_next(name):
+    executor = EXECUTORS[name](Leaking, 1)
+    try:
+        found = outcomes(executor, [job(0), job(1)])
+    finally:
+        executor.close()
+    expected = TrialState.COMPLETE if name == "isolated" else TrialState.FAILED
+    assert [found[n].state for n in (0, 1)] == [TrialState.COMPLETE, expected]
+
+
+def test_a_process_is_gone_with_all_it_started_before_its_trial_is_over(isolated, tmp_path):
+    executor = isolated(Hosting(str(tmp_path / "pids")))
+    for event in executor.run([job(0), job(1)]):
+        if isinstance(event, JobFinished):
+            assert event.outcome.state is TrialState.COMPLETE
+            assert multiprocessing.active_children() == []
+            assert executor.free == 1
+    pids = [int(line.split()[0]) for line in (tmp_path / "pids").read_text().splitlines()]
+    assert len({*pids}) == 8  # two workers, and three programs of each
+    assert comes(lambda: all(map(is_gone, pids)))
+
+
+def test_one_that_does_not_leave_by_itself_is_killed(isolated, monkeypatch):
+    monkeypatch.setattr("evomerge.executors.isolated.SECONDS_TO_LEAVE", 0.1)
+    found = outcomes(isolated(Staying), [job(0)])
+    assert found[0].state is TrialState.COMPLETE
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_limits_of_time_and_deaths_are_those_of_processes(isolated, tmp_path):
+    jobs = [
+        job(0, hangs="evaluate"),
+        job(1, dies=True),
+        job(2, dies_once=str(tmp_path / "died")),
+        job(3),
+    ]
+    found = outcomes(isolated(formula_worker, 2, trial_timeout=10.0), jobs)
+    assert found[0].failure.startswith("evaluate: took longer than 10 seconds")
+    assert "exit code 3" in found[1].failure
+    assert [found[n].state for n in (2, 3)] == [TrialState.COMPLETE] * 2
+
+
+@pytest.mark.slow
+def test_each_process_sees_the_devices_of_its_slot(isolated, monkeypatch, tmp_path):
+    monkeypatch.setattr("evomerge.executors.processes.visible_gpus", lambda: ("4", "5"))
+    executor = isolated(Seeing(str(tmp_path / "seen")), 2, settings=ProcessSettings(devices="auto"))
+    outcomes(executor, [job(n) for n in range(4)])
+    seen = (tmp_path / "seen").read_text().split()
+    assert len(seen) == 4
+    assert {*seen} == {"4", "5"}
