@@ -227,7 +227,7 @@ class Optimizer(ABC):
         return None
 
     def ask(self) -> NDArray[np.float64]:
-        """Next genotypes, shape (k, n_dims), entries in [0, 1], 1 <= k <= population_size.
+        """Next genotypes, (k, n_dims) in [0, 1], k <= population_size; 0 if it finds it must wait.
 
         Raises:
             RuntimeError: genotypes are out, and it waits for them.

@@ -151,6 +151,7 @@ class Chain(CombinedOptimizer):
         self._evaluations: Sequence[Evaluation | None] = ()
         self._asks: dict[int, _Ask] = {}  # number of a genotype that is out -> its ask
         self._has_proposed = False
+        self._is_stuck = False  # the link could not go on, and what it asked for is out
         self._position = 0
         self._left = self._links[0].budget
         self._untried: Array | None = None  # where a link is to begin, until it is scored
@@ -183,7 +184,7 @@ class Chain(CombinedOptimizer):
             return True
         is_own = self._untried is None and not self._current.is_finished
         has_room = self._is_at_last or self._left > len(self._asks)
-        return is_own and has_room and self._current.can_ask
+        return is_own and has_room and not self._is_stuck and self._current.can_ask
 
     @property
     def most_out(self) -> int | None:
@@ -230,8 +231,10 @@ class Chain(CombinedOptimizer):
 
         Before its first trial the place where it is to begin, if nobody scored that.
 
-        A run that goes on, perhaps where there is more memory, leaves it at the same trial.
+        A run that goes on, perhaps where there is more memory, leaves it at the same trial. While
+        something is out nobody takes its place: there is nothing to ask for until that is told.
         """
+        self._is_stuck = False
         if self._untried is not None:
             return np.array(self._untried[None])
         link = self._links[self._position]
@@ -247,6 +250,9 @@ class Chain(CombinedOptimizer):
             except (LedgerError, LostFileError):  # not its own, and to be mended
                 raise
             except EvomergeError as error:
+                if self._out:
+                    self._is_stuck = True
+                    return np.empty((0, self.space.n_dims))
                 artifacts.keep(_ENDED, now)
                 self.context.notify(
                     f"{link.name} cannot go on, {self._links[self._position + 1].name} takes its "
