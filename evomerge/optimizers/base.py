@@ -86,6 +86,7 @@ class Optimizer(ABC):
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
     asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are out, not told
     is_bounded: ClassVar[bool] = False  # of its population each is out once at most
+    asks_ahead: bool = False  # an ask takes long: it comes before one of several slots is free
     with_others_out: ClassVar[str] = ""  # what it then gives, or what it waits for; for people
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too

@@ -105,7 +105,7 @@ class Stream:
         idle, elapsed = self.idle.taken(), self.idle.lasted()
         return (idle, elapsed) if self._n_slots > 1 else ()
 
-    def has_room_for(self, activity: str) -> bool:
+    def has_room_for(self, activity: str, *, asks_ahead: bool = False) -> bool:
         """Whether one more candidate would run at once, if it is another than those that are out.
 
         Whoever can only repeat what is out would spend its budget while one trial runs. Who trains
@@ -113,11 +113,13 @@ class Stream:
 
         Args:
             activity: What an ask would do where that takes long, for people; else empty.
+            asks_ahead: Whether the next one may wait for a slot where there are several.
         """
         n_twins, n_now = self.n_left - len(self.running), self._executor.n_workers
         is_free = self._executor.free > 0 and n_twins < n_now
+        is_ahead = asks_ahead and n_now > 1 and self._executor.free == 0
         is_trained = bool(activity) and n_now < self._n_slots
-        return not self.waiting and not self.is_over and (is_free or is_trained)
+        return not self.waiting and not self.is_over and (is_free or is_ahead or is_trained)
 
     @property
     def can_hand_out(self) -> bool:
