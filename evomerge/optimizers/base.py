@@ -55,8 +55,7 @@ class Optimizer(ABC):
 
     Subclasses write ``_ask``, ``_tell`` and, if knowing finished trials helps them,
     ``_learn``; the checks live here, once. Nothing is pickled: the state of an optimizer is
-    rebuilt by constructing it with the same arguments and repeating the same calls. What
-    cannot be repeated for nothing, it keeps in ``context.artifacts``.
+    rebuilt by the same calls. What they cannot repeat for nothing is in ``context.artifacts``.
 
     Args:
         space: Kinds of the coordinates, and where a search starts that knows no trial.
