@@ -110,8 +110,8 @@ class Stream:
         """Whether one more candidate would run at once, if it is another than those that are out.
 
         Whoever can only repeat what is out would spend its budget while one trial runs. Who trains
-        in a slot that is lent needs no other one, and who asks ahead none of several yet; what comes
-        of it waits.
+        in a slot that is lent needs no other one, who asks ahead none of several yet: what comes of
+        it waits.
 
         Args:
             optimizer: Who would be asked.
