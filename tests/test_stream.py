@@ -186,7 +186,7 @@ def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_p
         candidates.take(candidate)
         if candidates.can_hand_out:
             list(candidates.hand_out(None))
-        rooms.append(candidates.has_room)
+        rooms.append(candidates.has_room_for(""))
     assert executor.free == 1
     assert rooms == [True, True, False]
 
