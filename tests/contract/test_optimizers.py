@@ -57,7 +57,7 @@ print(json.dumps({name: asked_digest(asked_by(Case(name)(MIXED, seed=3), 7))
 """
 
 
-# Who asks slowly shows some of it in the slow suite alone; its trace and its replay are shown here.
+# Who asks slowly shows some of it in the slow suite alone; its trace is shown here.
 QUICK = [
     pytest.param(name, marks=[pytest.mark.slow] if name in ("auto", "gp") else []) for name in NAMES
 ]
@@ -225,6 +225,7 @@ def test_failed_trials_are_survived(optimizer_class: Case, space: Space) -> None
     assert np.all(np.isfinite(asked_by(optimizer, 7, sometimes_failing)))
 
 
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
 def test_generations_of_nothing_but_failures_are_survived(
     optimizer_class: Case,
 ) -> None:
@@ -385,6 +386,7 @@ def test_wrong_shapes_are_refused(optimizer_class: Case) -> None:
         optimizer.tell(genotypes, np.zeros((len(genotypes), 2)))
 
 
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
 @pytest.mark.parametrize("space", SPACES)
 def test_trials_made_elsewhere_are_taken_before_the_first_ask(
     optimizer_class: Case, space: Space
@@ -482,6 +484,7 @@ def test_others_do_not_look_at_losses(optimizer_class: Case) -> None:
     assert np.array_equal(plain, turned) != optimizer_class.is_adaptive
 
 
+@pytest.mark.parametrize("optimizer_class", QUICK, indirect=True)
 def test_resuming_by_replay_equals_never_stopping(optimizer_class: Case) -> None:
     elsewhere = np.vstack([np.eye(6)[:1], np.full((1, 6), 0.5)])
 

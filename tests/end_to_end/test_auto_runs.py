@@ -171,6 +171,7 @@ def test_such_a_run_ends_as_it_would_have_before_there_was_a_rule(place, tmp_pat
     assert mine[2].replace(str(place), "") == expected[2].replace(str(whole), "")
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_nothing_is_trained_and_the_line_says_so(place, monkeypatch):
     monkeypatch.setattr("evomerge.compiler.auto_choice._TOKENS", 10**12)
     (started,) = begun(place)

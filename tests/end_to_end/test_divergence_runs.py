@@ -32,6 +32,7 @@ optimizer: OPTIMIZER
 BUDGET = 6  # two of these are the models
 # What some need beside their name.
 SETTINGS = {
+    "grid": {"n_values": 2},
     "cma_es": {"population_size": 4},
     "niches": {"population_size": 2},
     "swarm": {"population_size": 2},

@@ -164,7 +164,9 @@ def test_a_recipe_of_several_modules_is_opened_and_begins_at_its_numbers(tmp_pat
 
 
 @pytest.mark.slow
-def test_weights_of_a_part_are_learned_by_gradient_and_what_was_learned_is_built(tmp_path):
+def test_weights_of_a_part_are_learned_by_gradient_and_what_was_learned_is_built(
+    tmp_path, monkeypatch
+):
     place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
     text = (place / "genome.yml").read_text()
     trained = "{name: gradient, epochs: 2, batch_size: 4, budget: 3, granularity: tensor}"
@@ -181,5 +183,6 @@ def test_weights_of_a_part_are_learned_by_gradient_and_what_was_learned_is_built
     columns = trained.replace("granularity: tensor", "granularity: column")
     refused = text.replace("{name: cma_es, budget: 6, population_size: 4}", columns)
     (place / "genome.yml").write_text(refused)
+    monkeypatch.chdir(place)
     with pytest.raises(GenomeError, match="none per column"):
         compile_genome(*load_genome(place / "genome.yml"))

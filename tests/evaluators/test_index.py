@@ -33,7 +33,7 @@ def never_full(monkeypatch):
 
 
 @pytest.mark.usefixtures("never_full")
-@pytest.mark.parametrize("name", ["arc_easy", "gsm8k"])
+@pytest.mark.parametrize("name", ["arc_easy", pytest.param("gsm8k", marks=pytest.mark.slow)])
 def test_a_task_of_lm_eval_is_found_without_reading_all_of_them(name):
     entry = TaskIndex([]).manager_for(name).task_index[name]
     assert (entry.cfg["task"], entry.kind.name) == (name, "TASK")

@@ -97,7 +97,7 @@ def assert_same_texts(module, settings):
 
 # Tied heads and attention that is computed otherwise change no text that likelihoods do not show.
 @pytest.mark.parametrize(
-    ("architecture", "settings"), thinned(CASES, of=15, kept=(0, 1, 3, 5, 11, 13, 14)), ids=label
+    ("architecture", "settings"), thinned(CASES, of=15, kept=(0, 1, 5, 13)), ids=label
 )
 def test_greedy_texts_are_those_of_plain_rows(architecture, settings, monkeypatch):
     def refuse(*_, **__):

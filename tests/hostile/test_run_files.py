@@ -46,7 +46,7 @@ def run(recorded, tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        pytest.param(*c, marks=[] if i % 32 == 0 else [pytest.mark.slow])
+        pytest.param(*c, marks=[] if i % 64 == 0 else [pytest.mark.slow])
         for i, c in enumerate(CASES)
     ],
 )

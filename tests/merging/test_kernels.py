@@ -196,7 +196,8 @@ def test_many_sources_are_added_as_mergekit_adds_them(method: str, n_sources: in
     check(plan, [points(method, n_sources)[i] for i in (0, 1, 4, 11)], PLENTY)
 
 
-@pytest.mark.parametrize("method", thinned(["ties", "task_arithmetic"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
 def test_so_are_rows_that_are_long_enough_for_two_threads(method: str, threads: int) -> None:
     plan = Plan(method, 9, shapes=[(1, 65_567)])
     check(plan, [points(method, 9)[i] for i in (0, 11)], PLENTY, block=1 << 13)

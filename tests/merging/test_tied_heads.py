@@ -107,8 +107,8 @@ def logits(module: Any) -> torch.Tensor:
     ("first", "second"),
     [
         ("tied", "untied"),
-        ("untied", "tied"),
-        pytest.param("tied", "parted", marks=pytest.mark.slow),  # the same code in more seconds
+        pytest.param("untied", "tied", marks=pytest.mark.slow),  # the same code in more seconds
+        pytest.param("tied", "parted", marks=pytest.mark.slow),
         pytest.param("parted", "untied", marks=pytest.mark.slow),
     ],
 )

@@ -58,7 +58,7 @@ def test_the_model_at_the_start_is_the_merge_of_the_genotype(family, method, lay
         pytest.param("arithmetic", "llama", True, marks=pytest.mark.slow),
         pytest.param("scaled", "qwen2", False, marks=pytest.mark.slow),
         pytest.param("normalized", "llama", False, marks=pytest.mark.slow),
-        ("shares", "gpt_neox", False),
+        pytest.param("shares", "gpt_neox", False, marks=pytest.mark.slow),
         pytest.param("sums", "llama", True, marks=pytest.mark.slow),
     ],
 )

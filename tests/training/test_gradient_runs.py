@@ -356,6 +356,7 @@ def test_a_run_of_tensors_killed_at_random_moments_becomes_the_uninterrupted_run
     assert killed_at_random(workplace, 6, 0, real_run, "genome.yml") == 6
 
 
+@pytest.mark.slow
 def test_the_next_link_of_a_chain_begins_beside_the_tensors(workplace):
     chain = "[{name: gradient, granularity: tensor, epochs: 2, budget: 2}, {name: cma_es}]"
     text = (workplace / "genome.yml").read_text()
