@@ -8,7 +8,7 @@ import pytest
 
 from evomerge.cli.run import default_run_dir
 from evomerge.compiler.genome_file import read_genomes
-from evomerge.compiler.staged_run import _with_models
+from evomerge.compiler.other_models import with_other_models
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.model_names import ModelName
 
@@ -178,6 +178,6 @@ def test_a_part_merges_what_a_stage_finds_and_gets_what_was_built_of_it(read):
     _, pairs = read(FILE.replace("models: [{stage: sums}, c]", part)).stages
     assert pairs.uses == ("sums",)
     sums = ModelName(path="sums", is_stage=True)
-    changed = _with_models(pairs.genome, {sums: ModelName(path="built")}).genome
+    changed = with_other_models(pairs.genome, {sums: ModelName(path="built")}).genome
     for models in (changed.models, changed.modules["text_decoder"].models):
         assert [source.model.text for source in models] == ["built", "c"]
