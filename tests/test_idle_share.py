@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +19,15 @@ from evomerge.foundations.errors import RunError
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import RunFinished, TrialFinished, TrialStarted
 from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers.chain import Chain, Link
+from evomerge.optimizers.search_context import SearchContext
 from evomerge.run.limits import seconds_spent
 from evomerge.run.stream import IdleTime
 from tests.fake_executor import Recording
 from tests.optimizers.toy_trainer import ToyTrainer
 from tests.test_search import N_BASELINES, final, search
 
+ROOT = Path(__file__).parents[1]
 BUDGET = 100
 SLOW = ("gp",)  # to ask
 OVERLAPPING = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
@@ -50,7 +55,7 @@ class Timed(Recording):
         if self._out:
             ends = [self._ends[job.candidate.trial_id] for job in self._out]
             self.choose = lambda n_out: int(np.argmin(ends))
-            self.now = min(ends)
+            self.now = max(self.now, min(ends))  # whoever trained heard of nothing meanwhile
         yield from super().next()
 
     def _changed(self, job: Job, outcome: Outcome) -> Outcome:
@@ -87,6 +92,24 @@ def test_two_slots_are_idle_for_less_than_a_twentieth_of_the_time(tmp_path, opti
     *_, last = run.run()
     assert last == RunFinished("budget", N_BASELINES + BUDGET)
     assert 0 < idle_share(run) < 0.05
+
+
+@pytest.mark.parametrize("is_ahead", [True, False])
+def test_who_asks_slowly_is_asked_before_a_slot_is_free(tmp_path, is_ahead):
+    executor, n_out = Timed(uneven), []
+    run = timed_run(tmp_path, "random", executor, budget=BUDGET)
+    optimizer = run.proposer.optimizer
+    optimizer.asks_ahead, ask = is_ahead, optimizer.ask
+
+    def slowly():
+        n_out.append(len(run.proposer._out))
+        executor.now += 0.5
+        return ask()
+
+    optimizer.ask = slowly
+    assert [*run.run()][-1] == RunFinished("budget", N_BASELINES + BUDGET)
+    assert max(n_out) == (2 if is_ahead else 1)
+    assert (idle_share(run) < 0.05) == is_ahead
 
 
 def test_who_waits_for_its_generation_is_idle_for_longer(tmp_path):
@@ -127,6 +150,7 @@ class Lending(Timed):
     """Trials of a second; an epoch of five in the place of one slot."""
 
     EPOCH = 5.0
+    fails_at: int | None = None
 
     def __init__(self, n_workers, breaks=False):
         super().__init__(lambda trial_id: 1.0, n_workers)
@@ -139,11 +163,13 @@ class Lending(Timed):
             self.is_lent, self.n_workers = True, self.n_workers - 1
         return self
 
-    def epoch(self, *arguments):
+    def epoch(self, index, *arguments):
         self.now += self.EPOCH
         if self.breaks:
             raise OverdueError
-        return self.trainer.epoch(*arguments)
+        if index == self.fails_at:
+            raise RunError("no memory")
+        return self.trainer.epoch(index, *arguments)
 
     def end(self):
         if self.is_lent:
@@ -166,17 +192,57 @@ N_EPOCHS = 3
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_while_a_slot_is_lent_the_others_wait_and_the_time_counts_once(tmp_path, workers):
+def test_an_epoch_is_trained_while_the_one_before_is_scored(tmp_path, workers):
     executor = Lending(workers)
     run = trained_run(tmp_path, executor, budget=N_EPOCHS)
-    list(run.run())
+    began = {}
+    for event in run.run():
+        if isinstance(event, TrialStarted) and event.candidate.origin.is_taught:
+            began.setdefault(event.candidate.trial_id, executor.now)
     searched = [t for i, t in sorted(run.ledger.trials.items()) if t.candidate.origin.is_taught]
     assert len(searched) == N_EPOCHS
-    waiting = workers - 1  # while one is trained on, and while its epoch is scored
-    idle = [trial.idle for trial in searched]
-    assert idle == [waiting * Lending.EPOCH + (waiting - 1) * 1.0] * N_EPOCHS
+    # Each is scored from when it is trained, one epoch after the other without a break.
+    start = min(began.values())
+    assert [*began.values()] == [start + number * Lending.EPOCH for number in range(N_EPOCHS)]
+    waiting = workers - 1
+    assert searched[0].idle >= waiting * Lending.EPOCH
     n_finals = len(executor.free_at_finals)
     assert seconds_spent(run.ledger, 1) == executor.now - -(-n_finals // workers)
+    first = (run.ledger.folder.path / "ledger.jsonl").read_bytes()
+    assert b'"asked"' in first
+    again = trained_run(tmp_path, Lending(workers), budget=N_EPOCHS, resume=True)
+    list(again.run())
+    assert (run.ledger.folder.path / "ledger.jsonl").read_bytes() == first
+
+
+def test_training_that_fails_while_an_epoch_is_scored_leaves_its_trials_to_the_next(tmp_path):
+    executor = Lending(2)
+    executor.fails_at = 1
+
+    def link(name, is_optional):
+        def make(space, context):
+            return OPTIMIZERS[name](space, seed=0, context=context)
+
+        return Link(name, OPTIMIZERS[name], make, 3, is_optional)
+
+    def run_of(resume):
+        run = timed_run(tmp_path, "gradient", executor, budget=6, resume=resume)
+        kept = run.proposer.optimizer.context.artifacts
+        context = SearchContext(artifacts=kept, trainer=executor, end_training=executor.end)
+        links = [link("gradient", True), link("random", False)]
+        run.proposer.optimizer = Chain(links, run.merge_space.space, seed=0, context=context)
+        return run
+
+    run = run_of(resume=False)
+    *_, last = run.run()
+    assert last == RunFinished("budget", N_BASELINES + 6)
+    searched = [t.candidate for i, t in sorted(run.ledger.trials.items()) if i >= N_BASELINES]
+    n_trained = sum(candidate.origin.link == 0 for candidate in searched)
+    assert [candidate.origin.is_taught for candidate in searched].count(True) == 1
+    assert all(candidate.origin.link == 1 for candidate in searched[n_trained:])
+    first = (tmp_path / "ledger.jsonl").read_bytes()
+    list(run_of(resume=True).run())
+    assert (tmp_path / "ledger.jsonl").read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -238,3 +304,24 @@ def test_what_the_optimizer_needs_is_imported_while_the_baselines_run(tmp_path, 
             break
         assert "cmaes" not in sys.modules or len(executor.jobs) == 2
     assert "cmaes" in sys.modules
+
+
+@pytest.mark.slow  # a process that has not imported torch
+def test_what_fits_the_first_gaussian_process_is_imported_while_the_baselines_run():
+    code = """
+import sys
+from tests.test_idle_share import Timed, timed_run, uneven
+from evomerge.nouns.events import TrialFinished
+from pathlib import Path
+import tempfile
+with tempfile.TemporaryDirectory() as folder:
+    run = timed_run(Path(folder) / "run", "gp", Timed(uneven), budget=8)
+    events = run.run()
+    next(event for event in events if isinstance(event, TrialFinished))
+    before = {name for name in sys.modules if "torch" in name or "optuna" in name}
+    assert any("_gp.gp" in name for name in before), sorted(before)
+    list(events)
+    after = {name for name in sys.modules if "torch" in name or "optuna" in name}
+    assert after == before, sorted(after - before)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -10,7 +10,9 @@ from evomerge.cli.run import default_run_dir
 from evomerge.compiler.genome_file import read_genomes
 from evomerge.compiler.other_models import with_other_models
 from evomerge.foundations.errors import GenomeError
+from evomerge.genome.load import validate_genome
 from evomerge.genome.model_names import ModelName
+from evomerge.genome.source import parse_yaml
 
 FILE = """\
 tasks: [mine]
@@ -181,3 +183,28 @@ def test_a_part_merges_what_a_stage_finds_and_gets_what_was_built_of_it(read):
     changed = with_other_models(pairs.genome, {sums: ModelName(path="built")}).genome
     for models in (changed.models, changed.modules["text_decoder"].models):
         assert [source.model.text for source in models] == ["built", "c"]
+
+
+def test_models_that_give_tokens_are_other_models_too():
+    text = """
+genome:
+  merge_method: linear
+  models: [half.yml, c]
+  tokenizer:
+    source: half.yml
+    tokens:
+      <a>: {source: half.yml}
+      <b>: {source: {kind: model_token, model: half.yml, token: <a>}}
+      <c>: {source: {kind: zero}}
+tasks: [mine]
+"""
+    genome = validate_genome(parse_yaml(text, "g.yml"))
+    names = {ModelName(path="half.yml"): ModelName(path="built")}
+    block = with_other_models(genome, names).genome.tokenizer
+    assert block.source == "built"
+    assert block.tokens["<a>"] == {"source": "built"}
+    assert block.tokens["<b>"]["source"]["model"] == "built"
+    assert block.tokens["<c>"] == {"source": {"kind": "zero"}}
+    short = text.partition("  tokenizer:")[0] + "  tokenizer_source: half.yml\ntasks: [mine]\n"
+    genome = validate_genome(parse_yaml(short, "g.yml"))
+    assert with_other_models(genome, names).genome.tokenizer_source == "built"

@@ -15,7 +15,7 @@ from evomerge.executors.base import Executor, built
 from evomerge.executors.own_settings import executor_settings
 from evomerge.executors.worker import Worker
 from evomerge.executors.worker_factory import WorkerFactory
-from evomerge.models.fingerprint import folders_of
+from evomerge.models.fingerprint import folder_digest, folders_of
 
 
 def executor_for(compiled: Compiled, header: Header, run_dir: Path) -> Executor:
@@ -45,6 +45,8 @@ def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> Wor
     """How workers are built: threads and dtype as the run began, on whatever machine it goes on."""
     execution = compiled.genome.execution
     folders = [folder for model in all_models(compiled.genome) for folder in folders_of(model)]
+    settings = executor_settings(execution)
+    copied = folders if settings.copies_in else []
     return replace(
         compiled.tasks.worker_factory.passing_in(dtype_of(header, compiled.genome)),
         threads=header["threads"],
@@ -52,7 +54,9 @@ def worker_factory_for(compiled: Compiled, header: Header, run_dir: Path) -> Wor
         run_dir=run_dir.absolute(),  # workers may be in other folders
         made=dict(compiled.context.made),  # it is pickled for worker processes
         identities=header["tasks"],
-        n_sharing=executor_settings(execution).sharing(execution.workers),
+        n_sharing=settings.sharing(execution.workers),
+        copies_in=settings.copies_in,
+        copied={str(folder): folder_digest(folder) for folder in copied},
     )
 
 

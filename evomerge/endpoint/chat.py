@@ -161,15 +161,23 @@ def _answer(reply: Reply) -> ChatAnswer:
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
         ending = choice.get("finish_reason")
-        usage = reply.data.get("usage") or {}
-        tokens = [_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion")]
+        usage = reply.data.get("usage")
+        counts = usage if isinstance(usage, Mapping) else {}  # the text is there all the same
+        tokens = [_count(counts.get(f"{kind}_tokens")) for kind in ("prompt", "completion")]
     except (LookupError, TypeError, AttributeError):
         raise NoAnswerError(
             f"what came is no chat completion{_kind_of(reply)}", cause=NO_MODEL
         ) from None
-    said = text if isinstance(text, str) else ""
+    said = _joined(text)
     why, cause = _PROBLEMS["refusal"] if refusal else _PROBLEMS.get(str(ending), ("", ""))
     return ChatAnswer(said, why, tokens[0], tokens[1], cause)
+
+
+def _joined(content: Any) -> str:
+    """What a message says: a text, or a list of parts, of which those are heard that are text."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [one.get("text") if isinstance(one, Mapping) else one for one in parts]
+    return "".join(one for one in texts if isinstance(one, str))
 
 
 def _kind_of(reply: Reply) -> str:

@@ -88,6 +88,11 @@ class ExecutorSettings(Block):
         """Where its workers' live models are; None: as the genome says, or this machine has it."""
         return None
 
+    @property
+    def copies_in(self) -> str | None:
+        """Folder of each machine for copies of the models' folders; None: they have none."""
+        return None
+
     def trusted(self) -> Iterator[Problem]:
         """What of it can run a stranger's code, which ``--allow-code`` alone allows."""
         return iter(())

@@ -39,6 +39,7 @@ class RaySession:
         self._is_own = False  # the connection: whoever made it before goes on with it
         self._folder: Path | None = None  # where it was made, and of a local cluster
         self._looked = self._heard = 0.0  # when the head was asked, and when it answered
+        self._is_headless = False  # it is gone
 
     def open(self, n_workers: int) -> None:
         """Connects, and sees that there is room for all workers.
@@ -99,9 +100,14 @@ class RaySession:
             )
 
     def nodes(self) -> list[Node]:
-        """Those that are alive."""
+        """Those that are alive.
+
+        Raises:
+            RunError: the head is gone.
+        """
         import ray
 
+        self._await_head()
         found = ray.nodes()  # type: ignore[no-untyped-call]  # ray types a part of itself
         return [node for node in found if node["Alive"]]
 
@@ -111,21 +117,34 @@ class RaySession:
         Raises:
             RunError: it has been silent for a while.
         """
+        if monotonic() - self._looked >= _LOOKS_EVERY:
+            self._look()
+
+    def _await_head(self) -> None:
+        """Waits for a head that is silent: who asks it anything waits until Ray ends him.
+
+        Raises:
+            RunError: it has been silent for a while.
+        """
+        while not self._look():
+            sleep(0.2)
+
+    def _look(self) -> bool:
+        """Whether the head answers now."""
         import ray
 
-        now = monotonic()
-        if now - self._looked < _LOOKS_EVERY:
-            return
-        self._looked = now
         address = ray.get_runtime_context().gcs_address
+        self._looked = monotonic()
         if answers(address):
-            self._heard = now
-        elif now - self._heard > _SECONDS_OF_SILENCE:
+            self._heard = self._looked
+        elif self._looked - self._heard > _SECONDS_OF_SILENCE:
+            self._is_headless = True
             raise RunError(
                 f"the head of the Ray cluster at {address} is gone",
                 where="execution",
                 fix="Start the cluster again; the same command continues.",
             )
+        return self._heard == self._looked
 
     def queue(self, n_waiting: int) -> str:
         """Who keeps workers waiting that the cluster could hold; empty where nobody does.
@@ -136,6 +155,7 @@ class RaySession:
         import ray
         from ray._private import state
 
+        self._await_head()
         free = state.available_resources_per_node()  # type: ignore[no-untyped-call]  # see nodes
         jobs = state.jobs()  # type: ignore[no-untyped-call]  # ray types a part of itself
         own = ray.get_runtime_context().get_job_id()
@@ -146,6 +166,7 @@ class RaySession:
         """A new actor; where it will be, the cluster finds out in its own time."""
         import ray
 
+        self._await_head()
         wanted = self.settings.resources
         has_folder = "working_dir" in self.settings.runtime_env
         return (
@@ -224,6 +245,8 @@ class RaySession:
         """Ends an actor at once; what it has to say is not heard."""
         import ray
 
+        if self._is_headless:  # its node ends it
+            return
         with suppress(Exception):  # it is dead, or its cluster is
             ray.kill(actor, no_restart=True)
 
@@ -236,7 +259,8 @@ class RaySession:
             import ray
 
             self._is_own = False
-            ray.shutdown()
+            if not self._is_headless:  # else at the end of the process, when all is told
+                ray.shutdown()
         self._remove_folder()
 
     def _remove_folder(self) -> None:

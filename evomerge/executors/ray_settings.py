@@ -45,6 +45,19 @@ class RaySettings(ExecutorSettings):
         "`py_modules`; with `--allow-code` alone.",
     )
 
+    copies: str | None = Field(
+        None,
+        description="A folder on a disk of each node, e.g. `/scratch/models` or `$SLURM_TMPDIR`: "
+        "model folders are copied there once, checked byte by byte, and read from there. Absent: "
+        "read where they are.",
+    )
+
+    @fits("copies")
+    def _whole_path(self) -> Iterator[MisfitError]:
+        if self.copies is not None and not self.copies.startswith(("/", "$")):
+            what = f"got {self.copies!r}, expected a whole path, or a variable that holds one"
+            yield MisfitError(what, "copies")
+
     @fits("address")
     def _runs_on_a_node(self) -> Iterator[MisfitError]:
         if "://" in self.address:
@@ -59,6 +72,11 @@ class RaySettings(ExecutorSettings):
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
             what = f"got {self.num_gpus:g}, expected a part of one GPU or a whole number"
             yield MisfitError(what, "num_gpus")
+
+    @property
+    def copies_in(self) -> str | None:
+        """See :attr:`ExecutorSettings.copies_in`."""
+        return self.copies
 
     def trusted(self) -> Iterator[Problem]:
         """See :meth:`ExecutorSettings.trusted`: what workers send is unpickled here."""

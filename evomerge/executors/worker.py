@@ -26,7 +26,7 @@ from evomerge.foundations.secret import without_keys
 from evomerge.nouns.evaluation import Evaluation, Metric, Outcome, TrialState
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.kept_stages import Made, folded
-from evomerge.recipe.own_names import located
+from evomerge.recipe.own_names import in_places, located
 from evomerge.recipe.plain import Recipe
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Worker:
         run_dir: The run folder, in which recipes may name models and adapters; None: they do not.
         twins: Remembers evaluations by the weights of candidates; None: each is scored.
         made: Folders of models that earlier stages made, and how.
+        places: Folder of a model -> where this machine has its files, if not there.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class Worker:
         run_dir: Path | None = None,
         twins: Twins | None = None,
         made: Made = MappingProxyType({}),
+        places: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.merger = merger
         self.evaluators = evaluators
         self._run_dir = run_dir
         self._twins = twins
-        self._made = made
+        self._made, self._places = made, places
         self._is_before_search = False
 
     def run(
@@ -93,6 +95,7 @@ class Worker:
         try:
             yield clock.enter("merge")
             recipe = located(folded(candidate.recipe, self._made), self._run_dir)
+            recipe = in_places(recipe, self._places) if self._places else recipe
             self._make_room(candidate)
             model = self.merger.merge(recipe, deadline)
             key = None

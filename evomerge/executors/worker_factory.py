@@ -38,6 +38,8 @@ class WorkerFactory:
         identities: Split name -> what its scores stand on, as the run began; see
             :meth:`Evaluator.identity`.
         n_sharing: Workers that have the memory of the device together.
+        copies_in: Folder of each machine for copies of the models' folders; None: they have none.
+        copied: The folders that are copied there, with their digests.
     """
 
     splits: Mapping[str, tuple[Task, ...]]
@@ -53,6 +55,8 @@ class WorkerFactory:
     packages: tuple[str, ...] = ()
     identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     n_sharing: int = 1
+    copies_in: str | None = None
+    copied: Mapping[str, str] = field(default_factory=dict)
 
     def passing_in(self, dtype: str | None) -> WorkerFactory:
         """The same with forward passes in a dtype; None: in that of the models."""
@@ -78,7 +82,11 @@ class WorkerFactory:
         )
 
     def __call__(self, evaluators: Mapping[str, Evaluator] | None = None) -> Worker:
-        """A worker with a merger of its own."""
+        """A worker with a merger of its own.
+
+        Raises:
+            RunError: models cannot be copied to this machine.
+        """
         # Else torch makes a folder of its own beside ours, which nobody removes.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch_root() / "torchinductor"))
         import torch  # heavy; a worker is the first to need it
@@ -87,20 +95,26 @@ class WorkerFactory:
         from evomerge.merging.registered_methods import register_methods
         from evomerge.merging.resident import ResidentMerger
         from evomerge.merging.shared_copies import Sharing
+        from evomerge.models.node_copies import copies_of
         from evomerge.models.quiet import lock_bars_in_this_process
 
         lock_bars_in_this_process()
         register_methods(self.packages, self.permissions)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        places = copies_of(self.copied, self.copies_in) if self.copies_in else {}
+
+        def placed(name: str) -> str:
+            return "+".join(places.get(os.path.normpath(part), part) for part in name.split("+"))
+
         make = partial(
             ResidentMerger,
             device=self.device,
             dtype=self.settings.dtype,
             merge_seed=self.seed,
             trust_remote_code=self.permissions.trust_remote_code,
-            allow_pickle=self.permissions.pickle,
-            folders=self.folders,
+            allow_pickle=self.permissions.pickle | {*map(placed, self.permissions.pickle)},
+            folders=[Path(places.get(os.path.normpath(one), one)) for one in self.folders],
             engine=self.settings.exactness,
             tokenizers={},
             sharing=Sharing(self.n_sharing, shared_root()),
@@ -109,4 +123,4 @@ class WorkerFactory:
         for split, evaluator in scoring.items():
             evaluator.hold_to(self.identities.get(split, {}))
             evaluator.keep_in(self.run_dir)
-        return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made)
+        return Worker(Mergers(make), scoring, self.run_dir, Twins(), self.made, places)

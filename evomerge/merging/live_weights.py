@@ -81,33 +81,35 @@ class Weights:
             )
         return cls(module.to(device), tensors)  # type: ignore[arg-type]  # theirs
 
-    def copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Overwrites every parameter with the tensors of a checkpoint.
+    def release(self) -> None:
+        """Gives the model's memory back, whoever has the model: it answers nothing any more."""
+        self.bound = {}
+        self.module.to("meta")  # type: ignore[arg-type]  # theirs
 
-        Raises:
-            MergeError: a weight is not finite.
-        """
-        self._held.clear()
-        for name, home in self.bound.items():
-            home.copy_(tensors[name])
-            refuse_not_finite([(name, home)])
-
-    def write(self, tensors: Iterable[Merged]) -> None:
-        """Overwrites every parameter; ``tensors`` are those the model was loaded from.
+    def write(self, tensors: Iterable[Merged]) -> frozenset[str]:
+        """Overwrites every parameter; ``tensors`` have the names of those it was loaded from.
 
         Those that hold the same values of the same plan already are left as they are.
 
+        Returns:
+            Names of those that mergekit leaves out, whose places hold what they held.
+
         Raises:
             MergeError: a weight is not finite.
         """
+        left_out = set()
         for merged in tensors:
             name, home = merged.name, self.bound.get(merged.name)
             if home is None or merged.origin.repeats(self._held.get(name)):
                 continue
             self._held.pop(name, None)
+            if merged.is_left_out:
+                left_out.add(name)
+                continue
             if not merged.write(home):
                 refuse_not_finite([(name, home)])
             self._held[name] = merged.origin
+        return frozenset(left_out)
 
 
 def loaded(kind: type[PreTrainedModel], source: str | None, **given: Any) -> PreTrainedModel:

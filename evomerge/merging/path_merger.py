@@ -87,7 +87,7 @@ class PathMerger:
         """The live model of a stack; None where it has to be merged."""
         ends = self._ends_of(recipe, layers)
         if self._shells is None:
-            self._resident.drop_model()
+            self._resident.drop_live()
         if self._tensors is None:
             self._tensors = ResidentTensors(
                 self._resident.device, self._resident.dtype_in(ends.folder)

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -137,15 +138,16 @@ class ResidentMerger:
 
     def names(self, recipe: Recipe) -> frozenset[str]:
         """The tensors that its models hold of those that a built folder may have."""
-        planned = self.structure(recipe).tensors
-        return frozenset(one.name for one in planned if one.inputs.stored())
+        return self.structure(recipe).names
 
     def keep(self, n_structures: int) -> None:
         """Makes room for the plans of recipes that are merged in turn."""
         self._n_kept = STRUCTURES_KEPT + n_structures
 
     def drop_live(self) -> None:
-        """Gives back the memory of the live model, so that another has it."""
+        """Gives back the memory of the live model, whoever has it; the next merge loads one."""
+        if self._weights is not None:
+            self._weights.release()
         self._weights = self._weights_key = None
 
     def forget_structures(self, coming: Recipe | None = None) -> None:
@@ -160,10 +162,6 @@ class ResidentMerger:
         """That of a live model with such surroundings, float32 where nobody says."""
         dtype = dtype_from_name(self.dtype) or folder.config.dtype
         return dtype if isinstance(dtype, torch.dtype) else torch.float32
-
-    def drop_model(self) -> None:
-        """Gives back the live model; the next merge loads one again."""
-        self._weights = None
 
     def load(self, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]) -> Weights:
         """A model beside its own, as a folder with these tensors loads."""
@@ -277,20 +275,31 @@ class ResidentMerger:
         refuse_pickles(recipe, self.allow_pickle)
 
     def _written(self, plan: _Plan, merged: Iterator[Merged]) -> PreTrainedModel:
+        """The live model with these tensors: the last one where it has a place for each of them."""
         weights = self._weights
         if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
-            # Names are known only after the first merge: optional tensors may be absent.
-            tensors = {one.name: tensor for one in merged if (tensor := one.tensor()) is not None}
-            plan.weights_key = (plan.output.config_text, frozenset(tensors))
-            if weights is None or not weights.in_place or plan.weights_key != self._weights_key:
-                self._weights = weights = None  # frees the old model before the new one
-                weights = self.load(plan.output.config, tensors)
-                self._weights, self._weights_key = weights, plan.weights_key
-                return weights.module
-            weights.copy(tensors)
-            return weights.module
-        weights.write(merged)
+            del weights
+            self.drop_live()  # before the new one takes memory
+            found = ((one.name, one.tensor()) for one in merged)
+            return self._loaded(plan, {name: self._kept(t) for name, t in found if t is not None})
+        left_out = weights.write(merged)
+        if left_out:  # by a method that gives it with other numbers
+            kept = {name: t for name, t in weights.bound.items() if name not in left_out}
+            return self._loaded(plan, kept)
         return weights.module
+
+    def _loaded(self, plan: _Plan, tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+        self._weights = self.load(plan.output.config, tensors)
+        self._weights_key = (plan.output.config_text, frozenset(tensors))
+        return self._weights.module
+
+    def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
+        """In the dtype of the live model, whose storage it becomes, where that rounds nothing."""
+        live = dtype_from_name(self.dtype)
+        if live is None or not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+            return tensor
+        is_exact = torch.promote_types(tensor.dtype, live) == live
+        return tensor.to(live) if is_exact else tensor
 
 
 _WeightsKey = tuple[str, frozenset[str]]  # configuration and tensor names of a checkpoint
@@ -303,4 +312,8 @@ class _Plan:
     structure: Structure
     output: BuiltFolder
     kernels: Kernels
-    weights_key: _WeightsKey | None = None
+
+    @cached_property
+    def weights_key(self) -> _WeightsKey:
+        """Of the model that a merge gives, if it gives every tensor that it has inputs for."""
+        return self.output.config_text, self.structure.names

@@ -112,6 +112,11 @@ class _Held(Merged):
 
     held: torch.Tensor | None
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is none."""
+        return self.held is None
+
     def tensor(self) -> torch.Tensor | None:
         """It."""
         return self.held

@@ -212,6 +212,11 @@ class Structure:
         )
         return cls(config, architecture, out_config, tensors, tokenizer)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Of the tensors that the models hold of those that a built folder may have."""
+        return frozenset(one.name for one in self.tensors if one.inputs.stored())
+
     def values(self, recipe: Recipe) -> Sequence[tuple[PlannedTensor, Values]]:
         """The tensors with the parameter values of a recipe of this structure."""
         form = Form.of(recipe.config)

@@ -40,7 +40,7 @@ def fingerprints(models: Iterable[Any], hear: Share | None = None) -> list[str]:
     """
     parts = [_parts(model) for model in models]
     folders = dict.fromkeys(Path(p) for some in parts for p, _ in some if is_folder(p))
-    files = {folder: list(_files(folder)) for folder in folders}
+    files = {folder: list(read_files(folder)) for folder in folders}
     digests = Digests()
     if hear is not None:
         digests.hear = _Progress(digests.unread(chain(*files.values())), hear)
@@ -56,6 +56,11 @@ def fingerprint(model: Any) -> str:
     return fingerprints([model])[0]
 
 
+def folder_digest(folder: Path) -> str:
+    """The digest of a model in a folder; see :func:`fingerprints`."""
+    return _of_files(folder, read_files(folder), Digests())
+
+
 def folders_of(model: Any) -> tuple[Path, ...]:
     """The local folders of a model as a recipe names it: its own and its adapter's."""
     return tuple(Path(path) for path, _ in _parts(model) if is_folder(path))
@@ -68,7 +73,8 @@ def _parts(model: Any) -> list[tuple[str, str | None]]:
     return own if name.lora is None else [*own, (name.lora, name.lora_revision)]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def read_files(folder: Path) -> Iterator[Path]:
+    """Those of a model folder that may be read when it is loaded."""
     for place in (folder, folder / TEMPLATES):
         names = regular_files(place) if is_folder(place) else {}
         files = (place / name for name in names if name != "README.md")

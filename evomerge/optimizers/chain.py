@@ -151,11 +151,13 @@ class Chain(CombinedOptimizer):
         self._evaluations: Sequence[Evaluation | None] = ()
         self._asks: dict[int, _Ask] = {}  # number of a genotype that is out -> its ask
         self._has_proposed = False
+        self._is_stuck = False  # the link could not go on, and what it asked for is out
         self._position = 0
         self._left = self._links[0].budget
         self._untried: Array | None = None  # where a link is to begin, until it is scored
         self._current = self._begin(self.space)
         self.population_size = self._current.population_size
+        self.asks_ahead = self._current.asks_ahead
         self._move_on()
 
     def _begin(self, space: Space) -> Optimizer:
@@ -183,7 +185,7 @@ class Chain(CombinedOptimizer):
             return True
         is_own = self._untried is None and not self._current.is_finished
         has_room = self._is_at_last or self._left > len(self._asks)
-        return is_own and has_room and self._current.can_ask
+        return is_own and has_room and not self._is_stuck and self._current.can_ask
 
     @property
     def most_out(self) -> int | None:
@@ -230,8 +232,10 @@ class Chain(CombinedOptimizer):
 
         Before its first trial the place where it is to begin, if nobody scored that.
 
-        A run that goes on, perhaps where there is more memory, leaves it at the same trial.
+        A run that goes on, perhaps where there is more memory, leaves it at the same trial. While
+        something is out nobody takes its place: there is nothing to ask for until that is told.
         """
+        self._is_stuck = False
         if self._untried is not None:
             return np.array(self._untried[None])
         link = self._links[self._position]
@@ -247,6 +251,9 @@ class Chain(CombinedOptimizer):
             except (LedgerError, LostFileError):  # not its own, and to be mended
                 raise
             except EvomergeError as error:
+                if self._out:
+                    self._is_stuck = True
+                    return np.empty((0, self.space.n_dims))
                 artifacts.keep(_ENDED, now)
                 self.context.notify(
                     f"{link.name} cannot go on, {self._links[self._position + 1].name} takes its "
@@ -284,6 +291,7 @@ class Chain(CombinedOptimizer):
         best = self._best(self._meant) if self._has_proposed else None
         self._current = self._begin(self.space if best is None else self.space.starting_at(best))
         self.population_size = self._current.population_size
+        self.asks_ahead = self._current.asks_ahead
 
     def _best(self, trials: Sequence[ToldGeneration]) -> Array | None:
         """The best of some trials, by the sum of its losses; None while all have failed."""

@@ -57,7 +57,7 @@ class OptunaOptimizer(Optimizer):
 
     def _ask(self) -> Array:
         study = self._study or self._begin()
-        with _inside_optuna():
+        with inside_optuna():
             # A copy: Optuna keeps what it is given.
             trials = [study.ask(dict(self._distributions)) for _ in range(self._n_wanted)]
         self._trials.update(enumerate(trials, self._out.n_asked))
@@ -72,7 +72,7 @@ class OptunaOptimizer(Optimizer):
 
     def _begin(self) -> optuna.Study:
         self._focus = Focus(self.space)
-        with _inside_optuna():
+        with inside_optuna():
             self._study = optuna.create_study(
                 sampler=self._sampler(stream_seed(self.seed, "optimizer")),
                 directions=["minimize"] * self.n_objectives,
@@ -84,7 +84,7 @@ class OptunaOptimizer(Optimizer):
     def _tell(self, genotypes: Array, losses: Array) -> None:
         assert self._study is not None  # tell follows ask
         rows = losses.reshape(len(losses), -1).tolist()
-        with _inside_optuna():
+        with inside_optuna():
             for number, row in zip(self._heard, rows, strict=True):
                 self._study.tell(self._trials.pop(number), row)
 
@@ -144,7 +144,7 @@ def _distribution(n_levels: int | None, is_ordered: bool) -> BaseDistribution:
 
 
 @contextmanager
-def _inside_optuna() -> Iterator[None]:
+def inside_optuna() -> Iterator[None]:
     """One thread, without a line per trial and notes on failed trials and new features."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -45,7 +45,9 @@ class Outstanding:
         return bool(self._asks)
 
     def add(self, genotypes: Array, *, is_apart: bool) -> None:
-        """An ask gave these, to be told one by one or all together."""
+        """An ask gave these, to be told one by one or all together; of none nothing is out."""
+        if not len(genotypes):
+            return
         first, self.n_asked = self.n_asked, self.n_asked + len(genotypes)
         self._asks.append(_Ask(genotypes, tuple(range(first, self.n_asked)), is_apart))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evomerge.genome.model_names import ModelName
@@ -32,6 +32,16 @@ def located(recipe: Recipe, run_dir: Path | None) -> Recipe:
         run_dir: The run folder; None: where the process is.
     """
     return recipe if run_dir is None else _with_names(recipe, lambda name: place(name, run_dir))
+
+
+def in_places(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
+    """A recipe whose models and adapters are read elsewhere.
+
+    Args:
+        recipe: Any.
+        places: Path of a folder -> where the same files are.
+    """
+    return _with_names(recipe, lambda name: places.get(os.path.normpath(name), name))
 
 
 def from_beside(recipe: Recipe, stage: str) -> Recipe:

@@ -13,6 +13,7 @@ from evomerge.report.choice_section import choice_of
 from evomerge.report.split_table import SplitTable
 from evomerge.report.trial_table import final_tables, table_data
 from evomerge.report.verdict import verdict, verdicts
+from evomerge.report.workers_section import idle_share
 from evomerge.run.best import best_content
 from evomerge.run.recorded_run import RecordedRun
 
@@ -30,15 +31,6 @@ def failures_of(run: RecordedRun) -> str:
 
 def _failed(run: RecordedRun) -> list[Trial]:
     return [t for t in run.leaderboard.trials if t.outcome.state is TrialState.FAILED]
-
-
-def idle_share(run: RecordedRun) -> float | None:
-    """The share of the workers' time in which they had no trial; None where there is one worker."""
-    trials = run.leaderboard.trials
-    idle = sum(trial.idle for trial in trials)
-    if not idle:
-        return None
-    return idle / (idle + sum(sum(trial.outcome.seconds.values()) for trial in trials))
 
 
 def headline(run: RecordedRun) -> str:

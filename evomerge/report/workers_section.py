@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evomerge.nouns.section import Section
 from evomerge.nouns.trial import Trial
-from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers import KEPT_SECONDS, OPTIMIZERS
 from evomerge.run.recorded_run import RecordedRun
 
 MUCH = 0.05  # idle share from which on it is said what was waited for
@@ -21,11 +21,13 @@ class _Phase:
         name: Of an optimizer, or of none.
         trials: At least one.
         why: What it waits for while trials are out.
+        trained: Seconds of training in the place of one of the workers.
     """
 
     name: str
     trials: Sequence[Trial]
     why: str
+    trained: float = 0.0
 
     @property
     def idle(self) -> float:
@@ -35,8 +37,19 @@ class _Phase:
     @property
     def share(self) -> float:
         """The part of the workers' time that this was."""
-        busy = sum(sum(trial.outcome.seconds.values()) for trial in self.trials)
-        return self.idle / (self.idle + busy) if self.idle else 0.0
+        return self.idle / (self.idle + self.busy) if self.idle else 0.0
+
+    @property
+    def busy(self) -> float:
+        """Seconds of trials and of training, of all workers together."""
+        return self.trained + sum(sum(trial.outcome.seconds.values()) for trial in self.trials)
+
+
+def idle_share(run: RecordedRun) -> float | None:
+    """The share of the workers' time in which they had nothing to do; None where there is one."""
+    phases = [*_phases(run)]
+    idle = sum(phase.idle for phase in phases)
+    return idle / (idle + sum(phase.busy for phase in phases)) if idle else None
 
 
 def workers_section(run: RecordedRun) -> Section | None:
@@ -68,4 +81,16 @@ def _phases(run: RecordedRun) -> Iterator[_Phase]:
             if not trial.candidate.is_baseline and trial.candidate.origin.link == index
         ]
         if own:
-            yield _Phase(link.name, own, OPTIMIZERS[link.name].with_others_out)
+            why, trained = OPTIMIZERS[link.name].with_others_out, _trained(run, index, own)
+            yield _Phase(link.name, own, why, trained)
+
+
+def _trained(run: RecordedRun, index: int, trials: Sequence[Trial]) -> float:
+    """Seconds that an optimizer trained in the place of one of several workers."""
+    name = run.genome.optimizer.links[index].name
+    taught = [trial for trial in trials if trial.candidate.origin.is_taught]
+    if name not in KEPT_SECONDS or not taught:
+        return 0.0
+    kept = sum(KEPT_SECONDS[name](folder) for at, folder in run.kept_by(name) if at == index)
+    n_beside = sum(trial.elapsed is not None for trial in taught)  # the rest had the only worker
+    return kept * n_beside / len(taught)

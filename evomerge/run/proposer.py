@@ -72,14 +72,14 @@ class Proposer:
         return self._due.trial_ids if self._due.kind == "told" else ()
 
     def ask(self, first: int) -> list[Candidate]:
-        """The next candidates, the first of them trial ``first``.
+        """The next candidates, the first of them trial ``first``; none: after those that are out.
 
         Raises:
             LedgerError: the ledger has other turns.
         """
         genotypes = self.optimizer.ask()
         found = [self._candidate(first + row, row, g) for row, g in enumerate(genotypes)]
-        if self._out:
+        if self._out and found:
             self._take(Turn("asked", tuple(candidate.trial_id for candidate in found)))
         self._out.update(candidate.trial_id for candidate in found)
         return found

@@ -11,6 +11,7 @@ from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished, J
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import Notice, StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
+from evomerge.optimizers.base import Optimizer
 
 Working = Iterator[TrialStarted | StageStarted | Notice | JobFinished]
 
@@ -105,15 +106,21 @@ class Stream:
         idle, elapsed = self.idle.taken(), self.idle.lasted()
         return (idle, elapsed) if self._n_slots > 1 else ()
 
-    @property
-    def has_room(self) -> bool:
+    def has_room_for(self, optimizer: Optimizer) -> bool:
         """Whether one more candidate would run at once, if it is another than those that are out.
 
-        Whoever can only repeat what is out would spend its budget while one trial runs.
+        Whoever can only repeat what is out would spend its budget while one trial runs. Who trains
+        in a slot that is lent needs no other one, who asks ahead none of several yet: what comes of
+        it waits.
+
+        Args:
+            optimizer: Who would be asked.
         """
-        n_twins = self.n_left - len(self.running)
-        is_free = self._executor.free > 0 and n_twins < self._executor.n_workers
-        return not self.waiting and is_free and not self.is_over
+        n_twins, n_now = self.n_left - len(self.running), self._executor.n_workers
+        is_free = self._executor.free > 0 and n_twins < n_now
+        is_ahead = optimizer.asks_ahead and n_now > 1 and self._executor.free == 0
+        is_trained = bool(optimizer.activity) and n_now < self._n_slots
+        return not self.waiting and not self.is_over and (is_free or is_ahead or is_trained)
 
     @property
     def can_hand_out(self) -> bool:
@@ -203,8 +210,9 @@ class Stream:
         kept = tuple(candidates[:budget])
         is_whole = len(kept) == len(candidates)
         self.idle.note_at_most(self._executor.free)  # who asked may have been lent one meanwhile
-        self.generations.append(Generation(kept, is_whole, is_apart))
-        return self.generations[-1]
+        generation = Generation(kept, is_whole, is_apart)
+        self.generations += [generation] if kept else []
+        return generation
 
     def note_told(self, generation: Generation, trial_ids: Iterable[int]) -> None:
         """The optimizer heard of some; a generation of which it heard all is over."""

@@ -49,15 +49,16 @@ def write_seeing(base: Path, folder: Path) -> None:
 @click.option("--out", default=DEFAULT_OUT, type=click.Path(path_type=Path), show_default=True)
 def main(out: Path) -> None:
     """Writes seeing-base and seeing-SKILL beside the base and the experts in a folder."""
+    from evomerge.genome.model_names import ModelName
     from evomerge.merging.graft import write_graft
     from evomerge.models.inspect import read_model
 
     with TemporaryDirectory() as temporary:
         empty = Path(temporary) / "seeing"
         write_seeing(out / "base", empty)
-        whole = read_model(str(empty), "seeing")
+        whole = read_model(ModelName(path=str(empty)), "seeing")
         for name in ("base", *(f"expert-{skill}" for skill in SKILLS)):
-            text = read_model(str(out / name), name)
+            text = read_model(ModelName(path=str(out / name)), name)
             folder = out / f"seeing-{name.removeprefix('expert-')}"
             n_taken = write_graft(text, whole, folder, force=True)
             click.echo(f"{folder.name}: {n_taken} tensors of {name}")

@@ -61,6 +61,8 @@ def test_fields_that_a_server_refuses_can_be_left_out():
         (completion(None, refusal="I cannot"), ChatAnswer("", "you refused", 300, 20, "refusal")),
         (completion(None), ChatAnswer("", "", 300, 20)),
         (completion([{"type": "text"}]), ChatAnswer("", "", 300, 20)),
+        (completion([{"text": "a"}, {"type": "image"}, "b"]), ChatAnswer("ab", "", 300, 20)),
+        ({"choices": [{"message": {"content": "x"}}], "usage": [1]}, ChatAnswer("x")),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]},
          ChatAnswer("x", "it was cut off: it is too long", cause="cut off")),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": "content_filter"}]},

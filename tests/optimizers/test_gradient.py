@@ -17,6 +17,7 @@ from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.learner import Gradient
 from evomerge.optimizers.gradient.lessons import from_bytes, name_of
 from evomerge.optimizers.gradient.prompt_rows import refuse_unreadable
+from evomerge.optimizers.random_search import RandomSearch
 from evomerge.optimizers.search_context import InMemory, Lesson, SearchContext
 from tests.optimizers.labels import labels_of
 from tests.optimizers.toy_trainer import ToyTrainer
@@ -147,7 +148,118 @@ def test_what_loses_is_taken_back_and_the_next_epoch_begins_at_the_best(losses, 
     again = optimizer(artifacts, Watched(), epochs=9)  # what was kept is taken back alike
     again.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
     assert [step(again, loss).tolist() for loss in losses] == asked
-    assert again._here.epoch == begun[-1][0]
+    assert again._tip.epoch == begun[-1][0]
+
+
+ASK = None
+
+
+@pytest.mark.parametrize(
+    ("calls", "begun"),
+    [
+        # The next one goes on from the last, whose score comes later,
+        ([ASK, ASK, (1, 0.5), (2, 0.7), ASK], [(0, 1), (1, 1), (2, 1)]),
+        # and all that stands on one that led nowhere is given up with it.
+        (
+            [ASK, ASK, (1, 0.5), (2, 0.7), ASK, ASK, (3, 0.8), ASK, (4, 0.9), ASK],
+            [(0, 1), (1, 1), (2, 1), (3, 1), (1, 0.5), (5, 0.5)],
+        ),
+        # What was given up is taken up again where it is the best;
+        (
+            [ASK, ASK, ASK, (1, np.inf), ASK, (2, 0.4), ASK, (4, 9.0), (3, 0.5), ASK],
+            [(0, 1), (1, 1), (2, 1), (0, 0.5), (2, 1), (5, 1)],
+        ),
+        # what the best stands on leads somewhere, whatever it scores.
+        ([ASK, ASK, (2, 0.3), (1, 2.0), ASK], [(0, 1), (1, 1), (2, 1)]),
+        ([ASK, ASK, ASK, (2, 2.0), (1, 3.0), (3, 0.3), ASK], [(0, 1), (1, 1), (2, 1), (3, 1)]),
+    ],
+)
+def test_epochs_are_trained_while_others_are_scored(calls, begun):
+    artifacts, trainer = InMemory(), Watched()
+
+    def search(trainer):
+        one = optimizer(artifacts, trainer, epochs=9)
+        one.tell(np.array([[0.8, 0.8]]), np.array([1.0]))
+        asked = {}
+        for call in calls:
+            assert one.can_ask
+            if call is ASK:
+                asked[len(asked) + 1] = one.ask()
+            else:
+                one.tell(asked[call[0]], np.array([call[1]]))
+        return [*asked.values()]
+
+    found = search(trainer)
+    assert trainer.begun == begun
+    again = Watched()
+    np.testing.assert_array_equal(search(again), found)
+    assert again.begun == []  # nobody trains what was kept
+
+
+def test_what_was_trained_on_from_elsewhere_is_trained_anew():
+    """It was kept, and the run ended before anybody was asked to score it."""
+    artifacts = InMemory()
+    one = optimizer(artifacts, ToyTrainer())
+    first = one.ask()
+    one.ask()
+    trainer = ToyTrainer()
+    again = optimizer(artifacts, trainer)
+    again.ask()
+    again.tell(first, np.array([np.inf]))
+    again.ask()
+    assert trainer.epochs == [1]
+    assert from_bytes(artifacts.recall(name_of(2)), "").after == 0
+
+
+def test_no_epoch_is_trained_before_its_start_is_scored():
+    one = optimizer(trainer=ToyTrainer(), is_told=False)
+    start = one.ask()
+    assert not one.can_ask
+    one.tell(start, np.array([1.0]))
+    one.ask()
+    assert one.can_ask
+
+
+def test_models_that_are_out_under_one_point_are_told_apart():
+    one = optimizer(trainer=Still())
+    first, second = one.ask(), one.ask()
+    np.testing.assert_allclose(first, second, atol=1e-12)
+    one.tell(second, np.array([0.2]))
+    one.tell(first, np.array([0.3]))
+    assert (one._best.epoch, one._best.loss) == (2, 0.2)
+
+
+def test_a_link_that_cannot_train_on_is_left_when_all_of_it_is_told():
+    class Failing(ToyTrainer):
+        def epoch(self, index, *arguments):
+            if index == 1:
+                raise RunError("no memory")
+            return super().epoch(index, *arguments)
+
+    def make(space, context):
+        return Gradient(space, seed=0, settings=GradientSettings(epochs=3), context=context)
+
+    def draw(space, context):
+        return RandomSearch(space, seed=0, context=context)
+
+    told = []
+    links = [
+        Link("gradient", Gradient, make, 3, is_optional=True),
+        Link("random", RandomSearch, draw, 2),
+    ]
+    context = SearchContext(trainer=lambda _: Failing(), notify=told.append)
+    chain = Chain(links, SPACE, seed=0, context=context)
+    chain.tell(SPACE.initial[None], np.array([9.0]))
+    first = chain.ask()
+    assert chain.can_ask
+    assert chain.ask().shape == (0, 2)
+    assert not chain.can_ask
+    assert told == []
+    chain.tell(first, np.array([1.0]))
+    assert chain.can_ask
+    step(chain)
+    assert labels_of(chain) == ("random",)
+    assert told == ["gradient cannot go on, random takes its place: no memory."]
 
 
 def test_people_hear_of_epochs_that_are_taken_back():
@@ -169,8 +281,8 @@ def test_a_start_that_nobody_scored_is_a_trial_that_the_first_epoch_must_beat():
     step(one, 0.7)
     assert not one.is_at_start
     step(one, 0.8)  # worse still: both are taken back
-    assert (one._best.epoch, one._here.epoch, one.is_finished) == (0, 0, True)
-    np.testing.assert_allclose(one._here.genotype, [0.9, 0.5])
+    assert (one._best.epoch, one._tip.epoch, one.is_finished) == (0, 0, True)
+    np.testing.assert_allclose(one._tip.genotype, [0.9, 0.5])
 
 
 def test_from_a_start_that_failed_anything_that_scores_is_better():

@@ -3,16 +3,20 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from evomerge.foundations.errors import LedgerError
 from evomerge.nouns.evaluation import TrialState
+from evomerge.optimizers.gradient.lessons import name_of, to_bytes
+from evomerge.optimizers.search_context import Effort, Lesson
 from evomerge.report.curve import curve_of, text_plot
 from evomerge.report.summary import headline, summary
 from evomerge.report.trial_names import short_origins
 from evomerge.report.trial_table import final_tables
 from evomerge.report.workers_section import workers_section
 from evomerge.run.leaderboard import Leaderboard
+from evomerge.run.ledger.artifact_store import ArtifactStore
 from evomerge.run.recorded_run import load_run
 from tests.recorded_runs import BASELINES, FAILED_TRIAL, SPACE, record_run
 
@@ -141,3 +145,26 @@ def test_the_idle_share_of_workers_is_told_where_there_are_several(run):
         ),
     )
     assert workers_section(little).notes == ()
+
+
+def test_training_in_the_place_of_a_worker_is_no_idle_time(tmp_path):
+    run = record_run(tmp_path / "run", optimizer="gradient", taught_from=0)
+    lesson = Lesson(np.full(run.space.n_dims, 0.5), b"", {}, effort=Effort(seconds=30.0))
+    ArtifactStore(run.ledger.folder).keep(name_of(1), to_bytes(lesson))
+    trials = [replace(trial, idle=2.0, elapsed=5.0) for trial in run.leaderboard.trials]
+    busy = sum(sum(trial.outcome.seconds.values()) for trial in trials)
+
+    def of(own):
+        return replace(run, leaderboard=Leaderboard(run.leaderboard.objective, tuple(own)))
+
+    waited = 2.0 * len(trials)
+    share = waited / (waited + busy + 30.0)
+    assert summary(of(trials))["idle_share"] == pytest.approx(share)
+    own = workers_section(of(trials)).rows[1]
+    searched = [t for t in trials if not t.candidate.is_baseline]
+    own_busy = sum(sum(t.outcome.seconds.values()) for t in searched) + 30.0
+    own_idle = 2.0 * len(searched)
+    assert own[3] == f"{own_idle / (own_idle + own_busy):.1%}"
+    # What was trained while there was one worker took no place of another.
+    alone = [replace(t, elapsed=None) if t.candidate.origin.is_taught else t for t in trials]
+    assert summary(of(alone))["idle_share"] == pytest.approx(waited / (waited + busy))

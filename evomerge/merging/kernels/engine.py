@@ -74,6 +74,11 @@ class Merged(ABC):
         """On disk; None: as it is computed."""
         return _dtype(self.origin.planned.out_dtype)
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether mergekit writes no such tensor."""
+        return False
+
     @abstractmethod
     def tensor(self) -> torch.Tensor | None:
         """In memory of its own and its dtype on disk; None: mergekit leaves it out."""
@@ -99,6 +104,11 @@ class ByMergekit(Merged):
         task = planned.task.model_copy(update=parameters)
         result: torch.Tensor | None = task.execute(tensors=planned.inputs.cast())
         return result
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the kernel gives nothing."""
+        return self.result is None
 
     def tensor(self) -> torch.Tensor | None:
         """A copy, because passthrough hands out the sources themselves."""

@@ -10,7 +10,8 @@ schedule, epochs, batch and filter are others: docs/optimizers.md has a block wi
 Every epoch is a trial and compared with the best so far, the start included, which is a trial of
 its own where nobody scored it. One that scores less may lie in a valley: it is followed as long as
 the next ones score more and more. Where they do not, all of them are taken back: the next epoch
-begins where the best ended, with half the learning rate.
+begins where the best ended, with half the learning rate. Where others score, the next epoch is
+trained meanwhile: it goes on from the last one, which counts as good until it is scored.
 """
 
 from __future__ import annotations
@@ -50,12 +51,14 @@ class _Place:
         epoch: Which epoch ended there, from 1; 0 is the start.
         genotype: Shape (n_dims,).
         state: What the epoch left; None at the start.
+        after: Epoch it went on from.
     """
 
     loss: float
     epoch: int
     genotype: Array
     state: bytes | None = None
+    after: int = 0
 
     def is_as_good_as(self, other: _Place) -> bool:
         """Whether it scores, and no less."""
@@ -68,7 +71,8 @@ class Gradient(Optimizer):
     Settings: ClassVar[type[OptimizerSettings]] = GradientSettings
     trains: ClassVar[bool] = True
     with_others_out: ClassVar[str] = (
-        "nothing, and waits: an epoch goes on from where the score of the one before says"
+        "the next epoch, on from the end of the last one, which counts as good until it is scored; "
+        "waits while its start is scored"
     )
     continuous_only: ClassVar[bool] = True
     learns_by_trials: bool = False  # but by texts; the scores say what is taken back
@@ -101,7 +105,10 @@ class Gradient(Optimizer):
     def _start(self) -> None:
         self._n_asked = 0  # epochs
         self._known: list[_Place] = []  # trials made before
-        self._best = self._here = _Place(np.inf, 0, self.space.initial)
+        self._best = _Place(np.inf, 0, self.space.initial)
+        self._tip = self._best  # where the next epoch begins
+        self._scored: dict[int, _Place] = {}  # epoch -> its end, without its state
+        self._unscored: dict[int, _Place] = {}  # number of a genotype that is out -> its end
         self._is_begun = False
         self._n_retreats = 0  # since the best
         self._lesson: Lesson | None = None  # of the last epoch; None while the start is tried
@@ -122,12 +129,22 @@ class Gradient(Optimizer):
         return self._is_begun and self._lesson is None
 
     @property
+    def can_ask(self) -> bool:
+        """Whether there is a start, so that epochs can follow one another."""
+        return not self._out or self._lesson is not None
+
+    @property
+    def hears_apart(self) -> bool:
+        """Each epoch is told by itself."""
+        return True
+
+    @property
     def activity(self) -> str:
         """Which epoch is next; nothing where it was paid for before."""
         is_next = self._is_begun or self._known_start() is not None
         if not is_next or self.context.artifacts.recall(self._name) is not None:
             return ""
-        n_lost = self._n_asked - self._here.epoch
+        n_lost = self._n_asked - self._tip.epoch
         again = f" anew, {counted(n_lost, 'epoch')} taken back" if n_lost else ""
         return f"epoch {self._n_asked + 1} of {self._n_epochs}: training{again}"
 
@@ -146,17 +163,30 @@ class Gradient(Optimizer):
             start, self._is_begun = self._known_start(), True
             if start is None:
                 self.origins = (proposed("start"),)
-                self._here = _Place(np.inf, 0, self.space.initial)
-                return np.array(self._here.genotype[None])
-            self._best = self._here = start
+                return self._going_out(_Place(np.inf, 0, self.space.initial))
+            self._best = self._tip = start
         kept = self.context.artifacts.recall(self._name)
-        lesson = self._trained() if kept is None else self._found(kept)
+        lesson = None if kept is None else self._found(kept)
+        if lesson is None or lesson.after not in (None, self._tip.epoch):
+            lesson = self._trained()
         self._n_asked = epoch = self._n_asked + 1
         self._lesson = lesson
         self.origins = (proposed(f"epoch {epoch}", epoch=epoch, is_taught=True),)
         if epoch >= min(self._n_epochs, self.context.budget or self._n_epochs):
             self.context.end_training()
-        return np.array(lesson.genotype[None])
+        after = self._tip.epoch
+        return self._going_out(_Place(np.inf, epoch, lesson.genotype, lesson.state, after))
+
+    def _going_out(self, place: _Place) -> Array:
+        """Has a place scored, under a genotype that is nobody else's who is out.
+
+        Different models that no point of the space means may have the same one nearest to them.
+        """
+        genotype = place.genotype
+        while any(np.array_equal(genotype, one.genotype) for one in self._unscored.values()):
+            genotype = np.nextafter(genotype, 0.5)
+        self._tip = self._unscored[self._out.n_asked] = replace(place, genotype=genotype)
+        return np.array(genotype[None])
 
     def _known_start(self) -> _Place | None:
         """Where it begins, if that was scored: the best trial, or the start that it must have."""
@@ -174,10 +204,10 @@ class Gradient(Optimizer):
     def _trained(self) -> Lesson:
         """The next epoch; kept before anyone hears of it."""
         seed = stream_seed(self.seed, "optimizer", "epoch", self._n_asked)
-        here, pace = self._here, 0.5**self._n_retreats
-        lesson = self._trainer().epoch(self._n_asked, here.genotype, here.state, seed, pace)
+        tip, pace = self._tip, 0.5**self._n_retreats
+        lesson = self._trainer().epoch(self._n_asked, tip.genotype, tip.state, seed, pace)
         to_beat = self._best.loss if np.isfinite(self._best.loss) else None
-        lesson = replace(lesson, to_beat=to_beat, after=here.epoch)
+        lesson = replace(lesson, to_beat=to_beat, after=tip.epoch)
         self.context.artifacts.keep(self._name, to_bytes(lesson))
         return lesson
 
@@ -207,26 +237,42 @@ class Gradient(Optimizer):
 
     def _tell(self, genotypes: Array, losses: Array) -> None:
         """Goes on from the epoch, or from the best where it led nowhere."""
-        lesson = self._lesson
-        if lesson is None:
-            self._begin(replace(self._here, loss=float(losses[0])))
+        (number,) = self._heard
+        place = replace(self._unscored.pop(number), loss=float(losses[0]))
+        if place.epoch == 0:
+            self._begin(place)
             return
-        place = _Place(float(losses[0]), self._n_asked, lesson.genotype, lesson.state)
+        self._scored[place.epoch] = replace(place, state=None)  # which may be large
+        line = self._line_to(self._tip)
         if place.is_as_good_as(self._best):
-            self._best = self._here = place
-            self._n_retreats = 0
-        elif np.isfinite(losses[0]) and (
-            self._here is self._best or not self._here.is_as_good_as(place)
-        ):
-            self._here = place
-        else:
-            self._here = self._best
+            self._best, self._n_retreats = place, 0
+            if place.epoch not in line:  # it was given up too early
+                self._tip = place
+        elif place.epoch in line and not self._leads_on(place, line):
+            self._tip = self._best
             self._n_retreats += 1
+
+    def _leads_on(self, place: _Place, line: set[int]) -> bool:
+        """Whether what goes on from a place that is not the best may be the best yet, or is."""
+        if place.epoch < self._best.epoch and self._best.epoch in line:
+            return True
+        if not np.isfinite(place.loss) or place.after == self._best.epoch:
+            return bool(np.isfinite(place.loss))
+        before = self._scored.get(place.after)
+        return before is None or not before.is_as_good_as(place)
+
+    def _line_to(self, tip: _Place) -> set[int]:
+        """The epochs that a place stands on, itself among them; the start is 0."""
+        after = {one.epoch: one.after for one in (*self._scored.values(), *self._unscored.values())}
+        found = {tip.epoch}
+        while min(found):
+            found.add(after[min(found)])
+        return found
 
     def _begin(self, start: _Place) -> None:
         """At the start, or at a better trial where the start was only the nearest to one."""
         places = [start] if self.context.keeps_start else [start, *self._known]
-        self._best = self._here = min(places, key=lambda place: place.loss)
+        self._best = self._tip = min(places, key=lambda place: place.loss)
 
     def recipe_config(self, row: int) -> dict[str, Any] | None:
         """The recipe of the last epoch where no point of the space means it."""

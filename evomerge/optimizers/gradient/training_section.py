@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from math import inf
 
 from evomerge.nouns.run_record import RunRecord
 from evomerge.nouns.score_text import number
@@ -75,7 +76,10 @@ def training_of(run: RunRecord) -> list[TrainedEpoch]:
 def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
     """The epochs of a link, those marked that the best of them stands on."""
     kept: set[int] = set()
-    number = max((epoch.number for epoch in epochs if epoch.is_best), default=0)
+    number, most = 0, -inf
+    for epoch in epochs:  # one may have begun before the one before it was scored
+        if epoch.is_best and epoch.score is not None and epoch.score >= most:
+            number, most = epoch.number, epoch.score
     while number:
         kept.add(number)
         number = min(epochs[number - 1].after, number - 1)
