@@ -94,6 +94,24 @@ def test_two_slots_are_idle_for_less_than_a_twentieth_of_the_time(tmp_path, opti
     assert 0 < idle_share(run) < 0.05
 
 
+@pytest.mark.parametrize("is_ahead", [True, False])
+def test_who_asks_slowly_is_asked_before_a_slot_is_free(tmp_path, is_ahead):
+    executor, n_out = Timed(uneven), []
+    run = timed_run(tmp_path, "random", executor, budget=BUDGET)
+    optimizer = run.proposer.optimizer
+    optimizer.asks_ahead, ask = is_ahead, optimizer.ask
+
+    def slowly():
+        n_out.append(len(run.proposer._out))
+        executor.now += 0.5
+        return ask()
+
+    optimizer.ask = slowly
+    assert [*run.run()][-1] == RunFinished("budget", N_BASELINES + BUDGET)
+    assert max(n_out) == (2 if is_ahead else 1)
+    assert (idle_share(run) < 0.05) == is_ahead
+
+
 def test_who_waits_for_its_generation_is_idle_for_longer(tmp_path):
     """What the clock of these tests can tell."""
     run = timed_run(tmp_path, "llm", Timed(uneven), population=4, budget=BUDGET)

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,8 @@ from tests.fake_executor import Recording
 from tests.test_search import N_BASELINES, Stubborn, final, finished, history, search
 from tests.thinned import thinned
 
+ASKING = SimpleNamespace(activity="", asks_ahead=False)
+TRAINING = SimpleNamespace(activity="training", asks_ahead=False)
 ANY_TIME = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
 POPULATIONS = [name for name in ANY_TIME if OPTIMIZERS[name].min_population_size > 1]
 BUDGET = 14
@@ -154,12 +157,12 @@ def test_more_budget_and_another_number_of_workers_continue_the_same_run(tmp_pat
 
 def test_nobody_is_asked_for_while_others_wait_or_when_the_time_is_over(tmp_path):
     candidates = Stream(lambda: Recording((), 2))
-    assert candidates.has_room_for("")
+    assert candidates.has_room_for(ASKING)
     candidates.take(stream(tmp_path).baselines[0])
-    assert not candidates.has_room_for("training")
+    assert not candidates.has_room_for(TRAINING)
     candidates.give_up()
     assert not candidates.waiting
-    assert not candidates.has_room_for("training")
+    assert not candidates.has_room_for(TRAINING)
 
 
 def test_who_trains_in_a_slot_that_is_lent_needs_no_free_one(tmp_path):
@@ -170,10 +173,10 @@ def test_who_trains_in_a_slot_that_is_lent_needs_no_free_one(tmp_path):
     for one in (first, second):
         candidates.take(one)
         list(candidates.hand_out(None))
-    assert not candidates.has_room_for("training")  # all have a trial
+    assert not candidates.has_room_for(TRAINING)  # all have a trial
     executor.n_workers = 1  # one is lent, and the other has a trial
-    assert candidates.has_room_for("training")
-    assert not candidates.has_room_for("")
+    assert candidates.has_room_for(TRAINING)
+    assert not candidates.has_room_for(ASKING)
 
 
 def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_path):
@@ -186,7 +189,7 @@ def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_p
         candidates.take(candidate)
         if candidates.can_hand_out:
             list(candidates.hand_out(None))
-        rooms.append(candidates.has_room_for(""))
+        rooms.append(candidates.has_room_for(ASKING))
     assert executor.free == 1
     assert rooms == [True, True, False]
 

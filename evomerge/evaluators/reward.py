@@ -161,14 +161,14 @@ class Rewarded(AskingKind[str]):
             return
         names = facts.config.get("id2label")
         n_labels = len(names) if names else facts.config.get("num_labels", 2)  # as transformers
-        if not facts.architecture.endswith(_CLASSIFIES):
+        if facts.architecture and not facts.architecture.endswith(_CLASSIFIES):
             yield error(
-                f"{facts.name} is {facts.architecture or 'nothing that its config.json names'}, "
-                f"expected a model whose architecture ends in {_CLASSIFIES}",
+                f"{facts.name} is {facts.architecture}, expected a model whose architecture ends "
+                f"in {_CLASSIFIES}",
                 "model",
                 "Name a reward model; a model that writes can judge by `judge:`.",
             )
-        elif n_labels != 1:
+        elif facts.architecture and n_labels != 1:
             yield error(
                 f"{facts.name} has {n_labels} labels, expected one: a reward is one number, and "
                 "which of several labels is good nobody says",

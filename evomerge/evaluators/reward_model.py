@@ -155,6 +155,7 @@ def _load(place: SideModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     Raises:
         RunError: they cannot be loaded, or the model has no trained number.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from evomerge.models.quiet import quiet_transformers
@@ -173,7 +174,7 @@ def _load(place: SideModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             what = f"{missing[0]} is not among its weights" if missing else "it has several labels"
             raise ValueError(f"{what}, expected a reward model, which gives one number")
         return model.to(place.torch_device).eval(), tokenizer
-    except (*_FAILURES, MemoryError) as error:
+    except (*_FAILURES, MemoryError, SafetensorError) as error:
         what = f"the reward model cannot be loaded ({why(error)})"
         raise RunError(what, where=place.path) from error
 

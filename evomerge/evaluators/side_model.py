@@ -139,6 +139,13 @@ class SideModel:
         if isinstance(facts, EvomergeError):
             yield from (error(p.what, where, p.fix) for p in facts.problems)
             return
+        if not facts.architecture:
+            what = f"{facts.name} has no config.json that names its architecture"
+            yield error(what, where, "Name a folder with a whole model.")
+        if facts.tokenizer is None:
+            yield error(
+                f"{facts.name} has no tokenizer", where, "Copy its tokenizer's files into it."
+            )
         if "auto_map" in facts.config and not self.trust_remote_code:
             yield error(
                 f"{facts.name} needs Python code of its own (auto_map)",
@@ -167,6 +174,7 @@ def loaded_writer(model: SideModel, role: str) -> tuple[PreTrainedModel, PreTrai
     Raises:
         RunError: it cannot be loaded.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from evomerge.models.quiet import quiet_transformers
@@ -181,7 +189,7 @@ def loaded_writer(model: SideModel, role: str) -> tuple[PreTrainedModel, PreTrai
         if report["missing_keys"]:
             missing = min(report["missing_keys"])
             raise ValueError(f"{missing} is not among its weights, expected a model that writes")
-    except (*_FAILURES, MemoryError) as error:
+    except (*_FAILURES, MemoryError, SafetensorError) as error:
         raise RunError(f"the {role} cannot be loaded ({why(error)})", where=model.path) from error
     return module.eval(), tokenizer
 

@@ -55,8 +55,7 @@ class Optimizer(ABC):
 
     Subclasses write ``_ask``, ``_tell`` and, if knowing finished trials helps them,
     ``_learn``; the checks live here, once. Nothing is pickled: the state of an optimizer is
-    rebuilt by constructing it with the same arguments and repeating the same calls. What
-    cannot be repeated for nothing, it keeps in ``context.artifacts``.
+    rebuilt by the same calls. What they cannot repeat for nothing is in ``context.artifacts``.
 
     Args:
         space: Kinds of the coordinates, and where a search starts that knows no trial.
@@ -86,6 +85,7 @@ class Optimizer(ABC):
     looks_beyond_models: ClassVar[bool] = False  # begins at their sums, of either sign
     asks_any_time: ClassVar[bool] = False  # while genotypes of earlier asks are out, not told
     is_bounded: ClassVar[bool] = False  # of its population each is out once at most
+    asks_ahead: bool = False  # an ask takes long: it comes before one of several slots is free
     with_others_out: ClassVar[str] = ""  # what it then gives, or what it waits for; for people
     trains: ClassVar[bool] = False  # by its context's trainer, in the process of the run
     takes_migrants: ClassVar[bool] = False  # ``_learn`` changes what is asked in mid-run too

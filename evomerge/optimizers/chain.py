@@ -157,6 +157,7 @@ class Chain(CombinedOptimizer):
         self._untried: Array | None = None  # where a link is to begin, until it is scored
         self._current = self._begin(self.space)
         self.population_size = self._current.population_size
+        self.asks_ahead = self._current.asks_ahead
         self._move_on()
 
     def _begin(self, space: Space) -> Optimizer:
@@ -290,6 +291,7 @@ class Chain(CombinedOptimizer):
         best = self._best(self._meant) if self._has_proposed else None
         self._current = self._begin(self.space if best is None else self.space.starting_at(best))
         self.population_size = self._current.population_size
+        self.asks_ahead = self._current.asks_ahead
 
     def _best(self, trials: Sequence[ToldGeneration]) -> Array | None:
         """The best of some trials, by the sum of its losses; None while all have failed."""

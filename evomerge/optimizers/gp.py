@@ -38,8 +38,11 @@ class GaussianProcess(OptunaOptimizer):
     Settings: ClassVar[type[OptimizerSettings]] = GaussianProcessSettings
     proving_trials: ClassVar[int] = 15
     asks_any_time: ClassVar[bool] = True
-    with_others_out: ClassVar[str] = "another point; those that are out pass for poor ones"
+    with_others_out: ClassVar[str] = (
+        "another point, before a slot is free; those that are out pass for poor ones"
+    )
     takes_migrants: ClassVar[bool] = True
+    asks_ahead: bool = True  # each ask fits a model
     settings: GaussianProcessSettings
 
     def prepare(self) -> None:

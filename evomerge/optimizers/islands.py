@@ -125,6 +125,7 @@ class Islands(CombinedOptimizer):
         ]
         self._evaluations: Sequence[Evaluation | None] = ()
         self.population_size = max(one.optimizer.population_size for one in self._islands)
+        self.asks_ahead = any(one.optimizer.asks_ahead for one in self._islands)
         self._asking = self._islands[0]
         self._n_told = 0
         # Number of a genotype that is out -> whose it is; whether he hears, and a point is meant.

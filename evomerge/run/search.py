@@ -190,7 +190,7 @@ class Search:
         """Whether the optimizer is to be asked now; what the ledger tells of does without slots."""
         if self.executor.is_stopping or not self.proposer.may_ask(self._next_id):
             return False
-        has_room = self._stream.has_room_for(self.proposer.optimizer.activity)
+        has_room = self._stream.has_room_for(self.proposer.optimizer)
         return (has_room or self._is_replaying) and self._reason_to_stop() is None
 
     def _ask(self) -> Iterator[Event]:

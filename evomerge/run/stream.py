@@ -11,6 +11,7 @@ from evomerge.executors.base import Executor, ExecutorEvent, Job, JobFinished, J
 from evomerge.nouns.evaluation import Outcome
 from evomerge.nouns.events import Notice, StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
+from evomerge.optimizers.base import Optimizer
 
 Working = Iterator[TrialStarted | StageStarted | Notice | JobFinished]
 
@@ -105,19 +106,21 @@ class Stream:
         idle, elapsed = self.idle.taken(), self.idle.lasted()
         return (idle, elapsed) if self._n_slots > 1 else ()
 
-    def has_room_for(self, activity: str) -> bool:
+    def has_room_for(self, optimizer: Optimizer) -> bool:
         """Whether one more candidate would run at once, if it is another than those that are out.
 
         Whoever can only repeat what is out would spend its budget while one trial runs. Who trains
-        in a slot that is lent needs no other one; what comes of it waits.
+        in a slot that is lent needs no other one, who asks ahead none of several yet: what comes of
+        it waits.
 
         Args:
-            activity: What an ask would do where that takes long, for people; else empty.
+            optimizer: Who would be asked.
         """
         n_twins, n_now = self.n_left - len(self.running), self._executor.n_workers
         is_free = self._executor.free > 0 and n_twins < n_now
-        is_trained = bool(activity) and n_now < self._n_slots
-        return not self.waiting and not self.is_over and (is_free or is_trained)
+        is_ahead = optimizer.asks_ahead and n_now > 1 and self._executor.free == 0
+        is_trained = bool(optimizer.activity) and n_now < self._n_slots
+        return not self.waiting and not self.is_over and (is_free or is_ahead or is_trained)
 
     @property
     def can_hand_out(self) -> bool:

@@ -244,6 +244,25 @@ def test_what_is_no_reward_model_is_refused_by_check_and_when_it_is_loaded(tmp_p
             RewardModel(SideModel(ModelName(path=str(place)))).answers(PAIRS, Deadline())
 
 
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda place: (place / "config.json").write_text("{"), "has no config.json that names"),
+        (lambda place: [one.unlink() for one in place.glob("tokenizer*")], "has no tokenizer"),
+        (lambda place: (place / "model.safetensors").write_bytes(b"cut"), "has no weights"),
+    ],
+    ids=["config", "tokenizer", "weights"],
+)
+def test_a_folder_that_is_no_whole_model_is_told_before_a_run_and_ends_one(tmp_path, spoil, told):
+    place = tiny_reward_model(tmp_path / "reward")
+    spoil(place)
+    (finding,) = made(place).findings()
+    assert (finding.severity, finding.problem.where) == (Severity.ERROR, "model")
+    assert told in str(finding)
+    with pytest.raises(RunError, match="the reward model cannot be loaded"):
+        RewardModel(SideModel(ModelName(path=str(place)))).answers(PAIRS, Deadline())
+
+
 def test_code_and_pickles_of_a_reward_model_are_refused_unless_they_are_allowed(folder, tmp_path):
     other = tiny_reward_model(tmp_path / "other")
     config = json.loads((other / "config.json").read_text())

@@ -207,3 +207,46 @@ def test_settings_that_cannot_be_are_refused(settings, place):
     given = {"questions": "q", "prompts": "p", "model": "m", **settings}
     with pytest.raises(ValidationError, match=place):
         JudgeSettings.model_validate(given)
+
+
+_TALK = "### User:\n{question_1}\n\n### Assistant A:\n{answer_1}\n\n### User:\n{question_2}\n\n"
+_TOLD = "### Reference answer:\n{ref_answer_1}\n\n{ref_answer_2}\n\n"
+_PAIR = "{question_1} {question_2} {answer_a_1} {answer_b_1} {answer_a_2} {answer_b_2}"
+FASTCHAT = {  # the prompts that it has, with their places
+    "pair-v2": "[User Question]\n{question}\n[A]\n{answer_a}\n[B]\n{answer_b}",
+    "pair-v2-multi-turn": _PAIR,
+    "pair-math-v1": "{question} {ref_answer_1} {answer_a} {answer_b}",
+    "pair-math-v1-multi-turn": f"{_TOLD}{_PAIR}",
+    "single-v1": "[Question]\n{question}\n\n[The Start]\n{answer}\n[The End]",
+    "single-math-v1": "[Question]\n{question}\n\n{ref_answer_1}\n\n{answer}",
+    "single-v1-multi-turn": f"{_TALK}{{answer_2}}",
+    "single-math-v1-multi-turn": f"{_TOLD}{_TALK}{{answer_2}}",
+}
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_files_of_the_form_of_fastchat_are_read_as_they_are(tmp_path, is_pair):
+    turns = ["Two and two?", "And two more?"]
+    questions = [
+        {"question_id": 81, "category": "writing", "turns": turns},
+        {"question_id": 111, "category": "math", "turns": turns, "reference": ["4", "6"]},
+    ]
+    prompts = [
+        prompt(name, place, description="Prompt for questions") for name, place in FASTCHAT.items()
+    ]
+    folder = write_judge_files(tmp_path, questions=questions, prompts=prompts)
+    answers = [
+        {
+            "question_id": one["question_id"],
+            "answer_id": "Qx7",
+            "model_id": "vicuna",
+            "choices": [{"index": 0, "turns": ["Four.", "Six."]}],
+            "tstamp": 1686000000.25,
+        }
+        for one in questions
+    ]
+    file = str(write_rows(tmp_path / "vicuna.jsonl", answers))
+    given = {"opponent": file} if is_pair else {"references": file}
+    evaluator = judge_evaluator(judge_task(folder, probe=False, **given))
+    (told,) = evaluator.findings()  # no more than a note
+    assert f"judges all questions once by {8 if is_pair else 4} requests" in str(told)

@@ -139,6 +139,9 @@ def test_a_judge_that_is_none_is_told_before_a_run_and_stops_one(folder, live_mo
     ]
     with pytest.raises(RunError, match="the judge cannot be loaded"):
         evaluator.evaluate(live_model)
+    (tmp_path / "judge" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(RunError, match="the judge cannot be loaded"):
+        evaluator.evaluate(live_model)
     headless = AutoModelForCausalLM.from_pretrained(opinionated(tmp_path / "whole"))
     headless.model.save_pretrained(tmp_path / "judge")
     with pytest.raises(RunError, match=r"lm_head\.weight is not among its weights"):
