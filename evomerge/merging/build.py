@@ -201,9 +201,7 @@ def _reason(program: str, said: Sequence[str]) -> str:
     return f"{program} stopped: {last[-1]}" + "\n".join(before)
 
 
-def _readable(
-    recipe: Recipe, allow_pickle: Collection[str], trust_remote_code: bool
-) -> Recipe:
+def _readable(recipe: Recipe, allow_pickle: Collection[str], trust_remote_code: bool) -> Recipe:
     """The recipe, its models looked at and where they can be reached."""
     from evomerge.merging.hub_cache import reachable  # loads mergekit; a command's text must not
     from evomerge.merging.own_code import refuse_code
