@@ -89,9 +89,9 @@ def test_models_and_tasks_of_another_genome_are_no_files_that_changed(begun):
     assert seed.startswith("genome seed")
     assert lines == ["model a: its files are others than when the run began"]
     assert what_changed(ledger, now, of_today(genome)) == [
+        "model a: its files are others than when the run began",
         "model b: is not there now",
         "model c: the run began without it",
-        "model a: its files are others than when the run began",
         "tasks task x: is not there now",
         "holdout task y: the run began without it",
     ]
