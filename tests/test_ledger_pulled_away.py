@@ -188,7 +188,9 @@ def test_documents_go_along_and_those_of_the_last_trial_are_never_lost(tmp_path,
     assert ("; nothing is lost" in said) == (left == {0, 1, 2})
     named = "; the documents of trial-00000-tasks, trial-00001-tasks"
     assert (named in said) == (left == {2})
-    assert ("and what the optimizer kept and what tasks of 'judge' kept" in said) == (not is_kept)
+    assert ("and what the optimizer kept and what tasks of 'divergence' kept" in said) == (
+        not is_kept
+    )
 
 
 @pytest.mark.parametrize(
