@@ -79,4 +79,8 @@ def summary(run: RecordedRun) -> dict[str, Any]:
 def remarks(run: RecordedRun, tables: Sequence[SplitTable]) -> list[str]:
     """What stands below the final tables: whether searching paid, how sure the winner is."""
     choice = choice_of(run)
-    return [*failed_finals(run), *verdict(tables), *(choice.sentences if choice is not None else ())]
+    return [
+        *failed_finals(run),
+        *verdict(tables),
+        *(choice.sentences if choice is not None else ()),
+    ]
