@@ -215,6 +215,19 @@ def test_the_users_own_key_stays_where_it_is_wanted(live_model, monkeypatch, tmp
     assert evaluator.evaluate(live_model).metrics[0].value == 1.0
 
 
+def test_a_key_of_the_environment_that_a_program_returns_is_not_kept(live_model, monkeypatch):
+    monkeypatch.setenv("MINE_API_KEY", "sk-SECRETSECRET123")
+    texts = ", ".join(
+        f'\\"{name}\\": \\"a $MINE_API_KEY\\"' for name in ("prompt", "answer", "target")
+    )
+    evaluator = made(shell(f'echo "{{\\"score\\": 1, {texts}}}"'))
+    evaluator.prepare()
+    found = evaluator.evaluate(live_model)
+    assert found.documents[0].answer == "a [key]"
+    shown = found.samples[0]
+    assert (shown.prompt, shown.answer, shown.target) == ("a [key]",) * 3
+
+
 def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
     (tmp_path / "plain.sh").write_text("touch ran\n")
     with pytest.raises(GenomeError) as raised:

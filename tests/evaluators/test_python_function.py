@@ -78,6 +78,7 @@ FAILING = {
     "nan": lambda: math.nan,
     "text": lambda: ["good"],
     "nothing": lambda: [],
+    "none": lambda: None,
     "raises": lambda: {}["none"],
     "exits": lambda: sys.exit(3),
     "dies": lambda: os._exit(4),
@@ -196,6 +197,7 @@ def test_a_function_may_ask_everything(live_model):
     [
         ("nan", "score 0 is nan, expected a finite number"),
         ("text", "score 0 is 'good', expected a number"),
+        ("none", "nothing came back, expected a number, or a list"),
         ("nothing", "0 scores came back, expected at least one"),
         ("raises", r"mine:raises raised KeyError: 'none' \(mine.py, line \d+\)"),
         ("exits", "mine:exits raised SystemExit: 3"),

@@ -88,12 +88,20 @@ def test_braces_of_answers_mean_nothing(tmp_path):
     [
         ({"prompts": PROMPTS[1:]}, "has no prompt 'single-v1'; did you mean 'single-math-v1'"),
         (
-            {"prompts": [prompt("single-v1", "{question} {ref_answer_1}"), *PROMPTS[1:]]},
+            {"prompts": [prompt("single-v1", "{answer} {ref_answer_1}"), *PROMPTS[1:]]},
             "prompt 'single-v1' has a place {ref_answer_1} without a value (there are: question, a",
         ),
         (
-            {"prompts": [prompt("single-v1", "", output_format="[[A]]"), *PROMPTS[1:]]},
+            {"prompts": [prompt("single-v1", "{answer}", output_format="[[A]]"), *PROMPTS[1:]]},
             "prompt 'single-v1' has the output_format '[[A]]', expected '[[rating]]'",
+        ),
+        (
+            {"prompts": [prompt("single-v1", "{question} {{answer}}"), *PROMPTS[1:]]},
+            "prompt 'single-v1' has no place {answer}: the judge would not see what it rates",
+        ),
+        (
+            {"prompts": [prompt("single-v1-multi-turn", "{answer_1}"), *PROMPTS[:1], *PROMPTS[2:]]},
+            "prompt 'single-v1-multi-turn' has no place {answer_2}",
         ),
     ],
 )
@@ -129,6 +137,15 @@ def test_an_opponent_has_an_answer_to_every_turn(tmp_path):
         judge_evaluator(task)
 
 
+def test_prompts_of_contests_show_both_answers(tmp_path):
+    pair = [prompt("pair-v2", "{answer_a}"), *(one for one in PROMPTS if one["name"] != "pair-v2")]
+    folder = write_judge_files(tmp_path, questions=[C], prompts=pair)
+    rows = [{"question_id": "c3", "choices": [{"turns": ["well"]}]}]
+    task = judge_task(folder, opponent=str(write_rows(tmp_path / "o.jsonl", rows)))
+    with pytest.raises(GenomeError, match=r"prompt 'pair-v2' has no place {answer_b}: the judge"):
+        judge_evaluator(task)
+
+
 def told(evaluator):
     return {one.problem.where: (one.severity.value, str(one)) for one in evaluator.findings()}
 
@@ -142,6 +159,7 @@ def test_check_tells_of_categories_references_keys_and_servers(tmp_path, monkeyp
         "http://judge.example.org/v1",
         api_key_env="JUDGE_API_KEY",
         temperatures={"maths": 1},
+        referenced=["coding", "mth", "math"],
     )
     found = told(judge_evaluator(away))
     where = "tasks[0].judge."
@@ -149,6 +167,8 @@ def test_check_tells_of_categories_references_keys_and_servers(tmp_path, monkeyp
     assert found[f"{where}api_key_env"][0] == "error"
     assert "in the clear" in found[f"{where}base_url"][1]
     assert "did you mean 'math'" in found[f"{where}temperatures.maths"][1]
+    assert "no question has the category 'mth'; did you" in found[f"{where}referenced[1]"][1]
+    assert f"{where}referenced[0]" not in found
     assert "by 3 requests" in found[f"{where}model"][1]
     both = [str(one) for one in judge_evaluator(away).findings()]
     assert any("did you mean 'writing'" in one and "is answered at" in one for one in both)

@@ -6,7 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from evomerge.endpoint.presence import key_obstacles, overheard, unlisted, unreachable
-from evomerge.evaluators.judge.judge_settings import OTHERWISE, TEMPERATURES, JudgeSettings
+from evomerge.evaluators.judge.judge_settings import (
+    OTHERWISE,
+    REFERENCED,
+    TEMPERATURES,
+    JudgeSettings,
+)
 from evomerge.evaluators.judge.question_file import JudgedQuestion
 from evomerge.foundations.counted import counted
 from evomerge.foundations.errors import nearest
@@ -48,14 +53,18 @@ def _endpoint(settings: JudgeSettings) -> Iterator[Finding]:
 
 
 def _categories(settings: JudgeSettings, questions: Sequence[JudgedQuestion]) -> Iterator[Finding]:
-    """Categories that nobody has given a temperature, and temperatures of no category."""
+    """Categories that nobody has given a temperature, and settings of no category."""
     counts = Counter(one.category for one in questions)
-    for category in settings.temperatures:
+    places = [(one, f"temperatures.{one_name(one)}") for one in settings.temperatures]
+    for place, one in enumerate(settings.referenced):
+        if one not in REFERENCED:  # FastChat's are there by default
+            places.append((one, f"referenced[{place}]"))
+    for category, where in places:
         if category not in counts:
             yield warning(
                 f"no question has the category {one_name(category)!r}"
                 f"{nearest(category, [*counts])}",
-                f"temperatures.{one_name(category)}",
+                where,
                 "Leave it out.",
             )
     for category, n in counts.items():

@@ -221,8 +221,10 @@ class Judge(AskingKind[JudgedQuestion]):
             for turn in range(len(question.turns)):
                 name = self._name(question, turn)
                 values = [*self._ruling.places(question, turn, answers)[0]]
+                needed = self._ruling.needed_places(turn)
+                own = self._prompts.get(name)
                 known = [*self._prompts]
-                yield from unfit(self._prompts.get(name), name, self._ruling.output, values, known)
+                yield from unfit(own, name, self._ruling.output, values, needed, known)
 
     def _name(self, question: JudgedQuestion, turn: int) -> str:
         return self._ruling.prompt_name(turn, is_referenced=bool(question.references))

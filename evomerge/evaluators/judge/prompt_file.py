@@ -63,7 +63,12 @@ def prompts_in(file: str) -> dict[str, JudgePrompt]:
 
 
 def unfit(
-    prompt: JudgePrompt | None, name: str, output: str, values: Sequence[str], known: Sequence[str]
+    prompt: JudgePrompt | None,
+    name: str,
+    output: str,
+    values: Sequence[str],
+    needed: Sequence[str],
+    known: Sequence[str],
 ) -> Iterator[str]:
     """Why a prompt cannot be asked, in parts of sentences.
 
@@ -72,6 +77,7 @@ def unfit(
         name: That it should have.
         output: The format of its verdict.
         values: Places for which there is a text.
+        needed: Those of them that it has to have.
         known: Names of all prompts of the file.
     """
     if prompt is None:
@@ -83,6 +89,9 @@ def unfit(
         if place not in values:
             has = ", ".join(values)
             yield f"prompt {name!r} has a place {{{place}}} without a value (there are: {has})"
+    for place in needed:
+        if place not in prompt.places:
+            yield f"prompt {name!r} has no place {{{place}}}: the judge would not see what it rates"
 
 
 def _prompt(row: Any, file: str, line: int) -> JudgePrompt:

@@ -27,15 +27,25 @@ class Ruling(ABC):
         measure: What comes of it.
         output: The format of a verdict, as prompts name it.
         names: Of the prompt for a question, and of that beside reference answers.
+        judged: Places of what is judged, in prompts of first turns.
     """
 
     measure: ClassVar[Measure]
     output: ClassVar[str]
     names: ClassVar[tuple[str, str]]
+    judged: ClassVar[tuple[str, ...]]
 
     def prompt_name(self, turn: int, *, is_referenced: bool) -> str:
         """Of the prompt by which a turn is judged, counted from 0."""
         return f"{self.names[is_referenced]}{'-multi-turn' if turn else ''}"
+
+    def needed_places(self, turn: int) -> list[str]:
+        """Places without which a prompt shows nothing of what it has judged.
+
+        Args:
+            turn: That is judged, counted from 0.
+        """
+        return [f"{name}_{turn + 1}" if turn else name for name in self.judged]
 
     @abstractmethod
     def places(
@@ -64,6 +74,7 @@ class Grade(Ruling):
     measure = Measure("rating", True, LOWEST, HIGHEST, "what the judge gives, mean over turns")
     output = RATING
     names = ("single-v1", "single-math-v1")
+    judged = ("answer",)
 
     def places(
         self, question: JudgedQuestion, turn: int, answers: Sequence[str]
@@ -90,6 +101,7 @@ class Duel(Ruling):
     measure = Measure("win_rate", True, 0.0, 1.0, "wins against the opponent, a tie is half of one")
     output = CONTEST
     names = ("pair-v2", "pair-math-v1")
+    judged = ("answer_a", "answer_b")
 
     def __init__(self, opponent: Answers) -> None:
         self._opponent = opponent

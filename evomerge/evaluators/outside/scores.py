@@ -10,6 +10,7 @@ from evomerge.evaluators.asking.asking_kind import Judgement, Shown
 from evomerge.evaluators.kind_of_task import Measure
 from evomerge.evaluators.task_files import brief
 from evomerge.foundations.errors import EvaluationError
+from evomerge.foundations.secret import without_keys
 
 SCORE = "score"  # the one measure
 _FORMS = (
@@ -32,6 +33,8 @@ def judgements_of(
     Raises:
         EvaluationError: it is not of this form, of another number, or a number is out of range.
     """
+    if result is None:
+        raise EvaluationError(f"nothing came back, {_FORMS}")
     rows = result if isinstance(result, list) else [result]
     if not rows or (n_documents is not None and len(rows) != n_documents):
         wanted = "at least one" if n_documents is None else n_documents
@@ -42,8 +45,15 @@ def judgements_of(
         texts = _texts(row)
         value = _number(row, place, measure)
         prompt, answer = exchange[place] if is_one_each else ("", "")
-        prompt, answer = texts.get("prompt") or prompt, texts.get("answer") or answer
-        shown = Shown(prompt, answer, texts.get("target", "")) if prompt or answer else None
+        prompt, answer, target = (  # what code says may hold keys of its environment
+            without_keys(text)
+            for text in (
+                texts.get("prompt") or prompt,
+                texts.get("answer") or answer,
+                texts.get("target", ""),
+            )
+        )
+        shown = Shown(prompt, answer, target) if prompt or answer else None
         found.append(Judgement({SCORE: value}, answer or None, shown))
     return tuple(found)
 
