@@ -23,6 +23,7 @@ from tests.test_search import N_BASELINES, Stubborn, final, finished, history, s
 from tests.thinned import thinned
 
 ASKING = SimpleNamespace(activity="", asks_ahead=False)
+AHEAD = SimpleNamespace(activity="", asks_ahead=True)
 TRAINING = SimpleNamespace(activity="training", asks_ahead=False)
 ANY_TIME = sorted(name for name in OPTIMIZERS if OPTIMIZERS[name].asks_any_time)
 POPULATIONS = [name for name in ANY_TIME if OPTIMIZERS[name].min_population_size > 1]
@@ -192,6 +193,26 @@ def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_p
         rooms.append(candidates.has_room_for(ASKING))
     assert executor.free == 1
     assert rooms == [True, True, False]
+
+
+def test_who_asks_ahead_needs_no_free_slot_and_repeats_no_more_than_others(tmp_path):
+    executor = Recording((), 2)
+    candidates, [first, second, *_] = Stream(lambda: executor), stream(tmp_path).baselines
+    rooms = []
+    for trial_id, one in enumerate([first, second, first, second]):
+        candidate = replace(one, trial_id=trial_id)
+        candidates.begin([candidate], budget=1)
+        candidates.take(candidate)
+        if candidates.can_hand_out:
+            list(candidates.hand_out(None))
+        rooms.append(candidates.has_room_for(AHEAD))
+    assert executor.free == 0
+    assert rooms == [True, True, True, False]
+    assert not candidates.has_room_for(ASKING)
+    candidates.generations = candidates.generations[:2]
+    assert candidates.has_room_for(AHEAD)
+    # An island that asks ahead, beside one that trains: no slot can be lent while none is free.
+    assert not candidates.has_room_for(SimpleNamespace(activity="training", asks_ahead=True))
 
 
 def test_who_stopped_a_run_is_told_so_and_not_that_its_time_is_over(tmp_path):

@@ -117,10 +117,10 @@ class Stream:
             optimizer: Who would be asked.
         """
         n_twins, n_now = self.n_left - len(self.running), self._executor.n_workers
-        is_free = self._executor.free > 0 and n_twins < n_now
-        is_ahead = optimizer.asks_ahead and n_now > 1 and self._executor.free == 0
         is_trained = bool(optimizer.activity) and n_now < self._n_slots
-        return not self.waiting and not self.is_over and (is_free or is_ahead or is_trained)
+        is_ahead = optimizer.asks_ahead and not optimizer.activity and n_now > 1
+        has_room = self._executor.free > 0 or is_ahead or is_trained
+        return not self.waiting and not self.is_over and n_twins < n_now and has_room
 
     @property
     def can_hand_out(self) -> bool:

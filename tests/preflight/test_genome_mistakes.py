@@ -189,7 +189,7 @@ def executing(**execution):
 
 def test_an_executor_that_is_none_is_an_error_with_its_place():
     (found,) = rules.executor(executing(executor="dask"))
-    assert str(found).startswith("execution.executor: unknown executor 'dask' (known: processes, r")
+    assert str(found).startswith("execution.executor: unknown executor 'dask' (known: isolated, p")
     assert found.severity is Severity.ERROR
 
 
