@@ -74,9 +74,11 @@ class KindOfTask:
         Settings: What stands under the key that names the kind.
         reads: What it reads of the keys that tasks of all kinds may have.
         measures: What it reports; empty where the tasks say, and not the kind.
+        runs_code: Whether it runs what a genome names, with ``--allow-code`` alone.
     """
 
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    runs_code: ClassVar[bool] = False
     reads: ClassVar[frozenset[str]] = frozenset({"metric", "limit", "samples"})
     measures: tuple[Measure, ...] = ()
 
