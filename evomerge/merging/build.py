@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,10 @@ _BAR = re.compile(r"(\d+)%\|")
 _GRAPH = "Executing graph"  # the bar of the merge itself
 
 Report = Callable[[float], None]
+
+
+class KilledError(RunError):
+    """mergekit was ended from outside, for want of memory as a rule: not by what it builds."""
 
 
 def mergekit_commands(
@@ -110,6 +115,7 @@ def build(
     Raises:
         RunError: mergekit stopped, or cannot read the recipe; its last lines are kept. No command
             of it builds such a recipe.
+        KilledError: the system ended it.
         ModelError: a model has its weights in pickle files.
     """
     if recipe.unbuilt:
@@ -131,18 +137,24 @@ def build(
         for command in recipe.commands(list(texts), out, stages):
             started = _started(command, METHODS.packages(recipe.methods))
             line = [sys.executable, *started, *command.arguments, *options]
-            said = _run(line, environment, report or _nobody)
-            if said is not None:
+            code, said = _run(line, environment, report or _nobody)
+            if code == -signal.SIGKILL:
+                raise KilledError(
+                    f"{command.program} was killed, most often because memory ran out",
+                    where=str(out),
+                    fix="Use fewer workers, or make room; then give the same command again.",
+                )
+            if code:
                 raise RunError(_reason(command.program, said), where=str(out))
 
 
 def _run(
     command: Sequence[str], environment: Mapping[str, str], report: Report
-) -> list[str] | None:
+) -> tuple[int, list[str]]:
     """Runs mergekit to its end; it does not outlive a Ctrl-C, nor this process.
 
     Returns:
-        What it said where it stopped; None where it ended well.
+        Its exit code, and what it said.
     """
     with own_children():
         process = subprocess.Popen(
@@ -162,7 +174,7 @@ def _run(
                 process.wait(_SECONDS_TO_END)
             process.kill()
             raise
-    return said if process.returncode else None
+    return process.returncode, said
 
 
 def _is_offline() -> bool:

@@ -200,6 +200,7 @@ class Search:
         """
         if self.proposer.optimizer.activity:
             yield Proposing(self.proposer.optimizer.activity)
+            self.executor.settle()
         deadline, first = Deadline() if self._is_replaying else self._deadline, self._next_id
         try:
             asked = ended_in_time(deadline, lambda: self.proposer.ask(first), "the optimizer")
