@@ -13,6 +13,7 @@ from mergekit.common import ImmutableMap, ModelReference
 from mergekit.config import MergeConfiguration
 from mergekit.io.tasks import GatherTensors
 from mergekit.tokenizer import BuildTokenizer, PermutedVocabulary, TokenizerInfo
+from pydantic import ValidationError
 
 from evomerge.foundations.counted import counted
 from evomerge.merging.sources import build_tokenizer
@@ -32,11 +33,14 @@ def token_refusals(
     """What keeps every merge of a document from its tokens; empty where nothing does.
 
     Args:
-        document: As mergekit reads it, valid by itself.
+        document: As mergekit reads it; of one that it does not, other rules tell.
         models: Those that it merges, with their files; where one is missing nothing is said.
         trust_remote_code: Whether models may bring their own code.
     """
-    config = Configuration.model_validate(dict(document))
+    try:
+        config = Configuration.model_validate(dict(document))
+    except ValidationError:
+        return []
     facts = {ModelReference.model_validate(one.reference): one for one in models}
     referenced = config.referenced_models()
     if any(model not in facts or facts[model].folder is None for model in referenced):

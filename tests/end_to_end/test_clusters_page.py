@@ -30,7 +30,7 @@ def blocks(language):
 
 def test_the_genomes_of_the_page_are_read():
     found = [line for block in blocks("yaml") for line in block.splitlines()]
-    assert len(found) == 5
+    assert len(found) == 6
     for line in found:
         genome_of(parse_yaml(f"{GENOME}{line}\n", "page.yml"))
 

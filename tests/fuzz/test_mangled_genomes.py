@@ -17,7 +17,7 @@ from evomerge.merge_spaces import merge_space_for
 from tests.fuzz.endings import drawing, ends_well, examples
 from tests.fuzz.mangling import FRAGMENTS, VALUES, as_yaml, mangled_yaml
 from tests.test_genome import FULL
-from tests.test_shipped_files import GENOMES, LLAMA_SHAPED
+from tests.test_shipped_files import GENOMES, LLAMA_SHAPED, SEEING
 
 TEXTS = [path.read_text(encoding="utf-8") for path in GENOMES]
 STAGED = [text for text in TEXTS if "stages:" in text]
@@ -36,7 +36,8 @@ def compile_without_models(file: Path, overrides: tuple[str, ...] = ()) -> None:
     assert parse_yaml(to_yaml(source), "copy").data == source.data or "nan" in to_yaml(source)
     choice = chosen_optimizer(genome, source)
     genome = with_space(genome, source)
-    merge_space = merge_space_for(genome.genome)(genome.genome, LLAMA_SHAPED, "bfloat16")
+    architecture = SEEING if genome.genome.modules else LLAMA_SHAPED
+    merge_space = merge_space_for(genome.genome)(genome.genome, architecture, "bfloat16")
     space = merge_space.space
     merge_space.recipe(space.decode(space.initial)).to_yaml()
     optimizer_for(choice, genome, space).ask()

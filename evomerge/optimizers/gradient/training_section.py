@@ -78,8 +78,9 @@ def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
     kept: set[int] = set()
     number, most = 0, -inf
     for epoch in epochs:  # one may have begun before the one before it was scored
-        if epoch.is_best and epoch.score is not None and epoch.score >= most:
-            number, most = epoch.number, epoch.score
+        is_more = epoch.score is not None and epoch.score >= most
+        if epoch.is_best and (is_more or epoch.lesson.to_beat is None):
+            number, most = epoch.number, epoch.score or most
     while number:
         kept.add(number)
         number = min(epochs[number - 1].after, number - 1)
