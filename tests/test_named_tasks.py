@@ -50,6 +50,13 @@ def test_settings_of_a_kind_stand_in_braces():
     assert found("choice={file: [}").problems
 
 
+def test_a_setting_that_no_kind_has_is_told_as_in_a_genome():
+    (problem,) = found("exact={file: a.json, max_token: 3},arc_easy").problems
+    assert str(problem).startswith(
+        "--tasks exact.max_token: unknown key 'max_token'; did you mean 'max_tokens'?"
+    )
+
+
 def test_other_kinds_stand_with_their_key(tmp_path):
     (task,) = found(f"perplexity={tmp_path}/text.txt", num_fewshot=5, limit=3).tasks
     assert (task.kind, task.given) == ("perplexity", f"{tmp_path}/text.txt")

@@ -455,6 +455,41 @@ def test_code_of_a_model_is_not_run(tmp_path):
     assert not mark.exists()
 
 
+def transplant(model, tokens):
+    said = {"model": str(model), "tokenizer_source": str(tokens), "approximation_method": "zero"}
+    return Recipe({"merges": [], "transplant": said})
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["model", "tokens"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "evil.T"]}}),
+        ("config.json", {"auto_map": {"AutoTokenizer": [None, "evil.T"]}}),
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+    ],
+    ids=["tokenizer", "config", "other config"],
+)
+def test_code_of_a_tokenizer_is_not_run_by_a_command_that_trusts_it(
+    name, settings, which, tmp_path
+):
+    models, mark = [tiny_model(tmp_path / "one"), tiny_model(tmp_path / "two")], tmp_path / "mark"
+    file = models[which] / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    (models[which] / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    with pytest.raises(ModelError, match="would run unasked") as refused:
+        build(transplant(*models), tmp_path / "out")
+    assert not mark.exists()
+    assert str(models[which]) in str(refused.value)
+
+
+def test_pickled_weights_beside_tokens_are_refused_where_they_are_read(pickled, tmp_path):
+    sound = tiny_model(tmp_path / "sound")
+    with pytest.raises(ModelError, match="has weights in a pickle file"):
+        refuse_pickles(transplant(sound, pickled), ())
+    refuse_pickles(transplant(sound, pickled), {str(pickled)})
+
+
 # Code in tasks
 
 

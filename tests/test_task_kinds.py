@@ -64,6 +64,18 @@ def test_tasks_of_several_kinds_stand_in_one_split():
             "{formula: {phase: x, curve: wave}}",
             "tasks[1].formula.phase: got 'x', expected a n",
         ),
+        (
+            "{reward: {file: a, model: b, reward_range: [.nan, 1]}}",
+            "tasks[1].reward.reward_range[0]: got nan, expected a finite number",
+        ),
+        (
+            "{python: {run: 'a:b', low: 0, high: .inf}}",
+            "tasks[1].python.high: got inf, expected a finite number",
+        ),
+        (
+            "{divergence: {teachers: {a: b}, field: c, temperature: .inf}}",
+            "tasks[1].divergence.temperature: got inf, expected a finite number",
+        ),
         ("{formula: wave, num_fewshot: 3}", "num_fewshot: a task of 'formula' has no num_fewshot"),
         (
             "{formula: wave, wieght: 3}",

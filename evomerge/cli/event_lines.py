@@ -93,7 +93,7 @@ def _trial(event: TrialFinished) -> str:
 
 def _final(event: FinalScored) -> str:
     head = f"{event.split} of trial {event.candidate.trial_id}: "
-    return head + (_scores(event.scores) if event.scores else "failed")
+    return head + (_scores(event.scores) if event.scores else f"failed: {event.failure}")
 
 
 def _scores(scores: tuple[Score, ...]) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from evomerge.cli.plain_text import plain
 from evomerge.cli.progress import Progress, duration
 from evomerge.foundations.secret import without_keys
-from evomerge.nouns.events import Event, Notice, RunStarted, TrialFinished, Warned
+from evomerge.nouns.events import Event, FinalScored, Notice, RunStarted, TrialFinished, Warned
 from evomerge.nouns.objective import Score
 from evomerge.nouns.score_text import score_text
 
@@ -65,15 +65,17 @@ class LiveView:
         elif isinstance(event, Warned):
             self._tell(f"warning: {event.message}", "yellow")
         elif isinstance(event, TrialFinished) and not event.was_recorded:
-            self._tell_failure(event)
+            self._tell_failure(f"trial {event.candidate.trial_id}", event.outcome.failure)
+        elif isinstance(event, FinalScored):
+            self._tell_failure(f"{event.split} of trial {event.candidate.trial_id}", event.failure)
 
     def _tell(self, line: str, style: str) -> None:
         self.console.print(plain(without_keys(line), style=style))
 
-    def _tell_failure(self, event: TrialFinished) -> None:
-        if event.outcome.failure and self.progress.n_all_failed <= _N_FAILURES_TOLD:
-            line = f"trial {event.candidate.trial_id} failed: {event.outcome.failure}"
-            self.console.print(plain(line, style="red"), overflow="ellipsis", no_wrap=True)
+    def _tell_failure(self, what: str, failure: str) -> None:
+        if failure and self.progress.n_all_failed <= _N_FAILURES_TOLD:
+            line = plain(f"{what} failed: {failure}", style="red")
+            self.console.print(line, overflow="ellipsis", no_wrap=True)
 
     def picture(self) -> RenderableType:
         """The run at this moment."""

@@ -189,8 +189,8 @@ def _running(view: LiveView | LineView, optimizer: Optimizer) -> str:
 
 def _refuse_without_scores(folder: Path) -> None:
     """A search of which no trial could be scored found nothing, whatever the table says."""
-    from evomerge.cli.trials import retry
     from evomerge.foundations.errors import RunError
+    from evomerge.run.chosen import retry
     from evomerge.run.recorded_run import load_run
 
     searched = [t for t in load_run(folder).leaderboard.trials if not t.candidate.is_baseline]
@@ -235,9 +235,9 @@ def _view(definition: Genome) -> LiveView | LineView:
 
 def _tell(folder: Path, ending: str, as_json: bool) -> None:
     """The result, read back from the folder as any later command would."""
-    from evomerge.cli.trials import retry
     from evomerge.cli.written import print_json
     from evomerge.report.summary import failures_of, summary
+    from evomerge.run.chosen import retry
     from evomerge.run.recorded_run import load_run
 
     recorded = load_run(folder)

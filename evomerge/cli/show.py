@@ -68,7 +68,7 @@ def show(
         title, trials = _chosen(run, last, failed)
         _draw(run, title, trials)
         if failed and trials:
-            from evomerge.cli.trials import retry
+            from evomerge.run.chosen import retry
 
             click.echo(retry(run_folder))
 

@@ -65,12 +65,16 @@ def slurm(
     for one in options:
         if not one.startswith("--") or len(one.splitlines()) != 1:
             raise click.UsageError(f"--sbatch {one!r} is no option of sbatch, e.g. --time=4:00:00.")
+    from evomerge.cli.run import run
     from evomerge.cli.written import say
     from evomerge.compiler.genome_file import read_genomes
     from evomerge.compiler.slurm_script import SlurmJob, slurm_script
     from evomerge.foundations.creating import create
 
     execution = read_genomes(genome).genome.execution
+    # What no run takes is told here, not hours later by a job that dies.
+    with run.make_context("evomerge run", [str(genome), *arguments]) as of_run:
+        read_genomes(genome, of_run.params["overrides"])
     job = SlurmJob(nodes, gpus_per_node, cpus_per_node, options, setup)
     create(output, slurm_script(job, genome, execution, arguments, Path.cwd()))
     say(f"sbatch {output}")

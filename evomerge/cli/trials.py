@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from evomerge.cli.drawn import empty_table
 from evomerge.cli.plain_text import plain
-from evomerge.foundations.text_safety import argument
 from evomerge.nouns.score_text import score_text
 from evomerge.nouns.trial import Trial
 from evomerge.report.combined import combined_name
 from evomerge.report.trial_names import trial_notes
-from evomerge.run.ledger.staged_folder import whole_folder
 from evomerge.run.recorded_run import RecordedRun
 
 
@@ -42,9 +39,3 @@ def draw_trials(console: Console, run: RecordedRun, title: str, trials: Sequence
             plain(outcome.failure or names.get(trial_id, "")),
         )
     console.print(table)
-
-
-def retry(folder: Path) -> str:
-    """How failed trials are tried again: a run that goes on keeps what it knows of them."""
-    again = argument(whole_folder(folder) / "genome.yml")
-    return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"

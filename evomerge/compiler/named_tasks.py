@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from evomerge.compiler.task_kinds import given_in
+from evomerge.compiler.task_kinds import given_in, mistakes_in
 from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import EvomergeError, Problem
 from evomerge.foundations.reading import is_file, is_folder, read_bytes
@@ -54,6 +54,7 @@ def named_tasks(names: Sequence[str], settings: dict[str, Any]) -> NamedTasks:
     for name in filter(None, (part.strip() for text in names for part in _COMMAS.split(text))):
         try:
             for given, folder in _meant(name):
+                problems += (replace(p, where=f"{OPTION} {p.where}") for p in mistakes_in(given))
                 tasks.append(Task.model_validate({**given, **_read_by(given, settings)}))
                 folders += [folder] if folder and folder not in folders else []
         except ValidationError as error:

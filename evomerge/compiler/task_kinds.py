@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from evomerge.evaluators import EVALUATORS
@@ -33,6 +35,13 @@ def task_problems(source: YamlFile) -> list[Problem]:
         for index, given in enumerate(source.data[split])
         for problem in _of_task(given, (split, index), source)
     ]
+
+
+def mistakes_in(task: Mapping[str, Any]) -> list[Problem]:
+    """The same of a single task that stands in no file, each at its key, e.g. ``exact.file``."""
+    alone = "tasks[0]."
+    found = task_problems(parse_yaml(yaml.safe_dump({"tasks": [dict(task)]}), "task"))
+    return [replace(one, where=one.where.partition(alone)[2]) for one in found]
 
 
 def given_in(text: str) -> Any:

@@ -6,6 +6,7 @@ The server is OpenAI's API on loopback, for one trial; or the model is written i
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from evomerge.genome.misfit import MisfitError
 from evomerge.genome.task_blocks import Task
 
 _MOST_BYTES = 1 << 28  # of a file that is digested
+_INTERPRETER = re.compile(r"python[\d.]*|(ba|da|k|z)?sh|perl|ruby|node|Rscript|julia")
 
 
 class CommandSettings(OutsideSettings):
@@ -87,6 +89,9 @@ class CommandTask(OutsideKind):
                 yield Problem(
                     f"there is no program {program!r}", fix="Install it, or mend the path."
                 )
+        script = self._script
+        if script is not None and not is_file(script):
+            yield Problem(f"no file {script!r} for {program} to run", fix="Mend the path.")
         for index, file in enumerate(self.settings.files):
             if not is_file(file):
                 yield Problem(f"no file {file!r}", f"files[{index}]", "Mend the path.")
@@ -106,6 +111,7 @@ class CommandTask(OutsideKind):
             RunError: a file of the command is not what it was when the run began.
         """
         return CommandConversation(
+            self.task.name,
             self.settings.run,
             documents,
             wants_folder=self.wants_folder,
@@ -127,6 +133,14 @@ class CommandTask(OutsideKind):
         if changed:
             what = f"{', '.join(changed)} is not what it was when the run began"
             raise RunError(what, where=self.task.name, fix="Put it back, or begin another run.")
+
+    @property
+    def _script(self) -> str | None:
+        """What an interpreter is told to run; None where the first argument is something else."""
+        program, *arguments = self.settings.run
+        is_interpreter = _INTERPRETER.fullmatch(Path(program).name) is not None
+        first = arguments[0] if arguments else ""
+        return first if is_interpreter and first and not first.startswith("-") else None
 
     @property
     def _files(self) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from evomerge.genome.block import Block
 
@@ -24,6 +24,9 @@ Languages = Annotated[
 
 class TaskSettings(Block):
     """What a kind of task reads under its key: a mapping, or a text or list, its first field."""
+
+    # No scale ends there, and what a task stands on is written as JSON, which has neither.
+    model_config = ConfigDict(allow_inf_nan=False)
 
     @classmethod
     def _long_form(cls, value: Any) -> Any:

@@ -43,6 +43,12 @@ class PythonFunction(OutsideKind):
             self._digest  # noqa: B018  # the files can be read
         except GenomeError as error:
             yield from error.problems
+            return
+        has_file, taken = self.settings.documents is not None, self._function.takes
+        if taken is not None and 1 + has_file not in taken:
+            given = "a model and its documents" if has_file else "a model alone, without documents"
+            what = f"{self.called} cannot be called with {given}"
+            yield Problem(what, fix="Mend its arguments, or what stands here.")
 
     def code(self) -> Sequence[Any]:
         """See :meth:`OutsideKind.code`; what the module imports from elsewhere is not known."""
@@ -51,7 +57,7 @@ class PythonFunction(OutsideKind):
     def conversation(self, documents: Sequence[Any] | None) -> Conversation:
         """See :meth:`OutsideKind.conversation`."""
         arguments = [] if documents is None else [documents]
-        return PythonConversation(self._process, self.called, arguments)
+        return PythonConversation(self.task.name, self._process, self.called, arguments)
 
     @cached_property
     def _function(self) -> FoundFunction:

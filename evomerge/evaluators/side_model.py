@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluators.beside import Beside
 from evomerge.foundations.errors import EvaluationError, EvomergeError, RunError, why
-from evomerge.foundations.findings import Finding, error, note
+from evomerge.foundations.findings import Finding, error, note, warning
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts
@@ -135,6 +135,7 @@ class SideModel:
         Args:
             where: The key that names it.
         """
+        yield from self._device_findings()
         facts = self.facts
         if isinstance(facts, EvomergeError):
             yield from (error(p.what, where, p.fix) for p in facts.problems)
@@ -162,6 +163,22 @@ class SideModel:
             yield error(f"{facts.name} has no weights", where, "Name a folder with a whole model.")
         if facts.is_on_hub:
             yield note(f"{facts.name} is not on this machine; it is downloaded", where)
+
+    def _device_findings(self) -> Iterator[Finding]:
+        """A device that torch does not know, or does not find here; workers may be elsewhere."""
+        from evomerge.merging.bits import is_there  # it loads torch
+
+        fix = "Use auto, or a device that `evomerge doctor` lists."
+        if self.device == "auto":
+            return
+        try:
+            here = is_there(self.device)
+        except RuntimeError:
+            yield error(f"torch knows no device {self.device!r}", "device", fix)
+        else:
+            if not here:
+                what = f"{self.device} is not on this machine, where {self.path} would run on it"
+                yield warning(what, "device", fix)
 
 
 def loaded_writer(model: SideModel, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

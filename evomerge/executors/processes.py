@@ -7,6 +7,7 @@ and tries the same once more; a trial that kills two workers has failed.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -28,7 +29,9 @@ from evomerge.foundations.errors import Problem
 from evomerge.foundations.machine import visible_gpus
 from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
+from evomerge.nouns.events import Notice
 
+_LOG = logging.getLogger(__name__)
 SECONDS_TO_LEAVE = 5.0
 
 
@@ -155,6 +158,7 @@ class Processes(Executor):
                 yield JobGivenUp(job)
             else:
                 self._begin(job)
+                yield _tried_again(slot, job)
             return
         if message is not None and not isinstance(message, str):
             self._set_free(slot)
@@ -192,9 +196,19 @@ class Processes(Executor):
             self._slots.pop().end(gone)
 
 
+def _tried_again(slot: Slot, job: Job) -> Notice:
+    """What is told, and logged: workers that die now and then cost a run its time."""
+    trial = f"trial {job.candidate.trial_id} ({job.split})"
+    told = f"{_how_it_died(slot)}; {trial} is tried once more"
+    _LOG.warning(told)
+    return Notice(told)
+
+
 def _why_it_died(slot: Slot) -> Outcome:
+    return Outcome(TrialState.FAILED, failure=_how_it_died(slot))
+
+
+def _how_it_died(slot: Slot) -> str:
     code = slot.process.exitcode
-    reason = f"the worker process ended with exit code {code}"
-    if code == -9:
-        reason += " (killed, most often because memory ran out)"
-    return Outcome(TrialState.FAILED, failure=reason)
+    killed = " (killed, most often because memory ran out)" if code == -9 else ""
+    return f"the worker process ended with exit code {code}{killed}"

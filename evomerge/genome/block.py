@@ -114,8 +114,8 @@ class Block(BaseModel):
             block, unsound = cls._sound_part(value, [each["loc"] for each in found])
         found += surplus
         unsound |= cls._perhaps_misspelt(each["loc"][0] for each in surplus)
-        for fit in vars(cls).values():
-            if isinstance(fit, Fit) and not fit.fields & unsound:
+        for fit in cls._fits():
+            if not fit.fields & unsound:
                 for misfit in fit.check(block):
                     context = {"error": misfit}
                     found.append(InitErrorDetails(type="value_error", input=value, ctx=context))
@@ -125,9 +125,16 @@ class Block(BaseModel):
 
     def misfits(self) -> Iterator[MisfitError]:
         """What does not fit between its fields, which are sound each by itself."""
-        for fit in vars(type(self)).values():
-            if isinstance(fit, Fit):
-                yield from fit.check(self)
+        for fit in self._fits():
+            yield from fit.check(self)
+
+    @classmethod
+    def _fits(cls) -> list[Fit]:
+        """Its checks between fields, those of blocks that it is made from among them."""
+        found: dict[str, Any] = {}
+        for one in reversed(cls.__mro__):
+            found |= vars(one)
+        return [each for each in found.values() if isinstance(each, Fit)]
 
     @classmethod
     def _sound_part(

@@ -116,11 +116,11 @@ def build(
         RunError: mergekit stopped, or cannot read the recipe; its last lines are kept. No command
             of it builds such a recipe.
         KilledError: the system ended it.
-        ModelError: a model has its weights in pickle files.
+        ModelError: a model has its weights in pickle files, or code that a command would run.
     """
     if recipe.unbuilt:
         raise RunError(f"nothing builds it: {recipe.unbuilt}", where=str(out))
-    recipe = _readable(recipe, allow_pickle)
+    recipe = _readable(recipe, allow_pickle, trust_remote_code)
     with scratch() as temporary:
         stages = temporary / stages_of(out.name)
         texts = {temporary / name: text for name, text in recipe.files(stages).items()}
@@ -159,6 +159,7 @@ def _run(
     with own_children():
         process = subprocess.Popen(
             command,
+            stdin=subprocess.DEVNULL,  # transformers would ask whether to trust a model's code
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -212,13 +213,16 @@ def _reason(program: str, said: Sequence[str]) -> str:
     return f"{program} stopped: {last[-1]}" + "\n".join(before)
 
 
-def _readable(recipe: Recipe, allow_pickle: Collection[str]) -> Recipe:
+def _readable(recipe: Recipe, allow_pickle: Collection[str], trust_remote_code: bool) -> Recipe:
     """The recipe, its models looked at and where they can be reached."""
     from evomerge.merging.hub_cache import reachable  # loads mergekit; a command's text must not
+    from evomerge.merging.own_code import refuse_code
     from evomerge.merging.pickled import refuse_pickles
 
     try:
         refuse_pickles(recipe, allow_pickle)
+        if not trust_remote_code:
+            refuse_code(recipe)
         return reachable(recipe)
     except (OSError, RuntimeError, ValueError) as error:
         raise RunError(" ".join(str(error).split()), where="recipe") from error

@@ -1,7 +1,7 @@
 """No files of models that run code when they are read: pickles, unless allowed by name.
 
 Custom code of a model (``auto_map``) is left to transformers, which asks for
-``trust_remote_code``.
+``trust_remote_code``, and to ``own_code`` where a command does not ask.
 """
 
 from __future__ import annotations
@@ -35,9 +35,16 @@ def refuse_pickles(recipe: Recipe, allowed: Collection[str]) -> None:
     Raises:
         ModelError: one is not allowed to, all such at once; or the files cannot be reached.
     """
-    problems = [p for model in references(recipe) for p in _pickled(model, allowed)]
+    problems = [p for model in _read(recipe) for p in _pickled(model, allowed)]
     if problems:
         raise ModelError.of(problems)
+
+
+def _read(recipe: Recipe) -> list[ModelReference]:
+    """The models whose weights are read: of a transplant also those that give tokens."""
+    given = recipe.named if recipe.runs_code else ()
+    named = [ModelReference.model_validate(one.in_recipe) for one in given]
+    return list(dict.fromkeys([*references(recipe), *named]))
 
 
 def _pickled(model: ModelReference, allowed: Collection[str]) -> Iterator[Problem]:

@@ -99,6 +99,7 @@ class FinalScored:
     candidate: Candidate
     split: str
     scores: tuple[Score, ...]
+    failure: str = ""
 
 
 @dataclass(frozen=True)

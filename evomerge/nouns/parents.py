@@ -29,6 +29,6 @@ def refuse_unscored(trials: Sequence[Trial], *, where: str) -> None:
         raise RunError(
             f"every model failed, the first with: {parents[0].outcome.failure}",
             where=where,
-            fix="Mend what failed (`evomerge show RUN --failed` lists all); then start anew with "
-            "another --run-dir.",
+            fix="Mend what failed (`evomerge show RUN --failed` lists all); then add --fork "
+            "NEW_RUN to the same command, which tries them again.",
         )

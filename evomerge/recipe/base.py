@@ -62,6 +62,8 @@ class RecipeKind(ABC):
         unadapted: Why no adapter of a base makes its model; empty where one may.
         program: The command of mergekit that makes its model; empty where none does.
         is_stage: Whether mergekit-multi makes it for other merges.
+        runs_code: Whether that command runs code of the models it is given without being told to
+            trust it, and reads weights of those that only give tokens.
     """
 
     key: ClassVar[str]
@@ -69,6 +71,7 @@ class RecipeKind(ABC):
     unadapted: ClassVar[str] = ""
     program: ClassVar[str] = ""
     is_stage: ClassVar[bool] = True
+    runs_code: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

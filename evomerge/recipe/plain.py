@@ -80,6 +80,11 @@ class Recipe:
         return self._kind.is_stage
 
     @property
+    def runs_code(self) -> bool:
+        """Whether its program runs code of the models it names without being told to trust it."""
+        return self._kind.runs_code
+
+    @property
     def parts(self) -> tuple[tuple[Document, ...], Document]:
         """The merges that are made for others first, and what makes the model."""
         return self._kind.parts(self.config)

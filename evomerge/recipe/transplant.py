@@ -68,6 +68,7 @@ class Transplant(OnMerges):
 
     key = "transplant"
     program = "mergekit-tokensurgeon"
+    runs_code = True  # of both models' tokenizers, whatever --trust-remote-code says
     unadapted = "a model with other tokens has rows that no adapter of its base makes"
 
     @classmethod

@@ -17,7 +17,7 @@ from evomerge.report.combined import combined, combined_name
 from evomerge.report.curve import curve_of
 from evomerge.report.sections import sections_of
 from evomerge.report.split_table import Column, Row, SplitTable, side_by_side
-from evomerge.report.summary import headline
+from evomerge.report.summary import failed_finals, headline
 from evomerge.report.svg import curve_svg
 from evomerge.report.trial_names import trial_notes
 from evomerge.report.trial_table import final_tables
@@ -90,6 +90,7 @@ def _final(run: RecordedRun) -> Iterator[str]:
 def _paragraphs(run: RecordedRun, tables: Sequence[SplitTable]) -> Iterator[str]:
     """Whether searching paid, and how sure the winner is."""
     choice = choice_of(run)
+    yield from failed_finals(run)
     yield " ".join(verdict(tables))
     if choice is not None and choice.sentences:
         yield " ".join(choice.sentences)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from evomerge.foundations.counted import counted, failures
+from evomerge.genome.words import FINAL_SPLITS
 from evomerge.nouns.evaluation import TrialState
 from evomerge.nouns.trial import Trial
 from evomerge.report.choice_section import choice_of
@@ -31,6 +32,18 @@ def failures_of(run: RecordedRun) -> str:
 
 def _failed(run: RecordedRun) -> list[Trial]:
     return [t for t in run.leaderboard.trials if t.outcome.state is TrialState.FAILED]
+
+
+def failed_finals(run: RecordedRun) -> list[str]:
+    """A sentence for each split after the search on which merges have no score, with a reason."""
+    found = []
+    for split in FINAL_SPLITS:
+        outcomes = run.outcomes(split).values()
+        failed = [one.failure for one in outcomes if one.evaluation is None]
+        if failed:
+            of = f"{len(failed)} of {len(outcomes)}"
+            found.append(f"On {split} {of} could not be scored, the last: {failed[-1]}")
+    return found
 
 
 def headline(run: RecordedRun) -> str:
@@ -66,4 +79,8 @@ def summary(run: RecordedRun) -> dict[str, Any]:
 def remarks(run: RecordedRun, tables: Sequence[SplitTable]) -> list[str]:
     """What stands below the final tables: whether searching paid, how sure the winner is."""
     choice = choice_of(run)
-    return [*verdict(tables), *(choice.sentences if choice is not None else ())]
+    return [
+        *failed_finals(run),
+        *verdict(tables),
+        *(choice.sentences if choice is not None else ()),
+    ]

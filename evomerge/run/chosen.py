@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
+from evomerge.foundations.text_safety import argument
 from evomerge.genome.methods import METHODS
 from evomerge.nouns.trial import Trial
 from evomerge.recipe.own_names import located
@@ -16,6 +17,7 @@ from evomerge.recipe.plain import Recipe
 from evomerge.run.best import best_content, recipe_of
 from evomerge.run.best_file import read_best
 from evomerge.run.ledger.run_folder import RunFolder
+from evomerge.run.ledger.staged_folder import whole_folder
 from evomerge.run.recorded_run import RecordedRun, load_run
 
 
@@ -62,13 +64,13 @@ def winners_of(path: Path) -> list[ChosenTrial]:
     if not is_folder(path) and is_there(path):
         return [ChosenTrial(read_best(path), run_dir_of(path))]
     run = load_run(path)
-    return [_chosen(run, trial) for trial in _some(run, run.winners)]
+    return [_chosen(run, trial) for trial in refuse_none(run, run.winners)]
 
 
 def top_of(path: Path, count: int) -> list[ChosenTrial]:
     """The best trials on the search tasks, best first, no recipe twice."""
     run = load_run(_folder(path))
-    return [_chosen(run, trial) for trial in _some(run, run.leaderboard.ranked()[:count])]
+    return [_chosen(run, trial) for trial in refuse_none(run, run.leaderboard.ranked()[:count])]
 
 
 def trial_of(path: Path, trial_id: int) -> ChosenTrial:
@@ -85,14 +87,26 @@ def _chosen(run: RecordedRun, trial: Trial) -> ChosenTrial:
     return ChosenTrial(best_content(run.ledger, run.leaderboard, trial), run.ledger.folder.path)
 
 
-def _some(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
-    if not trials:
-        raise RunError(
-            "no trial of this run is complete yet",
-            where=str(run.ledger.folder.path),
-            fix="Continue it with `evomerge run`.",
-        )
-    return trials
+def refuse_none(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
+    """The same trials, of which there is one at least.
+
+    Raises:
+        RunError: there is none: nothing was scored yet, or all failed, and would once more.
+    """
+    if trials:
+        return trials
+    folder, tried = run.ledger.folder.path, run.leaderboard.trials
+    what, fix = "no trial of this run is complete yet", "Continue it with `evomerge run`."
+    if tried:
+        what = f"no trial of this run is complete, the last failed: {tried[-1].outcome.failure}"
+        fix = f"Mend what failed; {retry(folder)}."
+    raise RunError(what, where=str(folder), fix=fix)
+
+
+def retry(folder: Path) -> str:
+    """How failed trials are tried again: a run that goes on keeps what it knows of them."""
+    again = argument(whole_folder(folder) / "genome.yml")
+    return f"`evomerge run {again} --fork NEW_RUN` tries them again and repeats nothing else"
 
 
 def _folder(path: Path) -> Path:

@@ -87,4 +87,4 @@ class Finals:
         outcomes = self.ledger.final_outcomes(split)
         objective = anchored(self.objectives[split], self.leaderboard.trials, outcomes)
         scores = () if evaluation is None else objective.scores(evaluation)
-        yield FinalScored(candidate, split, scores)
+        yield FinalScored(candidate, split, scores, outcome.failure)

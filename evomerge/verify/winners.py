@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evomerge.foundations.errors import LedgerError, LostFileError, NoRunError, RunError
+from evomerge.foundations.errors import LedgerError, LostFileError, NoRunError
 from evomerge.foundations.reading import is_file, is_folder, is_there, real_path
 from evomerge.foundations.text_safety import argument
 from evomerge.genome.difference import differences
@@ -16,6 +16,7 @@ from evomerge.genome.words import FINAL_SPLITS, Split
 from evomerge.nouns.evaluation import Document, Evaluation
 from evomerge.nouns.trial import Trial
 from evomerge.run.best_file import read_best
+from evomerge.run.chosen import refuse_none
 from evomerge.run.ledger.no_run import no_run
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.ledger.staged_folder import result_folder
@@ -71,13 +72,7 @@ def read(best_or_run: Path, trial_id: int | None = None) -> tuple[Recorded, ...]
     else:
         run = load_run(_run_folder(best_or_run))
         trials = [_trial_in(run, best_or_run)]
-    if not trials:
-        raise RunError(
-            "no trial of this run is complete yet",
-            where=str(best_or_run),
-            fix="Continue it with `evomerge run`.",
-        )
-    return tuple(_recorded(run, trial) for trial in trials)
+    return tuple(_recorded(run, trial) for trial in refuse_none(run, trials))
 
 
 def _run_folder(best_or_run: Path) -> Path:

@@ -98,6 +98,15 @@ def test_the_lines_of_a_run(run, is_golden, capsys):
     is_golden("cli/run_lines.txt", capsys.readouterr().err)
 
 
+def test_a_split_that_could_not_be_scored_says_why(run, capsys):
+    event = FinalScored(run.winners[0].candidate, "holdout", (), "no room for a prompt")
+    LineView(Progress(run.leaderboard.objective.labels)).show(event)
+    which = f"holdout of trial {event.candidate.trial_id}"
+    assert capsys.readouterr().err == f"{which}: failed: no room for a prompt\n"
+    events = [*events_of(run), event]
+    assert f"{which} failed: no room for a prompt" in picture(run, events)
+
+
 def test_the_lines_of_a_continued_run_leave_out_what_was_told_before(run, capsys):
     view = LineView(Progress(run.leaderboard.objective.labels))
     for event in events_of(run, n_recorded=14):

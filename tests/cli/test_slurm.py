@@ -192,6 +192,14 @@ def test_what_is_there_stays(folder):
     assert (folder / "job.sh").read_text() == before
 
 
+def test_arguments_that_no_run_takes_are_refused(folder):
+    done = write(*TWO, "--", "--nosuch")
+    assert (done.exit_code, "No such option '--nosuch'" in done.output) == (2, True)
+    with pytest.raises(GenomeError, match="unknown key 'sed'; did you mean 'seed'"):
+        write(*TWO, "--", "--set", "sed=7")
+    assert not (folder / "job.sh").exists()
+
+
 def test_an_option_of_two_lines_is_refused(folder):
     done = write(*TWO, "--sbatch", "--time=1\nrm -rf x")
     assert done.exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import re
 import time
 from contextlib import ExitStack
 from functools import cache
@@ -16,7 +17,7 @@ from evomerge.executors.base import LOADING, Job, JobFinished, JobGivenUp
 from evomerge.executors.slot import Slot
 from evomerge.foundations.errors import LostFileError, RunError
 from evomerge.nouns.evaluation import TrialState
-from evomerge.nouns.events import StageStarted, TrialStarted
+from evomerge.nouns.events import Notice, StageStarted, TrialStarted
 from evomerge.nouns.trial import Candidate
 from evomerge.recipe.plain import Recipe
 from evomerge.run.ledger.old_origins import origin_in
@@ -252,9 +253,12 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(processes):
 
 def test_a_trial_whose_process_is_killed_once_is_tried_again(processes, tmp_path):
     jobs = [job(0, dies_once=str(tmp_path / "died")), job(1)]
-    found = outcomes(processes(formula_worker), jobs)
+    events = list(processes(formula_worker).run(jobs))
     assert (tmp_path / "died").exists()
-    assert [found[index].state for index in (0, 1)] == [TrialState.COMPLETE] * 2
+    done = [one.outcome.state for one in events if isinstance(one, JobFinished)]
+    assert done == [TrialState.COMPLETE] * 2
+    (told,) = [one.message for one in events if isinstance(one, Notice)]
+    assert re.fullmatch(r"the worker .* exit code \d+; trial 0 \(tasks\) is tried once more", told)
 
 
 def test_a_process_that_dies_between_runs_is_replaced_and_no_trial_is_to_blame(processes, tmp_path):

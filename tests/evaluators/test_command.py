@@ -129,7 +129,7 @@ def test_replies_that_nobody_sees_cannot_be_held_to_a_language():
 
 def test_clients_that_ask_at_a_time_get_their_own_answers():
     conversation = CommandConversation(
-        ["true"], None, wants_folder=False, sets_openai=True, check=list
+        "own", ["true"], None, wants_folder=False, sets_openai=True, check=list
     )
     conversation._waiting = [Inquiry(("a", "b")), Inquiry(("c",)), Inquiry(("d", "e"))]
     waiting = [*conversation._waiting]
@@ -165,9 +165,9 @@ def test_a_model_is_written_down_for_a_program_that_wants_its_folder(live_model,
     ],
 )
 def test_a_program_that_fails_is_told(live_model, script, sentence):
-    evaluator = made(shell(script, low=0))
+    evaluator = made(shell(script, low=0, name="mine"))
     evaluator.prepare()
-    with pytest.raises(EvaluationError, match=sentence):
+    with pytest.raises(EvaluationError, match=f"^mine: .*{sentence}"):
         evaluator.evaluate(live_model)
 
 
@@ -235,6 +235,7 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
             {"command": ["sh", "plain.sh"]},
             {"command": ["./plain.sh"]},
             {"command": {"run": ["no-such-program"], "files": ["none"], "name": "b"}},
+            {"command": {"run": ["python3", "gone.py"], "name": "c"}},
             allowed=False,
         ).prepare()
     told = "\n".join(map(str, raised.value.problems))
@@ -244,7 +245,10 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
     assert "tasks[1].command: './plain.sh' cannot be run. Make it executable" in told
     assert "tasks[2].command: there is no program 'no-such-program'" in told
     assert "tasks[2].command.files[0]: no file 'none'" in told
+    assert "tasks[3].command: no file 'gone.py' for python3 to run. Mend" in told
     assert not (tmp_path / "ran").exists()
+    with pytest.raises(GenomeError, match="low 2 is not below high 1"):
+        made(shell("true", low=2, high=1)).prepare()
 
 
 def test_the_shipped_examples_of_a_function_and_a_program_judge_alike(live_model, monkeypatch):

@@ -214,9 +214,10 @@ def test_a_function_may_ask_everything(live_model):
     ],
 )
 def test_a_function_that_fails_is_told(live_model, function, sentence):
-    evaluator = made({"python": {"run": f"mine:{function}", "low": 0, "high": 1}})
+    own = {"run": f"mine:{function}", "low": 0, "high": 1, "name": "own"}
+    evaluator = made({"python": own})
     evaluator.prepare()
-    with pytest.raises(EvaluationError, match=sentence):
+    with pytest.raises(EvaluationError, match=f"^own: .*{sentence}"):
         evaluator.evaluate(live_model)
 
 
@@ -262,7 +263,8 @@ def test_who_interrupts_a_run_waits_for_no_function(live_model, tmp_path, interr
 
 
 def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
-    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef judge(model): ...\n")
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef judge(model): ...\nnumber = 3\n")
+    (tmp_path / "rows.py").write_text("def judge(model, rows): ...\n")
     with pytest.raises(GenomeError) as raised:
         made(
             {"python": "evil:judge"},
@@ -270,6 +272,9 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
             {"python": "evil.more:judge"},
             {"python": "evil"},
             {"python": {"run": "evil:judge", "name": "b", "documents": "none.jsonl"}},
+            {"python": "evil:number"},
+            {"python": {"run": "evil:judge", "name": "c", "documents": "rows.jsonl"}},
+            {"python": "rows:judge"},
             allowed=False,
         ).prepare()
     told = list(map(str, raised.value.problems))
@@ -282,6 +287,10 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
         "tasks[3].python: got 'evil', expected package.module:function" in one for one in told
     )
     assert any("tasks[4].python.documents: no file 'none.jsonl'" in one for one in told)
+    assert any("tasks[5].python: evil.py has no function 'number'" in one for one in told)
+    with_rows, without = "cannot be called with a model and its doc", "with a model alone, without"
+    assert any(f"tasks[6].python: evil:judge {with_rows}" in one for one in told)
+    assert any(f"tasks[7].python: rows:judge cannot be called {without}" in one for one in told)
     assert not (tmp_path / "ran").exists()
 
 

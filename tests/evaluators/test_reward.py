@@ -113,6 +113,8 @@ def test_of_a_reply_that_does_not_fit_the_end_is_not_read_and_that_is_told(tmp_p
     assert finding.severity is Severity.WARNING
     assert "reads at most 40 tokens, prompt and reply together, and replies may" in str(finding)
     assert not [*made(folder, max_tokens=39).findings()]
+    (odd,) = made(folder, max_tokens=39, device="nosuch").findings()
+    assert "device: torch knows no device 'nosuch'. Use auto, or" in str(odd)
 
 
 def test_a_pass_that_goes_beyond_the_positions_fails_the_trial_and_no_more(tmp_path):

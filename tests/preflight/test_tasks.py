@@ -16,6 +16,7 @@ from evomerge.foundations.findings import Severity
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.load import validate_genome
 from evomerge.genome.source import parse_yaml
+from evomerge.genome.words import FINAL_SPLITS
 from evomerge.models.facts import ModelFacts, TokenizerFacts
 from tests.evaluators.asking_double import with_echo
 from tests.evaluators.tiny_tasks import write_tasks
@@ -327,6 +328,14 @@ def test_an_answer_that_takes_all_the_room_is_an_error(read):
         "evaluation.gen_kwargs: max_gen_toks 256 of task 'tiny_text' leaves no room for a prompt, "
         "the model reads 256 tokens. Set max_gen_toks below 256."
     )
+
+
+def test_splits_after_the_search_leave_room_for_their_answers_too(read):
+    rest = "evaluation: {gen_kwargs: {max_gen_toks: 256}}"
+    for split in FINAL_SPLITS:
+        ((severity, sentence),) = read("[tiny_choice]", f"{rest}\n{split}: [{{{TEXT}}}]")
+        assert severity is Severity.ERROR
+        assert "leaves no room for a prompt" in sentence
 
 
 def test_prompts_that_cannot_be_built_are_an_error(read):

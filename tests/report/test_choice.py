@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from html import escape
 
 from evomerge.genome.load import load_genome
 from evomerge.nouns.evaluation import Outcome, TrialState
 from evomerge.report.choice_section import WinnerFacts, choice_of
 from evomerge.report.gains import Gains
 from evomerge.report.page import report_html
-from evomerge.report.summary import remarks, summary
+from evomerge.report.summary import failed_finals, remarks, summary
 from evomerge.report.trial_table import final_tables
 from evomerge.run.best import write_best
 from evomerge.run.chosen import winners_of
@@ -121,6 +122,19 @@ def test_sentences_read_as_they_should():
     assert alone == (
         "On the validation documents the winner cannot be told from ties; 2 could win."
     )
+
+
+def test_scores_that_failed_after_the_search_are_told_with_a_reason(tmp_path):
+    run = record_run(tmp_path / "run")
+    assert not failed_finals(run)
+    failure = "no room for <answers>"
+    for trial in run.winners:
+        failed = Outcome(TrialState.FAILED, failure=failure)
+        run.ledger.record_final(trial.candidate.trial_id, "holdout", failed)
+    (sentence,) = failed_finals(run)
+    assert sentence == f"On holdout 1 of 9 could not be scored, the last: {failure}"
+    assert sentence in remarks(run, final_tables(run))
+    assert escape(sentence) in report_html(run)
 
 
 def test_every_reader_has_the_same_winner_and_the_same_words(tmp_path):

@@ -1,5 +1,6 @@
 """What export writes is plain mergekit YAML, and its comments tell the truth."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_mergekit_reads_the_recipe_of_the_winner(run, folder):
     winner = run.winners[0].candidate
     assert Recipe(yaml.safe_load(export.to_yaml())) == winner.recipe
     assert MergeConfiguration.model_validate(yaml.safe_load(export.to_yaml())).merge_method
+
+
+def test_a_run_of_which_every_trial_failed_says_what_helps(tmp_path):
+    run = record_run(tmp_path / "run", n_trials=0, has_finals=False)
+    ledger = run.ledger.folder.ledger
+    header, *trials = map(json.loads, ledger.read_text().splitlines())
+    failed = [
+        {**one, "state": "failed", "metrics": [], "failure": "evaluate: no room"} for one in trials
+    ]
+    ledger.write_text("".join(f"{json.dumps(line)}\n" for line in (header, *failed)))
+    with pytest.raises(RunError, match="complete, the last failed: evaluate: no room") as told:
+        winners_of(run.ledger.folder.path)
+    assert "genome.yml --fork NEW_RUN` tries them again" in str(told.value)
 
 
 def test_best_yml_alone_exports_as_its_run(folder, tmp_path):

@@ -35,6 +35,7 @@ class CommandConversation(Conversation):
     """One run of a program.
 
     Args:
+        task: Whose judge it is.
         command: Program and arguments.
         documents: Rows that it is to score; None: it has its own.
         wants_folder: Whether the model is written down for it.
@@ -44,6 +45,7 @@ class CommandConversation(Conversation):
 
     def __init__(
         self,
+        task: str,
         command: Sequence[str],
         documents: Sequence[Any] | None,
         *,
@@ -51,6 +53,7 @@ class CommandConversation(Conversation):
         sets_openai: bool,
         check: Callable[[], None],
     ) -> None:
+        super().__init__(task)
         self._command, self._documents = command, documents
         self._wants_folder, self._sets_openai = wants_folder, sets_openai
         self._check = check

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from evomerge.evaluators.asking.asked import AskModel, Outsider
 from evomerge.foundations.deadline import Deadline
+from evomerge.foundations.errors import EvaluationError
 
 _LONGEST_WAIT = 3600.0
 
@@ -44,13 +45,25 @@ def patience(deadline: Deadline) -> float:
 
 
 class Conversation(Outsider):
-    """One judge in one trial. It works beside the model, in a thread of its own."""
+    """One judge in one trial. It works beside the model, in a thread of its own.
+
+    Args:
+        task: Whose judge it is, for messages: several tasks may have one program.
+    """
 
     waits: ClassVar[bool] = True
 
+    def __init__(self, task: str) -> None:
+        self._task = task
+
     def answers(self, asked: Sequence[Answered], deadline: Deadline) -> Sequence[Wants | Result]:
         """See :meth:`Outsider.answers`; turns come one by one."""
-        return [self.turn(one, deadline) for one in asked]
+        try:
+            return [self.turn(one, deadline) for one in asked]
+        except EvaluationError as error:
+            what = error.problems[0].what
+            where = "" if what.startswith(f"{self._task} ") else self._task
+            raise EvaluationError(what, where=where) from error
 
     @abstractmethod
     def turn(self, turn: Answered, deadline: Deadline) -> Wants | Result:

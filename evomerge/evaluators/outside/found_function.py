@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,12 +27,14 @@ class FoundFunction:
         name: ``package.module:function``.
         file: Of its module.
         folder: Where Python finds the module.
+        takes: How many arguments, in their order; None where that shows only when it runs.
         digest: Of the module's file; where it is of a package, of all Python files beside it.
     """
 
     name: str
     file: Path
     folder: Path
+    takes: range | None = None
 
     @property
     def digest(self) -> str:
@@ -68,12 +71,14 @@ def found_function(name: str, folders: Sequence[str]) -> FoundFunction:
             f"there is no Python module {module!r}, neither installed nor in {listed}",
             fix="Mend the name, or add its folder to task_search_path.",
         )
-    names = _names(file)
+    bound = _bound_in(file)
+    names = None if bound is None else {one for one, _ in bound}
     if names is not None and function not in names:
         what = f"{file.name} has no function {function!r}{nearest(function, sorted(names))}"
         raise GenomeError(what, fix="Mend the name.")
     above = file.parents[len(parts) - 1 + (file.stem == "__init__")]
-    return FoundFunction(name, file, above)
+    own = [node for one, node in bound or () if one == function]
+    return FoundFunction(name, file, above, _taken(own))
 
 
 def _file_of(parts: Sequence[str], folders: Sequence[str]) -> Path | None:
@@ -96,23 +101,37 @@ def _file_of(parts: Sequence[str], folders: Sequence[str]) -> Path | None:
     return next((file for file in files if is_file(file)), None)
 
 
-def _names(file: Path) -> set[str] | None:
-    """What a module may hold; None where that shows only when it runs."""
+def _bound_in(file: Path) -> list[tuple[str, ast.AST]] | None:
+    """What a module may hold and where it is bound; None where that shows only when it runs."""
     if file.suffix != ".py":
         return None
     try:
         tree = ast.parse(read_bytes(file, _MOST_BYTES))
     except (SyntaxError, ValueError, RecursionError) as error:
         raise GenomeError(f"{file.name} is no Python ({why(error)})", fix="Mend it.") from error
-    names = set(_bound(tree))
-    return None if names & {"*", "__getattr__"} else names
+    bound = list(_bound(tree))
+    return None if {one for one, _ in bound} & {"*", "__getattr__"} else bound
 
 
-def _bound(tree: ast.Module) -> Iterator[str]:
+def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Names of whatever may be called, and the nodes that bind them."""
+    plain: set[ast.AST] = set()  # names of numbers and texts
     for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            plain.update(node.targets)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield node.name
+            yield node.name, node
         elif isinstance(node, ast.alias):
-            yield (node.asname or node.name).partition(".")[0]
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
+            yield (node.asname or node.name).partition(".")[0], node
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in plain:
+            yield node.id, node
+
+
+def _taken(bound: Sequence[ast.AST]) -> range | None:
+    """How many arguments a function takes that is defined once, by itself."""
+    node = bound[0] if len(bound) == 1 else None
+    if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        return None
+    own = node.args
+    most = len(own.posonlyargs) + len(own.args)
+    return range(most - len(own.defaults), sys.maxsize if own.vararg else most + 1)

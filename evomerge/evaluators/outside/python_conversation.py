@@ -137,12 +137,16 @@ class PythonConversation(Conversation):
     """One call of a function.
 
     Args:
+        task: Whose judge it is.
         process: Where it lives.
-        name: For messages.
+        name: Of the function, for messages.
         arguments: What it gets beside the model, JSON.
     """
 
-    def __init__(self, process: PythonProcess, name: str, arguments: Sequence[Any]) -> None:
+    def __init__(
+        self, task: str, process: PythonProcess, name: str, arguments: Sequence[Any]
+    ) -> None:
+        super().__init__(task)
         self._process, self._name, self._arguments = process, name, arguments
         self._is_on = False
 
