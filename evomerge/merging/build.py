@@ -138,14 +138,8 @@ def build(
             started = _started(command, METHODS.packages(recipe.methods))
             line = [sys.executable, *started, *command.arguments, *options]
             code, said = _run(line, environment, report or _nobody)
-            if code == -signal.SIGKILL:
-                raise KilledError(
-                    f"{command.program} was killed, most often because memory ran out",
-                    where=str(out),
-                    fix="Use fewer workers, or make room; then give the same command again.",
-                )
             if code:
-                raise RunError(_reason(command.program, said), where=str(out))
+                raise _stopped(command.program, code, said, out)
 
 
 def _run(
@@ -199,6 +193,16 @@ def _told(lines: Iterable[str], report: Report) -> Iterator[str]:
             yield line.rstrip()
         elif line.startswith(_GRAPH):
             report(int(bar.group(1)) / 100)
+
+
+def _stopped(program: str, code: int, said: Sequence[str], out: Path) -> RunError:
+    if code != -signal.SIGKILL:
+        return RunError(_reason(program, said), where=str(out))
+    return KilledError(
+        f"{program} was killed, most often because memory ran out",
+        where=str(out),
+        fix="Use fewer workers, or make room; then give the same command again.",
+    )
 
 
 def _reason(program: str, said: Sequence[str]) -> str:

@@ -41,8 +41,7 @@ class Search:
     A candidate is handed out whenever a slot is free. An optimizer that can be asked while trials
     are out is asked then; others wait until their generation is back.
 
-    State lives in the ledger; a search over a folder that holds trials already goes through
-    the same steps and takes their outcomes from it.
+    State lives in the ledger: over one that has trials the same steps take their outcomes from it.
 
     Args:
         merge_space: Points -> recipes.
