@@ -43,7 +43,7 @@ lint: $(VENV)/installed-dev ## Format, lint, types
 	@$(MAKE) --no-print-directory -j 2 types style
 
 types: $(VENV)/installed-dev
-	nice $(BIN)/mypy --num-workers 2
+	nice -n 5 $(BIN)/mypy --num-workers 2
 
 style: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -101,7 +101,7 @@ def test_who_waits_for_what_it_asked_is_told_of_it_whole(tmp_path):
         for n in (*ANY_TIME, "gradient")
     ],
 )
-@pytest.mark.parametrize("order", thinned(range(3)))
+@pytest.mark.parametrize("order", thinned(range(3), of=3))
 def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, order):
     run = stream(tmp_path, optimizer, order=order, fails=(6,), finals=final("worst"))
     list(run.run())
@@ -114,7 +114,7 @@ def test_a_finished_run_is_replayed_whatever_came_first(tmp_path, optimizer, ord
 
 
 @pytest.mark.parametrize("optimizer", ["tpe", "niches", "random", "gradient", *POPULATIONS])
-@pytest.mark.parametrize("seed", thinned(range(6)))
+@pytest.mark.parametrize("seed", thinned(range(6), of=3))
 def test_a_run_left_anywhere_goes_on_from_what_it_has(tmp_path, optimizer, seed):
     """Left and continued again and again, with any number of workers and in any order."""
     chance, begun = random.Random(seed), Counter()

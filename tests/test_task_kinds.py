@@ -89,7 +89,11 @@ def test_tasks_of_several_kinds_stand_in_one_split():
             "{name: x, formula: wave}",
             "g.yml:4: tasks[1].formula: unknown key 'formula'",
         ),
-        ("{formula: sums}", "g.yml:2: tasks: tasks stand twice: sums."),
+        (
+            "{formula: sums}",
+            "g.yml:2: tasks: tasks stand twice: sums. If they are others, name them apart: "
+            "formula: {name: ..., ...}.",
+        ),
         ("{formula: [1]}", "g.yml:4: tasks[1].formula: got [1], expected keys and values"),
     ],
 )

@@ -158,6 +158,8 @@ def problems_of(
     problems: dict[KeyPath, list[Problem]] = {}
     for details in error.errors(include_url=False):
         path = (*prefix, *_in_file(details["loc"], _at(source.data, prefix)))
+        if details["type"] == "missing" and path[-1] != details["loc"][-1]:
+            path += details["loc"][-1:]  # of a block that is written in short, as a text
         path += getattr(details.get("ctx", {}).get("error"), "path", ())
         found = problems.setdefault(path, [])
         if not found or details["type"] == "value_error":  # the rest: other forms of one value

@@ -35,6 +35,9 @@ LINE = (
 N_BASELINES = 4
 
 
+pytestmark = pytest.mark.slow  # the place alone takes seconds; its rule has tests of its own
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     folder = tmp_path_factory.mktemp("auto_workplace")
@@ -87,20 +90,17 @@ def begun_with(folder, n_trials):
     events.close()
 
 
-@pytest.mark.slow
 def test_the_choice_is_said_in_one_line_when_it_begins(finished):
     told = (finished / "told").read_text().splitlines()
     assert [line for line in told if re.fullmatch(LINE, line)]
 
 
-@pytest.mark.slow
 def test_check_says_the_same(place):
     done = CliRunner().invoke(main, ["check", "genome.yml"])
     assert re.search(LINE, " ".join(done.output.split()))
     assert "gradient -> gp: 20 trials" in done.output
 
 
-@pytest.mark.slow
 def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
     run = load_run(finished / "run")
     origins = [str(t.candidate.origin) for t in run.leaderboard.trials[N_BASELINES:]]
@@ -112,7 +112,6 @@ def test_its_trials_are_told_apart_and_its_epochs_are_shown(finished):
     assert "training: mean of each loss over an epoch" in shown.output
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_trials", [N_BASELINES + 2, N_BASELINES + 9])
 def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     finished, place, monkeypatch, n_trials
@@ -127,7 +126,6 @@ def test_a_run_that_goes_on_is_the_whole_run_though_less_memory_is_free(
     assert mine[2].replace(str(place), "") == whole[2].replace(str(finished), "")
 
 
-@pytest.mark.slow
 def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(
     finished, tmp_path, monkeypatch
 ):
@@ -145,7 +143,6 @@ def test_a_run_from_before_the_rule_goes_on_with_the_optimizer_of_its_header(
     assert compiled.genome.optimizer.title == load_run(folder / "run").genome.optimizer.title
 
 
-@pytest.mark.slow  # two runs
 def test_such_a_run_ends_as_it_would_have_before_there_was_a_rule(place, tmp_path, monkeypatch):
     named, whole = GENOME, tmp_path / "whole"
     (place / "genome.yml").write_text(named)
@@ -171,7 +168,6 @@ def test_such_a_run_ends_as_it_would_have_before_there_was_a_rule(place, tmp_pat
     assert mine[2].replace(str(place), "") == expected[2].replace(str(whole), "")
 
 
-@pytest.mark.slow
 def test_where_memory_is_short_nothing_is_trained_and_the_line_says_so(place, monkeypatch):
     monkeypatch.setattr("evomerge.compiler.auto_choice._TOKENS", 10**12)
     (started,) = begun(place)

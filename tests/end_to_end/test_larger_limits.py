@@ -118,6 +118,7 @@ def test_after_such_a_kill_limits_are_compared_with_those_it_was_given(place, sh
     assert load_run(short).genome.optimizer.budget == 5
 
 
+@pytest.mark.slow
 def test_a_larger_patience_goes_on_and_is_the_run_that_had_it_at_once(place, tmp_path):
     *_, over = search_for(compiled(place, tmp_path, 5, "optimizer.patience=1"), tmp_path).run()
     assert over.reason == "patience"

@@ -65,7 +65,7 @@ def assert_writes_the_same(live: LiveModel, folder: Path) -> None:
         pytest.param("mistral", marks=pytest.mark.slow),
         "gpt_neox",
         pytest.param("qwen2", marks=pytest.mark.slow),
-        "gemma2",
+        pytest.param("gemma2", marks=pytest.mark.slow),
     ],
 )
 def test_one_stack_after_the_other_equals_the_build(tmp_path: Path, architecture: str) -> None:

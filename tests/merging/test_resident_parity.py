@@ -86,7 +86,7 @@ def test_every_layout_equals_the_build(
 
 @pytest.mark.parametrize(
     ("architecture", "method", "tied"),
-    in_pairs(ARCHITECTURES, ["dare_ties", "slerp"], [False, True]),
+    thinned(in_pairs(ARCHITECTURES, ["dare_ties", "slerp"], [False, True])),
 )
 def test_every_architecture_equals_the_build(
     bench: Bench, tmp_path: Path, architecture: str, method: str, tied: bool
