@@ -147,7 +147,7 @@ class Judge(AskingKind[JudgedQuestion]):
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""
-        asked = [
+        asked: list[tuple[Any, int]] = [
             (each.content, turn + 1)
             for one in self._questions
             for turn in range(len(one.turns))
