@@ -276,8 +276,9 @@ def _override(source: YamlFile, override: str) -> None:
     target, path = source.data, list[str | int]()
     for part in parents:
         if isinstance(target, list):
-            path.append(_index(target, part, override))
-            target = target[path[-1]]
+            index = _index(target, part, override)
+            path.append(index)
+            target = target[index]
         elif isinstance(target, dict):
             path.append(part)
             target = target.setdefault(part, {})
