@@ -46,11 +46,11 @@ types: $(VENV)/installed-dev
 	nice -n 5 $(BIN)/mypy --num-workers 2
 
 style: $(VENV)/installed-dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/python docs/genome_tables.py --check
-	$(BIN)/python docs/optimizer_tables.py --check
-	$(BIN)/python docs/module_pages.py --check
+	nice $(BIN)/ruff format --check .
+	nice $(BIN)/ruff check .
+	nice $(BIN)/python docs/genome_tables.py --check
+	nice $(BIN)/python docs/optimizer_tables.py --check
+	nice $(BIN)/python docs/module_pages.py --check
 
 # Tests wait for processes and servers: types and style take what they leave of two processors.
 test: $(VENV)/installed-dev ## Lint, types and the whole default test suite

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from evomerge.executors import EXECUTORS
-from evomerge.executors.base import JobFinished
+from evomerge.executors.base import LOADING, JobFinished
 from evomerge.executors.isolated import Isolated
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.nouns.evaluation import Outcome, TrialState
@@ -84,6 +84,25 @@ def test_one_that_does_not_leave_by_itself_is_killed(isolated, monkeypatch):
     before, found = children(), outcomes(isolated(Staying), [job(0)])
     assert found[0].state is TrialState.COMPLETE
     assert children() <= before
+
+
+def test_a_new_process_that_nobody_heard_for_long_has_its_time_for_the_job(isolated):
+    executor = isolated(formula_worker, trial_timeout=60.0)
+    executor.submit(job(0))
+    (slot,) = executor._slots
+    assert slot.connection.poll(60)
+    object.__setattr__(slot.deadline, "began", slot.deadline.began - 3600)  # an epoch was trained
+    (event,) = [event for event in executor.next() if isinstance(event, JobFinished)]
+    assert event.outcome.state is TrialState.COMPLETE
+
+
+def test_a_job_goes_on_in_a_new_process_while_nobody_listens(isolated):
+    executor = isolated(formula_worker)
+    executor.submit(job(0))
+    executor.settle()
+    (slot,) = executor._slots
+    assert slot.connection.poll(60)
+    assert slot.hear(None) == LOADING
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from evomerge.compiler.examine import compile_genome
 from evomerge.compiler.make_executor import worker_factory_for
@@ -73,9 +74,22 @@ def test_a_disk_without_room_is_told(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(LostFileError, match=r"disk/model-\w+: cannot be written \(No space left"):
+    with pytest.raises(
+        LostFileError, match=r"disk/model-\w+ on node \S+: cannot be written \(No s"
+    ):
         copies_of({str(model): folder_digest(model)}, str(tmp_path / "disk"))
     assert not [path for path in (tmp_path / "disk").iterdir() if path.is_dir()]
+
+
+def test_a_disk_that_is_anothers_is_told(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FileLock, *_: object) -> None:  # root may write everywhere
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(LostFileError, match=r"disk on node \S+: cannot be written \(Permission d"):
+        copies_of({str(model): folder_digest(model)}, str(tmp_path / "disk"))
 
 
 def test_a_variable_is_that_of_the_machine(

@@ -76,6 +76,11 @@ def test_tasks_of_several_kinds_stand_in_one_split():
             "{divergence: {teachers: {a: b}, field: c, temperature: .inf}}",
             "tasks[1].divergence.temperature: got inf, expected a finite number",
         ),
+        (
+            "command: python3 judge.py",
+            "tasks[1].command: got 'python3 judge.py', expected a list, or keys and values. Write "
+            "[python3, judge.py].",
+        ),
         ("{formula: wave, num_fewshot: 3}", "num_fewshot: a task of 'formula' has no num_fewshot"),
         (
             "{formula: wave, wieght: 3}",
@@ -89,7 +94,11 @@ def test_tasks_of_several_kinds_stand_in_one_split():
             "{name: x, formula: wave}",
             "g.yml:4: tasks[1].formula: unknown key 'formula'",
         ),
-        ("{formula: sums}", "g.yml:2: tasks: tasks stand twice: sums."),
+        (
+            "{formula: sums}",
+            "g.yml:2: tasks: tasks stand twice: sums. If they are others, name them apart: "
+            "formula: {name: ..., ...}.",
+        ),
         ("{formula: [1]}", "g.yml:4: tasks[1].formula: got [1], expected keys and values"),
     ],
 )

@@ -100,12 +100,17 @@ def idle_workers(context: CheckContext) -> Iterator[Finding]:
     """More workers than there are trials that can be out at once."""
     workers, optimizer = context.genome.execution.workers, context.optimizer
     size = None if optimizer is None else optimizer.most_out
-    if size is None or workers <= size:
+    if optimizer is None or size is None or workers <= size:
         return
+    if size == optimizer.population_size:
+        what = f"{workers} workers share generations of {counted(size, 'trial')}"
+        other = f", or population_size: {workers}"
+    else:
+        what, other = f"{workers} workers share {counted(size, 'trial')} at once", ""
     yield warning(
-        f"{workers} workers share generations of {size} trials; {workers - size} of them wait",
+        f"{what}; {workers - size} of them {'wait' if workers > size + 1 else 'waits'}",
         "execution.workers",
-        f"Use {size} workers, or population_size: {workers}.",
+        f"Use {counted(size, 'worker')}{other}.",
     )
 
 

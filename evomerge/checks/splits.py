@@ -82,13 +82,17 @@ def documents_once(context: CheckContext) -> Iterator[Finding]:
                 part.where,
                 "Remove the copies from the data.",
             )
-    for first, second in combinations([part for part in parts if part.weight], 2):
-        n_shared = second.shared(digests_of(first.contents.documents))
-        if first.split == second.split and n_shared:
+    weighty = [part for part in parts if part.weight]
+    for index, part in enumerate(weighty):
+        before = [one for one in weighty[:index] if one.split == part.split]
+        alike = [one for one in before if part.shared(digests_of(one.contents.documents))]
+        if alike:
+            known = digests_of(document for one in alike for document in one.contents.documents)
             yield warning(
-                f"{_of(n_shared, second)} are also documents of {first.name}; the standard error "
-                "of their mean takes them as different ones",
-                second.where,
+                f"{_of(part.shared(known), part)} are also documents of "
+                f"{', '.join(one.name for one in alike)}; the standard error of their mean takes "
+                "them as different ones",
+                part.where,
             )
 
 

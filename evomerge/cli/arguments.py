@@ -30,6 +30,17 @@ force_option = click.option(
 BY_HAND = Permissions(code=True)  # of somebody who names a package on the command line
 
 
+def as_flags(permissions: Permissions) -> list[str]:
+    """Permissions as options of a command."""
+    flags = {
+        "--trust-remote-code": permissions.trust_remote_code,
+        "--confirm-run-unsafe-code": permissions.unsafe_code,
+        "--allow-code": permissions.code,
+    }
+    pickles = [part for model in sorted(permissions.pickle) for part in ("--allow-pickle", model)]
+    return [*(flag for flag, is_set in flags.items() if is_set), *pickles]
+
+
 def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags by which a person allows what may run code; passed as ``permissions``."""
 

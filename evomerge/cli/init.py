@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli.arguments import force_option, permission_options
+from evomerge.cli.arguments import as_flags, force_option, permission_options
 from evomerge.cli.interrupt import StoppedError
 from evomerge.cli.written import say
 from evomerge.foundations.counted import counted
@@ -100,15 +101,22 @@ def init(
         if not sys.stdin.isatty():
             raise click.UsageError("the answers end too early; add options or --yes.") from stop
         raise StoppedError("Stopped; nothing was written.") from stop
-    told = answers.seed_from and starter.examination.compiled is not None
-    _tell([f for f in starter.examination.findings if not (told and _SEED_KEY in f.problem.where)])
+    findings = starter.examination.findings
     if starter.examination.compiled is None:
+        _tell([_without_line(finding, str(file)) for finding in findings])
         say(f"{one_name(file)} is not written: a run could not begin.")
         context.exit(2)
+    _tell([f for f in findings if not (answers.seed_from and _SEED_KEY in f.problem.where)])
     write_result(starter.text, file, force=force)
     n_dims = starter.examination.compiled.merge_space.space.n_dims
     say(f"{counted(n_dims, 'parameter')} for {counted(answers.budget, 'trial')}", err=False)
-    say(f"next    evomerge run {argument(file)}", err=False)
+    flags = "".join(f" {argument(flag)}" for flag in as_flags(permissions))
+    say(f"next    evomerge run {argument(file)}{flags}", err=False)
+
+
+def _without_line(finding: Finding, file: str) -> Finding:
+    """The same without the number of a line in a file that is not written."""
+    return finding.at(re.sub(rf"^{re.escape(file)}:\d+: ", f"{file}: ", finding.problem.where))
 
 
 def _tell(findings: Sequence[Finding]) -> None:

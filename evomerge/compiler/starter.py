@@ -15,7 +15,13 @@ from evomerge.compiler.file_mistakes import genome_of
 from evomerge.compiler.task_kinds import given_in
 from evomerge.evaluators import EVALUATORS
 from evomerge.evaluators.composite import evaluator_for
-from evomerge.foundations.errors import EvomergeError, GenomeError, Problem, UnknownNameError
+from evomerge.foundations.errors import (
+    EvomergeError,
+    GenomeError,
+    Problem,
+    UnknownNameError,
+    nearest,
+)
 from evomerge.foundations.findings import Severity, error, problems
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_file, is_folder
@@ -166,6 +172,8 @@ def _entry(text: str) -> dict[str, Any]:
     kind, colon, value = text.partition(":")
     if colon and kind in EVALUATORS:
         return {kind: given_in(value)}
+    if colon and nearest(kind, [*EVALUATORS]) and not is_file(text):
+        return {kind: value}  # misspelt, which is told
     if is_file(text) or "/" not in text:
         return {NAMED: text}
     name, _, metric = text.rpartition("/")

@@ -207,6 +207,9 @@ class Executor(ABC):
         self._begin(job)
         return TrialStarted(job.candidate)
 
+    def settle(self) -> None:  # noqa: B027  # most need nobody who listens
+        """Has the jobs that were submitted go on by themselves, while nobody calls :meth:`next`."""
+
     @abstractmethod
     def _begin(self, job: Job) -> None:
         """Puts a job into a free slot."""
@@ -279,10 +282,11 @@ class Executor(ABC):
         if self.trial_timeout is None or deadline.moment == job.search_end:
             return JobGivenUp(job)
         if stage == LOADING and not self._has_loaded:
+            copying = ", with the first copies of models," if self.settings.copies_in else ""
             raise RunError(
                 f"no worker was ready after {self.trial_timeout:g} seconds",
                 where="execution.trial_timeout",
-                fix="Allow more: starting a worker has the same limit as a trial.",
+                fix=f"Allow more: starting a worker{copying} has the same limit as a trial.",
             )
         limit = f"took longer than {self.trial_timeout:g} seconds and did not end by itself"
         spent = {stage.partition(" ")[0]: deadline.clock() - deadline.began}

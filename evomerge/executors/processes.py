@@ -123,6 +123,11 @@ class Processes(Executor):
         """See :meth:`Executor.take_back`."""
         self.n_workers, self._lent = self.n_workers + 1, None
 
+    def settle(self) -> None:
+        """See :meth:`Executor.settle`: a new process has to begin before its job can be sent."""
+        for slot in self._busy():
+            slot.settle(self.trial_timeout)
+
     def next(self) -> Iterator[ExecutorEvent]:
         """See :meth:`Executor.next`."""
         n_out = len(self._busy())

@@ -38,7 +38,8 @@ class RaySession:
         self._is_open = False
         self._is_own = False  # the connection: whoever made it before goes on with it
         self._folder: Path | None = None  # where it was made, and of a local cluster
-        self._looked = self._heard = 0.0  # when the head was asked, and when it answered
+        self._looked = 0.0  # when the head was asked
+        self._silent_since: float | None = None  # when it did not answer first; None: it answers
         self._is_headless = False  # it is gone
 
     def open(self, n_workers: int) -> None:
@@ -68,7 +69,7 @@ class RaySession:
                 raise
             self._is_own = True
         self._is_open = True
-        self._looked = self._heard = monotonic()
+        self._looked = monotonic()
         try:
             self._await_room(n_workers)
         except BaseException:
@@ -136,15 +137,18 @@ class RaySession:
         address = ray.get_runtime_context().gcs_address
         self._looked = monotonic()
         if answers(address):
-            self._heard = self._looked
-        elif self._looked - self._heard > _SECONDS_OF_SILENCE:
+            self._silent_since = None
+            return True
+        if self._silent_since is None:  # nobody may have asked for long before
+            self._silent_since = self._looked
+        if self._looked - self._silent_since > _SECONDS_OF_SILENCE:
             self._is_headless = True
             raise RunError(
                 f"the head of the Ray cluster at {address} is gone",
                 where="execution",
                 fix="Start the cluster again; the same command continues.",
             )
-        return self._heard == self._looked
+        return False
 
     def queue(self, n_waiting: int) -> str:
         """Who keeps workers waiting that the cluster could hold; empty where nobody does.

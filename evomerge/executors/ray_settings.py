@@ -47,9 +47,9 @@ class RaySettings(ExecutorSettings):
 
     copies: str | None = Field(
         None,
-        description="A folder on a disk of each node, e.g. `/scratch/models` or `$SLURM_TMPDIR`: "
-        "model folders are copied there once, checked byte by byte, and read from there. Absent: "
-        "read where they are.",
+        description="A folder of yours on a disk of each node, e.g. `/scratch/$USER/models` or "
+        "`$SLURM_TMPDIR`: model folders are copied there once, checked byte by byte, and read from "
+        "there. Absent: read where they are.",
     )
 
     @fits("copies")

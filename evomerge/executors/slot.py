@@ -89,12 +89,22 @@ class Slot:
         message: Message = self.connection.recv()
         if message is None:
             self._is_listening = True
+            if self.job is not None:  # which waited for somebody to hear this
+                self.deadline = Deadline(trial_timeout, search_end=self.job.search_end)
             self._send(trial_timeout)
         if isinstance(message, str) and self.job is not None:
             self.stage = message
             if message == LOADING:  # which is over: the job begins now
                 self.deadline = Deadline(trial_timeout, search_end=self.job.search_end)
         return message
+
+    def settle(self, trial_timeout: float | None) -> None:
+        """Waits until the job is sent; not longer than the process may take, nor if it died."""
+        left = self.deadline.left
+        patience = None if left == float("inf") else max(left, 0.0)
+        if not self._is_listening and self.connection.poll(patience):
+            with suppress(EOFError, ConnectionError):  # it is buried when it is heard next
+                self.hear(trial_timeout)
 
     @property
     def is_alive(self) -> bool:

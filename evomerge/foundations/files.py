@@ -19,11 +19,12 @@ _UNFINISHED = ".unfinished"
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, node: str = "") -> Iterator[None]:
     """Says in one sentence what the system says in an errno.
 
     Args:
         path: What is being written inside.
+        node: Whose disk it is on, where others have one, too.
 
     Raises:
         LostFileError: the disk is full, or the path cannot be written.
@@ -33,7 +34,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise LostFileError(
             f"cannot be written ({error.strerror or error})",
-            where=str(path),
+            where=f"{path} on node {node}" if node else str(path),
             fix="Make room or mend the folder, then give the same command again.",
         ) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -11,7 +11,7 @@ from evomerge.genome.block import Block, Number, Whole, fits
 from evomerge.genome.execution_block import Execution
 from evomerge.genome.merge_block import MergeDefinition
 from evomerge.genome.misfit import MisfitError
-from evomerge.genome.task_blocks import EvaluationBlock, Task
+from evomerge.genome.task_blocks import NAMED, EvaluationBlock, Task
 from evomerge.genome.words import (
     N_FINALISTS,
     SPLITS,
@@ -277,7 +277,8 @@ class Genome(Block):
         names = [task.name for task in tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            yield MisfitError(f"tasks stand twice: {', '.join(twice)}", split)
+            what = f"tasks stand twice: {', '.join(twice)}"
+            yield MisfitError(what, split, fix=_named_apart(tasks, twice))
         if tasks and not any(task.weight for task in tasks):
             yield MisfitError("all weights are 0", split)
 
@@ -289,6 +290,7 @@ class Genome(Block):
             yield MisfitError(
                 f"holdout tasks must not steer the search, {', '.join(both)} also stands in tasks",
                 "holdout",
+                fix=_named_apart(self.holdout, both),
             )
 
     @fits("objective", *SPLITS)
@@ -324,3 +326,11 @@ class Genome(Block):
             if getattr(self, key) is not None and getattr(self.evaluation, key) is None
         }
         return self.evaluation.model_copy(update=changes)
+
+
+def _named_apart(tasks: Sequence[Task], names: Sequence[str]) -> str:
+    """What helps tasks that are called alike by their kind, each with documents of its own."""
+    kinds = [task.kind for task in tasks if task.name in names and task.kind != NAMED]
+    if not kinds:
+        return ""
+    return f"If they are others, name them apart: {kinds[0]}: {{name: ..., ...}}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from codecs import getincrementaldecoder
@@ -31,6 +32,10 @@ _BAR = re.compile(r"(\d+)%\|")
 _GRAPH = "Executing graph"  # the bar of the merge itself
 
 Report = Callable[[float], None]
+
+
+class KilledError(RunError):
+    """mergekit was ended from outside, for want of memory as a rule: not by what it builds."""
 
 
 def mergekit_commands(
@@ -117,6 +122,7 @@ def build(
     Raises:
         RunError: mergekit stopped, or cannot read the recipe; its last lines are kept. No command
             of it builds such a recipe.
+        KilledError: the system ended it.
         ModelError: a model has its weights in pickle files, or code that a command would run.
     """
     if recipe.unbuilt:
@@ -138,9 +144,9 @@ def build(
         for command in recipe.commands(list(texts), out, stages):
             started = _started(command, METHODS.packages(recipe.methods))
             line = [sys.executable, *started, *command.arguments, *options]
-            said = _run(line, environment, report or _nobody, check or _nothing)
-            if said is not None:
-                raise RunError(_reason(command.program, said), where=str(out))
+            code, said = _run(line, environment, report or _nobody, check or _nothing)
+            if code:
+                raise _stopped(command.program, code, said, out)
 
 
 def _run(
@@ -148,11 +154,11 @@ def _run(
     environment: Mapping[str, str],
     report: Report,
     check: Callable[[], None],
-) -> list[str] | None:
+) -> tuple[int, list[str]]:
     """Runs mergekit to its end; it does not outlive a Ctrl-C, nor this process.
 
     Returns:
-        What it said where it stopped; None where it ended well.
+        Its exit code, and what it said.
     """
     with own_children():
         process = subprocess.Popen(
@@ -171,7 +177,7 @@ def _run(
                 process.wait(_SECONDS_TO_END)
             process.kill()
             raise
-    return said if process.returncode else None
+    return process.returncode, said
 
 
 def _is_offline() -> bool:
@@ -217,6 +223,16 @@ def _told(lines: Iterable[str], report: Report) -> Iterator[str]:
             yield line.rstrip()
         elif line.startswith(_GRAPH):
             report(int(bar.group(1)) / 100)
+
+
+def _stopped(program: str, code: int, said: Sequence[str], out: Path) -> RunError:
+    if code != -signal.SIGKILL:
+        return RunError(_reason(program, said), where=str(out))
+    return KilledError(
+        f"{program} was killed, most often because memory ran out",
+        where=str(out),
+        fix="Use fewer workers, or make room; then give the same command again.",
+    )
 
 
 def _reason(program: str, said: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ import torch
 
 from evomerge.foundations.deadline import Deadline
 from evomerge.foundations.errors import LostFileError, MergeError, RunError
-from evomerge.foundations.scratch import scratch
-from evomerge.merging.build import build
+from evomerge.foundations.scratch import full_scratch, scratch
+from evomerge.merging.build import KilledError, build
 from evomerge.merging.live_model import LiveModel
 from evomerge.merging.merge_failures import failures_told
 from evomerge.merging.mergers import Mergers
@@ -33,7 +33,11 @@ class BuiltMerger:
         self._whole = WholeModels(mergers.resident)
 
     def merge(self, recipe: Recipe, deadline: Deadline | None = None) -> LiveModel:
-        """See :class:`evomerge.merging.base.Merger`; mergekit's last words are the failure."""
+        """See :class:`evomerge.merging.base.Merger`; mergekit's last words are the failure.
+
+        Raises:
+            KilledError, LostFileError: mergekit lacked memory, or room on the disk.
+        """
         limit = deadline or Deadline()
         self.drop_live()
         with failures_told(), scratch() as folder:
@@ -49,10 +53,11 @@ class BuiltMerger:
                     allow_pickle=self._resident.allow_pickle,
                     check=limit.check,
                 )
-            except LostFileError:
+            except (LostFileError, KilledError):
                 raise
             except RunError as error:  # of this recipe; another one may well be built
-                raise MergeError(error.problems[0].what, where="merge") from error
+                failure = MergeError(error.problems[0].what, where="merge")
+                raise full_scratch(error) or failure from error
             limit.check()
             return self._whole.live(_copy(folder / "model"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from evomerge.foundations.errors import LostFileError, RunError
@@ -31,7 +32,8 @@ def copies_of(digests: Digests, root: str) -> dict[str, str]:
 
     Raises:
         RunError: a variable is not set, or it is no whole path.
-        LostFileError: there is no room for a copy, or it is not what the run began with.
+        LostFileError: there is no room for a copy, another user's are there, or it is not what the
+            run began with.
     """
     place = Path(os.path.expandvars(root))
     if "$" in str(place) or not place.is_absolute():
@@ -47,20 +49,21 @@ def copies_of(digests: Digests, root: str) -> dict[str, str]:
 
 
 def _copy(folder: Path, digest: str, root: Path) -> Path:
-    copy = root / f"{folder.name}-{digest[:16]}"
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-    with alone(root / f".{copy.name}.lock"):
+    copy, node = root / f"{folder.name}-{digest[:16]}", os.uname().nodename
+    with ExitStack() as held:
+        with writing(root, node):
+            root.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(root / f".{copy.name}.lock"))
         if is_folder(copy) and folder_digest(copy) == digest:
             return copy
-        with writing(copy), scratch(root) as unfinished:
+        with writing(copy, node), scratch(root) as unfinished:
             for file in read_files(folder):
                 part = unfinished / file.relative_to(folder)
                 part.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, part)
             if folder_digest(unfinished) != digest:
                 raise LostFileError(
-                    f"its copy in {root} is not what the run began with",
+                    f"its copy in {root} on node {node} is not what the run began with",
                     where=str(folder),
                     fix="Put its files back; the same command then continues the run.",
                 )

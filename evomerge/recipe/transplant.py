@@ -38,7 +38,7 @@ Method = Literal[
     "subword",
     "zero",
 ]
-DRAWN = ("john_hewitt", "randn")
+DRAWN = ("john_hewitt", "landmark_pca", "randn")  # its bases begin at random ones
 _RESERVED = ("base", "union")  # what else a tokenizer_source may be; a folder is ./base
 Match = Literal["lm_head", "embed", "yes", "no"]
 

@@ -57,12 +57,18 @@ def contests(
         name = f"trial {_id(winner)}" if run.leaderboard.is_multi else WINNER
         is_compared = rival is not None and rival is not winner
         gain = gains.of(_id(winner))[column] if is_compared else None
-        untold: tuple[str, ...] = ()
-        if rival is not None and gain is not None and gain.is_distinguishable:
-            others = [t for t in _before(run, run.leaderboard.trials) if t is not rival]
-            found = ((t, beside.of(_id(t))[column]) for t in others)
-            untold = tuple(names[_id(t)] for t, one in found if one and not _is_told(one))
-        return Contest(name, None if rival is None else names[_id(rival)], gain, untold)
+        if rival is None:
+            return Contest(name, None, gain)
+        others = [t for t in _before(run, run.leaderboard.trials) if t is not rival]
+        if rival is winner:
+            won = scores[_id(winner)][column]
+            same = [names[_id(t)] for t in others if scores[_id(t)][column] == won]
+            return Contest(name, names[_id(rival)], gain, tuple(same))
+        found = [(names[_id(t)], beside.of(_id(t))[column]) for t in others]
+        is_sure = gain is not None and gain.is_distinguishable
+        untold = [of for of, one in found if is_sure and one and not _is_told(one)]
+        better = [of for of, one in found if one and one.is_distinguishable and one.difference > 0]
+        return Contest(name, names[_id(rival)], gain, tuple(untold), tuple(better))
 
     return tuple(contest(column, pair) for column, pair in enumerate(best))
 

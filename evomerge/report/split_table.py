@@ -19,13 +19,16 @@ class Contest:
         winner: ``winner``, or which point of the front.
         baseline: The best baseline; None where none has a score.
         gain: What the winner has over it; None where it is a baseline itself.
-        untold: Other baselines that the documents cannot tell from the winner.
+        untold: Other baselines that the documents cannot tell from the winner; where a baseline
+            has won, those with the very same score.
+        better: Other baselines that the documents show to be better than the winner.
     """
 
     winner: str
     baseline: str | None
     gain: Comparison | None
     untold: tuple[str, ...] = ()
+    better: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class Verdict:
         winner: ``winner``, or which point of the front.
         baseline: The best baseline, chosen as the winner was; None where none has a score.
         gain: What the winner has over it; None where it is a baseline itself.
-        untold: Other baselines that the documents cannot tell from the winner.
+        untold: Other baselines that the documents cannot tell from the winner; where a baseline
+            has won, those with the very same score.
+        better: Other baselines that the documents show to be better than the winner.
     """
 
     answer: Answer
@@ -41,6 +43,7 @@ class Verdict:
     baseline: str | None
     gain: Comparison | None
     untold: tuple[str, ...] = ()
+    better: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -52,13 +55,17 @@ class Verdict:
             "does not pay": f"Searching does not pay{of}",
             "cannot be told": f"Whether searching pays{of} cannot be told",
         }
-        return f"{whether[self.answer]}: {self._reason}"
+        beaten = f" {_listed(self.better)} did better there." if self.better else ""
+        return f"{whether[self.answer]}: {self._reason}{beaten}"
 
     @property
     def _reason(self) -> str:
         if self.baseline is None:
             return f"no baseline has a score on the {self.split} tasks."
         if self.gain is None:
+            if self.untold:
+                first = _listed((self.baseline, *self.untold))
+                return f"{first} have the same score, and were there before the search."
             return f"{self.baseline} is the best, and it was there before the search."
         over = f"over {self.baseline}, the best baseline, on"
         if self.gain.stderr is None:
@@ -66,11 +73,10 @@ class Verdict:
             return f"{difference} {over} the {self.split} tasks, but {self.gain.reason}."
         found = f"{gain_text(self.gain)} {over} {self.gain.n:,} {self.split} documents"
         if self.answer == "cannot be told" and self.untold:
-            first, *more = self.untold
-            which = f"{first} and {len(more)} more" if more else first
             found += f", more than {SURE} standard errors"
-            were = "were" if more else "was"
-            return f"{found}, but they cannot tell {which} from it, which {were} there before, too."
+            were = "were" if len(self.untold) > 1 else "was"
+            which = f"{_listed(self.untold)} from it, which {were}"
+            return f"{found}, but they cannot tell {which} there before, too."
         return f"{found}, {_certainty(self.gain)}"
 
 
@@ -102,6 +108,7 @@ def _of(table: SplitTable) -> Iterator[Verdict]:
                 contest.baseline,
                 contest.gain,
                 contest.untold,
+                contest.better,
             )
 
 
@@ -112,7 +119,13 @@ def _answer(contest: Contest) -> Answer:
         return "cannot be told"
     if contest.gain.difference <= 0:
         return "does not pay"
-    return "cannot be told" if contest.untold else "pays"
+    return "cannot be told" if contest.untold or contest.better else "pays"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many others there are."""
+    first, *more = names
+    return f"{first} and {len(more)} more" if more else first
 
 
 def _certainty(gain: Comparison) -> str:

@@ -41,8 +41,7 @@ class Search:
     A candidate is handed out whenever a slot is free. An optimizer that can be asked while trials
     are out is asked then; others wait until their generation is back.
 
-    State lives in the ledger; a search over a folder that holds trials already goes through
-    the same steps and takes their outcomes from it.
+    State lives in the ledger: over one that has trials the same steps take their outcomes from it.
 
     Args:
         merge_space: Points -> recipes.
@@ -200,6 +199,7 @@ class Search:
         """
         if self.proposer.optimizer.activity:
             yield Proposing(self.proposer.optimizer.activity)
+            self.executor.settle()
         deadline, first = Deadline() if self._is_replaying else self._deadline, self._next_id
         try:
             asked = ended_in_time(deadline, lambda: self.proposer.ask(first), "the optimizer")

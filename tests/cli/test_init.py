@@ -153,7 +153,8 @@ def test_own_code_is_taken_with_permission_and_told_without(run, place):
     assert "Add --allow-code if you trust it" in refused.output
     done = run("my.yml", *options, "--allow-code", answers=answers)
     assert done.exit_code == 0, done.output
-    assert "allow-code" not in done.output
+    assert "next    evomerge run my.yml --allow-code\n" in done.output
+    assert done.output.count("allow-code") == 1
     (task,) = yaml.safe_load((place / "my.yml").read_text())["tasks"]
     assert task["command"] == ["sh", "-c", "echo 1"]
 
@@ -170,10 +171,23 @@ def test_a_file_is_kept_unless_forced(run, place):
 def test_what_a_check_refuses_is_told_and_not_written(run, place):
     done = run("my.yml", "--model", "org/none@main", "--model", "models/model_2", *TASK, "--yes")
     assert done.exit_code == 2
-    assert "error: my.yml:" in done.output
+    assert "error: my.yml: genome.models[0]" in done.output
     assert "genome.models[0]" in done.output
     assert "my.yml is not written: a run could not begin." in done.output
     assert not (place / "my.yml").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("exat:some/exact.jsonl", "unknown evaluator 'exat'; did you mean 'exact'"),
+        ("judge:some/q.jsonl", "tasks[0].judge.prompts: is missing. Add it."),
+    ],
+)
+def test_a_mistake_in_a_kind_of_task_names_the_kind_and_the_key(run, task, message):
+    done = run("my.yml", *MODELS, "--task", task, "--yes")
+    assert done.exit_code == 2
+    assert message in done.output
 
 
 @pytest.mark.parametrize(

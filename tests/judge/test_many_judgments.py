@@ -372,7 +372,9 @@ MANY = [Request((Message("user", f"rate {number}"),)) for number in range(4)]
     [(QUOTA, MANY[:1], True), (KEY, MANY[:1], True), (ODD, MANY[:2], False), (LATE, MANY, True)],
 )
 def test_a_run_stops_where_nobody_judges_any_more(failure, asked, answered):
-    with pytest.raises(RunError, match=rf"here: no judgment could be had \({failure.reason}\)"):
+    wait = "; it asks to wait 86400 seconds, and 600 are waited for" if failure is QUOTA else ""
+    told = rf"here: no judgment could be had \({failure.reason}{wait}\)"
+    with pytest.raises(RunError, match=told):
         judging(failure, answered).answers(asked, Deadline())
 
 

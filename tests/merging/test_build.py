@@ -50,8 +50,8 @@ def test_a_build_that_stops_says_why(tmp_path: Path) -> None:
 def test_a_command_that_stops_says_why() -> None:
     fails = "print('careful', end='\\r', flush=True); open('no/such/file')"
     shares: list[float] = []
-    said = _run([sys.executable, "-c", fails], {}, shares.append, lambda: None)
-    assert said is not None
+    code, said = _run([sys.executable, "-c", fails], {}, shares.append, lambda: None)
+    assert code == 1
     told = _reason("mergekit-yaml", said)
     assert re.search(r"mergekit-yaml stopped: FileNotFoundError.*no/such/file", told)
     assert shares == []

@@ -15,7 +15,7 @@ from evomerge.nouns.space import Choice, Real, Space
 from evomerge.optimizers.chain import Chain, Link
 from evomerge.optimizers.gradient.gradient_settings import GradientSettings
 from evomerge.optimizers.gradient.learner import Gradient
-from evomerge.optimizers.gradient.lessons import from_bytes, name_of
+from evomerge.optimizers.gradient.lessons import from_bytes, name_of, to_bytes
 from evomerge.optimizers.gradient.prompt_rows import refuse_unreadable
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.optimizers.search_context import InMemory, Lesson, SearchContext
@@ -78,6 +78,17 @@ def test_what_was_learned_once_is_recalled_and_never_learned_again():
     assert (first.epochs, second.epochs) == ([0, 1, 2], [])
     np.testing.assert_array_equal(step(again), step(one))
     assert second.epochs == [3]
+
+
+def test_people_hear_of_an_epoch_that_was_kept_for_another_place():
+    artifacts, trainer = InMemory(), ToyTrainer()
+    optimizer(artifacts, ToyTrainer()).ask()
+    kept = from_bytes(artifacts.recall(name_of(1)), "")
+    artifacts.keep(name_of(1), to_bytes(replace(kept, after=2)))
+    one = optimizer(artifacts, trainer, epochs=3)
+    assert one.activity == "epoch 1 of 3: training"
+    one.ask()
+    assert trainer.epochs == [0]
 
 
 def test_an_epoch_is_kept_before_anyone_hears_of_it():
@@ -220,9 +231,12 @@ def test_no_epoch_is_trained_before_its_start_is_scored():
     assert one.can_ask
 
 
-def test_models_that_are_out_under_one_point_are_told_apart():
-    one = optimizer(trainer=Still())
+@pytest.mark.parametrize("start", [[0.9, 0.5], [0.5, 0.5], [0.0, 1.0]])
+def test_models_that_are_out_under_one_point_are_told_apart(start):
+    one = optimizer(trainer=Still(), is_told=False)
+    one.tell(np.array([start]), np.array([9.0]))
     first, second = one.ask(), one.ask()
+    assert not np.array_equal(first, second)
     np.testing.assert_allclose(first, second, atol=1e-12)
     one.tell(second, np.array([0.2]))
     one.tell(first, np.array([0.3]))

@@ -116,6 +116,11 @@ def test_workers_that_wait_are_told():
     ]
     for name in ("tpe", "cma_es"):
         assert sentences(search.idle_workers, "", swarm.replace("swarm", name)) == []
+    epochs = "optimizer: gradient\nexecution: {workers: 3}"
+    assert sentences(search.idle_workers, "", epochs) == [
+        "execution.workers: 3 workers share 2 trials at once; 1 of them waits. Use 2 workers."
+    ]
+    assert sentences(search.idle_workers, "", epochs.replace("3", "2")) == []
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,15 @@ def test_two_tasks_on_the_same_documents_are_warned_about(check):
     assert "1 of its 4 documents are also documents of tasks[0] (one)" in str(found)
 
 
+def test_a_task_on_documents_of_several_others_is_told_once(check):
+    tasks = {"one": rows(0, 9), "two": rows(0, 9), "three": rows(0, 12)}
+    found = check(splits.documents_once, tasks=tasks)
+    assert [one.problem.where for one in found] == ["tasks[1]", "tasks[2]"]
+    assert found[1].problem.what.startswith(
+        "9 of its 12 documents are also documents of tasks[0] (one), tasks[1] (two); the standard"
+    )
+
+
 class Told(Evaluator):
     """An evaluator of tasks that would have to be downloaded."""
 

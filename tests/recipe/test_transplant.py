@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from evomerge.foundations.errors import GenomeError
+from evomerge.foundations.errors import GenomeError, LostFileError, MergeError
+from evomerge.merging.build import KilledError
 from evomerge.merging.mergers import Mergers
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.file import documents_of, recipe_of
@@ -57,8 +58,26 @@ def test_new_rows_that_are_drawn_are_told():
     def drawn(**said):
         return Recipe({"merges": [], "transplant": {"model": "a", **said}}).drawn
 
-    assert not drawn(approximation_method="omp")
-    assert drawn(approximation_method="randn") == drawn(new_vocab_noise=0.1) != ()
+    for method in ("omp", "mp_rope"):
+        assert not drawn(approximation_method=method)
+    for method in ("randn", "landmark_pca", "john_hewitt"):
+        assert drawn(approximation_method=method) == drawn(new_vocab_noise=0.1) != ()
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "error"),
+    [
+        (-9, "", KilledError),
+        (1, "OSError: [Errno 28] No space left on device", LostFileError),
+        (1, "ValueError: k", MergeError),
+    ],
+)
+def test_what_a_machine_lacks_is_no_failure_of_the_recipe(tmp_path, monkeypatch, code, said, error):
+    monkeypatch.setattr("evomerge.merging.build._run", lambda *_: (code, [said]))
+    model = str(tiny_model(tmp_path / "model"))
+    recipe = read({"model": model, "tokenizer_source": model}, tmp_path)
+    with pytest.raises(error):
+        Mergers(ResidentMerger).merge(recipe)
 
 
 @pytest.mark.slow

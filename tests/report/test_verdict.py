@@ -152,6 +152,30 @@ def test_several_objectives_get_a_sentence_each():
     assert text.startswith("Searching does not pay on text (trial 7): -0.0400")
 
 
+def test_a_baseline_that_did_better_on_holdout_is_heard(run):
+    (contest,) = table("holdout", UNSURE).contests
+    beaten = replace(table("holdout", SURE), contests=(replace(contest, gain=SURE, better=("a",)),))
+    (found,) = verdicts([beaten])
+    assert found.answer == "cannot be told"
+    assert found.sentence.endswith("more than 1.96 standard errors. a did better there.")
+
+
+def test_baselines_of_one_score_have_won_together(run):
+    search = final_tables(run)[0].contests[0].baseline
+    best = next(t for t in run.leaderboard.trials if str(t.candidate.origin).endswith(search))
+    for trial in run.leaderboard.trials:
+        own = trial.candidate
+        outcome = best.outcome if own.is_baseline else Outcome(TrialState.FAILED, failure="no")
+        run.ledger.trials[own.trial_id] = replace(trial, outcome=outcome)
+    run.ledger.finals.clear()
+    (found,) = verdicts(final_tables(recorded_run(run.ledger, run.genome)))
+    assert found.answer == "does not pay"
+    assert found.sentence == (
+        "Searching does not pay: sort and 3 more have the same score, and were there before the "
+        "search."
+    )
+
+
 def test_the_best_baseline_is_chosen_where_the_winner_was(run):
     search, validation, holdout = final_tables(run)
     for chosen_on, compared_on in [(search, search), (validation, validation)]:
@@ -168,10 +192,12 @@ def test_holdout_has_no_say_in_which_baseline_is_the_best(run):
         t for t in run.leaderboard.trials if str(t.candidate.origin) == "base experts/base"
     )
     better = Outcome(TrialState.COMPLETE, evaluation(0.95, None, "holdout"))
-    finals[("holdout", other.candidate.trial_id)] = better
+    del finals[("holdout", other.candidate.trial_id)]
+    run.ledger.record_final(other.candidate.trial_id, "holdout", better)
     again = final_tables(recorded_run(run.ledger, run.genome))[2]
     assert again.parents == ("base",)
-    assert again.contests[0] == best
+    assert best.better == ()
+    assert again.contests[0] == replace(best, better=("base",))
 
 
 def test_the_gain_is_taken_document_by_document_and_can_be_negative(run):

@@ -122,7 +122,7 @@ class RemoteJudge(AskedOnce):
             ends += failures if is_out or is_limited or has_said_nothing else ()
         if ends:
             raise RunError(
-                f"no judgment could be had ({ends[0].reason})",
+                f"no judgment could be had ({ends[0].reason}{_asked_wait(ends[0])})",
                 where=self._where,
                 fix="Mend it, then give the same command again: no judgment is lost.",
             )
@@ -236,6 +236,13 @@ class _Call:
             if self.is_over.wait(left):
                 return True
         return self.is_over.is_set()
+
+
+def _asked_wait(failure: NoAnswerError) -> str:
+    """What is said of a server that asks for more patience than there is."""
+    if failure.wait is None or failure.wait <= MOST_PATIENCE:
+        return ""
+    return f"; it asks to wait {failure.wait:g} seconds, and {MOST_PATIENCE:g} are waited for"
 
 
 def _is_answered(failure: NoAnswerError) -> bool:

@@ -134,6 +134,11 @@ class Gradient(Optimizer):
         return not self._out or self._lesson is not None
 
     @property
+    def most_out(self) -> int:
+        """An epoch that is scored, and the next one, which is trained meanwhile."""
+        return min(2, self._n_epochs)
+
+    @property
     def hears_apart(self) -> bool:
         """Each epoch is told by itself."""
         return True
@@ -142,11 +147,20 @@ class Gradient(Optimizer):
     def activity(self) -> str:
         """Which epoch is next; nothing where it was paid for before."""
         is_next = self._is_begun or self._known_start() is not None
-        if not is_next or self.context.artifacts.recall(self._name) is not None:
+        if not is_next or self._is_paid_for:
             return ""
         n_lost = self._n_asked - self._tip.epoch
         again = f" anew, {counted(n_lost, 'epoch')} taken back" if n_lost else ""
         return f"epoch {self._n_asked + 1} of {self._n_epochs}: training{again}"
+
+    @property
+    def _is_paid_for(self) -> bool:
+        """Whether the next epoch is kept, and goes on from where it is to."""
+        kept = self.context.artifacts.recall(self._name)
+        return kept is not None and self._goes_on(from_bytes(kept, self._name))
+
+    def _goes_on(self, lesson: Lesson) -> bool:
+        return lesson.after in (None, self._tip.epoch)
 
     @property
     def _name(self) -> str:
@@ -167,7 +181,7 @@ class Gradient(Optimizer):
             self._best = self._tip = start
         kept = self.context.artifacts.recall(self._name)
         lesson = None if kept is None else self._found(kept)
-        if lesson is None or lesson.after not in (None, self._tip.epoch):
+        if lesson is None or not self._goes_on(lesson):
             lesson = self._trained()
         self._n_asked = epoch = self._n_asked + 1
         self._lesson = lesson
@@ -183,8 +197,9 @@ class Gradient(Optimizer):
         Different models that no point of the space means may have the same one nearest to them.
         """
         genotype = place.genotype
+        inwards = np.where(genotype < 0.5, 1.0, 0.0)
         while any(np.array_equal(genotype, one.genotype) for one in self._unscored.values()):
-            genotype = np.nextafter(genotype, 0.5)
+            genotype = np.nextafter(genotype, inwards)
         self._tip = self._unscored[self._out.n_asked] = replace(place, genotype=genotype)
         return np.array(genotype[None])
 
