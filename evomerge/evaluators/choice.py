@@ -157,6 +157,6 @@ def _options(row: QuestionRow) -> dict[str, str]:
     given = row.content.get("choices")
     is_right = isinstance(given, dict) and all(isinstance(text, str) for text in given.values())
     if not is_right or len(given) < 2 or not all(given):
-        expected = 'expected {"A": text, "B": text, ...}'
-        raise row.wrong(f"has no choices, got {got(row.content, 'choices')}, {expected}")
+        expected = 'expected {"A": text, "B": text, ...} with two options or more'
+        raise row.wrong(f"has {got(row.content, 'choices')} under 'choices', {expected}")
     return {row.whole(key): row.whole(text) for key, text in given.items()}

@@ -15,7 +15,11 @@ from transformers.utils import logging as transformers_logging
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps progress bars and load reports off the user's terminal."""
+    """Keeps progress bars and load reports off the user's terminal.
+
+    Of texts that are too long for a model nothing is said any more: who has them read tells that.
+    """
+    _drop_words_on_lengths()
     verbosity = transformers_logging.get_verbosity()
     had_progress = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
@@ -26,6 +30,12 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_progress:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
+
+
+@cache
+def _drop_words_on_lengths() -> None:
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    logger.addFilter(lambda record: not str(record.msg).startswith("Token indices sequence length"))
 
 
 @contextlib.contextmanager

@@ -189,7 +189,7 @@ class _Seen:
             yield (
                 f"every model scores the same{' on every document' if has_values else ''} "
                 f"({label} {values[0]:.4g}{self._beside})",
-                "Look at the models: they may be one and the same.",
+                "Look at the models, which may be one and the same, and at what scores them.",
             )
         elif (guess := self._guess) is not None:
             # Of a share; 0 is what a correlation of two things in two classes has on average.

@@ -275,6 +275,7 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
             {"python": "evil:number"},
             {"python": {"run": "evil:judge", "name": "c", "documents": "rows.jsonl"}},
             {"python": "rows:judge"},
+            {"python": "os:system"},
             allowed=False,
         ).prepare()
     told = list(map(str, raised.value.problems))
@@ -290,6 +291,7 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
     assert any("tasks[5].python: evil.py has no function 'number'" in one for one in told)
     with_rows, without = "cannot be called with a model and its doc", "with a model alone, without"
     assert any(f"tasks[6].python: evil:judge {with_rows}" in one for one in told)
+    assert any("tasks[8].python: 'os' is Python's own" in one for one in told)
     assert any(f"tasks[7].python: rows:judge cannot be called {without}" in one for one in told)
     assert not (tmp_path / "ran").exists()
 

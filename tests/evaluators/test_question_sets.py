@@ -220,11 +220,11 @@ def test_rows_may_stand_one_per_line():
         ({"dev": [{**ROW, "answer": "C"}]}, "has the answer 'C', which is none of its choices"),
         (
             {"dev": [{**ROW, "choices": ["a", "b"]}]},
-            "dev[0] of 'set.json' has no choices, got",
+            "dev[0] of 'set.json' has ['a', 'b'] under 'choices', expected {",
         ),
         (
             {"dev": [{**ROW, "choices": {"A": "a"}}]},
-            "dev[0] of 'set.json' has no choices, got",
+            "dev[0] of 'set.json' has {'A': 'a'} under 'choices', expected {",
         ),
         ({"dev": [{**ROW, "answer": "\ud800"}]}, "dev[0] of 'set.json' holds half of a character"),
         (

@@ -31,23 +31,24 @@ A, B, C = QUESTIONS
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({**A, "question_id": None}, "has no 'question_id'"),
-        ({**A, "question_id": True}, "has no 'question_id'"),
+        ({**A, "question_id": None}, "has None under 'question_id'"),
+        ({**A, "question_id": True}, "has True under 'question_id'"),
         ({**B, "question_id": 1}, "has the question_id '1' a second time"),
         ({**B, "category": " "}, "has no text under 'category', got ' ', expected one that"),
         (
             {**B, "turns": []},
-            r"has no 'turns', got \[\], expected a list of one or two texts \(question 2\)",
+            r"has \[\] under 'turns', expected a list of one or two texts \(question 2\)",
         ),
-        ({**B, "turns": ["a", " "]}, "has no 'turns'"),
-        ({**B, "turns": ["a", "b", "c"]}, "has no 'turns'"),
-        ({**B, "turns": "a"}, "has no 'turns'"),
-        ({**B, "turns": ["\ud800"]}, "has no 'turns'"),
+        ({**B, "turns": ["a", " "]}, r"has \['a', ' '\] under 'turns'"),
+        ({**B, "turns": ["a", "b", "c"]}, r"has \['a', 'b', 'c'\] under 'turns', expected"),
+        ({**B, "turns": "a"}, "has 'a' under 'turns'"),
+        ({"question_id": 2, "category": "math"}, "has no 'turns', expected a list of one"),
+        ({**B, "turns": ["\ud800"]}, r"has .* under 'turns'"),
         (
             {**B, "turns": ["a", "b"], "reference": ["c"]},
-            "has no 'reference' for each of its",
+            r"has \['c'\] under 'reference', expected a list with a text for each of its turns",
         ),
-        ({**B, "reference": "c"}, "has no 'reference' for each"),
+        ({**B, "reference": "c"}, "has 'c' under 'reference', expected"),
         ([], "has no 'question_id'"),
     ],
 )

@@ -100,6 +100,11 @@ def test_a_prompt_that_the_judge_cannot_read_whole_has_no_judgment(folder, live_
     given = task(folder, opinionated(tmp_path / "judge"), judge_tokens=500)
     with pytest.raises(EvaluationError, match=r"no rating: prompt too long \(3\)"):
         judge_evaluator(given).evaluate(live_model)
+    *_, never = map(str, judge_evaluator(given).findings())
+    assert "4 prompts of 4 never fit the 512 tokens that" in never
+    longer = task(folder, tmp_path / "judge", judge_tokens=480, max_tokens=9)
+    *_, perhaps = map(str, judge_evaluator(longer).findings())
+    assert "of 4 may not fit the 512 tokens" in perhaps
 
 
 def test_batches_are_halved_where_memory_runs_out_and_limits_of_time_hold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from evomerge.genome.model_names import ModelName
 from evomerge.models.facts import ModelFacts
 from evomerge.models.inspect import read_model
 from evomerge.models.merge_dtype import common_dtype
+from evomerge.models.quiet import quiet_transformers
 from evomerge.models.shared_layers import describe
 from evomerge.models.vocabulary import load_tokenizer
-from tests.tiny_models import ARCHITECTURES, tiny_model
+from tests.tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
 
 
 def facts(*folders: Path) -> list[ModelFacts]:
@@ -83,3 +85,20 @@ def test_a_model_without_tokenizer_is_told(tmp_path: Path) -> None:
     bare = shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
     with pytest.raises(ModelError, match="no readable tokenizer"):
         load_tokenizer(*facts(bare))
+
+
+def test_of_texts_that_are_too_long_for_a_model_transformers_says_nothing() -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 2
+    with quiet_transformers():
+        pass
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    try:
+        assert len(tokenizer.encode("the quick brown fox")) > 2
+    finally:
+        logger.removeHandler(handler)
+    assert not said

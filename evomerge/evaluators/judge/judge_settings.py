@@ -114,8 +114,9 @@ class JudgeSettings(EndpointSettings, TaskSettings):
     attempts: Annotated[Whole, Field(ge=1)] = Field(
         8,
         description="How often a request is sent that comes to nothing: an error, a rate limit, a "
-        "time-out. Between them it is waited for as long as the server asks, else 1 second, then "
-        "twice as long each time, up to a minute.",
+        "time-out. Between them it is waited for as long as the server asks, up to 10 minutes "
+        "(who asks for more is asked no more), else 1 second, then twice as long each time, up "
+        "to a minute.",
     )
     request_timeout: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = Field(
         120.0, description="Seconds that one request may take."

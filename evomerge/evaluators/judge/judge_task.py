@@ -147,14 +147,17 @@ class Judge(AskingKind[JudgedQuestion]):
 
     def findings(self) -> Iterator[Finding]:
         """See :meth:`AskingKind.findings`."""
-        n_asked = sum(
-            len(self._asked(one, turn, [""] * len(one.turns)))
+        asked: list[tuple[Any, int]] = [
+            (each.content, turn + 1)
             for one in self._questions
             for turn in range(len(one.turns))
-        )
-        yield from findings_of(self.settings, self._questions, n_asked)
+            for each in self._asked(one, turn, [""] * len(one.turns))
+        ]
+        yield from findings_of(self.settings, self._questions, len(asked))
         if self._beside is not None:
             yield from self._beside.findings("local_model")
+        if isinstance(self._judge, LocalJudge):
+            yield from self._judge.findings(asked, self.max_new_tokens)
 
     def room(self) -> Room:
         """See :meth:`AskingKind.room`."""

@@ -16,9 +16,11 @@ from evomerge.evaluators.asking.asked import AskText, Message
 from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.kept_judgments import Remark
 from evomerge.evaluators.side_model import SideModel, loaded_writer, put_on
-from evomerge.foundations.errors import EvaluationError, OutOfMemoryError
+from evomerge.foundations.counted import counted
+from evomerge.foundations.errors import EvaluationError, EvomergeError, OutOfMemoryError, RunError
+from evomerge.foundations.findings import Finding, error, warning
 from evomerge.genome.task_blocks import EvaluationBlock
-from evomerge.inference.base import CutText, Written, context_length
+from evomerge.inference.base import LENGTHS, CutText, Written, context_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,6 +50,46 @@ class LocalJudge(AskedOnce):
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._seed = seed
+
+    def findings(
+        self, prompts: Sequence[tuple[Request, int]], answer_tokens: int
+    ) -> Iterator[Finding]:
+        """Prompts that leave it no room for a judgment.
+
+        Args:
+            prompts: With empty answers of the model, each with how many of these are in it.
+            answer_tokens: Of each of them, at most.
+        """
+        facts = self._model.facts
+        if isinstance(facts, EvomergeError) or facts.tokenizer is None or facts.is_on_hub:
+            return  # which is told of the model
+        most = next((one for key in LENGTHS if (one := facts.text_config.get(key))), None)
+        if not isinstance(most, int):
+            return
+        from evomerge.evaluators.asking.prompt_reader import PromptReader
+
+        try:
+            reader = PromptReader(self._model.tokenizer(), EvaluationBlock())
+        except RunError as unread:
+            yield from (error(one.what, "local_model", one.fix) for one in unread.problems)
+            return
+        needed = [
+            (len(reader.context(self._prompt(reader, one).prompt)) + self._max_tokens, n_answers)
+            for one, n_answers in prompts
+        ]
+        reads = f"the {most} tokens that {facts.name} reads, {self._max_tokens} of them to judge"
+        fix = "Lower judge_tokens or max_tokens, or name a judge that reads more."
+        n_never = sum(length > most for length, _ in needed)
+        n_perhaps = sum(length + n * answer_tokens > most for length, n in needed) - n_never
+        if n_never:
+            many = f"{counted(n_never, 'prompt')} of {len(needed)}"
+            yield warning(f"{many} never fit {reads}: no judgment", "local_model", fix)
+        if n_perhaps:
+            many = f"{counted(n_perhaps, 'prompt')} of {len(needed)}"
+            what = (
+                f"{many} may not fit {reads}, with answers of {answer_tokens} tokens: no judgment"
+            )
+            yield warning(what, "local_model", fix)
 
     def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
         module, respondent = self._loaded.module, self._loaded.respondent

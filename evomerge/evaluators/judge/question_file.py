@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.evaluators.task_files import (
     all_read,
+    brief,
     got,
     is_whole,
     json_rows,
@@ -71,18 +72,18 @@ def _question(row: Any, file: str, line: int) -> JudgedQuestion:
     turns = _texts(row.get("turns"))
     if not turns or len(turns) > MOST_TURNS or not all(map(str.strip, turns)):
         expected = f"expected a list of one or two texts (question {name})"
-        raise wrong_line(file, line, f"has no 'turns', got {got(row, 'turns')}, {expected}")
+        raise wrong_line(file, line, f"{_has(row, 'turns')}, {expected}")
     references = _texts(row.get("reference") or [])
     if references is None or 0 < len(references) < len(turns):
-        what = f"has no 'reference' for each of its turns, got {got(row, 'reference')}"
-        raise wrong_line(file, line, f"{what}, expected a list of texts (question {name})")
+        what = f"{_has(row, 'reference')}, expected a list with a text for each of its turns"
+        raise wrong_line(file, line, f"{what} (question {name})")
     return JudgedQuestion(name, category.strip(), turns, references[: len(turns)])
 
 
 def _name(row: Any, file: str, line: int) -> str:
     name = row.get("question_id") if isinstance(row, dict) else None
     if isinstance(name, bool) or not isinstance(name, (int, str)) or not str(name).strip():
-        what = f"has no 'question_id', got {got(row, 'question_id')}, expected a number or a text"
+        what = f"{_has(row, 'question_id')}, expected a number or a text"
         raise wrong_line(file, line, what)
     return str(name).strip()
 
@@ -95,6 +96,12 @@ def _choice(row: Any, file: str, line: int) -> tuple[str, ...]:
         what = f"has no answer under 'choices[0].turns', got {got(first, 'turns')}"
         raise wrong_line(file, line, f"{what}, expected a list of texts")
     return turns
+
+
+def _has(row: Any, key: str) -> str:
+    """What a row has under a key, where that is not what it should be."""
+    there = isinstance(row, dict) and key in row
+    return f"has {brief(row[key])} under {key!r}" if there else f"has no {key!r}"
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

@@ -65,6 +65,9 @@ def found_function(name: str, folders: Sequence[str]) -> FoundFunction:
         what = f"got {name!r}, expected package.module:function"
         raise GenomeError(what, fix="Name a function in a module, e.g. mine:length.")
     file = _file_of(parts, folders)
+    if file is None and parts[0] in sys.stdlib_module_names:
+        what = f"{parts[0]!r} is Python's own and no module that judges"
+        raise GenomeError(what, fix="Write a function in a file of yours, e.g. mine.py.")
     if file is None:
         listed = ", ".join(map(repr, folders))
         raise GenomeError(
