@@ -193,11 +193,17 @@ def test_a_byte_order_mark_and_lines_of_windows_are_no_part_of_what_is_printed(l
     assert evaluator.evaluate(live_model).metrics[0].value == 0.5
 
 
-@pytest.mark.parametrize("ending", ["sleep 600", "echo 1"])
+@pytest.mark.parametrize(
+    ("starter", "ending"),
+    [("", "sleep 600"), ("", "echo 1"), ("setsid", "echo 1")],  # the last in a session of its own
+)
 def test_what_a_program_started_ends_with_it_and_it_ends_with_the_deadline(
-    live_model, tmp_path, ending
+    live_model, tmp_path, starter, ending
 ):
-    evaluator = made(shell(f"sleep 600 & echo $! > child; {ending}"))
+    child = "echo $$ > child; exec sleep 600"
+    evaluator = made(
+        shell(f"{starter} sh -c '{child}' & until [ -s child ]; do sleep 0.01; done; {ending}")
+    )
     evaluator.prepare()
     if ending == "echo 1":
         assert evaluator.evaluate(live_model).metrics[0].value == 1.0
