@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ print("judging")
 print(json.dumps([{"score": len(text), "answer": text} for text in texts]))
 """
 ROOT = Path(__file__).parents[2]
+NEEDS_SETSID = pytest.mark.skipif(shutil.which("setsid") is None, reason="macOS has no setsid")
 PROMPTS = ("one dog", "two", "three jugs", "four")
 
 
@@ -195,7 +197,11 @@ def test_a_byte_order_mark_and_lines_of_windows_are_no_part_of_what_is_printed(l
 
 @pytest.mark.parametrize(
     ("starter", "ending"),
-    [("", "sleep 600"), ("", "echo 1"), ("setsid", "echo 1")],  # the last in a session of its own
+    [
+        ("", "sleep 600"),
+        ("", "echo 1"),
+        pytest.param("setsid", "echo 1", marks=NEEDS_SETSID),  # in a session of its own
+    ],
 )
 def test_what_a_program_started_ends_with_it_and_it_ends_with_the_deadline(
     live_model, tmp_path, starter, ending
