@@ -675,6 +675,26 @@ def file(tmp_path):
     return path
 
 
+def test_a_mistake_in_an_override_stands_in_no_line_of_the_file(file):
+    overrides = [
+        "objective=worstt",
+        "evaluation.devise=x",
+        "tasks[0]={name: x, weight: y}",
+        "seed=-1",
+    ]
+    with pytest.raises(GenomeError) as told:
+        load_genome(file, overrides)
+    assert {problem.where for problem in told.value.problems} == {
+        "--set: objective",
+        "--set: evaluation.devise",
+        "--set: tasks[0].weight",
+        "--set: seed",
+    }
+    file.write_text(f"{file.read_text()}\nobjective: worstt\n")
+    with pytest.raises(GenomeError, match=r"g.yml:\d+: objective: got 'worstt'"):
+        load_genome(file, ["seed=3"])
+
+
 def test_overrides_win_over_the_file_and_are_yaml(file):
     genome, source = load_genome(
         file,
@@ -702,9 +722,9 @@ def test_overrides_win_over_the_file_and_are_yaml(file):
         ("seed=[", "--set seed:1: not YAML"),
         (
             "optimizer.budget=many",
-            "g.yml:1: optimizer.budget: got 'many', expected a whole number",
+            "--set: optimizer.budget: got 'many', expected a whole number",
         ),
-        ("sede=3", "g.yml:1: sede: unknown key 'sede'; did you mean 'seed'"),
+        ("sede=3", "--set: sede: unknown key 'sede'; did you mean 'seed'"),
     ],
 )
 def test_a_wrong_override_says_so(file, override, message):

@@ -76,6 +76,11 @@ def test_tasks_of_several_kinds_stand_in_one_split():
             "{divergence: {teachers: {a: b}, field: c, temperature: .inf}}",
             "tasks[1].divergence.temperature: got inf, expected a finite number",
         ),
+        (
+            "command: python3 judge.py",
+            "tasks[1].command: got 'python3 judge.py', expected a list, or keys and values. Write "
+            "[python3, judge.py].",
+        ),
         ("{formula: wave, num_fewshot: 3}", "num_fewshot: a task of 'formula' has no num_fewshot"),
         (
             "{formula: wave, wieght: 3}",

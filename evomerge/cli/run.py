@@ -162,12 +162,15 @@ def _refuse_folder(folder: Path, key: str, source: YamlFile) -> None:
 
 
 def _refuse_written(folder: Path, stages: Sequence[Stage]) -> None:
-    """Another process in the run folder is told before models and tasks are read."""
+    """Another process in the run folder, and what no run writes over, is told before models."""
     from evomerge.foundations.lock import refuse_written
+    from evomerge.run.ledger.run_folder import RunFolder
     from evomerge.run.ledger.staged_folder import StagedFolder
 
     for stage in stages:
-        refuse_written(StagedFolder(folder).stage(stage.name))
+        own = StagedFolder(folder).stage(stage.name)
+        refuse_written(own)
+        RunFolder(own).refuse_special()
 
 
 def _refuse_warnings(findings: Sequence[Finding]) -> None:

@@ -69,12 +69,17 @@ def slurm(
     from evomerge.cli.written import say
     from evomerge.compiler.genome_file import read_genomes
     from evomerge.compiler.slurm_script import SlurmJob, slurm_script
+    from evomerge.compiler.task_kinds import unallowed
     from evomerge.foundations.creating import create
+    from evomerge.foundations.errors import GenomeError
 
     execution = read_genomes(genome).genome.execution
     # What no run takes is told here, not hours later by a job that dies.
     with run.make_context("evomerge run", [str(genome), *arguments]) as of_run:
-        read_genomes(genome, of_run.params["overrides"])
+        file = read_genomes(genome, of_run.params["overrides"])
+        refused = [p for one in file.stages for p in unallowed(one.genome, one.source)]
+        if refused and not of_run.params["allow_code"]:
+            raise GenomeError.of(refused)
     job = SlurmJob(nodes, gpus_per_node, cpus_per_node, options, setup)
     create(output, slurm_script(job, genome, execution, arguments, Path.cwd()))
     say(f"sbatch {output}")

@@ -221,7 +221,7 @@ class _Findings:
 
     def _located(self, finding: Finding) -> Any:
         problem = finding.problem
-        is_located = not problem.where or problem.where.startswith(self.source.name)
+        is_located = not problem.where or self.source.is_located(problem.where)
         return problem if is_located else self.source.locate(problem)
 
     @property

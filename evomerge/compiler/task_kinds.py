@@ -13,6 +13,7 @@ from evomerge.evaluators import EVALUATORS
 from evomerge.foundations.errors import Problem
 from evomerge.genome.load import problems_of
 from evomerge.genome.misfit import KeyPath
+from evomerge.genome.schema import Genome
 from evomerge.genome.source import parse_yaml
 from evomerge.genome.task_blocks import NAMED, Task
 from evomerge.genome.words import SPLITS
@@ -35,6 +36,16 @@ def task_problems(source: YamlFile) -> list[Problem]:
         for index, given in enumerate(source.data[split])
         for problem in _of_task(given, (split, index), source)
     ]
+
+
+def unallowed(genome: Genome, source: YamlFile) -> Iterator[Problem]:
+    """Tasks that ``--allow-code`` alone has run; nothing but their kind is looked at."""
+    for split in SPLITS:
+        for index, task in enumerate(genome.split(split)):
+            if task.kind != NAMED and EVALUATORS[task.kind].runs_code:
+                where = source.where((split, index, task.kind))
+                what = "would run code, which needs permission"
+                yield Problem(what, where, "Add --allow-code if you trust it.")
 
 
 def mistakes_in(task: Mapping[str, Any]) -> list[Problem]:

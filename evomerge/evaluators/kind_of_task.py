@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, get_origin
 from pydantic import ConfigDict, Field
 
 from evomerge.genome.block import Block
+from evomerge.genome.misfit import MisfitError
 
 # The field `language` of kinds that have texts written; whoever has it, has its replies looked at.
 Languages = Annotated[
@@ -34,6 +35,9 @@ class TaskSettings(Block):
         takes_list = any(get_origin(field.annotation) is list for field in first.values())
         if isinstance(value, list if takes_list else str):
             return dict.fromkeys(first, value)
+        if takes_list and isinstance(value, str):
+            what = f"got {value!r}, expected a list, or keys and values"
+            raise MisfitError(what, fix=f"Write [{', '.join(value.split())}].")
         return value
 
 
@@ -74,9 +78,11 @@ class KindOfTask:
         Settings: What stands under the key that names the kind.
         reads: What it reads of the keys that tasks of all kinds may have.
         measures: What it reports; empty where the tasks say, and not the kind.
+        runs_code: Whether it runs what a genome names, with ``--allow-code`` alone.
     """
 
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    runs_code: ClassVar[bool] = False
     reads: ClassVar[frozenset[str]] = frozenset({"metric", "limit", "samples"})
     measures: tuple[Measure, ...] = ()
 

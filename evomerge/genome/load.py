@@ -273,16 +273,22 @@ def _override(source: YamlFile, override: str) -> None:
         )
     value = parse_yaml(text, f"--set {key}").data if text.strip() else None
     *parents, last = place_of(key).replace("[", ".").replace("]", "").split(".")
-    target = source.data
+    target, path = source.data, list[str | int]()
     for part in parents:
         if isinstance(target, list):
-            target = target[_index(target, part, override)]
+            index = _index(target, part, override)
+            path.append(index)
+            target = target[index]
         elif isinstance(target, dict):
+            path.append(part)
             target = target.setdefault(part, {})
     if isinstance(target, list):
-        target[_index(target, last, override)] = value
+        index = _index(target, last, override)
+        target[index] = value
+        source.override((*path, index))
     elif isinstance(target, dict):
         target[last] = value
+        source.override((*path, last))
     else:
         raise GenomeError(
             f"{override!r}: {'.'.join(parents)} is {target!r} and holds no keys",

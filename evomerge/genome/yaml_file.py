@@ -13,6 +13,7 @@ from evomerge.genome.misfit import KeyPath
 
 MAX_DEPTH = 30  # of what stands in it
 MAX_INTEGER = 2**63 - 1
+OVERRIDE = "--set"  # where a key stands that no file holds
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class YamlFile:
     Attributes:
         name: The file, as messages name it.
         data: Mappings, lists, scalars.
-        lines: Key path -> line number from 1.
+        lines: Key path -> line number from 1; 0: an override has set what stands there.
         lent: Key path of what an anchor names -> the length of the longest path above both it
             and a place that uses it.
         is_evolve: Whether it is a file of mergekit-evolve's form.
@@ -53,10 +54,8 @@ class YamlFile:
         if path[:1] == ("genome",) and path[1:2] and path[1] in self.in_space:
             path = ("genome", "space", *path[1:])
         path = self._in_file(path)
-        line = next(
-            (self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), 0
-        )
-        place = f"{self.name}:{line}" if line else self.name
+        above = (path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines)
+        place = self._place(next(above, None))
         return f"{place}: {dotted(path)}" if path else place
 
     def has(self, path: KeyPath) -> bool:
@@ -78,9 +77,27 @@ class YamlFile:
         where = text = self._in_file_text(self._under_space(problem.where))
         while text and text not in self._by_text:
             text = text[: max(text.rfind("."), text.rfind("["), 0)]
-        line = self.lines.get(self._by_text.get(text, ()), 0)
-        place = f"{self.name}:{line}" if line else self.name
+        place = self._place(self._by_text.get(text, ()))
         return Problem(problem.what, f"{place}: {where}", problem.fix)
+
+    def is_located(self, where: str) -> bool:
+        """Whether a place names the file, or what takes its place."""
+        return where.startswith((self.name, f"{OVERRIDE}: "))
+
+    def override(self, path: KeyPath) -> None:
+        """What stands under a key is no longer the file's."""
+        if path[:1] == ("genome",) and path[1:2] and path[1] in self.in_space:
+            path = ("genome", "space", *path[1:])
+        for key in [key for key in self.lines if key[: len(path)] == path]:
+            del self.lines[key]
+        self.lines[path] = 0
+
+    def _place(self, path: KeyPath | None) -> str:
+        """``FILE:LINE`` of a key that has a line, the file alone, or the override."""
+        line = None if path is None else self.lines.get(path)
+        if line is None:
+            return self.name
+        return f"{self.name}:{line}" if line else OVERRIDE
 
     def _in_file_text(self, where: str) -> str:
         key = re.match(r"\w+", where)

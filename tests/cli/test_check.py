@@ -138,7 +138,7 @@ def test_warnings_count_where_they_are_asked_to(check):
     assert check(*small)[0] == 0
     code, out, err = check(*small, "--strict")
     assert code == 1
-    assert "warning: g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
+    assert "warning: --set: optimizer.budget: 4 trials for 10 parameters" in err
     assert "recipe with every parameter at its start" in out
 
 
@@ -147,7 +147,7 @@ def test_a_strict_run_does_not_begin_where_there_are_warnings(place, check, caps
     with pytest.raises(SystemExit, match="1"):
         entry_point(["run", "g.yml", "--strict", "--set", "optimizer.budget=4"])
     err = capsys.readouterr().err
-    assert "g.yml:11: optimizer.budget: 4 trials for 10 parameters" in err
+    assert "--set: optimizer.budget: 4 trials for 10 parameters" in err
     assert "--strict, and there are warnings" in err
     assert not (place / "runs").exists()
 
@@ -159,7 +159,7 @@ def test_for_programs_it_is_json_and_nothing_else(check):
     assert {
         "severity": "warning",
         "what": "30 documents of tiny_choice are asked for, it has 20; all are used",
-        "where": "g.yml:7: tasks[0].limit",
+        "where": "--set: tasks[0].limit",
         "fix": "",
     } in data["findings"]
     assert len(data["space"]) == data["plan"]["search"]["n_dims"] == 10

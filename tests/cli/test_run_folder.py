@@ -38,8 +38,8 @@ def test_the_genome_in_a_run_folder_continues_that_run(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "where"),
     [
-        (["--set", "run_dir=mine.yml"], "mine.yml:1: run_dir: "),
-        (["--set", f"run_dir={'x' * 5000}"], "mine.yml:1: run_dir: "),
+        (["--set", "run_dir=mine.yml"], "--set: run_dir: "),
+        (["--set", f"run_dir={'x' * 5000}"], "--set: run_dir: "),
         (["--run-dir", "mine.yml/below"], "--run-dir: "),
         (["--fork", "mine.yml/below"], "--fork: "),
     ],
@@ -51,6 +51,15 @@ def test_a_folder_that_cannot_be_ends_a_run_before_anything_is_loaded(
     with pytest.raises(SystemExit, match="2"):
         entry_point(["run", str(genome), *arguments])
     assert where in capsys.readouterr().err
+
+
+def test_what_no_run_writes_over_ends_it_before_anything_is_loaded(genome, monkeypatch, capsys):
+    monkeypatch.setattr("evomerge.compiler.examine.compile_genome", None)
+    Path("mine").mkdir()
+    Path("mine/link").symlink_to("nowhere")
+    with pytest.raises(SystemExit, match="1"):
+        entry_point(["run", str(genome), "--run-dir", "mine"])
+    assert "mine/link: is a symbolic link" in capsys.readouterr().err
 
 
 def test_the_result_ends_with_the_next_command(tmp_path, monkeypatch, capsys):

@@ -200,6 +200,17 @@ def test_arguments_that_no_run_takes_are_refused(folder):
     assert not (folder / "job.sh").exists()
 
 
+def test_code_that_the_job_may_not_run_is_told_before_it_is_written(folder):
+    genome = folder / "my genome.yml"
+    genome.write_text(GENOME.replace("[x]", "[x, {python: 'mine:length'}]"))
+    with pytest.raises(
+        GenomeError, match=r"yml:2: tasks\[1\].python: would run code.*--allow-code"
+    ):
+        write(*TWO)
+    assert not (folder / "job.sh").exists()
+    assert write(*TWO, "--", "--allow-code").exit_code == 0
+
+
 def test_an_option_of_two_lines_is_refused(folder):
     done = write(*TWO, "--sbatch", "--time=1\nrm -rf x")
     assert done.exit_code == 2

@@ -57,6 +57,7 @@ class OutsideKind(AskingKind[Any]):
     """A task whose documents are judged together, by one call of somebody else's code."""
 
     Settings = OutsideSettings
+    runs_code = True
     measures = (Measure(SCORE, higher_is_better=True, what="what it returns"),)
     gates_itself = True
 
