@@ -31,6 +31,7 @@ ALLOWED = {
     "run/ledger/belongings.py: os.open": "folders of the run, and the regular files in them",
     "run/ledger/belongings.py: os.listdir": "names in those folders",
     "evaluators/judge/kept_judgments.py: os.open": "a new file of this process, for appending",
+    "evaluators/judge/request_keys.py: os.open": "a file that a door has opened, for appending",
     "foundations/claims.py: os.open": "a file of locks, which holds nothing",
     "foundations/scratch.py: glob": "roots of this program in the system's temporary folder",
     "foundations/creating.py: os.open": "creates a file that is not there",

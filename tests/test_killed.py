@@ -27,14 +27,8 @@ from tests.killed import (
 )
 from tests.test_search import N_BASELINES
 
-COSTLY = (
-    "auto",
-    "cma_es",
-    "gp",
-    "gradient",
-    "grid",
-    "qmc",
-)  # to start: many calls, each of them looked at
+# To start: many calls, each of them looked at.
+COSTLY = ("auto", "cma_es", "gp", "gradient", "grid", "qmc")
 SORTED = [  # xdist sees one order
     pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name
     for name in sorted(OPTIMIZERS)

@@ -398,3 +398,16 @@ def test_a_run_begins_again_where_it_was_killed_as_it_began(tmp_path):
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "known-abc-tasks.jsonl.gz").write_bytes(b"what a fork takes over")
     Ledger.create(RunFolder(tmp_path), HEADER, "genome: {}\n").close()
+
+
+def test_a_run_that_is_killed_while_it_takes_things_over_begins_again(tmp_path):
+    def killed():
+        (tmp_path / "judgments").mkdir()
+        raise KeyboardInterrupt
+
+    folder = RunFolder(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Ledger.create(folder, HEADER, "genome: {}\n", carry=killed)
+    assert not folder.ledger.exists()
+    Ledger.create(folder, HEADER, "genome: {}\n").close()
+    assert folder.ledger.exists()

@@ -88,13 +88,13 @@ def test_models_and_tasks_of_another_genome_are_no_files_that_changed(begun):
     seed, *lines = what_changed(ledger, now, of_today({**genome, "seed": 99}))
     assert seed.startswith("genome seed")
     assert lines == ["model a: its files are others than when the run began"]
-    assert set(what_changed(ledger, now, of_today(genome))) == {
+    assert what_changed(ledger, now, of_today(genome)) == [
         "model a: its files are others than when the run began",
         "model b: is not there now",
         "model c: the run began without it",
         "tasks task x: is not there now",
         "holdout task y: the run began without it",
-    }
+    ]
 
 
 def test_of_lists_and_long_texts_what_differs_is_shown():

@@ -39,6 +39,7 @@ from evomerge.run.ledger.history import Ledger
 from evomerge.run.ledger.old_origins import origin_in
 from evomerge.run.ledger.run_folder import RunFolder
 from evomerge.run.recorded_run import recorded_run
+from evomerge.verify import rebuild
 from evomerge.verify.differences import Difference, compare_documents, compare_metrics
 from evomerge.verify.rebuild import prepare
 from tests.evaluators.tiny_tasks import write_tasks
@@ -371,3 +372,21 @@ def test_metrics_that_count_documents_must_be_equal_others_nearly():
     assert difference == Difference("holdout", "t", None, "acc,none", 0.50, 0.51)
     (missing,) = compare_metrics("holdout", {"t/f1,none": 0.5}, {}, documents, 0.05)
     assert missing.found is None
+
+
+def test_a_model_that_is_no_merge_is_kept_in_an_empty_folder_and_a_full_disk_is_told(
+    tmp_path, monkeypatch
+):
+    model, kept = tmp_path / "model", tmp_path / "kept"
+    model.mkdir()
+    kept.mkdir()
+    (model / "config.json").write_text("{}")
+    assert rebuild._given(model, kept, is_kept=True) == kept
+    assert (kept / "config.json").read_text() == "{}"
+
+    def full(*_, **__):
+        raise shutil.Error([("one", "two", "[Errno 28] No space left on device")])
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(LostFileError, match=r"cannot be written .*No space left on device"):
+        rebuild._given(model, kept, is_kept=True)

@@ -54,9 +54,13 @@ def fork(compiled: Compiled, header: Header, old: RunFolder, new: RunFolder) -> 
     valid = [] if obstacles else _valid(source, header)
     known = [entry for entry in valid if _may_be_used(compiled, entry)]
     mirrors = targets_of(compiled.genome.trackers)
-    ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors)
-    for kind in {task.kind for split in SPLITS for task in compiled.genome.split(split)}:
-        EVALUATORS[kind].carry(old.path, new.path)
+
+    def carry() -> None:
+        tasks = (task for split in SPLITS for task in compiled.genome.split(split))
+        for kind in dict.fromkeys(task.kind for task in tasks):
+            EVALUATORS[kind].carry(old.path, new.path)
+
+    ledger = Ledger.create(new, header, to_yaml(compiled.source), known, mirrors, carry)
     return Fork(ledger, _note(old, known, obstacles))
 
 

@@ -210,5 +210,5 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_one_time(kind: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name in then.keys() ^ now.keys():
+    for name in (one for one in dict.fromkeys((*then, *now)) if (one in then) != (one in now)):
         yield f"{kind} {name}: {'the run began without it' if name in now else 'is not there now'}"

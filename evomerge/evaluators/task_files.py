@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -29,8 +30,9 @@ def task_text(file: str) -> str:
         content = read_bytes(path, MOST_BYTES)
     except UnreadableError as error:
         raise GenomeError(f"{file!r}: {error.problems[0].what}", fix="Name a text file.") from error
+    content = content.removeprefix(BOM_UTF8)
     try:
-        text = content.decode("utf-8-sig")  # a byte order mark is no part of it
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         n_before = content.count(b"\n", 0, error.start)
         raise wrong_line(file, n_before + 1, "is no text in UTF-8") from error
@@ -174,7 +176,10 @@ def got(row: Any, key: str) -> str:
 
 def brief(value: Any) -> str:
     """A value of JSON, as a message quotes it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no more than 4,300 digits
+        text = f"{type(value).__name__} with a number that is too long to be written"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

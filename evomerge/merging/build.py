@@ -8,9 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from io import IncrementalNewlineDecoder
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from typing import IO
 
 from evomerge.foundations.errors import RunError
 from evomerge.foundations.lifetime import own_children
@@ -22,6 +26,7 @@ from evomerge.recipe.plain import Recipe
 _NO_CARD = "--no-write-model-card"
 _STAGES = "-stages"  # ends the name of the folder where what is built on the way lies
 LINES_KEPT = 20  # of mergekit's output in an error
+_LOOKS_EVERY = 1.0  # seconds
 _SECONDS_TO_END = 5.0  # before it is killed
 _BAR = re.compile(r"(\d+)%\|")
 _GRAPH = "Executing graph"  # the bar of the merge itself
@@ -94,6 +99,7 @@ def build(
     allow_pickle: Collection[str] = (),
     lora_cache: Path | None = None,
     report: Report | None = None,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Writes the recipe's model, configuration and tokenizer into a folder.
 
@@ -111,6 +117,7 @@ def build(
         allow_pickle: Models and adapters whose weights may be in pickle files.
         lora_cache: Where ``model+lora`` sources are folded; None: a temporary folder.
         report: Hears how far mergekit is, in [0, 1].
+        check: Called every second at least; what it raises ends the build.
 
     Raises:
         RunError: mergekit stopped, or cannot read the recipe; its last lines are kept. No command
@@ -137,13 +144,16 @@ def build(
         for command in recipe.commands(list(texts), out, stages):
             started = _started(command, METHODS.packages(recipe.methods))
             line = [sys.executable, *started, *command.arguments, *options]
-            code, said = _run(line, environment, report or _nobody)
+            code, said = _run(line, environment, report or _nobody, check or _nothing)
             if code:
                 raise _stopped(command.program, code, said, out)
 
 
 def _run(
-    command: Sequence[str], environment: Mapping[str, str], report: Report
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    report: Report,
+    check: Callable[[], None],
 ) -> tuple[int, list[str]]:
     """Runs mergekit to its end; it does not outlive a Ctrl-C, nor this process.
 
@@ -156,13 +166,11 @@ def _run(
             stdin=subprocess.DEVNULL,  # transformers would ask whether to trust a model's code
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             env={**os.environ, **environment},
         )
     with process:
         try:
-            said = list(_told(process.stdout or (), report))
+            said = list(_told(_lines(process.stdout, check), report))
         except BaseException:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -182,10 +190,32 @@ def _nobody(share: float) -> None:
     """Hears nothing."""
 
 
+def _nothing() -> None:
+    """Ends no build."""
+
+
+def _lines(said: IO[bytes] | None, check: Callable[[], None]) -> Iterator[str]:
+    """The lines of what is said, of what is redrawn as well; looks up where nothing is said."""
+    if said is None:
+        return
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8")("replace"), translate=True)
+    with DefaultSelector() as selector:
+        selector.register(said, EVENT_READ)
+        content, rest = b"-", ""
+        while content:
+            check()
+            if selector.select(_LOOKS_EVERY):
+                content = os.read(said.fileno(), 1 << 16)
+                *lines, rest = (rest + decoder.decode(content, final=not content)).split("\n")
+                yield from lines
+    if rest:
+        yield rest
+
+
 def _told(lines: Iterable[str], report: Report) -> Iterator[str]:
     """What mergekit says, without its progress bars; they go to ``report``.
 
-    A bar is redrawn after a carriage return, which text streams read as the end of a line.
+    A bar is redrawn after a carriage return, which ends a line here.
     """
     for line in lines:
         bar = _BAR.search(line)

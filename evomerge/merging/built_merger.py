@@ -51,7 +51,7 @@ class BuiltMerger:
                     device=str(self._resident.device),
                     trust_remote_code=self._resident.trust_remote_code,
                     allow_pickle=self._resident.allow_pickle,
-                    report=lambda _: limit.check(),
+                    check=limit.check,
                 )
             except (LostFileError, KilledError):
                 raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evomerge.foundations.errors import GenomeError
+from evomerge.genome.merge_method import Base
 from evomerge.genome.model_names import ModelName
 from evomerge.recipe.effective import Effective, Entries, ParameterEntry, Settings
 from evomerge.recipe.ranges import Span, della_bounds, fixed, opened, strongest
@@ -67,11 +68,19 @@ def opened_modules(parts: Mapping[str, Effective], language: str) -> dict[str, A
         language: The one that holds the language model, whose layers may be grouped.
 
     Raises:
-        GenomeError: another one has groups of layers, too, or every one is that of one model.
+        GenomeError: another one has groups of layers, too, or every one is that of one model, or
+            one is that of one model multiplied.
     """
     first = next(iter(parts.values()))
     donor = first.base if first.names_base else first.models[0]
     merged = {name: one for name, one in parts.items() if {*one.models} - {donor}}
+    for name, one in parts.items():
+        if name not in merged and not _gives_back(one):
+            raise GenomeError(
+                f"module {name} has {donor} alone, by other weights than 1: a search takes such a "
+                "part as it is",
+                fix="Write 1 there, or name it as optimizer.seed_from of a genome of its models.",
+            )
     for name, one in merged.items():
         if one.step and name != language:
             raise GenomeError(
@@ -89,7 +98,28 @@ def opened_modules(parts: Mapping[str, Effective], language: str) -> dict[str, A
         for name, block in blocks.items()
     }
     around = {key: v for key, v in whole.items() if key not in ("models", "parameters")}
+    models = list(dict.fromkeys(model for one in merged.values() for model in one.models))
+    if (
+        donor is not None and not first.names_base and models[0] != donor
+    ):  # which the first one of all is taken for
+        others = [model for model in models if model != donor]
+        around = {"models": [*map(model_entry, (donor, *others))], **around}
     return {"modules": modules, **around}
+
+
+def _gives_back(part: Effective) -> bool:
+    """Whether a part of one model is that model, to the bit."""
+    if part.normalizes or (part.names_base and part.method.base is not Base.IGNORED):
+        return True
+    settings = [one for group in part.parts for one in (group.shared, *group.own.values())]
+    return all(
+        value == 1
+        for given in settings
+        for name, entries in given.items()
+        if part.method.parameter(name).range is not None
+        for entry in entries
+        for value in entry.values
+    )
 
 
 def frame_of(recipe: Effective) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from evomerge.evaluators.built_model import BuiltMixture, BuiltModel
 from evomerge.evaluators.composite import evaluator_for
 from evomerge.foundations.creating import refuse_occupied_folder
 from evomerge.foundations.errors import EvomergeError, GenomeError, RunError, UnknownNameError
+from evomerge.foundations.files import writing
 from evomerge.foundations.findings import Finding
 from evomerge.foundations.permissions import Permissions
 from evomerge.foundations.reading import is_folder
@@ -288,7 +289,8 @@ def _dtype(winner: Recorded) -> str:
 def _given(model: Path, folder: Path, *, is_kept: bool) -> Path:
     """A model that is no merge, and that no command of mergekit reads: its own folder."""
     if is_kept:
-        shutil.copytree(model, folder)
+        with writing(folder):  # it may be there, empty
+            shutil.copytree(model, folder, dirs_exist_ok=True)
         return folder
     return model
 

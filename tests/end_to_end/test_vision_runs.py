@@ -163,6 +163,43 @@ def test_a_recipe_of_several_modules_is_opened_and_begins_at_its_numbers(tmp_pat
     } == {"text_decoder": [0.3, 0.2], "vision_tower": [0.1], "multi_modal_projector": []}
 
 
+def of_two_modules(place, weight, **more):
+    """A recipe without a base, whose first module has one model, `models/model_2`."""
+
+    def entry(number, weight):
+        return {"model": f"models/model_{number}", "parameters": {"weight": weight}}
+
+    text = {"models": [entry(1, 0.4), entry(2, 0.6)]}
+    seen = {"models": [entry(2, weight)]}
+    projector = {"models": [entry(2, 1.0)]}
+    modules = {"vision_tower": seen, "text_decoder": text, "multi_modal_projector": projector}
+    recipe = {"merge_method": "linear", "modules": modules, "dtype": "bfloat16", **more}
+    (place / "recipe.yml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+
+
+def test_parts_that_are_left_out_of_an_opened_recipe_stay_those_of_their_model(
+    tmp_path, monkeypatch
+):
+    place = place_of(tmp_path, "qwen2_5_vl", "text_decoder")
+    monkeypatch.chdir(place)
+    of_two_modules(place, 1.0)
+    tasks = ("--task", "tiny_search", "--task-search-path", "tasks")
+    told_in(place, "init", "first.yml", "--from", "recipe.yml", "--yes", *tasks)
+    block = yaml.safe_load((place / "first.yml").read_text())["genome"]
+    assert block["models"] == ["models/model_2", "models/model_1"]
+    space = compile_genome(*load_genome(place / "first.yml")).merge_space
+    config = space.recipe(space.space.decode(space.space.initial)).config
+    kept = {
+        name: [one["model"] for one in part["models"]]
+        for name, part in config["modules"].items()
+        if name != "text_decoder"
+    }
+    assert {*map(tuple, kept.values())} == {("models/model_2",)}
+    of_two_modules(place, 0.5, parameters={"normalize": False})
+    with pytest.raises(GenomeError, match="has models/model_2 alone, by other weights than 1"):
+        told_in(place, "init", "second.yml", "--from", "recipe.yml", "--yes", *tasks)
+
+
 @pytest.mark.slow
 def test_weights_of_a_part_are_learned_by_gradient_and_what_was_learned_is_built(
     tmp_path, monkeypatch

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evomerge.evaluators.composite import evaluator_for
+from evomerge.evaluators.task_files import brief
 from evomerge.foundations.errors import GenomeError
 from evomerge.foundations.permissions import Permissions
 from evomerge.genome.task_blocks import EvaluationBlock, Task
@@ -92,6 +93,7 @@ def test_a_file_is_read_however_an_editor_leaves_it(kind, content):
     [
         (None, "no file"),
         (b"\xe9\n", "line 1 of 'rows.jsonl' is no text in UTF-8"),
+        (b"\xef\xbb\xbf\n\n\xff\n", "line 3 of 'rows.jsonl' is no text in UTF-8"),
         (b"\n\0", "line 2 of 'rows.jsonl' holds zero bytes"),
         (b"{oops\n", "line 1 of 'rows.jsonl' is no JSON"),
         (b"[" * 100_000, "line 1 of 'rows.jsonl' is no JSON"),
@@ -173,3 +175,7 @@ def test_what_is_no_file_of_lists_is_told(content, told):
     with pytest.raises(GenomeError) as raised:
         evaluator_for([task], EvaluationBlock(), ENGINES["transformers"]).prepare()
     assert told in str(raised.value)
+
+
+def test_a_number_that_python_does_not_write_is_told_without_it():
+    assert "too long to be written" in brief([10**5000])

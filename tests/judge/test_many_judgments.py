@@ -24,8 +24,15 @@ from evomerge.evaluators.judge.asked_once import Request
 from evomerge.evaluators.judge.kept_judgments import KeptJudgments, Remark, kept_in
 from evomerge.evaluators.judge.remote_judge import RemoteJudge, RequestLimits
 from evomerge.foundations.deadline import Deadline
-from evomerge.foundations.errors import EvaluationError, LedgerError, LostFileError, RunError
+from evomerge.foundations.errors import (
+    EvaluationError,
+    LedgerError,
+    LostFileError,
+    RunError,
+    TrialTimeoutError,
+)
 from tests.scripted_llm import Script, completion, served
+from tests.test_lifetime import comes
 
 ASKED = [Request((Message("user", f"rate {number}"),)) for number in range(3)]
 
@@ -128,8 +135,8 @@ def test_a_kill_at_any_moment_has_no_judgment_that_came_asked_for_again(tmp_path
             halting.most = count * (number + 1) // (n_kills + 1)
             command = [sys.executable, "-c", ASKS_ALL, url, str(tmp_path), str(count)]
             other = subprocess.Popen(command)
-            while halting.answered.total() < halting.most:
-                assert other.poll() is None
+            assert comes(lambda: halting.answered.total() >= halting.most)
+            assert other.poll() is None
             other.kill()  # the last answers may be on their way
             other.wait()
             known = KeptJudgments(tmp_path)
@@ -169,13 +176,32 @@ def test_a_request_has_another_key_once_its_server_has_failed_it(monkeypatch, fa
     assert len({one.rpartition("-")[0] for one in keys}) == 1
 
 
+def test_a_failure_that_a_server_keeps_is_not_asked_for_by_a_later_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_judge, "FIRST_WAIT", 0.001)
+    script = Script((500, {}))
+    with served(script) as url:
+        for _ in range(2):
+            judge_at(url, KeptJudgments(tmp_path)).answers(ASKED[:1], Deadline())
+    assert len({*script.keys["rate 0"]}) == len(script.keys["rate 0"]) == 8
+
+
+def test_each_run_has_keys_of_its_own_and_keeps_them(tmp_path):
+    def key(run):
+        return KeptJudgments(tmp_path / run).request_key("a")
+
+    assert key("one") == key("one") != key("other")
+    (tmp_path / "one" / "requests").write_text("\r\nEvil: 1\n")
+    with pytest.raises(LedgerError, match="does not begin with the number of a run"):
+        key("one")
+
+
 def test_what_is_on_its_way_when_nobody_waits_any_more_is_not_asked_again(tmp_path):
     slow = Slow()
     with served(Script(slow)) as url, ThreadPoolExecutor(2) as pool:
         judge = judge_at(url, KeptJudgments(tmp_path))
         given_up = pool.submit(judge.answers, ASKED, Deadline())
-        while slow.asked.total() < len(ASKED):
-            assert not given_up.done()
+        assert comes(lambda: slow.asked.total() == len(ASKED) or given_up.done())
+        assert not given_up.done()
         while not given_up.done():
             judge.give_up()
         again = pool.submit(judge.answers, ASKED, Deadline())
@@ -186,6 +212,34 @@ def test_what_is_on_its_way_when_nobody_waits_any_more_is_not_asked_again(tmp_pa
     assert set(slow.asked.values()) == {1}
 
 
+def test_what_is_on_its_way_when_a_trial_is_out_of_time_is_kept_and_asked_once(tmp_path):
+    slow = Slow()
+    with served(Script(slow)) as url, ThreadPoolExecutor(1) as pool:
+        judge = judge_at(url, KeptJudgments(tmp_path))
+        with pytest.raises(TrialTimeoutError):
+            judge.answers(ASKED, Deadline(0.3))
+        again = pool.submit(judge.answers, ASKED, Deadline())
+        assert not wait([again], 0.3).done
+        slow.may_answer.set()
+        assert [one.text for one in again.result()] == ["[[7]]"] * len(ASKED)
+    assert set(slow.asked.values()) == {1}
+
+
+def test_what_a_late_answer_gave_back_as_it_was_asked_again_is_nobodys(tmp_path, monkeypatch):
+    kept = KeptJudgments(tmp_path)
+    judge, claim = judge_at("http://127.0.0.1:9/v1", kept), kept.claim
+    key = judge._key(ASKED[0])
+    judge._on_their_way = frozenset({key})  # of an earlier trial
+
+    def late(keys):
+        kept.keep(key, Remark("[[7]]"))
+        return claim(keys)
+
+    monkeypatch.setattr(kept, "claim", late)
+    assert judge.answers(ASKED[:1], Deadline()) == [Remark("[[7]]")]
+    assert claim({key}) == {key}
+
+
 def test_a_judgment_is_on_the_disk_before_anybody_is_told_of_it(tmp_path, monkeypatch):
     kept, on_disk = KeptJudgments(tmp_path), []
     monkeypatch.setattr(os, "fsync", lambda handle: on_disk.append(os.fstat(handle).st_size))
@@ -194,6 +248,19 @@ def test_a_judgment_is_on_the_disk_before_anybody_is_told_of_it(tmp_path, monkey
         (file,) = tmp_path.glob("*.jsonl")
         assert on_disk[-1] == file.stat().st_size
     assert len(on_disk) == 2
+
+
+def test_what_is_carried_is_on_the_disk_at_once(tmp_path, monkeypatch):
+    old, on_disk = KeptJudgments(), []
+    for key in "abc":
+        old.keep(key, Remark(key))
+    monkeypatch.setattr(os, "fsync", lambda handle: on_disk.append(os.fstat(handle).st_size))
+    KeptJudgments(tmp_path).take(old)
+    (file,) = tmp_path.glob("*.jsonl")
+    assert on_disk == [file.stat().st_size]
+    later = KeptJudgments(tmp_path)
+    later.refresh()
+    assert [later.get(key) for key in "abc"] == [*map(Remark, "abc")]
 
 
 def test_a_line_that_a_kill_cut_off_is_asked_for_again_and_no_other(tmp_path):
@@ -360,8 +427,8 @@ def test_what_another_process_is_asking_is_waited_for_and_taken_over_if_it_dies(
     with served(Script(slow)) as url:
         command = [sys.executable, "-c", ASKS, url, str(tmp_path)]
         other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        while slow.asked.total() < len(ASKED):
-            assert other.poll() is None
+        assert comes(lambda: slow.asked.total() == len(ASKED) or other.poll() is not None)
+        assert other.poll() is None
         judge = judge_at(url, KeptJudgments(tmp_path))
         with ThreadPoolExecutor(1) as pool:
             found = pool.submit(judge.answers, ASKED, Deadline())
@@ -369,8 +436,9 @@ def test_what_another_process_is_asking_is_waited_for_and_taken_over_if_it_dies(
             assert slow.asked.total() == len(ASKED)
             if is_killed:
                 other.kill()
-                while slow.asked.total() == len(ASKED):  # its claims end one after the other
-                    assert not found.done()
+                # Its claims end one after the other.
+                assert comes(lambda: slow.asked.total() > len(ASKED) or found.done())
+                assert not found.done()
             slow.may_answer.set()
             assert [one.text for one in found.result()] == ["[[7]]"] * len(ASKED)
         told, _ = other.communicate()

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from evomerge.foundations.errors import ModelError, RunError
+from evomerge.foundations.errors import ModelError, RunError, TrialTimeoutError
 from evomerge.merging.build import _reason, _run, build, mergekit_commands
 from evomerge.merging.resident import ResidentMerger
 from evomerge.recipe.plain import Recipe
 from tests.merging.built import assert_equals_folder
 from tests.merging.layouts import N_LAYERS, recipe_config
+from tests.test_lifetime import is_gone
 from tests.tiny_models import tiny_family, tiny_model
 
 PLAIN = Recipe({"merge_method": "linear"})
@@ -49,11 +50,26 @@ def test_a_build_that_stops_says_why(tmp_path: Path) -> None:
 def test_a_command_that_stops_says_why() -> None:
     fails = "print('careful', end='\\r', flush=True); open('no/such/file')"
     shares: list[float] = []
-    code, said = _run([sys.executable, "-c", fails], {}, shares.append)
+    code, said = _run([sys.executable, "-c", fails], {}, shares.append, lambda: None)
     assert code == 1
     told = _reason("mergekit-yaml", said)
     assert re.search(r"mergekit-yaml stopped: FileNotFoundError.*no/such/file", told)
     assert shares == []
+
+
+def test_a_command_that_says_nothing_is_ended_in_time(tmp_path: Path) -> None:
+    hangs = f"import os, time; os.symlink(str(os.getpid()), {str(tmp_path / 'pid')!r})"
+    looked: list[int] = []
+
+    def check() -> None:
+        looked.append(1)
+        if len(looked) > 2:
+            raise TrialTimeoutError("took longer than 2 seconds")
+
+    with pytest.raises(TrialTimeoutError):
+        _run([sys.executable, "-c", f"{hangs}; time.sleep(600)"], {}, looked.append, check)
+    if (tmp_path / "pid").is_symlink():  # else it had not begun
+        assert is_gone(int((tmp_path / "pid").readlink().name))
 
 
 def test_a_model_that_is_not_there_is_told_before_mergekit_starts(tmp_path: Path) -> None:

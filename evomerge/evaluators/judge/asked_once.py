@@ -59,7 +59,7 @@ class AskedOnce(Outsider):
             TrialTimeoutError: the deadline is over.
             RunError: nobody judges.
         """
-        self._is_given_up = False
+        self._is_given_up, self._on_their_way = False, frozenset()
         by_key = {self._key(one): one for one in asked}
         lacking: dict[str, str] = {}
         while open_ones := self._open(by_key.keys() - lacking.keys()):

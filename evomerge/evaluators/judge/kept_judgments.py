@@ -11,12 +11,13 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evomerge.evaluators import KEEPS
+from evomerge.evaluators.judge.request_keys import RequestKeys
 from evomerge.foundations.canonical import canonical_json
 from evomerge.foundations.claims import Claims
 from evomerge.foundations.errors import LedgerError
@@ -59,6 +60,8 @@ class KeptJudgments:
         self._own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._handle: int | None = None
         self._claims = None if folder is None else Claims(folder / "claims")
+        keys = None if folder is None else folder / "requests"
+        self._request_keys = RequestKeys(keys, self._claims)
         self._claimed: set[str] = set()  # by this process, which the system's locks do not tell
 
     def claim(self, keys: Collection[str]) -> set[str]:
@@ -80,6 +83,16 @@ class KeptJudgments:
             if self._claims is not None:
                 self._claims.give_back(keys)
 
+    def request_key(self, key: str) -> str:
+        """What a server may know a request by; see :class:`RequestKeys`."""
+        with self._lock:
+            return self._request_keys.of(key)
+
+    def failed(self, key: str) -> None:
+        """Remembers that the server's own word on a request was a failure."""
+        with self._lock:
+            self._request_keys.failed(key)
+
     def refresh(self) -> None:
         """Reads what others have written since.
 
@@ -94,12 +107,10 @@ class KeptJudgments:
                     self._known |= self._new_in(path)
 
     def take(self, others: KeptJudgments) -> None:
-        """Keeps what others know too."""
+        """Keeps what others know too, all of it on the disk before it returns."""
         self.refresh()
         others.refresh()
-        for key, remark in list(others._known.items()):
-            if key not in self._known:
-                self.keep(key, remark)
+        self._keep({k: one for k, one in list(others._known.items()) if k not in self._known})
 
     def close(self) -> None:
         """Gives back its file."""
@@ -125,24 +136,26 @@ class KeptJudgments:
         Raises:
             LostFileError: the disk is full, or the folder cannot be written.
         """
-        with self._lock:
-            self._known[key] = remark
-            self._write(key, remark)
+        self._keep({key: remark})
 
-    def _write(self, key: str, remark: Remark) -> None:
-        if self._folder is None:
-            return
-        line = f"{canonical_json({'key': key, **asdict(remark)})}\n".encode()
-        path = self._folder / self._own
+    def _keep(self, remarks: Mapping[str, Remark]) -> None:
+        with self._lock:
+            self._known |= remarks
+            if self._folder is not None and remarks:
+                self._write(self._folder, [*map(_line, remarks.items())])
+
+    def _write(self, folder: Path, lines: Sequence[str]) -> None:
+        text = "".join(lines).encode()
+        path = folder / self._own
         with writing(path):
             if self._handle is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
                 self._handle = os.open(path, flags, 0o644)
             size = os.fstat(self._handle).st_size
             try:
-                while line:
-                    line = line[os.write(self._handle, line) :]
+                while text:
+                    text = text[os.write(self._handle, text) :]
                 os.fsync(self._handle)
             except OSError:
                 with suppress(OSError):  # else the next line would go on where this one broke off
@@ -187,6 +200,11 @@ def copy_judgments(old: Path, new: Path) -> None:
         LostFileError: the folder cannot be written.
     """
     kept_in(new).take(KeptJudgments(old))
+
+
+def _line(known: tuple[str, Remark]) -> str:
+    key, remark = known
+    return f"{canonical_json({'key': key, **asdict(remark)})}\n"
 
 
 def _remark(line: bytes, path: Path) -> tuple[str, Remark]:

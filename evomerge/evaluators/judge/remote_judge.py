@@ -96,7 +96,6 @@ class RemoteJudge(AskedOnce):
 
     def _judge(self, asked: Mapping[str, Request], deadline: Deadline) -> Mapping[str, str]:
         waiting = deque(asked.items())
-        self._on_their_way = frozenset()
         call = self._call = _Call(self._connect(), self._limits, self._kept, deadline, waiting)
         for _ in range(min(self._limits.parallel, len(asked))):
             Thread(target=call.work, daemon=True).start()
@@ -199,20 +198,22 @@ class _Call:
             self.asking.add(own[0])
             return own
 
-    def _asked(self, key: str, request: Request) -> NoAnswerError | None:
+    def _asked(self, key: str, one: Request) -> NoAnswerError | None:
         """Asks until there is an answer; why there is none."""
         failure = NoAnswerError("given up", cause="given up")
-        messages = [{"role": one.role, "content": one.content} for one in request.messages]
-        wait, n_failed = 0.0, 0
+        messages = [{"role": turn.role, "content": turn.content} for turn in one.messages]
+        wait = 0.0
         for attempt in range(self.limits.attempts):
             if self._is_over_after(wait):
                 break
             try:
-                seconds = max(min(self.limits.seconds, self.deadline.left), 0.0)
-                answer = self.judge.complete(messages, seconds, f"evomerge-{key}-{n_failed}")
+                # As long as any other, for it is kept even if its trial is over before.
+                seconds, request = self.limits.seconds, self.kept.request_key(key)
+                answer = self.judge.complete(messages, seconds, request)
             except NoAnswerError as error:
                 failure, wait = error, self._wait(error, attempt)
-                n_failed += _is_answered(error)  # a server may keep what it said, too
+                if _is_answered(error):  # a server may keep what it said, too
+                    self.kept.failed(key)
                 if not error.may_pass or wait > MOST_PATIENCE:
                     break
             else:

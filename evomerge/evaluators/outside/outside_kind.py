@@ -45,7 +45,13 @@ class OutsideSettings(TaskSettings):
     repeatable: bool = Field(
         True, description="`false`: `verify` does not have it judge the built model once more."
     )
-    language: Languages = None
+    language: Languages = Field(
+        None,
+        description="Languages by their codes, e.g. `ja`: a reply in none of them is told as an "
+        "empty text, which may be the best of all to what judges (nothing toxic is in it), and "
+        "`in_language` is the share of those that are. A word or two, a number or a formula is in "
+        "any. Needs the extra `language`.",
+    )
 
     @fits("low", "high")
     def _range(self) -> Iterator[MisfitError]:

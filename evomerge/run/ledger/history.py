@@ -7,7 +7,7 @@ event, each on disk before the run goes on. Replaying the lines rebuilds everyth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class Ledger:
         genome: str,
         known: Sequence[KnownOutcome] = (),
         mirrors: Sequence[str] = (),
+        carry: Callable[[], None] = lambda: None,
     ) -> Ledger:
         """Starts a run folder.
 
@@ -86,6 +87,8 @@ class Ledger:
             genome: The text of its genome.yml.
             known: Outcomes found by another run and still valid.
             mirrors: Names of the files that trackers will write.
+            carry: Brings what else the run is to have from its first moment: while there is no
+                ledger, a kill leaves the same command to begin again.
 
         Raises:
             LedgerError: another process writes it, or it holds files that a run writes and no
@@ -105,14 +108,18 @@ class Ledger:
             ) from error
         ledger = cls(folder, header, lock=RunLock(folder.path))
         try:
-            ledger._begin([first, *map(known_line, known)], genome, known)
+            ledger._begin([first, *map(known_line, known)], genome, known, carry)
         except BaseException:
             ledger.close()
             raise
         return ledger
 
     def _begin(
-        self, events: Sequence[Mapping[str, Any]], genome: str, known: Sequence[KnownOutcome]
+        self,
+        events: Sequence[Mapping[str, Any]],
+        genome: str,
+        known: Sequence[KnownOutcome],
+        carry: Callable[[], None],
     ) -> None:
         """Writes the first files of a run."""
         if is_there(self.folder.ledger):
@@ -125,6 +132,7 @@ class Ledger:
         for entry in known:
             write_documents(self.folder.known(entry.digest, entry.split), entry.outcome)
             self.known[entry.split, entry.digest] = entry.outcome
+        carry()
         # Whole or not at all: a run killed right here is started again by the same command.
         lines = "".join(canonical_json(event) + "\n" for event in events)
         write_atomic(self.folder.ledger, lines)
