@@ -77,6 +77,13 @@ def finished(job: Job, outcome: Outcome) -> JobFinished:
     return JobFinished(job, outcome)
 
 
+def tried_again(job: Job, how: str) -> Notice:
+    """What is told, and logged, of a job whose worker died: it takes time, and may be memory."""
+    told = f"{how}; trial {job.candidate.trial_id} ({job.split}) is tried once more"
+    _LOG.warning(told)
+    return Notice(told)
+
+
 ExecutorEvent = TrialStarted | StageStarted | Notice | JobFinished | JobGivenUp
 
 

@@ -7,7 +7,6 @@ and tries the same once more; a trial that kills two workers has failed.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -21,6 +20,7 @@ from evomerge.executors.base import (
     Job,
     JobGivenUp,
     Message,
+    tried_again,
 )
 from evomerge.executors.process_settings import ProcessSettings
 from evomerge.executors.slot import Slot
@@ -29,9 +29,7 @@ from evomerge.foundations.errors import Problem
 from evomerge.foundations.machine import visible_gpus
 from evomerge.genome.schema import Genome
 from evomerge.nouns.evaluation import Outcome, TrialState
-from evomerge.nouns.events import Notice
 
-_LOG = logging.getLogger(__name__)
 SECONDS_TO_LEAVE = 5.0
 
 
@@ -158,7 +156,7 @@ class Processes(Executor):
                 yield JobGivenUp(job)
             else:
                 self._begin(job)
-                yield _tried_again(slot, job)
+                yield tried_again(job, _how_it_died(slot))
             return
         if message is not None and not isinstance(message, str):
             self._set_free(slot)
@@ -194,14 +192,6 @@ class Processes(Executor):
         gone = time.monotonic() + SECONDS_TO_LEAVE
         while self._slots:
             self._slots.pop().end(gone)
-
-
-def _tried_again(slot: Slot, job: Job) -> Notice:
-    """What is told, and logged: workers that die now and then cost a run its time."""
-    trial = f"trial {job.candidate.trial_id} ({job.split})"
-    told = f"{_how_it_died(slot)}; {trial} is tried once more"
-    _LOG.warning(told)
-    return Notice(told)
 
 
 def _why_it_died(slot: Slot) -> Outcome:

@@ -31,6 +31,7 @@ from evomerge.executors.base import (
     Message,
     answers,
     built,
+    tried_again,
 )
 from evomerge.executors.ray_room import shortfall
 from evomerge.executors.ray_session import RaySession
@@ -210,6 +211,8 @@ class RayCluster(Executor):
         if death is not None:
             message = self._after_death(seat, job, death)
             if message is None:
+                how = f"the worker process ended ({self.session.why_it_died(death)})"
+                yield tried_again(job, how)
                 return
         elif isinstance(message, str) and not seat.node:
             seat.node = message
