@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.dying import with_hooks
 from tests.end_to_end.test_workers import TPE, lines
 from tests.test_lifetime import comes
 
@@ -174,10 +175,12 @@ def test_a_run_whose_cluster_loses_its_head_says_so_and_goes_on_with_another(
     workplace, evomerge, tmp_path
 ):
     auto = ("--set", "execution={executor: ray, workers: 2, num_cpus: 1}")
-    many = ("--set", "optimizer={name: random, budget: 60}")
+    many = ("--set", "optimizer={name: random, budget: 8}")
+    hang = with_hooks(workplace) / "tasks" / "hang"
+    hang.write_text("search 3")  # of each worker: none goes further meanwhile
     with started_cluster(tmp_path) as (address, head):
         run, mark = begun(workplace, *auto, *many, RAY_ADDRESS=address, **TOKEN)
-        assert comes_late(lambda: n_trials(workplace) > 5), (workplace / "said.txt").read_text()
+        assert comes_late(lambda: n_trials(workplace) >= 2), (workplace / "said.txt").read_text()
         (store,) = [p for p in psutil.Process(head).children() if p.name() == "gcs_server"]
         store.kill()
         sentence = (
@@ -189,13 +192,14 @@ def test_a_run_whose_cluster_loses_its_head_says_so_and_goes_on_with_another(
         assert run.wait(120) == 1
     assert comes_late(lambda: of_run(mark) == [])
     before = trials(workplace / "out")
-    assert 5 < len(before) < 64
+    assert 2 <= len(before) < 12
+    hang.unlink()
     with started_cluster(tmp_path) as (address, _):
         evomerge(
             "run", "genome.yml", "--run-dir", "out", *auto, *many, RAY_ADDRESS=address, **TOKEN
         )
     after = trials(workplace / "out")
-    assert sorted(after) == list(range(64))
+    assert sorted(after) == list(range(12))
     assert {i: after[i] for i in before} == before
     assert {state for _, state, _ in after.values()} == {"complete"}
 
