@@ -81,7 +81,7 @@ def _searcher(facts: Facts) -> tuple[str, list[str]]:
     if facts.n_conditional:
         return "nsga2", [f"{facts.n_conditional} of them act only where others say so"]
     if facts.workers > 1:
-        return "cma_es", [f"{facts.workers} workers, which wait for each proposal of gp"]
+        return "cma_es", [f"{facts.workers} workers, to which gp proposes one after the other"]
     if facts.space.n_dims > MOST_DIMENSIONS:
         return "cma_es", [f"more than {MOST_DIMENSIONS}"]
     if facts.budget > MOST_TRIALS:
