@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ print("judging")
 print(json.dumps([{"score": len(text), "answer": text} for text in texts]))
 """
 ROOT = Path(__file__).parents[2]
+NEEDS_SETSID = pytest.mark.skipif(shutil.which("setsid") is None, reason="macOS has no setsid")
 PROMPTS = ("one dog", "two", "three jugs", "four")
 
 
@@ -193,11 +195,21 @@ def test_a_byte_order_mark_and_lines_of_windows_are_no_part_of_what_is_printed(l
     assert evaluator.evaluate(live_model).metrics[0].value == 0.5
 
 
-@pytest.mark.parametrize("ending", ["sleep 600", "echo 1"])
+@pytest.mark.parametrize(
+    ("starter", "ending"),
+    [
+        ("", "sleep 600"),
+        ("", "echo 1"),
+        pytest.param("setsid", "echo 1", marks=NEEDS_SETSID),  # in a session of its own
+    ],
+)
 def test_what_a_program_started_ends_with_it_and_it_ends_with_the_deadline(
-    live_model, tmp_path, ending
+    live_model, tmp_path, starter, ending
 ):
-    evaluator = made(shell(f"sleep 600 & echo $! > child; {ending}"))
+    child = "echo $$ > child; exec sleep 600"
+    evaluator = made(
+        shell(f"{starter} sh -c '{child}' & until [ -s child ]; do sleep 0.01; done; {ending}")
+    )
     evaluator.prepare()
     if ending == "echo 1":
         assert evaluator.evaluate(live_model).metrics[0].value == 1.0

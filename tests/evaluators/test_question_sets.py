@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +205,18 @@ def test_who_doubts_the_own_answer_is_neither_right_nor_wrong(replies, match, wo
         f"{asked[0].prompt}\nProposed answer: {replies[0]}\n"
         "Is the proposed answer true or false? Directly answer with true or false."
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [(ExactAnswers, "{question, answer}"), (Abstaining, "{question, choices, answer}")],
+)
+def test_the_rows_of_the_guide_are_read(kind, keys):
+    guide = (Path(__file__).parents[2] / "docs" / "genome.md").read_text()
+    rows = map(json.loads, re.findall(r'`({"question": .*?})`', guide))
+    (row,) = (one for one in rows if f"{{{', '.join(one)}}}" == keys)
+    (item,) = made(kind, file=written(f"{json.dumps(row)}\n", "set.jsonl")).items()
+    assert "2 + 2 =" in item.asks
 
 
 def test_rows_may_stand_one_per_line():

@@ -221,6 +221,7 @@ def test_verdicts_of_contests_are_read():
         ({"extra_body": {"api_key": "x"}}, "extra_body"),
         ({"base_url": "ftp://x"}, "base_url"),
         ({"parallel": 0}, "parallel"),
+        ({"attempts": 100_000_000}, "attempts"),
         ({"repeats": True}, "repeats"),
     ],
 )

@@ -111,7 +111,7 @@ class JudgeSettings(EndpointSettings, TaskSettings):
     parallel: Annotated[Whole, Field(ge=1, le=256)] = Field(
         4, description="Requests that wait at the same time."
     )
-    attempts: Annotated[Whole, Field(ge=1)] = Field(
+    attempts: Annotated[Whole, Field(ge=1, le=1000)] = Field(  # at a minute each 17 hours
         8,
         description="How often a request is sent that comes to nothing: an error, a rate limit, a "
         "time-out. Between them it is waited for as long as the server asks, up to 10 minutes "

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from evomerge.foundations.errors import RunError, why
-from evomerge.foundations.guardian import MARK
+from evomerge.foundations.guardian import MARK, end_marked
 from evomerge.foundations.lifetime import guardian
 
+_SECONDS_TO_CLOSE = 0.5  # until its streams end with it, where nothing else holds them
 _SECONDS_TO_END = 5.0
 _LAST = 4000  # bytes of what it said last, for people
 _starting = threading.Lock()  # judges begin in threads of their own
@@ -22,6 +24,8 @@ _starting = threading.Lock()  # judges begin in threads of their own
 
 class Guest:
     """A process in a session of its own; whatever ends this process ends it too.
+
+    What it starts in further sessions, and has its streams, ends with it.
 
     Args:
         command: Program and arguments.
@@ -44,10 +48,11 @@ class Guest:
     ) -> None:
         with _starting:
             guardian().start()
+        self._mark = uuid4().hex
         try:
             self._process = subprocess.Popen(
                 list(command),
-                env={**environment, MARK: guardian().token},
+                env={**environment, MARK: f"{guardian().token} {self._mark}"},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -71,14 +76,21 @@ class Guest:
         return None
 
     def end(self) -> None:
-        """Ends it, and what it left behind in its session; a second time does nothing."""
+        """Ends it, and what it left behind; a second time does nothing."""
         # Of a group whose leader was waited for the number is free only once all of it are gone.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
+        if not self._are_closed(_SECONDS_TO_CLOSE):
+            end_marked(self._mark)
+            self._are_closed(_SECONDS_TO_END)
+
+    def _are_closed(self, seconds: float) -> bool:
+        """Whether nobody writes to its streams any more, each waited for so long."""
         for one in (self.output, self.errors):
-            one.join(_SECONDS_TO_END)
+            one.join(seconds)
+        return not (self.output.is_alive() or self.errors.is_alive())
 
     @property
     def last_words(self) -> str:
