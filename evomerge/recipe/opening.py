@@ -99,9 +99,8 @@ def opened_modules(parts: Mapping[str, Effective], language: str) -> dict[str, A
     }
     around = {key: v for key, v in whole.items() if key not in ("models", "parameters")}
     models = list(dict.fromkeys(model for one in merged.values() for model in one.models))
-    if (
-        donor is not None and not first.names_base and models[0] != donor
-    ):  # which the first one of all is taken for
+    # The search takes the first one of all for the donor.
+    if donor is not None and not first.names_base and models[0] != donor:
         others = [model for model in models if model != donor]
         around = {"models": [*map(model_entry, (donor, *others))], **around}
     return {"modules": modules, **around}

@@ -70,6 +70,7 @@ def summary(run: RecordedRun) -> dict[str, Any]:
         "idle_share": idle_share(run),
         "winners": [best_content(run.ledger, run.leaderboard, trial) for trial in run.winners],
         "tables": table_data(tables),
+        "failed_finals": failed_finals(run),
         "verdict": verdict(tables),
         "searching": [asdict(one) for one in verdicts(tables)],
         "choice": None if choice is None else asdict(choice),

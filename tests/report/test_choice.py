@@ -134,6 +134,7 @@ def test_scores_that_failed_after_the_search_are_told_with_a_reason(tmp_path):
     (sentence,) = failed_finals(run)
     assert sentence == f"On holdout 1 of 9 could not be scored, the last: {failure}"
     assert sentence in remarks(run, final_tables(run))
+    assert summary(run)["failed_finals"] == [sentence]
     assert escape(sentence) in report_html(run)
 
 
