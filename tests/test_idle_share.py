@@ -275,18 +275,18 @@ def test_an_island_that_asks_ahead_lets_one_that_trains_wait_for_a_free_slot(
     tmp_path, has_misplaced
 ):
     executor = Lending(2)
-    run = timed_run(tmp_path, "gradient", executor, budget=6)
+    run = timed_run(tmp_path, "gradient", executor, budget=9)
     context = SearchContext(trainer=executor, end_training=executor.end)
-    links = [link("random", 3), link("gradient", 3)]
+    links = [link("random", 3), link("qmc", 3), link("gradient", 3)]  # two take both slots
     space = run.merge_space.space
     islands = Islands(links, space, migrate_every=9, seed=0, context=context)
     islands.asks_ahead = True
     if has_misplaced:  # an epoch that goes on from none of this run: it is trained anew
         kept = to_bytes(Lesson(space.initial, b"", {}, after=9))
-        context.artifacts.keep(f"{islands._folder_of(1)}/{name_of(1)}", kept)
+        context.artifacts.keep(f"{islands._folder_of(2)}/{name_of(1)}", kept)
     run.proposer.optimizer = islands
     *_, last = run.run()
-    assert last == RunFinished("budget", N_BASELINES + 6)
+    assert last == RunFinished("budget", N_BASELINES + 9)
     taught = [trial.candidate.origin.is_taught for trial in run.ledger.trials.values()]
     assert taught.count(True) == 3
 
