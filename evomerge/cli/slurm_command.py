@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -74,12 +75,13 @@ def slurm(
     from evomerge.foundations.errors import GenomeError
 
     execution = read_genomes(genome).genome.execution
+    job = SlurmJob(nodes, gpus_per_node, cpus_per_node, options, setup)
     # What no run takes is told here, not hours later by a job that dies.
+    own = [re.sub(r"\$\(\(.*?\)\)", "1", job.execution(execution) or "")]  # the shell's sums
     with run.make_context("evomerge run", [str(genome), *arguments]) as of_run:
-        file = read_genomes(genome, of_run.params["overrides"])
+        file = read_genomes(genome, (*filter(None, own), *of_run.params["overrides"]))
         refused = [p for one in file.stages for p in unallowed(one.genome, one.source)]
         if refused and not of_run.params["allow_code"]:
             raise GenomeError.of(refused)
-    job = SlurmJob(nodes, gpus_per_node, cpus_per_node, options, setup)
     create(output, slurm_script(job, genome, execution, arguments, Path.cwd()))
     say(f"sbatch {output}")

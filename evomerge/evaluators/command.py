@@ -90,7 +90,9 @@ class CommandTask(OutsideKind):
                     f"there is no program {program!r}", fix="Install it, or mend the path."
                 )
         script = self._script
-        if script is not None and not is_file(script):
+        # Of a folder, or a name without an ending, who runs it may make something else.
+        is_plain = script is not None and bool(Path(script).suffix)
+        if is_plain and not is_there(script) and shutil.which(script) is None:
             yield Problem(f"no file {script!r} for {program} to run", fix="Mend the path.")
         for index, file in enumerate(self.settings.files):
             if not is_file(file):

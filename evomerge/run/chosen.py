@@ -97,8 +97,8 @@ def refuse_none(run: RecordedRun, trials: list[Trial]) -> list[Trial]:
         return trials
     folder, tried = run.ledger.folder.path, run.leaderboard.trials
     what, fix = "no trial of this run is complete yet", "Continue it with `evomerge run`."
-    if tried:
-        what = f"no trial of this run is complete, the last failed: {tried[-1].outcome.failure}"
+    if failures := [one.outcome.failure for one in tried if one.outcome.failure]:
+        what = f"no trial of this run is complete, the last failed: {failures[-1]}"
         fix = f"Mend what failed; {retry(folder)}."
     raise RunError(what, where=str(folder), fix=fix)
 

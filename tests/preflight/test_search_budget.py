@@ -116,11 +116,11 @@ def test_workers_that_wait_are_told():
     ]
     for name in ("tpe", "cma_es"):
         assert sentences(search.idle_workers, "", swarm.replace("swarm", name)) == []
-    epochs = "optimizer: gradient\nexecution: {workers: 3}"
+    epochs = "optimizer: {name: gradient, epochs: 3}\nexecution: {workers: 4}"
     assert sentences(search.idle_workers, "", epochs) == [
-        "execution.workers: 3 workers share 2 trials at once; 1 of them waits. Use 2 workers."
+        "execution.workers: 4 workers share 3 trials at once; 1 of them waits. Use 3 workers."
     ]
-    assert sentences(search.idle_workers, "", epochs.replace("3", "2")) == []
+    assert sentences(search.idle_workers, "", epochs.replace("4", "3")) == []
 
 
 @pytest.mark.parametrize(

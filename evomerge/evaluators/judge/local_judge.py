@@ -17,7 +17,13 @@ from evomerge.evaluators.judge.asked_once import AskedOnce, Request
 from evomerge.evaluators.judge.kept_judgments import Remark
 from evomerge.evaluators.side_model import SideModel, loaded_writer, put_on
 from evomerge.foundations.counted import counted
-from evomerge.foundations.errors import EvaluationError, EvomergeError, OutOfMemoryError, RunError
+from evomerge.foundations.errors import (
+    EvaluationError,
+    EvomergeError,
+    OutOfMemoryError,
+    RunError,
+    told,
+)
 from evomerge.foundations.findings import Finding, error, warning
 from evomerge.genome.task_blocks import EvaluationBlock
 from evomerge.inference.base import LENGTHS, CutText, Written, context_length
@@ -70,13 +76,17 @@ class LocalJudge(AskedOnce):
 
         try:
             reader = PromptReader(self._model.tokenizer(), EvaluationBlock())
+            needed = [
+                (len(reader.context(self._prompt(reader, one).prompt)) + self._max_tokens, n)
+                for one, n in prompts
+            ]
         except RunError as unread:
             yield from (error(one.what, "local_model", one.fix) for one in unread.problems)
             return
-        needed = [
-            (len(reader.context(self._prompt(reader, one).prompt)) + self._max_tokens, n_answers)
-            for one, n_answers in prompts
-        ]
+        except Exception as broken:  # a chat template is a program, and the model's own
+            fix = "Mend its chat template, or name another judge."
+            yield error(f"its prompts cannot be written ({told(broken)})", "local_model", fix)
+            return
         reads = f"the {most} tokens that {facts.name} reads, {self._max_tokens} of them to judge"
         fix = "Lower judge_tokens or max_tokens, or name a judge that reads more."
         n_never = sum(length > most for length, _ in needed)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from evomerge.foundations.errors import RunError, why
 from evomerge.foundations.guardian import MARK, end_marked
 from evomerge.foundations.lifetime import guardian
 
-_SECONDS_TO_CLOSE = 0.5  # until its streams end with it, where nothing else holds them
+_SECONDS_TO_CLOSE = 0.2  # until its streams end with it, where nothing else holds them
 _SECONDS_TO_END = 5.0
 _LAST = 4000  # bytes of what it said last, for people
 _starting = threading.Lock()  # judges begin in threads of their own
@@ -87,9 +88,10 @@ class Guest:
             self._are_closed(_SECONDS_TO_END)
 
     def _are_closed(self, seconds: float) -> bool:
-        """Whether nobody writes to its streams any more, each waited for so long."""
+        """Whether nobody writes to its streams any more, after so long at most."""
+        end = time.monotonic() + seconds
         for one in (self.output, self.errors):
-            one.join(seconds)
+            one.join(max(end - time.monotonic(), 0.0))
         return not (self.output.is_alive() or self.errors.is_alive())
 
     @property

@@ -135,8 +135,8 @@ class Gradient(Optimizer):
 
     @property
     def most_out(self) -> int:
-        """An epoch that is scored, and the next one, which is trained meanwhile."""
-        return min(2, self._n_epochs)
+        """All epochs: the next one is trained while those before it are scored."""
+        return self._n_epochs
 
     @property
     def hears_apart(self) -> bool:

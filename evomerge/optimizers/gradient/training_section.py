@@ -80,7 +80,7 @@ def _with_kept(epochs: list[TrainedEpoch]) -> list[TrainedEpoch]:
     for epoch in epochs:  # one may have begun before the one before it was scored
         is_more = epoch.score is not None and epoch.score >= most
         if epoch.is_best and (is_more or epoch.lesson.to_beat is None):
-            number, most = epoch.number, epoch.score or most
+            number, most = epoch.number, most if epoch.score is None else epoch.score
     while number:
         kept.add(number)
         number = min(epochs[number - 1].after, number - 1)
