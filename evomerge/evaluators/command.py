@@ -91,8 +91,7 @@ class CommandTask(OutsideKind):
                 )
         script = self._script
         # Of a folder, or a name without an ending, who runs it may make something else.
-        is_plain = script is not None and bool(Path(script).suffix)
-        if is_plain and not is_there(script) and shutil.which(script) is None:
+        if script and Path(script).suffix and not is_there(script) and shutil.which(script) is None:
             yield Problem(f"no file {script!r} for {program} to run", fix="Mend the path.")
         for index, file in enumerate(self.settings.files):
             if not is_file(file):
