@@ -19,20 +19,25 @@ _OPENING = """\
 @directives@
 # Written by `evomerge slurm`; started again, by whomever, it continues the run from its ledger.
 set -euo pipefail
+"""
+
+# They may come before the run is there.
+_SIGNALS = """
+# A signal wakes the shell. Before its time is over the job is queued again; a cancelled one ends.
+woken= running=
+requeue() {
+  woken=1
+  scontrol requeue "$SLURM_JOB_ID" || echo "not queued again: sbatch this script to continue" >&2
+}
+trap requeue USR1
+trap 'woken=1; [ -n "$running" ] || exit 143; kill "$running" 2> /dev/null || true' TERM
+
 cd @folder@
 export PATH=@programs@:"$PATH"  # of the environment it was written in
 @setup@
 """
 
 _ENDING = """
-# A signal wakes the shell. Before its time is over the job is queued again; a cancelled one ends.
-woken=
-requeue() {
-  woken=1
-  scontrol requeue "$SLURM_JOB_ID" || echo "not queued again: sbatch this script to continue" >&2
-}
-trap requeue USR1
-trap 'woken=1; kill "$running" 2> /dev/null || true' TERM
 code=0
 wait "$running" || code=$?
 while [ -n "$woken" ]; do
@@ -202,7 +207,7 @@ def slurm_script(
         "command": command,
     }
     body = _RAY if job.needs_ray(execution) else _ONE_NODE
-    return _filled(_OPENING + body + _ENDING, values) + 'exit "$code"\n'
+    return _filled(_OPENING + _SIGNALS + body + _ENDING, values) + 'exit "$code"\n'
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
