@@ -19,11 +19,9 @@ _OPENING = """\
 @directives@
 # Written by `evomerge slurm`; started again, by whomever, it continues the run from its ledger.
 set -euo pipefail
-"""
 
-# They may come before the run is there.
-_SIGNALS = """
-# A signal wakes the shell. Before its time is over the job is queued again; a cancelled one ends.
+# A signal wakes the shell, also before the run is there. Before its time is over the job is queued
+# again; a cancelled one ends.
 woken= running=
 requeue() {
   woken=1
@@ -207,7 +205,7 @@ def slurm_script(
         "command": command,
     }
     body = _RAY if job.needs_ray(execution) else _ONE_NODE
-    return _filled(_OPENING + _SIGNALS + body + _ENDING, values) + 'exit "$code"\n'
+    return _filled(_OPENING + body + _ENDING, values) + 'exit "$code"\n'
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
