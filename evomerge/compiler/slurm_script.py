@@ -22,13 +22,13 @@ set -euo pipefail
 
 # A signal wakes the shell, also before the run is there. Before its time is over the job is queued
 # again; a cancelled one ends.
-woken= running=
+woken= cancelled= running=
 requeue() {
   woken=1
   scontrol requeue "$SLURM_JOB_ID" || echo "not queued again: sbatch this script to continue" >&2
 }
 trap requeue USR1
-trap 'woken=1; [ -n "$running" ] || exit 143; kill "$running" 2> /dev/null || true' TERM
+trap 'woken=1 cancelled=1; [ -z "$running" ] || kill "$running" 2> /dev/null || true' TERM
 
 cd @folder@
 export PATH=@programs@:"$PATH"  # of the environment it was written in
@@ -36,6 +36,7 @@ export PATH=@programs@:"$PATH"  # of the environment it was written in
 """
 
 _ENDING = """
+[ -z "$cancelled" ] || kill "$running" 2> /dev/null || true  # before it was known
 code=0
 wait "$running" || code=$?
 while [ -n "$woken" ]; do
