@@ -180,34 +180,32 @@ def test_who_trains_in_a_slot_that_is_lent_needs_no_free_one(tmp_path):
     assert not candidates.has_room_for(ASKING)
 
 
-def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_path):
-    executor = Recording((), 2)
-    candidates, [first, *_] = Stream(lambda: executor), stream(tmp_path).baselines
+def rooms_after(candidates, proposed, optimizer):
+    """Whether there is room for one more, after each that was asked for."""
     rooms = []
-    for trial_id in range(3):  # one that runs, and two that are the same once more
-        candidate = replace(first, trial_id=trial_id)
-        candidates.begin([candidate], budget=1)
-        candidates.take(candidate)
-        if candidates.can_hand_out:
-            list(candidates.hand_out(None))
-        rooms.append(candidates.has_room_for(ASKING))
-    assert executor.free == 1
-    assert rooms == [True, True, False]
-
-
-def test_who_asks_ahead_needs_no_free_slot_and_repeats_no_more_than_others(tmp_path):
-    executor = Recording((), 2)
-    candidates, [first, second, *_] = Stream(lambda: executor), stream(tmp_path).baselines
-    rooms = []
-    for trial_id, one in enumerate([first, second, first, second]):
+    for trial_id, one in enumerate(proposed):
         candidate = replace(one, trial_id=trial_id)
         candidates.begin([candidate], budget=1)
         candidates.take(candidate)
         if candidates.can_hand_out:
             list(candidates.hand_out(None))
-        rooms.append(candidates.has_room_for(AHEAD))
+        rooms.append(candidates.has_room_for(optimizer))
+    return rooms
+
+
+def test_as_many_wait_for_one_that_is_out_as_there_are_workers_and_no_more(tmp_path):
+    executor = Recording((), 2)
+    candidates, [first, *_] = Stream(lambda: executor), stream(tmp_path).baselines
+    # One that runs, and two that are the same once more.
+    assert rooms_after(candidates, [first] * 3, ASKING) == [True, True, False]
+    assert executor.free == 1
+
+
+def test_who_asks_ahead_needs_no_free_slot_and_repeats_no_more_than_others(tmp_path):
+    executor = Recording((), 2)
+    candidates, two = Stream(lambda: executor), stream(tmp_path).baselines[:2]
+    assert rooms_after(candidates, [*two, *two], AHEAD) == [True, True, True, False]
     assert executor.free == 0
-    assert rooms == [True, True, True, False]
     assert not candidates.has_room_for(ASKING)
     candidates.generations = candidates.generations[:2]
     assert candidates.has_room_for(AHEAD)

@@ -214,7 +214,7 @@ class Executor(ABC):
         self._begin(job)
         return TrialStarted(job.candidate)
 
-    def settle(self) -> None:  # noqa: B027  # most need nobody who listens
+    def settle(self) -> None:  # noqa: B027  # only processes that have just begun need it
         """Has the jobs that were submitted go on by themselves, while nobody calls :meth:`next`."""
 
     @abstractmethod

@@ -79,12 +79,12 @@ class Weights:
                 state_dict=dict(tensors),
                 dtype=dtype or "auto",
             )
-        return cls(module.to(device), tensors)  # type: ignore[arg-type]  # theirs
+        return cls(module.to(device), tensors)  # type: ignore[arg-type]  # transformers hides torch's signature
 
     def release(self) -> None:
         """Gives the model's memory back, whoever has the model: it answers nothing any more."""
         self.bound = {}
-        self.module.to("meta")  # type: ignore[arg-type]  # theirs
+        self.module.to("meta")  # type: ignore[arg-type]  # transformers hides torch's signature
 
     def write(self, tensors: Iterable[Merged]) -> frozenset[str]:
         """Overwrites every parameter; ``tensors`` have the names of those it was loaded from.

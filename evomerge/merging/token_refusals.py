@@ -103,6 +103,7 @@ def _of_weight(
         )
         try:
             alignment.execute(_of_token(token, vocabulary[token], made), tensors)
+        # What mergekit's alignment ends with; of anything else the fault is not the recipe's.
         except (AssertionError, LookupError, NotImplementedError, ValueError) as error:
             yield f"token {token!r}: {_words(error)}"
 
@@ -137,6 +138,6 @@ def _of_token(token: str, index: int, made: TokenizerInfo) -> SimpleNamespace:
 
 def _words(error: Exception) -> str:
     """What mergekit says; where that is a block of the recipe, what it lacks."""
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError):  # it says no more than the block itself
         return "its rows have no source; name a model, {kind: zero} or {kind: model_token}"
     return " ".join(str(error).split()) or type(error).__name__

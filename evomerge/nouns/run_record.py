@@ -1,4 +1,4 @@
-"""What sections of the report may ask of a run that stand in a room before ``run/``."""
+"""What sections of the report read of a recorded run; some stand in rooms above ``run/``."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from evomerge.recipe.stages import (
     checked,
     in_order,
     multi,
+    named_stages,
     nameless,
     renamed,
 )
@@ -41,11 +42,8 @@ class Multi(RecipeKind):
         """The stages that the last one needs, and it."""
         *before, last = in_order(documents)
         ours = renamed(before)
-        named = [
-            {"name": name, **ours.of(recipe_config(nameless(stage), hear))}
-            for name, stage in zip(ours.names, before, strict=True)
-        ]
-        config = {"stages": [*named, ours.of(recipe_config(nameless(last), hear))]}
+        made = ours.of(recipe_config(nameless(last), hear))
+        config = {"stages": [*named_stages(before, ours, hear), made]}
         return checked(config, cls.check, documents[-1])
 
     @classmethod

@@ -13,7 +13,6 @@ from typing import Any
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
 from evomerge.recipe.base import Command, Document, Hear, RecipeKind
-from evomerge.recipe.file import recipe_config
 from evomerge.recipe.recipe_text import to_text
 from evomerge.recipe.stage_names import with_names
 from evomerge.recipe.stages import (
@@ -22,7 +21,7 @@ from evomerge.recipe.stages import (
     checked,
     in_order,
     multi,
-    nameless,
+    named_stages,
     renamed,
 )
 from evomerge.recipe.walk import merged_in, with_models
@@ -60,11 +59,7 @@ class OnMerges(RecipeKind):
         """The merges that the last document needs, and what it says."""
         *before, last = in_order(documents)
         ours = renamed(before)
-        merges = [
-            {"name": name, **ours.of(recipe_config(nameless(one), hear))}
-            for name, one in zip(ours.names, before, strict=True)
-        ]
-        config = {_MERGES: merges, cls.key: ours.of(cls.said(last, hear))}
+        config = {_MERGES: named_stages(before, ours, hear), cls.key: ours.of(cls.said(last, hear))}
         return checked(config, cls.check, last)
 
     @classmethod

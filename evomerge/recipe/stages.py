@@ -13,8 +13,8 @@ from typing import Any
 from evomerge.foundations.errors import GenomeError
 from evomerge.genome.model_names import ModelName
 from evomerge.genome.yaml_file import YamlFile
-from evomerge.recipe.base import Command
-from evomerge.recipe.file import stage_names, used_names
+from evomerge.recipe.base import Command, Hear
+from evomerge.recipe.file import recipe_config, stage_names, used_names
 from evomerge.recipe.stage_names import stage_name
 from evomerge.recipe.walk import merged_in, with_models
 
@@ -47,6 +47,20 @@ def renamed(stages: Sequence[YamlFile]) -> Renamed:
     """Names of ours for stages that have names."""
     names = [str(stage.data["name"]) for stage in stages]
     return Renamed({name: stage_name(index) for index, name in enumerate(names)})
+
+
+def named_stages(stages: Sequence[YamlFile], ours: Renamed, hear: Hear) -> list[dict[str, Any]]:
+    """What each stage merges, under its name of ours.
+
+    Args:
+        stages: Those that got the names, in their order.
+        ours: The names.
+        hear: Takes a finding about every key that mergekit ignores.
+    """
+    return [
+        {"name": name, **ours.of(recipe_config(nameless(stage), hear))}
+        for name, stage in zip(ours.names, stages, strict=True)
+    ]
 
 
 def check_stages(stages: Sequence[Any]) -> tuple[str, ...]:

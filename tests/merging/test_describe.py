@@ -90,7 +90,7 @@ def test_a_model_without_tokenizer_is_told(tmp_path: Path) -> None:
 def test_of_texts_that_are_too_long_for_a_model_transformers_says_nothing() -> None:
     said: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]  # one line of a handler
     tokenizer = tiny_tokenizer()
     tokenizer.model_max_length = 2
     with quiet_transformers():

@@ -53,7 +53,7 @@ def told_and_built(models, out, **definition):
     told = " ".join(map(str, refused_tokens(CheckContext(genome, models=facts, merge_space=space))))
     try:
         build_in_process(space.recipe(space.space.decode(space.space.initial)).config, out)
-    except Exception as error:  # mergekit's, of any kind
+    except Exception as error:  # mergekit refuses with any kind; which, the cases say
         return told, error
     return told, None
 
