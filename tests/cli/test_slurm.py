@@ -15,6 +15,9 @@ from evomerge.cli.main import main
 from evomerge.foundations.errors import GenomeError, OccupiedError
 
 GENOME = "genome: {models: [a/b, c/d], merge_method: linear}\ntasks: [x]\n"
+# A job has files and a port by its number; tests in another process have jobs of their own.
+JOB = os.getpid()
+PORT = 20_000 + JOB % 10_000
 # Stand in for Slurm and Ray: srun and ray run what they are given, as the first of the nodes.
 FAKES = {
     "scontrol": 'echo "scontrol $*" >> calls; [ "$1" != show ] || printf "localhost\\nnode-8\\n"',
@@ -48,7 +51,7 @@ def write(*arguments, genome="my genome.yml"):
 
 
 def job(folder, **environment):
-    of_slurm = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node-[7-8]", "TMPDIR": "/tmp"}
+    of_slurm = {"SLURM_JOB_ID": str(JOB), "SLURM_JOB_NODELIST": "node-[7-8]", "TMPDIR": "/tmp"}
     return subprocess.Popen(
         ["bash", folder / "job.sh"],
         cwd="/",
@@ -85,10 +88,10 @@ def test_the_job_runs_the_same_command_on_all_nodes_however_often(folder):
     calls = (folder / "calls").read_text()
     assert "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=32 bash" in calls
     begin = "--num-cpus=32 --num-gpus=4 --disable-usage-stats"
-    assert f"ray symmetric-run --address localhost:24711 --min-nodes 2 {begin} -- bash" in calls
-    assert calls.count("localhost:24711 64\n") == 2  # a token; its length alone is known here
+    assert f"ray symmetric-run --address localhost:{PORT} --min-nodes 2 {begin} -- bash" in calls
+    assert calls.count(f"localhost:{PORT} 64\n") == 2  # a token; its length alone is known here
     assert (folder / "set up").exists()
-    assert not os.path.exists("/tmp/ray-4711")
+    assert not os.path.exists(f"/tmp/ray-{JOB}")
 
 
 def test_cores_are_those_that_slurm_gives_where_nobody_says(folder):
@@ -103,9 +106,9 @@ def test_a_port_that_somebody_listens_at_is_left_to_him(folder):
     import socket
 
     write(*TWO)
-    with socket.create_server(("localhost", 24711)):
+    with socket.create_server(("localhost", PORT)):
         assert start(folder) == (0, "")
-    assert "localhost:24712 64\n" in (folder / "calls").read_text()
+    assert f"localhost:{PORT + 1} 64\n" in (folder / "calls").read_text()
 
 
 def test_how_the_run_ends_is_how_the_job_ends(folder):
@@ -117,7 +120,7 @@ def test_how_the_run_ends_is_how_the_job_ends(folder):
 
 def test_a_ray_that_did_not_start_is_a_job_that_failed(folder):
     write(*TWO)
-    told = "the run has not ended by itself, if Ray ever started at localhost:24711\n"
+    told = f"the run has not ended by itself, if Ray ever started at localhost:{PORT}\n"
     assert start(folder, BROKEN="yes") == (1, told)
     assert not (folder / "arguments").exists()
 
@@ -144,7 +147,7 @@ def test_a_part_of_a_node_is_asked_for_by_its_cores(folder):
 
 @pytest.mark.parametrize("nodes", ["1", "2"])
 @pytest.mark.parametrize(
-    ("signum", "asks"), [(signal.SIGUSR1, ["scontrol requeue 4711"]), (signal.SIGTERM, [])]
+    ("signum", "asks"), [(signal.SIGUSR1, [f"scontrol requeue {JOB}"]), (signal.SIGTERM, [])]
 )
 def test_a_job_whose_time_is_nearly_over_is_queued_again_and_a_cancelled_one_ends(
     folder, nodes, signum, asks
