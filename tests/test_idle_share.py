@@ -114,6 +114,10 @@ def test_who_asks_slowly_is_asked_before_a_slot_is_free(tmp_path, is_ahead):
     assert (idle_share(run) < 0.05) == is_ahead
 
 
+def test_who_fits_a_model_in_every_ask_is_asked_ahead():
+    assert [name for name in OPTIMIZERS if OPTIMIZERS[name].asks_ahead] == ["gp"]
+
+
 def test_who_waits_for_its_generation_is_idle_for_longer(tmp_path):
     """What the clock of these tests can tell."""
     run = timed_run(tmp_path, "llm", Timed(uneven), population=4, budget=BUDGET)

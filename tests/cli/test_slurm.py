@@ -170,6 +170,21 @@ def test_a_job_whose_time_is_nearly_over_is_queued_again_and_a_cancelled_one_end
     assert process.returncode in ((3,) if signum == signal.SIGUSR1 else (143, 3))
 
 
+@pytest.mark.parametrize(("name", "code", "asks"), [("USR1", 3, 1), ("TERM", 143, 0)])
+def test_a_signal_that_comes_before_the_run_is_there_is_not_lost(folder, name, code, asks):
+    write("--nodes", "1", "--setup", f"kill -{name} $$")
+    os.mkfifo(folder / "gate")  # which nobody opens: a run that is not ended never ends
+    gate = {"GATE": str(folder / "gate")} if name == "TERM" else {}
+    process = job(folder, **gate, CODE="3")
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    calls = folder / "calls"
+    assert (calls.read_text() if calls.exists() else "").count("requeue") == asks
+
+
 def test_a_genome_that_names_ray_is_run_as_it_is(folder):
     genome = folder / "my genome.yml"
     genome.write_text(f"{GENOME}execution: {{executor: ray, workers: 3, trial_timeout: 60}}\n")

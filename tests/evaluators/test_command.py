@@ -248,6 +248,7 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
             {"command": ["./plain.sh"]},
             {"command": {"run": ["no-such-program"], "files": ["none"], "name": "b"}},
             {"command": {"run": ["python3", "gone.py"], "name": "c"}},
+            {"command": {"run": ["python3", "package"], "name": "d"}},  # it may be a folder
             allowed=False,
         ).prepare()
     told = "\n".join(map(str, raised.value.problems))
@@ -258,6 +259,7 @@ def test_nothing_is_run_without_permission_and_all_mistakes_are_told(tmp_path):
     assert "tasks[2].command: there is no program 'no-such-program'" in told
     assert "tasks[2].command.files[0]: no file 'none'" in told
     assert "tasks[3].command: no file 'gone.py' for python3 to run. Mend" in told
+    assert "no file 'package'" not in told
     assert not (tmp_path / "ran").exists()
     with pytest.raises(GenomeError, match="low 2 is not below high 1"):
         made(shell("true", low=2, high=1)).prepare()

@@ -107,6 +107,12 @@ def test_a_prompt_that_the_judge_cannot_read_whole_has_no_judgment(folder, live_
     assert "of 4 may not fit the 512 tokens" in perhaps
 
 
+def test_a_judge_whose_template_takes_no_prompt_is_told_before_a_run(folder, tmp_path):
+    broken = opinionated(tmp_path / "judge", template="{{ raise_exception('never') }}")
+    *_, told = map(str, judge_evaluator(task(folder, broken)).findings())
+    assert "its prompts cannot be written (TemplateError: never). Mend its chat template" in told
+
+
 def test_batches_are_halved_where_memory_runs_out_and_limits_of_time_hold(
     folder, live_model, tmp_path, monkeypatch
 ):

@@ -207,13 +207,14 @@ def test_it_is_finished_when_its_last_link_is(workshop):
 
 
 def test_activity_and_recipes_are_those_of_the_link_whose_turn_it_is(workshop):
-    chain = workshop.chain(workshop.link(0.1, 1, is_meant=False), workshop.link(0.2, 1))
-    assert chain.activity == "thinking of 0.1"
+    ahead = type("Ahead", (Scribe,), {"asks_ahead": True})
+    chain = workshop.chain(workshop.link(0.1, 1, is_meant=False), workshop.link(0.2, 1, kind=ahead))
+    assert (chain.activity, chain.asks_ahead) == ("thinking of 0.1", False)
     chain.ask()
     assert chain.recipe_config(0) == {"row": 0, "value": 0.1}
     chain.tell(np.full((1, 2), 0.1), np.zeros(1))
     assert float(step(chain)[0, 0]) == 0.1  # the place where the next one begins
-    assert chain.activity == "thinking of 0.2"
+    assert (chain.activity, chain.asks_ahead) == ("thinking of 0.2", True)
 
 
 KNOWN = Evaluation(())

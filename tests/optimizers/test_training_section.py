@@ -42,6 +42,11 @@ def test_what_was_taken_back_stands_beside_loss_and_score():
     ]
 
 
+def test_an_epoch_that_began_before_a_better_one_was_scored_takes_nothing_back():
+    found = epochs((0, 2.0, 0.5, 0.4), (1, 1.5, 0.45, 0.4))
+    assert [one.is_kept for one in found] == [True, False]
+
+
 def test_where_nothing_beats_the_start_all_of_it_is_taken_back():
     assert not any(one.is_kept for one in epochs((0, 2.0, 0.3, 0.4), (1, 1.0, 0.3, 0.4)))
     assert all(one.is_kept for one in epochs((None, 2.0, 0.3, None), (None, 1.0, 0.2, None)))

@@ -121,6 +121,8 @@ def test_workers_that_wait_are_told():
         "execution.workers: 4 workers share 3 trials at once; 1 of them waits. Use 3 workers."
     ]
     assert sentences(search.idle_workers, "", epochs.replace("4", "3")) == []
+    (alone,) = sentences(search.idle_workers, "", epochs.replace("3", "1"))
+    assert alone.endswith("4 workers share 1 trial at once; 3 of them wait. Use 1 worker.")
 
 
 @pytest.mark.parametrize(

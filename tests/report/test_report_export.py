@@ -38,10 +38,15 @@ def test_a_run_of_which_every_trial_failed_says_what_helps(tmp_path):
     ledger = run.ledger.folder.ledger
     header, *trials = map(json.loads, ledger.read_text().splitlines())
     failed = [
-        {**one, "state": "failed", "metrics": [], "failure": "evaluate: no room"} for one in trials
+        {**one, "state": "failed", "metrics": [], "failure": f"evaluate: no room {one['id']}"}
+        for one in trials
     ]
+    last = trials[-1]["id"]
+    assert last > 0
     ledger.write_text("".join(f"{json.dumps(line)}\n" for line in (header, *failed)))
-    with pytest.raises(RunError, match="complete, the last failed: evaluate: no room") as told:
+    with pytest.raises(
+        RunError, match=rf"complete, the last failed: evaluate: no room {last}\."
+    ) as told:
         winners_of(run.ledger.folder.path)
     assert "genome.yml --fork NEW_RUN` tries them again" in str(told.value)
 
