@@ -102,7 +102,7 @@ def idle_workers(context: CheckContext) -> Iterator[Finding]:
     size = None if optimizer is None else optimizer.most_out
     if optimizer is None or size is None or workers <= size:
         return
-    if size == optimizer.population_size and not optimizer.trains:
+    if size == optimizer.population_size:
         what = f"{workers} workers share generations of {counted(size, 'trial')}"
         other = f", or population_size: {workers}"
     else:

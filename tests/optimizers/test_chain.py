@@ -215,6 +215,7 @@ def test_activity_and_recipes_are_those_of_the_link_whose_turn_it_is(workshop):
     chain.tell(np.full((1, 2), 0.1), np.zeros(1))
     assert float(step(chain)[0, 0]) == 0.1  # the place where the next one begins
     assert (chain.activity, chain.asks_ahead) == ("thinking of 0.2", True)
+    assert workshop.chain(workshop.link(0.1, 1, kind=ahead)).asks_ahead
 
 
 KNOWN = Evaluation(())
